@@ -1,0 +1,66 @@
+"""Every error that a user may meet: one base, one exit status a class, one message that says what to do next.
+
+The exit statuses are part of the interface (README, "Exit status").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class RetentiondError(Exception):
+    """What ends a command in an orderly way; its text is for the user, and ends with what to do next."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(RetentiondError):
+    """A command line, a configuration or an argument that cannot be right."""
+
+    exit_status = 2
+
+
+class NotAvailableError(UsageError):
+    """A key, a flag or a command of a later version: refused, never accepted and ignored."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not available in this version of retentiond; leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a safety limit stopped a pass: which limit, what was found, what is allowed, and the way on."""
+
+    limit: str
+    value: str | int | float | None
+    allowed: str | int | float | None
+    hint: str
+
+
+class RefusedError(RetentiondError):
+    """A safety limit holds the work back; nothing was changed."""
+
+    exit_status = 3
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(
+            f"refused by {refusal.limit}: found {refusal.value}, allowed {refusal.allowed}; {refusal.hint}"
+        )
+        self.refusal = refusal
+
+
+class UnreachableError(RetentiondError):
+    """A database or a path cannot be reached or used, or was lost on the way."""
+
+    exit_status = 4
+
+
+class LeaseLostError(UnreachableError):
+    """The connection that holds our lock is gone, or another has taken the lease: no further effect is ours."""
+
+
+class BusyError(RetentiondError):
+    """Another retentiond is at work on this store."""
+
+    exit_status = 5
