@@ -1,0 +1,1 @@
+"""Adapters: PostgreSQL, threads for the disk, systemd and the journal, logging."""

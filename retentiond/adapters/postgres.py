@@ -1,0 +1,121 @@
+"""PostgreSQL: connections with the settings that safety needs, named SQL, and errors in the user's words."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import asyncpg
+from asyncpg import Connection, Pool, Record
+
+from retentiond.model.errors import UnreachableError
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+Conn = Connection[Record]
+Db = Pool[Record]
+
+# An error of these kinds means: the server cannot be reached, or went away.
+LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+
+_SETTINGS: Final = {
+    "application_name": "retentiond",
+    # Servers are tuned otherwise, and then a crash loses a commit that the disk has already followed:
+    # a value given at the start of a connection wins over the database's and the role's.
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    # Keys are looked up by the thousand in an index that is in memory; the default prefers a scan.
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10min",
+}
+_NAME = re.compile(r"^-- name: (?P<name>\w+)\s*$", re.MULTILINE)
+
+
+def named_queries(package: str, file: str = "queries.sql", **identifiers: str) -> Mapping[str, str]:
+    """Read a `.sql` file of a package into its statements by name.
+
+    `identifiers` replace `{name}` in the text: they are relations of our own, never a value from outside.
+    """
+    text = (resources.files(package) / file).read_text(encoding="utf-8")
+    for identifier, relation in identifiers.items():
+        text = text.replace("{" + identifier + "}", relation)
+    heads = list(_NAME.finditer(text))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    return {head["name"]: text[head.end() : end].strip() for head, end in zip(heads, ends, strict=True)}
+
+
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Turn a lost or unreachable server into an UnreachableError that says what could not be reached."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise UnreachableError(
+            f"{what}: {printable(str(error))}; grant that right, then try again"
+        ) from error
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise UnreachableError(
+            f"{what}: {printable(str(error))}; check `database` in the configuration"
+        ) from error
+    except LOST as error:
+        reason = printable(str(error)) or type(error).__name__
+        raise UnreachableError(
+            f"{what} cannot be reached: {reason}; check that it runs and try again"
+        ) from error
+
+
+async def connect(dsn: str, what: str = "the database") -> Conn:
+    """Open one connection; raises UnreachableError."""
+    with reaching(what):
+        return cast("Conn", await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15))
+
+
+@asynccontextmanager
+async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIterator[Db]:
+    """Open a small pool and check that it reaches the server; raises UnreachableError."""
+    with reaching(what):
+        opened = await asyncpg.create_pool(
+            dsn, min_size=0, max_size=size, server_settings=dict(_SETTINGS), timeout=15, command_timeout=None
+        )
+    try:
+        with reaching(what):
+            await opened.execute("SELECT 1")
+        yield cast("Db", opened)
+    finally:
+        opened.terminate()
+
+
+async def pages(
+    connection: Conn, query: str, *arguments: Any, size: int = 1000, after: tuple[Any, ...]
+) -> AsyncIterator[list[Record]]:
+    """Stream a query by its key, a page a server-side cursor, so that no transaction outlasts a page.
+
+    The query takes the key to go on after as its first parameters and the page's size as the next; the
+    key's columns come first in its rows.
+    """
+    key = after
+    while True:
+        page: list[Record] = []
+        async with connection.transaction(readonly=True):
+            async for row in connection.cursor(query, *key, size, *arguments, prefetch=size):
+                page.append(row)
+        if not page:
+            return
+        yield page
+        if len(page) < size:
+            return
+        key = tuple(page[-1][column] for column in range(len(after)))

@@ -1,0 +1,164 @@
+"""dendrite's own configuration file: where its databases and media are, and what it is called.
+
+The file is dendrite's: only what is needed here is looked at, and duplicates, merges and other keys are its affair.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import SecretStr
+
+from retentiond.config.connection import ConnectionStringError, SqliteError, to_url
+from retentiond.config.document import Document, read_document
+from retentiond.config.problems import ConfigError, KeyPath
+from retentiond.config.values import check_server_name
+
+Component = Literal["sync_api", "user_api"]
+"""A part of dendrite whose tables name media that stay."""
+Part = Literal["database", "media_path", "server_name", "sync_api", "user_api"]
+"""What the file tells; what the target says itself need not be in it."""
+
+COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api")
+
+_CONNECTION: Final = "connection_string"
+_GLOBAL: Final[KeyPath] = ("global", "database", _CONNECTION)
+_OWN: Final[Mapping[str, KeyPath]] = {
+    "media_api": ("media_api", "database", _CONNECTION),
+    "sync_api": ("sync_api", "database", _CONNECTION),
+    "user_api": ("user_api", "account_database", _CONNECTION),
+}
+_MISSING: Final = "correct `dendrite_config`, or set `database`, `media_path` and `server_name` in the target"
+
+
+@dataclass(frozen=True, slots=True)
+class DendriteConfig:
+    """What dendrite's file says; a part that the target says itself is None, or not there.
+
+    The databases are connection strings as dendrite has them.
+    """
+
+    database: SecretStr | None
+    databases: Mapping[Component, SecretStr]
+    media_path: Path | None
+    server_names: tuple[str, ...]
+
+
+def read_dendrite_config(path: Path, *, known: AbstractSet[Part] = frozenset()) -> DendriteConfig:
+    """Read dendrite's file; parts that are `known` need not be there, and are not judged.
+
+    With `database` known, `databases` has those that the file names besides the media's own. Raise ConfigError
+    with all that is missing or cannot be used.
+    """
+    document = read_document(path, when_missing=_MISSING, foreign=True)
+    if not isinstance(document.value, dict):
+        raise ConfigError([document.problem((), "is not a configuration of dendrite", _MISSING)])
+    reading = _Reading(document)
+    database = None if "database" in known else reading.database("media_api")
+    databases = {
+        component: found
+        for component in COMPONENTS
+        if component not in known
+        and (found := reading.component(component, beside_ours="database" in known)) is not None
+    }
+    media_path = None if "media_path" in known else reading.media_path()
+    server_names = () if "server_name" in known else reading.server_names()
+    if document.problems:
+        raise ConfigError(document.problems)
+    return DendriteConfig(database, databases, media_path, server_names)
+
+
+class _Reading:
+    """Looks things up in the document, and notes there what is wrong with them."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def database(self, component: str) -> SecretStr | None:
+        """Return a component's connection string, its own or the global one, once it is known to be usable."""
+        path = self._connection_path(component)
+        text = self._text(path)
+        setting = "database" if component == "media_api" else f"databases: {{{component}: ...}}"
+        if text is None:
+            self._problem(path, "is missing", f"correct dendrite's file, or set `{setting}` in the target")
+            return None
+        try:
+            to_url(text)
+        except SqliteError:
+            message = "this dendrite works on SQLite, and retentiond on PostgreSQL only"
+            self._problem(path, message, f"move dendrite to PostgreSQL, and set `{setting}` to it if need be")
+        except ConnectionStringError as error:
+            message, _, hint = str(error).partition("; ")
+            self._problem(path, message, f"{hint or 'correct it'}, or set `{setting}` in the target")
+        return SecretStr(text)
+
+    def component(self, component: Component, *, beside_ours: bool) -> SecretStr | None:
+        """Return where a component's tables are; None for the media's database, where that is the target's to say."""
+        if not beside_ours:
+            return self.database(component)
+        text = self._text(self._connection_path(component))
+        media = self._text(self._connection_path("media_api"))
+        # Whoever names another media database has left these SQLite files behind.
+        if text is None or text == media or text.startswith("file:"):
+            return None
+        return self.database(component)
+
+    def media_path(self) -> Path | None:
+        """Return the directory of the media, which must be absolute."""
+        where: KeyPath = ("media_api", "base_path")
+        text = self._text(where)
+        hint = "set `media_path` in the target to the absolute path"
+        if text is None:
+            self._problem(where, "is missing", hint)
+            return None
+        path = Path(text)
+        if "\0" in text or not path.is_absolute() or ".." in path.parts:
+            message = "is relative to dendrite's working directory, which nobody can know here"
+            self._problem(where, message, hint)
+        return path
+
+    def server_names(self) -> tuple[str, ...]:
+        """Return the server's name, and those of its virtual hosts."""
+        hosts = self._value(("global", "virtual_hosts"))
+        paths: list[KeyPath] = [("global", "server_name")]
+        if isinstance(hosts, list):
+            paths += [("global", "virtual_hosts", place, "server_name") for place in range(len(hosts))]
+        return tuple(name for path in paths if (name := self._server_name(path)) is not None)
+
+    def _server_name(self, path: KeyPath) -> str | None:
+        text = self._text(path)
+        hint = "correct dendrite's file, or set `server_name` in the target"
+        if text is None:
+            self._problem(path, "is missing", hint)
+            return None
+        try:
+            return check_server_name(text)
+        except ValueError:
+            self._problem(path, "is not a server's name", hint)
+            return None
+
+    def _connection_path(self, component: str) -> KeyPath:
+        own = _OWN[component]
+        return own if self._text(own) is not None or self._text(_GLOBAL) is None else _GLOBAL
+
+    def _text(self, path: KeyPath) -> str | None:
+        value = self._value(path)
+        return value if isinstance(value, str) and value else None
+
+    def _value(self, path: KeyPath) -> object:
+        value = self._document.value
+        for step in path:
+            if isinstance(value, dict):
+                value = value.get(step)
+            elif isinstance(value, list) and isinstance(step, int):
+                value = value[step]
+            else:
+                return None
+        return value
+
+    def _problem(self, path: KeyPath, message: str, hint: str) -> None:
+        problem = self._document.problem(path, message, hint)
+        if problem not in self._document.problems:
+            self._document.problems.append(problem)

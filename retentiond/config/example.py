@@ -1,0 +1,143 @@
+"""The commented example: every key with what it means, made from the schema, so that it cannot lie."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.schema import Config
+from retentiond.config.units import format_duration
+
+_WIDTH: Final = 96
+_PLAIN: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_.-]+)*", re.ASCII)
+
+# What is live; all else is there as a comment, `#key: value`, with its default or an example.
+_LIVE: Final[Mapping[str, Any]] = {
+    "targets": {
+        "media": {
+            "kind": "dendrite_media",
+            "dendrite_config": "/etc/dendrite/dendrite.yaml",
+            "schedule": {"cron": "30 3 * * *", "jitter": "5m"},
+            "grace": "24h",
+            "settle": "10m",
+            "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
+        }
+    }
+}
+_OTHER_POLICIES: Final = (
+    {"name": "local-bots", "match": {"origin": "local", "user": "@bot-*:example.org"}, "keep": "90d"},
+    {"name": "local", "match": {"origin": "local"}, "keep": "365d"},
+)
+_STRICTER_POLICY: Final = {
+    "name": "big-video",
+    "match": {"origin": "remote", "content_type": "video/*", "larger_than": "20MiB"},
+    "keep": "7d",
+}
+# Keys that have one value only, so far, and another name for `database`.
+_NOT_SHOWN: Final = frozenset({"since", "remove", "messages_in", "media_api"})
+_HEAD: Final = """\
+# The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
+# $RETENTIOND_CONFIG say.
+#
+# A line `#key: value` shows a key that is not set: with its default, or with an example where there
+# is none. Times and sizes need a unit: 30d, 24h, 10m, 20MiB. `retentiond check-config` finds what is
+# wrong here, and `retentiond plan` shows what a pass would do, and changes nothing.
+"""
+
+
+def example_config() -> str:
+    """Return the example: the same text as `config.example.yaml`."""
+    return _HEAD + "".join(f"{line}\n" for line in _section(Config, _LIVE))
+
+
+def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]:
+    """Write a section's keys, each below what it means."""
+    for key, field in section.model_fields.items():
+        if key in _NOT_SHOWN:
+            continue
+        if _is_roomy(section):
+            yield ""
+        yield from _prose(field.description or "")
+        if key not in live:
+            yield from ("#" + line for line in _key(key, field, _all_of(field)))
+        elif key == "policies":
+            yield from _policies(live[key])
+        else:
+            yield from _key(key, field, live[key])
+
+
+def _key(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
+    inner = _section_of(field.annotation)
+    if inner is None:
+        yield f"{key}: {_flow(value)}"
+        return
+    yield f"{key}:"
+    if get_origin(field.annotation) is not dict:
+        yield from _indented(_section(inner, value))
+        return
+    for name, one in value.items():
+        yield f"  {name}:"
+        yield from _indented(_indented(_section(inner, one)))
+
+
+def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield from _prose("A policy has these keys; `match` has one or more of its own:")
+    for section, prefix in ((PolicyConfig, ""), (MatchConfig, "match: ")):
+        for key, field in section.model_fields.items():
+            if key not in _NOT_SHOWN and key != "match":
+                yield from _prose(f"{prefix}{key}: {field.description}")
+    yield "policies:"
+    yield f"  #- {_flow(_STRICTER_POLICY)}"
+    yield from (f"  - {_flow(policy)}" for policy in live)
+    yield from (f"  #- {_flow(policy)}" for policy in _OTHER_POLICIES)
+
+
+def _all_of(field: FieldInfo) -> Any:
+    """Return what a key that is not set shows: its default, or an example; of a section, each of its keys'."""
+    inner = _section_of(field.annotation)
+    if inner is not None:
+        return {key: _all_of(one) for key, one in inner.model_fields.items() if key not in _NOT_SHOWN}
+    return field.examples[0] if field.examples and not field.default else field.default
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a key holds, alone, optional or by name; None for a plain value."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _is_roomy(section: type[BaseModel]) -> bool:
+    return any(_section_of(field.annotation) for field in section.model_fields.values())
+
+
+def _prose(text: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    yield from (f"  {line}" if line else line for line in lines)
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(inner) for inner in value) + "]"
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value)

@@ -1,0 +1,46 @@
+"""What later versions bring: refused by name until then, never accepted and ignored.
+
+Whoever builds a feature adds it to the schema, and deletes its line here. `*` stands for any name or place.
+"""
+
+from typing import Final
+
+from retentiond.config.problems import KeyPath
+
+_TARGET: Final = ("targets", "*")
+_POLICY: Final = (*_TARGET, "policies", "*")
+
+_KEYS: Final[frozenset[KeyPath]] = frozenset({
+    ("metrics",),
+    ("records",),
+    (*_TARGET, "access_log"),
+    (*_TARGET, "audit"),
+    (*_TARGET, "hosts"),
+    (*_TARGET, "quota"),
+    (*_TARGET, "since_fallback"),
+    (*_POLICY, "match", "room"),
+    (*_POLICY, "match", "unreferenced"),
+})  # fmt: skip
+
+_VALUES: Final[dict[KeyPath, frozenset[str]]] = {
+    (*_TARGET, "kind"): frozenset({"chat_database"}),
+    (*_TARGET, "messages_in", "*"): frozenset({"joined_rooms"}),
+    (*_POLICY, "since"): frozenset({"accessed"}),
+    (*_POLICY, "remove"): frozenset({"thumbnails"}),
+}
+
+
+def is_later_key(path: KeyPath) -> bool:
+    """Tell whether the key belongs to a later version."""
+    return _pattern(path) in _KEYS
+
+
+def is_later_value(path: KeyPath, value: object) -> bool:
+    """Tell whether the value of a key of this version belongs to a later one."""
+    return isinstance(value, str) and value in _VALUES.get(_pattern(path), ())
+
+
+def _pattern(path: KeyPath) -> KeyPath:
+    if path[:1] == ("targets",) and len(path) > 1:
+        path = ("targets", "*", *path[2:])
+    return tuple("*" if isinstance(step, int) else step for step in path)

@@ -1,0 +1,101 @@
+"""From a file to a configuration, or to everything that is wrong with it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from retentiond.config.document import Document, read_document
+from retentiond.config.later import is_later_key, is_later_value
+from retentiond.config.problems import ConfigError, KeyPath, shown_key
+from retentiond.config.references import ReferenceProblemError, resolve_reference
+from retentiond.config.schema import Config
+from retentiond.config.wording import describe
+
+_MISSING = "write one with `retentiond example-config > FILE`, or name another with --config"
+_KEY_MARK = "[key]"
+
+
+def load_config(path: Path, environment: Mapping[str, str]) -> Config:
+    """Read, fill in and check a configuration file; raise ConfigError with all its problems, in their order."""
+    document = read_document(path, when_missing=_MISSING)
+    if not isinstance(document.value, dict):
+        document.spoil((), *_not_a_configuration(document.value))
+        raise ConfigError(document.problems)
+    _refuse_later(document, (), document.value)
+    value = _filled_in(document, (), document.value, environment)
+    try:
+        config = Config.model_validate(value)
+    except ValidationError as error:
+        config = None
+        _take_over(document, error)
+    if config is None or document.problems:
+        raise ConfigError(
+            sorted(document.problems, key=lambda problem: (problem.line or 0, problem.column or 0))
+        )
+    return config
+
+
+def _not_a_configuration(value: object) -> tuple[str, str]:
+    message = "is empty" if value is None else "must be a mapping of keys at the top"
+    return message, "begin with `targets:`; `retentiond example-config` prints an example"
+
+
+def _refuse_later(document: Document, path: KeyPath, value: object) -> None:
+    if is_later_value(path, value):
+        what = f"`{path[-1]}: {value}`" if isinstance(path[-1], str) else f"`{value}`"
+        document.spoil(path, f"{what} is not available in this version of retentiond", "leave it out")
+        # None of the other keys of such a target is known here; nor is a list that may hold such values.
+        if path[-1] == "kind" or isinstance(path[-1], int):
+            document.spoiled.add(path[:-1])
+        return
+    for step, inner in _children(value):
+        inside = (*path, step)
+        if is_later_key(inside):
+            message = f"`{shown_key(str(step))}` is not available in this version of retentiond"
+            document.spoil(inside, message, "leave it out", at_key=True)
+        else:
+            _refuse_later(document, inside, inner)
+
+
+def _filled_in(document: Document, path: KeyPath, value: object, environment: Mapping[str, str]) -> object:
+    """Return the value with its references followed; one that leads nowhere stays, and is a problem."""
+    if isinstance(value, dict):
+        return {key: _filled_in(document, (*path, key), inner, environment) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(document, (*path, place), inner, environment) for place, inner in enumerate(value)]
+    if not isinstance(value, str) or _is_spoiled(document, path):
+        return value
+    try:
+        return resolve_reference(value, environment)
+    except ReferenceProblemError as problem:
+        document.spoil(path, problem.message, problem.hint)
+        return value
+
+
+def _take_over(document: Document, error: ValidationError) -> None:
+    for details in error.errors(include_url=False):
+        path: KeyPath = details["loc"]
+        of_key = path[-1:] == (_KEY_MARK,)
+        if of_key:
+            path = path[:-1]
+        unknown = details["type"] == "extra_forbidden"
+        # A key that nobody knows is that, whatever is wrong with its value.
+        if _is_spoiled(document, path[:-1] if unknown and not is_later_key(path) else path):
+            continue
+        # One value in the place of a list is its only item, and has no place of its own.
+        written = document.written.get(path, document.written.get(path[:-1]))
+        message, hint = describe(details, path, written)
+        at_key = of_key or unknown
+        document.problems.append(document.problem(path, message, hint, at_key=at_key))
+
+
+def _is_spoiled(document: Document, path: KeyPath) -> bool:
+    return any(path[:length] in document.spoiled for length in range(len(path) + 1))
+
+
+def _children(value: object) -> Iterator[tuple[str | int, object]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value)

@@ -1,0 +1,91 @@
+"""Policies as the configuration writes them."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field
+
+from retentiond.config.section import Conflict, Section
+from retentiond.config.units import parse_duration
+from retentiond.config.values import Day, OriginPattern, Pattern, Size, TypePattern, UserPattern
+from retentiond.model.policy import Match, Policy
+
+FOREVER: Final = "forever"
+
+
+def _keep(value: object) -> timedelta | None:
+    return None if value == FOREVER else parse_duration(value)
+
+
+class MatchConfig(Section):
+    """What a policy speaks of: all the conditions that are given must hold."""
+
+    origin: OriginPattern | None = Field(
+        default=None,
+        description="remote, local, a server's name, or a glob of names (a glob never means local media).",
+        examples=["remote"],
+    )
+    user: UserPattern | None = Field(
+        default=None,
+        description="A glob of the IDs of local users who uploaded it.",
+        examples=["@bot-*:example.org"],
+    )
+    content_type: TypePattern | None = Field(
+        default=None, description="A glob of content types, as the uploader named them.", examples=["video/*"]
+    )
+    larger_than: Size | None = Field(
+        default=None, description="A size with its unit: what is larger matches.", examples=["20MiB"]
+    )
+    uploaded_before: Day | None = Field(
+        default=None,
+        description="A day in UTC: what this server stored before it matches.",
+        examples=["2025-01-31"],
+    )
+    upload_name: Pattern | None = Field(
+        default=None, description="A glob of file names, as the uploader chose them.", examples=["*.mp4"]
+    )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield that there is no condition: it would match everything."""
+        if all(value is None for value in given.values()):
+            yield Conflict(
+                (), "is empty and would match everything; name what it means, such as origin: remote"
+            )
+
+
+class PolicyConfig(Section):
+    """A rule: what it matches goes when it is older than `keep`."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        description="Its name in plans and reports; no two are alike.",
+        examples=["remote"],
+    )
+    match: MatchConfig = Field(description="What it speaks of; all the conditions given must hold.")
+    keep: Annotated[timedelta | None, BeforeValidator(_keep)] = Field(
+        description="How long media stay: a time with its unit (30d, 24h), or forever.", examples=["30d"]
+    )
+    since: Literal["created"] = Field(
+        default="created", description="What the time counts from: when this server stored the media."
+    )
+    remove: Literal["media"] = Field(
+        default="media", description="What goes: the media, with their thumbnails."
+    )
+
+    def to_policy(self) -> Policy:
+        """Return the rule as the decisions take it."""
+        return Policy(
+            self.name,
+            Match(
+                origin=self.match.origin,
+                user=self.match.user,
+                content_type=self.match.content_type,
+                larger_than=self.match.larger_than,
+                uploaded_before=self.match.uploaded_before,
+                upload_name=self.match.upload_name,
+            ),
+            self.keep,
+        )

@@ -1,0 +1,131 @@
+"""The kinds of value that the configuration's keys take, each with the words for what does not fit."""
+
+import re
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from retentiond.config.connection import to_url
+from retentiond.config.units import LARGEST, parse_duration, parse_size
+
+_SERVER_NAME: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,230})(?::[0-9]{1,5})?", re.ASCII
+)
+_PATTERN_LIMIT: Final = 1000
+
+
+def _not_a_switch(value: object) -> object:
+    # Python counts true as 1, and so would pydantic.
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reads only ValueError
+    return value
+
+
+def _absolute_path(path: Path) -> Path:
+    if "\0" in str(path) or not path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be an absolute path, without `..`")
+    return path
+
+
+def _connection_string(secret: SecretStr) -> SecretStr:
+    to_url(secret.get_secret_value())
+    return secret
+
+
+def _positive(duration: timedelta) -> timedelta:
+    if not duration:
+        raise ValueError("must be longer than 0s")
+    return duration
+
+
+def _day(value: object) -> date:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be a day, such as 2025-01-31; it begins at midnight UTC")
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            "not a time zone that this machine knows; write one such as Europe/Berlin or UTC"
+        ) from None
+    return name
+
+
+def check_server_name(name: str) -> str:
+    """Return the name of a Matrix server as it came; raise ValueError if it cannot be one."""
+    if not _SERVER_NAME.fullmatch(name):
+        raise ValueError("not a server's name; write the name alone, such as example.org or example.org:8448")
+    return name
+
+
+def _pattern(text: str) -> str:
+    if not text or len(text) > _PATTERN_LIMIT:
+        raise ValueError(f"must have from 1 to {_PATTERN_LIMIT} characters")
+    return text
+
+
+def _origin_pattern(text: str) -> str:
+    if text.lower() in {"local", "remote"} and text != text.lower():
+        raise ValueError("must be in small letters: write local or remote")
+    return text
+
+
+def _user_pattern(text: str) -> str:
+    if text[0] not in "@*?":
+        raise ValueError(
+            'fits no user; write the whole ID, such as "@alice:example.org" or "@bot-*:example.org"'
+        )
+    return text
+
+
+def _type_pattern(text: str) -> str:
+    if "/" not in text and "*" not in text:
+        raise ValueError('fits no content type; write type/subtype, such as image/png or "video/*"')
+    return text
+
+
+def _one_or_more(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+"""Zero or more, with units."""
+LongerThanZero = Annotated[Duration, AfterValidator(_positive)]
+"""A duration that an interval can be."""
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes; the file gives them with their unit."""
+Share = Annotated[float, BeforeValidator(_not_a_switch), Field(ge=0, le=1, allow_inf_nan=False)]
+"""A part of the whole, from 0 to 1."""
+Count = Annotated[int, BeforeValidator(_not_a_switch), Field(gt=0, le=LARGEST)]
+"""One or more."""
+AbsolutePath = Annotated[Path, AfterValidator(_absolute_path)]
+"""A path that means the same wherever the daemon was started."""
+Dsn = Annotated[SecretStr, AfterValidator(_connection_string)]
+"""A connection string as it was given, URL or key=value pairs; never shown."""
+Day = Annotated[date, BeforeValidator(_day)]
+"""A day in UTC."""
+Timezone = Annotated[str, AfterValidator(_timezone)]
+"""The name of a time zone."""
+ServerName = Annotated[str, AfterValidator(check_server_name)]
+"""The name of a Matrix server, with its port if it has one."""
+ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+"""One name, or a list of them."""
+Pattern = Annotated[str, AfterValidator(_pattern)]
+"""A glob, whose wildcards are `*` and `?`."""
+OriginPattern = Annotated[Pattern, AfterValidator(_origin_pattern)]
+"""`remote`, `local`, or a glob of server names."""
+UserPattern = Annotated[Pattern, AfterValidator(_user_pattern)]
+"""A glob of user IDs."""
+TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
+"""A glob of content types."""

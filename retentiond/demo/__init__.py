@@ -1,0 +1,1 @@
+"""The main job to look at: an embedded PostgreSQL and a made-up store, gone again when the demo ends."""

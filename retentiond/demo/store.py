@@ -1,0 +1,221 @@
+"""A made-up dendrite store: real pictures, real rows, several servers, and the accidents that real stores have.
+
+Everything follows from the seed and the time, so that a demo can be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.resources import files
+from itertools import cycle
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from retentiond.demo.pictures import Picture, draw_pictures, with_comment
+from retentiond.demo.references import References, add_references
+from retentiond.demo.writer import Content, StoreWriter
+from retentiond.model.errors import UsageError
+from retentiond.model.media import Hash, MediaKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import asyncpg
+
+SERVER_NAME: Final = "demo.example"
+FEWEST_MEDIA: Final = 100
+"""With fewer, the special cases would outweigh the ordinary ones."""
+
+_USERS: Final = ("alice", "bob", "carol", "dave")
+_ORIGINS: Final = ("matrix.example.org", "chat.example.net:8448", "synapse.example.com", "[2001:db8::7]:8448")
+_HOSTILE_NAMES: Final = (
+    "../../../etc/passwd",
+    "$(reboot).jpg",
+    "<script>alert(1)</script>.jpg",
+    "[bold red]urgent[/bold red].jpg",
+    "'; DROP TABLE mediaapi_media_repository; --.jpg",
+    "photo\u202egnp.exe",
+    "two\nlines.jpg",
+    "\x1b[2Jgone.jpg",
+    "long" * 100 + ".jpg",
+    "",
+)
+_HOSTILE_EVERY: Final = 9
+_ENCRYPTED_EVERY: Final = 10
+_SHARED_EVERY: Final = 25
+# Of twenty ordinary media; a policy `remote, keep: 30d` takes the old ones, some 35 % of all.
+_CYCLE: Final = ("local",) * 8 + ("old",) * 7 + ("recent",) * 5
+_PICTURES: Final = 32
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialCases:
+    """Which media plays which part; all are remote and older than 30 days unless they say otherwise."""
+
+    references: References
+    shared_leaving: MediaKey
+    """Its content is shared with a local upload: the row goes, the files stay."""
+    shared_staying: MediaKey
+    """That local upload, ten days old."""
+    missing: MediaKey
+    """Its file is not there."""
+    restorable: MediaKey
+    """A picture with all its thumbnails, that goes and can be brought back."""
+    orphan_blob: Hash
+    """A directory with a file that no row bears."""
+    orphan_thumbnail: MediaKey
+    """A key with a thumbnail row, and no media row."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeUpStore:
+    """What was made: numbers of rows and files, and the size of all files in bytes."""
+
+    cases: SpecialCases
+    rows: int
+    thumbnail_rows: int
+    files: int
+    size: int
+
+
+async def make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Make dendrite's tables, as far as retentiond knows them, in an empty database."""
+    await connection.execute(files("retentiond.demo").joinpath("dendrite.sql").read_text(encoding="utf-8"))
+
+
+async def make_up_store(
+    connection: asyncpg.Connection[asyncpg.Record], media_path: Path, media: int, seed: int, now: datetime
+) -> MadeUpStore:
+    """Fill dendrite's empty tables and an empty directory with `media` rows and their files, aged from `now`.
+
+    UsageError where there are fewer than `FEWEST_MEDIA`, or the directory holds anything already.
+    """
+    if media < FEWEST_MEDIA:
+        raise UsageError(f"{media} media are too few to show every case; ask for {FEWEST_MEDIA} or more")
+    await asyncio.to_thread(_prepare, media_path)
+    writer = StoreWriter(media_path)
+    maker = await asyncio.to_thread(_Maker, writer, seed, now)
+    cases = await asyncio.to_thread(maker.make_special_cases)
+    await writer.insert(connection)
+    while writer.rows < media:
+        await asyncio.to_thread(maker.make_ordinary, min(_BATCH, media - writer.rows))
+        await writer.insert(connection)
+    await add_references(connection, SERVER_NAME, cases.references)
+    # A server of some age has statistics, and the plans that come of them.
+    await connection.execute("ANALYZE")
+    return MadeUpStore(cases, writer.rows, writer.thumbnail_rows, writer.files, writer.size)
+
+
+def _prepare(media_path: Path) -> None:
+    media_path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if any(media_path.iterdir()):
+        raise UsageError(
+            f"{media_path} is not empty, and a made-up store would mix with it; name a new directory"
+        )
+
+
+class _Maker:
+    """Chooses names, ages and contents; the seed decides all of them."""
+
+    def __init__(self, writer: StoreWriter, seed: int, now: datetime) -> None:
+        self._writer = writer
+        self._now = now
+        self._rng = random.Random(seed)  # noqa: S311 - it must repeat itself, not be secret
+        self._pictures = draw_pictures(_PICTURES, self._rng)
+        self._hostile_names = cycle(_HOSTILE_NAMES)
+        self._kinds: list[str] = []
+
+    def make_special_cases(self) -> SpecialCases:
+        """Make one of each case that the demo points at."""
+        references = References(
+            local_avatars={user: self._local(300, user) for user in _USERS[1:]},
+            profile_avatar=(_USERS[0], self._remote(250)),
+            member_avatar=self._remote(200),
+            replaced_avatar=self._remote(220),
+            room_avatar=self._remote(150),
+            room_emoji=tuple(self._remote(120) for _ in range(3)),
+            personal_emoji=tuple(self._remote(90) for _ in range(2)),
+        )
+        shared, forwarded = self._picture(), self._picture()
+        self._remote(70, forwarded, origin=_ORIGINS[0])
+        self._remote(60, forwarded, origin=_ORIGINS[1], first=False)
+        # The first picture is large enough for every thumbnail that there is.
+        whole = self._picture(self._pictures[0])
+        orphan = self._picture()
+        self._writer.write(orphan, self._now - timedelta(days=50))
+        return SpecialCases(
+            references=references,
+            shared_leaving=self._remote(90, shared),
+            shared_staying=self._local(10, _USERS[0], shared, first=False),
+            # A content that comes a second time, though it never came a first, has no files.
+            missing=self._remote(80, first=False),
+            restorable=self._remote(45, whole),
+            orphan_blob=orphan.base64hash,
+            orphan_thumbnail=self._orphan_thumbnail(50),
+        )
+
+    def make_ordinary(self, count: int) -> None:
+        """Make that many media of every day: uploads, and what other servers sent, old and new."""
+        content = self._picture()
+        for number in range(count):
+            shared = number % _SHARED_EVERY == _SHARED_EVERY - 1
+            if not shared:
+                encrypted = number % _ENCRYPTED_EVERY == _ENCRYPTED_EVERY - 1
+                content = self._encrypted() if encrypted else self._picture()
+            if not self._kinds:
+                self._kinds = self._rng.sample(_CYCLE, len(_CYCLE))
+            kind = self._kinds.pop()
+            if kind == "local":
+                self._local(self._rng.uniform(0, 700), self._rng.choice(_USERS), content, first=not shared)
+            else:
+                days = self._rng.uniform(31, 400) if kind == "old" else self._rng.uniform(0, 28)
+                self._remote(days, content, first=not shared)
+
+    def _local(
+        self, days: float, user: str, content: Content | None = None, *, first: bool = True
+    ) -> MediaKey:
+        key = MediaKey(self._rng.randbytes(32).hex(), SERVER_NAME)
+        # dendrite keeps the names of uploads escaped, and those of other servers as they came.
+        name = quote(self._upload_name(), safe="")
+        self._add(key, f"@{user}:{SERVER_NAME}", name, days, content, first=first)
+        return key
+
+    def _remote(
+        self, days: float, content: Content | None = None, *, origin: str | None = None, first: bool = True
+    ) -> MediaKey:
+        key = self._remote_key(origin)
+        self._add(key, "", self._upload_name(), days, content, first=first)
+        return key
+
+    def _add(
+        self, key: MediaKey, user_id: str, name: str, days: float, content: Content | None, *, first: bool
+    ) -> None:
+        created = self._now - timedelta(days=days)
+        self._writer.add(key, user_id, name, created, content or self._picture(), first=first)
+
+    def _orphan_thumbnail(self, days: float) -> MediaKey:
+        key = self._remote_key(None)
+        thumbnail = self._pictures[0].thumbnails[0]
+        self._writer.add_thumbnail_row(key, thumbnail, self._now - timedelta(days=days))
+        return key
+
+    def _remote_key(self, origin: str | None) -> MediaKey:
+        return MediaKey(
+            urlsafe_b64encode(self._rng.randbytes(18)).decode(), origin or self._rng.choice(_ORIGINS)
+        )
+
+    def _upload_name(self) -> str:
+        number = self._writer.rows
+        return next(self._hostile_names) if number % _HOSTILE_EVERY == 0 else f"IMG_{number:05d}.jpg"
+
+    def _picture(self, picture: Picture | None = None) -> Content:
+        picture = picture or self._rng.choice(self._pictures)
+        return Content(with_comment(picture.data, self._rng.randbytes(16)), "image/jpeg", picture.thumbnails)
+
+    def _encrypted(self) -> Content:
+        return Content(self._rng.randbytes(self._rng.randrange(2_000, 20_000)), "application/octet-stream")

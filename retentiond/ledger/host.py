@@ -1,0 +1,53 @@
+"""This machine as the ledger sees it: its name, this process, and whether its wall clock leapt."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST_LEAP = 3600.0
+"""Seconds by which the wall clock may move against the time since boot before nothing is purged any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostClock:
+    """How far the wall clock is ahead of the time since this boot, in seconds."""
+
+    boot_id: str
+    wall_ahead: float
+
+    def leapt_from(self, earlier: HostClock) -> float:
+        """Seconds by which the wall clock moved since `earlier`; 0 across a boot, where nothing can be said."""
+        return self.wall_ahead - earlier.wall_ahead if self.boot_id == earlier.boot_id else 0.0
+
+
+def host_name() -> str:
+    """Return the name by which other hosts' logs and the ledger call this machine."""
+    return socket.gethostname()
+
+
+def process_id() -> int:
+    """Return the id of this process."""
+    return os.getpid()
+
+
+def actor() -> str:
+    """Return who runs us, as `user@host`, for what the ledger remembers of acts by hand."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{host_name()}"
+
+
+def read_clock() -> HostClock:
+    """Read the wall clock against CLOCK_BOOTTIME, which goes on through a suspend and never leaps."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot_id = "unknown"
+    return HostClock(boot_id, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))

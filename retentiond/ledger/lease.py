@@ -1,0 +1,112 @@
+"""The lease of a store: one pass, `delete` or repair at a time, however many processes and hosts there are."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import LOST, Conn
+from retentiond.ledger.host import host_name, process_id
+from retentiond.ledger.ledger import SQL
+from retentiond.ledger.session import Guard, Session, open_session
+from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+_TRY_EVERY: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who works on the store, and since when."""
+
+    command: str
+    host: str
+    pid: int
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"{self.command} on {self.host}, pid {self.pid}, since {self.since:%Y-%m-%d %H:%M:%S%z}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Our time at work: the epoch that each of our transactions checks, and the guard of its lock."""
+
+    epoch: int
+    guard: Guard
+
+    async def check(self, connection: Conn) -> None:
+        """Hold the epoch until this transaction ends; raises LeaseLostError where it is over."""
+        self.guard.ensure()
+        if await connection.fetchval(SQL["check_lease"], self.epoch) is None:
+            raise LeaseLostError("another retentiond took the store over; this one rolled its batch back")
+
+
+@asynccontextmanager
+async def hold_lease(dsn: str, command: str, *, patience: float) -> AsyncIterator[Lease]:
+    """Take the store's lock and begin an epoch; wait `patience` seconds for another to end, then BusyError."""
+    async with open_session(dsn) as session:
+        async with session.turn:
+            await _refuse_standby(session.connection)
+            await _take_lock(session.connection, patience)
+            await _refuse_pooler(session.connection)
+            epoch = await session.connection.fetchval(SQL["take_lease"], command, host_name(), process_id())
+        try:
+            yield Lease(epoch, session.guard)
+        finally:
+            await _give_back(session, epoch)
+
+
+async def current_holder(connection: Conn) -> Holder | None:
+    """Return who the lease says is at work; one who died may still stand there."""
+    row = await connection.fetchrow(SQL["holder"])
+    return Holder(**dict(row)) if row else None
+
+
+async def _take_lock(connection: Conn, patience: float) -> None:
+    async def until_taken() -> None:
+        while not await connection.fetchval(SQL["try_lock"]):
+            await asyncio.sleep(_TRY_EVERY)
+
+    try:
+        # Asked at least once, also by those who have no patience at all.
+        if not await connection.fetchval(SQL["try_lock"]):
+            await asyncio.wait_for(until_taken(), patience)
+    except TimeoutError as error:
+        holder = await current_holder(connection)
+        raise BusyError(
+            f"another retentiond is at work on this store: {holder or 'it has not said who'}; "
+            "wait for it to end, then try again"
+        ) from error
+
+
+async def _refuse_standby(connection: Conn) -> None:
+    server = await connection.fetchrow(SQL["server"])
+    if server is not None and server["standby"]:
+        raise RefusedError(
+            Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
+        )
+
+
+async def _refuse_pooler(connection: Conn) -> None:
+    if not await connection.fetchval(SQL["holds_lock"]):
+        raise RefusedError(
+            Refusal(
+                "transaction_pooler",
+                "another backend for each transaction",
+                "one backend a connection",
+                "point `database` at PostgreSQL itself, or at a pooler in session mode",
+            )
+        )
+
+
+async def _give_back(session: Session, epoch: int) -> None:
+    # A lost connection has given the lock back already; the lease row then names one who is gone.
+    with suppress(*LOST):
+        async with session.turn:
+            await session.connection.execute(SQL["end_lease"], epoch)

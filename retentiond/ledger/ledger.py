@@ -1,0 +1,130 @@
+"""The ledger of one database: its schema, the store's mark, the passes, and the daemons that are alive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from retentiond.adapters.postgres import Conn, Db, named_queries
+from retentiond.ledger.host import HostClock, host_name, process_id
+from retentiond.model.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+SQL: Final = named_queries(__package__)
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """The store as the ledger knows it; `now` is the database server's clock."""
+
+    store_id: UUID
+    last_pass: int
+    last_pass_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PassHeader:
+    """What a pass goes by, recorded before its first effect."""
+
+    target: str
+    kind: str
+    command: str
+    started_at: datetime
+    rules: dict[str, Any]
+    grace: timedelta
+    settle: timedelta
+
+
+class Ledger:
+    """The ledger's statements that belong to no target; each takes the connection it shall run on."""
+
+    async def exists(self, connection: Conn | Db) -> bool:
+        """Tell whether the ledger was ever made in this database."""
+        return bool(await connection.fetchval(SQL["ledger_exists"]))
+
+    async def make(self, connection: Conn, *schemas: tuple[str, str]) -> None:
+        """Make the ledger where there is none; `schemas` are (package, file) of the targets' own tables.
+
+        Raises UnreachableError with the GRANT to run where we may not, or where a newer version made it.
+        """
+        if not await self.exists(connection):
+            await self._check_right(connection)
+            async with connection.transaction():
+                await connection.execute(SQL["lock_making"])
+                if not await self.exists(connection):
+                    for package, file in ((__package__, "schema.sql"), *schemas):
+                        await connection.execute(
+                            (resources.files(package) / file).read_text(encoding="utf-8")
+                        )
+                    await connection.execute(SQL["record_version"], VERSION)
+        await self.check_version(connection)
+
+    async def check_version(self, connection: Conn | Db) -> None:
+        """Raise UnreachableError where the ledger is not of our version."""
+        try:
+            version = await connection.fetchval(SQL["ledger_version"])
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise UnreachableError(
+                "the schema retentiond belongs to another role; connect as that role, "
+                "or GRANT this one ALL on the schema and its tables"
+            ) from error
+        if version != VERSION:
+            raise UnreachableError(
+                f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; "
+                "run the retentiond that made it, or a newer one"
+            )
+
+    async def _check_right(self, connection: Conn) -> None:
+        right = await connection.fetchrow(SQL["may_create_schema"])
+        if right is not None and not right["allowed"]:
+            raise UnreachableError(
+                "the role may not make the schema retentiond; as a superuser run: "
+                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
+            )
+
+    async def store(self, connection: Conn | Db) -> StoreState:
+        """Return the store's id, its last pass and the server's clock."""
+        row = await connection.fetchrow(SQL["store"])
+        if row is None:
+            raise UnreachableError(
+                "the ledger has lost its store; restore the schema retentiond from a backup"
+            )
+        return StoreState(**dict(row))
+
+    async def begin_pass(self, connection: Conn, header: PassHeader) -> int:
+        """Number a pass, record what it goes by, and return its number."""
+        pass_id: int = await connection.fetchval(
+            SQL["begin_pass"],
+            header.target,
+            header.kind,
+            header.command,
+            host_name(),
+            process_id(),
+            header.started_at,
+            json.dumps(header.rules),
+            header.grace,
+            header.settle,
+        )
+        return pass_id
+
+    async def end_pass(self, connection: Conn | Db, pass_id: int, state: str, report: dict[str, Any]) -> None:
+        """Close a pass with its report."""
+        await connection.execute(SQL["end_pass"], pass_id, state, json.dumps(report))
+
+    async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
+        """Seconds by which this host's wall clock leapt since it was last seen; noted only while it did not."""
+        row = await connection.fetchrow(SQL["clock_of_host"], host_name())
+        return now.leapt_from(HostClock(row["boot_id"], row["wall_ahead"])) if row else 0.0
+
+    async def note_clock(self, connection: Conn | Db, now: HostClock) -> None:
+        """Remember this host's clock."""
+        await connection.execute(SQL["note_clock"], host_name(), now.boot_id, now.wall_ahead)

@@ -1,0 +1,123 @@
+-- The ledger's own statements. The relations bear their schema, so that no search_path has a say.
+
+-- name: ledger_version
+-- The version of the ledger in this database; no row where there is none.
+SELECT version FROM retentiond.ledger_version
+
+-- name: ledger_exists
+-- Whether the ledger was ever made here.
+SELECT to_regclass('retentiond.ledger_version') IS NOT NULL
+
+-- name: may_create_schema
+-- Whether this role may make a schema, and the names that a GRANT would need.
+SELECT has_database_privilege(current_database(), 'CREATE') AS allowed,
+       quote_ident(current_database()) AS database, quote_ident(current_user) AS role
+
+-- name: lock_making
+-- Lets one process at a time make the ledger.
+SELECT pg_advisory_xact_lock(1380931140, 0)
+
+-- name: record_version
+INSERT INTO retentiond.ledger_version (version) VALUES ($1)
+
+-- name: store
+-- The store's id, its last pass, and the server's clock.
+SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now FROM retentiond.store
+
+-- name: server
+-- Whether the server only follows another, its clock, and the backend that answers.
+SELECT pg_is_in_recovery() AS standby, clock_timestamp() AS now, pg_backend_pid() AS backend
+
+-- name: try_lock
+-- Takes the lock of the store on this session, unless another has it.
+SELECT pg_try_advisory_lock(1380931140, 1)
+
+-- name: holds_lock
+-- Whether the backend of this transaction is the one that holds the lock (a pooler may have given us another).
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 1380931140 AND objid = 1 AND objsubid = 2
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pid = pg_backend_pid() AND granted)
+
+-- name: take_lease
+-- Begins a new epoch; the transactions of the one before see it and roll back.
+UPDATE retentiond.lease
+SET epoch = epoch + 1, command = $1, host = $2, pid = $3, since = clock_timestamp()
+RETURNING epoch
+
+-- name: end_lease
+-- Says that nobody works, if it is still our epoch.
+UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NULL WHERE epoch = $1
+
+-- name: check_lease
+-- Holds our epoch until this transaction ends; no row where it is over.
+SELECT epoch FROM retentiond.lease WHERE epoch = $1 FOR SHARE
+
+-- name: holder
+-- Who works on the store, as far as the lease tells.
+SELECT command, host, pid, since FROM retentiond.lease WHERE host IS NOT NULL
+
+-- name: new_claimant
+SELECT nextval('retentiond.claimant')::integer
+
+-- name: lock_claimant
+-- Takes a claimant's lock on this session: ours, or that of one who is gone.
+SELECT pg_try_advisory_lock(1380931141, $1)
+
+-- name: unlock_claimant
+SELECT pg_advisory_unlock(1380931141, $1)
+
+-- name: begin_pass
+-- Numbers the pass and records what it goes by.
+WITH numbered AS (
+    UPDATE retentiond.store SET last_pass = last_pass + 1, last_pass_at = clock_timestamp() RETURNING last_pass
+)
+INSERT INTO retentiond.pass (pass_id, target, kind, command, host, pid, state, started_at, rules, grace, settle)
+SELECT last_pass, $1, $2, $3, $4, $5, 'running', $6, $7::jsonb, $8, $9 FROM numbered
+RETURNING pass_id
+
+-- name: end_pass
+UPDATE retentiond.pass SET state = $2, finished_at = clock_timestamp(), report = $3::jsonb WHERE pass_id = $1
+
+-- name: interrupt_passes
+-- A pass that is still running although we hold the lock has died.
+UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp()
+WHERE state = 'running' AND pass_id <> ALL ($1::bigint[])
+
+-- name: last_pass
+-- The newest pass of a target.
+SELECT pass_id, state, command, host, started_at, finished_at, report
+FROM retentiond.pass WHERE target = $1 ORDER BY started_at DESC LIMIT 1
+
+-- name: count_purged
+-- Adds to the totals of passes what was unlinked of theirs.
+UPDATE retentiond.pass p
+SET purged_entries = p.purged_entries + g.entries, purged_bytes = p.purged_bytes + g.bytes
+FROM (SELECT u.pass_id, count(*) AS entries, sum(u.bytes) AS bytes
+      FROM unnest($1::bigint[], $2::bigint[]) AS u(pass_id, bytes) GROUP BY u.pass_id) g
+WHERE p.pass_id = g.pass_id
+
+-- name: beat
+-- The daemon's sign of life.
+INSERT INTO retentiond.daemon (host, pid, started_at, beat_at)
+VALUES ($1, $2, clock_timestamp(), clock_timestamp())
+ON CONFLICT (host) DO UPDATE
+SET pid = excluded.pid, beat_at = excluded.beat_at,
+    started_at = CASE WHEN retentiond.daemon.pid = excluded.pid THEN retentiond.daemon.started_at
+                      ELSE excluded.started_at END
+
+-- name: end_beat
+DELETE FROM retentiond.daemon WHERE host = $1 AND pid = $2
+
+-- name: daemons
+-- The daemons that gave a sign of life within the last three minutes.
+SELECT host, pid, started_at, beat_at FROM retentiond.daemon WHERE beat_at > clock_timestamp() - interval '3 minutes'
+
+-- name: clock_of_host
+SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE host = $1
+
+-- name: note_clock
+INSERT INTO retentiond.host_clock (host, boot_id, wall_ahead, seen_at) VALUES ($1, $2, $3, clock_timestamp())
+ON CONFLICT (host) DO UPDATE
+SET boot_id = excluded.boot_id, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at

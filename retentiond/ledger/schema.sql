@@ -1,0 +1,69 @@
+-- The ledger, version 1: what every target needs. Text that is compared with a target's own is COLLATE "C",
+-- so that no order of a locale, and no change of it, has a say.
+
+CREATE SCHEMA IF NOT EXISTS retentiond;
+
+CREATE TABLE retentiond.ledger_version (
+    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    version integer NOT NULL
+);
+
+-- Which store this database belongs to, and how far it has come; the media directory bears the same mark.
+CREATE TABLE retentiond.store (
+    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    store_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    last_pass bigint NOT NULL DEFAULT 0,
+    last_pass_at timestamptz
+);
+INSERT INTO retentiond.store DEFAULT VALUES;
+
+-- Who works on the store. The advisory lock decides; the epoch lets each transaction see that it still does.
+CREATE TABLE retentiond.lease (
+    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    epoch bigint NOT NULL DEFAULT 0,
+    command text,
+    host text,
+    pid integer,
+    since timestamptz
+);
+INSERT INTO retentiond.lease DEFAULT VALUES;
+
+-- The ids under which processes claim entries.
+CREATE SEQUENCE retentiond.claimant AS integer CYCLE;
+
+-- The daemons that have been alive, each with its last sign of life.
+CREATE TABLE retentiond.daemon (
+    host text PRIMARY KEY,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    beat_at timestamptz NOT NULL
+);
+
+-- What each host's wall clock was ahead of its time since boot, to notice when it leaps.
+CREATE TABLE retentiond.host_clock (
+    host text PRIMARY KEY,
+    boot_id text NOT NULL,
+    wall_ahead double precision NOT NULL,
+    seen_at timestamptz NOT NULL
+);
+
+-- One row a pass; its totals stay when everything else about it is forgotten.
+CREATE TABLE retentiond.pass (
+    pass_id bigint PRIMARY KEY,
+    target text NOT NULL,
+    kind text NOT NULL,
+    command text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'finished', 'finished_with_failures', 'refused', 'interrupted')),
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    rules jsonb NOT NULL,
+    grace interval NOT NULL,
+    settle interval NOT NULL,
+    report jsonb,
+    purged_entries bigint NOT NULL DEFAULT 0,
+    purged_bytes bigint NOT NULL DEFAULT 0,
+    restored_items bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX pass_by_target ON retentiond.pass (target, started_at DESC);

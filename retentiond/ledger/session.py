@@ -1,0 +1,81 @@
+"""A session connection that bears advisory locks, and the guard that ends our work when it ends.
+
+The server lets go of an advisory lock when its connection ends; from then on another process may hold it.
+So whoever touches a file asks the guard first, and the guard is down as soon as the connection is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from threading import Event
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import LOST, Conn, connect
+from retentiond.model.errors import LeaseLostError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_PING_EVERY: Final = 5.0
+_PING_TIMEOUT: Final = 10.0
+
+
+class Guard:
+    """Whether the locks of a session still stand; threads may ask it between two files."""
+
+    def __init__(self) -> None:
+        self._fallen = Event()
+
+    def fall(self) -> None:
+        """Say that the session's connection has ended."""
+        self._fallen.set()
+
+    @property
+    def stands(self) -> bool:
+        """Tell whether the locks are still ours, as far as we can know."""
+        return not self._fallen.is_set()
+
+    def ensure(self) -> None:
+        """Raise LeaseLostError once the connection that holds the locks has ended."""
+        if self._fallen.is_set():
+            raise LeaseLostError(
+                "the connection that held our lock has ended; nothing more was touched, the next start goes on"
+            )
+
+
+class Session:
+    """One connection for locks alone; its guard falls when the server, the network or an administrator ends it."""
+
+    def __init__(self, connection: Conn, guard: Guard) -> None:
+        self.connection = connection
+        self.guard = guard
+        # The ping and the locks share one connection, which does one thing at a time.
+        self.turn = asyncio.Lock()
+
+    async def watch(self) -> None:
+        """Ask the server for a sign of life now and then; a network that swallows everything is a loss, too."""
+        while self.guard.stands:
+            await asyncio.sleep(_PING_EVERY)
+            try:
+                async with self.turn:
+                    await self.connection.fetchval("SELECT 1", timeout=_PING_TIMEOUT)
+            except LOST:
+                self.guard.fall()
+
+
+@asynccontextmanager
+async def open_session(dsn: str) -> AsyncIterator[Session]:
+    """Open a session and watch over it; its locks go with it."""
+    connection = await connect(dsn, "the database, for a lock")
+    guard = Guard()
+    connection.add_termination_listener(lambda _connection: guard.fall())
+    session = Session(connection, guard)
+    watcher = asyncio.create_task(session.watch())
+    try:
+        yield session
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        guard.fall()
+        connection.terminate()

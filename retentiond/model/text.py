@@ -1,0 +1,27 @@
+"""Text that others wrote, made fit to be shown: nothing in it can move a cursor, hide or turn round."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_UNSHOWABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def printable(text: str, limit: int = 200) -> str:
+    r"""Return the text with control, format, private and surrogate characters as `\u{XX}`.
+
+    The result has at most `limit` characters (1 or more); what was cut ends in an ellipsis.
+    """
+    shown: list[str] = []
+    length = 0
+    # One more than the limit tells whether anything is left over; more is never looked at.
+    for char in text[: limit + 1]:
+        piece = f"\\u{{{ord(char):02X}}}" if unicodedata.category(char) in _UNSHOWABLE else char
+        shown.append(piece)
+        length += len(piece)
+    if length <= limit:
+        return "".join(shown)
+    while length > limit - 1:
+        length -= len(shown.pop())
+    return "".join(shown) + "…"

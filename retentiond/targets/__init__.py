@@ -1,0 +1,1 @@
+"""The targets: one folder for each kind of store; none knows another."""

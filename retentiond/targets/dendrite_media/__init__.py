@@ -1,0 +1,1 @@
+"""The media of a dendrite server: rows in PostgreSQL, files below one directory."""

@@ -1,0 +1,82 @@
+"""The names below the media directory: dendrite's and our own. Every path is made here, from parts that are safe.
+
+dendrite keeps a content in `<h0>/<h1>/<rest>/file`, from its base64hash, and its thumbnails beside it as
+`thumbnail-<width>x<height>-<method>`. What we hold lies below `.retentiond`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from retentiond.model.media import Hash, valid_hash
+
+OWN: Final = ".retentiond"
+QUARANTINE: Final = "quarantine"
+PURGING: Final = "purging"
+STAGING: Final = "staging"
+MARK: Final = "store"
+FILE: Final = "file"
+
+_THUMBNAIL = re.compile(r"thumbnail-(\d{1,9})x(\d{1,9})-(crop|scale)", re.ASCII)
+_ENTRY = re.compile(r"([A-Za-z0-9_-]{43})\.(\d{1,18})", re.ASCII)
+
+
+class Thumbnail(NamedTuple):
+    """What names a thumbnail file of a content."""
+
+    width: int
+    height: int
+    method: str
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"thumbnail-{self.width}x{self.height}-{self.method}"
+
+
+class EntryPath(NamedTuple):
+    """Where an entry of the quarantine lies: `quarantine/<pass>/<h0h1>/<hash>.<entry>`."""
+
+    pass_id: int
+    hash: Hash
+    entry_id: int
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return f"{self.hash}.{self.entry_id}"
+
+    @property
+    def purging_name(self) -> str:
+        """Its name below `purging`, where all passes meet."""
+        return f"{self.pass_id}.{self.name}"
+
+
+def blob_parts(blob: Hash) -> tuple[str, str, str]:
+    """Return the three directories of a content."""
+    return blob[0], blob[1], blob[2:]
+
+
+def shelf(blob: Hash) -> str:
+    """Return the directory that groups a pass's entries as dendrite's own first two levels do."""
+    return blob[:2]
+
+
+def parse_thumbnail(name: str) -> Thumbnail | None:
+    """Read a thumbnail file's name; None for any other, also for one that dendrite would write differently."""
+    found = _THUMBNAIL.fullmatch(name)
+    if found is None:
+        return None
+    thumbnail = Thumbnail(int(found[1]), int(found[2]), found[3])
+    return thumbnail if thumbnail.name == name else None
+
+
+def parse_entry(pass_name: str, name: str) -> EntryPath | None:
+    """Read an entry's place in quarantine; None for a name that we never make."""
+    found = _ENTRY.fullmatch(name)
+    if found is None or not pass_name.isascii() or not pass_name.isdigit():
+        return None
+    blob = valid_hash(found[1])
+    path = EntryPath(int(pass_name), blob, int(found[2])) if blob else None
+    return path if path and str(path.pass_id) == pass_name and path.name == name else None

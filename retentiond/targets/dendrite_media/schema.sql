@@ -1,0 +1,92 @@
+-- The quarantine's part of the ledger. base64hash is COLLATE "C" throughout, see deletion in the README.
+
+-- A copy of each row that was released, with its thumbnail rows, until the grace is over and it is forgotten.
+CREATE TABLE retentiond.released_media (
+    release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pass_id bigint NOT NULL,
+    policy text NOT NULL,
+    released_at timestamptz NOT NULL,
+    grace_until timestamptz NOT NULL,
+    had_file boolean NOT NULL,
+    -- Set while the row is being brought back: {"by", "reason", "until"} for the mark, or {} for none.
+    restoring jsonb,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    content_type text NOT NULL,
+    file_size_bytes bigint NOT NULL,
+    creation_ts bigint NOT NULL,
+    upload_name text NOT NULL,
+    base64hash text COLLATE "C" NOT NULL,
+    user_id text NOT NULL,
+    -- The thumbnail rows as objects: content_type, file_size_bytes, creation_ts, width, height, resize_method.
+    thumbnails jsonb NOT NULL
+);
+CREATE INDEX released_media_by_hash ON retentiond.released_media (base64hash);
+CREATE INDEX released_media_by_key ON retentiond.released_media (media_id, media_origin);
+CREATE INDEX released_media_restoring ON retentiond.released_media (base64hash) WHERE restoring IS NOT NULL;
+CREATE INDEX released_media_by_pass ON retentiond.released_media (pass_id);
+
+-- One blob (or the stray thumbnails of one) in quarantine; it lies in <pass_id>/<h0h1>/<hash>.<entry_id>.
+CREATE TABLE retentiond.entry (
+    entry_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pass_id bigint NOT NULL,
+    hash text COLLATE "C" NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('blob', 'thumbnails')),
+    state text NOT NULL CHECK (state IN ('intended', 'quarantined', 'returned', 'purging', 'restoring', 'lost')),
+    claimed_by integer,
+    files integer NOT NULL,
+    bytes bigint NOT NULL,
+    settle interval NOT NULL,
+    -- When the rename was done and synced, and when a sweep after it last found nobody who wants the blob.
+    renamed_at timestamptz,
+    looked_at timestamptz,
+    problem text
+);
+CREATE INDEX entry_by_hash ON retentiond.entry (hash);
+CREATE INDEX entry_by_claim ON retentiond.entry (claimed_by) WHERE claimed_by IS NOT NULL;
+CREATE INDEX entry_by_rename ON retentiond.entry (state, renamed_at);
+
+-- Blobs that stayed although rows of theirs went: their thumbnails may have become strays.
+CREATE TABLE retentiond.shared_blob (
+    hash text COLLATE "C" PRIMARY KEY,
+    pass_id bigint NOT NULL,
+    noted_at timestamptz NOT NULL,
+    settle interval NOT NULL
+);
+
+-- Thumbnail rows whose file was missing beside a live blob at one sweep; at a second they go.
+CREATE TABLE retentiond.suspect_thumbnail (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    width integer NOT NULL,
+    height integer NOT NULL,
+    resize_method text COLLATE "C" NOT NULL,
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (media_id, media_origin, width, height, resize_method)
+);
+
+-- What was brought back is kept from then on, until the date (none: for good).
+CREATE TABLE retentiond.restored (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    until timestamptz,
+    restored_at timestamptz NOT NULL,
+    restored_by text NOT NULL,
+    reason text NOT NULL,
+    PRIMARY KEY (media_id, media_origin)
+);
+
+-- A copy of what the protections refer to. Both tables are unlogged: after a crash neither knows anything,
+-- and who needs a copy makes a new one.
+CREATE UNLOGGED TABLE retentiond.reference_copy (
+    copy_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sources text[] NOT NULL,
+    begun_at timestamptz NOT NULL
+);
+CREATE UNLOGGED TABLE retentiond.reference (
+    copy_id bigint NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL
+);
+CREATE INDEX reference_by_key ON retentiond.reference (media_id, media_origin);

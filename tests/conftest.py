@@ -1,0 +1,89 @@
+"""What every test may ask for: a PostgreSQL, a database of its own, a media directory, and a store in both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from retentiond.demo.postgres import EmbeddedPostgres
+from retentiond.model.errors import UnreachableError
+from tests.support.database import DatabaseServer
+from tests.support.store import DendriteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+RAN_ON = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """The run's server: $RETENTIOND_TEST_DSN where it is set, else one of our own."""
+    # The loop of the tests is left alone: this may be asked for in the midst of one's set-up.
+    with ExitStack() as stack, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        dsn = os.environ.get("RETENTIOND_TEST_DSN")
+        where = "RETENTIOND_TEST_DSN" if dsn else "embedded"
+        if not dsn:
+            try:
+                dsn = stack.enter_context(EmbeddedPostgres({"fsync": "off"})).dsn()
+            except UnreachableError as error:
+                pytest.fail(f"{error}; or set RETENTIOND_TEST_DSN to a server to test on", pytrace=False)
+        server = DatabaseServer(dsn)
+        runner.run(server.__aenter__())
+        request.config.stash[RAN_ON] = f"PostgreSQL {server.version} ({where})"
+        try:
+            yield server
+        finally:
+            runner.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def database(postgres: DatabaseServer) -> Iterator[str]:
+    """The URL of a database of this test's own, with dendrite's tables, empty."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        dsn = runner.run(postgres.clone())
+        try:
+            yield dsn
+        finally:
+            runner.run(postgres.drop(dsn))
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to the test's database."""
+    opened = await asyncpg.connect(database)
+    try:
+        yield opened
+    finally:
+        # The test may have cut it, and then there is nothing to take leave of.
+        if opened.is_closed():
+            opened.terminate()
+        else:
+            await opened.close(timeout=10)
+
+
+@pytest.fixture
+def media_path(tmp_path: Path) -> Path:
+    """An empty media directory."""
+    path = tmp_path / "media"
+    path.mkdir(mode=0o750)
+    return path
+
+
+@pytest.fixture
+def store(connection: asyncpg.Connection[asyncpg.Record], media_path: Path) -> DendriteStore:
+    """An empty dendrite store, `here.test`, in the test's database and media directory."""
+    return DendriteStore(connection, media_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which server the run was on, since that is part of what it shows."""
+    config: pytest.Config = terminalreporter.config
+    if RAN_ON in config.stash:
+        terminalreporter.write_line(f"Database: {config.stash[RAN_ON]}")

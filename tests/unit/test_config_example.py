@@ -1,0 +1,81 @@
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from retentiond.config.example import example_config
+from retentiond.config.load import load_config
+from retentiond.config.schema import Config, Databases, Limits, Logging, Pace
+
+SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
+LATER = [
+    "quota",
+    "accessed",
+    "chat_database",
+    "metrics",
+    "records",
+    "audit",
+    "hosts:",
+    "unreferenced",
+    "thumbnails:",
+]
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return load_config(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def test_the_shipped_example_is_the_one_that_is_printed() -> None:
+    assert SHIPPED.read_bytes() == example_config().encode()
+
+
+def test_only_remote_media_of_thirty_days_go_by_the_example(tmp_path: Path) -> None:
+    config = loaded(tmp_path, example_config())
+    (name,) = config.targets
+    assert name == "media"
+    (policy,) = config.targets["media"].policies
+    assert (policy.name, policy.keep) == ("remote", timedelta(days=30))
+    assert policy.match.model_dump(exclude_none=True) == {"origin": "remote"}
+
+
+def test_the_example_sets_what_a_beginner_needs_and_leaves_the_rest_to_the_defaults(tmp_path: Path) -> None:
+    config = loaded(tmp_path, example_config())
+    live = config.targets["media"].model_fields_set
+    assert live == {"kind", "dendrite_config", "schedule", "grace", "settle", "policies"}
+    assert config.model_fields_set == {"targets"}
+
+
+def uncommented(text: str) -> str:
+    """Make every `#key: value` live, but for what excludes another."""
+    lines = [line for line in text.splitlines() if not line.strip().startswith("#every:")]
+    return "\n".join(re.sub(r"^(\s*)#(?=\S|  )", r"\1", line) for line in lines)
+
+
+def test_every_comment_of_the_example_is_right_once_it_is_live(tmp_path: Path) -> None:
+    (tmp_path / "database").write_text("postgresql://dendrite@localhost/dendrite")
+    config = loaded(tmp_path, uncommented(example_config()))
+    media = config.targets["media"]
+    assert [policy.name for policy in media.policies] == ["big-video", "remote", "local-bots", "local"]
+    assert config.model_fields_set == set(Config.model_fields)
+    assert media.model_fields_set == set(type(media).model_fields) - {"messages_in"}
+
+
+def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "database").write_text("postgresql://dendrite@localhost/dendrite")
+    config = loaded(tmp_path, uncommented(example_config()))
+    media, plain = config.targets["media"], loaded(tmp_path, example_config()).targets["media"]
+    assert (media.limits, media.pace, config.logging) == (Limits(), Pace(), Logging())
+    assert (media.protect, media.create_index) == (plain.protect, plain.create_index)
+    assert media.databases != Databases()
+
+
+@pytest.mark.parametrize("word", LATER)
+def test_nothing_of_later_versions_is_in_the_example(word: str) -> None:
+    assert word not in example_config()
+
+
+def test_the_example_is_no_wider_than_the_code() -> None:
+    assert max(map(len, example_config().splitlines())) <= 110
