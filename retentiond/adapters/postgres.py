@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
@@ -81,7 +81,7 @@ def reaching(what: str) -> Iterator[None]:
 async def connect(dsn: str, what: str = "the database") -> Conn:
     """Open one connection; raises UnreachableError."""
     with reaching(what):
-        return cast("Conn", await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15))
+        return await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15)
 
 
 @asynccontextmanager
@@ -94,7 +94,7 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
     try:
         with reaching(what):
             await opened.execute("SELECT 1")
-        yield cast("Db", opened)
+        yield opened
     finally:
         opened.terminate()
 
@@ -109,10 +109,8 @@ async def pages(
     """
     key = after
     while True:
-        page: list[Record] = []
         async with connection.transaction(readonly=True):
-            async for row in connection.cursor(query, *key, size, *arguments, prefetch=size):
-                page.append(row)
+            page = [row async for row in connection.cursor(query, *key, size, *arguments, prefetch=size)]
         if not page:
             return
         yield page

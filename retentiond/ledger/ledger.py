@@ -101,7 +101,7 @@ class Ledger:
         return StoreState(**dict(row))
 
     async def begin_pass(self, connection: Conn, header: PassHeader) -> int:
-        """Number a pass, record what it goes by, and return its number."""
+        """Give a pass its number and record what it goes by."""
         pass_id: int = await connection.fetchval(
             SQL["begin_pass"],
             header.target,

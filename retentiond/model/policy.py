@@ -165,10 +165,15 @@ def _day_start_ms(day: date) -> int:
 @lru_cache(maxsize=1024)
 def glob(pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
     """Compile a glob whose only wildcards are `*` and `?`; brackets are plain, since `[::1]` is an origin."""
-    parts = (".*" if char == "*" else "." if char == "?" else re.escape(char) for char in _collapse(pattern))
-    return re.compile(rf"(?:{''.join(parts)})\Z", re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    head, *tails = (_literal(part) for part in re.split(r"\*+", pattern))
+    if not tails:
+        return re.compile(rf"{head}\Z", flags)
+    # Each star takes the least it can and never gives back: names are untrusted, and trying every way to share
+    # a name out among several stars takes for ever. Only the last part must be sought from the end.
+    middle = "".join(rf"(?>.*?{part})" for part in tails[:-1])
+    return re.compile(rf"{head}{middle}.*{tails[-1]}\Z", flags)
 
 
-def _collapse(pattern: str) -> str:
-    # A row of stars means one star, and would cost a regular expression exponential time.
-    return re.sub(r"\*+", "*", pattern)
+def _literal(part: str) -> str:
+    return "".join("." if char == "?" else re.escape(char) for char in part)

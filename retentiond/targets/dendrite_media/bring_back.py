@@ -243,3 +243,41 @@ def _copy(source: int, name: str, target: int, new_name: str) -> None:
             os.fchmod(copied.fileno(), stat.S_IMODE(about.st_mode))
             os.utime(copied.fileno(), ns=(about.st_atime_ns, about.st_mtime_ns))
             os.fsync(copied.fileno())
+
+
+def dispensable(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
+    """Return, for a thread's share of entries, whether the live file is whole without the copy in quarantine."""
+
+    def all_dispensable(entries: Sequence[EntryPath]) -> list[bool]:
+        return [_dispensable(tree, entry) for entry in entries]
+
+    return all_dispensable
+
+
+def _dispensable(tree: MediaTree, entry: EntryPath) -> bool:
+    live = live_blob(tree, entry.hash)
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
+            ours = regular_file(copy, FILE)
+    except FileNotFoundError:
+        return live.size is not None
+    except OSError:
+        return False
+    return live.size is not None and (ours is None or ours.size == live.size)
+
+
+def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
+    """Return, for a thread's share of entries, whether their directory stands in quarantine."""
+
+    def all_standing(entries: Sequence[EntryPath]) -> list[bool]:
+        return [_standing(tree, entry) for entry in entries]
+
+    return all_standing
+
+
+def _standing(tree: MediaTree, entry: EntryPath) -> bool:
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name):
+            return True
+    except FileNotFoundError:
+        return False

@@ -200,14 +200,14 @@ WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 WITH page AS (
     SELECT entry_id, hash, pass_id FROM retentiond.entry
     WHERE state = 'quarantined' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
-      AND ($2 OR renamed_at > clock_timestamp() - interval '1 hour')
-    ORDER BY entry_id LIMIT $3 FOR UPDATE SKIP LOCKED
+      AND ($4 OR renamed_at > clock_timestamp() - interval '1 hour')
+    ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), look AS (
     SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
     FROM page p
 )
 UPDATE retentiond.entry e
-SET claimed_by = CASE WHEN l.wanted THEN $4::integer END,
+SET claimed_by = CASE WHEN l.wanted THEN $3::integer END,
     looked_at = CASE WHEN l.wanted THEN e.looked_at ELSE statement_timestamp() END
 FROM look l WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
@@ -230,13 +230,24 @@ RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 UPDATE retentiond.entry SET state = 'quarantined', claimed_by = NULL, renamed_at = clock_timestamp(), looked_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
+-- name: any_due_entry
+-- Whether settle and grace are over for any entry: only then the protections are worth a new copy.
+SELECT EXISTS (
+    SELECT FROM retentiond.entry e
+    WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
+      AND e.renamed_at + e.settle <= clock_timestamp()
+      AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
+      AND NOT EXISTS (SELECT FROM retentiond.released_media r
+                      WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL)))
+
 -- name: claim_due_entries
--- Claims a batch of entries whose settle and grace are over, and looks a last time: do rows bear the hash?
--- Without a settle (nobody writes to the store) this look is enough; else a sweep must have looked before.
+-- Claims a batch of entries whose settle (before the protections' copy was begun) and grace are over, and looks a
+-- last time: do rows bear the hash? Without a settle (nobody writes to the store) this look is enough; else a
+-- sweep must have looked before.
 WITH page AS (
     SELECT e.entry_id, e.hash FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
-      AND e.renamed_at + e.settle <= clock_timestamp()
+      AND e.renamed_at + e.settle <= $4
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
                       WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL))
@@ -247,7 +258,7 @@ UPDATE retentiond.entry e SET claimed_by = $3
 FROM (SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
       FROM page p) l
 WHERE e.entry_id = l.entry_id
-RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, e.renamed_at + e.settle AS settled_at, l.wanted
+RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, l.wanted
 
 -- name: protected_hashes
 -- The hashes of released rows that a protection refers to now.
@@ -290,21 +301,21 @@ WHERE e.state = 'lost' AND e.claimed_by IS NULL
 SELECT DISTINCT claimed_by FROM retentiond.entry WHERE claimed_by IS NOT NULL
 
 -- name: inherit_claims
--- Takes over a page of what the dead have claimed.
-UPDATE retentiond.entry SET claimed_by = $1
-WHERE entry_id IN (SELECT entry_id FROM retentiond.entry WHERE claimed_by = ANY ($2::integer[])
-                   ORDER BY entry_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+-- Takes over a page of open steps of the dead, and of those that were let go of because they failed.
+UPDATE retentiond.entry SET claimed_by = $3
+WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
+                   WHERE entry_id > $1 AND (claimed_by = ANY ($4::integer[])
+                         OR claimed_by IS NULL AND state IN ('intended', 'purging', 'restoring'))
+                   ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING entry_id, pass_id, hash, kind, state
-
--- name: abandoned_intents
--- Which of our inherited intents nobody needs to carry out: a row bears the hash again.
-SELECT e.entry_id FROM retentiond.entry e
-WHERE e.entry_id = ANY ($1::bigint[])
-  AND EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = e.hash)
 
 -- name: drop_intents
 -- Closes intents of which nothing was moved.
 DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 AND state = 'intended'
+
+-- name: let_go
+-- Lets go of claims; the entries are as they were.
+UPDATE retentiond.entry SET claimed_by = NULL WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_demoted
 -- Puts inherited entries back to where a sweep begins with them.

@@ -99,7 +99,7 @@ CREATE TEMPORARY TABLE plan_reference (
 
 -- name: newest_copy
 -- The newest whole copy that has these sources, if it was begun after the given time.
-SELECT copy_id FROM retentiond.reference_copy
+SELECT copy_id, begun_at FROM retentiond.reference_copy
 WHERE sources @> $1::text[] AND begun_at >= $2
 ORDER BY copy_id DESC LIMIT 1
 

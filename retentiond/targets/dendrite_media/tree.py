@@ -167,11 +167,12 @@ class MediaTree:
 
     def first_level(self) -> list[tuple[str, int]]:
         """Return dendrite's `<h0>` directories with their device numbers."""
-        found = []
         with os.scandir(self.root) as entries:
-            for entry in entries:
-                if len(entry.name) == 1 and entry.is_dir(follow_symlinks=False):
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_dev))
+            found = [
+                (entry.name, entry.stat(follow_symlinks=False).st_dev)
+                for entry in entries
+                if len(entry.name) == 1 and entry.is_dir(follow_symlinks=False)
+            ]
         return sorted(found)
 
     def own_device(self) -> int | None:

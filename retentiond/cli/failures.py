@@ -1,0 +1,48 @@
+"""From what went wrong to what is said and to the exit status: the one place that knows."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from typer import TyperException
+
+from retentiond.adapters.logging import get_logger
+from retentiond.config.units import UnitError
+from retentiond.model.errors import LeaseLostError, RetentiondError, UsageError
+
+_WORST_FIRST: Final = (2, 4, 3, 5, 1)
+_UNEXPECTED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is said, line by line, and the exit status."""
+
+    lines: tuple[str, ...]
+    exit_status: int
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Return the exit status of several: the worst, in the interface's order."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), 0)
+
+
+def failure_of(error: BaseException, *, debug: bool) -> Failure:
+    """Tell what to say about an error; one that nobody foresaw is logged, with its traceback where `debug` is on."""
+    match error:
+        case RetentiondError():
+            return Failure(tuple(str(error).splitlines()), error.exit_status)
+        case UnitError():
+            return Failure((str(error),), UsageError.exit_status)
+        case TyperException():
+            text = error.format_message().rstrip(".")
+            return Failure((f"{text}; `retentiond --help` tells what there is",), error.exit_code)
+        case asyncio.CancelledError() | KeyboardInterrupt():
+            text = "stopped before the end; what a pass had begun, the next one finishes"
+            return Failure((text,), LeaseLostError.exit_status)
+    get_logger().error("unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error)
+    text = f"unexpected {type(error).__name__}: {error}"
+    way_on = "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
+    return Failure((f"{text}; {way_on}",), _UNEXPECTED)

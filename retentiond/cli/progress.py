@@ -1,0 +1,49 @@
+"""How far a pass is: bars on a terminal, and nothing elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from retentiond.engine.target import Progress, Silence
+from retentiond.model.text import printable
+
+
+class Bars:
+    """A bar for the stage under way, with its items and the time left; what is over leaves no trace."""
+
+    def __init__(self, progress: RichProgress) -> None:
+        self._progress = progress
+        self._stage: TaskID | None = None
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Begin a stage, in place of the one before."""
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+        self._stage = self._progress.add_task(printable(name), total=total)
+
+    def advance(self, items: int) -> None:
+        """Move the bar on."""
+        if self._stage is not None:
+            self._progress.advance(self._stage, items)
+
+
+@contextmanager
+def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
+    """Give who watches a pass, and take the bars away when it is over."""
+    if not bars:
+        yield Silence()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # What we print goes to consoles of our own, so there is nothing to redirect.
+    with RichProgress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        yield Bars(progress)

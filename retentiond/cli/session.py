@@ -1,0 +1,167 @@
+"""One command under way: its streams, its configuration, its targets, and what became of it."""
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TextIO, cast
+
+from rich.file_proxy import FileProxy
+from rich.text import Text
+
+from retentiond.adapters.logging import configure_logging, redact
+from retentiond.cli.failures import failure_of, worst
+from retentiond.cli.signals import run_interruptibly
+from retentiond.cli.streams import Output
+from retentiond.cli.surroundings import Surroundings
+from retentiond.config.from_dendrite import from_dendrite_config
+from retentiond.config.load import load_config
+from retentiond.config.schema import Config, Logging, MediaTarget
+from retentiond.engine.target import Stop, Target
+from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.text import printable
+
+_DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
+_DEFAULT_DAYS: Final = 30
+_LINE_LIMIT: Final = 4000
+
+Work = Callable[["Session"], int]
+"""What a command line asks for; returns the exit status."""
+Errand = Callable[[Target, MediaTarget], Awaitable[int]]
+"""What is done with each target; returns the exit status that it asks for."""
+
+
+@dataclass(slots=True)
+class Options:
+    """What stands before the command."""
+
+    config: Path | None = None
+    quiet: bool = False
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which targets a command is for: those named, all, or the one that dendrite's configuration makes."""
+
+    names: tuple[str, ...] = ()
+    dendrite_config: Path | None = None
+    days: int | None = None
+    local: bool = False
+
+
+class Session:
+    """What all commands have in common."""
+
+    def __init__(self, surroundings: Surroundings, options: Options) -> None:
+        self.surroundings = surroundings
+        self.options = options
+        self.out = Output(surroundings.stdout)
+        self.err = Output(surroundings.stderr, forgiving=True)
+        self._log_by(Logging())
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration file: as said, or by the variable, or where it usually is."""
+        named = self.surroundings.environment.get("RETENTIOND_CONFIG")
+        return self.options.config or (Path(named) if named else _DEFAULT_CONFIG)
+
+    def load(self) -> Config:
+        """Read the configuration, and log as it says."""
+        config = load_config(self.config_path, self.surroundings.environment)
+        self._log_by(config.logging)
+        return config
+
+    def targets(self, scope: Scope) -> dict[str, MediaTarget]:
+        """Return the targets that the command is for, by name; raise UsageError for a name that is none."""
+        if scope.dendrite_config is not None:
+            if self.options.config is not None or scope.names:
+                raise UsageError(
+                    "--dendrite-config does without a configuration of our own: leave out --config and TARGET"
+                )
+            days = _DEFAULT_DAYS if scope.days is None else scope.days
+            return dict(from_dendrite_config(scope.dendrite_config, days, local=scope.local).targets)
+        if scope.days is not None or scope.local:
+            raise UsageError(
+                "--days and --local go with --dendrite-config; a configuration's policies say it themselves"
+            )
+        known = self.load().targets
+        for name in scope.names:
+            if name not in known:
+                raise UsageError(f"there is no target `{printable(name, 64)}`; {_nearest(name, known)}")
+        return {name: known[name] for name in scope.names or known}
+
+    def run(self, work: Coroutine[Any, Any, int], stop: Stop | None = None) -> int:
+        """Run what awaits; signals ask `stop` first, or cancel where there is none."""
+        return run_interruptibly(work, stop, self.note)
+
+    async def for_each(
+        self, targets: Mapping[str, MediaTarget], errand: Errand, stop: Stop | None = None
+    ) -> int:
+        """Open one target after another; what goes wrong with one does not keep the others from their turn."""
+        statuses: list[int] = []
+        for name, config in targets.items():
+            if stop is not None and stop.asked:
+                self.error("not tried, since you asked to stop; run it again", about=name)
+                statuses.append(UnreachableError.exit_status)
+                continue
+            try:
+                async with self.surroundings.open_target(name, config) as target:
+                    statuses.append(await errand(target, config))
+            except Exception as error:  # noqa: BLE001 - the one place for failures knows which are not for us
+                statuses.append(self.fail(error, about=name))
+        return worst(statuses)
+
+    def fail(self, error: BaseException, about: str = "") -> int:
+        """Say what went wrong, and return the exit status; raise again what nothing can be said about."""
+        failure = failure_of(error, debug=self.options.debug)
+        for line in failure.lines:
+            self.error(line, about=about)
+        return failure.exit_status
+
+    def error(self, text: str, about: str = "") -> None:
+        """Tell an error."""
+        self._say(f"retentiond: {about}: {text}" if about else f"retentiond: {text}")
+
+    def note(self, text: str) -> None:
+        """Tell something that is no error, unless only errors are wanted."""
+        if not self.options.quiet:
+            self._say(f"retentiond: {text}")
+
+    def line(self, *texts: str) -> None:
+        """Print lines of a result."""
+        for text in texts:
+            self.out.print(Text(text), soft_wrap=True)
+
+    def document(self, value: object) -> None:
+        """Print one JSON document."""
+        self.out.put(json.dumps(value, indent=2) + "\n")
+
+    def command(self, words: str) -> str:
+        """Return a command line of ours, as the user would have to type it."""
+        config = f" --config {printable(str(self.options.config))}" if self.options.config else ""
+        return f"`retentiond{config} {words}`"
+
+    def _say(self, text: str) -> None:
+        self.err.print(Text(printable(redact(text), _LINE_LIMIT)), soft_wrap=True)
+
+    def _log_by(self, logging: Logging) -> None:
+        stream = self.surroundings.stderr
+        level, log_format = logging.level, logging.format
+        if stream.isatty():
+            level, log_format = "warning", "console"
+            # Entries go above the bars, not through them.
+            stream = cast("TextIO", FileProxy(self.err, stream))
+        configure_logging(
+            "error" if self.options.quiet else level,
+            log_format,
+            stream,
+            debug=self.options.debug,
+            environment=self.surroundings.environment,
+        )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"

@@ -1,0 +1,102 @@
+"""The two streams of a command: consoles that show text as it is, and notice when nobody reads any more."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO, cast
+
+from rich.console import Console
+
+from retentiond.model.errors import UnreachableError
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+class ReaderGoneError(Exception):
+    """Who read our output has closed it, and wants no more: no reason to complain."""
+
+
+class Output(Console):
+    """A stream for people; nothing in a text is markup, and colours and bars are for terminals only.
+
+    Writing raises ReaderGoneError where nobody reads any more, and UnreachableError where it cannot be written; with
+    `forgiving` neither: what cannot be said is not.
+    """
+
+    def __init__(self, stream: TextIO, *, forgiving: bool = False) -> None:
+        _never_fail_to_encode(stream)
+        terminal = stream.isatty()
+        self._outlet = _Outlet(stream, forgiving=forgiving)
+        super().__init__(
+            file=cast("TextIO", self._outlet),  # all of it that a console uses
+            # Rich would take variables such as FORCE_COLOR for a terminal.
+            force_terminal=terminal,
+            width=None if terminal else _WIDTH_WITHOUT_TERMINAL,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    @property
+    def can_redraw(self) -> bool:
+        """Whether bars may be shown."""
+        return self.is_terminal and not self.is_dumb_terminal
+
+    def put(self, text: str) -> None:
+        """Write text as it is, whatever its width; it must be printable already."""
+        self._outlet.write(text)
+
+    def settle(self) -> None:
+        """Write what is still held back."""
+        self._outlet.flush()
+
+
+class _Outlet:
+    """The stream itself, with its errors in our words."""
+
+    def __init__(self, stream: TextIO, *, forgiving: bool) -> None:
+        self._stream = stream
+        self._forgiving = forgiving
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        with self._minding():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._minding():
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @contextmanager
+    def _minding(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _discard(self._stream)
+            if self._forgiving:
+                return
+            if isinstance(error, BrokenPipeError):
+                raise ReaderGoneError from error
+            raise UnreachableError(
+                f"standard output cannot be written ({error.strerror}); send it elsewhere"
+            ) from error
+
+
+def _never_fail_to_encode(stream: TextIO) -> None:
+    # A file name may hold what this terminal's encoding lacks. What is no real stream keeps its own ways.
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _discard(stream: TextIO) -> None:
+    """Make the stream's descriptor lead nowhere, else Python's last flush fails and changes the exit status."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,57 @@
+"""What the commands get from outside: the process's streams and variables, the clock, and who does the work."""
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from retentiond.config.schema import MediaTarget
+from retentiond.engine.target import Target
+
+OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
+"""Opens a target by its name and configuration; entering it may raise RetentiondError."""
+RunDaemon = Callable[[Path, Mapping[str, str]], Coroutine[Any, Any, int]]
+"""Runs the daemon on a configuration file, and returns its exit status."""
+RunDemo = Callable[[int, Path | None, Console, bool], Coroutine[Any, Any, int]]
+"""Runs the demo: media, the directory to keep, where to show it, whether as JSON."""
+
+
+def _open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[Target]:
+    # The drivers take their time to load: --help and check-config do without.
+    from retentiond.targets.registry import open_target  # noqa: PLC0415
+
+    return open_target(name, config)
+
+
+async def _run_daemon(config_path: Path, environment: Mapping[str, str]) -> int:
+    # Only `run` needs the scheduler and all that hangs on it.
+    from retentiond.daemon import run_daemon  # noqa: PLC0415
+
+    return await run_daemon(config_path, environment)
+
+
+async def _run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
+    # The demo's packages are an extra: whoever does not ask for it does not have them.
+    from retentiond.demo.show import run_demo  # noqa: PLC0415
+
+    return await run_demo(media, keep, console, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The outside of a command; by default the process's own."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    open_target: OpenTarget = _open_target
+    run_daemon: RunDaemon = _run_daemon
+    run_demo: RunDemo = _run_demo
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -1,0 +1,101 @@
+"""What numbers, times and reasons are called in front of people."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.schedule import Schedule
+from retentiond.config.units import format_duration
+from retentiond.model.text import printable
+
+REASONS: Final[Mapping[str, str]] = MappingProxyType({
+    "no_policy": "no policy speaks of it",
+    "not_due": "not old enough yet, or kept for ever by its policy",
+    "undated": "its date is before 2017 or in the future: nobody knows its age",
+    "invalid_hash": "what the database calls its hash is none, and leads to no file",
+    "unsafe_path": "a link, a special file or an odd name is where its file should be",
+    "hold": "somebody has put a hold on it",
+    "restored": "somebody restored it, and it is kept since",
+    "profile_avatars": "a user's avatar",
+    "room_state": "the state of a room refers to it",
+    "account_data": "a user's account data refers to it: emoji, stickers",
+    "changed": "it changed while the pass was at work; the next one looks again",
+})  # fmt: skip
+"""Why an item stays, for every reason there is."""
+
+_UNITS: Final = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
+_KIBI: Final = 1024
+_ORIGINS: Final = {"remote": "media of other servers", "local": "media of this server"}
+
+
+def reason_in_words(reason: str) -> str:
+    """Say why an item stays; a reason that has no words here is a protection's name."""
+    return REASONS.get(reason, "protected by this name")
+
+
+def size_in_words(size: int) -> str:
+    """Say a number of bytes shortly: `1.5 GiB`."""
+    if abs(size) < _KIBI:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        amount /= _KIBI
+        if abs(amount) < _KIBI:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def count_in_words(count: int, noun: str) -> str:
+    """Say how many: `1 item`, `1,200 items`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def age_in_words(age: timedelta) -> str:
+    """Say a duration: `30 days`, `1 hour 30 minutes`."""
+    parts = re.findall(r"(\d+)([dhms])", format_duration(age))
+    return " ".join(count_in_words(int(count), _UNITS[unit]) for count, unit in parts)
+
+
+def time_in_words(moment: datetime) -> str:
+    """Say a moment in local time, to the minute."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def schedule_in_words(schedule: Schedule | None) -> str:
+    """Say when passes run."""
+    if schedule is None:
+        return "only by hand"
+    if schedule.every is not None:
+        words = f"every {age_in_words(schedule.every)}"
+    else:
+        zone = f" ({schedule.timezone})" if schedule.timezone else " (local time)"
+        words = f"by crontab, {schedule.cron}{zone}"
+    return f"{words}, up to {age_in_words(schedule.jitter)} later" if schedule.jitter else words
+
+
+def policy_in_words(policy: PolicyConfig) -> str:
+    """Say what a policy does: what it speaks of, and when that goes."""
+    about = _match_in_words(policy.match)
+    if policy.keep is None:
+        return f"{about}: kept for ever"
+    if not policy.keep:
+        return f"{about}: gone at the next pass, whatever the age"
+    return f"{about}: gone when older than {age_in_words(policy.keep)}"
+
+
+def _match_in_words(match: MatchConfig) -> str:
+    words = [_ORIGINS.get(match.origin, f"media of {match.origin}") if match.origin else "media"]
+    if match.user is not None:
+        words.append(f"uploaded by {match.user}")
+    if match.content_type is not None:
+        words.append(f"of type {match.content_type}")
+    if match.larger_than is not None:
+        words.append(f"larger than {size_in_words(match.larger_than)}")
+    if match.uploaded_before is not None:
+        words.append(f"stored before {match.uploaded_before}")
+    if match.upload_name is not None:
+        words.append(f"named {match.upload_name}")
+    return printable(", ".join(words), 500)

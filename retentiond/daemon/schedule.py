@@ -1,0 +1,59 @@
+"""When a pass is next due: pure reckoning with a schedule, the last pass and the time, all in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from retentiond.config.schedule import cron_trigger
+
+if TYPE_CHECKING:
+    from apscheduler.triggers.cron import CronTrigger
+
+    from retentiond.config.schedule import Schedule
+
+# APScheduler's triggers count the moment itself.
+_JUST_AFTER = timedelta(microseconds=1)
+
+
+def next_run(schedule: Schedule, last_started: datetime | None, now: datetime) -> datetime | None:
+    """Return when the next pass is due, without jitter; `now` if one was missed since the last began.
+
+    However many were missed, they are made good by one. Without a last pass nothing was missed: cron waits for
+    its time, an interval for its length. None where the schedule never comes again. The datetimes are aware.
+    """
+    # A last pass in the future is another clock's; it must not put off the next one.
+    since = now if last_started is None else min(last_started, now)
+    due = following(schedule, since)
+    return None if due is None else max(due, now.astimezone(UTC))
+
+
+def following(schedule: Schedule, moment: datetime) -> datetime | None:
+    """Return the schedule's first time after the moment; None where it never comes again."""
+    moment = moment.astimezone(UTC)
+    if schedule.every is not None:
+        return moment + schedule.every
+    assert schedule.cron is not None  # noqa: S101 - the configuration has one or the other
+    trigger = cron_trigger(schedule.cron, schedule.zone)
+    due = _fire(trigger, moment)
+    while due is not None and not _each_hour(schedule.cron) and _is_repeated(trigger, due):
+        due = _fire(trigger, due.astimezone(UTC))
+    return None if due is None else due.astimezone(UTC)
+
+
+def _fire(trigger: CronTrigger, moment: datetime) -> datetime | None:
+    due: datetime | None = trigger.get_next_fire_time(None, moment + _JUST_AFTER)
+    return due
+
+
+def _each_hour(cron: str) -> bool:
+    """Whether the crontab line means a distance in time, which holds through a repeated hour as well."""
+    return cron.split()[1].startswith("*")
+
+
+def _is_repeated(trigger: CronTrigger, due: datetime) -> bool:
+    """Whether the clock on the wall showed this time before: clocks are put back, and 02:30 comes twice."""
+    if not due.fold:
+        return False
+    first = due.replace(fold=0).astimezone(UTC)
+    return _fire(trigger, first - 2 * _JUST_AFTER) == first

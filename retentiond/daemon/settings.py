@@ -1,0 +1,61 @@
+"""What the daemon goes by: the configuration file, and the files that it refers to, read and checked as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retentiond.config.load import load_config
+from retentiond.config.policies import FOREVER
+from retentiond.config.problems import ConfigError
+from retentiond.config.resolve import MediaSettings, resolve
+from retentiond.config.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from pathlib import Path
+
+    from retentiond.config.problems import Problem
+    from retentiond.config.schema import Logging, MediaTarget
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """A target as the file has it, and what that comes to with dendrite's own file."""
+
+    config: MediaTarget
+    media: MediaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a reload may change."""
+
+    targets: Mapping[str, TargetSettings]
+    logging: Logging
+
+
+def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
+    """Read the configuration and dendrite's; raise ConfigError with the problems of all of them."""
+    config = load_config(path, environment)
+    targets: dict[str, TargetSettings] = {}
+    problems: list[Problem] = []
+    for name, target in config.targets.items():
+        try:
+            targets[name] = TargetSettings(target, resolve(target))
+        except ConfigError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems)
+    return Settings(targets, config.logging)
+
+
+def policies_as_fields(target: MediaTarget) -> list[dict[str, Any]]:
+    """Return the policies by name and keep, for the log."""
+    return [{"name": policy.name, "keep": keep_text(policy.keep)} for policy in target.policies]
+
+
+def keep_text(keep: timedelta | None) -> str:
+    """Write a policy's keep as the configuration does."""
+    return FOREVER if keep is None else format_duration(keep)

@@ -1,0 +1,68 @@
+"""What a target is kept by, now and later: a policy that a reload shortened waits a day, so that a slip can be mended.
+
+The wait is in the memory of the daemon that was reloaded; a start goes by the file as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from retentiond.config.schema import MediaTarget
+    from retentiond.daemon.settings import TargetSettings
+
+REPRIEVE: Final = timedelta(hours=24)
+"""The least time between a reload and the first pass that goes by a policy that the reload shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reprieve:
+    """A policy that still goes by its longer `keep` (None: for ever), until then."""
+
+    policy: str
+    keep: timedelta | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A target's settings, and the reprieves of its policies."""
+
+    settings: TargetSettings
+    reprieves: tuple[Reprieve, ...] = ()
+
+    def in_force(self, moment: datetime) -> TargetSettings:
+        """Return the settings that hold at a moment: policies with a reprieve have their longer `keep`."""
+        keeps = {reprieve.policy: reprieve.keep for reprieve in self.reprieves if moment < reprieve.until}
+        if not keeps:
+            return self.settings
+        config = self.settings.config
+        policies = tuple(
+            policy.model_copy(update={"keep": keeps[policy.name]}) if policy.name in keeps else policy
+            for policy in config.policies
+        )
+        return replace(self.settings, config=config.model_copy(update={"policies": policies}))
+
+    def reloaded(self, settings: TargetSettings, moment: datetime) -> Terms:
+        """Return the terms after a reload at that moment."""
+        before = _keeps(self.settings.config)
+        in_force = _keeps(self.in_force(moment).config)
+        reprieves = []
+        for name, keep in _keeps(settings.config).items():
+            if name not in before or not _shorter(keep, in_force[name]):
+                continue
+            if _shorter(keep, before[name]):
+                reprieves.append(Reprieve(name, in_force[name], moment + REPRIEVE))
+            else:  # an earlier reload shortened it
+                reprieves += [reprieve for reprieve in self.reprieves if reprieve.policy == name]
+        return Terms(settings, tuple(reprieves))
+
+
+def _keeps(config: MediaTarget) -> dict[str, timedelta | None]:
+    return {policy.name: policy.keep for policy in config.policies}
+
+
+def _shorter(keep: timedelta | None, than: timedelta | None) -> bool:
+    return keep is not None and (than is None or keep < than)

@@ -1,0 +1,128 @@
+"""What the engine asks of a target; each kind of store answers in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from retentiond.model.errors import Refusal
+from retentiond.model.report import (
+    Item,
+    PassReport,
+    Released,
+    RestoreReport,
+    SweepReport,
+    TargetStatus,
+)
+
+
+class Progress(Protocol):
+    """Who watches a pass: told what is to be done, and what was."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Begin a stage, of so many items where that is known."""
+
+    def advance(self, items: int) -> None:
+        """Count items of the stage as done."""
+
+
+class Silence:
+    """Nobody watches."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Hear nothing."""
+
+    def advance(self, items: int) -> None:
+        """Hear nothing."""
+
+
+class Stop:
+    """Asked between two batches: shall the work end here? It never is un-asked."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self) -> None:
+        """Ask the work to end at its next batch's end."""
+        self._asked = True
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a pass is to be done: who asked, over which limits it may go, how long it waits for another."""
+
+    command: str
+    over_limits: bool = False
+    patience: float = 10.0
+    progress: Progress = field(default_factory=Silence)
+    stop: Stop = field(default_factory=Stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to restore: one pass, one medium (by URI), or everything; and for how long it is kept from then on."""
+
+    pass_id: int | None = None
+    media: str | None = None
+    keep_for: timedelta | None = None
+    reason: str = ""
+
+
+class Work(Protocol):
+    """A pass under way: the lock is held, the store is open and is the right one."""
+
+    async def sweep(self) -> SweepReport:
+        """Finish what others left open, look at the quarantine, purge what is due."""
+
+    async def survey(self, report: PassReport, listen: Callable[[Item], None] | None = None) -> Refusal | None:
+        """Judge every item, and say which limit would be passed, if any."""
+
+    async def remove(self, report: PassReport) -> None:
+        """Take what the survey found due through the protocol, batch by batch."""
+
+
+class Target(Protocol):
+    """A store that can be cleaned."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Say what a pass would do now, changing nothing; each item goes to `listen`."""
+
+    async def run_pass(self, order: Order) -> PassReport:
+        """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """Look after the quarantine; `everything` looks at all entries and at the disk, too."""
+
+    def released(self) -> AsyncIterator[Released]:
+        """Stream what can be brought back."""
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        """Bring back rows, thumbnails and files."""
+
+    async def end_grace(self) -> SweepReport:
+        """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+
+    async def status(self) -> TargetStatus:
+        """Tell what the ledger knows."""
+
+    async def check(self) -> list[str]:
+        """Try what a pass needs, and return the problems found."""
+
+
+TargetFactory = Callable[[], AbstractAsyncContextManager[Target]]

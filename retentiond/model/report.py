@@ -1,0 +1,200 @@
+"""What a pass did, or a plan would do: the one account that the terminal, JSON, the log and the ledger show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.model.errors import Refusal
+
+PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Items (rows) and the bytes that leave the media tree with them."""
+
+    items: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class PassReport:
+    """The account of one pass; it grows while the pass goes on.
+
+    `waiting` says what is in quarantine at the end and cannot be purged yet; it is told, and not part of the
+    interface's JSON. `error` is why a pass was interrupted.
+    """
+
+    target: str
+    kind: str
+    dry_run: bool
+    started_at: datetime
+    pass_id: int | None = None
+    state: PassState = "planned"
+    finished_at: datetime | None = None
+    removed: dict[str, Tally] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    shared_blobs: int = 0
+    missing_file: int = 0
+    orphan_thumbnail_row: int = 0
+    refused: Refusal | None = None
+    error: str | None = None
+
+    def remove(self, policy: str, items: int, size: int = 0) -> None:
+        """Count items, and the bytes that leave with them, for a policy."""
+        tally = self.removed.setdefault(policy, Tally())
+        tally.items += items
+        tally.bytes += size
+
+    @property
+    def removed_items(self) -> int:
+        """Rows that went, by all policies."""
+        return sum(tally.items for tally in self.removed.values())
+
+    @property
+    def removed_bytes(self) -> int:
+        """Bytes that left the media tree, by all policies."""
+        return sum(tally.bytes for tally in self.removed.values())
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that this pass asks for."""
+        statuses = {"planned": 0, "finished": 0, "finished_with_failures": 1, "refused": 3, "interrupted": 4}
+        # A plan never refuses: it tells what a pass would refuse.
+        return 0 if self.dry_run and self.state == "refused" else statuses[self.state]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the account in the interface's words."""
+        return {
+            "target": self.target,
+            "kind": self.kind,
+            "pass_id": self.pass_id,
+            "state": self.state,
+            "dry_run": self.dry_run,
+            "started_at": _instant(self.started_at),
+            "finished_at": _instant(self.finished_at) if self.finished_at else None,
+            "removed": {
+                "items": self.removed_items,
+                "bytes": self.removed_bytes,
+                "by_policy": {name: asdict(tally) for name, tally in sorted(self.removed.items())},
+            },
+            "kept": {"items": self.kept.total(), "by_reason": dict(sorted(self.kept.items()))},
+            "shared_blobs": self.shared_blobs,
+            "failed": {"items": self.failed.total(), "by_reason": dict(sorted(self.failed.items()))},
+            "inconsistencies": {
+                "missing_file": self.missing_file,
+                "orphan_thumbnail_row": self.orphan_thumbnail_row,
+            },
+            "refused": asdict(self.refused) if self.refused else None,
+        }
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a plan: what would become of it, and why. `media` is untrusted text."""
+
+    target: str
+    media: str
+    action: Literal["remove", "keep", "fail"]
+    reason: str
+    policy: str | None
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item as the line that `plan --list --json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A released row that can still be brought back; the texts in it are untrusted."""
+
+    pass_id: int
+    media: str
+    policy: str
+    content_type: str
+    upload_name: str
+    bytes: int
+    state: str
+    released_at: datetime
+    grace_until: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item as `quarantine list --json` prints it."""
+        return asdict(self) | {
+            "released_at": _instant(self.released_at),
+            "grace_until": _instant(self.grace_until),
+        }
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did: blobs returned to rows that want them, restored for a protection, purged, lost."""
+
+    returned: int = 0
+    restored: int = 0
+    purged: int = 0
+    purged_bytes: int = 0
+    lost: int = 0
+    failed: int = 0
+    unknown: int = 0
+
+    def add(self, other: SweepReport) -> None:
+        """Add another sweep's counts."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What a restore did: rows brought back, those that were there already, and those that cannot come."""
+
+    restored: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    without_file: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the account as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineSummary:
+    """What lies in quarantine: rows that can come back, blobs and bytes by state."""
+
+    items: int
+    blobs: dict[str, Tally]
+    until: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as JSON."""
+        return {
+            "items": self.items,
+            "until": _instant(self.until) if self.until else None,
+            "blobs": {state: asdict(tally) for state, tally in sorted(self.blobs.items())},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """A target as its ledger knows it. `holder` is who is at work now, `daemon` who was alive lately."""
+
+    target: str
+    kind: str
+    ledger: bool
+    last_pass: dict[str, Any] | None = None
+    quarantine: QuarantineSummary | None = None
+    holder: str | None = None
+    daemon: str | None = None
+    problems: tuple[str, ...] = ()

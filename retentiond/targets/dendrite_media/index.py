@@ -1,0 +1,45 @@
+"""The index that dendrite lacks: without one on base64hash each look at references reads the whole table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+
+SQL: Final = named_queries(__package__, "index.sql")
+_TIMEOUT: Final = 1800.0
+
+
+async def ensure_index(connection: Conn, target: str) -> bool:
+    """Make the index where it is missing, beside dendrite's work; tell whether it stands. Never in a transaction.
+
+    Without the right to make it, or in want of time, the pass goes on: slower, and as safe.
+    """
+    log = get_logger(target=target)
+    try:
+        state = await connection.fetchval(SQL["index_state"])
+        if state == "invalid":
+            # A crash while it was made leaves one that serves nobody and costs every insert.
+            await connection.execute(SQL["drop_index"], timeout=_TIMEOUT)
+        if state == "valid":
+            return True
+        log.info("index_making", index="retentiond_base64hash")
+        await connection.execute(SQL["make_index"], timeout=_TIMEOUT)
+    except (asyncpg.PostgresError, TimeoutError) as error:
+        if connection.is_closed():
+            raise
+        log.warning(
+            "index_not_made",
+            reason=printable(str(error)) or "time-out",
+            hint="make this role the owner of mediaapi_media_repository, or set create_index: false",
+        )
+        return False
+    log.info("index_made", index="retentiond_base64hash")
+    return True

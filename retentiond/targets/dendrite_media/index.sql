@@ -1,0 +1,14 @@
+-- The index over base64hash. It is a hash index in collation "C": equality is all that is asked, and no change of
+-- a locale's order can make it find too little.
+
+-- name: index_state
+-- valid, invalid (a remnant of ours), or no row.
+SELECT CASE WHEN i.indisvalid THEN 'valid' ELSE 'invalid' END
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass('mediaapi_media_repository') AND c.relname = 'retentiond_base64hash'
+
+-- name: make_index
+CREATE INDEX CONCURRENTLY retentiond_base64hash ON mediaapi_media_repository USING hash (base64hash COLLATE "C")
+
+-- name: drop_index
+DROP INDEX CONCURRENTLY IF EXISTS retentiond_base64hash

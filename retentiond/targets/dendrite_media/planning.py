@@ -1,0 +1,173 @@
+"""A plan: what a pass would do now. It changes nothing: no row, no file, no schema, no index."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from retentiond.adapters.postgres import connect, reaching
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import StoreState
+from retentiond.model.errors import RefusedError
+from retentiond.model.report import Item, PassReport
+from retentiond.targets.dendrite_media.assess import Assessed, assess
+from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.look import file_missing
+from retentiond.targets.dendrite_media.mark import compare, read_mark, refuse_ahead
+from retentiond.targets.dendrite_media.safety import (
+    check_clocks,
+    check_columns,
+    check_directory,
+    judge_limits,
+)
+from retentiond.targets.dendrite_media.survey import Surveyor
+from retentiond.targets.dendrite_media.tree import MediaTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.workplace import Place
+
+_NO_STORE: Final = UUID(int=0)
+
+
+async def plan(place: Place, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+    """Survey the store and look at what is due; refusals are told, and what can still be counted is counted."""
+    report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
+    connection = await connect(place.settings.database)
+    try:
+        with (
+            reaching("the database"),
+            await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
+        ):
+            try:
+                await _Planner(place, connection, tree, report, progress).work(listen)
+            except RefusedError as error:
+                report.refused = error.refusal
+    finally:
+        await connection.close(timeout=10)
+    report.state = "refused" if report.refused else "planned"
+    report.finished_at = datetime.now(UTC)
+    return report
+
+
+@dataclass(slots=True)
+class _Group:
+    """The rows of one content as they come by: how many would go, by which policy the last, what would leave."""
+
+    blob: Hash
+    going: int = 0
+    policy: str = ""
+    bytes: int = 0
+
+
+class _Planner:
+    def __init__(
+        self, place: Place, connection: Conn, tree: MediaTree, report: PassReport, progress: Progress
+    ) -> None:
+        self._place = place
+        self._connection = connection
+        self._tree = tree
+        self._report = report
+        self._progress = progress
+
+    async def work(self, listen: Callable[[Item], None] | None) -> None:
+        place, connection = self._place, self._connection
+        ledger, first = await self._checks()
+        copy = await place.references.copy_for_plan(connection)
+        surveyor = Surveyor(connection, place.name, place.settings.rules)
+        self._progress.stage("survey", None)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        survey = await surveyor.judge(now, self._progress, listen)
+        await surveyor.keep(
+            survey, restored=ledger, copy=copy, protections=place.references.protections, plan=True
+        )
+        self._report.kept.update(survey.kept)
+        self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])
+        sample = survey.sample.contents()
+        missing = await place.disk.share(file_missing(self._tree), sample)
+        self._report.refused = judge_limits(
+            place.name, place.config.limits, rows=survey.rows, due=survey.due,
+            missing=sum(missing), sampled=len(sample), first=first,
+        )  # fmt: skip
+        self._progress.stage("look", survey.due)
+        await self._look(surveyor, listen)
+
+    async def _checks(self) -> tuple[bool, bool]:
+        """Make the checks of a pass; say whether there is a ledger, and whether this would be its first pass."""
+        place, connection = self._place, self._connection
+        check_columns(await connection.fetch(SQL["media_columns"]))
+        has_rows = await connection.fetchval(SQL["has_media"])
+        tree = self._tree
+        await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+        ledger = await place.ledger.exists(connection)
+        if ledger:
+            await place.ledger.check_version(connection)
+            state = await place.ledger.store(connection)
+            if compare(await place.disk.call(lambda: read_mark(tree)), state) == "ahead":
+                raise refuse_ahead()
+            check_clocks(state, await place.ledger.clock_leap(connection, read_clock()))
+            return True, state.last_pass == 0
+        # Without a ledger there is only the server's clock to hold against ours.
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        check_clocks(StoreState(_NO_STORE, 0, None, now), 0.0)
+        return False, True
+
+    async def _look(self, surveyor: Surveyor, listen: Callable[[Item], None] | None) -> None:
+        await self._connection.execute(SQL["drop_bearers"])
+        await self._connection.execute(SQL["count_bearers"])
+        await self._connection.execute(SQL["sort_bearers"])
+        group: _Group | None = None
+        async for batch in surveyor.due(self._place.batch):
+            assessed = await assess(self._tree, self._place.disk, batch)
+            bearers = await self._bearers([item.due.blob for item in assessed])
+            for item in assessed:
+                if group is None or group.blob != item.due.blob:
+                    group = _Group(item.due.blob)
+                leaving = self._count(item, group, bearers.get(item.due.blob, 0))
+                if listen is not None:
+                    listen(self._item(item, leaving))
+            self._progress.advance(len(batch))
+            # A thousand items may go to a slow terminal: the loop gets its turn.
+            await asyncio.sleep(0)
+
+    async def _bearers(self, blobs: list[Hash]) -> dict[Any, int]:
+        rows = await self._connection.fetch(SQL["bearers_of"], sorted(set(blobs)))
+        return {row["hash"]: row["rows"] for row in rows}
+
+    def _count(self, item: Assessed, group: _Group, bearers: int) -> int:
+        """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
+        report = self._report
+        if item.kept is not None:
+            report.kept[item.kept] += 1
+            return 0
+        if item.failed is not None:
+            report.failed[item.failed] += 1
+            return 0
+        policy = self._place.settings.rules.policies[item.due.policy].name
+        if not item.look.has_file:
+            report.missing_file += 1
+        group.going += 1
+        if group.going == 1 and bearers > 1:
+            report.shared_blobs += 1
+        leaving = 0
+        if group.going == bearers:
+            leaving = item.look.bytes
+            report.shared_blobs -= bearers > 1
+        report.remove(policy, 1, leaving)
+        return leaving
+
+    def _item(self, item: Assessed, leaving: int) -> Item:
+        policy = self._place.settings.rules.policies[item.due.policy].name
+        uri = item.due.key.uri
+        if item.kept is not None:
+            return Item(self._place.name, uri, "keep", item.kept, policy, 0)
+        if item.failed is not None:
+            return Item(self._place.name, uri, "fail", item.failed, policy, 0)
+        return Item(self._place.name, uri, "remove", "due", policy, leaving)

@@ -1,0 +1,139 @@
+"""Release: in one transaction a batch's rows are looked at again, copied into the ledger, and deleted.
+
+Keep when in doubt is decided here for the last time: what is not as the survey saw it stays, as `changed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import RetentiondError
+from retentiond.model.policy import Remove, decide
+from retentiond.targets.dendrite_media.database import SQL, media_key, media_row
+from retentiond.targets.dendrite_media.layout import EntryPath
+from retentiond.targets.dendrite_media.references import LARGEST_AGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.media import Hash, MediaKey
+    from retentiond.targets.dendrite_media.assess import Assessed
+    from retentiond.targets.dendrite_media.look import BlobLook
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A blob that no row bears any more: claimed, recorded, and to be renamed."""
+
+    entry: EntryPath
+    bytes: int
+
+
+@dataclass(slots=True)
+class ReleasedBatch:
+    """What one release did: rows gone, by policy; those that had changed; those without a file; the intents."""
+
+    gone: list[Assessed] = field(default_factory=list)
+    changed: list[Assessed] = field(default_factory=list)
+    intents: list[Intent] = field(default_factory=list)
+
+
+class Releaser:
+    """Releases batches, one at a time, on one connection, under the lease of a pass."""
+
+    def __init__(self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, now: datetime) -> None:
+        self._work = work
+        self._connection = connection
+        self._lease = lease
+        self._pass_id = pass_id
+        self._now = now
+
+    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
+        """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
+        place = self._work.place
+        copy = await place.references.ensure(self._connection, begun_after=await self._oldest_copy())
+        async with self._connection.transaction():
+            await self._lease.check(self._connection)
+            going, changed = await self._look_again(batch, copy)
+            if not going:
+                return ReleasedBatch(changed=changed)
+            await self._delete(going)
+            intents = await self._intend(going)
+        return ReleasedBatch(going, changed, intents)
+
+    async def _oldest_copy(self) -> datetime:
+        now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
+        return now - LARGEST_AGE
+
+    async def _look_again(
+        self, batch: Sequence[Assessed], copy: int | None
+    ) -> tuple[list[Assessed], list[Assessed]]:
+        keys = _columns([item.due.key for item in batch])
+        rules = self._work.place.settings.rules
+        locked = {
+            media_key(row): media_row(row)
+            for row in await self._connection.fetch(SQL["lock_candidates"], *keys)
+        }
+        kept = {
+            media_key(row)
+            for row in await self._connection.fetch(
+                SQL["kept_keys"], *keys, copy, list(self._work.place.references.protections)
+            )
+        }
+        going, changed = [], []
+        for item in batch:
+            row = locked.get(item.due.key)
+            still = (
+                row is not None
+                and row.base64hash == item.due.blob
+                and item.due.key not in kept
+                and decide(row, rules, self._now) == Remove(rules.policies[item.due.policy].name, item.due.policy)
+            )
+            (going if still else changed).append(item)
+        return going, changed
+
+    async def _delete(self, going: Sequence[Assessed]) -> None:
+        policies = self._work.place.settings.rules.policies
+        counts = await self._connection.fetchrow(
+            SQL["release"],
+            self._pass_id,
+            *_columns([item.due.key for item in going]),
+            [policies[item.due.policy].name for item in going],
+            [item.look.has_file for item in going],
+            self._work.place.config.grace,
+        )
+        if (
+            counts is None
+            or counts["media"] != len(going)
+            or counts["media_copied"] != counts["media"]
+            or counts["thumbnails_copied"] != counts["thumbnails"]
+        ):
+            raise RetentiondError(
+                f"a batch of {len(going)} rows did not come out even ({counts}); it was rolled back, "
+                "please report this with the log"
+            )
+
+    async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
+        looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}
+        settle: timedelta = self._work.place.config.settle
+        present = [look for _, look in sorted(looks.items()) if look.result == "present"]
+        rows = await self._connection.fetch(
+            SQL["record_entries"],
+            self._pass_id,
+            self._work.claimant.claimant_id,
+            settle,
+            [look.blob for look in present],
+            [look.files for look in present],
+            [look.bytes for look in present],
+        )
+        await self._connection.execute(SQL["note_shared"], self._pass_id, settle, sorted(looks))
+        return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]
+
+
+def _columns(keys: Sequence[MediaKey]) -> tuple[list[str], list[str]]:
+    return [key.media_id for key in keys], [key.media_origin for key in keys]

@@ -1,0 +1,106 @@
+"""Removal: what a survey found due goes through the protocol, batch by batch.
+
+Two workers with a bounded queue between them: while one batch is renamed on the disk, the next is looked at and
+released in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.engine.pace import Pace
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.assess import Assessed, assess
+from retentiond.targets.dendrite_media.quarantine import carry_out
+
+if TYPE_CHECKING:
+    from retentiond.engine.target import Order
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.release import Intent, ReleasedBatch, Releaser
+    from retentiond.targets.dendrite_media.survey import Surveyor
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+_FAILED_BATCHES_THAT_STOP: Final = 2
+
+
+class Removal:
+    """One pass's way from due to quarantined; it writes what it does into the report as it goes."""
+
+    def __init__(self, work: Workplace, releaser: Releaser, report: PassReport, order: Order) -> None:
+        self._work = work
+        self._releaser = releaser
+        self._report = report
+        self._order = order
+        self._log = get_logger(target=work.place.name)
+        self._pace = Pace(work.place.config.pace.max_items_per_second)
+
+    async def run(self, surveyor: Surveyor) -> None:
+        """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
+        # One batch waits while one is renamed and one is released: never more.
+        queue: asyncio.Queue[list[Intent] | None] = asyncio.Queue(maxsize=1)
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._release_all(surveyor, queue))
+                workers.create_task(self._quarantine_all(queue))
+        except* UnreachableError as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _release_all(self, surveyor: Surveyor, queue: asyncio.Queue[list[Intent] | None]) -> None:
+        async for batch in surveyor.due(self._work.place.batch):
+            if self._order.stop.asked:
+                self._report.state = "interrupted"
+                self._report.error = "it was asked to stop"
+                break
+            await self._pace.take(len(batch))
+            assessed = await assess(self._work.tree, self._work.place.disk, batch)
+            self._count_staying(assessed)
+            released = await self._releaser.release([item for item in assessed if item.goes])
+            self._count_released(released)
+            await queue.put(released.intents)
+            self._order.progress.advance(len(batch))
+        await queue.put(None)
+
+    async def _quarantine_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
+        failed_in_a_row = 0
+        while (intents := await queue.get()) is not None:
+            if not intents:
+                continue
+            moves = await carry_out(self._work, [intent.entry for intent in intents])
+            if moves.failed:
+                self._report.failed["not_moved"] += moves.failed
+            failed_in_a_row = failed_in_a_row + 1 if moves.failed == len(intents) else 0
+            if failed_in_a_row == _FAILED_BATCHES_THAT_STOP:
+                raise UnreachableError(
+                    "two batches in a row could not be moved; check the media directory's rights and file system"
+                )
+
+    def _count_staying(self, assessed: list[Assessed]) -> None:
+        for item in assessed:
+            if item.kept is not None:
+                self._report.kept[item.kept] += 1
+                if item.kept == "unsafe_path":
+                    self._warn("unsafe_path", item)
+            elif item.failed is not None:
+                self._report.failed[item.failed] += 1
+                self._log.error(
+                    "item_failed", kind=item.failed, media=item.due.key.uri, error=item.look.problem
+                )
+
+    def _count_released(self, released: ReleasedBatch) -> None:
+        policies = self._work.place.settings.rules.policies
+        if released.changed:
+            self._report.kept["changed"] += len(released.changed)
+        leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
+        # The bytes of a blob leave with the last row that bore it; the batch is sorted by hash.
+        for item in reversed(released.gone):
+            self._report.remove(policies[item.due.policy].name, 1, leaving.pop(item.due.blob, 0))
+            if not item.look.has_file:
+                self._report.missing_file += 1
+                self._warn("missing_file", item)
+
+    def _warn(self, kind: str, item: Assessed) -> None:
+        self._log.warning(
+            "inconsistency", kind=kind, media=item.due.key.uri, path=item.due.blob, reason=item.look.problem
+        )

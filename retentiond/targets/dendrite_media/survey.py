@@ -1,0 +1,125 @@
+"""The survey: every row is judged before the first is released, and what is due is put in order.
+
+It streams dendrite's table a page at a time, decides in pure code, and keeps what is due in a temporary table of
+its connection, sorted by hash: memory stays flat, and rows that share a blob come together.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import pages
+from retentiond.model.media import Hash, MediaKey, valid_hash
+from retentiond.model.policy import Keep, Remove, decide, foreign_user
+from retentiond.model.report import Item
+from retentiond.model.sample import ContentSample
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_row
+from retentiond.targets.dendrite_media.safety import foreign_users
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import MediaRow
+    from retentiond.model.policy import Rules
+
+SAMPLE_SIZE: Final = 10_000
+_PAGE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that is due by age and policy; `kept` is the mark or protection that keeps it all the same."""
+
+    blob: Hash
+    key: MediaKey
+    policy: int
+    kept: str | None
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the survey counted: all rows, what would go, and a sample of contents to look for on the disk."""
+
+    rows: int = 0
+    due: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    foreign: int = 0
+    foreign_example: str = ""
+    sample: ContentSample = field(
+        default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16))
+    )
+
+
+class Surveyor:
+    """Makes a survey on one connection, and hands out what is due, page by page."""
+
+    def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
+        self._connection = connection
+        self._target = target
+        self._rules = rules
+
+    async def judge(
+        self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
+    ) -> Survey:
+        """Judge every row at the time `now`; what is due goes into the temporary table."""
+        survey = Survey()
+        await self._connection.execute(SQL["drop_due"])
+        await self._connection.execute(SQL["make_due"])
+        async for page in pages(self._connection, SQL["media_page"], size=_PAGE, after=("", "")):
+            due = []
+            for record in page:
+                row = media_row(record)
+                verdict = decide(row, self._rules, now)
+                self._count(survey, row, verdict, listen)
+                if isinstance(verdict, Remove):
+                    due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
+            await self._connection.copy_records_to_table(
+                "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+            )
+            progress.advance(len(page))
+        if survey.foreign:
+            raise foreign_users(survey.foreign, survey.foreign_example)
+        for statement in ("sort_due", "analyze_due"):
+            await self._connection.execute(SQL[statement])
+        return survey
+
+    def _count(
+        self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
+    ) -> None:
+        survey.rows += 1
+        blob = valid_hash(row.base64hash)
+        if blob is not None:
+            survey.sample.add(blob)
+        if foreign_user(row, self._rules.server_names):
+            survey.foreign += 1
+            survey.foreign_example = printable(row.key.uri)
+        if isinstance(verdict, Keep):
+            survey.kept[verdict.reason] += 1
+            if listen is not None:
+                listen(Item(self._target, row.key.uri, "keep", verdict.reason, verdict.policy, 0))
+
+    async def keep(self, survey: Survey, *, restored: bool, copy: int | None, protections: tuple[str, ...],
+                   plan: bool) -> None:  # fmt: skip
+        """Mark what marks and protections keep, each source in one statement, and count what is left."""
+        if restored:
+            await self._connection.execute(SQL["keep_restored"])
+        if copy is not None:
+            statement = (PLAN_SQL if plan else SQL)["keep_referenced"]
+            await self._connection.execute(statement, copy, list(protections))
+        survey.due = await self._connection.fetchval(SQL["count_due"])
+
+    async def due(self, size: int) -> AsyncIterator[list[Due]]:
+        """Stream what is due by hash and key, a page at a time."""
+        after: tuple[Any, ...] = ("", "", "")
+        async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
+            yield [
+                Due(Hash(row["hash"]), MediaKey(row["media_id"], row["media_origin"]), row["policy"], row["kept"])
+                for row in page
+            ]
