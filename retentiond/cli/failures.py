@@ -42,7 +42,11 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
         case asyncio.CancelledError() | KeyboardInterrupt():
             text = "stopped before the end; what a pass had begun, the next one finishes"
             return Failure((text,), LeaseLostError.exit_status)
-    get_logger().error("unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error)
+    get_logger().error(
+        "unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error
+    )
     text = f"unexpected {type(error).__name__}: {error}"
-    way_on = "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
+    way_on = (
+        "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
+    )
     return Failure((f"{text}; {way_on}",), _UNEXPECTED)

@@ -13,13 +13,13 @@ from rich.text import Text
 from retentiond.adapters.logging import configure_logging, redact
 from retentiond.cli.failures import failure_of, worst
 from retentiond.cli.signals import run_interruptibly
-from retentiond.cli.streams import Output
+from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_config
 from retentiond.config.schema import Config, Logging, MediaTarget
 from retentiond.engine.target import Stop, Target
-from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
 from retentiond.model.text import printable
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
@@ -97,9 +97,16 @@ class Session:
         return run_interruptibly(work, stop, self.note)
 
     async def for_each(
-        self, targets: Mapping[str, MediaTarget], errand: Errand, stop: Stop | None = None
+        self,
+        targets: Mapping[str, MediaTarget],
+        errand: Errand,
+        stop: Stop | None = None,
+        failed: Callable[[str, RetentiondError], None] = lambda _name, _error: None,
     ) -> int:
-        """Open one target after another; what goes wrong with one does not keep the others from their turn."""
+        """Open one target after another; what goes wrong with one does not keep the others from their turn.
+
+        `failed` hears of each that failed in an orderly way.
+        """
         statuses: list[int] = []
         for name, config in targets.items():
             if stop is not None and stop.asked:
@@ -109,12 +116,16 @@ class Session:
             try:
                 async with self.surroundings.open_target(name, config) as target:
                     statuses.append(await errand(target, config))
-            except Exception as error:  # noqa: BLE001 - the one place for failures knows which are not for us
+            except ReaderGoneError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the next target may be fine; `fail` tells, and logs
                 statuses.append(self.fail(error, about=name))
+                if isinstance(error, RetentiondError):
+                    failed(name, error)
         return worst(statuses)
 
     def fail(self, error: BaseException, about: str = "") -> int:
-        """Say what went wrong, and return the exit status; raise again what nothing can be said about."""
+        """Say what went wrong, and return the exit status."""
         failure = failure_of(error, debug=self.options.debug)
         for line in failure.lines:
             self.error(line, about=about)

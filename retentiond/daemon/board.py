@@ -19,7 +19,9 @@ _LEAST_PAUSE: Final = timedelta(seconds=1)
 class Board:
     """Knows what each target is at, and tells systemd when that changes. `next_times` says when passes are due."""
 
-    def __init__(self, notifier: Notifier, clock: Clock, next_times: Callable[[], Mapping[str, datetime]]) -> None:
+    def __init__(
+        self, notifier: Notifier, clock: Clock, next_times: Callable[[], Mapping[str, datetime]]
+    ) -> None:
         self._notifier = notifier
         self._clock = clock
         self._next_times = next_times

@@ -60,7 +60,7 @@ class Timetable:
     def enter(self, name: str, schedule: Schedule, first: datetime, request: Callable[[], None]) -> None:
         """Have passes of a target requested, first at this time; in place of what was said of it before."""
 
-        async def ask() -> None:  # noqa: RUF029 - what is no coroutine would run in a thread
+        async def ask() -> None:
             request()
 
         self._scheduler.add_job(

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from retentiond.model.errors import Refusal
-from retentiond.model.report import (
-    Item,
-    PassReport,
-    Released,
-    RestoreReport,
-    SweepReport,
-    TargetStatus,
-)
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from retentiond.model.errors import Refusal
+    from retentiond.model.report import (
+        Item,
+        PassReport,
+        Released,
+        RestoreReport,
+        SweepReport,
+        TargetStatus,
+    )
 
 
 class Progress(Protocol):
@@ -82,7 +84,9 @@ class Work(Protocol):
     async def sweep(self) -> SweepReport:
         """Finish what others left open, look at the quarantine, purge what is due."""
 
-    async def survey(self, report: PassReport, listen: Callable[[Item], None] | None = None) -> Refusal | None:
+    async def survey(
+        self, report: PassReport, listen: Callable[[Item], None] | None = None
+    ) -> Refusal | None:
         """Judge every item, and say which limit would be passed, if any."""
 
     async def remove(self, report: PassReport) -> None:

@@ -81,6 +81,9 @@ def _bring_one(tree: MediaTree, guard: Guard, wanted: Return) -> ReturnResult:
     try:
         with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
             names = _names_to_link(copy, wanted.thumbnails)
+            if FILE not in names and live_blob(tree, entry.hash).size is None:
+                # Thumbnails without their content serve nobody.
+                names = []
             changed = bool(names) and _put_in_place(tree, copy, entry, names)
     except FileNotFoundError:
         changed = False
@@ -118,7 +121,6 @@ def live_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[LiveBlob]]:
 
 
 def _names_to_link(copy: int, wanted: Collection[Thumbnail] | None) -> list[str]:
-    # The file first: thumbnails without it serve nobody.
     names = []
     for name in sorted(os.listdir(copy)):
         thumbnail = parse_thumbnail(name)

@@ -54,11 +54,13 @@ def read_mark(tree: MediaTree) -> Mark | None:
 
 def write_mark(tree: MediaTree, mark: Mark) -> None:
     """Write the mark whole or not at all, and sync it."""
-    text = json.dumps({
-        "store": str(mark.store_id),
-        "last_pass": mark.last_pass,
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    })
+    text = json.dumps(
+        {
+            "store": str(mark.store_id),
+            "last_pass": mark.last_pass,
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
     try:
         with tree.directory(OWN) as own:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

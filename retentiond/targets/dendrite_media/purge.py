@@ -16,6 +16,7 @@ from retentiond.targets.dendrite_media.database import SQL, entry_path
 from retentiond.targets.dendrite_media.moves import purge_entries
 from retentiond.targets.dendrite_media.quarantine import give_up, return_to_rows
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
+from retentiond.targets.dendrite_media.requarantine import quarantine_again
 from retentiond.targets.dendrite_media.restore import restore_protected
 
 if TYPE_CHECKING:
@@ -47,11 +48,7 @@ async def _purge_page(work: Workplace, report: SweepReport, page: list[Record], 
         work, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
     )
     # A spare whose rows have gone is a copy like any other again, and waits anew.
-    await change(
-        work,
-        "entries_quarantined_again",
-        [row["entry_id"] for row in page if row["state"] == "returned" and not row["wanted"]],
-    )
+    await quarantine_again(work, [row for row in page if row["state"] == "returned" and not row["wanted"]])
     spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
     protected = await _protected(work, [row["hash"] for row in unwanted], copy)
     report.restored += await restore_protected(work, [row for row in unwanted if row["hash"] in protected])

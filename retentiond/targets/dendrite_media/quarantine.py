@@ -100,7 +100,9 @@ async def record_lost(work: Workplace, results: Sequence[MoveResult]) -> int:
     if results:
         log = get_logger(target=work.place.name)
         for result in results:
-            log.warning("inconsistency", kind="lost_blob", hash=result.entry.hash, pass_id=result.entry.pass_id)
+            log.warning(
+                "inconsistency", kind="lost_blob", hash=result.entry.hash, pass_id=result.entry.pass_id
+            )
         async with work.place.pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 SQL["entries_lost"],

@@ -117,7 +117,9 @@ class References:
             try:
                 if url == self._database:
                     statement = (
-                        SQL["copy_source"].replace("{reference}", relation).replace("{source}", SQL[source.query])
+                        SQL["copy_source"]
+                        .replace("{reference}", relation)
+                        .replace("{source}", SQL[source.query])
                     )
                     await connection.execute(statement, copy_id, protection)
                 else:
@@ -153,7 +155,9 @@ class References:
         finally:
             await other.close(timeout=10)
 
-    async def _store(self, connection: Conn, schema: str, table: str, page: list[tuple[int, str, str, str]]) -> None:
+    async def _store(
+        self, connection: Conn, schema: str, table: str, page: list[tuple[int, str, str, str]]
+    ) -> None:
         await connection.copy_records_to_table(
             table,
             schema_name=schema,

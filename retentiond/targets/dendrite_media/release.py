@@ -6,7 +6,6 @@ Keep when in doubt is decided here for the last time: what is not as the survey 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retentiond.model.errors import RetentiondError
@@ -17,6 +16,7 @@ from retentiond.targets.dendrite_media.references import LARGEST_AGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime, timedelta
 
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.lease import Lease
@@ -92,7 +92,8 @@ class Releaser:
                 row is not None
                 and row.base64hash == item.due.blob
                 and item.due.key not in kept
-                and decide(row, rules, self._now) == Remove(rules.policies[item.due.policy].name, item.due.policy)
+                and decide(row, rules, self._now)
+                == Remove(rules.policies[item.due.policy].name, item.due.policy)
             )
             (going if still else changed).append(item)
         return going, changed

@@ -142,9 +142,7 @@ def judge_limits(
     target: str, limits: Limits, *, rows: int, due: int, missing: int, sampled: int, first: bool
 ) -> Refusal | None:
     """Hold a survey's counts against the three limits that `once --yes` goes over."""
-    way_on = (
-        f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
-    )
+    way_on = f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
     if sampled and missing / sampled > limits.max_missing_files:
         return Refusal(
             "max_missing_files",

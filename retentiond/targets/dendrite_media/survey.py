@@ -52,9 +52,7 @@ class Survey:
     kept: Counter[str] = field(default_factory=Counter)
     foreign: int = 0
     foreign_example: str = ""
-    sample: ContentSample = field(
-        default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16))
-    )
+    sample: ContentSample = field(default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16)))
 
 
 class Surveyor:
@@ -120,6 +118,11 @@ class Surveyor:
         after: tuple[Any, ...] = ("", "", "")
         async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
             yield [
-                Due(Hash(row["hash"]), MediaKey(row["media_id"], row["media_origin"]), row["policy"], row["kept"])
+                Due(
+                    Hash(row["hash"]),
+                    MediaKey(row["media_id"], row["media_origin"]),
+                    row["policy"],
+                    row["kept"],
+                )
                 for row in page
             ]

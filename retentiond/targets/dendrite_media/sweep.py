@@ -5,32 +5,33 @@ They work by claims, beside a pass and beside each other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.host import read_clock
+from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
-from retentiond.targets.dendrite_media.bring_back import live_blobs
-from retentiond.targets.dendrite_media.database import SQL, entry_path
+from retentiond.targets.dendrite_media.claiming import claimed_pages
+from retentiond.targets.dendrite_media.database import entry_path
 from retentiond.targets.dendrite_media.inventory import take_stock
 from retentiond.targets.dendrite_media.purge import purge_due
 from retentiond.targets.dendrite_media.quarantine import return_to_rows
 from retentiond.targets.dendrite_media.recovery import recover
+from retentiond.targets.dendrite_media.requarantine import quarantine_again
+from retentiond.targets.dendrite_media.safety import check_leap
 from retentiond.targets.dendrite_media.strays import sweep_strays
 from retentiond.targets.dendrite_media.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from asyncpg import Record
-
     from retentiond.targets.dendrite_media.workplace import Workplace
 
-_SMALLEST_CLOCK_CHANGE: Final = 1.0
 
+async def sweep(work: Workplace, *, everything: bool, fresh: bool = False) -> SweepReport:
+    """Do one sweep: what is open, what is wanted, what is due.
 
-async def sweep(work: Workplace, *, everything: bool) -> SweepReport:
-    """Do one sweep: what is open, what is wanted, what is due; `everything` takes stock of the disk, too."""
+    `everything` looks at all entries and at the disk, too; `fresh` asks for protections read from now on.
+    """
     report = SweepReport()
     if work.fit == "new":
         return report
@@ -39,16 +40,11 @@ async def sweep(work: Workplace, *, everything: bool) -> SweepReport:
     await _look_at_returned(work, report)
     if everything:
         report.unknown += await take_stock(work)
-    # With a database that was put back nothing goes, and with a clock that leapt no time is over.
+    # With a database that was put back nothing goes.
     if work.fit == "fits":
         await sweep_thumbnail_rows(work, everything=everything)
-        await sweep_strays(work, report)
-        await purge_due(work, report)
-        await work.place.ledger.note_clock(work.place.pool, read_clock()) if not work.leap_refused else None
-    if any(getattr(report, name) for name in report.__slots__):
-        get_logger(target=work.place.name).info(
-            "sweep_finished", **{name: getattr(report, name) for name in report.__slots__}
-        )
+        await _let_go(work, report, fresh=fresh)
+    _tell(work, report)
     return report
 
 
@@ -59,8 +55,22 @@ async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everythi
 
 async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
     async for page in claimed_pages(work, "claim_returned"):
-        wanted = [entry_path(row) for row in page if row["wanted"]]
-        report.returned += await put_back_where_gone(work, [entry for entry in wanted])
-        await _change(
-            work, "entries_quarantined_again", [row["entry_id"] for row in page if not row["wanted"]]
-        )
+        report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
+        await quarantine_again(work, [row for row in page if not row["wanted"]])
+
+
+async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:
+    try:
+        # With a clock that leapt no time is over, whatever the clock says.
+        check_leap(work.leap)
+        await work.place.ledger.note_clock(work.place.pool, read_clock())
+        await sweep_strays(work, report)
+        await purge_due(work, report, fresh=fresh)
+    except RefusedError as error:
+        get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
+
+
+def _tell(work: Workplace, report: SweepReport) -> None:
+    counts = asdict(report)
+    if any(counts.values()):
+        get_logger(target=work.place.name).info("sweep_finished", **counts)

@@ -1,0 +1,119 @@
+"""A pass, or the plan of one, as people read it: what goes, what stays and why, what is wrong, what to do next."""
+
+from collections.abc import Iterable, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from retentiond.cli.words import count_in_words, reason_in_words, size_in_words
+from retentiond.model.errors import Refusal
+from retentiond.model.report import PassReport, QuarantineSummary
+from retentiond.model.text import printable
+
+_HEADINGS = {
+    "planned": "the plan",
+    "finished": "the pass is finished",
+    "finished_with_failures": "the pass is finished, and some items failed",
+    "refused": "the pass was refused, and changed nothing",
+    "interrupted": "the pass was interrupted",
+}
+
+
+def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> None:
+    """Show all that a report says, and then the lines of `way_on`."""
+    number = "" if report.pass_id is None else f", pass {report.pass_id}"
+    heading = "the plan" if report.dry_run else _HEADINGS[report.state]
+    console.print(Text(f"{report.target}{number}: {heading}", style="bold"))
+    console.print(_removed(report))
+    if report.kept:
+        console.print(_kept(report))
+    if report.failed:
+        console.print(_by_reason("Failed", report.failed))
+    for line in _remarks(report):
+        console.print(Text(line))
+    if report.refused is not None:
+        console.print(_refusal(report.refused, dry_run=report.dry_run))
+    if report.error:
+        console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
+    for line in way_on:
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+
+
+def quarantine_in_words(summary: QuarantineSummary) -> str:
+    """Say what lies in quarantine: `12 items can come back; quarantined: 10 contents, 3.2 MiB`."""
+    states = [
+        f"{state}: {count_in_words(tally.items, 'content')}, {size_in_words(tally.bytes)}"
+        for state, tally in sorted(summary.blobs.items())
+        if tally.items
+    ]
+    return printable("; ".join([f"{count_in_words(summary.items, 'item')} can come back", *states]), 1000)
+
+
+def _removed(report: PassReport) -> Table:
+    table = _table("Would go" if report.dry_run else "Gone to quarantine")
+    table.add_column("policy")
+    table.add_column("items", justify="right")
+    table.add_column("size", justify="right")
+    for policy, tally in sorted(report.removed.items()):
+        table.add_row(Text(printable(policy)), f"{tally.items:,}", size_in_words(tally.bytes))
+    table.add_section()
+    table.add_row("all", f"{report.removed_items:,}", size_in_words(report.removed_bytes), style="bold")
+    return table
+
+
+def _kept(report: PassReport) -> Table:
+    table = _table("Stays")
+    table.add_column("reason")
+    table.add_column("items", justify="right")
+    table.add_column("which means")
+    for reason, items in report.kept.most_common():
+        table.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason))
+    table.add_section()
+    table.add_row("all", f"{report.kept.total():,}", "", style="bold")
+    return table
+
+
+def _by_reason(title: str, counts: Mapping[str, int]) -> Table:
+    table = _table(title)
+    table.add_column("reason")
+    table.add_column("items", justify="right")
+    for reason, items in sorted(counts.items()):
+        table.add_row(Text(printable(reason)), f"{items:,}", style="red")
+    return table
+
+
+def _remarks(report: PassReport) -> Iterable[str]:
+    if report.shared_blobs:
+        yield (
+            f"{count_in_words(report.shared_blobs, 'content')} shared: some rows go, and the file stays "
+            "for those that do not."
+        )
+    if report.missing_file:
+        yield f"Inconsistent: {count_in_words(report.missing_file, 'due row')} without a file."
+    if report.orphan_thumbnail_row:
+        rows = count_in_words(report.orphan_thumbnail_row, "thumbnail row")
+        yield f"Inconsistent: {rows} of media that are not there."
+
+
+def _refusal(refusal: Refusal, *, dry_run: bool) -> Panel:
+    found = Text()
+    found.append(f"{printable(refusal.limit)}: found {_value(refusal.value)}")
+    if refusal.allowed is not None:
+        found.append(f", allowed {_value(refusal.allowed)}")
+    found.append(f"\n{printable(refusal.hint, 1000)}")
+    title = "A pass would be refused" if dry_run else "Refused"
+    return Panel(found, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
+
+
+def _value(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)

@@ -1,0 +1,85 @@
+"""`check-config`: everything that is wrong with the configuration, or what it makes each target do."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from retentiond.cli.session import Session
+from retentiond.cli.words import age_in_words, policy_in_words, schedule_in_words
+from retentiond.config.connection import redacted
+from retentiond.config.problems import ConfigError, Problem
+from retentiond.config.resolve import MediaSettings, resolve
+from retentiond.config.schema import MediaTarget
+from retentiond.engine.target import Target
+from retentiond.model.errors import UnreachableError
+from retentiond.model.text import printable
+
+_TEXT_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckConfig:
+    """Check the configuration; with `connect`, also the databases and paths that it names."""
+
+    connect: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Tell all problems, and exit 2; or what each target does."""
+        try:
+            targets = session.load().targets
+            settings = _resolved(targets)
+        except ConfigError as error:
+            # As editors and compilers write it, so that a click on the line leads to its place.
+            for problem in error.problems:
+                session.err.put(f"{problem}\n")
+            return error.exit_status
+        if not session.options.quiet:
+            for name, config in targets.items():
+                session.line(f"{name} ({config.kind})", *(f"  {line}" for line in _summary(config, settings[name])))
+        if not self.connect:
+            session.note(f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too")
+            return 0
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            problems = await target.check()
+            for problem in problems:
+                session.error(printable(problem, _TEXT_LIMIT), about=target.name)
+            if not problems:
+                session.note(f"{target.name}: reached, and all that a pass needs is there")
+            return UnreachableError.exit_status if problems else 0
+
+        return session.run(session.for_each(targets, errand))
+
+
+def _resolved(targets: Mapping[str, MediaTarget]) -> dict[str, MediaSettings]:
+    """Read dendrite's files as well; raise ConfigError with the problems of all of them."""
+    settings: dict[str, MediaSettings] = {}
+    problems: list[Problem] = []
+    for name, config in targets.items():
+        try:
+            settings[name] = resolve(config)
+        except ConfigError as error:
+            # Several targets may name one file.
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str]:
+    yield f"database:  {printable(redacted(settings.database), _TEXT_LIMIT)}"
+    for component, url in settings.databases.items():
+        if url != settings.database:
+            yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"
+    yield f"media:     {printable(str(settings.media_path), _TEXT_LIMIT)}"
+    names = ", ".join(sorted(settings.server_names)) or "not said; what bears a user is ours"
+    yield f"server:    {printable(names, _TEXT_LIMIT)}"
+    yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
+    yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"
+    yield f"protected: {', '.join(config.protect) or 'nothing'}"
+    if not config.policies:
+        yield "policies:  none, so nothing goes"
+        return
+    yield "policies, of which the first that matches decides:"
+    for number, policy in enumerate(config.policies, 1):
+        yield f"  {number}. {printable(policy.name)}: {policy_in_words(policy)}"
+    yield "  everything else stays"

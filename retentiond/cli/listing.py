@@ -1,0 +1,65 @@
+"""Items one a line, as they come: however many there are, none is kept."""
+
+import json
+
+from retentiond.cli.streams import Output
+from retentiond.cli.words import size_in_words
+from retentiond.model.report import Item, Released
+from retentiond.model.text import printable
+
+_URI_LIMIT = 600
+_NAME_LIMIT = 120
+
+
+def write_item(out: Output, item: Item, *, as_json: bool, with_target: bool) -> None:
+    """Write an item of a plan: action, reason, policy, size and URI, or the same as a line of JSON."""
+    if as_json:
+        out.put(json.dumps(item.as_json()) + "\n")
+        return
+    target = f"{printable(item.target):<12} " if with_target else ""
+    policy = printable(item.policy or "-")
+    out.put(
+        f"{target}{item.action:<6} {printable(item.reason):<16} {policy:<16} "
+        f"{size_in_words(item.bytes):>10}  {printable(item.media, _URI_LIMIT)}\n"
+    )
+
+
+def write_heading(out: Output, *, with_target: bool) -> None:
+    """Write what the columns of `write_released` are."""
+    target = f"{'target':<12} " if with_target else ""
+    out.put(
+        f"{target}{'pass':>6}  {'state':<12} {'until':<16} {'policy':<16} {'size':>10}  media, type, name\n"
+    )
+
+
+def write_released(out: Output, target: str, released: Released, *, with_target: bool) -> None:
+    """Write a row that can come back."""
+    shown = f"{target:<12} " if with_target else ""
+    words = [
+        printable(released.media, _URI_LIMIT),
+        printable(released.content_type, _NAME_LIMIT),
+        printable(released.upload_name, _NAME_LIMIT),
+    ]
+    out.put(
+        f"{shown}{released.pass_id:>6}  {printable(released.state):<12} "
+        f"{released.grace_until.astimezone():%Y-%m-%d %H:%M} {printable(released.policy):<16} "
+        f"{size_in_words(released.bytes):>10}  {'  '.join(word for word in words if word)}\n"
+    )
+
+
+class JsonList:
+    """A JSON document `{NAME: [...]}`, written item by item."""
+
+    def __init__(self, out: Output, name: str) -> None:
+        self._out = out
+        self._begun = False
+        out.put(f"{{{json.dumps(name)}: [")
+
+    def add(self, value: object) -> None:
+        """Write one more."""
+        self._out.put(("," if self._begun else "") + "\n" + json.dumps(value))
+        self._begun = True
+
+    def close(self) -> None:
+        """End the document."""
+        self._out.put("\n]}\n" if self._begun else "]}\n")

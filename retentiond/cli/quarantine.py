@@ -1,0 +1,190 @@
+"""`quarantine`: what can come back, bringing it back, and purging it without waiting for its grace."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from retentiond.cli.account import quarantine_in_words
+from retentiond.cli.listing import JsonList, write_heading, write_released
+from retentiond.cli.session import Scope, Session
+from retentiond.cli.words import count_in_words, size_in_words
+from retentiond.config.schema import MediaTarget
+from retentiond.engine.target import Selection, Target
+from retentiond.model.errors import UsageError
+from retentiond.model.media import parse_media_uri
+from retentiond.model.report import RestoreReport, SweepReport
+from retentiond.model.text import printable
+
+_FAILED = 1
+_URI_LIMIT = 600
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """List what can be brought back."""
+
+    scope: Scope
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Stream the rows of one target after another."""
+        targets = session.targets(self.scope)
+        several = len(targets) > 1
+        items, size = 0, 0
+        document = JsonList(session.out, "items") if self.as_json else None
+        if document is None:
+            write_heading(session.out, with_target=several)
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            nonlocal items, size
+            async for released in target.released():
+                items += 1
+                size += released.bytes
+                if document is not None:
+                    document.add({"target": target.name} | released.as_json())
+                else:
+                    write_released(session.out, target.name, released, with_target=several)
+            return 0
+
+        try:
+            status = session.run(session.for_each(targets, errand))
+        finally:
+            if document is not None:
+                document.close()
+        if document is None:
+            session.note(f"{count_in_words(items, 'item')}, {size_in_words(size)}")
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Bring back what a pass took, one medium, or everything."""
+
+    scope: Scope
+    selection: Selection
+    everything: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Restore in one target after another."""
+        targets = session.targets(self.scope)
+        self._check(targets)
+        restores: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            report = await target.restore(self.selection)
+            restores.append({"target": target.name} | report.as_json())
+            found = report.restored or report.present
+            if not self.as_json:
+                _show_restore(session, target.name, report)
+            # What had no file could never come: that is a failure only where nothing else came.
+            return _FAILED if report.busy or (report.without_file and not found) else 0
+
+        try:
+            status = session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"restores": restores})
+        found = any(
+            restore[what] for restore in restores for what in ("restored", "present", "without_file", "busy")
+        )
+        if status or found or self.everything:
+            return status
+        session.error(
+            "nothing of that is in quarantine; `retentiond quarantine list` shows what can come back"
+        )
+        return _FAILED
+
+    def _check(self, targets: Mapping[str, MediaTarget]) -> None:
+        chosen = (self.selection.pass_id is not None) + (self.selection.media is not None) + self.everything
+        if chosen != 1:
+            raise UsageError("say what to restore: one of --pass N, --media mxc://SERVER/ID and --all")
+        if self.selection.media is not None and parse_media_uri(self.selection.media) is None:
+            raise UsageError(f"`{printable(self.selection.media)}` is no medium; write it as mxc://SERVER/ID")
+        if self.selection.pass_id is not None and len(targets) > 1 and not self.scope.names:
+            raise UsageError(
+                f"each target counts its own passes; name the TARGET, one of: {', '.join(targets)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """End the grace of what is in quarantine; its settle, holds and protections stay in force."""
+
+    scope: Scope
+    yes: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Ask where there is somebody to ask, and purge."""
+        targets = session.targets(self.scope)
+        if not self.yes and not _agreed(session, targets):
+            session.note("nothing was purged")
+            return 0
+        purges: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            report = await target.end_grace()
+            purges.append({"target": target.name} | asdict(report))
+            if not self.as_json:
+                _show_sweep(session, target.name, report)
+            return _FAILED if report.failed or report.lost else 0
+
+        try:
+            return session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"purges": purges})
+
+
+def _agreed(session: Session, targets: Mapping[str, MediaTarget]) -> bool:
+    """Show what would go, and ask; raise UsageError where nobody can answer."""
+    stdin = session.surroundings.stdin
+    if not stdin.isatty():
+        raise UsageError(
+            "what is purged cannot come back: confirm it with --yes, since nobody can be asked here"
+        )
+
+    async def look(target: Target, _config: MediaTarget) -> int:
+        summary = (await target.status()).quarantine
+        words = quarantine_in_words(summary) if summary else "nothing is in quarantine"
+        session.err.put(f"{target.name}: {words}\n")
+        return 0
+
+    # A target that cannot tell has said why; the purge tries it again, and its status is the command's.
+    session.run(session.for_each(targets, look))
+    # Asked with no loop running: there, a signal would wait for the answer.
+    session.err.put(f"Purge it for good, of {', '.join(targets)}? [y/N] ")
+    session.err.settle()
+    return stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
+    if not session.options.quiet:
+        session.line(
+            f"{target}: {count_in_words(len(report.restored), 'item')} restored, "
+            f"{len(report.present):,} there already, {len(report.without_file):,} without a file, "
+            f"{len(report.busy):,} busy"
+        )
+    for why, uris in (
+        ("had no file, and is not brought back", report.without_file),
+        ("is being worked on; try it again in a minute", report.busy),
+    ):
+        for uri in uris:
+            session.error(f"{printable(uri, _URI_LIMIT)} {why}", about=target)
+
+
+def _show_sweep(session: Session, target: str, report: SweepReport) -> None:
+    if not session.options.quiet:
+        session.line(
+            f"{target}: {count_in_words(report.purged, 'content')} purged, {size_in_words(report.purged_bytes)}; "
+            f"{report.restored:,} restored for a protection, {report.returned:,} returned to rows that want them"
+        )
+    if report.failed:
+        session.error(f"{count_in_words(report.failed, 'content')} failed; the log names each", about=target)
+    if report.lost:
+        session.error(f"{count_in_words(report.lost, 'content')} lost; the log names each", about=target)
+    if report.unknown:
+        session.note(
+            f"{target}: {count_in_words(report.unknown, 'content')} in quarantine that the ledger does not know; kept"
+        )

@@ -1,0 +1,103 @@
+"""How one target stands, in data: what `status` shows as a table and as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from retentiond.config.schedule import Schedule
+from retentiond.config.schema import MediaTarget
+from retentiond.model.report import QuarantineSummary, TargetStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LastPass:
+    """The newest pass that the ledger knows; without a report it is still running, or it died."""
+
+    state: str
+    started_at: datetime
+    account: Mapping[str, Any]
+
+    @property
+    def removed(self) -> tuple[int, int] | None:
+        """Items and bytes that it took, where its report says so."""
+        removed = self.account.get("removed")
+        return (int(removed["items"]), int(removed["bytes"])) if isinstance(removed, Mapping) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A target as its ledger tells, or why nothing can be told."""
+
+    target: str
+    kind: str
+    schedule: Schedule | None
+    status: TargetStatus | None = None
+    next_pass: datetime | None = None
+    error: str | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps it from working."""
+        return self.status.problems if self.status else (self.error or "cannot be reached",)
+
+    @property
+    def last_pass(self) -> LastPass | None:
+        """The newest pass, if there was one."""
+        told = self.status.last_pass if self.status else None
+        return None if told is None else _read(told)
+
+    @property
+    def quarantine(self) -> QuarantineSummary | None:
+        """What lies in quarantine, where that is known."""
+        return self.status.quarantine if self.status else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it; what is not known is null."""
+        last_pass, quarantine = self.last_pass, self.quarantine
+        return {
+            "target": self.target,
+            "kind": self.kind,
+            "ledger": self.status.ledger if self.status else None,
+            "last_pass": dict(last_pass.account) if last_pass else None,
+            "next_pass": instant(self.next_pass) if self.next_pass else None,
+            "quarantine": quarantine.as_json() if quarantine else None,
+            "holder": self.status.holder if self.status else None,
+            "daemon": self.status.daemon if self.status else None,
+            "problems": list(self.problems),
+            "error": self.error,
+        }
+
+
+def reached(config: MediaTarget, status: TargetStatus, now: datetime) -> Standing:
+    """Give the standing of a target that answered."""
+    # The daemon's package brings its scheduler with it, which no other command needs.
+    from retentiond.daemon.schedule import next_run  # noqa: PLC0415
+
+    standing = Standing(status.target, status.kind, config.schedule, status)
+    if config.schedule is None:
+        return standing
+    last = standing.last_pass
+    due = next_run(config.schedule, last.started_at if last else None, now)
+    return Standing(status.target, status.kind, config.schedule, status, due)
+
+
+def instant(moment: datetime) -> str:
+    """Write a moment as JSON has it."""
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _read(told: Mapping[str, Any]) -> LastPass:
+    """Join the ledger's row of a pass with the report in it, which says the rest."""
+    row = {name: value for name, value in told.items() if name != "report"}
+    report = told.get("report")
+    report = json.loads(report) if isinstance(report, str) else report or {}
+    written = {
+        name: instant(value) if isinstance(value, datetime) else value for name, value in row.items()
+    }
+    return LastPass(str(row["state"]), _moment(row["started_at"]), {**report, **written})
+
+
+def _moment(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)

@@ -1,0 +1,95 @@
+"""`status`: how each target stands, whether or not a daemon runs, and whether or not its database answers."""
+
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from retentiond.cli.account import quarantine_in_words
+from retentiond.cli.session import Scope, Session
+from retentiond.cli.standing import Standing, reached
+from retentiond.cli.words import count_in_words, schedule_in_words, size_in_words, time_in_words
+from retentiond.config.schema import MediaTarget
+from retentiond.engine.target import Target
+from retentiond.model.errors import RetentiondError, UnreachableError
+from retentiond.model.text import printable
+
+_TEXT_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Tell how all targets stand."""
+
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Ask one target after another, and show all in one."""
+        targets = session.targets(Scope())
+        standings: dict[str, Standing] = {}
+
+        async def errand(target: Target, config: MediaTarget) -> int:
+            standing = reached(config, await target.status(), session.surroundings.now())
+            standings[target.name] = standing
+            return UnreachableError.exit_status if standing.problems else 0
+
+        def failed(name: str, error: RetentiondError) -> None:
+            config = targets[name]
+            standings[name] = Standing(name, config.kind, config.schedule, error=str(error))
+
+        status = session.run(session.for_each(targets, errand, failed=failed))
+        if self.as_json:
+            session.document({"targets": [standing.as_json() for standing in standings.values()]})
+        else:
+            for standing in standings.values():
+                session.out.print(_table(session, standing))
+        return status
+
+
+def _table(session: Session, standing: Standing) -> Table:
+    table = Table(
+        title=Text(f"{standing.target} ({standing.kind})", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE,
+        show_header=False,
+    )
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for problem in standing.problems:
+        table.add_row("problem", Text(printable(problem, _TEXT_LIMIT), style="red"))
+    if standing.status is None:
+        return table
+    table.add_row("last pass", Text(_last_pass(standing)))
+    table.add_row("next pass", Text(_next_pass(standing)))
+    table.add_row("quarantine", Text(_quarantine(session, standing)))
+    table.add_row("at work", Text(printable(standing.status.holder or "nobody", _TEXT_LIMIT)))
+    table.add_row("daemon", Text(printable(standing.status.daemon or "none is alive", _TEXT_LIMIT)))
+    return table
+
+
+def _last_pass(standing: Standing) -> str:
+    last = standing.last_pass
+    if last is None:
+        return "none yet"
+    words = f"{printable(last.state)}, {time_in_words(last.started_at)}"
+    if last.removed is not None:
+        items, size = last.removed
+        words += f": {count_in_words(items, 'item')} removed, {size_in_words(size)}"
+    return words
+
+
+def _next_pass(standing: Standing) -> str:
+    schedule = schedule_in_words(standing.schedule)
+    if standing.next_pass is None:
+        return schedule
+    return f"{time_in_words(standing.next_pass)} ({schedule})"
+
+
+def _quarantine(session: Session, standing: Standing) -> str:
+    summary = standing.quarantine
+    if summary is None or not (summary.items or summary.blobs):
+        return "empty"
+    until = f", until {time_in_words(summary.until)}" if summary.until else ""
+    listing = session.command(f"quarantine list {standing.target}")
+    return f"{quarantine_in_words(summary)}{until} ({listing})"

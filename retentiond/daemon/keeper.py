@@ -1,0 +1,192 @@
+"""Keeps one target: opens it, however long that takes, goes its rounds, and runs one pass at a time when asked."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import tenacity
+
+from retentiond.adapters.logging import get_logger
+from retentiond.daemon.contact import Contact
+from retentiond.daemon.foresight import Foresight
+from retentiond.daemon.rounds import Rounds
+from retentiond.engine.target import Order, Stop
+from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.daemon.board import Board
+    from retentiond.daemon.clock import Clock
+    from retentiond.daemon.settings import TargetSettings
+    from retentiond.daemon.terms import Terms
+    from retentiond.engine.target import Target
+
+    OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
+
+_LONGEST_PAUSE: Final = 60.0  # seconds between two tries to open a target
+
+_log = get_logger()
+
+
+class Keeper:
+    """One target from the daemon's start, or a reload, to its end; `adopt(None)` ends it.
+
+    `reached` is called each time that the target was opened; `last_started` is known by then.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        terms: Terms,
+        open_target: OpenTarget,
+        clock: Clock,
+        board: Board,
+        reached: Callable[[Keeper], None],
+    ) -> None:
+        self.name = name
+        self.terms: Terms | None = terms
+        self.last_started: datetime | None = None
+        self._open_target = open_target
+        self._clock = clock
+        self._board = board
+        self._reached = reached
+        self._contact = Contact(name, clock, board)
+        self._foresight = Foresight(name, open_target)
+        self._requested = False
+        self._attention = asyncio.Event()
+        self._opening: asyncio.Timeout | None = None
+        self._stop: Stop | None = None
+
+    def request_pass(self) -> None:
+        """Ask for a pass, as soon as none is under way; asking again before it began changes nothing."""
+        self._requested = True
+        self._attention.set()
+
+    def adopt(self, terms: Terms | None) -> None:
+        """Go by new terms, after the pass that may be under way; None ends the keeper."""
+        self.terms = terms
+        self._attention.set()
+        if self._opening is not None:
+            # There is nothing yet that would have to be ended with care.
+            self._opening.reschedule(0)
+
+    def stop(self) -> None:
+        """End at the end of the batch under way."""
+        if self._stop is not None:
+            self._stop.ask()
+        self.adopt(None)
+
+    async def run(self) -> None:
+        """Keep the target until told otherwise. What is no RetentiondError is raised."""
+        while (settings := self._settings_in_force()) is not None:
+            async with AsyncExitStack() as opened:
+                target = await self._reach(settings, opened)
+                if target is not None:
+                    await self._serve(target, settings)
+
+    def _settings_in_force(self) -> TargetSettings | None:
+        return None if self.terms is None else self.terms.in_force(self._clock.now())
+
+    async def _reach(self, settings: TargetSettings, opened: AsyncExitStack) -> Target | None:
+        """Open the target, trying until it works; None if other terms came meanwhile."""
+        retrying = tenacity.AsyncRetrying(
+            sleep=self._clock.sleep,
+            wait=tenacity.wait_random_exponential(multiplier=2, min=1, max=_LONGEST_PAUSE),
+            retry=tenacity.retry_if_exception_type(RetentiondError),
+            before_sleep=self._note_failure,
+        )
+        opening = asyncio.timeout(None)
+        try:
+            async with opening:
+                self._opening = opening
+                target: Target = await retrying(self._open_once, settings, opened)
+                return target
+        except TimeoutError:
+            if not opening.expired():
+                raise
+            return None
+        finally:
+            self._opening = None
+
+    async def _open_once(self, settings: TargetSettings, opened: AsyncExitStack) -> Target:
+        async with AsyncExitStack() as attempt:
+            target = await attempt.enter_async_context(self._open_target(self.name, settings.config))
+            last_pass = (await target.status()).last_pass
+            opened.push_async_exit(attempt.pop_all())
+        if last_pass is not None:
+            started: datetime = last_pass["started_at"]
+            self.last_started = max(started, self.last_started or started)
+        self._contact.made()
+        self._reached(self)
+        return target
+
+    def _note_failure(self, attempt: tenacity.RetryCallState) -> None:
+        error = attempt.outcome and attempt.outcome.exception()
+        if isinstance(error, RetentiondError):
+            self._contact.lost(error)
+
+    async def _serve(self, target: Target, settings: TargetSettings) -> None:
+        """Go the rounds and run passes, as long as the settings hold."""
+        rounds = Rounds(target, self._clock, self._contact)
+        async with asyncio.TaskGroup() as group:
+            sweeps = group.create_task(rounds.sweep())
+            beats = group.create_task(rounds.beat())
+            foresight = group.create_task(self._foresight.tell(self.terms))
+            while self._settings_in_force() == settings:
+                self._attention.clear()
+                if self._requested:
+                    self._requested = False
+                    await self._pass(target)
+                else:
+                    await self._attention.wait()
+            foresight.cancel()
+            await rounds.end(sweeps, beats)
+
+    async def _pass(self, target: Target) -> None:
+        self.last_started = self._clock.now()
+        self._stop = Stop()
+        self._board.begun(self.name)
+        order = Order(command="run", patience=0.0, progress=_Watch(self.name, self._board), stop=self._stop)
+        report = None
+        try:
+            report = await target.run_pass(order)
+        except BusyError as error:
+            self._refuse("busy", error)
+        except UnreachableError as error:
+            self._contact.lost(error)
+            self._refuse("unreachable", error)
+        except RefusedError as error:
+            self._refuse(error.refusal.limit, error)
+        except RetentiondError as error:
+            self._refuse("error", error)
+        finally:
+            self._stop = None
+            self._board.ended(self.name, report)
+
+    def _refuse(self, reason: str, error: RetentiondError, **fields: Any) -> None:
+        _log.warning("pass_refused", target=self.name, reason=reason, error=str(error), **fields)
+
+
+class _Watch:
+    """Shows on the board how far a pass is."""
+
+    def __init__(self, name: str, board: Board) -> None:
+        self._name = name
+        self._board = board
+        self._stage = ""
+        self._total: int | None = None
+        self._done = 0
+
+    def stage(self, name: str, total: int | None) -> None:
+        self._stage, self._total, self._done = name, total, 0
+        self.advance(0)
+
+    def advance(self, items: int) -> None:
+        self._done += items
+        self._board.working(self._name, self._stage, self._done, self._total)

@@ -1,0 +1,181 @@
+"""Restore: rows, thumbnail rows and files come back as they were; what came back by itself meanwhile wins.
+
+Intent first: the rows are marked, then the files are linked into place, then one transaction inserts the rows whose
+files stand. The copy in quarantine stays as a spare until its grace is over, since a dendrite upload whose insert
+fails removes the live directory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.host import actor
+from retentiond.model.errors import UsageError
+from retentiond.model.media import Hash, MediaKey, parse_media_uri
+from retentiond.model.report import RestoreReport
+from retentiond.targets.dendrite_media.bring_back import LiveBlob, Return, bring_back, live_blobs
+from retentiond.targets.dendrite_media.claiming import change
+from retentiond.targets.dendrite_media.database import SQL, entry_path, media_key
+from retentiond.targets.dendrite_media.layout import Thumbnail
+from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.engine.target import Selection
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+async def restore(work: Workplace, selection: Selection) -> RestoreReport:
+    """Bring back what was selected, a page of contents at a time."""
+    report = RestoreReport()
+    key = _selected_key(selection)
+    until = datetime.now(UTC) + selection.keep_for if selection.keep_for else None
+    mark = {
+        "claimant": work.claimant.claimant_id,
+        "by": actor(),
+        "reason": selection.reason or "quarantine restore",
+        "until": until.isoformat() if until else None,
+    }
+    after = ""
+    while True:
+        page = await _mark(work, after, selection.pass_id, key, mark)
+        if not page:
+            return report
+        after = page[-1]["hash"]
+        report.busy.extend(row["hash"] for row in page if not row["free"])
+        await _name_present(work, report, page, selection.pass_id, key)
+        outcome = await bring_marked(work, [row["hash"] for row in page if row["marked"]])
+        report.restored.extend(outcome.restored)
+        report.present.extend(outcome.present)
+        report.without_file.extend(outcome.without_file)
+
+
+def _selected_key(selection: Selection) -> MediaKey | None:
+    if selection.media is None:
+        return None
+    key = parse_media_uri(selection.media)
+    if key is None:
+        raise UsageError("--media takes a URI of the form mxc://server/media-id")
+    return key
+
+
+async def _mark(
+    work: Workplace, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
+) -> list[Record]:
+    media_id, origin = key or (None, None)
+    selected = (after, work.place.batch, pass_id, media_id, origin)
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["lock_copies"], *selected)
+        return list(await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark)))
+
+
+async def _name_present(
+    work: Workplace, report: RestoreReport, page: list[Record], pass_id: int | None, key: MediaKey | None
+) -> None:
+    media_id, origin = key or (None, None)
+    hashes = [row["hash"] for row in page if row["free"]]
+    rows = await work.place.pool.fetch(SQL["present_rows"], hashes, pass_id, media_id, origin)
+    report.present.extend(media_key(row).uri for row in rows)
+
+
+@dataclass(slots=True)
+class Brought:
+    """What bringing back came to, by URI: rows restored, rows that were there already, rows without a file."""
+
+    restored: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    without_file: list[str] = field(default_factory=list)
+
+
+async def bring_marked(work: Workplace, blobs: Sequence[Hash]) -> Brought:
+    """Bring back the rows of these contents that are marked; can be done again at any point."""
+    if not blobs:
+        return Brought()
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        copies = await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id)
+    wanted = await _wanted_thumbnails(work, blobs)
+    returns = [
+        Return(entry_path(row), None if row["all_rows"] else wanted.get(row["hash"], set()))
+        # A blob before the stray thumbnails of it: those go into its directory.
+        for row in sorted(copies, key=lambda copy: str(copy["kind"]))
+    ]
+    await work.place.disk.share(bring_back(work.tree, work.claimant.guard), returns)
+    live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    brought = await _insert(work, live)
+    await change(work, "entries_returned", [row["entry_id"] for row in copies if row["kind"] == "blob"])
+    await change(work, "entries_demoted", [row["entry_id"] for row in copies if row["kind"] != "blob"])
+    log = get_logger(target=work.place.name)
+    for uri in brought.restored:
+        log.info("restored", media=uri)
+    return brought
+
+
+async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
+    wanted = await known_thumbnails(work, blobs)
+    for row in await work.place.pool.fetch(SQL["restoring_thumbnails"], list(blobs)):
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        wanted.setdefault(row["hash"], set()).add(thumbnail)
+    return wanted
+
+
+async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> Brought:
+    blobs = [blob.blob for blob in live]
+    thumbnails = [
+        (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
+    ]
+    columns: list[list[Any]] = [list(column) for column in zip(*thumbnails, strict=True)] or [
+        [],
+        [],
+        [],
+        [],
+        [],
+    ]
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            SQL["insert_restored"], blobs, [blob.size for blob in live], work.claimant.claimant_id
+        )
+        inserted = [row for row in rows if row["inserted"]]
+        ids = [row["release_id"] for row in inserted]
+        await connection.execute(SQL["insert_restored_thumbnails"], ids, *columns)
+        await connection.execute(SQL["mark_restored"], ids)
+        await connection.execute(SQL["count_restored"], [row["pass_id"] for row in inserted])
+        await connection.execute(SQL["forget_restored"], [row["release_id"] for row in rows])
+        left = await connection.fetch(SQL["not_restored"], blobs, work.claimant.claimant_id)
+    return Brought(
+        [media_key(row).uri for row in inserted],
+        [media_key(row).uri for row in rows if not row["inserted"]],
+        [media_key(row).uri for row in left],
+    )
+
+
+async def finish_restores(work: Workplace) -> int:
+    """Finish what restorers who are gone had marked; return how many rows came back."""
+    restorers = [row["claimant"] for row in await work.place.pool.fetch(SQL["restorers"])]
+    dead = await work.claimant.bury(restorers)
+    count = 0
+    while dead:
+        rows = await work.place.pool.fetch(
+            SQL["inherit_restores"], dead, work.place.batch, work.claimant.claimant_id
+        )
+        if not rows:
+            break
+        count += len((await bring_marked(work, sorted({row["hash"] for row in rows}))).restored)
+    return count
+
+
+async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
+    """Bring back what has become protected, with its rows and without the mark; the entries are claimed by us."""
+    if not entries:
+        return 0
+    hashes = sorted({row["hash"] for row in entries})
+    await change(work, "let_go", [row["entry_id"] for row in entries])
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["mark_protected"], hashes, work.claimant.claimant_id)
+    return len((await bring_marked(work, hashes)).restored)

@@ -1,0 +1,189 @@
+"""Stray thumbnails: files beside a blob that stays, whose rows went with another medium of the same content.
+
+Left there, they keep dendrite from ever making those thumbnails again. They go through the quarantine as blobs do;
+the look for them asks by hash, size and method.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from retentiond.targets.dendrite_media.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.database import SQL, entry_path
+from retentiond.targets.dendrite_media.layout import (
+    FILE,
+    OWN,
+    QUARANTINE,
+    EntryPath,
+    Thumbnail,
+    blob_parts,
+    parse_thumbnail,
+    shelf,
+)
+from retentiond.targets.dendrite_media.moves import regular_file
+from retentiond.targets.dendrite_media.purge import finish_purge
+from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.tree import inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from asyncpg import Record
+
+    from retentiond.model.media import Hash
+    from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+# dendrite writes a thumbnail before its row; a young file without a row is one that is being made.
+_YOUNG: Final = 3600.0
+
+
+class Stray(NamedTuple):
+    """Thumbnail files of a live content that no row knows; bytes together."""
+
+    blob: Hash
+    thumbnails: tuple[Thumbnail, ...]
+    bytes: int
+
+
+async def sweep_strays(work: Workplace, report: SweepReport) -> None:
+    """Look at what lies in quarantine of them, purge what is due, and take new ones."""
+    await _look(work, report)
+    await _take(work)
+
+
+async def _take(work: Workplace) -> None:
+    after = ""
+    while True:
+        page = await work.place.pool.fetch(SQL["shared_due"], after, work.place.batch)
+        if not page:
+            return
+        after = page[-1]["hash"]
+        by_hash = {row["hash"]: row for row in page}
+        known = await known_thumbnails(work, list(by_hash))
+        found = await work.place.disk.share(_find(work.tree, known, time.time()), list(by_hash))
+        for stray in found:
+            if stray.thumbnails:
+                await _quarantine(work, by_hash[stray.blob], stray)
+        await work.place.pool.execute(SQL["forget_shared"], list(by_hash))
+
+
+def _find(
+    tree: MediaTree, known: dict[Hash, set[Thumbnail]], now: float
+) -> Callable[[Sequence[Hash]], list[Stray]]:
+    def find(blobs: Sequence[Hash]) -> list[Stray]:
+        return [_find_in(tree, blob, known.get(blob, set()), now) for blob in blobs]
+
+    return find
+
+
+def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> Stray:
+    strays, size = [], 0
+    try:
+        with tree.directory(*blob_parts(blob)) as live:
+            if regular_file(live, FILE) is None:
+                return Stray(blob, (), 0)
+            for name in sorted(os.listdir(live)):
+                thumbnail = parse_thumbnail(name)
+                file = regular_file(live, name) if thumbnail and thumbnail not in known else None
+                if thumbnail and file and now - file.changed > _YOUNG:
+                    strays.append(thumbnail)
+                    size += file.size
+    except OSError:
+        return Stray(blob, (), 0)
+    return Stray(blob, tuple(strays), size)
+
+
+async def _quarantine(work: Workplace, shared: Record, stray: Stray) -> None:
+    entry_id = await work.place.pool.fetchval(
+        SQL["record_stray"],
+        shared["pass_id"],
+        stray.blob,
+        work.claimant.claimant_id,
+        len(stray.thumbnails),
+        stray.bytes,
+        shared["settle"],
+    )
+    entry = EntryPath(shared["pass_id"], stray.blob, entry_id)
+    work.claimant.guard.ensure()
+    moved = await work.place.disk.call(lambda: _move(work.tree, entry, stray.thumbnails))
+    await change(work, "strays_quarantined" if moved else "drop_intents", [entry_id])
+
+
+def _move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
+    target = tree.own_directory(QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+    moved = False
+    try:
+        with tree.directory(*blob_parts(entry.hash)) as live:
+            for thumbnail in thumbnails:
+                try:
+                    os.rename(thumbnail.name, thumbnail.name, src_dir_fd=live, dst_dir_fd=target)
+                    moved = True
+                except FileNotFoundError:
+                    continue
+            os.fsync(target)
+            os.fsync(live)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(target)
+    with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent:
+        if not moved:
+            os.rmdir(entry.name, dir_fd=parent)
+        os.fsync(parent)
+    return moved
+
+
+async def _look(work: Workplace, report: SweepReport) -> None:
+    async for page in claimed_pages(work, "claim_strays"):
+        looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
+        known = await known_thumbnails(work, [row["hash"] for row in page])
+        returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
+        wanted = await work.place.disk.share(_wanted(work.tree), returns)
+        back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
+        await work.place.disk.share(bring_back(work.tree, work.claimant.guard), back)
+        report.returned += len(back)
+        due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and not is_wanted]
+        marked = {
+            row["entry_id"] for row in await change(work, "entries_purging", [row["entry_id"] for row in due])
+        }
+        await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
+        rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
+        unwanted = {row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if not is_wanted}
+        async with work.place.pool.acquire() as connection:
+            await connection.execute(
+                SQL["strays_looked"],
+                [entry for entry in rest if entry in unwanted],
+                work.claimant.claimant_id,
+                looked,
+            )
+        await change(work, "let_go", [entry for entry in rest if entry not in unwanted])
+
+
+def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool]]:
+    """Return, for a thread's share, whether a row knows a thumbnail that we hold and that is missing live."""
+
+    def wanted(returns: Sequence[Return]) -> list[bool]:
+        return [_is_wanted(tree, wish) for wish in returns]
+
+    return wanted
+
+
+def _is_wanted(tree: MediaTree, wish: Return) -> bool:
+    entry = wish.entry
+    try:
+        with (
+            tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
+            inside(parent, entry.name) as copy,
+            tree.directory(*blob_parts(entry.hash)) as live,
+        ):
+            return any(
+                regular_file(copy, thumbnail.name) and not regular_file(live, thumbnail.name)
+                for thumbnail in wish.thumbnails or ()
+            )
+    except OSError:
+        return False

@@ -1,0 +1,54 @@
+"""Thumbnail rows that dendrite made beside a pass, and that would break a thumbnail for good.
+
+There is no foreign key: a thumbnail that was asked for while its medium left gets a row all the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.model.media import valid_hash
+from retentiond.targets.dendrite_media.bring_back import live_blobs
+from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.layout import Thumbnail
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+_MOST = 10_000
+
+
+async def sweep_thumbnail_rows(work: Workplace, *, everything: bool) -> None:
+    """Drop late rows whose medium has no row; and, at a second sight, those whose file is missing beside a live one."""
+    pool = work.place.pool
+    dropped = await pool.fetch(SQL["drop_late_thumbnail_rows"], everything)
+    if dropped:
+        get_logger(target=work.place.name).info("late_thumbnail_rows", items=len(dropped))
+    rows = await pool.fetch(SQL["thumbnails_of_returned_keys"], everything, _MOST)
+    dead = await _without_file(work, rows)
+    if dead:
+        await pool.execute(SQL["suspect_thumbnails"], *_columns(dead))
+    confirmed = [row for row in dead if row["suspect"]]
+    if confirmed:
+        await pool.execute(SQL["drop_dead_thumbnails"], *_columns(confirmed))
+    await pool.execute(SQL["clear_suspects"])
+
+
+async def _without_file(work: Workplace, rows: list[Record]) -> list[Record]:
+    hashes = sorted({blob for row in rows if (blob := valid_hash(row["hash"]))})
+    live = {blob.blob: blob for blob in await work.place.disk.share(live_blobs(work.tree), hashes)}
+    return [
+        row
+        for row in rows
+        if row["hash"] in live
+        and live[row["hash"]].size is not None
+        and Thumbnail(row["width"], row["height"], row["resize_method"]) not in live[row["hash"]].thumbnails
+    ]
+
+
+def _columns(rows: list[Record]) -> tuple[list[object], ...]:
+    names = ("media_id", "media_origin", "width", "height", "resize_method")
+    return tuple([row[name] for row in rows] for name in names)
