@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
+from asyncpg.pool import PoolConnectionProxy
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
@@ -16,7 +17,7 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-Conn = Connection[Record]
+Conn = Connection[Record] | PoolConnectionProxy[Record]
 Db = Pool[Record]
 
 # An error of these kinds means: the server cannot be reached, or went away.

@@ -110,9 +110,13 @@ def _refusal(refusal: Refusal, *, dry_run: bool) -> Panel:
 
 
 def _value(value: str | float | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+    match value:
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return printable(str(value))
 
 
 def _table(title: str) -> Table:

@@ -34,9 +34,13 @@ class CheckConfig:
             return error.exit_status
         if not session.options.quiet:
             for name, config in targets.items():
-                session.line(f"{name} ({config.kind})", *(f"  {line}" for line in _summary(config, settings[name])))
+                session.line(
+                    f"{name} ({config.kind})", *(f"  {line}" for line in _summary(config, settings[name]))
+                )
         if not self.connect:
-            session.note(f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too")
+            session.note(
+                f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too"
+            )
             return 0
 
         async def errand(target: Target, _config: MediaTarget) -> int:

@@ -1,7 +1,41 @@
-"""The commands that need no target of ours: the daemon, the demo and the example."""
+"""The commands that open no target of a configuration: the daemon, the demo and the example."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
+from retentiond.model.errors import UsageError
+
+
+def run(session: Session) -> int:
+    """Be the daemon; it has its own ways with signals and logs."""
+    if session.options.quiet or session.options.debug:
+        raise UsageError(
+            "`run` logs as its configuration says: write logging: {level: debug} there, and leave out -q and -v"
+        )
+    surroundings = session.surroundings
+    return asyncio.run(surroundings.run_daemon(session.config_path, surroundings.environment))
+
+
+def print_example(session: Session) -> int:
+    """Print the commented example."""
+    session.out.put(example_config())
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Show the main job on a made-up store."""
+
+    media: int
+    keep: Path | None = None
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Run it, with nothing of the user's own touched."""
+        console = session.out
+        # What was asked for by --json is printed, however quiet.
+        console.quiet = session.options.quiet and not self.as_json
+        return session.run(session.surroundings.run_demo(self.media, self.keep, console, self.as_json))

@@ -26,8 +26,6 @@ _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
 _LINE_LIMIT: Final = 4000
 
-Work = Callable[["Session"], int]
-"""What a command line asks for; returns the exit status."""
 Errand = Callable[[Target, MediaTarget], Awaitable[int]]
 """What is done with each target; returns the exit status that it asks for."""
 
@@ -176,3 +174,7 @@ class Session:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), n=1)
     return f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"
+
+
+Work = Callable[[Session], int]
+"""What a command line asks for; returns the exit status."""

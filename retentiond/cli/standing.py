@@ -93,9 +93,7 @@ def _read(told: Mapping[str, Any]) -> LastPass:
     row = {name: value for name, value in told.items() if name != "report"}
     report = told.get("report")
     report = json.loads(report) if isinstance(report, str) else report or {}
-    written = {
-        name: instant(value) if isinstance(value, datetime) else value for name, value in row.items()
-    }
+    written = {name: instant(value) if isinstance(value, datetime) else value for name, value in row.items()}
     return LastPass(str(row["state"]), _moment(row["started_at"]), {**report, **written})
 
 

@@ -28,6 +28,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
 
 _UNITS: Final = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _KIBI: Final = 1024
+_SIZES: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this server"}
 
 
@@ -40,12 +41,8 @@ def size_in_words(size: int) -> str:
     """Say a number of bytes shortly: `1.5 GiB`."""
     if abs(size) < _KIBI:
         return f"{size} B"
-    amount = float(size)
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        amount /= _KIBI
-        if abs(amount) < _KIBI:
-            break
-    return f"{amount:.1f} {unit}"
+    steps = min((abs(size).bit_length() - 1) // 10, len(_SIZES))
+    return f"{size / _KIBI**steps:.1f} {_SIZES[steps - 1]}"
 
 
 def count_in_words(count: int, noun: str) -> str:

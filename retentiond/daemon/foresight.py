@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.daemon.schedule import following
+from retentiond.config.schema import MediaTarget
 from retentiond.daemon.settings import keep_text
-from retentiond.engine.target import Silence
+from retentiond.engine.target import Silence, Target
 from retentiond.model.errors import RetentiondError
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
-
-    from retentiond.config.schema import MediaTarget
     from retentiond.daemon.terms import Reprieve, Terms
-    from retentiond.engine.target import Target
     from retentiond.model.report import PassReport
+
+OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
+"""Opens a target by its name and configuration; entering it may raise RetentiondError."""
 
 
 class Foresight:
     """The shortened policies of one target; each is told once."""
 
-    def __init__(
-        self, name: str, open_target: Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
-    ) -> None:
+    def __init__(self, name: str, open_target: OpenTarget) -> None:
         self._name = name
         self._open_target = open_target
         self._told: set[Reprieve] = set()
 
-    async def tell(self, terms: Terms | None) -> None:
+    async def tell(self, terms: Terms) -> None:
         """Log what is new in the terms, with what it would free by a plan; without, where there can be none."""
-        untold = [] if terms is None else [new for new in terms.reprieves if new not in self._told]
-        if terms is None or not untold:
+        untold = [new for new in terms.reprieves if new not in self._told]
+        if not untold:
             return
         config = terms.settings.config
         error: str | None = None
@@ -63,10 +60,6 @@ class Foresight:
             policy=reprieve.policy,
             keep_before=keep_text(reprieve.keep),
             keep=keep_text(keep),
-            takes_effect=_first_pass(config, reprieve.until),
+            not_before=reprieve.until,
             **fields,
         )
-
-
-def _first_pass(config: MediaTarget, moment: datetime) -> datetime | None:
-    return None if config.schedule is None else following(config.schedule, moment)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import tenacity
 
 from retentiond.adapters.logging import get_logger
 from retentiond.daemon.contact import Contact
-from retentiond.daemon.foresight import Foresight
+from retentiond.daemon.foresight import Foresight, OpenTarget
 from retentiond.daemon.rounds import Rounds
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from retentiond.config.schema import MediaTarget
     from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
     from retentiond.daemon.settings import TargetSettings
     from retentiond.daemon.terms import Terms
     from retentiond.engine.target import Target
 
-    OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
 
 _LONGEST_PAUSE: Final = 60.0  # seconds between two tries to open a target
 
@@ -84,14 +81,15 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep the target until told otherwise. What is no RetentiondError is raised."""
-        while (settings := self._settings_in_force()) is not None:
+        while (terms := self.terms) is not None:
+            settings = terms.in_force(self._clock.now())
             async with AsyncExitStack() as opened:
                 target = await self._reach(settings, opened)
                 if target is not None:
-                    await self._serve(target, settings)
+                    await self._serve(target, terms, settings)
 
-    def _settings_in_force(self) -> TargetSettings | None:
-        return None if self.terms is None else self.terms.in_force(self._clock.now())
+    def _hold(self, terms: Terms, settings: TargetSettings) -> bool:
+        return self.terms == terms and terms.in_force(self._clock.now()) == settings
 
     async def _reach(self, settings: TargetSettings, opened: AsyncExitStack) -> Target | None:
         """Open the target, trying until it works; None if other terms came meanwhile."""
@@ -131,14 +129,14 @@ class Keeper:
         if isinstance(error, RetentiondError):
             self._contact.lost(error)
 
-    async def _serve(self, target: Target, settings: TargetSettings) -> None:
-        """Go the rounds and run passes, as long as the settings hold."""
+    async def _serve(self, target: Target, terms: Terms, settings: TargetSettings) -> None:
+        """Go the rounds and run passes, as long as the terms and settings hold."""
         rounds = Rounds(target, self._clock, self._contact)
         async with asyncio.TaskGroup() as group:
             sweeps = group.create_task(rounds.sweep())
             beats = group.create_task(rounds.beat())
-            foresight = group.create_task(self._foresight.tell(self.terms))
-            while self._settings_in_force() == settings:
+            foresight = group.create_task(self._foresight.tell(terms))
+            while self._hold(terms, settings):
                 self._attention.clear()
                 if self._requested:
                     self._requested = False
@@ -169,8 +167,8 @@ class Keeper:
             self._stop = None
             self._board.ended(self.name, report)
 
-    def _refuse(self, reason: str, error: RetentiondError, **fields: Any) -> None:
-        _log.warning("pass_refused", target=self.name, reason=reason, error=str(error), **fields)
+    def _refuse(self, reason: str, error: RetentiondError) -> None:
+        _log.warning("pass_refused", target=self.name, reason=reason, error=str(error))
 
 
 class _Watch:

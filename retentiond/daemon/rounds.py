@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 60.0
 """Seconds from one sweep, and from one sign of life, to the next."""
-_SWEEPS_OF_EVERYTHING: Final = 60  # one in so many
+_SWEEPS_BETWEEN: Final = 59  # two sweeps of everything: an hour
 
 _log = get_logger()
 
@@ -32,14 +32,16 @@ class Rounds:
 
     async def sweep(self) -> None:
         """Sweep until cancelled: everything at first and once an hour, else what is new."""
-        until_everything = 0
+        others_left = 0
         while True:
+            everything = others_left == 0
             async with self._sweeping:
-                done = await self._sweep_once(everything=until_everything <= 0)
-            # One that failed is tried again as it was: the first finishes what a crash left open.
-            if done:
-                until_everything = _SWEEPS_OF_EVERYTHING if until_everything <= 0 else until_everything
-            until_everything -= 1
+                done = await self._sweep_once(everything=everything)
+            if not everything:
+                others_left -= 1
+            elif done:
+                # One that failed is tried again as it was: the first finishes what a crash left open.
+                others_left = _SWEEPS_BETWEEN
             await self._clock.sleep(INTERVAL)
 
     async def beat(self) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from retentiond.model.errors import Refusal
     from retentiond.model.report import (
         Item,
         PassReport,
@@ -45,16 +45,21 @@ class Stop:
     """Asked between two batches: shall the work end here? It never is un-asked."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = asyncio.Event()
 
     def ask(self) -> None:
         """Ask the work to end at its next batch's end."""
-        self._asked = True
+        self._asked.set()
 
     @property
     def asked(self) -> bool:
         """Whether somebody has asked."""
-        return self._asked
+        return self._asked.is_set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for so long, or until somebody asks."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._asked.wait(), seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +81,6 @@ class Selection:
     media: str | None = None
     keep_for: timedelta | None = None
     reason: str = ""
-
-
-class Work(Protocol):
-    """A pass under way: the lock is held, the store is open and is the right one."""
-
-    async def sweep(self) -> SweepReport:
-        """Finish what others left open, look at the quarantine, purge what is due."""
-
-    async def survey(
-        self, report: PassReport, listen: Callable[[Item], None] | None = None
-    ) -> Refusal | None:
-        """Judge every item, and say which limit would be passed, if any."""
-
-    async def remove(self, report: PassReport) -> None:
-        """Take what the survey found due through the protocol, batch by batch."""
 
 
 class Target(Protocol):
@@ -127,6 +117,12 @@ class Target(Protocol):
 
     async def check(self) -> list[str]:
         """Try what a pass needs, and return the problems found."""
+
+    async def beat(self) -> None:
+        """Tell the ledger that a daemon looks after this target."""
+
+    async def end_beat(self) -> None:
+        """Tell the ledger that it no longer does."""
 
 
 TargetFactory = Callable[[], AbstractAsyncContextManager[Target]]

@@ -82,8 +82,20 @@ UPDATE retentiond.pass SET state = $2, finished_at = clock_timestamp(), report =
 
 -- name: interrupt_passes
 -- A pass that is still running although we hold the lock has died.
-UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp()
-WHERE state = 'running' AND pass_id <> ALL ($1::bigint[])
+UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'
+
+-- name: note_refusal
+INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)
+ON CONFLICT (target) DO UPDATE SET at = excluded.at, refused = excluded.refused
+
+-- name: clear_refusal
+DELETE FROM retentiond.refusal WHERE target = $1
+
+-- name: last_refusal
+SELECT at, refused FROM retentiond.refusal WHERE target = $1
+
+-- name: pass_state
+SELECT state FROM retentiond.pass WHERE pass_id = $1
 
 -- name: last_pass
 -- The newest pass of a target.

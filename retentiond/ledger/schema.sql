@@ -67,3 +67,10 @@ CREATE TABLE retentiond.pass (
     restored_items bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX pass_by_target ON retentiond.pass (target, started_at DESC);
+
+-- The last refusal of each target, until a pass begins.
+CREATE TABLE retentiond.refusal (
+    target text PRIMARY KEY,
+    at timestamptz NOT NULL,
+    refused jsonb NOT NULL
+);

@@ -581,3 +581,19 @@ RETURNING media_id, media_origin
 -- Marks the rows of contents that have become protected as being brought back, without keeping them by hand.
 UPDATE retentiond.released_media SET restoring = jsonb_build_object('claimant', $2::integer)
 WHERE base64hash = ANY ($1::text[]) AND restoring IS NULL
+
+-- name: entry_problems
+-- What entries could not be worked on for, the most frequent first.
+SELECT problem, count(*) AS entries FROM retentiond.entry WHERE problem IS NOT NULL
+GROUP BY problem ORDER BY 2 DESC, 1 LIMIT 5
+
+-- name: may_delete
+-- Whether this role may do to dendrite's tables what a pass does.
+SELECT coalesce(bool_and(has_table_privilege(c.oid, 'SELECT, INSERT') AND has_table_privilege(c.oid, 'DELETE')
+                         AND has_table_privilege(c.oid, 'UPDATE')), false)
+FROM pg_class c
+WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail'))
+
+-- name: owns_media
+-- Whether this role may make an index on dendrite's media table.
+SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = to_regclass('mediaapi_media_repository')

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "references.sql")
 KEPT_COPY: Final = "retentiond.reference"
 PLAN_COPY: Final = "pg_temp.plan_reference"
+_PAGE: Final = 5000
 LARGEST_AGE: Final = timedelta(minutes=10)
 """How old the copy may be that a deletion relies on."""
 
@@ -146,9 +147,9 @@ class References:
             await self._prepare(other)
             async with other.transaction(readonly=True):
                 page: list[tuple[int, str, str, str]] = []
-                async for row in other.cursor(SQL[source.query], prefetch=5000):
+                async for row in other.cursor(SQL[source.query], prefetch=_PAGE):
                     page.append((copy_id, protection, row["media_id"], row["media_origin"]))
-                    if len(page) == 5000:
+                    if len(page) == _PAGE:
                         await self._store(connection, schema, table, page)
                         page.clear()
                 await self._store(connection, schema, table, page)

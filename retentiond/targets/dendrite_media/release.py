@@ -85,7 +85,8 @@ class Releaser:
                 SQL["kept_keys"], *keys, copy, list(self._work.place.references.protections)
             )
         }
-        going, changed = [], []
+        going: list[Assessed] = []
+        changed: list[Assessed] = []
         for item in batch:
             row = locked.get(item.due.key)
             still = (

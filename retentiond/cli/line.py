@@ -1,0 +1,258 @@
+"""The command line: what may be typed, and what it asks for. Nothing is done here."""
+
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Never
+
+import typer
+from typer.core import TyperCommand
+
+from retentiond import __version__
+from retentiond.cli.check_config import CheckConfig
+from retentiond.cli.later import later_commands, later_flags
+from retentiond.cli.others import Demo, print_example, run
+from retentiond.cli.passes import Once, Plan
+from retentiond.cli.quarantine import List, Purge, Restore
+from retentiond.cli.session import Options, Scope, Work
+from retentiond.cli.status import Status
+from retentiond.config.units import parse_duration
+from retentiond.engine.target import Selection
+from retentiond.model.errors import NotAvailableError
+
+_PROGRAM: Final = "retentiond"
+_ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    name=_PROGRAM,
+    help="Delete old data by rules, safely, with a way back and a record.",
+    no_args_is_help=False,
+)
+quarantine = typer.Typer(help="What passes took: list it, bring it back, or purge it now.")
+app.add_typer(quarantine, name="quarantine")
+
+
+class _Command(TyperCommand):
+    """A command that knows which flags of its own a later version brings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        later = later_flags(self.name or "")
+        for word in args:
+            if word.partition("=")[0] in later:
+                raise NotAvailableError(f"`{self.name} {word.partition('=')[0]}`")
+        return super().parse_args(ctx, args)
+
+
+def read_line(arguments: Sequence[str], options: Options) -> Work | int:
+    """Return what the line asks for, or the exit status where Typer has dealt with it (--help, completion).
+
+    What stands before the command goes into `options`. Raise TyperException, NotAvailableError or UnitError for a line
+    that cannot be right.
+    """
+    command = typer.main.get_command(app)
+    asked: Work | int = command.main(list(arguments), _PROGRAM, standalone_mode=False, obj=options)
+    return asked
+
+
+def _example(*lines: str) -> str:
+    """Write the epilog of a command's help; a blank line keeps each example on a line of its own."""
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{_PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TARGET", help="Targets of the configuration; all where none is named."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
+DendriteConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="dendrite's own configuration, in place of a configuration of ours."),
+]
+Days = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="With --dendrite-config: how many days media stay; 30 if not said."),
+]
+Local = Annotated[bool, typer.Option("--local", help="With --dendrite-config: this server's own media, too.")]
+
+
+@app.callback()
+def _before_the_command(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The configuration; else $RETENTIOND_CONFIG, else /etc/retentiond/config.yaml.",
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell errors only.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", "-v", help="Log everything, with tracebacks.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback deals with it
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    options: Options = context.obj
+    options.config, options.quiet, options.debug = config, quiet, debug
+
+
+@app.command(cls=_Command, epilog=_example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
+def demo(
+    media: Annotated[int, typer.Option(min=1, metavar="N", help="How many media to make up.")] = 1000,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Make the store there, and leave it.")
+    ] = None,
+    as_json: Json = False,
+) -> Work:
+    """Show the main job on an embedded PostgreSQL and a made-up store; no configuration is needed."""
+    return Demo(media, keep, as_json)
+
+
+@app.command("run", cls=_Command, epilog=_example("retentiond --config /etc/retentiond/config.yaml run"))
+def be_the_daemon() -> Work:
+    """Run as a daemon: passes by schedule, and a sweep each minute. systemd starts this."""
+    return run
+
+
+@app.command(cls=_Command, epilog=_example("retentiond check-config", "retentiond check-config --connect"))
+def check_config(
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
+    ] = False,
+) -> Work:
+    """Find all that is wrong with the configuration, or say what it makes each target do."""
+    return CheckConfig(connect)
+
+
+@app.command(
+    cls=_Command,
+    name="example-config",
+    epilog=_example("retentiond example-config > /etc/retentiond/config.yaml"),
+)
+def example_config() -> Work:
+    """Print the commented example of a configuration."""
+    return print_example
+
+
+@app.command(
+    cls=_Command,
+    epilog=_example(
+        "retentiond plan",
+        "retentiond plan media --list --json",
+        "retentiond plan --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
+    ),
+)
+def plan(
+    targets: Targets = None,
+    listed: Annotated[bool, typer.Option("--list", help="Every item with its reason, one a line.")] = False,
+    as_json: Json = False,
+    dendrite_config: DendriteConfig = None,
+    days: Days = None,
+    local: Local = False,
+) -> Work:
+    """Say what a pass would do now, and why; nothing is changed."""
+    return Plan(Scope(tuple(targets or ()), dendrite_config, days, local), listed, as_json)
+
+
+@app.command(
+    cls=_Command,
+    epilog=_example(
+        "retentiond once media",
+        "retentiond once media --yes",
+        "retentiond once --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
+    ),
+)
+def once(
+    targets: Targets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as plan.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Go over max_share, max_items and max_missing_files, for this pass only, and over nothing else.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    dendrite_config: DendriteConfig = None,
+    days: Days = None,
+    local: Local = False,
+) -> Work:
+    """Do one pass now."""
+    scope = Scope(tuple(targets or ()), dendrite_config, days, local)
+    return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json)
+
+
+@quarantine.command("list", cls=_Command, epilog=_example("retentiond quarantine list media"))
+def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
+    """List what can be brought back, and until when."""
+    return List(Scope(tuple(targets or ())), as_json)
+
+
+@quarantine.command(
+    cls=_Command,
+    epilog=_example(
+        "retentiond quarantine restore media --pass 7",
+        "retentiond quarantine restore --media mxc://example.org/abc --for 90d --reason 'asked for by Ann'",
+    ),
+)
+def restore(
+    targets: Targets = None,
+    pass_id: Annotated[
+        int | None, typer.Option("--pass", min=1, metavar="N", help="What this pass took.")
+    ] = None,
+    media: Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    keep_for: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="How long it is kept from then on, such as 90d; else for good."
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    as_json: Json = False,
+) -> Work:
+    """Bring back rows, thumbnails and files; they are kept from then on."""
+    duration = None if keep_for is None else parse_duration(keep_for)
+    selection = Selection(pass_id, media, duration, reason)
+    return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
+
+
+@quarantine.command(cls=_Command, epilog=_example("retentiond quarantine purge media --yes"))
+def purge(
+    targets: Targets = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """Purge what is in quarantine without waiting for its grace; never before its settle."""
+    return Purge(Scope(tuple(targets or ())), yes, as_json)
+
+
+@app.command(cls=_Command, epilog=_example("retentiond status", "retentiond status --json"))
+def status(as_json: Json = False) -> Work:
+    """Tell the last and the next pass of each target, its quarantine, and who is at work."""
+    return Status(as_json)
+
+
+def _refusal(words: str) -> Callable[[], Never]:
+    def refuse() -> Never:
+        raise NotAvailableError(f"`{words}`")
+
+    return refuse
+
+
+def _refuse_later(group: typer.Typer, name: str) -> None:
+    for word in later_commands(name):
+        register = group.command(
+            word, hidden=True, add_help_option=False, context_settings=dict(_ANY_ARGUMENTS)
+        )
+        register(_refusal(f"{name} {word}".lstrip()))
+
+
+_refuse_later(app, "")
+_refuse_later(quarantine, "quarantine")

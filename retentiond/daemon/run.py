@@ -1,0 +1,189 @@
+"""The composition root: puts the daemon together, and takes it through start, reload and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Final
+
+from retentiond import __version__
+from retentiond.adapters.logging import configure_logging, get_logger
+from retentiond.adapters.systemd import Notifier, keep_alive
+from retentiond.config.problems import ConfigError
+from retentiond.daemon.board import Board
+from retentiond.daemon.clock import SystemClock
+from retentiond.daemon.roster import Roster
+from retentiond.daemon.settings import policies_as_fields, read_settings
+from retentiond.daemon.signals import Signals
+from retentiond.daemon.tasks import Tasks
+from retentiond.daemon.timetable import Timetable
+from retentiond.model.errors import UsageError
+from retentiond.targets.registry import open_target as open_registered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import TextIO
+
+    from retentiond.daemon.clock import Clock
+    from retentiond.daemon.foresight import OpenTarget
+    from retentiond.daemon.settings import Settings
+
+PATIENCE: Final = 30.0
+"""Seconds that a batch has to end, once we were asked to stop."""
+_MINUTE: Final = 60.0
+
+_log = get_logger()
+
+
+async def run_daemon(
+    config_path: Path,
+    environment: Mapping[str, str],
+    *,
+    open_target: OpenTarget = open_registered,
+    notifier: Notifier | None = None,
+    clock: Clock | None = None,
+    stream: TextIO | None = None,
+    quiet: bool = False,
+    debug: bool = False,
+) -> int:
+    """Run until SIGTERM or SIGINT, and return the exit status: 0, 1 if something died, 2 for a wrong configuration.
+
+    SIGHUP reads the configuration anew. Must run in the main thread, whose signals it takes. The log goes to
+    `stream`, standard output unless given.
+    """
+    daemon = _Daemon(
+        config_path,
+        environment,
+        open_target,
+        notifier or Notifier(environment),
+        clock or SystemClock(),
+        _Log(environment, stream or sys.stdout, quiet=quiet, debug=debug),
+    )
+    return await daemon.run()
+
+
+class _Log:
+    """The log's settings that no configuration changes."""
+
+    def __init__(self, environment: Mapping[str, str], stream: TextIO, *, quiet: bool, debug: bool) -> None:
+        self._environment = environment
+        self._stream = stream
+        self._quiet = quiet
+        self._debug = debug
+
+    def configure(self, settings: Settings | None = None) -> None:
+        level, style = (
+            (None, "json" if False else "json")
+            if settings is None
+            else (settings.logging.level, settings.logging.format)
+        )
+        configure_logging(
+            level, style, self._stream, quiet=self._quiet, debug=self._debug, environment=self._environment
+        )
+
+
+class _Daemon:
+    def __init__(
+        self,
+        config_path: Path,
+        environment: Mapping[str, str],
+        open_target: OpenTarget,
+        notifier: Notifier,
+        clock: Clock,
+        log: _Log,
+    ) -> None:
+        self._config_path = config_path
+        self._environment = environment
+        self._notifier = notifier
+        self._clock = clock
+        self._log = log
+        self._signals = Signals()
+        self._tasks = Tasks(self._signals.noticed.set)
+        self._timetable = Timetable()
+        self._board = Board(notifier, clock, lambda: self._timetable.next_times)
+        self._roster = Roster(open_target, clock, self._board, self._timetable, self._tasks)
+
+    async def run(self) -> int:
+        self._log.configure()
+        with self._signals.handled():
+            settings = await self._read()
+            if settings is None:
+                return UsageError.exit_status
+            self._log.configure(settings)
+            _log.info("daemon_started", version=__version__, targets=list(settings.targets))
+            self._timetable.start()
+            try:
+                return await self._work(settings)
+            finally:
+                await self._tasks.cancel()
+                self._timetable.shut()
+                # APScheduler only asks the loop to shut it.
+                await asyncio.sleep(0)
+
+    async def _work(self, settings: Settings) -> int:
+        self._adopt(settings)
+        self._tasks.start("watchdog", keep_alive(self._notifier))
+        self._tasks.start("minute", self._look_at_the_clock())
+        self._notifier.ready(self._board.text())
+        while self._signals.stop is None and self._tasks.failed is None:
+            self._signals.noticed.clear()
+            if self._signals.reload:
+                self._signals.reload = False
+                await self._reload()
+            else:
+                await self._signals.noticed.wait()
+        await self._leave()
+        return 0 if self._tasks.failed is None else 1
+
+    async def _read(self) -> Settings | None:
+        """Read the configuration; None, once its problems are logged, where it cannot be used."""
+        try:
+            return await asyncio.to_thread(read_settings, self._config_path, self._environment)
+        except UsageError as error:
+            found = error.problems if isinstance(error, ConfigError) else (error,)
+            problems = [str(problem) for problem in found]
+            _log.error("config_rejected", config=str(self._config_path), problems=problems)
+            return None
+
+    def _adopt(self, settings: Settings) -> None:
+        self._roster.adopt(settings.targets)
+        policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
+        _log.info("config_loaded", config=str(self._config_path), targets=policies)
+
+    async def _reload(self) -> None:
+        self._notifier.reloading()
+        settings = await self._read()
+        if settings is not None:
+            self._log.configure(settings)
+            self._adopt(settings)
+        # What was refused leaves us as ready as we were.
+        self._notifier.ready(self._board.text())
+
+    async def _look_at_the_clock(self) -> None:
+        while True:
+            await self._clock.sleep(_MINUTE)
+            self._timetable.wake()
+            self._board.refresh()
+
+    async def _leave(self) -> None:
+        """Let what is under way end its batch; what does not in time is cancelled, which the protocol survives."""
+        reason = self._signals.stop or f"{self._tasks.failed} died"
+        self._notifier.stopping(self._board.stopping())
+        _log.info("daemon_stopping", reason=reason)
+        self._roster.stop()
+        at_work = self._roster.at_work
+        if not at_work:
+            return
+        ends = {
+            asyncio.ensure_future(asyncio.wait(at_work.values())),
+            asyncio.ensure_future(self._signals.hurry.wait()),
+            asyncio.ensure_future(self._clock.sleep(PATIENCE)),
+        }
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        if self._roster.at_work:
+            _log.warning("shutdown_cut_short", targets=list(self._roster.at_work))

@@ -1,0 +1,70 @@
+"""A pass, from the first look to the last word: the whole story on one page.
+
+The target brings the steps; the order of them, and what becomes of a refusal or a loss on the way, is told here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from retentiond.model.errors import RefusedError, UnreachableError
+
+if TYPE_CHECKING:
+    from retentiond.engine.target import Order
+    from retentiond.model.errors import Refusal
+    from retentiond.model.report import PassReport
+
+
+class Steps(Protocol):
+    """The steps of a pass; the lock is held, and the store is open."""
+
+    async def make_safe(self) -> None:
+        """Check all that needs no survey; raises RefusedError."""
+
+    async def sweep(self) -> None:
+        """Finish what is open and purge what is due."""
+
+    async def survey(self, report: PassReport) -> Refusal | None:
+        """Judge every item; say which limit would be passed, if any."""
+
+    async def begin(self, report: PassReport) -> None:
+        """Number the pass and record what it goes by, before its first effect."""
+
+    async def remove(self, report: PassReport) -> None:
+        """Take what is due through the protocol."""
+
+    async def account(self, report: PassReport) -> None:
+        """Count what can be told only at the end."""
+
+    async def end(self, report: PassReport) -> None:
+        """Record the report."""
+
+
+async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
+    """Do one pass; refusals and losses end it and are in the report."""
+    try:
+        await steps.make_safe()
+        await steps.sweep()
+        report.refused = await steps.survey(report)
+        if report.refused is None or order.over_limits:
+            report.refused = None
+            await steps.begin(report)
+            await steps.remove(report)
+            await steps.account(report)
+    except RefusedError as error:
+        report.refused = error.refusal
+    except UnreachableError as error:
+        report.state, report.error = "interrupted", str(error)
+    conclude(report)
+    await steps.end(report)
+
+
+def conclude(report: PassReport) -> None:
+    """Give the report its last state."""
+    if report.state != "interrupted":
+        if report.refused is not None:
+            report.state = "refused"
+        else:
+            report.state = "finished_with_failures" if report.failed.total() else "finished"
+    report.finished_at = datetime.now(UTC)

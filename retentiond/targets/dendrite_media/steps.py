@@ -1,0 +1,168 @@
+"""The steps of a pass over dendrite's media, as the engine asks for them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.ledger import PassHeader
+from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.index import ensure_index
+from retentiond.targets.dendrite_media.look import file_missing
+from retentiond.targets.dendrite_media.mark import Mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.release import Releaser
+from retentiond.targets.dendrite_media.removal import Removal
+from retentiond.targets.dendrite_media.safety import (
+    check_clocks,
+    check_columns,
+    check_directory,
+    judge_limits,
+)
+from retentiond.targets.dendrite_media.survey import Survey, Surveyor
+from retentiond.targets.dendrite_media.sweep import sweep
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.errors import Refusal
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.workplace import Place, Workplace
+
+
+class MediaSteps:
+    """One pass: `connection` is its own, for the survey and the releases, one at a time."""
+
+    def __init__(self, work: Workplace, connection: Conn, lease: Lease, order: Order, now: datetime) -> None:
+        self._work = work
+        self._place = work.place
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._now = now
+        self._log = get_logger(target=work.place.name)
+        self._surveyor = Surveyor(connection, work.place.name, work.place.settings.rules)
+
+    async def make_safe(self) -> None:
+        """Check that this is the store, its clock and its directory; make what the quarantine needs."""
+        work, tree, connection = self._work, self._work.tree, self._connection
+        if work.fit == "ahead":
+            # What rows bear comes back all the same.
+            await sweep(work, everything=True)
+            raise refuse_ahead()
+        check_clocks(work.state, work.leap)
+        check_columns(await connection.fetch(SQL["media_columns"]))
+        has_rows = await connection.fetchval(SQL["has_media"])
+        disk = self._place.disk
+        await disk.call(lambda: check_directory(tree, has_rows=has_rows))
+        await disk.call(tree.prepare)
+        await disk.call(tree.probe)
+        if work.fit == "new":
+            mark = Mark(work.state.store_id, work.state.last_pass)
+            await disk.call(lambda: write_mark(tree, mark))
+        await self._place.ledger.note_clock(connection, read_clock())
+
+    async def sweep(self) -> None:
+        """Finish what is open, take stock, purge what is due; and make the index, before any cursor is open."""
+        if self._place.config.create_index:
+            await ensure_index(self._connection, self._place.name)
+        await sweep(self._work, everything=True)
+
+    async def survey(self, report: PassReport) -> Refusal | None:
+        """Judge every row, mark what is kept, and hold the counts against the limits."""
+        progress = self._order.progress
+        copy = await self._place.references.ensure(self._connection, begun_after=self._now)
+        progress.stage("survey", None)
+        survey = await self._surveyor.judge(self._now, progress)
+        await self._surveyor.keep(
+            survey, restored=True, copy=copy, protections=self._place.references.protections, plan=False
+        )
+        report.kept.update(survey.kept)
+        report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
+        if report.orphan_thumbnail_row:
+            self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
+        progress.stage("remove", survey.due)
+        return await self._judge(survey)
+
+    async def _judge(self, survey: Survey) -> Refusal | None:
+        sample = survey.sample.contents()
+        missing = await self._place.disk.share(file_missing(self._work.tree), sample)
+        return judge_limits(
+            self._place.name,
+            self._place.config.limits,
+            rows=survey.rows,
+            due=survey.due,
+            missing=sum(missing),
+            sampled=len(sample),
+            first=self._work.state.last_pass == 0,
+        )
+
+    async def begin(self, report: PassReport) -> None:
+        """Number the pass in the ledger, and then on the disk."""
+        header = PassHeader(
+            target=self._place.name,
+            kind=report.kind,
+            command=self._order.command,
+            started_at=report.started_at,
+            rules=self._rules(),
+            grace=self._place.config.grace,
+            settle=self._place.config.settle,
+        )
+        async with self._connection.transaction():
+            await self._lease.check(self._connection)
+            await self._connection.execute(LEDGER_SQL["interrupt_passes"])
+            await self._connection.execute(LEDGER_SQL["clear_refusal"], self._place.name)
+            report.pass_id = await self._place.ledger.begin_pass(self._connection, header)
+        mark = Mark(self._work.state.store_id, report.pass_id)
+        await self._place.disk.call(lambda: write_mark(self._work.tree, mark))
+        self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
+
+    def _rules(self) -> dict[str, Any]:
+        config = self._place.config
+        return {
+            "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
+            "protect": list(config.protect),
+            "server_names": sorted(self._place.settings.server_names),
+        }
+
+    async def remove(self, report: PassReport) -> None:
+        """Take what the survey found due through the protocol."""
+        if report.pass_id is None:
+            return
+        releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._now)
+        await Removal(self._work, releaser, report, self._order).run(self._surveyor)
+
+    async def account(self, report: PassReport) -> None:
+        """Count the contents of which some rows went and some stayed."""
+        report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
+
+    async def end(self, report: PassReport) -> None:
+        """Say the last word."""
+        await record_end(self._place, report)
+
+
+async def record_end(place: Place, report: PassReport) -> None:
+    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    log = get_logger(target=place.name)
+    fields = report.as_json()
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    try:
+        if report.pass_id is not None:
+            await place.ledger.end_pass(place.pool, report.pass_id, report.state, fields)
+        elif report.refused is not None:
+            await place.pool.execute(
+                LEDGER_SQL["note_refusal"], place.name, json.dumps(asdict(report.refused))
+            )
+    except LOST as error:
+        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+    if report.refused is None:
+        fields.pop("target")
+        log.info("pass_finished", **fields, error=report.error)

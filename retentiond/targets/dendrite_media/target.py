@@ -1,0 +1,215 @@
+"""The target `dendrite_media`: what the verbs and the daemon ask of it, put together from its parts."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.disk import DiskWorkers
+from retentiond.adapters.postgres import LOST, connect, pool, reaching
+from retentiond.config.resolve import resolve
+from retentiond.engine.passes import conclude, run_steps
+from retentiond.ledger.host import host_name, process_id
+from retentiond.ledger.lease import Lease, hold_lease
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.ledger import Ledger
+from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.report import PassReport, Released, SweepReport
+from retentiond.targets.dendrite_media.checking import check
+from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
+from retentiond.targets.dendrite_media.mark import refuse_ahead
+from retentiond.targets.dendrite_media.planning import plan
+from retentiond.targets.dendrite_media.references import References
+from retentiond.targets.dendrite_media.restore import restore
+from retentiond.targets.dendrite_media.state import read_status
+from retentiond.targets.dendrite_media.steps import MediaSteps, record_end
+from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.workplace import Place, open_workplace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.model.report import Item, RestoreReport, TargetStatus
+
+KIND: Final = "dendrite_media"
+LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
+"""Without a daemon, a pass by hand sweeps once more after this time: dendrite's uploads may take as long."""
+
+
+@asynccontextmanager
+async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[DendriteMedia]:
+    """Open the target: reach its database. Nothing is changed before something is asked of it."""
+    settings = resolve(config)
+    disk = DiskWorkers(config.pace.concurrency)
+    try:
+        async with pool(settings.database) as opened:
+            references = References(config.protect, settings.database, settings.databases)
+            yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references))
+    finally:
+        disk.close()
+
+
+class DendriteMedia:
+    """A dendrite server's media, as the engine's Protocol wants a target."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self._place.name
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return KIND
+
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Say what a pass would do now, changing nothing."""
+        return await plan(self._place, listen, progress)
+
+    async def run_pass(self, order: Order) -> PassReport:
+        """Do one pass, and what belongs to its end."""
+        place = self._place
+        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with reaching("the database"):
+            await self._make_ledger()
+            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
+                await self._work(order, lease, report)
+            if report.removed_items and order.command != "run":
+                await self._end_by_hand(order)
+        return report
+
+    async def _make_ledger(self) -> None:
+        async with self._place.pool.acquire() as connection:
+            await self._place.ledger.make(connection, SCHEMA)
+
+    async def _work(self, order: Order, lease: Lease, report: PassReport) -> None:
+        place = self._place
+        connection = await connect(place.settings.database)
+        try:
+            report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
+            async with open_workplace(place) as work:
+                steps = MediaSteps(work, connection, lease, order, now)
+                try:
+                    await run_steps(steps, order, report)
+                except LOST as error:
+                    # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
+                    report.state, report.error = "interrupted", f"the database was lost: {error}"
+                    conclude(report)
+                    await record_end(place, report)
+        except RefusedError as error:
+            # The store is not the one: there is nothing to take steps on.
+            report.refused = error.refusal
+            conclude(report)
+            await record_end(place, report)
+        finally:
+            connection.terminate()
+
+    async def _end_by_hand(self, order: Order) -> None:
+        """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
+        place = self._place
+        if place.config.settle == timedelta(0):
+            await self._sweep(everything=True, fresh=True)
+        elif place.config.settle >= LAST_SWEEP_AFTER and not await place.pool.fetch(LEDGER_SQL["daemons"]):
+            order.progress.stage("wait", None)
+            await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
+            await self._sweep(everything=False)
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """Look after the quarantine."""
+        with reaching("the database"):
+            async with self._place.pool.acquire() as connection:
+                if not await self._place.ledger.exists(connection):
+                    return SweepReport()
+            await self._make_ledger()
+            return await self._sweep(everything=everything)
+
+    async def _sweep(self, *, everything: bool, fresh: bool = False) -> SweepReport:
+        async with open_workplace(self._place) as work:
+            return await sweep(work, everything=everything, fresh=fresh)
+
+    async def released(self) -> AsyncIterator[Released]:
+        """Stream what can be brought back, by release."""
+        if not await self._place.ledger.exists(self._place.pool):
+            return
+        after = 0
+        while page := await self._place.pool.fetch(SQL["quarantine_page"], after, self._place.batch):
+            for row in page:
+                yield Released(
+                    pass_id=row["pass_id"],
+                    media=media_key(row).uri,
+                    policy=row["policy"],
+                    content_type=row["content_type"],
+                    upload_name=row["upload_name"],
+                    bytes=row["file_size_bytes"],
+                    state=row["state"] or ("shared" if row["had_file"] else "no_file"),
+                    released_at=row["released_at"],
+                    grace_until=row["grace_until"],
+                )
+            after = page[-1]["release_id"]
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        """Bring back what was selected; a pass that is under way is not taken from behind its back."""
+        with reaching("the database"):
+            await self._existing_ledger()
+            async with open_workplace(self._place) as work:
+                await self._refuse_running(selection)
+                await sweep(work, everything=True)
+                return await restore(work, selection)
+
+    async def _existing_ledger(self) -> None:
+        if not await self._place.ledger.exists(self._place.pool):
+            raise UsageError(
+                "there is no quarantine: no pass has run on this database; see `retentiond status`"
+            )
+        await self._make_ledger()
+
+    async def _refuse_running(self, selection: Selection) -> None:
+        if selection.pass_id is None:
+            return
+        row = await self._place.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
+        if row is None:
+            raise UsageError(
+                f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them"
+            )
+        if row["state"] != "running":
+            return
+        # It may have died without a word; then its lock is free.
+        async with hold_lease(self._place.settings.database, "quarantine restore", patience=0.0):
+            await self._place.pool.execute(LEDGER_SQL["interrupt_passes"])
+
+    async def end_grace(self) -> SweepReport:
+        """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+        with reaching("the database"):
+            await self._existing_ledger()
+            async with open_workplace(self._place) as work:
+                if work.fit == "ahead":
+                    raise refuse_ahead()
+                await self._place.pool.execute(SQL["end_grace"])
+                return await sweep(work, everything=True, fresh=True)
+
+    async def status(self) -> TargetStatus:
+        """Tell what the ledger knows."""
+        with reaching("the database"):
+            return await read_status(self._place)
+
+    async def check(self) -> list[str]:
+        """Try what a pass needs, and return the problems found."""
+        return await check(self._place)
+
+    async def beat(self) -> None:
+        """Tell the ledger, where there is one, that a daemon looks after this target."""
+        with reaching("the database"):
+            if await self._place.ledger.exists(self._place.pool):
+                await self._place.pool.execute(LEDGER_SQL["beat"], host_name(), process_id())
+
+    async def end_beat(self) -> None:
+        """Tell the ledger that it no longer does."""
+        with reaching("the database"):
+            if await self._place.ledger.exists(self._place.pool):
+                await self._place.pool.execute(LEDGER_SQL["end_beat"], host_name(), process_id())

@@ -1,0 +1,18 @@
+"""The kinds of target there are, and how each is opened; a new kind is a folder and a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.target import open_dendrite_media
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.engine.target import Target
+
+
+def open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[Target]:
+    """Open a target by its configuration; raises UnreachableError on entering where its database is down."""
+    return open_dendrite_media(name, config)
