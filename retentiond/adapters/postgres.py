@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
@@ -17,8 +17,8 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-Conn = Connection[Record] | PoolConnectionProxy[Record]
-Db = Pool[Record]
+Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
+Db: TypeAlias = "Pool[Record]"
 
 # An error of these kinds means: the server cannot be reached, or went away.
 LOST: Final = (

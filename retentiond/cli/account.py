@@ -109,14 +109,10 @@ def _refusal(refusal: Refusal, *, dry_run: bool) -> Panel:
     return Panel(found, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 
-def _value(value: str | float | None) -> str:
-    match value:
-        case int():
-            return f"{value:,}"
-        case float():
-            return f"{value:.4g}"
-        case _:
-            return printable(str(value))
+def _value(value: str | int | float | None) -> str:  # noqa: PYI041 - mypy takes the float alone for no int
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def _table(title: str) -> Table:

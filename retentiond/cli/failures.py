@@ -38,7 +38,10 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
             return Failure((str(error),), UsageError.exit_status)
         case TyperException():
             text = error.format_message().rstrip(".")
-            return Failure((f"{text}; `retentiond --help` tells what there is",), error.exit_code)
+            context = getattr(error, "ctx", None)
+            command = "retentiond" if context is None else context.command_path
+            joint = "" if text.endswith("?") else ";"
+            return Failure((f"{text}{joint} `{command} --help` tells what there is",), error.exit_code)
         case asyncio.CancelledError() | KeyboardInterrupt():
             text = "stopped before the end; what a pass had begun, the next one finishes"
             return Failure((text,), LeaseLostError.exit_status)

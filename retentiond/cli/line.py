@@ -26,9 +26,10 @@ _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": Tru
 app = typer.Typer(
     name=_PROGRAM,
     help="Delete old data by rules, safely, with a way back and a record.",
-    no_args_is_help=False,
+    # Plain text, which takes no bracket for markup.
+    rich_markup_mode=None,
 )
-quarantine = typer.Typer(help="What passes took: list it, bring it back, or purge it now.")
+quarantine = typer.Typer(help="What passes took: list it, restore it, purge it.")
 app.add_typer(quarantine, name="quarantine")
 
 
@@ -55,8 +56,8 @@ def read_line(arguments: Sequence[str], options: Options) -> Work | int:
 
 
 def _example(*lines: str) -> str:
-    """Write the epilog of a command's help; a blank line keeps each example on a line of its own."""
-    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
+    """Write the end of a command's help; the backspace tells Typer to leave the lines as they are."""
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
 
 
 def _print_version(asked: bool) -> None:
@@ -65,10 +66,8 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TARGET", help="Targets of the configuration; all where none is named."),
-]
+# The usage line shows it; what Typer says of an argument beside that is for programmers.
+Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 DendriteConfig = Annotated[
     Path | None,
@@ -110,13 +109,19 @@ def demo(
     ] = None,
     as_json: Json = False,
 ) -> Work:
-    """Show the main job on an embedded PostgreSQL and a made-up store; no configuration is needed."""
+    """Show the main job on a made-up store.
+
+    It brings its own PostgreSQL, and needs no configuration.
+    """
     return Demo(media, keep, as_json)
 
 
 @app.command("run", cls=_Command, epilog=_example("retentiond --config /etc/retentiond/config.yaml run"))
 def be_the_daemon() -> Work:
-    """Run as a daemon: passes by schedule, and a sweep each minute. systemd starts this."""
+    """Be the daemon: passes by schedule, and sweeps.
+
+    systemd starts this. It logs to standard output; SIGHUP reads the configuration anew.
+    """
     return run
 
 
@@ -126,7 +131,10 @@ def check_config(
         bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
     ] = False,
 ) -> Work:
-    """Find all that is wrong with the configuration, or say what it makes each target do."""
+    """Find all that is wrong with the configuration.
+
+    Where nothing is, it says what each target does.
+    """
     return CheckConfig(connect)
 
 
@@ -156,7 +164,10 @@ def plan(
     days: Days = None,
     local: Local = False,
 ) -> Work:
-    """Say what a pass would do now, and why; nothing is changed."""
+    """Say what a pass would do; nothing is changed.
+
+    How many items, how large, by which policy; what stays, and why. All targets, where none is named.
+    """
     return Plan(Scope(tuple(targets or ()), dendrite_config, days, local), listed, as_json)
 
 
@@ -183,14 +194,20 @@ def once(
     days: Days = None,
     local: Local = False,
 ) -> Work:
-    """Do one pass now."""
+    """Do one pass now.
+
+    What it takes goes to quarantine, from where one command brings it back. All targets, where none is named.
+    """
     scope = Scope(tuple(targets or ()), dendrite_config, days, local)
     return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json)
 
 
 @quarantine.command("list", cls=_Command, epilog=_example("retentiond quarantine list media"))
 def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
-    """List what can be brought back, and until when."""
+    """List what can be brought back, and until when.
+
+    All targets, where none is named.
+    """
     return List(Scope(tuple(targets or ())), as_json)
 
 
@@ -217,7 +234,10 @@ def restore(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     as_json: Json = False,
 ) -> Work:
-    """Bring back rows, thumbnails and files; they are kept from then on."""
+    """Bring back rows, thumbnails and files.
+
+    They are kept from then on. Say one of --pass, --media and --all.
+    """
     duration = None if keep_for is None else parse_duration(keep_for)
     selection = Selection(pass_id, media, duration, reason)
     return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
@@ -229,13 +249,19 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> Work:
-    """Purge what is in quarantine without waiting for its grace; never before its settle."""
+    """Purge now what is in quarantine, for good.
+
+    It does not wait for the grace, but for the settle, and it asks first. All targets, where none is named.
+    """
     return Purge(Scope(tuple(targets or ())), yes, as_json)
 
 
 @app.command(cls=_Command, epilog=_example("retentiond status", "retentiond status --json"))
 def status(as_json: Json = False) -> Work:
-    """Tell the last and the next pass of each target, its quarantine, and who is at work."""
+    """Tell how each target stands.
+
+    Its last pass and its next, what is in quarantine, who is at work, and whether a daemon is alive.
+    """
     return Status(as_json)
 
 

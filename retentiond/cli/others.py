@@ -6,17 +6,16 @@ from pathlib import Path
 
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
-from retentiond.model.errors import UsageError
 
 
 def run(session: Session) -> int:
     """Be the daemon; it has its own ways with signals and logs."""
-    if session.options.quiet or session.options.debug:
-        raise UsageError(
-            "`run` logs as its configuration says: write logging: {level: debug} there, and leave out -q and -v"
+    surroundings, options = session.surroundings, session.options
+    return asyncio.run(
+        surroundings.run_daemon(
+            session.config_path, surroundings.environment, quiet=options.quiet, debug=options.debug
         )
-    surroundings = session.surroundings
-    return asyncio.run(surroundings.run_daemon(session.config_path, surroundings.environment))
+    )
 
 
 def print_example(session: Session) -> int:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 
@@ -16,10 +16,17 @@ from retentiond.engine.target import Target
 
 OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
-RunDaemon = Callable[[Path, Mapping[str, str]], Coroutine[Any, Any, int]]
-"""Runs the daemon on a configuration file, and returns its exit status."""
 RunDemo = Callable[[int, Path | None, Console, bool], Coroutine[Any, Any, int]]
 """Runs the demo: media, the directory to keep, where to show it, whether as JSON."""
+
+
+class RunDaemon(Protocol):
+    """Runs the daemon on a configuration file, and returns its exit status."""
+
+    async def __call__(
+        self, config_path: Path, environment: Mapping[str, str], *, quiet: bool = False, debug: bool = False
+    ) -> int:
+        """Run until a signal ends it."""
 
 
 def _open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[Target]:
@@ -29,11 +36,13 @@ def _open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[
     return open_target(name, config)
 
 
-async def _run_daemon(config_path: Path, environment: Mapping[str, str]) -> int:
+async def _run_daemon(
+    config_path: Path, environment: Mapping[str, str], *, quiet: bool = False, debug: bool = False
+) -> int:
     # Only `run` needs the scheduler and all that hangs on it.
     from retentiond.daemon import run_daemon  # noqa: PLC0415
 
-    return await run_daemon(config_path, environment)
+    return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 
 async def _run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from retentiond import __version__
 from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
+from retentiond.config.schema import Logging
 from retentiond.daemon.board import Board
 from retentiond.daemon.clock import SystemClock
 from retentiond.daemon.roster import Roster
@@ -73,13 +74,15 @@ class _Log:
         self._debug = debug
 
     def configure(self, settings: Settings | None = None) -> None:
-        level, style = (
-            (None, "json" if False else "json")
-            if settings is None
-            else (settings.logging.level, settings.logging.format)
-        )
+        """Log by the configuration; where there is none yet, or none that can be used, by its defaults."""
+        chosen = Logging() if settings is None else settings.logging
         configure_logging(
-            level, style, self._stream, quiet=self._quiet, debug=self._debug, environment=self._environment
+            chosen.level,
+            chosen.format,
+            self._stream,
+            quiet=self._quiet,
+            debug=self._debug,
+            environment=self._environment,
         )
 
 

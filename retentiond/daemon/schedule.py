@@ -37,13 +37,14 @@ def following(schedule: Schedule, moment: datetime) -> datetime | None:
     trigger = cron_trigger(schedule.cron, schedule.zone)
     due = _fire(trigger, moment)
     while due is not None and not _each_hour(schedule.cron) and _is_repeated(trigger, due):
-        due = _fire(trigger, due.astimezone(UTC))
-    return None if due is None else due.astimezone(UTC)
+        due = _fire(trigger, due)
+    return due
 
 
 def _fire(trigger: CronTrigger, moment: datetime) -> datetime | None:
     due: datetime | None = trigger.get_next_fire_time(None, moment + _JUST_AFTER)
-    return due
+    # In UTC at once: by Python's rules a time of a repeated hour equals none of another zone.
+    return None if due is None else due.astimezone(UTC)
 
 
 def _each_hour(cron: str) -> bool:
@@ -53,7 +54,8 @@ def _each_hour(cron: str) -> bool:
 
 def _is_repeated(trigger: CronTrigger, due: datetime) -> bool:
     """Whether the clock on the wall showed this time before: clocks are put back, and 02:30 comes twice."""
-    if not due.fold:
+    on_the_wall = due.astimezone(trigger.timezone)
+    if not on_the_wall.fold:
         return False
-    first = due.replace(fold=0).astimezone(UTC)
+    first = on_the_wall.replace(fold=0).astimezone(UTC)
     return _fire(trigger, first - 2 * _JUST_AFTER) == first

@@ -4,13 +4,13 @@
 CREATE SCHEMA IF NOT EXISTS retentiond;
 
 CREATE TABLE retentiond.ledger_version (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     version integer NOT NULL
 );
 
 -- Which store this database belongs to, and how far it has come; the media directory bears the same mark.
 CREATE TABLE retentiond.store (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     store_id uuid NOT NULL DEFAULT gen_random_uuid(),
     last_pass bigint NOT NULL DEFAULT 0,
     last_pass_at timestamptz
@@ -19,7 +19,7 @@ INSERT INTO retentiond.store DEFAULT VALUES;
 
 -- Who works on the store. The advisory lock decides; the epoch lets each transaction see that it still does.
 CREATE TABLE retentiond.lease (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epoch bigint NOT NULL DEFAULT 0,
     command text,
     host text,

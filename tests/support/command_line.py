@@ -1,0 +1,115 @@
+"""The command line as a test types it: on streams in memory, with targets in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from retentiond.cli import execute
+from retentiond.cli.surroundings import Surroundings
+from tests.support.fake_target import STARTED, FakeTarget, FakeTargets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import TextIO
+
+TARGET = """\
+  {name}:
+    kind: dendrite_media
+    database: postgresql://dendrite:hunter2@localhost/dendrite
+    media_path: /srv/media
+    server_name: example.org
+    schedule: {{cron: "30 3 * * *", timezone: UTC}}
+    policies:
+      - {{name: remote, match: {{origin: remote}}, keep: 30d}}
+"""
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output as the one JSON document that it is."""
+        return json.loads(self.stdout)
+
+
+@dataclass
+class CommandLine:
+    """A configuration with these targets, and a prompt."""
+
+    directory: Path
+    targets: tuple[FakeTarget, ...] = (FakeTarget(),)
+    tail: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    factory: FakeTargets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.factory = FakeTargets({target.name: target for target in self.targets})
+        self.config.write_text(self.text())
+
+    @property
+    def config(self) -> Path:
+        """Where the configuration is."""
+        return self.directory / "config.yaml"
+
+    def text(self) -> str:
+        """Return the configuration."""
+        return "targets:\n" + "".join(TARGET.format(name=target.name) for target in self.targets) + self.tail
+
+    def type(
+        self,
+        *words: str,
+        stdin: TextIO | None = None,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        **others: Any,
+    ) -> Outcome:
+        """Run a command with the configuration, unless the words begin with an option of their own."""
+        out, err = stdout or io.StringIO(), stderr or io.StringIO()
+        surroundings = Surroundings(
+            environment={"RETENTIOND_CONFIG": str(self.config)} | self.environment,
+            stdin=stdin or io.StringIO(),
+            stdout=out,
+            stderr=err,
+            open_target=self.factory.open,
+            now=lambda: STARTED,
+            **others,
+        )
+        root = logging.getLogger()
+        handlers = list(root.handlers)
+        try:
+            status = execute(words, surroundings)
+        finally:
+            # The log was turned to this command's streams, which end with it.
+            structlog.reset_defaults()
+            root.handlers[:] = handlers
+        return Outcome(status, _text(out), _text(err))
+
+
+def log_entries(stderr: str) -> list[Mapping[str, Any]]:
+    """Return the log's entries among the lines of standard error."""
+    return [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+
+
+def _text(stream: TextIO) -> str:
+    return stream.getvalue() if isinstance(stream, io.StringIO) else ""

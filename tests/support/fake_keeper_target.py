@@ -1,0 +1,149 @@
+"""A store that is not there: its passes go on until the test lets them end, and it remembers what was asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from retentiond.model.errors import UnreachableError
+from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.model.report import Item, Released
+
+
+class FakeStore:
+    """What lasts while a target is opened and closed: its orders, and what shall become of them."""
+
+    def __init__(self) -> None:
+        self.configs: list[MediaTarget] = []
+        self.open = 0
+        self.down = False
+        self.opening_held: asyncio.Event | None = None
+        self.last_pass: dict[str, Any] | None = None
+        self.orders: list[Order] = []
+        self.rules: list[MediaTarget] = []
+        self.running = 0
+        self.most_running = 0
+        self.pass_error: BaseException | None = None
+        self.let_pass = asyncio.Event()
+        self.let_pass.set()
+        self.heeds_stop = True
+        self.cancelled = 0
+        self.removed = Tally(3, 30)
+        self.sweeps: list[bool] = []
+        self.sweeping = 0
+        self.most_sweeping = 0
+        self.sweep_error: BaseException | None = None
+        self.let_sweep = asyncio.Event()
+        self.let_sweep.set()
+        self.beats = 0
+        self.ended_beats = 0
+        self.planned: list[MediaTarget] = []
+
+    def down_error(self) -> UnreachableError:
+        return UnreachableError("the database cannot be reached; check that it runs")
+
+
+class FakeTarget:
+    """A Target on a FakeStore."""
+
+    kind = "dendrite_media"
+
+    def __init__(self, name: str, config: MediaTarget, store: FakeStore) -> None:
+        self.name = name
+        self._config = config
+        self._store = store
+
+    def _report(self, **fields: Any) -> PassReport:
+        return PassReport(self.name, self.kind, False, datetime(2026, 1, 1, tzinfo=UTC), **fields)
+
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        self._store.planned.append(self._config)
+        return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})
+
+    async def run_pass(self, order: Order) -> PassReport:
+        store = self._store
+        store.orders.append(order)
+        store.rules.append(self._config)
+        if store.pass_error is not None:
+            raise store.pass_error
+        store.running += 1
+        store.most_running = max(store.most_running, store.running)
+        order.progress.stage("remove", 50)
+        order.progress.advance(20)
+        try:
+            while not store.let_pass.is_set() and not (store.heeds_stop and order.stop.asked):
+                await asyncio.sleep(0)  # a batch
+        except asyncio.CancelledError:
+            store.cancelled += 1
+            raise
+        finally:
+            store.running -= 1
+        state = "interrupted" if order.stop.asked else "finished"
+        return self._report(pass_id=len(store.orders), state=state, removed={"remote": store.removed})
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        store = self._store
+        store.sweeping += 1
+        store.most_sweeping = max(store.most_sweeping, store.sweeping)
+        try:
+            await store.let_sweep.wait()
+        finally:
+            store.sweeping -= 1
+        store.sweeps.append(everything)
+        if store.sweep_error is not None:
+            raise store.sweep_error
+        return SweepReport()
+
+    async def beat(self) -> None:
+        self._store.beats += 1
+
+    async def end_beat(self) -> None:
+        self._store.ended_beats += 1
+
+    async def status(self) -> TargetStatus:
+        return TargetStatus(self.name, self.kind, ledger=True, last_pass=self._store.last_pass)
+
+    async def check(self) -> list[str]:
+        return []
+
+    async def released(self) -> AsyncIterator[Released]:
+        for item in ():
+            yield item
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        return RestoreReport()
+
+    async def end_grace(self) -> SweepReport:
+        return SweepReport()
+
+
+class FakeStores:
+    """Opens targets by their names; each name has a store of its own."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, FakeStore] = {}
+
+    def __getitem__(self, name: str) -> FakeStore:
+        return self._stores.setdefault(name, FakeStore())
+
+    @asynccontextmanager
+    async def open(self, name: str, config: MediaTarget) -> AsyncIterator[FakeTarget]:
+        store = self[name]
+        store.configs.append(config)
+        if store.opening_held is not None:
+            await store.opening_held.wait()
+        if store.down:
+            raise store.down_error()
+        store.open += 1
+        try:
+            yield FakeTarget(name, config, store)
+        finally:
+            store.open -= 1

@@ -1,0 +1,132 @@
+"""A target in memory: it answers what a test tells it to, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.model.report import Item, PassState, Released
+
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def make_report(
+    target: str = "media", state: PassState = "finished", *, dry_run: bool = False, pass_id: int | None = 7
+) -> PassReport:
+    """Make the account of a pass that took three items and kept two."""
+    report = PassReport(target, "dendrite_media", dry_run, STARTED, pass_id, state, STARTED)
+    report.remove("remote", 3, 3 * 1024 * 1024)
+    report.kept.update(not_due=1, profile_avatars=1)
+    return report
+
+
+@dataclass
+class FakeTarget:
+    """What the engine's Target asks for, from memory."""
+
+    name: str = "media"
+    kind: str = "dendrite_media"
+    report: PassReport | None = None
+    items: tuple[Item, ...] = ()
+    in_quarantine: tuple[Released, ...] = ()
+    restored: RestoreReport = field(default_factory=RestoreReport)
+    swept: SweepReport = field(default_factory=SweepReport)
+    standing: TargetStatus | None = None
+    problems: tuple[str, ...] = ()
+    unreachable: Exception | None = None
+    during: Callable[[Order | None], Awaitable[None]] | None = None
+    asked: list[str] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    selections: list[Selection] = field(default_factory=list)
+
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Tell of each item, and return the report."""
+        self.asked.append("plan")
+        progress.stage("judging", len(self.items))
+        if self.during:
+            await self.during(None)
+        for item in self.items:
+            if listen:
+                listen(item)
+            progress.advance(1)
+        return self.report or make_report(self.name, "planned", dry_run=True, pass_id=None)
+
+    async def run_pass(self, order: Order) -> PassReport:
+        """Return the report; an order to stop makes it an interrupted one."""
+        self.asked.append("run_pass")
+        self.orders.append(order)
+        order.progress.stage("removing", 3)
+        order.progress.advance(3)
+        if self.during:
+            await self.during(order)
+        return self.report or make_report(self.name, "interrupted" if order.stop.asked else "finished")
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """Return the counts."""
+        self.asked.append(f"sweep everything={everything}")
+        return self.swept
+
+    async def released(self) -> AsyncIterator[Released]:
+        """Stream what lies in quarantine."""
+        self.asked.append("released")
+        for released in self.in_quarantine:
+            yield released
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        """Return the account."""
+        self.asked.append("restore")
+        self.selections.append(selection)
+        return self.restored
+
+    async def end_grace(self) -> SweepReport:
+        """Return the counts."""
+        self.asked.append("end_grace")
+        return self.swept
+
+    async def status(self) -> TargetStatus:
+        """Return the standing, which is that of a new store unless told otherwise."""
+        self.asked.append("status")
+        return self.standing or TargetStatus(self.name, self.kind, ledger=False)
+
+    async def check(self) -> list[str]:
+        """Return the problems."""
+        self.asked.append("check")
+        return list(self.problems)
+
+    async def beat(self) -> None:
+        """Count a sign of life."""
+        self.asked.append("beat")
+
+    async def end_beat(self) -> None:
+        """Count the last one."""
+        self.asked.append("end_beat")
+
+
+@dataclass
+class FakeTargets:
+    """The factory: opens the target of that name, or fails as its `unreachable` says."""
+
+    targets: dict[str, FakeTarget]
+    configs: dict[str, MediaTarget] = field(default_factory=dict)
+    closed: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def open(self, name: str, config: MediaTarget) -> AsyncIterator[FakeTarget]:
+        """Open one."""
+        self.configs[name] = config
+        target = self.targets[name]
+        if target.unreachable is not None:
+            raise target.unreachable
+        try:
+            yield target
+        finally:
+            self.closed.append(name)

@@ -1,0 +1,127 @@
+"""What may be typed, and what is said of what may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from retentiond import __version__
+from retentiond.cli.line import app
+from retentiond.config.example import example_config
+from tests.support.command_line import CommandLine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOT_AVAILABLE = "is not available in this version of retentiond; leave it out"
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit",
+        "audit media --repair --help",
+        "hold add --media mxc://a/b --until 2027-01-01",
+        "hold",
+        "delete --media mxc://a/b --even-protected",
+        "purge-chats --account A --to-date 2020-01-01",
+        "records export",
+        "report --html out.html",
+        "quarantine forget mxc://a/b",
+        "quarantine accept media --yes",
+        "plan --what-if 7d,30d",
+        "plan media --explain=mxc://a/b",
+        "plan --what-if",
+        "demo --chats",
+        "demo --media 5 --report out.html",
+    ],
+)
+def test_a_word_of_a_later_version_is_refused_as_such_whatever_follows_it(
+    line: CommandLine, words: str
+) -> None:
+    outcome = line.type(*words.split())
+    assert outcome.status == 2
+    assert NOT_AVAILABLE in outcome.stderr
+    assert outcome.stdout == ""
+    assert not line.factory.configs
+
+
+def test_a_refusal_names_the_word_that_is_to_be_left_out(line: CommandLine) -> None:
+    assert line.type("plan", "--what-if=7d").stderr == f"retentiond: `plan --what-if` {NOT_AVAILABLE}\n"
+    assert line.type("quarantine", "accept").stderr == f"retentiond: `quarantine accept` {NOT_AVAILABLE}\n"
+
+
+@pytest.mark.parametrize(
+    "words", ["", "nonsense", "quarantine", "quarantine nonsense", "plan --nonsense", "plan --days many"]
+)
+def test_what_is_no_command_line_exits_2_and_names_the_help(line: CommandLine, words: str) -> None:
+    outcome = line.type(*words.split())
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("retentiond: ")
+    assert "--help" in outcome.stderr
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(line: CommandLine) -> None:
+    assert "'restore'" in line.type("quarantine", "restor").stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "run",
+        "check-config",
+        "example-config",
+        "plan",
+        "once",
+        "quarantine list",
+        "quarantine restore",
+        "quarantine purge",
+        "status",
+    ],
+)
+def test_the_help_of_each_command_has_an_example_of_it(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    examples = result.stdout.partition("Example")[2]
+    assert f"{command}" in examples
+
+
+def test_the_help_names_no_word_of_a_later_version() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert "status" in result.stdout
+    assert "audit" not in result.stdout
+
+
+def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert line.type("plan", "--help").status == 0
+    assert "--list" in capsys.readouterr().out
+
+
+def test_the_version_is_told(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert line.type("--version").status == 0
+    assert capsys.readouterr().out == f"retentiond {__version__}\n"
+
+
+def test_example_config_prints_the_example_and_needs_no_configuration(line: CommandLine) -> None:
+    line.config.unlink()
+    outcome = line.type("example-config")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, example_config(), "")
+
+
+def test_the_shell_is_told_how_to_complete_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: CommandLine
+) -> None:
+    monkeypatch.setenv("_RETENTIOND_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "retentiond pl")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        line.type()
+    assert capsys.readouterr().out.split() == ["plan"]

@@ -1,0 +1,98 @@
+"""Policies that a reload shortened, and what holds until they take effect."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from retentiond.config.resolve import resolve
+from retentiond.config.schema import MediaTarget
+from retentiond.daemon.settings import TargetSettings
+from retentiond.daemon.terms import Terms
+from tests.support.fake_clock import NOON
+from tests.support.running_daemon import media
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def settings(**keeps: str) -> TargetSettings:
+    policies: list[dict[str, Any]] = [
+        {"name": name, "match": {"origin": name}, "keep": keep} for name, keep in keeps.items()
+    ]
+    target = MediaTarget.model_validate(media(policies=policies))
+    return TargetSettings(target, resolve(target))
+
+
+def keeps(terms: Terms, hours: float) -> dict[str, str]:
+    config = terms.in_force(NOON + hours * HOUR).config
+    return {
+        policy.name: "forever" if policy.keep is None else f"{policy.keep.days}d"
+        for policy in config.policies
+    }
+
+
+def test_a_shortened_policy_waits_for_a_day() -> None:
+    terms = Terms(settings(remote="30d")).reloaded(settings(remote="7d"), NOON)
+    assert keeps(terms, 0) == {"remote": "30d"}
+    assert keeps(terms, 23.9) == {"remote": "30d"}
+    assert keeps(terms, 24) == {"remote": "7d"}
+
+
+def test_forever_is_longer_than_any_time() -> None:
+    terms = Terms(settings(remote="forever")).reloaded(settings(remote="365d"), NOON)
+    assert keeps(terms, 23) == {"remote": "forever"}
+
+
+def test_a_lengthened_policy_takes_effect_at_once() -> None:
+    terms = Terms(settings(remote="7d", local="30d")).reloaded(settings(remote="30d", local="forever"), NOON)
+    assert keeps(terms, 0) == {"remote": "30d", "local": "forever"}
+    assert terms.reprieves == ()
+
+
+def test_only_the_shortened_policy_waits() -> None:
+    terms = Terms(settings(remote="30d", local="30d")).reloaded(settings(remote="7d", local="60d"), NOON)
+    assert keeps(terms, 1) == {"remote": "30d", "local": "60d"}
+
+
+def test_a_reload_that_changes_nothing_does_not_begin_the_wait_anew() -> None:
+    terms = Terms(settings(remote="30d")).reloaded(settings(remote="7d"), NOON)
+    terms = terms.reloaded(settings(remote="7d"), NOON + 20 * HOUR)
+    assert keeps(terms, 23) == {"remote": "30d"}
+    assert keeps(terms, 24) == {"remote": "7d"}
+
+
+def test_a_policy_that_is_shortened_again_waits_anew_with_what_is_in_force() -> None:
+    terms = Terms(settings(remote="30d")).reloaded(settings(remote="7d"), NOON)
+    terms = terms.reloaded(settings(remote="3d"), NOON + HOUR)
+    assert keeps(terms, 24.5) == {"remote": "30d"}
+    assert keeps(terms, 25) == {"remote": "3d"}
+
+
+def test_a_slip_that_is_mended_leaves_nothing_behind() -> None:
+    before = Terms(settings(remote="30d"))
+    assert (
+        before.reloaded(settings(remote="1d"), NOON).reloaded(settings(remote="30d"), NOON + HOUR) == before
+    )
+
+
+def test_a_slip_that_is_half_mended_still_waits() -> None:
+    terms = Terms(settings(remote="30d")).reloaded(settings(remote="1d"), NOON)
+    terms = terms.reloaded(settings(remote="20d"), NOON + HOUR)
+    assert keeps(terms, 2) == {"remote": "30d"}
+    assert keeps(terms, 24) == {"remote": "20d"}
+
+
+def test_once_the_wait_is_over_a_reload_does_not_bring_it_back() -> None:
+    terms = Terms(settings(remote="30d")).reloaded(settings(remote="7d"), NOON)
+    terms = terms.reloaded(settings(remote="7d"), NOON + 2 * DAY)
+    assert terms.reprieves == ()
+    assert keeps(terms, 48) == {"remote": "7d"}
+
+
+def test_everything_else_of_a_reload_holds_at_once() -> None:
+    target = MediaTarget.model_validate(
+        media(grace="1h", policies=[{"name": "remote", "match": {"origin": "remote"}, "keep": "7d"}])
+    )
+    terms = Terms(settings(remote="30d")).reloaded(TargetSettings(target, resolve(target)), NOON)
+    assert terms.in_force(NOON).config.grace == HOUR
