@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
-from asyncpg.pool import PoolConnectionProxy
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from asyncpg.pool import PoolConnectionProxy
 
 Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
 Db: TypeAlias = "Pool[Record]"

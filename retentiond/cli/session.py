@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -145,7 +146,8 @@ class Session:
 
     def document(self, value: object) -> None:
         """Print one JSON document."""
-        self.out.put(json.dumps(value, indent=2) + "\n")
+        with suppress(ReaderGoneError):  # what it tells of is done
+            self.out.put(json.dumps(value, indent=2) + "\n")
 
     def command(self, words: str) -> str:
         """Return a command line of ours, as the user would have to type it."""

@@ -19,8 +19,8 @@ class ReaderGoneError(Exception):
 class Output(Console):
     """A stream for people; nothing in a text is markup, and colours and bars are for terminals only.
 
-    Writing raises ReaderGoneError where nobody reads any more, and UnreachableError where it cannot be written; with
-    `forgiving` neither: what cannot be said is not.
+    Where nobody reads any more, nothing more is said; only `put` tells, so that long lists end there and work that has
+    effects does not. A stream that cannot be written raises UnreachableError, unless it is `forgiving`.
     """
 
     def __init__(self, stream: TextIO, *, forgiving: bool = False) -> None:
@@ -43,8 +43,10 @@ class Output(Console):
         return self.is_terminal and not self.is_dumb_terminal
 
     def put(self, text: str) -> None:
-        """Write text as it is, whatever its width; it must be printable already."""
+        """Write text as it is, whatever its width; it must be printable. Raise ReaderGoneError if nobody reads it."""
         self._outlet.write(text)
+        if self._outlet.deserted:
+            raise ReaderGoneError
 
     def settle(self) -> None:
         """Write what is still held back."""
@@ -57,6 +59,7 @@ class _Outlet:
     def __init__(self, stream: TextIO, *, forgiving: bool) -> None:
         self._stream = stream
         self._forgiving = forgiving
+        self.deserted = False
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
@@ -83,7 +86,8 @@ class _Outlet:
             if self._forgiving:
                 return
             if isinstance(error, BrokenPipeError):
-                raise ReaderGoneError from error
+                self.deserted = True
+                return
             raise UnreachableError(
                 f"standard output cannot be written ({error.strerror}); send it elsewhere"
             ) from error

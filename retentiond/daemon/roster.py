@@ -70,7 +70,7 @@ class Roster:
         keeper = Keeper(
             name, Terms(settings), self._open_target, self._clock, self._board, self._schedule_first
         )
-        kept = _Kept(keeper, self._tasks.start(name, keeper.run()))
+        kept = _Kept(keeper, self._tasks.start(f"keeper of {name}", keeper.run()))
         kept.task.add_done_callback(lambda _: self._forget(name, kept))
         self._kept[name] = kept
 

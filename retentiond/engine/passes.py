@@ -29,7 +29,7 @@ class Steps(Protocol):
         """Judge every item; say which limit would be passed, if any."""
 
     async def begin(self, report: PassReport) -> None:
-        """Number the pass and record what it goes by, before its first effect."""
+        """Give the pass its number and record what it goes by, before its first effect."""
 
     async def remove(self, report: PassReport) -> None:
         """Take what is due through the protocol."""

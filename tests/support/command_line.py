@@ -58,7 +58,7 @@ class CommandLine:
     """A configuration with these targets, and a prompt."""
 
     directory: Path
-    targets: tuple[FakeTarget, ...] = (FakeTarget(),)
+    targets: tuple[FakeTarget, ...] = field(default_factory=lambda: (FakeTarget(),))
     tail: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     factory: FakeTargets = field(init=False)
@@ -84,7 +84,7 @@ class CommandLine:
         stderr: TextIO | None = None,
         **others: Any,
     ) -> Outcome:
-        """Run a command with the configuration, unless the words begin with an option of their own."""
+        """Run a command; the configuration is found by the variable."""
         out, err = stdout or io.StringIO(), stderr or io.StringIO()
         surroundings = Surroundings(
             environment={"RETENTIOND_CONFIG": str(self.config)} | self.environment,

@@ -46,6 +46,7 @@ class FakeStore:
         self.beats = 0
         self.ended_beats = 0
         self.planned: list[MediaTarget] = []
+        self.released: list[Released] = []
 
     def down_error(self) -> UnreachableError:
         return UnreachableError("the database cannot be reached; check that it runs")
@@ -115,7 +116,7 @@ class FakeTarget:
         return []
 
     async def released(self) -> AsyncIterator[Released]:
-        for item in ():
+        for item in self._store.released:
             yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:

@@ -53,7 +53,9 @@ class RunningDaemon:
     ) -> None:
         """Write the configuration file."""
         document = {"targets": targets} | ({"logging": logging} if logging else {})
-        self.config_path.write_text(yaml.safe_dump(document) if text is None else text, encoding="utf-8")
+        self.config_path.write_text(
+            yaml.safe_dump(document, sort_keys=False) if text is None else text, encoding="utf-8"
+        )
 
     def begin(self, **environment: str) -> None:
         """Start the daemon."""

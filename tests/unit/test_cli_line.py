@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from retentiond import __version__
-from retentiond.cli.line import app
 from retentiond.config.example import example_config
 from tests.support.command_line import CommandLine
 
@@ -87,17 +85,21 @@ def test_a_mistyped_command_is_answered_with_the_nearest(line: CommandLine) -> N
         "status",
     ],
 )
-def test_the_help_of_each_command_has_an_example_of_it(command: str) -> None:
-    result = CliRunner().invoke(app, [*command.split(), "--help"])
-    assert result.exit_code == 0
-    examples = result.stdout.partition("Example")[2]
-    assert f"{command}" in examples
+def test_the_help_of_each_command_has_an_example_of_it(
+    line: CommandLine, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert line.type(*command.split(), "--help").status == 0
+    examples = capsys.readouterr().out.partition("Example")[2]
+    assert command in examples
 
 
-def test_the_help_names_no_word_of_a_later_version() -> None:
-    result = CliRunner().invoke(app, ["--help"])
-    assert "status" in result.stdout
-    assert "audit" not in result.stdout
+def test_the_help_names_no_word_of_a_later_version(
+    line: CommandLine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.type("--help")
+    told = capsys.readouterr().out
+    assert "status" in told
+    assert "audit" not in told
 
 
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -141,6 +142,17 @@ async def test_passes_are_one_at_a_time_and_those_asked_for_meanwhile_are_one(ke
     assert kept.store.most_running == 1
 
 
+async def test_a_pass_that_waits_for_another_is_not_begun_once_the_end_was_asked_for(kept: Kept) -> None:
+    kept.store.let_pass.clear()
+    await kept.begin()
+    kept.keeper.request_pass()
+    await settle()
+    kept.keeper.request_pass()
+    kept.keeper.stop()
+    await kept.ended()
+    assert len(kept.store.orders) == 1
+
+
 async def test_a_pass_of_the_daemon_goes_over_no_limit_and_waits_for_nobody(kept: Kept) -> None:
     await kept.begin()
     kept.keeper.request_pass()
@@ -176,8 +188,9 @@ async def test_what_is_no_error_of_ours_ends_the_keeper(kept: Kept) -> None:
     kept.store.pass_error = ZeroDivisionError("a mistake")
     await kept.begin()
     kept.keeper.request_pass()
-    with pytest.RaisesGroup(ZeroDivisionError):
+    with pytest.raises(ExceptionGroup) as ended:
         await kept.ended()
+    assert [type(error) for error in ended.value.exceptions] == [ZeroDivisionError]
     assert kept.store.open == 0
 
 
@@ -249,3 +262,18 @@ async def test_the_board_shows_how_far_a_pass_is_and_what_it_did(kept: Kept) -> 
     kept.store.let_pass.set()
     await settle()
     assert kept.board.text() == "idle; last media: pass 1, 3 items removed"
+
+
+async def test_a_shortened_policy_holds_for_passes_a_day_later_and_for_none_before(kept: Kept) -> None:
+    shortened = terms(policies=[{"name": "remote", "match": {"origin": "remote"}, "keep": "7d"}])
+    await kept.begin()
+    kept.keeper.adopt(terms().reloaded(shortened.settings, kept.clock.now()))
+    for _ in range(3):
+        kept.keeper.request_pass()
+        await kept.clock.advance(12 * 3600)
+    assert [rules.policies[0].keep for rules in kept.store.rules] == [
+        timedelta(days=30),
+        timedelta(days=30),
+        timedelta(days=7),
+    ]
+    assert kept.store.open == 1

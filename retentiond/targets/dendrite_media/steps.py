@@ -105,7 +105,7 @@ class MediaSteps:
         )
 
     async def begin(self, report: PassReport) -> None:
-        """Number the pass in the ledger, and then on the disk."""
+        """Give the pass its number, in the ledger and then on the disk."""
         header = PassHeader(
             target=self._place.name,
             kind=report.kind,

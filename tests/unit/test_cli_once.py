@@ -1,0 +1,178 @@
+"""What `once` orders, what it tells of its pass, and how a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import Refusal, UnreachableError
+from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
+from tests.support.command_line import CommandLine, log_entries
+from tests.support.fake_target import STARTED, FakeTarget, make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retentiond.engine.target import Order
+
+
+async def interrupt(order: Order | None) -> None:
+    """Press Ctrl-C, and wait until that is heard."""
+    signal.raise_signal(signal.SIGINT)
+    while order is None or not order.stop.asked:
+        await asyncio.sleep(0)
+
+
+async def interrupt_twice(order: Order | None) -> None:
+    await interrupt(order)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.Event().wait()
+
+
+def test_a_pass_waits_ten_seconds_for_another_and_keeps_the_limits(tmp_path: Path) -> None:
+    target = FakeTarget()
+    assert CommandLine(tmp_path, (target,)).type("once").status == 0
+    (order,) = target.orders
+    assert (order.command, order.over_limits, order.patience) == ("once", False, 10.0)
+
+
+def test_yes_goes_over_the_limits(tmp_path: Path) -> None:
+    target = FakeTarget()
+    CommandLine(tmp_path, (target,)).type("once", "--yes")
+    assert target.orders[0].over_limits
+
+
+def test_json_is_one_document_and_nothing_else_is_said(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path).type("once", "--json")
+    assert outcome.document == {"passes": [make_report().as_json()]}
+    assert outcome.stderr == ""
+
+
+def test_the_account_tells_the_command_that_brings_everything_back(tmp_path: Path) -> None:
+    told = CommandLine(tmp_path).type("once").stdout
+    assert "For 24 hours one command brings all of it back:" in told
+    assert "`retentiond quarantine restore media --pass 7`" in told
+
+
+def test_the_account_tells_what_is_left_in_quarantine(tmp_path: Path) -> None:
+    left = QuarantineSummary(3, {"quarantined": Tally(2, 2048)}, STARTED)
+    target = FakeTarget(standing=TargetStatus("media", "dendrite_media", ledger=True, quarantine=left))
+    told = CommandLine(tmp_path, (target,)).type("once").stdout
+    assert "3 items can come back; quarantined: 2 contents, 2.0 KiB" in told
+
+
+def test_without_a_configuration_the_account_tells_that_restoring_needs_one(tmp_path: Path) -> None:
+    told = CommandLine(tmp_path).type("once", "--dendrite-config", "/etc/dendrite.yaml").stdout
+    assert "retentiond --config FILE quarantine restore --pass 7" in told
+
+
+def test_items_that_failed_make_the_exit_status_1_and_are_counted(tmp_path: Path) -> None:
+    report = make_report(state="finished_with_failures")
+    report.failed.update(not_moved=2)
+    outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
+    assert outcome.status == 1
+    assert "not_moved" in outcome.stdout
+
+
+def test_a_refused_pass_exits_3_and_shows_the_hint(tmp_path: Path) -> None:
+    report = make_report(state="refused")
+    report.refused = Refusal("max_items", 2_000_000, 1_000_000, "then `retentiond once media --yes`")
+    outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
+    assert outcome.status == 3
+    assert "max_items: found 2,000,000, allowed 1,000,000" in outcome.stdout
+    assert "then `retentiond once media --yes`" in outcome.stdout
+
+
+def test_quiet_tells_a_refusal_and_no_more(tmp_path: Path) -> None:
+    report = make_report(state="refused")
+    report.refused = Refusal("max_share", 0.9, 0.5, "look at the plan")
+    outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("-q", "once")
+    assert (outcome.status, outcome.stdout) == (3, "")
+    assert outcome.stderr == (
+        "retentiond: media: refused by max_share: found 0.9, allowed 0.5; look at the plan\n"
+    )
+
+
+def test_quiet_tells_nothing_of_a_pass_that_went_well(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path).type("-q", "once")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_an_interrupted_pass_exits_4_and_tells_why(tmp_path: Path) -> None:
+    report = make_report(state="interrupted")
+    report.error = "the database went away"
+    outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
+    assert outcome.status == 4
+    assert "Why: the database went away" in outcome.stdout
+
+
+def test_a_database_lost_on_the_way_exits_4(tmp_path: Path) -> None:
+    async def lose(_order: Order | None) -> None:
+        raise UnreachableError("the database was lost on the way; run it again")
+
+    outcome = CommandLine(tmp_path, (FakeTarget(during=lose),)).type("once", "--json")
+    assert outcome.status == 4
+    assert outcome.document == {"passes": []}
+
+
+def test_the_first_signal_ends_the_pass_at_its_batchs_end_and_tries_no_other_target(tmp_path: Path) -> None:
+    second = FakeTarget("pictures")
+    line = CommandLine(tmp_path, (FakeTarget("media", during=interrupt), second))
+    outcome = line.type("once", "--json")
+    assert outcome.status == 4
+    assert [one["state"] for one in outcome.document["passes"]] == ["interrupted"]
+    assert "stopping at the end of this batch" in outcome.stderr
+    assert "retentiond: pictures: not tried" in outcome.stderr
+    assert second.asked == []
+
+
+def test_the_second_signal_ends_it_at_once_and_the_target_is_closed(tmp_path: Path) -> None:
+    line = CommandLine(tmp_path, (FakeTarget(during=interrupt_twice),))
+    outcome = line.type("once")
+    assert outcome.status == 4
+    assert "retentiond: stopped before the end" in outcome.stderr
+    assert line.factory.closed == ["media"]
+
+
+def test_a_signal_ends_a_plan_at_once(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, (FakeTarget(during=interrupt),)).type("plan", "--json")
+    assert outcome.status == 4
+    assert outcome.document == {"passes": []}
+    assert "retentiond: stopped before the end" in outcome.stderr
+
+
+def test_signals_are_as_they_were_when_the_command_is_over(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    CommandLine(tmp_path, (FakeTarget(during=interrupt),)).type("once")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_reader_that_has_gone_keeps_no_target_from_its_pass(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    first = FakeTarget("media", report=make_report(state="finished_with_failures"))
+    second = FakeTarget("pictures")
+    # Unbuffered, so that the first account already finds nobody.
+    with os.fdopen(writing, "wb", buffering=0) as raw:
+        stdout = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+        outcome = CommandLine(tmp_path, (first, second)).type("once", stdout=stdout)
+    assert (outcome.status, outcome.stderr) == (1, "")
+    assert len(second.orders) == 1
+
+
+def test_logs_go_to_standard_error_as_the_configuration_says(tmp_path: Path) -> None:
+    from retentiond.adapters.logging import get_logger  # noqa: PLC0415 - beside its use
+
+    async def log(_order: Order | None) -> None:
+        get_logger().info("pass_started")
+        get_logger().warning("inconsistency")
+
+    line = CommandLine(tmp_path, (FakeTarget(during=log),), tail="logging: {level: warning}\n")
+    outcome = line.type("once", "--json")
+    assert [entry["event"] for entry in log_entries(outcome.stderr)] == ["inconsistency"]
+    loud = line.type("--debug", "once", "--json")
+    assert [entry["event"] for entry in log_entries(loud.stderr)] == ["pass_started", "inconsistency"]
+    assert log_entries(line.type("--quiet", "once", "--json").stderr) == []

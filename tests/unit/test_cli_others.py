@@ -1,0 +1,160 @@
+"""How the daemon and the demo are started, and how sizes, ages and policies are said."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.cli.words import (
+    age_in_words,
+    count_in_words,
+    policy_in_words,
+    schedule_in_words,
+    size_in_words,
+)
+from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.schedule import Schedule
+from tests.support.command_line import CommandLine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_run_is_the_daemon_with_its_exit_status(tmp_path: Path, status: int) -> None:
+    started: list[Any] = []
+
+    async def run_daemon(
+        config_path: Path, environment: Mapping[str, str], *, quiet: bool = False, debug: bool = False
+    ) -> int:
+        started.append((config_path, environment["RETENTIOND_CONFIG"], quiet, debug))
+        return status
+
+    line = CommandLine(tmp_path)
+    assert line.type("-v", "run", run_daemon=run_daemon).status == status
+    assert started == [(line.config, str(line.config), False, True)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("demo",), (1000, None, False)),
+        (("demo", "--media", "5", "--json"), (5, None, True)),
+    ],
+)
+def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...], expected: Any) -> None:
+    started: list[Any] = []
+
+    async def run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
+        started.append((media, keep, as_json))
+        console.print("[shown]")
+        return 0
+
+    line = CommandLine(tmp_path)
+    line.config.unlink()
+    outcome = line.type(*words, run_demo=run_demo)
+    assert (outcome.status, outcome.stdout) == (0, "[shown]\n")
+    assert started == [expected]
+
+
+def test_the_demo_is_told_what_to_keep(tmp_path: Path) -> None:
+    kept: list[Path | None] = []
+
+    async def run_demo(_media: int, keep: Path | None, _console: Console, _as_json: bool) -> int:
+        kept.append(keep)
+        return 3
+
+    assert CommandLine(tmp_path).type("demo", "--keep", str(tmp_path / "x"), run_demo=run_demo).status == 3
+    assert kept == [tmp_path / "x"]
+
+
+def test_a_demo_of_no_media_is_wrong_usage(tmp_path: Path) -> None:
+    assert CommandLine(tmp_path).type("demo", "--media", "0").status == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536 * 1024, "1.5 MiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (-1, "-1 B"),
+        (2**70, "1048576.0 PiB"),
+    ],
+)
+def test_a_size_is_said_shortly(size: int, words: str) -> None:
+    assert size_in_words(size) == words
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (timedelta(days=30), "30 days"),
+        (timedelta(hours=24), "24 hours"),
+        (timedelta(hours=1, minutes=30), "1 hour 30 minutes"),
+        (timedelta(0), "0 seconds"),
+    ],
+)
+def test_an_age_is_said_with_its_units(age: timedelta, words: str) -> None:
+    assert age_in_words(age) == words
+
+
+def test_a_count_of_one_has_no_plural() -> None:
+    assert (count_in_words(1, "item"), count_in_words(1200, "item")) == ("1 item", "1,200 items")
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (
+            PolicyConfig(name="x", match=MatchConfig(origin="local"), keep="forever"),
+            "media of this server: kept for ever",
+        ),
+        (
+            PolicyConfig(name="x", match=MatchConfig(origin="*.example.org"), keep="0s"),
+            "media of *.example.org: gone at the next pass, whatever the age",
+        ),
+        (
+            PolicyConfig(
+                name="x",
+                match=MatchConfig(
+                    user="@bot:a",
+                    content_type="video/*",
+                    larger_than="2KiB",
+                    uploaded_before=date(2025, 1, 31),
+                    upload_name="*.mp4",
+                ),
+                keep="7d",
+            ),
+            (
+                "media, uploaded by @bot:a, of type video/*, larger than 2.0 KiB, stored before 2025-01-31, "
+                "named *.mp4: gone when older than 7 days"
+            ),
+        ),
+    ],
+)
+def test_a_policy_is_said_in_words(policy: PolicyConfig, words: str) -> None:
+    assert policy_in_words(policy) == words
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (None, "only by hand"),
+        (Schedule(every=timedelta(hours=6)), "every 6 hours"),
+        (
+            Schedule(cron="30 3 * * *", timezone="Europe/Berlin", jitter=timedelta(minutes=5)),
+            "by crontab, 30 3 * * * (Europe/Berlin), up to 5 minutes later",
+        ),
+        (Schedule(cron="0 4 * * 0"), "by crontab, 0 4 * * 0 (local time)"),
+    ],
+)
+def test_a_schedule_is_said_in_words(schedule: Schedule | None, words: str) -> None:
+    assert schedule_in_words(schedule) == words
