@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from retentiond.cli.session import Session
-from retentiond.cli.words import age_in_words, policy_in_words, schedule_in_words
 from retentiond.config.connection import redacted
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.resolve import MediaSettings, resolve
@@ -12,6 +11,7 @@ from retentiond.config.schema import MediaTarget
 from retentiond.engine.target import Target
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
+from retentiond.terminal.words import age_in_words, policy_in_words, schedule_in_words
 
 _TEXT_LIMIT = 1000
 

@@ -3,9 +3,9 @@
 import json
 
 from retentiond.cli.streams import Output
-from retentiond.cli.words import size_in_words
 from retentiond.model.report import Item, Released
 from retentiond.model.text import printable
+from retentiond.terminal.words import size_in_words
 
 _URI_LIMIT = 600
 _NAME_LIMIT = 120

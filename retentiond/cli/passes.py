@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from retentiond.cli.account import quarantine_in_words, show_pass
 from retentiond.cli.listing import write_item
-from retentiond.cli.progress import watched
 from retentiond.cli.session import Scope, Session
-from retentiond.cli.words import age_in_words, time_in_words
 from retentiond.config.schema import MediaTarget
 from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RetentiondError
 from retentiond.model.report import Item, PassReport, QuarantineSummary
+from retentiond.terminal.account import quarantine_in_words, show_pass
+from retentiond.terminal.progress import watched
+from retentiond.terminal.words import age_in_words, time_in_words
 
 
 @dataclass(frozen=True, slots=True)

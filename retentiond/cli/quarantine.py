@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retentiond.cli.account import quarantine_in_words
 from retentiond.cli.listing import JsonList, write_heading, write_released
 from retentiond.cli.session import Scope, Session
-from retentiond.cli.words import count_in_words, size_in_words
 from retentiond.config.schema import MediaTarget
 from retentiond.engine.target import Selection, Target
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.report import RestoreReport, SweepReport
 from retentiond.model.text import printable
+from retentiond.terminal.account import quarantine_in_words
+from retentiond.terminal.words import count_in_words, size_in_words
 
 _FAILED = 1
 _URI_LIMIT = 600

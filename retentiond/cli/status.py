@@ -6,14 +6,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.cli.account import quarantine_in_words
 from retentiond.cli.session import Scope, Session
 from retentiond.cli.standing import Standing, reached
-from retentiond.cli.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 from retentiond.config.schema import MediaTarget
 from retentiond.engine.target import Target
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.model.text import printable
+from retentiond.terminal.account import quarantine_in_words
+from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
 _TEXT_LIMIT = 1000
 

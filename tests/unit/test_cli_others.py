@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.cli.words import (
+from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.schedule import Schedule
+from retentiond.terminal.words import (
     age_in_words,
     count_in_words,
     policy_in_words,
     schedule_in_words,
     size_in_words,
 )
-from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.schedule import Schedule
 from tests.support.command_line import CommandLine
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import json
 import os
 from typing import TYPE_CHECKING, get_args
 
-from retentiond.cli.words import REASONS
 from retentiond.model.errors import Refusal
 from retentiond.model.policy import KeepReason
 from retentiond.model.report import Item
+from retentiond.terminal.words import REASONS
 from tests.support.command_line import CommandLine, Terminal
 from tests.support.fake_target import FakeTarget, make_report
 

@@ -8,10 +8,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.cli.words import count_in_words, reason_in_words, size_in_words
 from retentiond.model.errors import Refusal
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
 
 _HEADINGS = {
     "planned": "the plan",
