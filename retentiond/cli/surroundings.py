@@ -13,6 +13,7 @@ from rich.console import Console
 
 from retentiond.config.schema import MediaTarget
 from retentiond.engine.target import Target
+from retentiond.model.errors import UsageError
 
 OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
@@ -47,7 +48,12 @@ async def _run_daemon(
 
 async def _run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
     # The demo's packages are an extra: whoever does not ask for it does not have them.
-    from retentiond.demo.show import run_demo  # noqa: PLC0415
+    try:
+        from retentiond.demo.show import run_demo  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the demo needs {error.name}, which is not installed; pip install 'retentiond[demo]'"
+        ) from error
 
     return await run_demo(media, keep, console, as_json)
 

@@ -67,7 +67,8 @@ class EmbeddedPostgres:
         """Where its data, its log and its socket lie; None while there are none."""
         self._settings = dict(settings or {})
         self._binaries = binaries
-        self._programs = Path()
+        self.programs = Path()
+        """The directory of the binaries that it runs; empty before the first start."""
         self._account = _Account(os.geteuid(), os.getegid(), None)
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -152,13 +153,13 @@ class EmbeddedPostgres:
         for name in ("data", "socket"):
             (directory / name).mkdir(mode=0o700)
             os.chown(directory / name, self._account.uid, self._account.gid)
-        self._programs = self._reachable(self._binaries or find_binaries(), directory)
+        self.programs = self._reachable(self._binaries or find_binaries(), directory)
         password_file = directory / "password"
         with open(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             os.fchown(file.fileno(), self._account.uid, self._account.gid)
             file.write(self._password)
         command = [
-            str(self._programs / "initdb"),
+            str(self.programs / "initdb"),
             "-D",
             str(directory / "data"),
             "-U",
@@ -205,7 +206,7 @@ class EmbeddedPostgres:
 
     def _launch(self, directory: Path, port: int) -> bool:
         """Start the postmaster and wait until it is ready; False where the port was taken by another."""
-        command = [str(self._programs / "postgres"), "-D", str(directory / "data")]
+        command = [str(self.programs / "postgres"), "-D", str(directory / "data")]
         command += ["-h", "127.0.0.1", "-p", str(port), "-k", str(directory / "socket")]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]

@@ -1,0 +1,193 @@
+"""The demo: the main job on a made-up store, from the plan to the purge, told as it goes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+from rich.text import Text
+
+from retentiond.config.schema import Config
+from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
+from retentiond.demo.keepsake import leave_keepsake
+from retentiond.demo.postgres import EmbeddedPostgres
+from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
+from retentiond.engine.target import Order, Selection
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
+from retentiond.targets.registry import open_target
+from retentiond.terminal.account import show_pass
+from retentiond.terminal.progress import watched
+from retentiond.terminal.words import count_in_words, size_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from retentiond.config.schema import MediaTarget
+    from retentiond.demo.cases import SeenCase
+    from retentiond.demo.store import MadeUpStore
+    from retentiond.engine.target import Target
+    from retentiond.model.report import PassReport
+
+_DATABASE: Final = "demo"
+_TARGET: Final = "media"
+_SEED: Final = 20_170_101
+
+
+async def run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
+    """Show the main job on `media` made-up media; 1 if anything did not come out as it should.
+
+    With `keep` the store stays in that new directory, with a dump of its database. As JSON, one document is printed
+    at the end, and nothing before it.
+    """
+    with ExitStack() as stack:
+        directory = _directory(stack, keep)
+        # The server lives as long as the thread that starts it: it must be this one, and nothing else waits yet.
+        server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
+        demo = _Demo(server, directory, console, quiet=as_json)
+        seen = await demo.show(media)
+        if keep is not None:
+            await leave_keepsake(server, _DATABASE, directory, demo.config)
+            demo.tell(f"The store, its database's dump and a configuration are left in {directory}.")
+    if as_json:
+        console.file.write(json.dumps(demo.document(seen), indent=2) + "\n")
+    return 0 if all(case.as_it_should_be for case in seen) else 1
+
+
+def _directory(stack: ExitStack, keep: Path | None) -> Path:
+    if keep is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retentiond-demo-")))
+    try:
+        keep.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{keep} cannot be made ({error.strerror}); name a new directory") from error
+    return keep.absolute()
+
+
+class _Demo:
+    def __init__(self, server: EmbeddedPostgres, directory: Path, console: Console, *, quiet: bool) -> None:
+        self._server = server
+        self._media_path = directory / "media"
+        self._console = console
+        self._quiet = quiet
+        self._passes: list[PassReport] = []
+        self._purged: dict[str, int] = {}
+        self.config = _config(server.dsn(_DATABASE), self._media_path)
+
+    async def show(self, media: int) -> list[SeenCase]:
+        """Make the store, and take it through plan, pass, restore and purge; return what became of each case."""
+        await self._make_database()
+        connection = await asyncpg.connect(self._server.dsn(_DATABASE))
+        try:
+            store = await self._make_store(connection, media)
+            cases = await expected_cases(connection, store.cases)
+            async with open_target(_TARGET, self.config) as target:
+                await self._plan(target)
+                await self._pass(target)
+                await self._restore(target, store)
+                await self._purge(target)
+            seen = await look_at_cases(connection, self._media_path, cases)
+        finally:
+            await connection.close()
+        if not self._quiet:
+            self._console.print(cases_table(seen))
+        return seen
+
+    async def _make_database(self) -> None:
+        connection = await asyncpg.connect(self._server.dsn())
+        try:
+            await connection.execute(f"CREATE DATABASE {_DATABASE}")
+        finally:
+            await connection.close()
+
+    async def _make_store(self, connection: asyncpg.Connection[asyncpg.Record], media: int) -> MadeUpStore:
+        self._head(f"A store of {media:,} media")
+        began = time.monotonic()
+        await make_tables(connection)
+        store = await make_up_store(connection, self._media_path, media, _SEED, datetime.now(UTC))
+        self.tell(
+            f"Made in {time.monotonic() - began:.1f} s, in PostgreSQL {self._server.version}: "
+            f"{count_in_words(store.rows, 'row')}, {count_in_words(store.thumbnail_rows, 'thumbnail row')}, "
+            f"{count_in_words(store.files, 'file')}, {size_in_words(store.size)}; with avatars, emoji, contents that "
+            "several rows share, a row without its file, a file without a row, and hostile file names."
+        )
+        return store
+
+    async def _plan(self, target: Target) -> None:
+        self._head("`retentiond plan`: what a pass would do; nothing is changed")
+        with watched(self._console, bars=self._bars) as progress:
+            report = await target.plan(None, progress)
+        self._show(report, ["Nothing was changed."])
+
+    async def _pass(self, target: Target) -> None:
+        self._head("`retentiond once`: the pass")
+        with watched(self._console, bars=self._bars) as progress:
+            report = await target.run_pass(Order("demo", progress=progress))
+        self._show(report, ["It lies in quarantine now, and can be brought back."])
+
+    async def _restore(self, target: Target, store: MadeUpStore) -> None:
+        uri = store.cases.restorable.uri
+        self._head(f"`retentiond quarantine restore --media {printable(uri)}`: one comes back")
+        report = await target.restore(Selection(media=uri, reason="the demo"))
+        self.tell(
+            f"{count_in_words(len(report.restored), 'row')} back, with its file and its thumbnails; "
+            "it is kept from now on."
+        )
+
+    async def _purge(self, target: Target) -> None:
+        self._head(
+            "`retentiond quarantine purge --yes`: the rest goes for good, without waiting for its grace"
+        )
+        report = await target.end_grace()
+        self._purged = {"blobs": report.purged, "bytes": report.purged_bytes}
+        self.tell(
+            f"{count_in_words(report.purged, 'content')} unlinked, {size_in_words(report.purged_bytes)} freed."
+        )
+
+    @property
+    def _bars(self) -> bool:
+        return self._console.is_terminal and not self._console.is_dumb_terminal and not self._quiet
+
+    def _show(self, report: PassReport, way_on: Iterable[str]) -> None:
+        self._passes.append(report)
+        if not self._quiet:
+            show_pass(self._console, report, way_on)
+
+    def _head(self, text: str) -> None:
+        if not self._quiet:
+            self._console.rule(Text(text, style="bold"), align="left")
+
+    def tell(self, text: str) -> None:
+        """Say a sentence, unless JSON was asked for."""
+        if not self._quiet:
+            self._console.print(Text(text))
+            self._console.print()
+
+    def document(self, seen: list[SeenCase]) -> dict[str, Any]:
+        """Return what happened as JSON."""
+        return {
+            "passes": [report.as_json() for report in self._passes],
+            "purged": self._purged,
+            "cases": [case.as_json() for case in seen],
+        }
+
+
+def _config(dsn: str, media_path: Path) -> MediaTarget:
+    target = {
+        "kind": "dendrite_media",
+        "database": dsn,
+        "media_path": str(media_path),
+        "server_name": SERVER_NAME,
+        # Nobody else writes to this store: no upload is on its way that a purge would have to wait for.
+        "settle": "0s",
+        "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
+    }
+    return Config.model_validate({"targets": {_TARGET: target}}).targets[_TARGET]
