@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -69,6 +70,19 @@ def check_server_name(name: str) -> str:
     return name
 
 
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or not text.isprintable() or " " in text:
+        raise ValueError("not a URL; write one such as http://localhost:8123 or https://host.example.org")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a password, which logs may show; write `user` and `password`")
+    return text
+
+
 def _pattern(text: str) -> str:
     if not text or len(text) > _PATTERN_LIMIT:
         raise ValueError(f"must have from 1 to {_PATTERN_LIMIT} characters")
@@ -129,3 +143,5 @@ UserPattern = Annotated[Pattern, AfterValidator(_user_pattern)]
 """A glob of user IDs."""
 TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
 """A glob of content types."""
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""The URL of an HTTP interface, without a password in it."""

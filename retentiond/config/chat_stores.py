@@ -1,0 +1,76 @@
+"""The stores that hold chats beside the database: where they are, and what their columns and fields are called."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from retentiond.config.section import Conflict, Section
+from retentiond.config.values import AbsolutePath, HttpUrl
+
+_NAME_LIMIT: Final = 255
+
+
+def _name(text: str) -> str:
+    if not text.strip() or len(text) > _NAME_LIMIT or not text.isprintable():
+        raise ValueError(f"must be a name of 1 to {_NAME_LIMIT} characters")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""What a table, a column, an index or a field is called."""
+
+
+class ClickHouseStore(Section):
+    """The statistics in ClickHouse."""
+
+    url: HttpUrl = Field(description="Its HTTP interface.", examples=["http://localhost:8123"])
+    table: Name = Field(default="webim_stats.thread", description="The table, with its database.")
+    account_column: Name = Field(default="account", description="The column of the account's name.")
+    date_column: Name = Field(default="created", description="The column of the date that counts.")
+    thread_column: Name | None = Field(
+        default=None,
+        description="The column of the chat's id; without it a purge is refused while chats stay that began before "
+        "the date.",
+        examples=["threadid"],
+    )
+    cluster: Name | None = Field(
+        default=None, description="The cluster, where the table is on several servers.", examples=["main"]
+    )
+    user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
+    password: SecretStr | None = Field(
+        default=None, description="The password.", examples=["credential:clickhouse"]
+    )
+
+
+class ElasticsearchStore(Section):
+    """The search, in Elasticsearch or OpenSearch."""
+
+    url: HttpUrl = Field(description="Where it is.", examples=["http://localhost:9200"])
+    index: Name = Field(description="The index, or an alias of it.", examples=["chats"])
+    account_field: Name = Field(default="account", description="The field of the account's name.")
+    date_field: Name = Field(default="created", description="The field of the date that counts.")
+    thread_field: Name | None = Field(
+        default=None,
+        description="The field of the chat's id; without it a purge is refused while chats stay that began before "
+        "the date.",
+        examples=["threadid"],
+    )
+    user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
+    password: SecretStr | None = Field(
+        default=None, description="The password.", examples=["credential:elasticsearch"]
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="In place of user and password.", examples=["credential:api_key"]
+    )
+    ca_file: AbsolutePath | None = Field(
+        default=None,
+        description="The certificate of who signed the server's own.",
+        examples=["/etc/ssl/search-ca.pem"],
+    )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield that there are two ways to say who connects."""
+        if given.get("api_key") is not None and (given.get("user") or given.get("password")) is not None:
+            yield Conflict(("api_key",), "cannot stand beside `user` and `password`; keep one of them")

@@ -1,0 +1,99 @@
+"""What a purge asks of a store that holds chats beside the database: statistics in ClickHouse, search in Elasticsearch.
+
+Such a store is told by account and date, not row by row, less the chats that stay although they began before the
+date. The database goes first; what stays there is known only then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+
+    from retentiond.engine.target import Progress, Stop
+    from retentiond.model.purge import StoreReport
+
+StoreName = Literal["clickhouse", "elasticsearch"]
+"""A store beside the database, as the configuration and the report call it."""
+
+ChatId = int | str
+"""What the database calls a chat; a number, unless the layout's key is text (or a UUID, as text)."""
+
+
+class Excluded(Protocol):
+    """The chats that stay although they began before the date: held, open, with newer activity or file messages."""
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+
+    def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
+        """Stream their ids in ascending order; it may be asked for again, and answers as of its beginning."""
+
+
+class StoreNotes(Protocol):
+    """A store's place in the ledger: one JSON object for each account and store, kept from purge to purge."""
+
+    async def read(self) -> dict[str, Any]:
+        """Return what was written last; empty where nothing was."""
+
+    async def write(self, notes: Mapping[str, Any]) -> None:
+        """Write in place of what was there; it is committed when this returns."""
+
+
+class StorePurge(Protocol):
+    """What is to be purged, how, and where to write down how far it is.
+
+    `purge_id` is the number of the purge in the ledger, and None in a dry run, where nothing is written down.
+    What began before `cutoff` (aware) goes, but for `excluded`.
+    """
+
+    @property
+    def purge_id(self) -> int | None:
+        """The purge's number in the ledger."""
+
+    @property
+    def account(self) -> str:
+        """The account, as the configuration names it."""
+
+    @property
+    def cutoff(self) -> datetime:
+        """The first moment that stays."""
+
+    @property
+    def excluded(self) -> Excluded:
+        """What stays before it."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may be changed."""
+
+    @property
+    def notes(self) -> StoreNotes:
+        """The store's place in the ledger."""
+
+    @property
+    def stop(self) -> Stop:
+        """Asked between two steps."""
+
+
+class ChatStore(Protocol):
+    """A store beside the database, opened. Refusals are in the report; UnreachableError is raised."""
+
+    @property
+    def name(self) -> StoreName:
+        """Which it is."""
+
+    async def check(self) -> list[str]:
+        """Try what a purge needs, changing nothing, and return the problems found."""
+
+    async def count(self, purge: StorePurge) -> int:
+        """Count what would go."""
+
+    async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
+        """Purge and see it through, or, asked to stop, leave it so that the next purge goes on from the notes.
+
+        In a dry run it only counts. What an earlier purge left running, by its notes, is followed to its end first.
+        """
