@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import aiofiles.os
+
+from retentiond.model.errors import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +25,12 @@ _LARGEST_SHARE = 256
 
 
 class DiskWorkers:
-    """A bounded pool of threads for file work; `concurrency` is how many calls may wait for the disk at once."""
+    """A bounded pool of threads for file work; `concurrency` is how many calls may wait for the disk at once.
+
+    What a thread has begun is waited for, also by one who is cancelled meanwhile: whoever closes a descriptor
+    afterwards must not close it under a thread's hands. An OSError that the work did not expect is raised as an
+    UnreachableError, so that nobody takes it for the database's.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
@@ -33,7 +42,7 @@ class DiskWorkers:
 
     async def call(self, work: Callable[[], R]) -> R:
         """Do one piece of file work in a thread."""
-        result: R = await aiofiles.os.wrap(work)(executor=self._threads)
+        (result,) = await self._all([work])
         return result
 
     async def share(self, work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
@@ -42,14 +51,28 @@ class DiskWorkers:
         Every share runs to its end, also when another fails: nothing goes on behind the caller's back.
         """
         size = max(1, min(_LARGEST_SHARE, -(-len(items) // self._concurrency)))
-        wrapped = aiofiles.os.wrap(work)
         shares = [items[start : start + size] for start in range(0, len(items), size)]
-        done = await asyncio.gather(
-            *(wrapped(share, executor=self._threads) for share in shares), return_exceptions=True
+        results = await self._all([partial(work, share) for share in shares])
+        return [result for share in results for result in share]
+
+    async def _all(self, pieces: Sequence[Callable[[], R]]) -> list[R]:
+        under_way = asyncio.gather(
+            *(aiofiles.os.wrap(piece)(executor=self._threads) for piece in pieces), return_exceptions=True
         )
+        try:
+            done = await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            while not under_way.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({under_way})
+            raise
         results: list[R] = []
         for outcome in done:
+            if isinstance(outcome, OSError):
+                raise UnreachableError(
+                    f"the media directory: {outcome.strerror or outcome}; check its disk and the rights in it"
+                ) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
-            results.extend(outcome)
+            results.append(outcome)
         return results

@@ -62,9 +62,12 @@ async def _purge_page(work: Workplace, report: SweepReport, page: list[Record], 
 async def _protected(work: Workplace, blobs: list[Hash], copy: Copy | None) -> set[Hash]:
     if copy is None or not blobs:
         return set()
-    rows = await work.place.pool.fetch(
-        SQL["protected_hashes"], blobs, copy.copy_id, list(work.place.references.protections)
-    )
+    references = work.place.references
+    async with (
+        work.place.pool.acquire() as connection,
+        references.held(connection, begun_after=copy.begun_at) as held,
+    ):
+        rows = await connection.fetch(SQL["protected_hashes"], blobs, held, list(references.protections))
     return {row["hash"] for row in rows}
 
 

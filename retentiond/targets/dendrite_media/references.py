@@ -6,6 +6,7 @@ read refuses whatever would have relied on it.
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
@@ -83,6 +84,19 @@ class References:
             return None
         found = await connection.fetchrow(SQL["newest_copy"], list(self.protections), begun_after)
         return Copy(**dict(found)) if found else await self._make(connection)
+
+    @asynccontextmanager
+    async def held(self, connection: Conn, *, begun_after: datetime) -> AsyncIterator[int | None]:
+        """Begin a transaction in which the number of such a copy can be relied on.
+
+        Who makes a newer copy drops the others, and one that is gone would say that nothing is protected.
+        """
+        while True:
+            copy = await self.ensure(connection, begun_after=begun_after)
+            async with connection.transaction():
+                if copy is None or await connection.fetchval(SQL["hold_copy"], copy) is not None:
+                    yield copy
+                    return
 
     async def _make(self, connection: Conn) -> Copy:
         await self._prepare(connection)

@@ -111,9 +111,17 @@ INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_time
 INSERT INTO {reference} (copy_id, source, media_id, media_origin)
 SELECT $1::bigint, $2::text, r.media_id, r.media_origin FROM ({source}) r
 
+-- name: hold_copy
+-- Keeps a copy from being dropped until this transaction ends; no row where it is gone already.
+SELECT copy_id FROM retentiond.reference_copy WHERE copy_id = $1 FOR KEY SHARE
+
 -- name: drop_old_copies
--- Copies before the newest; who reads one reads it in the same snapshot as its number, and so misses nothing.
-WITH old AS (DELETE FROM retentiond.reference_copy WHERE copy_id < $1 RETURNING copy_id)
+-- Copies before the newest, but for those that somebody relies on at this moment: a later copy's maker drops them.
+WITH old AS (
+    DELETE FROM retentiond.reference_copy WHERE copy_id IN (
+        SELECT copy_id FROM retentiond.reference_copy WHERE copy_id < $1 FOR UPDATE SKIP LOCKED)
+    RETURNING copy_id
+)
 DELETE FROM retentiond.reference WHERE copy_id IN (SELECT copy_id FROM old)
 
 -- name: analyze_copy

@@ -56,8 +56,8 @@ class Releaser:
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
         """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
         place = self._work.place
-        copy = await place.references.ensure(self._connection, begun_after=await self._oldest_copy())
-        async with self._connection.transaction():
+        oldest = await self._oldest_copy()
+        async with place.references.held(self._connection, begun_after=oldest) as copy:
             await self._lease.check(self._connection)
             going, changed = await self._look_again(batch, copy)
             if not going:

@@ -78,12 +78,15 @@ class MediaSteps:
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every row, mark what is kept, and hold the counts against the limits."""
         progress = self._order.progress
-        copy = await self._place.references.ensure(self._connection, begun_after=self._now)
+        references = self._place.references
+        # What cannot be read refuses the pass before the long look at every row.
+        await references.ensure(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
-        await self._surveyor.keep(
-            survey, restored=True, copy=copy, protections=self._place.references.protections, plan=False
-        )
+        async with references.held(self._connection, begun_after=self._now) as copy:
+            await self._surveyor.keep(
+                survey, restored=True, copy=copy, protections=references.protections, plan=False
+            )
         report.kept.update(survey.kept)
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
         if report.orphan_thumbnail_row:
