@@ -78,7 +78,8 @@ class Restore:
             if not self.as_json:
                 _show_restore(session, target.name, report)
             # What had no file could never come: that is a failure only where nothing else came.
-            return _FAILED if report.busy or (report.without_file and not found) else 0
+            missed = report.busy or report.failed or (report.without_file and not found)
+            return _FAILED if missed else 0
 
         try:
             status = session.run(session.for_each(targets, errand))
@@ -86,7 +87,9 @@ class Restore:
             if self.as_json:
                 session.document({"restores": restores})
         found = any(
-            restore[what] for restore in restores for what in ("restored", "present", "without_file", "busy")
+            restore[what]
+            for restore in restores
+            for what in ("restored", "present", "without_file", "busy", "failed")
         )
         if status or found or self.everything:
             return status
@@ -169,6 +172,7 @@ def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
     for why, uris in (
         ("had no file, and is not brought back", report.without_file),
         ("is being worked on; try it again in a minute", report.busy),
+        ("could not be brought back; the log says why, and it can be tried again", report.failed),
     ):
         for uri in uris:
             session.error(f"{printable(uri, _URI_LIMIT)} {why}", about=target)

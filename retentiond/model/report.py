@@ -157,12 +157,16 @@ class SweepReport:
 
 @dataclass(slots=True)
 class RestoreReport:
-    """What a restore did: rows brought back, those that were there already, and those that cannot come."""
+    """What a restore did: rows brought back, those that were there already, and those that did not come.
+
+    `busy` names contents that another has in its hands; `failed` are rows whose files the disk did not give back.
+    """
 
     restored: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
     without_file: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the account as JSON."""

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.targets.dendrite_media.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.layout import OWN, QUARANTINE, EntryPath, parse_entry
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
@@ -29,7 +29,10 @@ async def take_stock(work: Workplace) -> int:
     while page := await work.place.disk.call(lambda: list(islice(listing, work.place.batch))):
         rows = await work.place.pool.fetch(SQL["known_entries"], [entry.entry_id for entry in page])
         known = {EntryPath(row["pass_id"], row["hash"], row["entry_id"]) for row in rows}
-        strangers = [entry for entry in page if entry not in known]
+        strange = [entry for entry in page if entry not in known]
+        # One that a purge beside us took between the list and the question is no stranger.
+        stands = await work.place.disk.share(standing(work.tree), strange)
+        strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
         unknown += len(strangers)
         await _give_back(work, strangers)
     return unknown
@@ -42,7 +45,7 @@ async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
     wanted = {row["hash"] for row in await work.place.pool.fetch(SQL["wanted_hashes"], hashes)}
     known = await known_thumbnails(work, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant.guard), returns)
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
     log = get_logger(target=work.place.name)
     for result in results:
         if result.outcome == "returned":

@@ -56,7 +56,7 @@ async def return_to_rows(work: Workplace, entries: Sequence[EntryPath]) -> int:
         return 0
     known = await known_thumbnails(work, [entry.hash for entry in entries])
     returns = [Return(entry, known.get(entry.hash, frozenset())) for entry in entries]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant.guard), returns)
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
     await record_returned(work, results)
     return sum(result.outcome == "returned" for result in results)
 

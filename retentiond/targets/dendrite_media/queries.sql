@@ -480,10 +480,12 @@ WHERE r.base64hash = ANY ($1::text[]) AND ($2::bigint IS NULL OR r.pass_id = $2)
 SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.released_media WHERE restoring IS NOT NULL
 
 -- name: inherit_restores
--- Takes over a page of contents whose restorer is gone.
+-- Takes over a page of contents whose restorer is gone; not those of which somebody has a copy in his hands.
 WITH page AS (
-    SELECT DISTINCT base64hash AS hash FROM retentiond.released_media
-    WHERE restoring IS NOT NULL AND (restoring ->> 'claimant')::integer = ANY ($1::integer[]) ORDER BY 1 LIMIT $2
+    SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
+    WHERE r.restoring IS NOT NULL AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
+      AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.claimed_by IS NOT NULL)
+    ORDER BY 1 LIMIT $2
 )
 UPDATE retentiond.released_media r SET restoring = jsonb_set(r.restoring, '{claimant}', to_jsonb($3::integer))
 FROM page p WHERE r.base64hash = p.hash AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
@@ -500,6 +502,15 @@ UPDATE retentiond.entry e SET claimed_by = $2, state = CASE WHEN e.state = 'quar
 FROM copy c WHERE e.entry_id = c.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, e.kind, e.state,
     NOT EXISTS (SELECT FROM retentiond.released_media r WHERE r.base64hash = e.hash AND r.restoring IS NULL) AS all_rows
+
+-- name: restorable_hashes
+-- The contents of which a file of some marked row's size is at hand; a restore that inserts no row moves no file.
+SELECT DISTINCT r.base64hash AS hash
+FROM unnest($1::text[], $2::bigint[]) AS f(hash, size)
+JOIN retentiond.released_media r ON r.base64hash = f.hash
+WHERE (r.restoring ->> 'claimant')::integer = $3 AND (r.file_size_bytes <= 0 OR r.file_size_bytes = f.size)
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
 
 -- name: restoring_thumbnails
 -- The thumbnails of rows that are being brought back.
@@ -575,7 +586,7 @@ WHERE p.pass_id = g.pass_id
 -- Rows that no whole file stands for stay as they were, and are named.
 UPDATE retentiond.released_media SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
-RETURNING media_id, media_origin
+RETURNING media_id, media_origin, base64hash AS hash
 
 -- name: mark_protected
 -- Marks the rows of contents that have become protected as being brought back, without keeping them by hand.

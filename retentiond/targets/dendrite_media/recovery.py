@@ -14,6 +14,7 @@ from retentiond.targets.dendrite_media.database import SQL, entry_path
 from retentiond.targets.dendrite_media.purge import finish_purge
 from retentiond.targets.dendrite_media.quarantine import carry_out
 from retentiond.targets.dendrite_media.restore import finish_restores
+from retentiond.targets.dendrite_media.staging import remove_staged, staged
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -32,6 +33,15 @@ async def recover(work: Workplace, report: SweepReport) -> None:
         await _finish(work, report, page)
     if work.fit == "fits":
         report.restored += await finish_restores(work)
+
+
+async def clear_staging(work: Workplace) -> None:
+    """Remove what was being put together for a return when its claimant died."""
+    left = await work.place.disk.call(lambda: staged(work.tree))
+    dead = await work.claimant.bury(set(left.values()))
+    names = [name for name, claimant in left.items() if claimant in dead]
+    if names:
+        await work.place.disk.call(remove_staged(work.tree, names))
 
 
 async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:

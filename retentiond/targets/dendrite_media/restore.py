@@ -17,7 +17,13 @@ from retentiond.ledger.host import actor
 from retentiond.model.errors import UsageError
 from retentiond.model.media import Hash, MediaKey, parse_media_uri
 from retentiond.model.report import RestoreReport
-from retentiond.targets.dendrite_media.bring_back import LiveBlob, Return, bring_back, live_blobs
+from retentiond.targets.dendrite_media.bring_back import (
+    LiveBlob,
+    Return,
+    bring_back,
+    live_blobs,
+    sizes_at_hand,
+)
 from retentiond.targets.dendrite_media.claiming import change
 from retentiond.targets.dendrite_media.database import SQL, entry_path, media_key
 from retentiond.targets.dendrite_media.layout import Thumbnail
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Selection
     from retentiond.targets.dendrite_media.workplace import Workplace
 
@@ -45,16 +52,17 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
     }
     after = ""
     while True:
-        page = await _mark(work, after, selection.pass_id, key, mark)
+        page, copies = await _mark(work, after, selection.pass_id, key, mark)
         if not page:
             return report
         after = page[-1]["hash"]
         report.busy.extend(row["hash"] for row in page if not row["free"])
         await _name_present(work, report, page, selection.pass_id, key)
-        outcome = await bring_marked(work, [row["hash"] for row in page if row["marked"]])
+        outcome = await _bring(work, [row["hash"] for row in page if row["marked"]], copies)
         report.restored.extend(outcome.restored)
         report.present.extend(outcome.present)
         report.without_file.extend(outcome.without_file)
+        report.failed.extend(outcome.failed)
 
 
 def _selected_key(selection: Selection) -> MediaKey | None:
@@ -68,12 +76,19 @@ def _selected_key(selection: Selection) -> MediaKey | None:
 
 async def _mark(
     work: Workplace, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
-) -> list[Record]:
+) -> tuple[list[Record], list[Record]]:
+    """Mark a page of contents and claim their copies, at once: no sweep gets between."""
     media_id, origin = key or (None, None)
     selected = (after, work.place.batch, pass_id, media_id, origin)
     async with work.place.pool.acquire() as connection, connection.transaction():
         await connection.execute(SQL["lock_copies"], *selected)
-        return list(await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark)))
+        page = await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark))
+        blobs = [row["hash"] for row in page if row["marked"]]
+        return page, await _claim_copies(work, connection, blobs)
+
+
+async def _claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
+    return list(await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id))
 
 
 async def _name_present(
@@ -87,34 +102,61 @@ async def _name_present(
 
 @dataclass(slots=True)
 class Brought:
-    """What bringing back came to, by URI: rows restored, rows that were there already, rows without a file."""
+    """What bringing back came to, by URI: rows restored, there already, without a file, failed on the disk."""
 
     restored: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
     without_file: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
-async def bring_marked(work: Workplace, blobs: Sequence[Hash]) -> Brought:
-    """Bring back the rows of these contents that are marked; can be done again at any point."""
+async def _bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
+    """Bring back the rows of these contents that we have marked, from copies that we have claimed."""
     if not blobs:
         return Brought()
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        copies = await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id)
-    wanted = await _wanted_thumbnails(work, blobs)
-    returns = [
-        Return(entry_path(row), None if row["all_rows"] else wanted.get(row["hash"], set()))
-        # A blob before the stray thumbnails of it: those go into its directory.
-        for row in sorted(copies, key=lambda copy: str(copy["kind"]))
-    ]
-    await work.place.disk.share(bring_back(work.tree, work.claimant.guard), returns)
+    failed = await _bring_files(work, blobs, copies)
     live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
-    brought = await _insert(work, live)
-    await change(work, "entries_returned", [row["entry_id"] for row in copies if row["kind"] == "blob"])
-    await change(work, "entries_demoted", [row["entry_id"] for row in copies if row["kind"] != "blob"])
+    brought = await _insert(work, live, failed)
+    there = {blob.blob for blob in live if blob.size is not None}
+    stands = [row for row in copies if row["kind"] == "blob" and row["hash"] in there]
+    await change(work, "entries_returned", [row["entry_id"] for row in stands])
+    await change(work, "entries_demoted", [row["entry_id"] for row in copies if row not in stands])
     log = get_logger(target=work.place.name)
     for uri in brought.restored:
         log.info("restored", media=uri)
     return brought
+
+
+async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> set[Hash]:
+    """Put the files of contents in place for which a row will be inserted; return those for which it failed."""
+    sizes = await work.place.disk.share(sizes_at_hand(work.tree), [entry_path(row) for row in copies])
+    at_hand = [(row["hash"], size) for row, found in zip(copies, sizes, strict=True) for size in found]
+    restorable = {
+        row["hash"]
+        for row in await work.place.pool.fetch(
+            SQL["restorable_hashes"],
+            [blob for blob, _ in at_hand],
+            [size for _, size in at_hand],
+            work.claimant.claimant_id,
+        )
+    }
+    wanted = await _wanted_thumbnails(work, blobs)
+    failed: set[Hash] = set()
+    # Blobs before the stray thumbnails of them: those go into their directories.
+    for kind in ("blob", "thumbnails"):
+        returns = [
+            Return(entry_path(row), None if row["all_rows"] else wanted.get(row["hash"], set()))
+            for row in copies
+            if row["kind"] == kind and row["hash"] in restorable
+        ]
+        results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+        for result in results:
+            if result.outcome == "failed":
+                failed.add(result.entry.hash)
+                get_logger(target=work.place.name).error(
+                    "item_failed", kind="not_restored", hash=result.entry.hash, error=result.error
+                )
+    return failed
 
 
 async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
@@ -125,7 +167,7 @@ async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Has
     return wanted
 
 
-async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> Brought:
+async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
     blobs = [blob.blob for blob in live]
     thumbnails = [
         (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
@@ -151,7 +193,8 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> Brought:
     return Brought(
         [media_key(row).uri for row in inserted],
         [media_key(row).uri for row in rows if not row["inserted"]],
-        [media_key(row).uri for row in left],
+        [media_key(row).uri for row in left if row["hash"] not in failed],
+        [media_key(row).uri for row in left if row["hash"] in failed],
     )
 
 
@@ -161,12 +204,15 @@ async def finish_restores(work: Workplace) -> int:
     dead = await work.claimant.bury(restorers)
     count = 0
     while dead:
-        rows = await work.place.pool.fetch(
-            SQL["inherit_restores"], dead, work.place.batch, work.claimant.claimant_id
-        )
-        if not rows:
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(
+                SQL["inherit_restores"], dead, work.place.batch, work.claimant.claimant_id
+            )
+            blobs = sorted({row["hash"] for row in rows})
+            copies = await _claim_copies(work, connection, blobs)
+        if not blobs:
             break
-        count += len((await bring_marked(work, sorted({row["hash"] for row in rows}))).restored)
+        count += len((await _bring(work, blobs, copies)).restored)
     return count
 
 
@@ -174,8 +220,11 @@ async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
     """Bring back what has become protected, with its rows and without the mark; the entries are claimed by us."""
     if not entries:
         return 0
-    hashes = sorted({row["hash"] for row in entries})
-    await change(work, "let_go", [row["entry_id"] for row in entries])
+    claimant = work.claimant.claimant_id
+    blobs = sorted({row["hash"] for row in entries})
+    # From one claim to the other at once: in between, another purge could go by an older copy of the protections.
     async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(SQL["mark_protected"], hashes, work.claimant.claimant_id)
-    return len((await bring_marked(work, hashes)).restored)
+        await connection.execute(SQL["let_go"], [row["entry_id"] for row in entries], claimant)
+        await connection.execute(SQL["mark_protected"], blobs, claimant)
+        copies = await _claim_copies(work, connection, blobs)
+    return len((await _bring(work, blobs, copies)).restored)

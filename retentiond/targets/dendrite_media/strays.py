@@ -145,7 +145,7 @@ async def _look(work: Workplace, report: SweepReport) -> None:
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
         wanted = await work.place.disk.share(_wanted(work.tree), returns)
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
-        await work.place.disk.share(bring_back(work.tree, work.claimant.guard), back)
+        await work.place.disk.share(bring_back(work.tree, work.claimant), back)
         report.returned += len(back)
         due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and not is_wanted]
         marked = {

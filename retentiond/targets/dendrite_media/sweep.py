@@ -12,12 +12,12 @@ from retentiond.adapters.logging import get_logger
 from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
-from retentiond.targets.dendrite_media.claiming import claimed_pages
+from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import entry_path
 from retentiond.targets.dendrite_media.inventory import take_stock
 from retentiond.targets.dendrite_media.purge import purge_due
 from retentiond.targets.dendrite_media.quarantine import return_to_rows
-from retentiond.targets.dendrite_media.recovery import recover
+from retentiond.targets.dendrite_media.recovery import clear_staging, recover
 from retentiond.targets.dendrite_media.requarantine import quarantine_again
 from retentiond.targets.dendrite_media.safety import check_leap
 from retentiond.targets.dendrite_media.strays import sweep_strays
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.workplace import Workplace
 
 
-async def sweep(work: Workplace, *, everything: bool, fresh: bool = False) -> SweepReport:
+async def sweep(
+    work: Workplace, *, everything: bool, fresh: bool = False, purging: bool = True
+) -> SweepReport:
     """Do one sweep: what is open, what is wanted, what is due.
 
-    `everything` looks at all entries and at the disk, too; `fresh` asks for protections read from now on.
+    `everything` looks at all entries and at the disk, too; `fresh` asks for protections read from now on;
+    without `purging` nothing leaves for good.
     """
     report = SweepReport()
     if work.fit == "new":
@@ -39,11 +42,13 @@ async def sweep(work: Workplace, *, everything: bool, fresh: bool = False) -> Sw
     await _look_at_quarantined(work, report, everything=everything)
     await _look_at_returned(work, report)
     if everything:
+        await clear_staging(work)
         report.unknown += await take_stock(work)
     # With a database that was put back nothing goes.
     if work.fit == "fits":
         await sweep_thumbnail_rows(work, everything=everything)
-        await _let_go(work, report, fresh=fresh)
+        if purging:
+            await _let_go(work, report, fresh=fresh)
     _tell(work, report)
     return report
 
@@ -56,7 +61,12 @@ async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everythi
 async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
     async for page in claimed_pages(work, "claim_returned"):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
-        await quarantine_again(work, [row for row in page if not row["wanted"]])
+        unwanted = [row for row in page if not row["wanted"]]
+        if work.fit == "fits":
+            await quarantine_again(work, unwanted)
+        else:
+            # An older database does not know who bears it now.
+            await change(work, "let_go", [row["entry_id"] for row in unwanted])
 
 
 async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:

@@ -159,7 +159,8 @@ class DendriteMedia:
             await self._existing_ledger()
             async with open_workplace(self._place) as work:
                 await self._refuse_running(selection)
-                await sweep(work, everything=True)
+                # Nothing is purged under the hands of somebody who wants it back.
+                await sweep(work, everything=True, purging=False)
                 return await restore(work, selection)
 
     async def _existing_ledger(self) -> None:
