@@ -40,7 +40,7 @@ _STRICTER_POLICY: Final = {
     "keep": "7d",
 }
 # Keys that have one value only, so far, and another name for `database`.
-_NOT_SHOWN: Final = frozenset({"since", "remove", "messages_in", "media_api"})
+_NOT_SHOWN: Final = frozenset({"remove", "messages_in", "media_api"})
 _HEAD: Final = """\
 # The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
 # $RETENTIOND_CONFIG say.

@@ -17,7 +17,6 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_TARGET, "audit"),
     (*_TARGET, "hosts"),
     (*_TARGET, "quota"),
-    (*_TARGET, "since_fallback"),
     (*_POLICY, "match", "room"),
     (*_POLICY, "match", "unreferenced"),
 })  # fmt: skip
@@ -25,7 +24,6 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
 _VALUES: Final[dict[KeyPath, frozenset[str]]] = {
     (*_TARGET, "kind"): frozenset({"chat_database"}),
     (*_TARGET, "messages_in", "*"): frozenset({"joined_rooms"}),
-    (*_POLICY, "since"): frozenset({"accessed"}),
     (*_POLICY, "remove"): frozenset({"thumbnails"}),
 }
 

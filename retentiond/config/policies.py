@@ -68,8 +68,10 @@ class PolicyConfig(Section):
     keep: Annotated[timedelta | None, BeforeValidator(_keep)] = Field(
         description="How long media stay: a time with its unit (30d, 24h), or forever.", examples=["30d"]
     )
-    since: Literal["created"] = Field(
-        default="created", description="What the time counts from: when this server stored the media."
+    since: Literal["created", "accessed"] = Field(
+        default="created",
+        description="What the time counts from: created, when this server stored the media; or accessed, when the file "
+        "or a thumbnail was last read (see access_log and since_fallback).",
     )
     remove: Literal["media"] = Field(
         default="media", description="What goes: the media, with their thumbnails."
@@ -88,4 +90,5 @@ class PolicyConfig(Section):
                 upload_name=self.match.upload_name,
             ),
             self.keep,
+            self.since,
         )

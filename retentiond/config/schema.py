@@ -124,6 +124,11 @@ class MediaTarget(Section):
     policies: tuple[PolicyConfig, ...] = Field(
         default=(), description="The rules: the first that matches decides, and what none matches stays."
     )
+    since_fallback: Literal["created", "refuse"] = Field(
+        default="created",
+        description="What `since: accessed` does where access times are not to be had (a file system mounted noatime): "
+        "created, count from creation and say so; or refuse.",
+    )
     protect: tuple[Protection, ...] = Field(
         default=PROTECTIONS,
         description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "

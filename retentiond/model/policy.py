@@ -30,6 +30,9 @@ KeepReason = Literal[
 ]
 """Why an item stays; of several the first in this order is told."""
 
+Since = Literal["created", "accessed"]
+"""What a policy's time counts from: when this server stored the media, or when they were last asked for."""
+
 Protection = Literal["profile_avatars", "room_state", "account_data"]
 """A source of references whose media are never purged."""
 
@@ -56,11 +59,16 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A rule: what it matches goes when it is older than `keep`; None keeps it for ever."""
+    """A rule: what it matches goes when it is older than `keep`; None keeps it for ever.
+
+    With `since` accessed, `decide` says only what may be due: nothing is accessed before it is created. The disk
+    and `accessed_lately` have the last word.
+    """
 
     name: str
     match: Match
     keep: timedelta | None
+    since: Since = "created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,11 @@ class Rules:
 
     policies: tuple[Policy, ...]
     server_names: frozenset[str] = frozenset()
+
+    @property
+    def by_access(self) -> tuple[int, ...]:
+        """The places of the policies whose time counts from the last access."""
+        return tuple(index for index, policy in enumerate(self.policies) if policy.since == "accessed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,14 @@ def _judge_age(row: MediaRow, policy: Policy, index: int, now_ms: int) -> Keep |
     if valid_hash(row.base64hash) is None:
         return Keep("invalid_hash", policy.name)
     return Remove(policy.name, index)
+
+
+def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bool:
+    """Tell whether the last access (seconds since the epoch; None: not known) keeps what is due by its creation."""
+    if policy.since == "created" or policy.keep is None or accessed is None:
+        return False
+    # An access that seems to lie in the future keeps, too.
+    return now.timestamp() - accessed < policy.keep.total_seconds()
 
 
 def matches(row: MediaRow, match: Match, server_names: frozenset[str]) -> bool:

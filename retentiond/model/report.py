@@ -27,7 +27,7 @@ class PassReport:
     """The account of one pass; it grows while the pass goes on.
 
     `waiting` says what is in quarantine at the end and cannot be purged yet; it is told, and not part of the
-    interface's JSON. `error` is why a pass was interrupted.
+    interface's JSON. `remarks` are what else a user should know of it, in words. `error` is why a pass was interrupted.
     """
 
     target: str
@@ -44,6 +44,7 @@ class PassReport:
     missing_file: int = 0
     orphan_thumbnail_row: int = 0
     refused: Refusal | None = None
+    remarks: list[str] = field(default_factory=list)
     error: str | None = None
 
     def remove(self, policy: str, items: int, size: int = 0) -> None:
@@ -92,6 +93,7 @@ class PassReport:
                 "orphan_thumbnail_row": self.orphan_thumbnail_row,
             },
             "refused": asdict(self.refused) if self.refused else None,
+            "remarks": list(self.remarks),
         }
 
 

@@ -97,6 +97,7 @@ def _remarks(report: PassReport) -> Iterable[str]:
     if report.orphan_thumbnail_row:
         rows = count_in_words(report.orphan_thumbnail_row, "thumbnail row")
         yield f"Inconsistent: {rows} of media that are not there."
+    yield from (printable(remark, 1000) for remark in report.remarks)
 
 
 def _refusal(refusal: Refusal, *, dry_run: bool) -> Panel:

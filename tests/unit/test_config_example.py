@@ -11,7 +11,6 @@ from retentiond.config.schema import Config, Databases, Limits, Logging, Pace
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 LATER = [
     "quota",
-    "accessed",
     "chat_database",
     "metrics",
     "records",

@@ -106,7 +106,7 @@ targets:
     schedule: {every: 6h, cron: 30 3 * *}
     server_name: yes
     policies:
-      - {name: 2024-01-01, match: {orign: remote}, keep: 30, since: accessed}
+      - {name: 2024-01-01, match: {orign: remote}, keep: 30, since: acessed}
       - {name: a, match: {}, keep: -1d}
       - {name: a, match: {origin: }}
   chats:
@@ -181,14 +181,12 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
     ("line", "word"),
     [
         ("audit: {every: 7d}", "`audit`"),
-        ("since_fallback: refuse", "`since_fallback`"),
         ("access_log: {path: /x, format: nginx}", "`access_log`"),
         ("quota: []", "`quota`"),
         ("hosts: [media1]", "`hosts`"),
         ("messages_in: [joined_rooms]", "`joined_rooms`"),
         ("policies: [{name: a, match: {room: upgraded}, keep: 1d}]", "`room`"),
         ("policies: [{name: a, match: {unreferenced: true}, keep: 1d}]", "`unreferenced`"),
-        ("policies: [{name: a, match: {origin: remote}, keep: 1d, since: accessed}]", "`since: accessed`"),
         (
             "policies: [{name: a, match: {origin: remote}, keep: 1d, remove: thumbnails}]",
             "`remove: thumbnails`",

@@ -135,7 +135,7 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"grace": "-1h"},
         {"policies": [POLICY, POLICY]},
         {"policies": [{**POLICY, "name": ""}]},
-        {"policies": [{**POLICY, "since": "accessed"}]},
+        {"policies": [{**POLICY, "since": "read"}]},
         {"policies": [{**POLICY, "remove": "thumbnails"}]},
         {"policies": POLICY},
         {"protect": ["room_state", "room_state"]},
@@ -156,6 +156,7 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"pace": {"concurrency": 0}},
         {"pace": {"max_items_per_second": 0}},
         {"create_index": "maybe"},
+        {"since_fallback": "accessed"},
         {"audit": {"every": "7d"}},
     ],
 )

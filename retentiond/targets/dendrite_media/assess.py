@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retentiond.adapters.disk import DiskWorkers
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
     from retentiond.targets.dendrite_media.survey import Due
     from retentiond.targets.dendrite_media.tree import MediaTree
 
@@ -30,18 +31,23 @@ class Assessed:
         return self.kept is None and self.failed is None
 
 
-async def assess(tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due]) -> list[Assessed]:
+async def assess(
+    tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due], accesses: AccessTimes
+) -> list[Assessed]:
     """Look at each blob of the batch once; the batch is sorted by hash."""
     looks = await disk.share(look_at_blobs(tree), sorted({due.blob for due in batch}))
     by_blob = {look.blob: look for look in looks}
-    return [_judge(due, by_blob[due.blob]) for due in batch]
+    return [_judge(due, by_blob[due.blob], accesses) for due in batch]
 
 
-def _judge(due: Due, look: BlobLook) -> Assessed:
+def _judge(due: Due, look: BlobLook, accesses: AccessTimes) -> Assessed:
     if look.result == "unsafe":
         return Assessed(due, look, kept="unsafe_path")
     if due.kept is not None:
         return Assessed(due, look, kept=due.kept)
     if look.result == "failed":
         return Assessed(due, look, failed="not_movable")
+    if accesses.keeps(due.policy, look.accessed):
+        # The survey saw it unread; somebody has asked for it since.
+        return Assessed(due, look, kept="changed")
     return Assessed(due, look)

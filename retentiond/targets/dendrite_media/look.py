@@ -26,7 +26,8 @@ class BlobLook:
     """What one look at a blob's directory saw; sizes in bytes.
 
     `missing`: there is no directory. `unsafe`: a link, a special file, a name that dendrite never makes, another
-    device. `failed`: it cannot be read or renamed by us. `problem` is the reason in words.
+    device. `failed`: it cannot be read or renamed by us. `problem` is the reason in words. `accessed` is when any
+    of its files was last read, in seconds since the epoch.
     """
 
     blob: Hash
@@ -34,6 +35,7 @@ class BlobLook:
     file_size: int | None = None
     thumbnails: tuple[tuple[Thumbnail, int], ...] = ()
     problem: str = ""
+    accessed: float | None = None
 
     @property
     def has_file(self) -> bool:
@@ -89,17 +91,25 @@ def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
 def _look_inside(blob: Hash, descriptor: int) -> BlobLook:
     file_size: int | None = None
     thumbnails: list[tuple[Thumbnail, int]] = []
+    accessed: float | None = None
     with os.scandir(descriptor) as entries:
         for entry in entries:
             about = entry.stat(follow_symlinks=False)
             thumbnail = parse_thumbnail(entry.name)
             if not stat.S_ISREG(about.st_mode) or (thumbnail is None and entry.name != FILE):
                 return BlobLook(blob, "unsafe", problem="it holds something that dendrite does not make")
+            accessed = max(accessed or about.st_atime, about.st_atime)
             if thumbnail is None:
                 file_size = about.st_size
             else:
                 thumbnails.append((thumbnail, about.st_size))
-    return BlobLook(blob, "present", file_size, tuple(sorted(thumbnails)))
+    return BlobLook(
+        blob,
+        "present",
+        file_size,
+        tuple(sorted(thumbnails)),
+        accessed=accessed,
+    )
 
 
 def _may_change(parent: int, name: str) -> bool:

@@ -13,6 +13,7 @@ from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import StoreState
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import Item, PassReport
+from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.assess import Assessed, assess
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.look import file_missing
@@ -81,10 +82,13 @@ class _Planner:
         place, connection = self._place, self._connection
         ledger, first = await self._checks()
         copy = await place.references.copy_for_plan(connection)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        accesses = AccessTimes(place, self._tree, now)
+        await accesses.prepare(self._report)
         surveyor = Surveyor(connection, place.name, place.settings.rules)
         self._progress.stage("survey", None)
-        now = await connection.fetchval("SELECT clock_timestamp()")
         survey = await surveyor.judge(now, self._progress, listen)
+        await accesses.drop_accessed(connection, survey, self._progress, listen)
         await surveyor.keep(
             survey, restored=ledger, copy=copy, protections=place.references.protections, plan=True
         )
@@ -97,7 +101,7 @@ class _Planner:
             missing=sum(missing), sampled=len(sample), first=first,
         )  # fmt: skip
         self._progress.stage("look", survey.due)
-        await self._look(surveyor, listen)
+        await self._look(surveyor, accesses, listen)
 
     async def _checks(self) -> tuple[bool, bool]:
         """Make the checks of a pass; say whether there is a ledger, and whether this would be its first pass."""
@@ -119,13 +123,15 @@ class _Planner:
         check_clocks(StoreState(_NO_STORE, 0, None, now), 0.0)
         return False, True
 
-    async def _look(self, surveyor: Surveyor, listen: Callable[[Item], None] | None) -> None:
+    async def _look(
+        self, surveyor: Surveyor, accesses: AccessTimes, listen: Callable[[Item], None] | None
+    ) -> None:
         await self._connection.execute(SQL["drop_bearers"])
         await self._connection.execute(SQL["count_bearers"])
         await self._connection.execute(SQL["sort_bearers"])
         group: _Group | None = None
         async for batch in surveyor.due(self._place.batch):
-            assessed = await assess(self._tree, self._place.disk, batch)
+            assessed = await assess(self._tree, self._place.disk, batch, accesses)
             bearers = await self._bearers([item.due.blob for item in assessed])
             for item in assessed:
                 if group is None or group.blob != item.due.blob:

@@ -18,6 +18,7 @@ from retentiond.targets.dendrite_media.quarantine import carry_out
 if TYPE_CHECKING:
     from retentiond.engine.target import Order
     from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
     from retentiond.targets.dendrite_media.release import Intent, ReleasedBatch, Releaser
     from retentiond.targets.dendrite_media.survey import Surveyor
     from retentiond.targets.dendrite_media.workplace import Workplace
@@ -28,9 +29,12 @@ _FAILED_BATCHES_THAT_STOP: Final = 2
 class Removal:
     """One pass's way from due to quarantined; it writes what it does into the report as it goes."""
 
-    def __init__(self, work: Workplace, releaser: Releaser, report: PassReport, order: Order) -> None:
+    def __init__(
+        self, work: Workplace, releaser: Releaser, accesses: AccessTimes, report: PassReport, order: Order
+    ) -> None:
         self._work = work
         self._releaser = releaser
+        self._accesses = accesses
         self._report = report
         self._order = order
         self._log = get_logger(target=work.place.name)
@@ -54,7 +58,7 @@ class Removal:
                 self._report.error = "it was asked to stop"
                 break
             await self._pace.take(len(batch))
-            assessed = await assess(self._work.tree, self._work.place.disk, batch)
+            assessed = await assess(self._work.tree, self._work.place.disk, batch, self._accesses)
             self._count_staying(assessed)
             released = await self._releaser.release([item for item in assessed if item.goes])
             self._count_released(released)

@@ -11,6 +11,7 @@ from retentiond.adapters.postgres import LOST
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import PassHeader
+from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.index import ensure_index
 from retentiond.targets.dendrite_media.look import file_missing
@@ -49,6 +50,7 @@ class MediaSteps:
         self._now = now
         self._log = get_logger(target=work.place.name)
         self._surveyor = Surveyor(connection, work.place.name, work.place.settings.rules)
+        self._accesses = AccessTimes(work.place, work.tree, now)
 
     async def make_safe(self) -> None:
         """Check that this is the store, its clock and its directory; make what the quarantine needs."""
@@ -80,9 +82,11 @@ class MediaSteps:
         progress = self._order.progress
         references = self._place.references
         # What cannot be read refuses the pass before the long look at every row.
+        await self._accesses.prepare(report)
         await references.ensure(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
+        await self._accesses.drop_accessed(self._connection, survey, progress, listen=None)
         async with references.held(self._connection, begun_after=self._now) as copy:
             await self._surveyor.keep(
                 survey, restored=True, copy=copy, protections=references.protections, plan=False
@@ -140,7 +144,7 @@ class MediaSteps:
         if report.pass_id is None:
             return
         releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._now)
-        await Removal(self._work, releaser, report, self._order).run(self._surveyor)
+        await Removal(self._work, releaser, self._accesses, report, self._order).run(self._surveyor)
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""

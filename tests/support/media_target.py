@@ -1,0 +1,53 @@
+"""A dendrite target over a test's own store, opened as the commands open it, with any keys of the configuration."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from retentiond.config.schema import Config
+from retentiond.engine.target import Order, Silence
+from retentiond.targets.registry import open_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from retentiond.engine.target import Target
+    from retentiond.model.report import Item, PassReport
+
+REMOTE = {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}
+
+
+def configure(database: str, media_path: Path, **keys: Any) -> Config:
+    """Return the configuration of one target `media`, of `here.test`, without limits that tiny stores would pass."""
+    target = {
+        "kind": "dendrite_media",
+        "database": database,
+        "media_path": str(media_path),
+        "server_name": "here.test",
+        "policies": [REMOTE],
+        "limits": {"max_share": 1.0, "max_missing_files": 1.0},
+    }
+    return Config.model_validate({"targets": {"media": target | keys}})
+
+
+@asynccontextmanager
+async def opened(database: str, media_path: Path, **keys: Any) -> AsyncIterator[Target]:
+    """Open such a target."""
+    config = configure(database, media_path, **keys)
+    async with open_target("media", config.targets["media"]) as target:
+        yield target
+
+
+async def one_pass(database: str, media_path: Path, **keys: Any) -> PassReport:
+    """Do one pass as the daemon does, which does not wait for a last sweep."""
+    async with opened(database, media_path, **keys) as target:
+        return await target.run_pass(Order(command="run"))
+
+
+async def one_plan(database: str, media_path: Path, **keys: Any) -> tuple[PassReport, list[Item]]:
+    """Make a plan, and return its items, too."""
+    items: list[Item] = []
+    async with opened(database, media_path, **keys) as target:
+        return await target.plan(items.append, Silence()), items
