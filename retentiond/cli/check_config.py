@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from retentiond.cli.session import Session
 from retentiond.config.connection import redacted
 from retentiond.config.problems import ConfigError, Problem
-from retentiond.config.resolve import MediaSettings, resolve
-from retentiond.config.schema import MediaTarget
+from retentiond.config.resolve import MediaSettings
+from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
+from retentiond.targets.settings import Resolved, resolve_target
 from retentiond.terminal.words import age_in_words, policy_in_words, schedule_in_words
 
 _TEXT_LIMIT = 1000
@@ -43,7 +44,7 @@ class CheckConfig:
             )
             return 0
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             problems = await target.check()
             for problem in problems:
                 session.error(printable(problem, _TEXT_LIMIT), about=target.name)
@@ -54,13 +55,13 @@ class CheckConfig:
         return session.run(session.for_each(targets, errand))
 
 
-def _resolved(targets: Mapping[str, MediaTarget]) -> dict[str, MediaSettings]:
-    """Read dendrite's files as well; raise ConfigError with the problems of all of them."""
-    settings: dict[str, MediaSettings] = {}
+def _resolved(targets: Mapping[str, TargetConfig]) -> dict[str, Resolved]:
+    """Read the files that targets name as well; raise ConfigError with the problems of all of them."""
+    settings: dict[str, Resolved] = {}
     problems: list[Problem] = []
     for name, config in targets.items():
         try:
-            settings[name] = resolve(config)
+            settings[name] = resolve_target(config)
         except ConfigError as error:
             # Several targets may name one file.
             problems += [problem for problem in error.problems if problem not in problems]
@@ -69,8 +70,29 @@ def _resolved(targets: Mapping[str, MediaTarget]) -> dict[str, MediaSettings]:
     return settings
 
 
-def _summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str]:
+def _summary(config: TargetConfig, settings: Resolved) -> Iterator[str]:
     yield f"database:  {printable(redacted(settings.database), _TEXT_LIMIT)}"
+    if isinstance(config, MediaTarget) and isinstance(settings, MediaSettings):
+        yield from _media_summary(config, settings)
+    elif isinstance(config, ChatTarget):
+        yield from _chat_summary(config)
+
+
+def _chat_summary(config: ChatTarget) -> Iterator[str]:
+    yield f"layout:    {printable(config.layout, _TEXT_LIMIT)}"
+    yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
+    messages, facts = age_in_words(config.floor.messages), age_in_words(config.floor.facts)
+    floor = messages if messages == facts else f"messages {messages}, facts {facts}"
+    rule = "and no date may be older" if config.date_rule == "within" else "and nothing younger goes"
+    yield f"floor:     {floor}, {rule}"
+    yield f"days:      begin at midnight, {config.timezone}"
+    yield "accounts:"
+    for name, account in config.accounts.items():
+        keep = "only by hand" if account.keep is None else f"chats of {age_in_words(account.keep)} go"
+        yield f"  {printable(name)}: {keep}"
+
+
+def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str]:
     for component, url in settings.databases.items():
         if url != settings.database:
             yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"

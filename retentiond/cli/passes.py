@@ -6,7 +6,7 @@ from typing import Any
 
 from retentiond.cli.listing import write_item
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import MediaTarget, TargetConfig
 from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RetentiondError
 from retentiond.model.report import Item, PassReport, QuarantineSummary
@@ -29,7 +29,7 @@ class Plan:
         listen = self._listener(session, several=len(targets) > 1)
         passes: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             with watched(session.err, bars=self._bars(session)) as progress:
                 report = await target.plan(listen, progress)
             passes.append(report.as_json())
@@ -83,7 +83,7 @@ class Once:
         passes: list[dict[str, Any]] = []
         stop = Stop()
 
-        async def errand(target: Target, config: MediaTarget) -> int:
+        async def errand(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=_may_show_bars(session)) as progress:
                 order = Order(
                     "once", over_limits=self.over_limits, patience=10.0, progress=progress, stop=stop
@@ -122,7 +122,7 @@ class Once:
             )
 
     def _way_on(
-        self, session: Session, report: PassReport, config: MediaTarget, left: QuarantineSummary | None
+        self, session: Session, report: PassReport, config: TargetConfig, left: QuarantineSummary | None
     ) -> Iterator[str]:
         if left is not None and (left.items or left.blobs):
             until = f", until {time_in_words(left.until)}" if left.until else ""
@@ -131,7 +131,7 @@ class Once:
                 "What has been there for less than its grace and settle is not purged by this run; "
                 "the daemon, or a later pass, does it."
             )
-        if report.removed and report.pass_id is not None:
+        if isinstance(config, MediaTarget) and report.removed and report.pass_id is not None:
             yield f"For {age_in_words(config.grace)} one command brings all of it back:"
             if self.scope.dendrite_config is None:
                 words = f"quarantine restore {report.target} --pass {report.pass_id}"

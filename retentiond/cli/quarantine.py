@@ -6,7 +6,7 @@ from typing import Any
 
 from retentiond.cli.listing import JsonList, write_heading, write_released
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Selection, Target
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
@@ -35,7 +35,7 @@ class List:
         if document is None:
             write_heading(session.out, with_target=several)
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             nonlocal items, size
             async for released in target.released():
                 items += 1
@@ -71,7 +71,7 @@ class Restore:
         self._check(targets)
         restores: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             report = await target.restore(self.selection)
             restores.append({"target": target.name} | report.as_json())
             found = report.restored or report.present
@@ -98,7 +98,7 @@ class Restore:
         )
         return _FAILED
 
-    def _check(self, targets: Mapping[str, MediaTarget]) -> None:
+    def _check(self, targets: Mapping[str, TargetConfig]) -> None:
         chosen = (self.selection.pass_id is not None) + (self.selection.media is not None) + self.everything
         if chosen != 1:
             raise UsageError("say what to restore: one of --pass N, --media mxc://SERVER/ID and --all")
@@ -126,7 +126,7 @@ class Purge:
             return 0
         purges: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             report = await target.end_grace()
             purges.append({"target": target.name} | asdict(report))
             if not self.as_json:
@@ -140,7 +140,7 @@ class Purge:
                 session.document({"purges": purges})
 
 
-def _agreed(session: Session, targets: Mapping[str, MediaTarget]) -> bool:
+def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
     """Show what would go, and ask; raise UsageError where nobody can answer."""
     stdin = session.surroundings.stdin
     if not stdin.isatty():
@@ -148,7 +148,7 @@ def _agreed(session: Session, targets: Mapping[str, MediaTarget]) -> bool:
             "what is purged cannot come back: confirm it with --yes, since nobody can be asked here"
         )
 
-    async def look(target: Target, _config: MediaTarget) -> int:
+    async def look(target: Target, _config: TargetConfig) -> int:
         summary = (await target.status()).quarantine
         words = quarantine_in_words(summary) if summary else "nothing is in quarantine"
         session.err.put(f"{target.name}: {words}\n")

@@ -18,7 +18,7 @@ from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_config
-from retentiond.config.schema import Config, Logging, MediaTarget
+from retentiond.config.schema import Config, Logging, TargetConfig
 from retentiond.engine.target import Stop, Target
 from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
 from retentiond.model.text import printable
@@ -27,7 +27,7 @@ _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
 _LINE_LIMIT: Final = 4000
 
-Errand = Callable[[Target, MediaTarget], Awaitable[int]]
+Errand = Callable[[Target, TargetConfig], Awaitable[int]]
 """What is done with each target; returns the exit status that it asks for."""
 
 
@@ -72,7 +72,7 @@ class Session:
         self._log_by(config.logging)
         return config
 
-    def targets(self, scope: Scope) -> dict[str, MediaTarget]:
+    def targets(self, scope: Scope) -> dict[str, TargetConfig]:
         """Return the targets that the command is for, by name; raise UsageError for a name that is none."""
         if scope.dendrite_config is not None:
             if self.options.config is not None or scope.names:
@@ -97,7 +97,7 @@ class Session:
 
     async def for_each(
         self,
-        targets: Mapping[str, MediaTarget],
+        targets: Mapping[str, TargetConfig],
         errand: Errand,
         stop: Stop | None = None,
         failed: Callable[[str, RetentiondError], None] = lambda _name, _error: None,

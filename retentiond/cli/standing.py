@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from retentiond.config.schedule import Schedule
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.model.report import QuarantineSummary, TargetStatus
 
 
@@ -70,7 +70,7 @@ class Standing:
         }
 
 
-def reached(config: MediaTarget, status: TargetStatus, now: datetime) -> Standing:
+def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> Standing:
     """Give the standing of a target that answered."""
     # The daemon's package brings its scheduler with it, which no other command needs.
     from retentiond.daemon.schedule import next_run  # noqa: PLC0415

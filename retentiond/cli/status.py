@@ -8,7 +8,7 @@ from rich.text import Text
 
 from retentiond.cli.session import Scope, Session
 from retentiond.cli.standing import Standing, reached
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.model.text import printable
@@ -29,7 +29,7 @@ class Status:
         targets = session.targets(Scope())
         standings: dict[str, Standing] = {}
 
-        async def errand(target: Target, config: MediaTarget) -> int:
+        async def errand(target: Target, config: TargetConfig) -> int:
             standing = reached(config, await target.status(), session.surroundings.now())
             standings[target.name] = standing
             return UnreachableError.exit_status if standing.problems else 0

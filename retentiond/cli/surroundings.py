@@ -11,11 +11,11 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 
-OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
+OpenTarget = Callable[[str, TargetConfig], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
 RunDemo = Callable[[int, Path | None, Console, bool], Coroutine[Any, Any, int]]
 """Runs the demo: media, the directory to keep, where to show it, whether as JSON."""
@@ -30,7 +30,7 @@ class RunDaemon(Protocol):
         """Run until a signal ends it."""
 
 
-def _open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[Target]:
+def _open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
     # The drivers take their time to load: --help and check-config do without.
     from retentiond.targets.registry import open_target  # noqa: PLC0415
 

@@ -107,9 +107,10 @@ def _all_of(field: FieldInfo) -> Any:
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the section that a key holds, alone, optional or by name; None for a plain value."""
-    kinds = [annotation, *get_args(annotation)]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    """Return the section that a key holds, alone, optional or by name, the first of several; None for a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((inner for kind in get_args(annotation) if (inner := _section_of(kind))), None)
 
 
 def _is_roomy(section: type[BaseModel]) -> bool:

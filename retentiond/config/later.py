@@ -9,6 +9,7 @@ from retentiond.config.problems import KeyPath
 
 _TARGET: Final = ("targets", "*")
 _POLICY: Final = (*_TARGET, "policies", "*")
+_ACCOUNT: Final = (*_TARGET, "accounts", "*")
 
 _KEYS: Final[frozenset[KeyPath]] = frozenset({
     ("metrics",),
@@ -16,9 +17,13 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_TARGET, "access_log"),
     (*_TARGET, "audit"),
     (*_TARGET, "hosts"),
+    (*_TARGET, "clickhouse"),
+    (*_TARGET, "elasticsearch"),
     (*_TARGET, "quota"),
     (*_POLICY, "match", "room"),
     (*_POLICY, "match", "unreferenced"),
+    (*_ACCOUNT, "clickhouse"),
+    (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip
 
 _VALUES: Final[dict[KeyPath, frozenset[str]]] = {
@@ -41,4 +46,6 @@ def is_later_value(path: KeyPath, value: object) -> bool:
 def _pattern(path: KeyPath) -> KeyPath:
     if path[:1] == ("targets",) and len(path) > 1:
         path = ("targets", "*", *path[2:])
+    if path[2:3] == ("accounts",):
+        path = (*path[:3], *("*" for _ in path[3:4]), *path[4:])
     return tuple("*" if isinstance(step, int) else step for step in path)

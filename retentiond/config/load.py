@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from retentiond.config.document import Document, read_document
 from retentiond.config.later import is_later_key, is_later_value
 from retentiond.config.problems import ConfigError, KeyPath, shown_key
 from retentiond.config.references import ReferenceProblemError, resolve_reference
-from retentiond.config.schema import Config
+from retentiond.config.schema import KINDS, Config
 from retentiond.config.wording import describe
 
 _MISSING = "write one with `retentiond example-config > FILE`, or name another with --config"
@@ -75,19 +76,35 @@ def _filled_in(document: Document, path: KeyPath, value: object, environment: Ma
 
 def _take_over(document: Document, error: ValidationError) -> None:
     for details in error.errors(include_url=False):
-        path: KeyPath = details["loc"]
-        of_key = path[-1:] == (_KEY_MARK,)
+        inside, kind = _in_schema(details)
+        of_key = inside[-1:] == (_KEY_MARK,)
         if of_key:
-            path = path[:-1]
-        unknown = details["type"] == "extra_forbidden"
+            inside = inside[:-1]
+        path = _in_document(inside)
+        unknown = kind == "extra_forbidden"
         # A key that nobody knows is that, whatever is wrong with its value.
         if _is_spoiled(document, path[:-1] if unknown and not is_later_key(path) else path):
             continue
         # One value in the place of a list is its only item, and has no place of its own.
         written = document.written.get(path, document.written.get(path[:-1]))
-        message, hint = describe(details, path, written)
+        message, hint = describe({**details, "type": kind}, inside, written)
         at_key = of_key or unknown
         document.problems.append(document.problem(path, message, hint, at_key=at_key))
+
+
+def _in_schema(details: ErrorDetails) -> tuple[KeyPath, str]:
+    """Return where the schema has the error, and its type; a missing or an unknown kind of target is an error of that key."""
+    path: KeyPath = details["loc"]
+    if details["type"] == "union_tag_not_found":
+        return (*path, "kind"), "missing"
+    if details["type"] == "union_tag_invalid":
+        return (*path, "kind"), "literal_error"
+    return path, details["type"]
+
+
+def _in_document(path: KeyPath) -> KeyPath:
+    """Return the path without the kind, through which the schema goes into a target."""
+    return (*path[:2], *path[3:]) if path[:1] == ("targets",) and path[2:3] and path[2] in KINDS else path
 
 
 def _is_spoiled(document: Document, path: KeyPath) -> bool:

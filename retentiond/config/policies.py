@@ -18,6 +18,10 @@ def _keep(value: object) -> timedelta | None:
     return None if value == FOREVER else parse_duration(value)
 
 
+Keep = Annotated[timedelta | None, BeforeValidator(_keep)]
+"""How long something stays; None is for ever."""
+
+
 class MatchConfig(Section):
     """What a policy speaks of: all the conditions that are given must hold."""
 
@@ -65,7 +69,7 @@ class PolicyConfig(Section):
         examples=["remote"],
     )
     match: MatchConfig = Field(description="What it speaks of; all the conditions given must hold.")
-    keep: Annotated[timedelta | None, BeforeValidator(_keep)] = Field(
+    keep: Keep = Field(
         description="How long media stay: a time with its unit (30d, 24h), or forever.", examples=["30d"]
     )
     since: Literal["created", "accessed"] = Field(

@@ -5,10 +5,11 @@ The descriptions become the comments of the example, and `examples` its values w
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, StringConstraints
 
+from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.section import Conflict, Section
@@ -16,7 +17,9 @@ from retentiond.config.values import AbsolutePath, Count, Dsn, Duration, ServerN
 from retentiond.model.policy import Protection, Rules
 
 __all__ = [
+    "KINDS",
     "PROTECTIONS",
+    "ChatTarget",
     "Config",
     "Databases",
     "Limits",
@@ -26,6 +29,7 @@ __all__ = [
     "Pace",
     "PolicyConfig",
     "Schedule",
+    "TargetConfig",
     "TargetName",
 ]
 
@@ -167,10 +171,33 @@ class MediaTarget(Section):
         for where in _repeated(_items(given.get("protect"))):
             yield Conflict(("protect", where), "is there twice; leave one out")
 
+    @property
+    def keeps(self) -> dict[str, timedelta | None]:
+        """How long each policy lets media stay; None is for ever."""
+        return {policy.name: policy.keep for policy in self.policies}
+
+    def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
+        """Return the same target with other times for these policies."""
+        policies = tuple(
+            policy.model_copy(update={"keep": keeps[policy.name]}) if policy.name in keeps else policy
+            for policy in self.policies
+        )
+        return self.model_copy(update={"policies": policies})
+
     def rules(self, server_names: Iterable[str]) -> Rules:
         """Return the policies with the names that this server goes by, in small letters."""
         names = frozenset(name.lower() for name in server_names)
         return Rules(tuple(policy.to_policy() for policy in self.policies), names)
+
+
+TargetConfig: TypeAlias = MediaTarget | ChatTarget
+"""A target of any kind."""
+KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
+    kind: section
+    for section in get_args(TargetConfig)
+    for kind in get_args(section.model_fields["kind"].annotation)
+}
+"""The sections of targets, by what they say they are."""
 
 
 class Logging(Section):
@@ -187,7 +214,7 @@ class Logging(Section):
 class Config(Section):
     """All of a configuration file."""
 
-    targets: dict[TargetName, MediaTarget] = Field(
+    targets: dict[TargetName, Annotated[TargetConfig, Field(discriminator="kind")]] = Field(
         min_length=1, description="What is cleaned; each target has a name of your choice."
     )
     logging: Logging = Field(default=Logging(), description="What is logged, and how.")

@@ -25,7 +25,8 @@ def _not_a_switch(value: object) -> object:
     return value
 
 
-def _absolute_path(path: Path) -> Path:
+def check_absolute(path: Path) -> Path:
+    """Return the path as it came; raise ValueError where it does not mean the same wherever we were started."""
     if "\0" in str(path) or not path.is_absolute() or ".." in path.parts:
         raise ValueError("must be an absolute path, without `..`")
     return path
@@ -123,7 +124,7 @@ Share = Annotated[float, BeforeValidator(_not_a_switch), Field(ge=0, le=1, allow
 """A part of the whole, from 0 to 1."""
 Count = Annotated[int, BeforeValidator(_not_a_switch), Field(gt=0, le=LARGEST)]
 """One or more."""
-AbsolutePath = Annotated[Path, AfterValidator(_absolute_path)]
+AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 """A path that means the same wherever the daemon was started."""
 Dsn = Annotated[SecretStr, AfterValidator(_connection_string)]
 """A connection string as it was given, URL or key=value pairs; never shown."""

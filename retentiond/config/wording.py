@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from datetime import date
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
 from retentiond.config.problems import KeyPath, shown_key
-from retentiond.config.schema import Config
+from retentiond.config.schema import KINDS, Config
 from retentiond.model.text import printable
 
 _MAPPING: Final = ("must be a mapping of keys", "write key: value, indented below it")
@@ -20,6 +21,7 @@ _WITHIN: Final = "write a number within that"
 _SWITCH: Final = ("must be true or false", "write true or false")
 _PLAIN: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
     "dict_type": _MAPPING,
     "tuple_type": _LIST,
     "float_type": _NUMBER,
@@ -44,33 +46,38 @@ _PLAIN: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-def describe(error: ErrorDetails, path: KeyPath, written: str | None) -> tuple[str, str]:
-    """Return the message and the hint for an error at this path; `written` are the file's own characters there."""
+def describe(
+    error: ErrorDetails, path: KeyPath, written: str | None, root: type[BaseModel] = Config
+) -> tuple[str, str]:
+    """Return the message and the hint for an error at this path; `written` are the file's own characters there.
+
+    The path is that of the schema `root`: of a target it goes through its kind.
+    """
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
         message, _, hint = str(context["error"]).partition("; ")
         return message, hint
     if kind == "extra_forbidden":
-        return _unknown_key(path)
+        return _unknown_key(path, root)
     if kind == "literal_error":
-        return _choice(path, written)
+        return _choice(path, written, root)
     if kind in {"string_type", "path_type"}:
-        is_secret = _annotation(path) is SecretStr
+        is_secret = _annotation(path, root) is SecretStr
         return _not_text(error["input"], None if is_secret else written)
     message, hint = _PLAIN.get(kind, (error["msg"].replace("{", "{{").replace("}", "}}"), "correct it"))
     return message.format(**context), hint
 
 
-def _unknown_key(path: KeyPath) -> tuple[str, str]:
+def _unknown_key(path: KeyPath, root: type[BaseModel]) -> tuple[str, str]:
     key = str(path[-1])
-    known = _known_keys(path[:-1])
+    known = _known_keys(path[:-1], root)
     close = get_close_matches(key, known, n=1)
     message = f"unknown key `{shown_key(key)}`"
     return message, f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
 
 
-def _choice(path: KeyPath, written: str | None) -> tuple[str, str]:
-    choices = [str(choice) for choice in get_args(_annotation(path))]
+def _choice(path: KeyPath, written: str | None, root: type[BaseModel]) -> tuple[str, str]:
+    choices = [str(choice) for choice in get_args(_annotation(path, root))]
     close = get_close_matches(written or "", choices, n=1)
     return (
         f"must be {' or '.join(choices)}",
@@ -88,22 +95,33 @@ def _not_text(value: object, written: str | None) -> tuple[str, str]:
     return f"YAML reads `{shown}` as {read_as}, and it must be text", f'write it in quotes: "{shown}"'
 
 
-def _known_keys(path: KeyPath) -> list[str]:
-    section = _annotation(path)
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+def _known_keys(path: KeyPath, root: type[BaseModel]) -> list[str]:
+    section = _annotation(path, root)
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return []
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def _annotation(path: KeyPath) -> Any:
+def _annotation(path: KeyPath, root: type[BaseModel]) -> Any:
     """Walk the schema along a path: the type of what is there."""
-    here: Any = Config
+    here: Any = root
     for step in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
-            here = here.model_fields[str(step)].annotation
+            here = _field(here, str(step))
+        elif get_origin(here) in {Union, UnionType}:
+            # A target: its kind says which of them it is.
+            here = KINDS.get(str(step), Literal[*KINDS])
         else:
             # A mapping's values, or a list's items.
             here = get_args(here)[1 if get_origin(here) is dict else 0]
         here = _bare(here)
     return here
+
+
+def _field(section: type[BaseModel], key: str) -> Any:
+    return next(
+        field.annotation for name, field in section.model_fields.items() if (field.alias or name) == key
+    )
 
 
 def _bare(annotation: Any) -> Any:

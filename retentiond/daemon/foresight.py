@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.daemon.settings import keep_text
 from retentiond.engine.target import Silence, Target
 from retentiond.model.errors import RetentiondError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retentiond.daemon.terms import Reprieve, Terms
     from retentiond.model.report import PassReport
 
-OpenTarget = Callable[[str, MediaTarget], AbstractAsyncContextManager[Target]]
+OpenTarget = Callable[[str, TargetConfig], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
 
 
@@ -47,9 +47,8 @@ class Foresight:
         self._told.update(untold)
 
     def _log(
-        self, reprieve: Reprieve, config: MediaTarget, report: PassReport | None, error: str | None
+        self, reprieve: Reprieve, config: TargetConfig, report: PassReport | None, error: str | None
     ) -> None:
-        keep = next(policy.keep for policy in config.policies if policy.name == reprieve.policy)
         fields: dict[str, object] = {"error": error}
         if report is not None:
             freed = report.removed.get(reprieve.policy, Tally())
@@ -59,7 +58,7 @@ class Foresight:
             target=self._name,
             policy=reprieve.policy,
             keep_before=keep_text(reprieve.keep),
-            keep=keep_text(keep),
+            keep=keep_text(config.keeps[reprieve.policy]),
             not_before=reprieve.until,
             **fields,
         )

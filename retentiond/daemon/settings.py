@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from retentiond.config.load import load_config
 from retentiond.config.policies import FOREVER
 from retentiond.config.problems import ConfigError
-from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.config.units import format_duration
+from retentiond.targets.settings import Resolved, resolve_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retentiond.config.problems import Problem
-    from retentiond.config.schema import Logging, MediaTarget
+    from retentiond.config.schema import Logging, TargetConfig
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """A target as the file has it, and what that comes to with dendrite's own file."""
+    """A target as the file has it, and what that comes to with the files that it names."""
 
-    config: MediaTarget
-    media: MediaSettings
+    config: TargetConfig
+    resolved: Resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Settings:
 
 
 def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
-    """Read the configuration and dendrite's; raise ConfigError with the problems of all of them."""
+    """Read the configuration and the files that it names; raise ConfigError with the problems of all of them."""
     config = load_config(path, environment)
     targets: dict[str, TargetSettings] = {}
     problems: list[Problem] = []
     for name, target in config.targets.items():
         try:
-            targets[name] = TargetSettings(target, resolve(target))
+            targets[name] = TargetSettings(target, resolve_target(target))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
@@ -51,9 +51,9 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
     return Settings(targets, config.logging)
 
 
-def policies_as_fields(target: MediaTarget) -> list[dict[str, Any]]:
-    """Return the policies by name and keep, for the log."""
-    return [{"name": policy.name, "keep": keep_text(policy.keep)} for policy in target.policies]
+def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:
+    """Return the policies (or accounts) by name and keep, for the log."""
+    return [{"name": name, "keep": keep_text(keep)} for name, keep in target.keeps.items()]
 
 
 def keep_text(keep: timedelta | None) -> str:

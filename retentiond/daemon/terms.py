@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from retentiond.config.schema import MediaTarget
     from retentiond.daemon.settings import TargetSettings
 
 REPRIEVE: Final = timedelta(hours=24)
@@ -38,19 +37,14 @@ class Terms:
         keeps = {reprieve.policy: reprieve.keep for reprieve in self.reprieves if moment < reprieve.until}
         if not keeps:
             return self.settings
-        config = self.settings.config
-        policies = tuple(
-            policy.model_copy(update={"keep": keeps[policy.name]}) if policy.name in keeps else policy
-            for policy in config.policies
-        )
-        return replace(self.settings, config=config.model_copy(update={"policies": policies}))
+        return replace(self.settings, config=self.settings.config.with_keeps(keeps))
 
     def reloaded(self, settings: TargetSettings, moment: datetime) -> Terms:
         """Return the terms after a reload at that moment."""
-        before = _keeps(self.settings.config)
-        in_force = _keeps(self.in_force(moment).config)
+        before = self.settings.config.keeps
+        in_force = self.in_force(moment).config.keeps
         reprieves = []
-        for name, keep in _keeps(settings.config).items():
+        for name, keep in settings.config.keeps.items():
             if name not in before or not _shorter(keep, in_force[name]):
                 continue
             if _shorter(keep, before[name]):
@@ -58,10 +52,6 @@ class Terms:
             else:  # an earlier reload shortened it
                 reprieves += [reprieve for reprieve in self.reprieves if reprieve.policy == name]
         return Terms(settings, tuple(reprieves))
-
-
-def _keeps(config: MediaTarget) -> dict[str, timedelta | None]:
-    return {policy.name: policy.keep for policy in config.policies}
 
 
 def _shorter(keep: timedelta | None, than: timedelta | None) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from rich.text import Text
 
-from retentiond.config.schema import Config
+from retentiond.config.schema import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.keepsake import leave_keepsake
 from retentiond.demo.postgres import EmbeddedPostgres
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from retentiond.config.schema import MediaTarget
     from retentiond.demo.cases import SeenCase
     from retentiond.demo.store import MadeUpStore
     from retentiond.engine.target import Target
@@ -190,4 +189,4 @@ def _config(dsn: str, media_path: Path) -> MediaTarget:
         "settle": "0s",
         "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
     }
-    return Config.model_validate({"targets": {_TARGET: target}}).targets[_TARGET]
+    return MediaTarget.model_validate(target)

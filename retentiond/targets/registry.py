@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retentiond.config.chats import ChatTarget
+from retentiond.model.errors import NotAvailableError
 from retentiond.targets.dendrite_media.target import open_dendrite_media
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from retentiond.config.schema import MediaTarget
+    from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import Target
 
 
-def open_target(name: str, config: MediaTarget) -> AbstractAsyncContextManager[Target]:
+def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
     """Open a target by its configuration; raises UnreachableError on entering where its database is down."""
+    if isinstance(config, ChatTarget):
+        raise NotAvailableError("`kind: chat_database`")
     return open_dendrite_media(name, config)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
+from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from retentiond.config.schema import MediaTarget
+    from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.report import Item, Released
 
@@ -136,15 +137,15 @@ class FakeStores:
         return self._stores.setdefault(name, FakeStore())
 
     @asynccontextmanager
-    async def open(self, name: str, config: MediaTarget) -> AsyncIterator[FakeTarget]:
+    async def open(self, name: str, config: TargetConfig) -> AsyncIterator[FakeTarget]:
         store = self[name]
-        store.configs.append(config)
+        store.configs.append(as_media(config))
         if store.opening_held is not None:
             await store.opening_held.wait()
         if store.down:
             raise store.down_error()
         store.open += 1
         try:
-            yield FakeTarget(name, config, store)
+            yield FakeTarget(name, as_media(config), store)
         finally:
             store.open -= 1

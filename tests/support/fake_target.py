@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
+from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from retentiond.config.schema import MediaTarget
+    from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.report import Item, PassState, Released
 
@@ -120,9 +121,9 @@ class FakeTargets:
     closed: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def open(self, name: str, config: MediaTarget) -> AsyncIterator[FakeTarget]:
+    async def open(self, name: str, config: TargetConfig) -> AsyncIterator[FakeTarget]:
         """Open one."""
-        self.configs[name] = config
+        self.configs[name] = as_media(config)
         target = self.targets[name]
         if target.unreachable is not None:
             raise target.unreachable

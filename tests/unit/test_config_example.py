@@ -7,6 +7,7 @@ import pytest
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
 from retentiond.config.schema import Config, Databases, Limits, Logging, Pace
+from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 LATER = [
@@ -35,14 +36,14 @@ def test_only_remote_media_of_thirty_days_go_by_the_example(tmp_path: Path) -> N
     config = loaded(tmp_path, example_config())
     (name,) = config.targets
     assert name == "media"
-    (policy,) = config.targets["media"].policies
+    (policy,) = media_target(config).policies
     assert (policy.name, policy.keep) == ("remote", timedelta(days=30))
     assert policy.match.model_dump(exclude_none=True) == {"origin": "remote"}
 
 
 def test_the_example_sets_what_a_beginner_needs_and_leaves_the_rest_to_the_defaults(tmp_path: Path) -> None:
     config = loaded(tmp_path, example_config())
-    live = config.targets["media"].model_fields_set
+    live = media_target(config).model_fields_set
     assert live == {"kind", "dendrite_config", "schedule", "grace", "settle", "policies"}
     assert config.model_fields_set == {"targets"}
 
@@ -56,7 +57,7 @@ def uncommented(text: str) -> str:
 def test_every_comment_of_the_example_is_right_once_it_is_live(tmp_path: Path) -> None:
     (tmp_path / "database").write_text("postgresql://dendrite@localhost/dendrite")
     config = loaded(tmp_path, uncommented(example_config()))
-    media = config.targets["media"]
+    media = media_target(config)
     assert [policy.name for policy in media.policies] == ["big-video", "remote", "local-bots", "local"]
     assert config.model_fields_set == set(Config.model_fields)
     assert media.model_fields_set == set(type(media).model_fields) - {"messages_in"}
@@ -65,7 +66,7 @@ def test_every_comment_of_the_example_is_right_once_it_is_live(tmp_path: Path) -
 def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "database").write_text("postgresql://dendrite@localhost/dendrite")
     config = loaded(tmp_path, uncommented(example_config()))
-    media, plain = config.targets["media"], loaded(tmp_path, example_config()).targets["media"]
+    media, plain = media_target(config), media_target(loaded(tmp_path, example_config()))
     assert (media.limits, media.pace, config.logging) == (Limits(), Pace(), Logging())
     assert (media.protect, media.create_index) == (plain.protect, plain.create_index)
     assert media.databases != Databases()

@@ -12,6 +12,7 @@ from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.schema import Config
 from retentiond.model.errors import UsageError
+from tests.support.targets import media_target
 
 WHOLE = """\
 targets:
@@ -69,7 +70,7 @@ def told(tmp_path: Path, text: str) -> list[str]:
 
 def test_every_key_of_this_version_is_read(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
-    media, other = config.targets["media"], config.targets["other_media-2"]
+    media, other = media_target(config), media_target(config, "other_media-2")
     assert [policy.keep for policy in media.policies] == [
         timedelta(days=7),
         timedelta(0),

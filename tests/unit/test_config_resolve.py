@@ -8,6 +8,7 @@ from retentiond.config.problems import ConfigError
 from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.config.schema import MediaTarget
 from retentiond.model.errors import UsageError
+from tests.support.targets import media_target
 
 DENDRITE = """\
 global:
@@ -109,16 +110,16 @@ def test_a_password_is_in_no_text_of_the_settings(dendrite: Path) -> None:
 
 def test_days_and_dendrites_file_make_a_configuration(dendrite: Path) -> None:
     config = from_dendrite_config(dendrite, 30, local=False)
-    (policy,) = config.targets["media"].policies
+    (policy,) = media_target(config).policies
     assert (policy.name, policy.match.origin) == ("remote", "remote")
     assert policy.keep is not None
     assert policy.keep.days == 30
-    assert config.targets["media"].schedule is None
-    assert resolve(config.targets["media"]).database == FROM_DENDRITE
+    assert media_target(config).schedule is None
+    assert resolve(media_target(config)).database == FROM_DENDRITE
 
 
 def test_local_media_go_only_when_said(dendrite: Path) -> None:
-    policies = from_dendrite_config(dendrite, 7, local=True).targets["media"].policies
+    policies = media_target(from_dendrite_config(dendrite, 7, local=True)).policies
     assert [(policy.name, policy.match.origin) for policy in policies] == [
         ("remote", "remote"),
         ("local", "local"),
@@ -131,7 +132,7 @@ def test_a_relative_path_is_from_where_the_command_runs(
 ) -> None:
     monkeypatch.chdir(dendrite.parent)
     config = from_dendrite_config(Path("dendrite.yaml"), 30, local=False)
-    assert config.targets["media"].dendrite_config == dendrite
+    assert media_target(config).dendrite_config == dendrite
 
 
 @pytest.mark.parametrize("days", [-1, 365_001, 10**30])

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Config
+from tests.support.targets import media_target
 
 TARGET = """\
 targets:
@@ -56,7 +57,7 @@ def test_a_database_after_a_forgotten_blank_is_not_shown(tmp_path: Path) -> None
 def test_a_password_is_in_no_text_of_a_configuration(tmp_path: Path) -> None:
     config = load(tmp_path, TARGET + "    database: ${DSN}\n", {"DSN": "postgresql://u:hunter2@h/d"})
     assert "hunter2" not in f"{config!r}{config}{config.model_dump()}{config.model_dump_json()}"
-    database = config.targets["media"].database
+    database = media_target(config).database
     assert database is not None
     assert database.get_secret_value() == "postgresql://u:hunter2@h/d"
 
@@ -66,7 +67,7 @@ def test_values_may_stand_in_files_and_credentials_and_the_environment(tmp_path:
     (tmp_path / "name").write_text("example.org\n")
     text = f"{TARGET}    database: file:{tmp_path}/dsn\n    server_name: credential:name\n    grace: ${{GRACE}}\n"
     config = load(tmp_path, text, {"CREDENTIALS_DIRECTORY": str(tmp_path), "GRACE": "2d"})
-    media = config.targets["media"]
+    media = media_target(config)
     assert media.database == SecretStr("host=/run/postgresql password='file: ${X}'")
     assert media.server_name == ("example.org",)
     assert media.grace == timedelta(days=2)

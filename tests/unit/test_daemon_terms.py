@@ -11,6 +11,7 @@ from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.terms import Terms
 from tests.support.fake_clock import NOON
 from tests.support.running_daemon import media
+from tests.support.targets import as_media
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -25,11 +26,8 @@ def settings(**keeps: str) -> TargetSettings:
 
 
 def keeps(terms: Terms, hours: float) -> dict[str, str]:
-    config = terms.in_force(NOON + hours * HOUR).config
-    return {
-        policy.name: "forever" if policy.keep is None else f"{policy.keep.days}d"
-        for policy in config.policies
-    }
+    keeps = terms.in_force(NOON + hours * HOUR).config.keeps
+    return {name: "forever" if keep is None else f"{keep.days}d" for name, keep in keeps.items()}
 
 
 def test_a_shortened_policy_waits_for_a_day() -> None:
@@ -95,4 +93,4 @@ def test_everything_else_of_a_reload_holds_at_once() -> None:
         media(grace="1h", policies=[{"name": "remote", "match": {"origin": "remote"}, "keep": "7d"}])
     )
     terms = Terms(settings(remote="30d")).reloaded(TargetSettings(target, resolve(target)), NOON)
-    assert terms.in_force(NOON).config.grace == HOUR
+    assert as_media(terms.in_force(NOON).config).grace == HOUR
