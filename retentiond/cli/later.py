@@ -10,7 +10,6 @@ _LATER: Final = (
     "delete",
     "hold",
     "purge-chats",
-    "records",
     "report",
     "quarantine accept",
     "quarantine forget",

@@ -86,7 +86,11 @@ class Once:
         async def errand(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=_may_show_bars(session)) as progress:
                 order = Order(
-                    "once", over_limits=self.over_limits, patience=10.0, progress=progress, stop=stop
+                    "once",
+                    over_limits=self.over_limits,
+                    keep_records=session.keep_records,
+                    progress=progress,
+                    stop=stop,
                 )
                 report = await target.run_pass(order)
             passes.append(report.as_json())

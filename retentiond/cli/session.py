@@ -18,7 +18,7 @@ from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_config
-from retentiond.config.schema import Config, Logging, TargetConfig
+from retentiond.config.schema import Config, Logging, Records, TargetConfig
 from retentiond.engine.target import Stop, Target
 from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
 from retentiond.model.text import printable
@@ -58,6 +58,7 @@ class Session:
         self.options = options
         self.out = Output(surroundings.stdout)
         self.err = Output(surroundings.stderr, forgiving=True)
+        self.keep_records = Records().keep
         self._log_by(Logging())
 
     @property
@@ -70,6 +71,7 @@ class Session:
         """Read the configuration, and log as it says."""
         config = load_config(self.config_path, self.surroundings.environment)
         self._log_by(config.logging)
+        self.keep_records = config.records.keep
         return config
 
     def targets(self, scope: Scope) -> dict[str, TargetConfig]:

@@ -13,7 +13,6 @@ _ACCOUNT: Final = (*_TARGET, "accounts", "*")
 
 _KEYS: Final[frozenset[KeyPath]] = frozenset({
     ("metrics",),
-    ("records",),
     (*_TARGET, "access_log"),
     (*_TARGET, "audit"),
     (*_TARGET, "hosts"),

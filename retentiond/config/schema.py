@@ -13,7 +13,7 @@ from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.section import Conflict, Section
-from retentiond.config.values import AbsolutePath, Count, Dsn, Duration, ServerNames, Share
+from retentiond.config.values import AbsolutePath, Count, Dsn, Duration, LongerThanZero, ServerNames, Share
 from retentiond.model.policy import Protection, Rules
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "MediaTarget",
     "Pace",
     "PolicyConfig",
+    "Records",
     "Schedule",
     "TargetConfig",
     "TargetName",
@@ -200,6 +201,14 @@ KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
 """The sections of targets, by what they say they are."""
 
 
+class Records(Section):
+    """The proof of disposal: what was deleted, when and by which rules, without its content."""
+
+    keep: LongerThanZero = Field(
+        default=timedelta(days=3 * 365), description="How long records stay; y is 365 days."
+    )
+
+
 class Logging(Section):
     """What is logged, and how."""
 
@@ -216,6 +225,10 @@ class Config(Section):
 
     targets: dict[TargetName, Annotated[TargetConfig, Field(discriminator="kind")]] = Field(
         min_length=1, description="What is cleaned; each target has a name of your choice."
+    )
+    records: Records = Field(
+        default=Records(),
+        description="What is remembered of each deletion; `retentiond records export` prints it.",
     )
     logging: Logging = Field(default=Logging(), description="What is logged, and how.")
 

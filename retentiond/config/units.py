@@ -60,8 +60,11 @@ def parse_size(value: object) -> int:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write whole seconds so that `parse_duration` reads them again; days begin at two (`24h`, `30d`)."""
+    """Write whole seconds so that `parse_duration` reads them again; days begin at two (`24h`, `30d`), as do years."""
     rest = duration // timedelta(seconds=1)
+    years, beyond = divmod(rest, _SECONDS["y"])
+    if years > 1 and not beyond:
+        return f"{years}y"
     units = ("d", "h", "m", "s") if rest >= 2 * _SECONDS["d"] else ("h", "m", "s")
     text = ""
     for unit in units:

@@ -140,17 +140,23 @@ class Keeper:
                 self._attention.clear()
                 if self._requested:
                     self._requested = False
-                    await self._pass(target)
+                    await self._pass(target, settings)
                 else:
                     await self._attention.wait()
             foresight.cancel()
             await rounds.end(sweeps, beats)
 
-    async def _pass(self, target: Target) -> None:
+    async def _pass(self, target: Target, settings: TargetSettings) -> None:
         self.last_started = self._clock.now()
         self._stop = Stop()
         self._board.begun(self.name)
-        order = Order(command="run", patience=0.0, progress=_Watch(self.name, self._board), stop=self._stop)
+        order = Order(
+            command="run",
+            patience=0.0,
+            keep_records=settings.keep_records,
+            progress=_Watch(self.name, self._board),
+            stop=self._stop,
+        )
         report = None
         try:
             report = await target.run_pass(order)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.config.load import load_config
 from retentiond.config.policies import FOREVER
 from retentiond.config.problems import ConfigError
+from retentiond.config.schema import Records
 from retentiond.config.units import format_duration
 from retentiond.targets.settings import Resolved, resolve_target
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """A target as the file has it, and what that comes to with the files that it names."""
+    """A target as the file has it, what that comes to with the files that it names, and how long records stay."""
 
     config: TargetConfig
     resolved: Resolved
+    keep_records: timedelta = Records().keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
     problems: list[Problem] = []
     for name, target in config.targets.items():
         try:
-            targets[name] = TargetSettings(target, resolve_target(target))
+            targets[name] = TargetSettings(target, resolve_target(target), config.records.keep)
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:

@@ -64,11 +64,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How a pass is to be done: who asked, over which limits it may go, how long it waits for another."""
+    """How a pass is to be done: who asked, over which limits it may go, how long it waits for another.
+
+    At its end records that are older than `keep_records` are forgotten; None keeps them all.
+    """
 
     command: str
     over_limits: bool = False
     patience: float = 10.0
+    keep_records: timedelta | None = None
     progress: Progress = field(default_factory=Silence)
     stop: Stop = field(default_factory=Stop)
 

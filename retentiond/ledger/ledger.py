@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from retentiond.adapters.postgres import Conn, Db, named_queries
-from retentiond.ledger.host import HostClock, host_name, process_id
+from retentiond.ledger.host import HostClock, actor, host_name, process_id
+from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UnreachableError
+from retentiond.model.records import version_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from retentiond.model.errors import Refusal
+
 SQL: Final = named_queries(__package__)
 VERSION: Final = 1
+_OWN_SCHEMAS: Final = ((__package__, "schema.sql"), (__package__, "records_schema.sql"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class PassHeader:
-    """What a pass goes by, recorded before its first effect."""
+    """What a pass goes by, recorded before its first effect; `cutoffs` are the dates that its policies come to."""
 
     target: str
     kind: str
@@ -42,6 +47,7 @@ class PassHeader:
     rules: dict[str, Any]
     grace: timedelta
     settle: timedelta
+    cutoffs: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -61,7 +67,7 @@ class Ledger:
             async with connection.transaction():
                 await connection.execute(SQL["lock_making"])
                 if not await self.exists(connection):
-                    for package, file in ((__package__, "schema.sql"), *schemas):
+                    for package, file in (*_OWN_SCHEMAS, *schemas):
                         await connection.execute(
                             (resources.files(package) / file).read_text(encoding="utf-8")
                         )
@@ -101,7 +107,9 @@ class Ledger:
         return StoreState(**dict(row))
 
     async def begin_pass(self, connection: Conn, header: PassHeader) -> int:
-        """Give a pass its number and record what it goes by."""
+        """Give a pass its number and record what it goes by; one that is still called running has died."""
+        await self.interrupt_passes(connection)
+        await connection.execute(SQL["clear_refusal"], header.target)
         pass_id: int = await connection.fetchval(
             SQL["begin_pass"],
             header.target,
@@ -114,11 +122,37 @@ class Ledger:
             header.grace,
             header.settle,
         )
+        body = {
+            "kind": header.kind,
+            "command": header.command,
+            "by": actor(),
+            "started_at": header.started_at.isoformat(),
+            "policy_version": version_of(header.rules),
+            "rules": header.rules,
+            "cutoffs": header.cutoffs,
+            "grace_seconds": header.grace.total_seconds(),
+            "settle_seconds": header.settle.total_seconds(),
+        }
+        await add_record(connection, Record("pass_began", header.target, pass_id, body))
         return pass_id
 
-    async def end_pass(self, connection: Conn | Db, pass_id: int, state: str, report: dict[str, Any]) -> None:
+    async def interrupt_passes(self, connection: Conn) -> None:
+        """Close the passes that are still called running although we hold the lock; in a transaction."""
+        for row in await connection.fetch(SQL["interrupt_passes"]):
+            body = {"state": "interrupted"}
+            await add_record(connection, Record("pass_ended", row["target"], row["pass_id"], body))
+
+    async def end_pass(self, db: Db, target: str, pass_id: int, state: str, report: dict[str, Any]) -> None:
         """Close a pass with its report."""
-        await connection.execute(SQL["end_pass"], pass_id, state, json.dumps(report))
+        async with db.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["end_pass"], pass_id, state, json.dumps(report))
+            await add_record(connection, Record("pass_ended", target, pass_id, report))
+
+    async def note_refusal(self, db: Db, target: str, refusal: Refusal) -> None:
+        """Remember why a pass did not begin, until one does."""
+        async with db.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["note_refusal"], target, json.dumps(asdict(refusal)))
+            await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
 
     async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
         """Seconds by which this host's wall clock leapt since it was last seen; noted only while it did not."""

@@ -83,6 +83,7 @@ UPDATE retentiond.pass SET state = $2, finished_at = clock_timestamp(), report =
 -- name: interrupt_passes
 -- A pass that is still running although we hold the lock has died.
 UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'
+RETURNING pass_id, target
 
 -- name: note_refusal
 INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)

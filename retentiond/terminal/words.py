@@ -26,7 +26,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 """Why an item stays, for every reason there is."""
 
-_UNITS: Final = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
+_UNITS: Final = {"y": "year", "d": "day", "h": "hour", "m": "minute", "s": "second"}
 _KIBI: Final = 1024
 _SIZES: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this server"}
@@ -52,7 +52,7 @@ def count_in_words(count: int, noun: str) -> str:
 
 def age_in_words(age: timedelta) -> str:
     """Say a duration: `30 days`, `1 hour 30 minutes`."""
-    parts = re.findall(r"(\d+)([dhms])", format_duration(age))
+    parts = re.findall(r"(\d+)([ydhms])", format_duration(age))
     return " ".join(count_in_words(int(count), _UNITS[unit]) for count, unit in parts)
 
 

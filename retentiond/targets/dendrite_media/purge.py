@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.bring_back import dispensable
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import SQL, entry_path
+from retentiond.targets.dendrite_media.disposal import purged_record
 from retentiond.targets.dendrite_media.moves import purge_entries
 from retentiond.targets.dendrite_media.quarantine import give_up, return_to_rows
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
@@ -106,6 +108,8 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
         await connection.execute(
             LEDGER_SQL["count_purged"], [row["pass_id"] for row in closed], [row["bytes"] for row in closed]
         )
+        if closed:
+            await add_record(connection, purged_record(work.place.name, closed))
     report.purged += len(closed)
     report.purged_bytes += sum(row["bytes"] for row in closed)
 

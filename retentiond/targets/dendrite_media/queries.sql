@@ -274,7 +274,7 @@ RETURNING entry_id
 
 -- name: forget_entries
 -- Closes purged entries.
-DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, bytes
+DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, bytes
 
 -- name: forget_rows
 -- Forgets the ledger's copies of rows whose grace is over and of whose content nothing is in quarantine any more.
@@ -538,7 +538,8 @@ WITH live AS (
     ON CONFLICT DO NOTHING
     RETURNING media_id, media_origin
 )
-SELECT c.release_id, c.pass_id, c.media_id, c.media_origin, i.media_id IS NOT NULL AS inserted
+SELECT c.release_id, c.pass_id, c.media_id, c.media_origin, i.media_id IS NOT NULL AS inserted,
+       c.restoring ->> 'by' AS by, c.restoring ->> 'reason' AS reason
 FROM chosen c
 LEFT JOIN inserted i ON i.media_id = c.media_id COLLATE "default" AND i.media_origin = c.media_origin COLLATE "default"
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from retentiond.ledger.records import add_record
 from retentiond.model.errors import RetentiondError
 from retentiond.model.policy import Remove, decide
 from retentiond.targets.dendrite_media.database import SQL, media_key, media_row
+from retentiond.targets.dendrite_media.disposal import released_record
 from retentiond.targets.dendrite_media.layout import EntryPath
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.lease import Lease
-    from retentiond.model.media import Hash, MediaKey
+    from retentiond.ledger.records import Record
+    from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.assess import Assessed
     from retentiond.targets.dendrite_media.look import BlobLook
     from retentiond.targets.dendrite_media.workplace import Workplace
@@ -59,11 +62,12 @@ class Releaser:
         oldest = await self._oldest_copy()
         async with place.references.held(self._connection, begun_after=oldest) as copy:
             await self._lease.check(self._connection)
-            going, changed = await self._look_again(batch, copy)
+            going, changed, rows = await self._look_again(batch, copy)
             if not going:
                 return ReleasedBatch(changed=changed)
             await self._delete(going)
             intents = await self._intend(going)
+            await add_record(self._connection, self._record(going, rows))
         return ReleasedBatch(going, changed, intents)
 
     async def _oldest_copy(self) -> datetime:
@@ -72,7 +76,7 @@ class Releaser:
 
     async def _look_again(
         self, batch: Sequence[Assessed], copy: int | None
-    ) -> tuple[list[Assessed], list[Assessed]]:
+    ) -> tuple[list[Assessed], list[Assessed], dict[MediaKey, MediaRow]]:
         keys = _columns([item.due.key for item in batch])
         rules = self._work.place.settings.rules
         locked = {
@@ -97,7 +101,12 @@ class Releaser:
                 == Remove(rules.policies[item.due.policy].name, item.due.policy)
             )
             (going if still else changed).append(item)
-        return going, changed
+        return going, changed, locked
+
+    def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
+        policies = self._work.place.settings.rules.policies
+        released = [(rows[item.due.key], policies[item.due.policy].name) for item in going]
+        return released_record(self._work.place.name, self._pass_id, released)
 
     async def _delete(self, going: Sequence[Assessed]) -> None:
         policies = self._work.place.settings.rules.policies

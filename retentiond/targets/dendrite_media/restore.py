@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.host import actor
+from retentiond.ledger.records import add_record
 from retentiond.model.errors import UsageError
 from retentiond.model.media import Hash, MediaKey, parse_media_uri
 from retentiond.model.report import RestoreReport
@@ -26,6 +27,7 @@ from retentiond.targets.dendrite_media.bring_back import (
 )
 from retentiond.targets.dendrite_media.claiming import change
 from retentiond.targets.dendrite_media.database import SQL, entry_path, media_key
+from retentiond.targets.dendrite_media.disposal import restored_record
 from retentiond.targets.dendrite_media.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
 
@@ -190,6 +192,8 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) 
         await connection.execute(SQL["count_restored"], [row["pass_id"] for row in inserted])
         await connection.execute(SQL["forget_restored"], [row["release_id"] for row in rows])
         left = await connection.fetch(SQL["not_restored"], blobs, work.claimant.claimant_id)
+        if inserted:
+            await add_record(connection, restored_record(work.place.name, inserted))
     return Brought(
         [media_key(row).uri for row in inserted],
         [media_key(row).uri for row in rows if not row["inserted"]],

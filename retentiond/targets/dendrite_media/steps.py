@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.records import prune_records
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.index import ensure_index
@@ -121,11 +120,14 @@ class MediaSteps:
             rules=self._rules(),
             grace=self._place.config.grace,
             settle=self._place.config.settle,
+            cutoffs={
+                policy.name: (self._now - policy.keep).isoformat()
+                for policy in self._place.settings.rules.policies
+                if policy.keep is not None
+            },
         )
         async with self._connection.transaction():
             await self._lease.check(self._connection)
-            await self._connection.execute(LEDGER_SQL["interrupt_passes"])
-            await self._connection.execute(LEDGER_SQL["clear_refusal"], self._place.name)
             report.pass_id = await self._place.ledger.begin_pass(self._connection, header)
         mark = Mark(self._work.state.store_id, report.pass_id)
         await self._place.disk.call(lambda: write_mark(self._work.tree, mark))
@@ -151,8 +153,12 @@ class MediaSteps:
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
 
     async def end(self, report: PassReport) -> None:
-        """Say the last word."""
+        """Say the last word, and forget records that are too old."""
         await record_end(self._place, report)
+        keep = self._order.keep_records
+        # A refusal may be for the clock, and by a wrong clock every record is old.
+        if keep is not None and report.state in {"finished", "finished_with_failures"}:
+            await prune_records(self._connection, self._place.name, keep)
 
 
 async def record_end(place: Place, report: PassReport) -> None:
@@ -163,11 +169,9 @@ async def record_end(place: Place, report: PassReport) -> None:
         log.warning("pass_refused", **asdict(report.refused))
     try:
         if report.pass_id is not None:
-            await place.ledger.end_pass(place.pool, report.pass_id, report.state, fields)
+            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
-            await place.pool.execute(
-                LEDGER_SQL["note_refusal"], place.name, json.dumps(asdict(report.refused))
-            )
+            await place.ledger.note_refusal(place.pool, place.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None:

@@ -181,8 +181,12 @@ class DendriteMedia:
         if row["state"] != "running":
             return
         # It may have died without a word; then its lock is free.
-        async with hold_lease(self._place.settings.database, "quarantine restore", patience=0.0):
-            await self._place.pool.execute(LEDGER_SQL["interrupt_passes"])
+        async with (
+            hold_lease(self._place.settings.database, "quarantine restore", patience=0.0),
+            self._place.pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            await self._place.ledger.interrupt_passes(connection)
 
     async def end_grace(self) -> SweepReport:
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""

@@ -1,0 +1,116 @@
+"""Records: what was disposed of, when, by which rules, in a chain that is only ever added to.
+
+A record is added in the transaction whose effect it tells of, as its last statement: the end of the chain is locked
+until the commit, and nothing else is waited for meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.records import Break, Chain, Link, canonical, digest, read_content
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime, timedelta
+
+    from asyncpg import Record as Row
+
+    from retentiond.adapters.postgres import Conn
+
+SQL: Final = named_queries(__package__, "records.sql")
+# A record may hold a batch's items: a megabyte of them, where a batch is as large as it can be.
+_PAGE: Final = 20
+
+RecordKind = Literal[
+    "pass_began", "released", "pass_ended", "pass_refused", "purged", "restored", "records_pruned"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a record tells; `body` is plain JSON."""
+
+    kind: RecordKind
+    target: str
+    pass_id: int | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def add_record(connection: Conn, record: Record) -> None:
+    """Add a record at the end of the chain, in the transaction of what it tells of."""
+    end = await _lock(connection)
+    await _add(connection, end, record)
+
+
+async def _lock(connection: Conn) -> Row:
+    row = await connection.fetchrow(SQL["lock_chain"])
+    assert row is not None  # noqa: S101 - the schema makes the row, and nothing deletes it
+    return row
+
+
+async def _add(connection: Conn, end: Row, record: Record) -> None:
+    now: datetime = end["now"]
+    content = canonical({
+        "number": end["head"] + 1,
+        "previous": end["head_hash"],
+        "store": str(end["store_id"]),
+        "at": now.astimezone(UTC).isoformat(timespec="microseconds"),
+        "kind": record.kind,
+        "target": record.target,
+        "pass_id": record.pass_id,
+        "body": record.body,
+    })  # fmt: skip
+    await connection.execute(SQL["add_record"], end["head"] + 1, now, content, digest(content))
+
+
+async def prune_records(connection: Conn, target: str, keep: timedelta) -> int:
+    """Forget the records at the beginning that are older than `keep`; return how many.
+
+    The chain remembers the last that went, and a new record says so: what is left can be verified from there.
+    """
+    async with connection.transaction():
+        end = await _lock(connection)
+        before = end["now"] - keep
+        last = await connection.fetchrow(SQL["last_to_prune"], before)
+        if last is None or last["number"] <= end["pruned"]:
+            return 0
+        body = {
+            "through": last["number"],
+            "hash": last["hash"],
+            "before": before.astimezone(UTC).isoformat(),
+        }
+        await _add(connection, end, Record("records_pruned", target, body=body))
+        await connection.execute(SQL["allow_pruning"])
+        await connection.execute(SQL["prune"], last["number"])
+        await connection.execute(SQL["note_pruned"], last["number"], last["hash"])
+        return int(last["number"] - end["pruned"])
+
+
+async def read_records(connection: Conn) -> AsyncIterator[dict[str, Any]]:
+    """Stream the records that there are now, each with its hash."""
+    chain = await connection.fetchrow(SQL["chain"])
+    if chain is None:
+        return
+    async for page in pages(connection, SQL["record_page"], chain["head"], size=_PAGE, after=(0,)):
+        for row in page:
+            yield read_content(row["content"]) | {"hash": row["hash"]}
+
+
+async def verify_records(connection: Conn) -> tuple[int, Break | None]:
+    """Follow the chain from where it was pruned to its end; return how many records fit, and the first break."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        bounds = await connection.fetchrow(SQL["chain"])
+        if bounds is None:
+            return 0, Break(1, "the chain has lost its beginning and its end")
+        begin = Link(bounds["pruned"], bounds["pruned_hash"])
+        chain, fitting = Chain(begin), 0
+        async for row in connection.cursor(SQL["record_page"], 0, None, bounds["head"], prefetch=_PAGE):
+            broken = chain.follow(read_content(row["content"]), row["hash"])
+            if broken is not None:
+                return fitting, broken
+            fitting += 1
+        return fitting, chain.end(Link(bounds["head"], bounds["head_hash"]), begin)

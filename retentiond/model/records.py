@@ -1,0 +1,114 @@
+"""The proof of disposal as a chain: each record holds the hash of the one before, and so answers for all of them.
+
+Whoever changes, drops or inserts one has to write all that follow anew; a copy of the newest hash in another place
+tells that, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_HASH: Final = "0" * 64
+"""What the first record of all has for the hash of the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A place in the chain: a record's number and hash."""
+
+    number: int = 0
+    hash: str = NO_HASH
+
+
+def canonical(content: Mapping[str, Any]) -> str:
+    """Write JSON in the one way that hashes are taken of: keys sorted, no spaces, ASCII."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of canonical JSON, in hexadecimal digits."""
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def read_content(text: str | bytes) -> dict[str, Any]:
+    """Read a record as it was written; what is none becomes one that fits in no chain."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def version_of(rules: Mapping[str, Any]) -> str:
+    """Return what tells one set of rules from another."""
+    return digest(canonical(rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a chain does not hold: the first record that does not fit, and why."""
+
+    number: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"record {self.number}: {self.problem}"
+
+
+class Chain:
+    """A chain as it is followed, record by record.
+
+    `last` is the newest that fits, `pruned` the last of which a record says that it was pruned.
+
+    Without `after`, the first record's word is taken for what came before it: so begins an exported chain whose
+    oldest records were pruned.
+    """
+
+    def __init__(self, after: Link | None = None) -> None:
+        self.last = after
+        self.pruned = Link()
+
+    def follow(self, content: Mapping[str, Any], sealed: object) -> Break | None:
+        """Hold the next record's content and its hash against what came before."""
+        number, previous = content.get("number"), content.get("previous")
+        expected = 1 if self.last is None else self.last.number + 1
+        if not isinstance(number, int):
+            return Break(expected, "it bears no number")
+        if self.last is not None and number != expected:
+            return Break(expected, f"it is missing; record {number} stands in its place")
+        if self.last is not None and previous != self.last.hash:
+            return Break(number, "it does not follow from the record before")
+        try:
+            found = digest(canonical(content))
+        except ValueError:
+            return Break(number, "it holds what no record can")
+        if found != sealed:
+            return Break(number, "its content is not what its hash was taken of")
+        self.last = Link(number, found)
+        if content.get("kind") == "records_pruned":
+            self.pruned = _pruned(content.get("body"))
+        return None
+
+    def end(self, newest: Link, pruned: Link) -> Break | None:
+        """Hold the chain against the newest record there must be, and against the last that was pruned."""
+        last = self.last or Link()
+        if last.number < newest.number:
+            return Break(last.number + 1, f"it is missing, and all up to record {newest.number}")
+        if last != newest:
+            return Break(last.number, "it is not the record that was the newest")
+        if self.pruned != pruned:
+            return Break(
+                pruned.number, "it and all before it are gone, and no record says that they were pruned"
+            )
+        return None
+
+
+def _pruned(body: object) -> Link:
+    told = body if isinstance(body, dict) else {}
+    return Link(told.get("through", 0), told.get("hash", NO_HASH))
