@@ -14,6 +14,7 @@ from retentiond.cli.later import later_commands, later_flags
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.quarantine import List, Purge, Restore
+from retentiond.cli.records import Export, Verify
 from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
 from retentiond.config.units import parse_duration
@@ -31,6 +32,8 @@ app = typer.Typer(
 )
 quarantine = typer.Typer(help="What passes took: list it, restore it, purge it.")
 app.add_typer(quarantine, name="quarantine")
+records = typer.Typer(help="The proof of disposal: print it, and verify its chain.")
+app.add_typer(records, name="records")
 
 
 class _Command(TyperCommand):
@@ -254,6 +257,34 @@ def purge(
     It does not wait for the grace, but for the settle, and it asks first. All targets, where none is named.
     """
     return Purge(Scope(tuple(targets or ())), yes, as_json)
+
+
+@records.command(cls=_Command, epilog=_example("retentiond records export media > records.jsonl"))
+def export(targets: Targets = None) -> Work:
+    """Print every record as a line of JSON, oldest first.
+
+    What was deleted, when, by which rules: identifiers and sizes, and no content. All targets, where none is named.
+    """
+    return Export(Scope(tuple(targets or ())))
+
+
+@records.command(
+    cls=_Command,
+    epilog=_example("retentiond records verify", "retentiond records verify --file records.jsonl"),
+)
+def verify(
+    targets: Targets = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="One that `records export` wrote, in place of the ledger."),
+    ] = None,
+    as_json: Json = False,
+) -> Work:
+    """Follow the chain of records; exit 1 and name the first that does not fit.
+
+    Each record holds the hash of the one before. All targets, where none is named.
+    """
+    return Verify(Scope(tuple(targets or ())), file, as_json)
 
 
 @app.command(cls=_Command, epilog=_example("retentiond status", "retentiond status --json"))

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from retentiond.model.records import Verified
     from retentiond.model.report import (
         Item,
         PassReport,
@@ -115,6 +116,12 @@ class Target(Protocol):
 
     async def end_grace(self) -> SweepReport:
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+
+    def records(self) -> AsyncIterator[dict[str, Any]]:
+        """Stream the proof of disposal, oldest first, each record with its hash."""
+
+    async def verify_records(self) -> Verified:
+        """Follow the chain of records."""
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retentiond.adapters.postgres import named_queries, pages
-from retentiond.model.records import Break, Chain, Link, canonical, digest, read_content
+from retentiond.model.records import Break, Chain, Link, Verified, canonical, digest, read_content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -100,17 +100,17 @@ async def read_records(connection: Conn) -> AsyncIterator[dict[str, Any]]:
             yield read_content(row["content"]) | {"hash": row["hash"]}
 
 
-async def verify_records(connection: Conn) -> tuple[int, Break | None]:
-    """Follow the chain from where it was pruned to its end; return how many records fit, and the first break."""
+async def verify_records(connection: Conn) -> Verified:
+    """Follow the chain from where it was pruned to its end."""
+    # One snapshot: a record that is pruned or added meanwhile is no break.
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         bounds = await connection.fetchrow(SQL["chain"])
         if bounds is None:
-            return 0, Break(1, "the chain has lost its beginning and its end")
+            return Chain().told(Break(1, "the chain has lost what tells its beginning and its end"))
         begin = Link(bounds["pruned"], bounds["pruned_hash"])
-        chain, fitting = Chain(begin), 0
+        chain = Chain(begin)
         async for row in connection.cursor(SQL["record_page"], 0, None, bounds["head"], prefetch=_PAGE):
             broken = chain.follow(read_content(row["content"]), row["hash"])
             if broken is not None:
-                return fitting, broken
-            fitting += 1
-        return fitting, chain.end(Link(bounds["head"], bounds["head_hash"]), begin)
+                return chain.told(broken)
+        return chain.told(chain.end(Link(bounds["head"], bounds["head_hash"]), begin))

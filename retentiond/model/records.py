@@ -61,18 +61,41 @@ class Break:
         return f"record {self.number}: {self.problem}"
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What following a chain came to: how many records fit, from which to which, and where it does not hold."""
+
+    records: int
+    first: Link
+    last: Link
+    broken: Break | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the account as `records verify --json` prints it."""
+        broken = self.broken and {"record": self.broken.number, "problem": self.broken.problem}
+        return {
+            "records": self.records,
+            "first": self.first.number,
+            "last": self.last.number,
+            "hash": self.last.hash,
+            "broken": broken,
+        }
+
+
 class Chain:
     """A chain as it is followed, record by record.
 
-    `last` is the newest that fits, `pruned` the last of which a record says that it was pruned.
+    `first` and `last` are the oldest and the newest that fit, `pruned` the last of which one says that it was pruned.
 
     Without `after`, the first record's word is taken for what came before it: so begins an exported chain whose
     oldest records were pruned.
     """
 
     def __init__(self, after: Link | None = None) -> None:
+        self.first = Link()
         self.last = after
         self.pruned = Link()
+        self.fitting = 0
 
     def follow(self, content: Mapping[str, Any], sealed: object) -> Break | None:
         """Hold the next record's content and its hash against what came before."""
@@ -91,9 +114,15 @@ class Chain:
         if found != sealed:
             return Break(number, "its content is not what its hash was taken of")
         self.last = Link(number, found)
+        self.first = self.first if self.fitting else self.last
+        self.fitting += 1
         if content.get("kind") == "records_pruned":
             self.pruned = _pruned(content.get("body"))
         return None
+
+    def told(self, broken: Break | None = None) -> Verified:
+        """Say what has been followed so far."""
+        return Verified(self.fitting, self.first, self.last or Link(), broken)
 
     def end(self, newest: Link, pruned: Link) -> Break | None:
         """Hold the chain against the newest record there must be, and against the last that was pruned."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.model.errors import UnreachableError
+from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
 from tests.support.targets import as_media
 
@@ -48,6 +49,7 @@ class FakeStore:
         self.ended_beats = 0
         self.planned: list[MediaTarget] = []
         self.released: list[Released] = []
+        self.records: list[dict[str, Any]] = []
 
     def down_error(self) -> UnreachableError:
         return UnreachableError("the database cannot be reached; check that it runs")
@@ -103,6 +105,13 @@ class FakeTarget:
         if store.sweep_error is not None:
             raise store.sweep_error
         return SweepReport()
+
+    async def records(self) -> AsyncIterator[dict[str, Any]]:
+        for record in self._store.records:
+            yield record
+
+    async def verify_records(self) -> Verified:
+        return Chain().told()
 
     async def beat(self) -> None:
         self._store.beats += 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
 from tests.support.targets import as_media
 
@@ -43,6 +44,8 @@ class FakeTarget:
     swept: SweepReport = field(default_factory=SweepReport)
     standing: TargetStatus | None = None
     problems: tuple[str, ...] = ()
+    recorded: tuple[dict[str, Any], ...] = ()
+    verified: Verified = field(default_factory=Chain().told)
     unreachable: Exception | None = None
     during: Callable[[Order | None], Awaitable[None]] | None = None
     asked: list[str] = field(default_factory=list)
@@ -92,6 +95,17 @@ class FakeTarget:
         """Return the counts."""
         self.asked.append("end_grace")
         return self.swept
+
+    async def records(self) -> AsyncIterator[dict[str, Any]]:
+        """Stream the records."""
+        self.asked.append("records")
+        for record in self.recorded:
+            yield record
+
+    async def verify_records(self) -> Verified:
+        """Return the account."""
+        self.asked.append("verify_records")
+        return self.verified
 
     async def status(self) -> TargetStatus:
         """Return the standing, which is that of a new store unless told otherwise."""

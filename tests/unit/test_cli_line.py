@@ -30,7 +30,6 @@ def line(tmp_path: Path) -> CommandLine:
         "hold",
         "delete --media mxc://a/b --even-protected",
         "purge-chats --account A --to-date 2020-01-01",
-        "records export",
         "report --html out.html",
         "quarantine forget mxc://a/b",
         "quarantine accept media --yes",

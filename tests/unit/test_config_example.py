@@ -6,7 +6,7 @@ import pytest
 
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
-from retentiond.config.schema import Config, Databases, Limits, Logging, Pace
+from retentiond.config.schema import Config, Databases, Limits, Logging, Pace, Records
 from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
@@ -14,7 +14,6 @@ LATER = [
     "quota",
     "chat_database",
     "metrics",
-    "records",
     "audit",
     "hosts:",
     "unreferenced",
@@ -67,7 +66,8 @@ def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> 
     (tmp_path / "database").write_text("postgresql://dendrite@localhost/dendrite")
     config = loaded(tmp_path, uncommented(example_config()))
     media, plain = media_target(config), media_target(loaded(tmp_path, example_config()))
-    assert (media.limits, media.pace, config.logging) == (Limits(), Pace(), Logging())
+    assert (media.limits, media.pace) == (Limits(), Pace())
+    assert (config.records, config.logging) == (Records(), Logging())
     assert (media.protect, media.create_index) == (plain.protect, plain.create_index)
     assert media.databases != Databases()
 

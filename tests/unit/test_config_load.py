@@ -199,7 +199,7 @@ def test_what_later_versions_bring_is_refused_by_name(tmp_path: Path, line: str,
     assert problem.message == f"{word} is not available in this version of retentiond"
 
 
-@pytest.mark.parametrize("line", ["metrics: {listen: x}", "records: {keep: 3y}"])
+@pytest.mark.parametrize("line", ["metrics: {listen: x}"])
 def test_sections_of_later_versions_are_refused_by_name(tmp_path: Path, line: str) -> None:
     (problem,) = problems(tmp_path, f"{TARGET}{line}\n")
     assert "is not available in this version" in problem.message

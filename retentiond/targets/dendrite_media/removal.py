@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
 from retentiond.engine.pace import Pace
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.assess import Assessed, assess
@@ -48,7 +49,7 @@ class Removal:
             async with asyncio.TaskGroup() as workers:
                 workers.create_task(self._release_all(surveyor, queue))
                 workers.create_task(self._quarantine_all(queue))
-        except* UnreachableError as errors:
+        except* (UnreachableError, *LOST) as errors:
             raise errors.exceptions[0] from errors
 
     async def _release_all(self, surveyor: Surveyor, queue: asyncio.Queue[list[Intent] | None]) -> None:

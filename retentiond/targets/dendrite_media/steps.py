@@ -158,7 +158,11 @@ class MediaSteps:
         keep = self._order.keep_records
         # A refusal may be for the clock, and by a wrong clock every record is old.
         if keep is not None and report.state in {"finished", "finished_with_failures"}:
-            await prune_records(self._connection, self._place.name, keep)
+            try:
+                await prune_records(self._connection, self._place.name, keep)
+            except LOST as error:
+                # The pass is done all the same, and the next one prunes.
+                self._log.warning("records_not_pruned", reason=str(error))
 
 
 async def record_end(place: Place, report: PassReport) -> None:

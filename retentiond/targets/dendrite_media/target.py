@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
@@ -14,7 +14,9 @@ from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
+from retentiond.ledger.records import read_records, verify_records
 from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import MediaTarget
     from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
 
 KIND: Final = "dendrite_media"
@@ -197,6 +200,25 @@ class DendriteMedia:
                     raise refuse_ahead()
                 await self._place.pool.execute(SQL["end_grace"])
                 return await sweep(work, everything=True, fresh=True)
+
+    async def records(self) -> AsyncIterator[dict[str, Any]]:
+        """Stream the proof of disposal, oldest first."""
+        with reaching("the database"):
+            async with self._place.pool.acquire() as connection:
+                if not await self._place.ledger.exists(connection):
+                    return
+                await self._place.ledger.check_version(connection)
+                async for record in read_records(connection):
+                    yield record
+
+    async def verify_records(self) -> Verified:
+        """Follow the chain of records; without a ledger there are none, and they fit."""
+        with reaching("the database"):
+            async with self._place.pool.acquire() as connection:
+                if not await self._place.ledger.exists(connection):
+                    return Chain().told()
+                await self._place.ledger.check_version(connection)
+                return await verify_records(connection)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

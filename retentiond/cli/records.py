@@ -1,0 +1,107 @@
+"""`records`: the proof of disposal as JSON lines, and whether its chain holds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import MediaTarget
+from retentiond.engine.target import Target
+from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.records import Chain, Verified, canonical, read_content
+from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words
+
+_BROKEN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Print the records of one target after another, one a line."""
+
+    scope: Scope
+
+    def __call__(self, session: Session) -> int:
+        """Stream them: none is kept, however many there are."""
+        count = 0
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            nonlocal count
+            async for record in target.records():
+                session.out.put(canonical(record) + "\n")
+                count += 1
+            return 0
+
+        status = session.run(session.for_each(session.targets(self.scope), errand))
+        session.note(count_in_words(count, "record"))
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Follow the chain of records, in the ledgers or in a file that was exported."""
+
+    scope: Scope
+    file: Path | None = None
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Tell of each chain how far it holds; a broken one is a failure."""
+        told: list[dict[str, Any]] = []
+
+        def tell(name: str, verified: Verified) -> int:
+            told.append({"target": name} | verified.as_json())
+            _show(session, name, verified, quiet=self.as_json or session.options.quiet)
+            return _BROKEN if verified.broken else 0
+
+        async def errand(target: Target, _config: MediaTarget) -> int:
+            return tell(target.name, await target.verify_records())
+
+        try:
+            if self.file is None:
+                return session.run(session.for_each(session.targets(self.scope), errand))
+            if self.scope.names:
+                raise UsageError("--file goes without TARGET: what was exported says itself whose it is")
+            return max([tell(name, verified) for name, verified in _verify_file(self.file)], default=0)
+        finally:
+            if self.as_json:
+                session.document({"verified": told})
+
+
+def _verify_file(path: Path) -> Iterator[tuple[str, Verified]]:
+    """Follow the chains of a file, each to its first break; several stores may have been exported into one."""
+    chains: dict[str, tuple[str, Chain]] = {}
+    broken: set[str] = set()
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                content = read_content(line)
+                sealed, store = content.pop("hash", None), str(content.get("store"))
+                if store in broken:
+                    continue
+                name, chain = chains.setdefault(store, (str(content.get("target")), Chain()))
+                break_here = chain.follow(content, sealed)
+                if break_here is not None:
+                    broken.add(store)
+                    yield name, chain.told(break_here)
+    except OSError as error:
+        raise UnreachableError(
+            f"{printable(str(path))} cannot be read: {error.strerror}; check its name and rights"
+        ) from error
+    yield from ((name, chain.told()) for store, (name, chain) in chains.items() if store not in broken)
+
+
+def _show(session: Session, name: str, verified: Verified, *, quiet: bool) -> None:
+    first, last = verified.first.number, verified.last.number
+    if verified.broken is not None:
+        session.error(
+            f"{verified.broken}; {count_in_words(verified.records, 'record')} before it fit; compare with a copy "
+            "that `retentiond records export` made earlier",
+            about=printable(name),
+        )
+    elif not quiet:
+        span = f", {first} to {last}; the newest has the hash {verified.last.hash}" if last else ""
+        session.line(
+            f"{printable(name)}: {count_in_words(verified.records, 'record')} in an unbroken chain{span}"
+        )
