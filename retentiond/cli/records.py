@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.records import Chain, Verified, canonical, read_content
@@ -26,7 +26,7 @@ class Export:
         """Stream them: none is kept, however many there are."""
         count = 0
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             nonlocal count
             async for record in target.records():
                 session.out.put(canonical(record) + "\n")
@@ -55,7 +55,7 @@ class Verify:
             _show(session, name, verified, quiet=self.as_json or session.options.quiet)
             return _BROKEN if verified.broken else 0
 
-        async def errand(target: Target, _config: MediaTarget) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
             return tell(target.name, await target.verify_records())
 
         try:
