@@ -103,7 +103,8 @@ def _all_of(field: FieldInfo) -> Any:
     inner = _section_of(field.annotation)
     if inner is not None:
         return {key: _all_of(one) for key, one in inner.model_fields.items() if key not in _NOT_SHOWN}
-    return field.examples[0] if field.examples and not field.default else field.default
+    unset = field.is_required() or not field.default
+    return field.examples[0] if field.examples and unset else field.default
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

@@ -13,7 +13,16 @@ from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.section import Conflict, Section
-from retentiond.config.values import AbsolutePath, Count, Dsn, Duration, LongerThanZero, ServerNames, Share
+from retentiond.config.values import (
+    AbsolutePath,
+    Count,
+    Dsn,
+    Duration,
+    Listen,
+    LongerThanZero,
+    ServerNames,
+    Share,
+)
 from retentiond.model.policy import Protection, Rules
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "Logging",
     "MatchConfig",
     "MediaTarget",
+    "Metrics",
     "Pace",
     "PolicyConfig",
     "Records",
@@ -209,6 +219,15 @@ class Records(Section):
     )
 
 
+class Metrics(Section):
+    """Figures for Prometheus."""
+
+    listen: Listen = Field(
+        description="The address and port to serve them at, by HTTP and to whoever asks.",
+        examples=["127.0.0.1:19187"],
+    )
+
+
 class Logging(Section):
     """What is logged, and how."""
 
@@ -229,6 +248,9 @@ class Config(Section):
     records: Records = Field(
         default=Records(),
         description="What is remembered of each deletion; `retentiond records export` prints it.",
+    )
+    metrics: Metrics | None = Field(
+        default=None, description="Figures for Prometheus; without it there are none."
     )
     logging: Logging = Field(default=Logging(), description="What is logged, and how.")
 

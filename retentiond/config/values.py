@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -84,6 +85,23 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _listen(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, _, port = value.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**16:
+        raise ValueError(
+            "not an address to listen at; write an IP address and a port, such as 127.0.0.1:19187"
+        )
+    return host, number
+
+
 def _pattern(text: str) -> str:
     if not text or len(text) > _PATTERN_LIMIT:
         raise ValueError(f"must have from 1 to {_PATTERN_LIMIT} characters")
@@ -136,6 +154,8 @@ ServerName = Annotated[str, AfterValidator(check_server_name)]
 """The name of a Matrix server, with its port if it has one."""
 ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 """One name, or a list of them."""
+Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
+"""An IP address and a port; the file has them in one, `127.0.0.1:19187` or `[::1]:19187`."""
 Pattern = Annotated[str, AfterValidator(_pattern)]
 """A glob, whose wildcards are `*` and `?`."""
 OriginPattern = Annotated[Pattern, AfterValidator(_origin_pattern)]

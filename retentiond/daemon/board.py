@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from retentiond.adapters.metrics import Metrics
     from retentiond.adapters.systemd import Notifier
     from retentiond.daemon.clock import Clock
-    from retentiond.model.report import PassReport
+    from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 # A pass counts thousands of items a second; nobody reads that fast.
 _LEAST_PAUSE: Final = timedelta(seconds=1)
 
 
 class Board:
-    """Knows what each target is at, and tells systemd when that changes. `next_times` says when passes are due."""
+    """Knows what each target is at, and tells systemd and the metrics. `next_times` says when passes are due."""
 
     def __init__(
-        self, notifier: Notifier, clock: Clock, next_times: Callable[[], Mapping[str, datetime]]
+        self,
+        notifier: Notifier,
+        metrics: Metrics,
+        clock: Clock,
+        next_times: Callable[[], Mapping[str, datetime]],
     ) -> None:
         self._notifier = notifier
+        self._metrics = metrics
         self._clock = clock
         self._next_times = next_times
         self._lost: dict[str, datetime] = {}
@@ -34,11 +40,13 @@ class Board:
     def lost(self, name: str, since: datetime) -> None:
         """Say that a target cannot be reached."""
         self._lost[name] = since
+        self._metrics.reachable(name, yes=False)
         self.refresh()
 
     def found(self, name: str) -> None:
-        """Say that a target can be reached again."""
+        """Say that a target can be reached."""
         self._lost.pop(name, None)
+        self._metrics.reachable(name, yes=True)
         self.refresh()
 
     def working(self, name: str, stage: str, done: int, total: int | None) -> None:
@@ -56,12 +64,32 @@ class Board:
     def ended(self, name: str, report: PassReport | None) -> None:
         """Say that a pass is over; no report where it could not begin."""
         self._at_work.pop(name, None)
+        if report is not None:
+            self._metrics.passed(report)
         if report is not None and report.pass_id is not None:
             self._last = f"{name}: pass {report.pass_id}, {report.removed_items} items removed"
         self.refresh()
 
+    def refused(self, name: str, reason: str) -> None:
+        """Say that a pass could not begin."""
+        self._metrics.refused(name, reason)
+
+    def swept(self, name: str, report: SweepReport) -> None:
+        """Say what a sweep did."""
+        self._metrics.swept(name, report)
+
+    @property
+    def wants_status(self) -> bool:
+        """Whether anybody asks how targets stand between their passes."""
+        return self._metrics.served
+
+    def stands(self, status: TargetStatus) -> None:
+        """Say how a target stands."""
+        self._metrics.stands(status)
+
     def forget(self, name: str) -> None:
         """Say no more of a target."""
+        self._metrics.forget(name)
         self._lost.pop(name, None)
         self._at_work.pop(name, None)
         self.refresh()

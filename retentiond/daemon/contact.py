@@ -37,4 +37,4 @@ class Contact:
         if self._since is not None:
             _log.info("target_reached", target=self._name, unreachable_since=self._since)
             self._since = None
-            self._board.found(self._name)
+        self._board.found(self._name)

@@ -131,7 +131,7 @@ class Keeper:
 
     async def _serve(self, target: Target, terms: Terms, settings: TargetSettings) -> None:
         """Go the rounds and run passes, as long as the terms and settings hold."""
-        rounds = Rounds(target, self._clock, self._contact)
+        rounds = Rounds(target, self._clock, self._contact, self._board)
         async with asyncio.TaskGroup() as group:
             sweeps = group.create_task(rounds.sweep())
             beats = group.create_task(rounds.beat())
@@ -174,6 +174,7 @@ class Keeper:
             self._board.ended(self.name, report)
 
     def _refuse(self, reason: str, error: RetentiondError) -> None:
+        self._board.refused(self.name, reason)
         _log.warning("pass_refused", target=self.name, reason=reason, error=str(error))
 
 

@@ -9,6 +9,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.model.errors import RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
+    from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
     from retentiond.daemon.contact import Contact
     from retentiond.engine.target import Target
@@ -23,8 +24,9 @@ _log = get_logger()
 class Rounds:
     """The rounds of one opened target. What is no RetentiondError ends them, and is raised."""
 
-    def __init__(self, target: Target, clock: Clock, contact: Contact) -> None:
+    def __init__(self, target: Target, clock: Clock, contact: Contact, board: Board) -> None:
         self._target = target
+        self._board = board
         self._clock = clock
         self._contact = contact
         self._sweeping = asyncio.Lock()
@@ -67,7 +69,9 @@ class Rounds:
 
     async def _sweep_once(self, *, everything: bool) -> bool:
         try:
-            await self._target.sweep(everything=everything)
+            self._board.swept(self._target.name, await self._target.sweep(everything=everything))
+            if self._board.wants_status:
+                self._board.stands(await self._target.status())
         except UnreachableError as error:
             self._contact.lost(error)
         except RetentiondError as error:

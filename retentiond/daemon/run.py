@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
 from retentiond.adapters.logging import configure_logging, get_logger
+from retentiond.adapters.metrics import Metrics, MetricsListener
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging
@@ -104,7 +105,9 @@ class _Daemon:
         self._signals = Signals()
         self._tasks = Tasks(self._signals.noticed.set)
         self._timetable = Timetable()
-        self._board = Board(notifier, clock, lambda: self._timetable.next_times)
+        metrics = Metrics()
+        self._listener = MetricsListener(metrics)
+        self._board = Board(notifier, metrics, clock, lambda: self._timetable.next_times)
         self._roster = Roster(open_target, clock, self._board, self._timetable, self._tasks)
 
     async def run(self) -> int:
@@ -120,6 +123,7 @@ class _Daemon:
                 return await self._work(settings)
             finally:
                 await self._tasks.cancel()
+                self._listener.close()
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.
                 await asyncio.sleep(0)
@@ -150,6 +154,7 @@ class _Daemon:
             return None
 
     def _adopt(self, settings: Settings) -> None:
+        self._listener.adopt(settings.metrics.listen if settings.metrics else None)
         self._roster.adopt(settings.targets)
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)

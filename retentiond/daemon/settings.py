@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retentiond.config.problems import Problem
-    from retentiond.config.schema import Logging, TargetConfig
+    from retentiond.config.schema import Logging, Metrics, TargetConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Settings:
 
     targets: Mapping[str, TargetSettings]
     logging: Logging
+    metrics: Metrics | None = None
 
 
 def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
@@ -50,7 +51,7 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfigError(problems)
-    return Settings(targets, config.logging)
+    return Settings(targets, config.logging, config.metrics)
 
 
 def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:

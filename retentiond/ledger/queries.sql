@@ -103,6 +103,11 @@ SELECT state FROM retentiond.pass WHERE pass_id = $1
 SELECT pass_id, state, command, host, started_at, finished_at, report
 FROM retentiond.pass WHERE target = $1 ORDER BY started_at DESC LIMIT 1
 
+-- name: last_success
+-- When the newest pass of a target that did all it was to do ended.
+SELECT finished_at FROM retentiond.pass
+WHERE target = $1 AND state IN ('finished', 'finished_with_failures') ORDER BY started_at DESC LIMIT 1
+
 -- name: count_purged
 -- Adds to the totals of passes what was unlinked of theirs.
 UPDATE retentiond.pass p

@@ -204,3 +204,4 @@ class TargetStatus:
     holder: str | None = None
     daemon: str | None = None
     problems: tuple[str, ...] = ()
+    last_success: datetime | None = None

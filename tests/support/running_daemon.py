@@ -49,10 +49,16 @@ class RunningDaemon:
         self._task: asyncio.Task[int] | None = None
 
     def configure(
-        self, *, text: str | None = None, logging: dict[str, str] | None = None, **targets: Any
+        self,
+        *,
+        text: str | None = None,
+        logging: dict[str, str] | None = None,
+        metrics: dict[str, str] | None = None,
+        **targets: Any,
     ) -> None:
         """Write the configuration file."""
-        document = {"targets": targets} | ({"logging": logging} if logging else {})
+        sections = {"targets": targets, "logging": logging, "metrics": metrics}
+        document = {name: section for name, section in sections.items() if section}
         self.config_path.write_text(
             yaml.safe_dump(document, sort_keys=False) if text is None else text, encoding="utf-8"
         )

@@ -199,12 +199,6 @@ def test_what_later_versions_bring_is_refused_by_name(tmp_path: Path, line: str,
     assert problem.message == f"{word} is not available in this version of retentiond"
 
 
-@pytest.mark.parametrize("line", ["metrics: {listen: x}"])
-def test_sections_of_later_versions_are_refused_by_name(tmp_path: Path, line: str) -> None:
-    (problem,) = problems(tmp_path, f"{TARGET}{line}\n")
-    assert "is not available in this version" in problem.message
-
-
 def test_a_target_of_a_later_kind_is_one_problem(tmp_path: Path) -> None:
     (line,) = told(tmp_path, TARGET + "  chats: {kind: chat_database, accounts: {}, floor: 365d}\n")
     assert "`kind: chat_database` is not available in this version" in line

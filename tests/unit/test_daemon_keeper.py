@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
 from retentiond.config.resolve import resolve
 from retentiond.config.schema import MediaTarget
@@ -38,7 +39,8 @@ class Kept:
     def __init__(self) -> None:
         self.stores = FakeStores()
         self.clock = FakeClock()
-        self.board = Board(Notifier({}), self.clock, dict)
+        self.metrics = Metrics()
+        self.board = Board(Notifier({}), self.metrics, self.clock, dict)
         self.reached: list[str] = []
         self.keeper = Keeper(
             "media",

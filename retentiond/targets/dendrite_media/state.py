@@ -32,6 +32,7 @@ async def read_status(place: Place) -> TargetStatus:
             holder=str(holder) if holder else None,
             daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
             problems=await _problems(connection),
+            last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
         )
 
 

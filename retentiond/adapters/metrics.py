@@ -1,0 +1,160 @@
+"""What monitoring may ask for: counters and gauges of each target, served to Prometheus where that is configured."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from retentiond.adapters.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+    from retentiond.model.report import PassReport, SweepReport, TargetStatus
+
+_log = get_logger()
+
+_PREFIX: Final = "retentiond"
+_IN_QUARANTINE: Final = frozenset({"intended", "quarantined", "returned", "restoring", "lost"})
+
+
+class Metrics:
+    """The figures of all targets. The event loop writes them, and a thread of the listener reads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.served = False
+        """Whether anybody can ask for them."""
+        self._reachable = self._gauge("target_reachable", "Whether the target's database can be reached.")
+        self._passes = self._counter("passes", "Passes by their last state.", "state")
+        self._refusals = self._counter(
+            "refusals", "Passes that a safety limit refused, by the limit.", "limit"
+        )
+        self._duration = self._gauge("pass_duration_seconds", "How long the last pass took.")
+        self._success = self._gauge(
+            "last_success_timestamp_seconds", "When a pass last finished; 0 for never."
+        )
+        self._removed_items = self._counter("removed_items", "Items that passes took, by policy.", "policy")
+        self._removed_bytes = self._counter("removed_bytes", "Bytes that passes took, by policy.", "policy")
+        self._purged_blobs = self._counter("purged_blobs", "Contents unlinked for good.")
+        self._purged_bytes = self._counter("purged_bytes", "Bytes unlinked for good.")
+        self._failures = self._counter("failures", "Items that failed, by kind.", "kind")
+        self._found = self._gauge(
+            "inconsistencies", "What database and disk disagree on, as last seen, by kind.", "kind"
+        )
+        self._quarantine_items = self._gauge("quarantine_items", "Released rows that can be brought back.")
+        self._quarantine_bytes = self._gauge("quarantine_bytes", "Bytes in quarantine.")
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, ("target", *labels), namespace=_PREFIX, registry=self.registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, ("target", *labels), namespace=_PREFIX, registry=self.registry)
+
+    def reachable(self, target: str, *, yes: bool) -> None:
+        """Note whether a target can be reached."""
+        self._reachable.labels(target).set(yes)
+
+    def passed(self, report: PassReport) -> None:
+        """Count a pass that was begun, and what it did."""
+        target = report.target
+        self._passes.labels(target, report.state).inc()
+        if report.refused is not None:
+            self.refused(target, report.refused.limit)
+        for policy, tally in report.removed.items():
+            self._removed_items.labels(target, policy).inc(tally.items)
+            self._removed_bytes.labels(target, policy).inc(tally.bytes)
+        for kind, items in report.failed.items():
+            self._failures.labels(target, kind).inc(items)
+        if report.refused is None:
+            found = {"missing_file": report.missing_file, "orphan_thumbnail_row": report.orphan_thumbnail_row}
+            self.found(target, found)
+        if report.finished_at is not None:
+            self._duration.labels(target).set((report.finished_at - report.started_at).total_seconds())
+
+    def refused(self, target: str, limit: str) -> None:
+        """Count a pass that could not begin, by what held it back."""
+        self._refusals.labels(target, limit).inc()
+
+    def found(self, target: str, kinds: Mapping[str, int]) -> None:
+        """Note how many inconsistencies of each kind were seen."""
+        for kind, items in kinds.items():
+            self._found.labels(target, kind).set(items)
+
+    def swept(self, target: str, report: SweepReport) -> None:
+        """Count what a sweep purged, and what it could not."""
+        self._purged_blobs.labels(target).inc(report.purged)
+        self._purged_bytes.labels(target).inc(report.purged_bytes)
+        if report.failed:
+            self._failures.labels(target, "sweep").inc(report.failed)
+
+    def stands(self, status: TargetStatus) -> None:
+        """Note what the ledger knows of a target."""
+        target, quarantine = status.target, status.quarantine
+        self._success.labels(target).set(_seconds(status.last_success))
+        if quarantine is not None:
+            held = (tally.bytes for state, tally in quarantine.blobs.items() if state in _IN_QUARANTINE)
+            self._quarantine_items.labels(target).set(quarantine.items)
+            self._quarantine_bytes.labels(target).set(sum(held))
+
+    def forget(self, target: str) -> None:
+        """Say no more of a target."""
+        for metric in vars(self).values():
+            if isinstance(metric, Gauge | Counter):
+                metric.remove_by_labels({"target": target})
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0.0
+
+
+class MetricsListener:
+    """Serves the figures by HTTP, at the address that the configuration says; at none where it says none."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._address: tuple[str, int] | None = None
+        self._serving: tuple[WSGIServer, Thread] | None = None
+
+    def adopt(self, address: tuple[str, int] | None) -> None:
+        """Listen there from now on. An address that cannot be had is an error in the log, and nothing worse."""
+        if address == self._address and self._serving is not None:
+            return
+        self.close()
+        self._address = address
+        if address is None:
+            return
+        host, port = address
+        try:
+            self._serving = start_http_server(port, host, self._metrics.registry)
+        except OSError as error:
+            _log.error(
+                "metrics_not_served",
+                listen=f"{host}:{port}",
+                error=error.strerror or str(error),
+                hint="choose another port under `metrics`, and reload",
+            )
+        else:
+            self._metrics.served = True
+            _log.info("metrics_served", listen=f"{host}:{self._serving[0].server_port}")
+
+    @property
+    def port(self) -> int | None:
+        """The port in use, which the system has chosen where 0 was asked for."""
+        return self._serving[0].server_port if self._serving else None
+
+    def close(self) -> None:
+        """Serve no more; what is being answered is answered."""
+        if self._serving is not None:
+            server, thread = self._serving
+            self._serving = None
+            self._metrics.served = False
+            with suppress(OSError):
+                server.shutdown()
+                server.server_close()
+            thread.join()
