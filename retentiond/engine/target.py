@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SweepReport,
         TargetStatus,
     )
+    from retentiond.model.request import Request
 
 
 class Progress(Protocol):
@@ -67,12 +68,14 @@ class Stop:
 class Order:
     """How a pass is to be done: who asked, over which limits it may go, how long it waits for another.
 
-    At its end records that are older than `keep_records` are forgotten; None keeps them all.
+    With a `request` what somebody asked for goes, in the place of what the policies say. At its end records that are
+    older than `keep_records` are forgotten; None keeps them all.
     """
 
     command: str
     over_limits: bool = False
     patience: float = 10.0
+    request: Request | None = None
     keep_records: timedelta | None = None
     progress: Progress = field(default_factory=Silence)
     stop: Stop = field(default_factory=Stop)
@@ -99,8 +102,13 @@ class Target(Protocol):
     def kind(self) -> str:
         """What it is."""
 
-    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
-        """Say what a pass would do now, changing nothing; each item goes to `listen`."""
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+    ) -> PassReport:
+        """Say what a pass would do now, or a request by hand, changing nothing; each item goes to `listen`."""
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.report import Item, Released
+    from retentiond.model.request import Request
 
 
 class FakeStore:
@@ -68,7 +69,12 @@ class FakeTarget:
     def _report(self, **fields: Any) -> PassReport:
         return PassReport(self.name, self.kind, False, datetime(2026, 1, 1, tzinfo=UTC), **fields)
 
-    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+    ) -> PassReport:
         self._store.planned.append(self._config)
         return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.report import Item, PassState, Released
+    from retentiond.model.request import Request
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -52,7 +53,12 @@ class FakeTarget:
     orders: list[Order] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
 
-    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+    ) -> PassReport:
         """Tell of each item, and return the report."""
         self.asked.append("plan")
         progress.stage("judging", len(self.items))

@@ -16,15 +16,14 @@ from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.assess import Assessed, assess
 from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.look import file_missing
 from retentiond.targets.dendrite_media.mark import compare, read_mark, refuse_ahead
 from retentiond.targets.dendrite_media.safety import (
     check_clocks,
     check_columns,
     check_directory,
-    judge_limits,
 )
-from retentiond.targets.dendrite_media.survey import Surveyor
 from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
@@ -33,12 +32,19 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import Hash
+    from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.grounds import Ground
     from retentiond.targets.dendrite_media.workplace import Place
 
 _NO_STORE: Final = UUID(int=0)
 
 
-async def plan(place: Place, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+async def plan(
+    place: Place,
+    listen: Callable[[Item], None] | None,
+    progress: Progress,
+    request: Request | None = None,
+) -> PassReport:
     """Survey the store and look at what is due; refusals are told, and what can still be counted is counted."""
     report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
     connection = await connect(place.settings.database)
@@ -48,7 +54,7 @@ async def plan(place: Place, listen: Callable[[Item], None] | None, progress: Pr
             await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
         ):
             try:
-                await _Planner(place, connection, tree, report, progress).work(listen)
+                await _Planner(place, connection, tree, report, progress, request).work(listen)
             except RefusedError as error:
                 report.refused = error.refusal
     finally:
@@ -70,38 +76,44 @@ class _Group:
 
 class _Planner:
     def __init__(
-        self, place: Place, connection: Conn, tree: MediaTree, report: PassReport, progress: Progress
+        self,
+        place: Place,
+        connection: Conn,
+        tree: MediaTree,
+        report: PassReport,
+        progress: Progress,
+        request: Request | None,
     ) -> None:
         self._place = place
         self._connection = connection
         self._tree = tree
         self._report = report
         self._progress = progress
+        self._request = request
 
     async def work(self, listen: Callable[[Item], None] | None) -> None:
         place, connection = self._place, self._connection
         ledger, first = await self._checks()
-        copy = await place.references.copy_for_plan(connection)
         now = await connection.fetchval("SELECT clock_timestamp()")
+        ground = ground_of(place, connection, self._request, now)
+        copy = await ground.references.copy_for_plan(connection)
         accesses = AccessTimes(place, self._tree, now)
-        await accesses.prepare(self._report)
-        surveyor = Surveyor(connection, place.name, place.settings.rules)
+        if ground.by_access:
+            await accesses.prepare(self._report)
+        surveyor = ground.surveyor
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(connection, survey, self._progress, listen)
         await surveyor.keep(
-            survey, restored=ledger, copy=copy, protections=place.references.protections, plan=True
+            survey, restored=ledger, copy=copy, protections=ground.references.protections, plan=True
         )
         self._report.kept.update(survey.kept)
         self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await place.disk.share(file_missing(self._tree), sample)
-        self._report.refused = judge_limits(
-            place.name, place.config.limits, rows=survey.rows, due=survey.due,
-            missing=sum(missing), sampled=len(sample), first=first,
-        )  # fmt: skip
+        self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=first)
         self._progress.stage("look", survey.due)
-        await self._look(surveyor, accesses, listen)
+        await self._look(ground, accesses, listen)
 
     async def _checks(self) -> tuple[bool, bool]:
         """Make the checks of a pass; say whether there is a ledger, and whether this would be its first pass."""
@@ -124,21 +136,22 @@ class _Planner:
         return False, True
 
     async def _look(
-        self, surveyor: Surveyor, accesses: AccessTimes, listen: Callable[[Item], None] | None
+        self, ground: Ground, accesses: AccessTimes, listen: Callable[[Item], None] | None
     ) -> None:
         await self._connection.execute(SQL["drop_bearers"])
         await self._connection.execute(SQL["count_bearers"])
         await self._connection.execute(SQL["sort_bearers"])
         group: _Group | None = None
-        async for batch in surveyor.due(self._place.batch):
+        async for batch in ground.surveyor.due(self._place.batch):
             assessed = await assess(self._tree, self._place.disk, batch, accesses)
             bearers = await self._bearers([item.due.blob for item in assessed])
             for item in assessed:
                 if group is None or group.blob != item.due.blob:
                     group = _Group(item.due.blob)
-                leaving = self._count(item, group, bearers.get(item.due.blob, 0))
+                reason = ground.name_of(item.due)
+                leaving = self._count(item, reason, group, bearers.get(item.due.blob, 0))
                 if listen is not None:
-                    listen(self._item(item, leaving))
+                    listen(self._item(item, reason, leaving))
             self._progress.advance(len(batch))
             # A thousand items may go to a slow terminal: the loop gets its turn.
             await asyncio.sleep(0)
@@ -147,7 +160,7 @@ class _Planner:
         rows = await self._connection.fetch(SQL["bearers_of"], sorted(set(blobs)))
         return {row["hash"]: row["rows"] for row in rows}
 
-    def _count(self, item: Assessed, group: _Group, bearers: int) -> int:
+    def _count(self, item: Assessed, policy: str, group: _Group, bearers: int) -> int:
         """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
         report = self._report
         if item.kept is not None:
@@ -156,7 +169,6 @@ class _Planner:
         if item.failed is not None:
             report.failed[item.failed] += 1
             return 0
-        policy = self._place.settings.rules.policies[item.due.policy].name
         if not item.look.has_file:
             report.missing_file += 1
         group.going += 1
@@ -169,8 +181,7 @@ class _Planner:
         report.remove(policy, 1, leaving)
         return leaving
 
-    def _item(self, item: Assessed, leaving: int) -> Item:
-        policy = self._place.settings.rules.policies[item.due.policy].name
+    def _item(self, item: Assessed, policy: str, leaving: int) -> Item:
         uri = item.due.key.uri
         if item.kept is not None:
             return Item(self._place.name, uri, "keep", item.kept, policy, 0)

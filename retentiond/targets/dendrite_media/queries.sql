@@ -127,9 +127,9 @@ WITH key AS (
         'width', t.width, 'height', t.height, 'resize_method', t.resize_method)) AS copied
     FROM gone_thumbnail t GROUP BY t.media_id, t.media_origin
 ), copied AS (
-    INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, had_file, media_id, media_origin,
-        content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
-    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $6::interval, m.had_file, m.media_id, m.media_origin,
+    INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, media_id,
+        media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
+    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $6::interval, $7, m.had_file, m.media_id, m.media_origin,
         m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
         coalesce(t.copied, '[]')
     FROM gone_media m LEFT JOIN thumbnails t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
@@ -261,11 +261,11 @@ WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, l.wanted
 
 -- name: protected_hashes
--- The hashes of released rows that a protection refers to now.
+-- The hashes of released rows that a protection refers to now, but for those that went in spite of it.
 SELECT DISTINCT r.base64hash AS hash
 FROM retentiond.released_media r
 JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
-WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3::text[])
+WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3::text[]) AND NOT r.even_protected
 
 -- name: entries_purging
 -- From here on the entry is no copy any more; what is left of it goes, whoever finds it.
@@ -592,7 +592,7 @@ RETURNING media_id, media_origin, base64hash AS hash
 -- name: mark_protected
 -- Marks the rows of contents that have become protected as being brought back, without keeping them by hand.
 UPDATE retentiond.released_media SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE base64hash = ANY ($1::text[]) AND restoring IS NULL
+WHERE base64hash = ANY ($1::text[]) AND restoring IS NULL AND NOT even_protected
 
 -- name: entry_problems
 -- What entries could not be worked on for, the most frequent first.

@@ -60,6 +60,12 @@ class Copy:
     begun_at: datetime
 
 
+async def prepare(connection: Conn) -> None:
+    """Make the functions that cut references out of texts, in the connection's own temporary schema."""
+    for function in ("json_function", "key_function", "string_function"):
+        await connection.execute(SQL[function])
+
+
 class References:
     """The copy of what the protections of a target refer to; `databases` are the components' URLs."""
 
@@ -99,7 +105,7 @@ class References:
                     return
 
     async def _make(self, connection: Conn) -> Copy:
-        await self._prepare(connection)
+        await prepare(connection)
         # One transaction: whoever finds the copy's number finds all of it.
         async with connection.transaction():
             copy = await connection.fetchrow(SQL["begin_copy"], list(self.protections))
@@ -115,16 +121,12 @@ class References:
         """Fill a copy that goes with the connection, and return its number; raises RefusedError."""
         if not self.protections:
             return None
-        await self._prepare(connection)
+        await prepare(connection)
         await connection.execute(SQL["make_plan_copy"])
         for protection in self.protections:
             await self._copy(connection, PLAN_COPY, 0, protection)
         await connection.execute(SQL["analyze_copy"].replace("{reference}", PLAN_COPY))
         return 0
-
-    async def _prepare(self, connection: Conn) -> None:
-        for function in ("json_function", "key_function", "string_function"):
-            await connection.execute(SQL[function])
 
     async def _copy(self, connection: Conn, relation: str, copy_id: int, protection: Protection) -> None:
         for source in SOURCES[protection]:
@@ -158,7 +160,7 @@ class References:
         schema, table = relation.split(".")
         other = await connect(url, f"the database of {source.table}")
         try:
-            await self._prepare(other)
+            await prepare(other)
             async with other.transaction(readonly=True):
                 page: list[tuple[int, str, str, str]] = []
                 async for row in other.cursor(SQL[source.query], prefetch=_PAGE):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import RetentiondError
-from retentiond.model.policy import Remove, decide
 from retentiond.targets.dendrite_media.database import SQL, media_key, media_row
 from retentiond.targets.dendrite_media.disposal import released_record
 from retentiond.targets.dendrite_media.layout import EntryPath
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.records import Record
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.assess import Assessed
+    from retentiond.targets.dendrite_media.grounds import Ground
     from retentiond.targets.dendrite_media.look import BlobLook
     from retentiond.targets.dendrite_media.workplace import Workplace
 
@@ -49,18 +49,17 @@ class ReleasedBatch:
 class Releaser:
     """Releases batches, one at a time, on one connection, under the lease of a pass."""
 
-    def __init__(self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, now: datetime) -> None:
+    def __init__(self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: Ground) -> None:
         self._work = work
         self._connection = connection
         self._lease = lease
         self._pass_id = pass_id
-        self._now = now
+        self._ground = ground
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
         """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
-        place = self._work.place
         oldest = await self._oldest_copy()
-        async with place.references.held(self._connection, begun_after=oldest) as copy:
+        async with self._ground.references.held(self._connection, begun_after=oldest) as copy:
             await self._lease.check(self._connection)
             going, changed, rows = await self._look_again(batch, copy)
             if not going:
@@ -78,7 +77,6 @@ class Releaser:
         self, batch: Sequence[Assessed], copy: int | None
     ) -> tuple[list[Assessed], list[Assessed], dict[MediaKey, MediaRow]]:
         keys = _columns([item.due.key for item in batch])
-        rules = self._work.place.settings.rules
         locked = {
             media_key(row): media_row(row)
             for row in await self._connection.fetch(SQL["lock_candidates"], *keys)
@@ -86,9 +84,10 @@ class Releaser:
         kept = {
             media_key(row)
             for row in await self._connection.fetch(
-                SQL["kept_keys"], *keys, copy, list(self._work.place.references.protections)
+                SQL["kept_keys"], *keys, copy, list(self._ground.references.protections)
             )
         }
+        asked = await self._ground.asked_again(locked.keys())
         going: list[Assessed] = []
         changed: list[Assessed] = []
         for item in batch:
@@ -97,26 +96,24 @@ class Releaser:
                 row is not None
                 and row.base64hash == item.due.blob
                 and item.due.key not in kept
-                and decide(row, rules, self._now)
-                == Remove(rules.policies[item.due.policy].name, item.due.policy)
+                and self._ground.still_due(row, item.due, asked)
             )
             (going if still else changed).append(item)
         return going, changed, locked
 
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
-        policies = self._work.place.settings.rules.policies
-        released = [(rows[item.due.key], policies[item.due.policy].name) for item in going]
+        released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]
         return released_record(self._work.place.name, self._pass_id, released)
 
     async def _delete(self, going: Sequence[Assessed]) -> None:
-        policies = self._work.place.settings.rules.policies
         counts = await self._connection.fetchrow(
             SQL["release"],
             self._pass_id,
             *_columns([item.due.key for item in going]),
-            [policies[item.due.policy].name for item in going],
+            [self._ground.name_of(item.due) for item in going],
             [item.look.has_file for item in going],
             self._work.place.config.grace,
+            self._ground.even_protected,
         )
         if (
             counts is None

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Order
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.grounds import Ground
     from retentiond.targets.dendrite_media.release import Intent, ReleasedBatch, Releaser
-    from retentiond.targets.dendrite_media.survey import Surveyor
     from retentiond.targets.dendrite_media.workplace import Workplace
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
@@ -31,29 +31,36 @@ class Removal:
     """One pass's way from due to quarantined; it writes what it does into the report as it goes."""
 
     def __init__(
-        self, work: Workplace, releaser: Releaser, accesses: AccessTimes, report: PassReport, order: Order
+        self,
+        work: Workplace,
+        releaser: Releaser,
+        ground: Ground,
+        accesses: AccessTimes,
+        report: PassReport,
+        order: Order,
     ) -> None:
         self._work = work
         self._releaser = releaser
+        self._ground = ground
         self._accesses = accesses
         self._report = report
         self._order = order
         self._log = get_logger(target=work.place.name)
         self._pace = Pace(work.place.config.pace.max_items_per_second)
 
-    async def run(self, surveyor: Surveyor) -> None:
+    async def run(self) -> None:
         """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
         # One batch waits while one is renamed and one is released: never more.
         queue: asyncio.Queue[list[Intent] | None] = asyncio.Queue(maxsize=1)
         try:
             async with asyncio.TaskGroup() as workers:
-                workers.create_task(self._release_all(surveyor, queue))
+                workers.create_task(self._release_all(queue))
                 workers.create_task(self._quarantine_all(queue))
         except* (UnreachableError, *LOST) as errors:
             raise errors.exceptions[0] from errors
 
-    async def _release_all(self, surveyor: Surveyor, queue: asyncio.Queue[list[Intent] | None]) -> None:
-        async for batch in surveyor.due(self._work.place.batch):
+    async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
+        async for batch in self._ground.surveyor.due(self._work.place.batch):
             if self._order.stop.asked:
                 self._report.state = "interrupted"
                 self._report.error = "it was asked to stop"
@@ -94,13 +101,12 @@ class Removal:
                 )
 
     def _count_released(self, released: ReleasedBatch) -> None:
-        policies = self._work.place.settings.rules.policies
         if released.changed:
             self._report.kept["changed"] += len(released.changed)
         leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
         # The bytes of a blob leave with the last row that bore it; the batch is sorted by hash.
         for item in reversed(released.gone):
-            self._report.remove(policies[item.due.policy].name, 1, leaving.pop(item.due.blob, 0))
+            self._report.remove(self._ground.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
             if not item.look.has_file:
                 self._report.missing_file += 1
                 self._warn("missing_file", item)

@@ -7,6 +7,8 @@ CREATE TABLE retentiond.released_media (
     policy text NOT NULL,
     released_at timestamptz NOT NULL,
     grace_until timestamptz NOT NULL,
+    -- Somebody asked for it although it was protected: a protection does not bring it back.
+    even_protected boolean NOT NULL,
     had_file boolean NOT NULL,
     -- Set while the row is being brought back: {"by", "reason", "until"} for the mark, or {} for none.
     restoring jsonb,

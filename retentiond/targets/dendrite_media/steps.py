@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
@@ -12,6 +12,7 @@ from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.index import ensure_index
 from retentiond.targets.dendrite_media.look import file_missing
 from retentiond.targets.dendrite_media.mark import Mark, refuse_ahead, write_mark
@@ -21,9 +22,7 @@ from retentiond.targets.dendrite_media.safety import (
     check_clocks,
     check_columns,
     check_directory,
-    judge_limits,
 )
-from retentiond.targets.dendrite_media.survey import Survey, Surveyor
 from retentiond.targets.dendrite_media.sweep import sweep
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.survey import Survey
     from retentiond.targets.dendrite_media.workplace import Place, Workplace
 
 
@@ -48,7 +48,8 @@ class MediaSteps:
         self._order = order
         self._now = now
         self._log = get_logger(target=work.place.name)
-        self._surveyor = Surveyor(connection, work.place.name, work.place.settings.rules)
+        self._ground = ground_of(work.place, connection, order.request, now)
+        self._surveyor = self._ground.surveyor
         self._accesses = AccessTimes(work.place, work.tree, now)
 
     async def make_safe(self) -> None:
@@ -79,9 +80,10 @@ class MediaSteps:
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every row, mark what is kept, and hold the counts against the limits."""
         progress = self._order.progress
-        references = self._place.references
+        references = self._ground.references
         # What cannot be read refuses the pass before the long look at every row.
-        await self._accesses.prepare(report)
+        if self._ground.by_access:
+            await self._accesses.prepare(report)
         await references.ensure(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
@@ -100,15 +102,8 @@ class MediaSteps:
     async def _judge(self, survey: Survey) -> Refusal | None:
         sample = survey.sample.contents()
         missing = await self._place.disk.share(file_missing(self._work.tree), sample)
-        return judge_limits(
-            self._place.name,
-            self._place.config.limits,
-            rows=survey.rows,
-            due=survey.due,
-            missing=sum(missing),
-            sampled=len(sample),
-            first=self._work.state.last_pass == 0,
-        )
+        first = self._work.state.last_pass == 0
+        return self._ground.over_limit(survey, sum(missing), len(sample), first=first)
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, in the ledger and then on the disk."""
@@ -117,14 +112,10 @@ class MediaSteps:
             kind=report.kind,
             command=self._order.command,
             started_at=report.started_at,
-            rules=self._rules(),
+            rules=self._ground.rules(),
             grace=self._place.config.grace,
             settle=self._place.config.settle,
-            cutoffs={
-                policy.name: (self._now - policy.keep).isoformat()
-                for policy in self._place.settings.rules.policies
-                if policy.keep is not None
-            },
+            cutoffs=self._ground.cutoffs(),
         )
         async with self._connection.transaction():
             await self._lease.check(self._connection)
@@ -133,20 +124,13 @@ class MediaSteps:
         await self._place.disk.call(lambda: write_mark(self._work.tree, mark))
         self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
 
-    def _rules(self) -> dict[str, Any]:
-        config = self._place.config
-        return {
-            "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
-            "protect": list(config.protect),
-            "server_names": sorted(self._place.settings.server_names),
-        }
-
     async def remove(self, report: PassReport) -> None:
         """Take what the survey found due through the protocol."""
         if report.pass_id is None:
             return
-        releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._now)
-        await Removal(self._work, releaser, self._accesses, report, self._order).run(self._surveyor)
+        releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._ground)
+        removal = Removal(self._work, releaser, self._ground, self._accesses, report, self._order)
+        await removal.run()
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""

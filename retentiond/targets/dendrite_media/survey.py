@@ -21,7 +21,7 @@ from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_row
 from retentiond.targets.dendrite_media.safety import foreign_users
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
@@ -67,26 +67,44 @@ class Surveyor:
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
         """Judge every row at the time `now`; what is due goes into the temporary table."""
-        survey = Survey()
-        await self._connection.execute(SQL["drop_due"])
-        await self._connection.execute(SQL["make_due"])
+        survey = await self._begin()
         async for page in pages(self._connection, SQL["media_page"], size=_PAGE, after=("", "")):
-            due = []
-            for record in page:
-                row = media_row(record)
-                verdict = decide(row, self._rules, now)
-                self._count(survey, row, verdict, listen)
-                if isinstance(verdict, Remove):
-                    due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
-            await self._connection.copy_records_to_table(
-                "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
-            )
+            rows = [media_row(record) for record in page]
+            for row in rows:
+                if foreign_user(row, self._rules.server_names):
+                    survey.foreign += 1
+                    survey.foreign_example = printable(row.key.uri)
+            await self._take(survey, [(row, decide(row, self._rules, now)) for row in rows], listen)
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
+        await self._finish()
+        return survey
+
+    async def _begin(self) -> Survey:
+        await self._connection.execute(SQL["drop_due"])
+        await self._connection.execute(SQL["make_due"])
+        return Survey()
+
+    async def _take(
+        self,
+        survey: Survey,
+        judged: Sequence[tuple[MediaRow, Keep | Remove]],
+        listen: Callable[[Item], None] | None,
+    ) -> None:
+        """Count a page of judged rows, and put what is due into the temporary table."""
+        due = []
+        for row, verdict in judged:
+            self._count(survey, row, verdict, listen)
+            if isinstance(verdict, Remove):
+                due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
+        await self._connection.copy_records_to_table(
+            "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+        )
+
+    async def _finish(self) -> None:
         for statement in ("sort_due", "analyze_due"):
             await self._connection.execute(SQL[statement])
-        return survey
 
     def _count(
         self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
@@ -95,9 +113,6 @@ class Surveyor:
         blob = valid_hash(row.base64hash)
         if blob is not None:
             survey.sample.add(blob)
-        if foreign_user(row, self._rules.server_names):
-            survey.foreign += 1
-            survey.foreign_example = printable(row.key.uri)
         if isinstance(verdict, Keep):
             survey.kept[verdict.reason] += 1
             if listen is not None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
+    from retentiond.model.request import Request
 
 KIND: Final = "dendrite_media"
 LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
@@ -71,9 +72,14 @@ class DendriteMedia:
         """What it is."""
         return KIND
 
-    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
-        """Say what a pass would do now, changing nothing."""
-        return await plan(self._place, listen, progress)
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+    ) -> PassReport:
+        """Say what a pass, or a request, would do now, changing nothing."""
+        return await plan(self._place, listen, progress, request)
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass, and what belongs to its end."""

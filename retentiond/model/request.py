@@ -1,0 +1,78 @@
+"""A request: what somebody wants deleted by hand, one medium, or all of a user, a server or a room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from retentiond.model.errors import UsageError
+from retentiond.model.media import parse_media_uri, valid_hash
+from retentiond.model.policy import Keep, Remove
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from retentiond.model.media import MediaRow
+
+RequestKind = Literal["media", "user", "origin", "room"]
+
+REQUESTED: Final = "delete"
+"""What reports call the reason for which requested items go, in the place of a policy's name."""
+
+_FORMS: Final[dict[RequestKind, str]] = {
+    "media": "mxc://SERVER/ID",
+    "user": "@NAME:SERVER",
+    "origin": "SERVER",
+    "room": "!ID",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What shall go: `name` is a URI, a user's ID, a server's name or a room's ID, by the kind.
+
+    With `even_protected` the protections do not keep it; a hold always does.
+    """
+
+    kind: RequestKind
+    name: str
+    even_protected: bool = False
+
+    def __post_init__(self) -> None:
+        if not _has_form(self.kind, self.name):
+            raise UsageError(
+                f"`{printable(self.name)}` cannot be what --{self.kind} means; write it as {_FORMS[self.kind]}"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the request as the ledger remembers it."""
+        return {self.kind: self.name, "even_protected": self.even_protected}
+
+
+def _has_form(kind: RequestKind, name: str) -> bool:
+    if kind == "media":
+        return parse_media_uri(name) is not None
+    if kind == "origin":
+        return bool(name) and not any(char in name for char in "/@!*? ")
+    sigil = "@" if kind == "user" else "!"
+    return name.startswith(sigil) and len(name) > 1 and (kind == "room" or ":" in name)
+
+
+def decide_request(row: MediaRow, request: Request, *, referred_to: bool) -> Keep | Remove:
+    """Judge one row for a request, whatever its age; `referred_to` says whether its user or room refers to it."""
+    if not _asked_for(row, request, referred_to=referred_to):
+        return Keep("no_policy")
+    if valid_hash(row.base64hash) is None:
+        return Keep("invalid_hash", REQUESTED)
+    return Remove(REQUESTED, 0)
+
+
+def _asked_for(row: MediaRow, request: Request, *, referred_to: bool) -> bool:
+    match request.kind:
+        case "media":
+            return row.key == parse_media_uri(request.name)
+        case "origin":
+            return row.media_origin.lower() == request.name.lower()
+        case "user":
+            return row.user_id == request.name or referred_to
+        case "room":
+            return referred_to
