@@ -1,0 +1,60 @@
+"""The one-command installation, below a directory of the test's own; it fetches what a stranger's would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def _install(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [_REPOSITORY / "systemd/install", *words],
+        env=os.environ | {"DESTDIR": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(300)
+def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_changes_alone(
+    tmp_path: Path,
+) -> None:
+    done = _install(tmp_path, "matrix", "/srv/media")
+    assert done.returncode == 0, done.stderr
+    # The example comes from the installed package: its statements and schema came with it.
+    config = tmp_path / "etc/retentiond/config.yaml"
+    assert config.read_text() == (_REPOSITORY / "config.example.yaml").read_text()
+    units = tmp_path / "etc/systemd/system"
+    assert (units / "retentiond.service").read_text() == (
+        _REPOSITORY / "systemd/retentiond.service"
+    ).read_text()
+    drop_in = (units / "retentiond.service.d/store.conf").read_text()
+    assert "User=matrix\n" in drop_in
+    assert "ReadWritePaths=\nReadWritePaths=/srv/media\n" in drop_in
+    demo = subprocess.run(
+        [tmp_path / "usr/bin/retentiond", "demo", "--media", "100"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert demo.returncode == 2
+    assert "pip install 'retentiond[demo]'" in demo.stderr
+
+    config.write_text("targets: {}\n")
+    assert _install(tmp_path).returncode == 0
+    assert config.read_text() == "targets: {}\n"
+    assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
+
+
+@pytest.mark.parametrize("words", [("a b",), ("dendrite", "relative"), ("dendrite", "/srv/$(reboot)")])
+def test_a_user_or_path_that_a_unit_would_misread_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = _install(tmp_path, *words)
+    assert done.returncode == 2
+    assert "install:" in done.stderr
+    assert list(tmp_path.iterdir()) == []
