@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, StringConstraints
 
+from retentiond.config.access_log import AccessLogConfig
 from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.schedule import Schedule
@@ -143,6 +144,11 @@ class MediaTarget(Section):
         default="created",
         description="What `since: accessed` does where access times are not to be had (a file system mounted noatime): "
         "created, count from creation and say so; or refuse.",
+    )
+    access_log: AccessLogConfig | None = Field(
+        default=None,
+        description="The access log of a reverse proxy: what was asked for there counts as accessed, too. Let logrotate "
+        "pack rotated files a day later (delaycompress).",
     )
     protect: tuple[Protection, ...] = Field(
         default=PROTECTIONS,

@@ -182,7 +182,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
     ("line", "word"),
     [
         ("audit: {every: 7d}", "`audit`"),
-        ("access_log: {path: /x, format: nginx}", "`access_log`"),
         ("quota: []", "`quota`"),
         ("hosts: [media1]", "`hosts`"),
         ("messages_in: [joined_rooms]", "`joined_rooms`"),

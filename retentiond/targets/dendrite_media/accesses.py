@@ -1,7 +1,8 @@
 """Access times: what was asked for lately is not due where a policy counts from the last access.
 
-dendrite keeps no record of it. What tells is the access time of the file and of its thumbnails. Nothing is accessed
-before it was created, so only what is due by its creation is looked at, before the limits are judged.
+dendrite keeps no record of it. What tells is the access time of the file and of its thumbnails, and a proxy's access
+log; the newest counts. Nothing is accessed before it was created, so only what is due by its creation is looked at,
+before the limits are judged.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.errors import Refusal, RefusedError
-from retentiond.model.media import Hash, MediaKey
 from retentiond.model.policy import accessed_lately
 from retentiond.model.report import Item
+from retentiond.targets.dendrite_media.access_log import AccessLog
+from retentiond.targets.dendrite_media.database import key_columns
 from retentiond.targets.dendrite_media.look import look_at_blobs
+from retentiond.targets.dendrite_media.survey import due_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
-
-    from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
+    from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.survey import Survey
+    from retentiond.targets.dendrite_media.look import BlobLook
+    from retentiond.targets.dendrite_media.survey import Due, Survey
     from retentiond.targets.dendrite_media.tree import MediaTree
     from retentiond.targets.dendrite_media.workplace import Place
 
@@ -40,44 +43,71 @@ def notes_access(tree: MediaTree) -> bool:
 
 
 class AccessTimes:
-    """The access times of one store, for one pass or plan that began at `now`."""
+    """The access times of one store, for one pass or plan that began at `now` on the connection."""
 
-    def __init__(self, place: Place, tree: MediaTree, now: datetime) -> None:
+    def __init__(self, place: Place, tree: MediaTree, connection: Conn, now: datetime) -> None:
         self._place = place
         self._tree = tree
+        self._connection = connection
         self._now = now
         self._policies = place.settings.rules.policies
+        self._log = AccessLog(place, place.config.access_log) if place.config.access_log else None
+        self._noted = False
         self._known = False
 
-    async def prepare(self, report: PassReport) -> None:
-        """See whether access times are to be had; where they are not, fall back as configured, and say so.
+    async def prepare(self, report: PassReport, *, plan: bool = False, ledger: bool = True) -> None:
+        """See where access times are to be had; where they are not, fall back as configured, and say so.
 
-        Raises RefusedError where the configuration says refuse.
+        Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
         if not self._place.settings.rules.by_access:
             return
-        self._known = await self._place.disk.call(lambda: notes_access(self._tree))
-        if self._known:
-            return
+        self._noted = await self._place.disk.call(lambda: notes_access(self._tree))
+        self._known = self._noted or self._log is not None
+        if self._log is not None and plan:
+            await self._log.follow_for_plan(self._connection, ledger=ledger)
+        elif self._log is not None:
+            await self._log.follow(self._connection)
+        if not self._known:
+            self._fall_back(report)
+
+    def _fall_back(self, report: PassReport) -> None:
         if self._place.config.since_fallback == "refuse":
             raise RefusedError(
                 Refusal(
                     "no_access_times",
                     f"{self._tree.path} is mounted noatime",
                     "access times",
-                    "mount it with relatime, or set `since_fallback: created`",
+                    "mount it with relatime, name a proxy's `access_log`, or set `since_fallback: created`",
                 )
             )
         remark = f"{self._tree.path} is mounted noatime: `since: accessed` counts from creation"
         report.remarks.append(remark)
         get_logger(target=self._place.name).warning("access_times_missing", reason=remark)
 
-    def keeps(self, policy: int, accessed: float | None) -> bool:
-        """Tell whether an access at that time keeps what the policy would take."""
-        return self._known and accessed_lately(self._policies[policy], accessed, self._now)
+    async def accessed(self, dues: Iterable[Due], looks: Iterable[BlobLook]) -> set[MediaKey]:
+        """Return the keys among these that an access keeps, though they are due by their creation."""
+        asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self._known else []
+        if not asked:
+            return set()
+        read = {look.blob: look.accessed for look in looks} if self._noted else {}
+        logged = await self._log.times(self._connection, [due.key for due in asked]) if self._log else {}
+        floor = self._earliest_told()
+        kept = set()
+        for due in asked:
+            times = [at for at in (read.get(due.blob), logged.get(due.key), floor) if at is not None]
+            if accessed_lately(self._policies[due.policy], max(times, default=None), self._now):
+                kept.add(due.key)
+        return kept
+
+    def _earliest_told(self) -> float | None:
+        """Return from when on an access is sure to be known; what was before that might have been one."""
+        if self._noted or self._log is None:
+            return None
+        return self._now.timestamp() if self._log.since is None else self._log.since
 
     async def drop_accessed(
-        self, connection: Conn, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
+        self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
     ) -> None:
         """Take what was accessed lately out of what the survey found due."""
         if not self._known:
@@ -85,27 +115,27 @@ class AccessTimes:
         policies = list(self._place.settings.rules.by_access)
         progress.stage("access", None)
         async for page in pages(
-            connection, SQL["due_by_access_page"], policies, size=_PAGE, after=("", "", "")
+            self._connection, SQL["due_by_access_page"], policies, size=_PAGE, after=("", "", "")
         ):
             progress.advance(len(page))
-            kept = await self._accessed(page)
+            dues = [due_row(row) for row in page]
+            blobs: list[Hash] = sorted({due.blob for due in dues})
+            looks = await self._place.disk.share(look_at_blobs(self._tree), blobs)
+            accessed = await self.accessed(dues, looks)
+            kept = [due for due in dues if due.key in accessed]
             if not kept:
                 continue
-            await connection.execute(
-                SQL["drop_from_due"],
-                *([row[name] for row in kept] for name in ("hash", "media_id", "media_origin")),
-            )
+            keys = key_columns(due.key for due in kept)
+            await self._connection.execute(SQL["drop_from_due"], [due.blob for due in kept], *keys)
             survey.kept["not_due"] += len(kept)
             if listen is not None:
-                for row in kept:
-                    listen(self._kept_item(row))
+                for due in kept:
+                    listen(self._kept_item(due))
 
-    async def _accessed(self, page: list[Record]) -> list[Record]:
-        blobs = sorted({Hash(row["hash"]) for row in page})
-        looks = await self._place.disk.share(look_at_blobs(self._tree), blobs)
-        accessed = {look.blob: look.accessed for look in looks}
-        return [row for row in page if self.keeps(row["policy"], accessed[row["hash"]])]
+    def _kept_item(self, due: Due) -> Item:
+        return Item(self._place.name, due.key.uri, "keep", "not_due", self._policies[due.policy].name, 0)
 
-    def _kept_item(self, row: Record) -> Item:
-        uri = MediaKey(row["media_id"], row["media_origin"]).uri
-        return Item(self._place.name, uri, "keep", "not_due", self._policies[row["policy"]].name, 0)
+    async def forget_old(self) -> None:
+        """Forget what the log told of media that are gone."""
+        if self._log is not None:
+            await self._log.forget(self._connection)

@@ -2,7 +2,7 @@
 
 -- name: due_by_access_page
 -- A page of what is due by its creation, by policies whose time counts from the last access.
-SELECT hash, media_id, media_origin, policy FROM pg_temp.due
+SELECT hash, media_id, media_origin, policy, kept FROM pg_temp.due
 WHERE (hash, media_id, media_origin) > ($1::text, $2::text, $3::text) AND policy = ANY ($5::integer[])
 ORDER BY hash, media_id, media_origin
 LIMIT $4
@@ -12,3 +12,48 @@ LIMIT $4
 DELETE FROM pg_temp.due d
 USING unnest($1::text[], $2::text[], $3::text[]) AS k(hash, media_id, media_origin)
 WHERE d.hash = k.hash AND d.media_id = k.media_id AND d.media_origin = k.media_origin
+
+-- name: log_position
+SELECT head, read_to, since FROM retentiond.access_log WHERE host = $1 AND path = $2
+
+-- name: move_position
+-- Notes how far the log was read, unless another has read on from the same place; a gap begins the record anew.
+INSERT INTO retentiond.access_log AS l (host, path, head, read_to, since)
+VALUES ($1, $2, $3, $4, least(to_timestamp($5::double precision), clock_timestamp()))
+ON CONFLICT (host, path) DO UPDATE
+SET head = excluded.head, read_to = excluded.read_to, since = CASE WHEN $6 THEN excluded.since ELSE l.since END
+WHERE l.head = $7 AND l.read_to = $8
+RETURNING since
+
+-- name: make_plan_access
+-- A plan's own copy of the times, that goes with its connection.
+CREATE TEMPORARY TABLE plan_access (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    accessed_at timestamptz NOT NULL,
+    PRIMARY KEY (media_id, media_origin)
+)
+
+-- name: fill_plan_access
+INSERT INTO pg_temp.plan_access SELECT media_id, media_origin, accessed_at FROM retentiond.access
+
+-- name: note_accesses
+-- Keeps the newest time of each medium; what no row bears is anybody's invention. No time lies in the future.
+INSERT INTO {access} AS a (media_id, media_origin, accessed_at)
+SELECT n.media_id, n.media_origin, least(to_timestamp(n.at), clock_timestamp())
+FROM unnest($1::text[], $2::text[], $3::double precision[]) AS n(media_id, media_origin, at)
+JOIN mediaapi_media_repository m ON m.media_id = n.media_id AND m.media_origin = n.media_origin
+ORDER BY n.media_id COLLATE "C", n.media_origin COLLATE "C"
+ON CONFLICT (media_id, media_origin) DO UPDATE SET accessed_at = greatest(a.accessed_at, excluded.accessed_at)
+
+-- name: access_times
+-- When these media were last asked for, in seconds since the epoch.
+SELECT a.media_id, a.media_origin, extract(epoch FROM a.accessed_at)::double precision AS at
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+JOIN {access} a ON a.media_id = k.media_id COLLATE "C" AND a.media_origin = k.media_origin COLLATE "C"
+
+-- name: forget_accesses
+-- Times of media whose rows are gone.
+DELETE FROM retentiond.access a
+WHERE NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = a.media_id COLLATE "default" AND m.media_origin = a.media_origin COLLATE "default")

@@ -32,22 +32,23 @@ class Assessed:
 
 
 async def assess(
-    tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due], accesses: AccessTimes
+    tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due], accesses: AccessTimes | None = None
 ) -> list[Assessed]:
-    """Look at each blob of the batch once; the batch is sorted by hash."""
+    """Look at each blob of the batch once; the batch is sorted by hash. Access times count where they are given."""
     looks = await disk.share(look_at_blobs(tree), sorted({due.blob for due in batch}))
     by_blob = {look.blob: look for look in looks}
-    return [_judge(due, by_blob[due.blob], accesses) for due in batch]
+    accessed = await accesses.accessed(batch, looks) if accesses else ()
+    return [_judge(due, by_blob[due.blob], accessed=due.key in accessed) for due in batch]
 
 
-def _judge(due: Due, look: BlobLook, accesses: AccessTimes) -> Assessed:
+def _judge(due: Due, look: BlobLook, *, accessed: bool) -> Assessed:
     if look.result == "unsafe":
         return Assessed(due, look, kept="unsafe_path")
     if due.kept is not None:
         return Assessed(due, look, kept=due.kept)
     if look.result == "failed":
         return Assessed(due, look, failed="not_movable")
-    if accesses.keeps(due.policy, look.accessed):
+    if accessed:
         # The survey saw it unread; somebody has asked for it since.
         return Assessed(due, look, kept="changed")
     return Assessed(due, look)

@@ -10,6 +10,8 @@ from retentiond.targets.dendrite_media.layout import EntryPath
 from retentiond.targets.dendrite_media.references import KEPT_COPY, PLAN_COPY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncpg import Record
 
 SQL: Final = named_queries(__package__, reference=KEPT_COPY)
@@ -34,6 +36,12 @@ def media_row(record: Record) -> MediaRow:
 def media_key(record: Record) -> MediaKey:
     """Return a row's key."""
     return MediaKey(record["media_id"], record["media_origin"])
+
+
+def key_columns(keys: Iterable[MediaKey]) -> tuple[list[str], list[str]]:
+    """Return keys as the two arrays that statements take, in their order."""
+    pairs = list(keys)
+    return [key.media_id for key in pairs], [key.media_origin for key in pairs]
 
 
 def entry_path(record: Record) -> EntryPath:

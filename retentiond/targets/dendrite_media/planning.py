@@ -97,13 +97,13 @@ class _Planner:
         now = await connection.fetchval("SELECT clock_timestamp()")
         ground = ground_of(place, connection, self._request, now)
         copy = await ground.references.copy_for_plan(connection)
-        accesses = AccessTimes(place, self._tree, now)
+        accesses = AccessTimes(place, self._tree, connection, now)
         if ground.by_access:
-            await accesses.prepare(self._report)
+            await accesses.prepare(self._report, plan=True, ledger=ledger)
         surveyor = ground.surveyor
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
-        await accesses.drop_accessed(connection, survey, self._progress, listen)
+        await accesses.drop_accessed(survey, self._progress, listen)
         await surveyor.keep(
             survey, restored=ledger, copy=copy, protections=ground.references.protections, plan=True
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import RetentiondError
-from retentiond.targets.dendrite_media.database import SQL, media_key, media_row
+from retentiond.targets.dendrite_media.database import SQL, key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disposal import released_record
 from retentiond.targets.dendrite_media.layout import EntryPath
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
@@ -76,7 +76,7 @@ class Releaser:
     async def _look_again(
         self, batch: Sequence[Assessed], copy: int | None
     ) -> tuple[list[Assessed], list[Assessed], dict[MediaKey, MediaRow]]:
-        keys = _columns([item.due.key for item in batch])
+        keys = key_columns([item.due.key for item in batch])
         locked = {
             media_key(row): media_row(row)
             for row in await self._connection.fetch(SQL["lock_candidates"], *keys)
@@ -109,7 +109,7 @@ class Releaser:
         counts = await self._connection.fetchrow(
             SQL["release"],
             self._pass_id,
-            *_columns([item.due.key for item in going]),
+            *key_columns([item.due.key for item in going]),
             [self._ground.name_of(item.due) for item in going],
             [item.look.has_file for item in going],
             self._work.place.config.grace,
@@ -141,7 +141,3 @@ class Releaser:
         )
         await self._connection.execute(SQL["note_shared"], self._pass_id, settle, sorted(looks))
         return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]
-
-
-def _columns(keys: Sequence[MediaKey]) -> tuple[list[str], list[str]]:
-    return [key.media_id for key in keys], [key.media_origin for key in keys]

@@ -92,3 +92,21 @@ CREATE UNLOGGED TABLE retentiond.reference (
     media_origin text COLLATE "C" NOT NULL
 );
 CREATE INDEX reference_by_key ON retentiond.reference (media_id, media_origin);
+
+-- When media were last asked for, as a proxy's access log tells; only of media that have a row.
+CREATE TABLE retentiond.access (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    accessed_at timestamptz NOT NULL,
+    PRIMARY KEY (media_id, media_origin)
+);
+
+-- How far a host has read its access log: how the file begins, and the byte; since when no line is missing.
+CREATE TABLE retentiond.access_log (
+    host text NOT NULL,
+    path text NOT NULL,
+    head bytea NOT NULL,
+    read_to bigint NOT NULL,
+    since timestamptz NOT NULL,
+    PRIMARY KEY (host, path)
+);

@@ -50,7 +50,7 @@ class MediaSteps:
         self._log = get_logger(target=work.place.name)
         self._ground = ground_of(work.place, connection, order.request, now)
         self._surveyor = self._ground.surveyor
-        self._accesses = AccessTimes(work.place, work.tree, now)
+        self._accesses = AccessTimes(work.place, work.tree, connection, now)
 
     async def make_safe(self) -> None:
         """Check that this is the store, its clock and its directory; make what the quarantine needs."""
@@ -87,7 +87,7 @@ class MediaSteps:
         await references.ensure(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
-        await self._accesses.drop_accessed(self._connection, survey, progress, listen=None)
+        await self._accesses.drop_accessed(survey, progress, listen=None)
         async with references.held(self._connection, begun_after=self._now) as copy:
             await self._surveyor.keep(
                 survey, restored=True, copy=copy, protections=references.protections, plan=False
@@ -135,6 +135,7 @@ class MediaSteps:
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
+        await self._accesses.forget_old()
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, and forget records that are too old."""

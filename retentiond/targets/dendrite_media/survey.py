@@ -17,12 +17,14 @@ from retentiond.model.policy import Keep, Remove, decide, foreign_user
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_row
+from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_key, media_row
 from retentiond.targets.dendrite_media.safety import foreign_users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
+
+    from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
@@ -41,6 +43,11 @@ class Due:
     key: MediaKey
     policy: int
     kept: str | None
+
+
+def due_row(record: Record) -> Due:
+    """Return a row of the temporary table."""
+    return Due(Hash(record["hash"]), media_key(record), record["policy"], record["kept"])
 
 
 @dataclass(slots=True)
@@ -132,12 +139,4 @@ class Surveyor:
         """Stream what is due by hash and key, a page at a time."""
         after: tuple[Any, ...] = ("", "", "")
         async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
-            yield [
-                Due(
-                    Hash(row["hash"]),
-                    MediaKey(row["media_id"], row["media_origin"]),
-                    row["policy"],
-                    row["kept"],
-                )
-                for row in page
-            ]
+            yield [due_row(row) for row in page]

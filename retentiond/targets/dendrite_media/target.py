@@ -18,6 +18,7 @@ from retentiond.ledger.records import read_records, verify_records
 from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
+from retentiond.targets.dendrite_media.access_log import follow_access_log
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
 from retentiond.targets.dendrite_media.mark import refuse_ahead
@@ -136,6 +137,7 @@ class DendriteMedia:
                 if not await self._place.ledger.exists(connection):
                     return SweepReport()
             await self._make_ledger()
+            await follow_access_log(self._place, tell=everything)
             return await self._sweep(everything=everything)
 
     async def _sweep(self, *, everything: bool, fresh: bool = False) -> SweepReport:

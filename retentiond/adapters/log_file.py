@@ -1,0 +1,116 @@
+"""Follow a log file that another program writes and rotates, a block at a time: nothing is read twice or left out.
+
+A place in a log is known by how the file begins, not by its name or its number: names move on with each rotation,
+and a number is given anew as soon as a file is compressed and removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK: Final = 1 << 20
+"""The most that is read at once; a longer line is skipped."""
+_HEAD: Final = 256
+_PACKED: Final = (".gz", ".xz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How the file begins that was read last, and how far it was read."""
+
+    head: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogBlock:
+    """Whole lines, and where reading goes on; `gap` where the file read last is gone, so that lines may be missing.
+
+    `last`: there is nothing more to be read for now.
+    """
+
+    lines: list[bytes]
+    position: LogPosition | None
+    gap: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    path: Path
+    changed: int
+    size: int
+
+
+def read_block(path: Path, position: LogPosition | None) -> LogBlock:
+    """Read the next lines after a position (None: from the log's beginning); raises OSError.
+
+    A rotated file is finished before the next one is begun.
+    """
+    if position is None:
+        return _read(path, 0)
+    candidates = _candidates(path)
+    current = next((one for one in candidates if _continues(one, position)), None)
+    if current is None:
+        block = _read(path, 0)
+        return LogBlock(block.lines, block.position, gap=True, last=block.last)
+    block = _read(current.path, position.offset)
+    if block.lines or not block.last or current.path == path:
+        return LogBlock(block.lines, block.position or position, last=block.last and current.path == path)
+    later = [one for one in candidates if one.changed >= current.changed and one.path != current.path]
+    # Only what has a whole line has begun; until then its predecessor may still be written to.
+    for one in sorted(later, key=lambda one: (one.changed, one.path == path)):
+        block = _read(one.path, 0)
+        if block.lines:
+            return LogBlock(block.lines, block.position, last=block.last and one.path == path)
+    return LogBlock([], position, last=True)
+
+
+def _candidates(path: Path) -> list[_Candidate]:
+    """Return the log and its rotated files, that nobody has packed; the log first."""
+    stem = path.name.partition(".")[0]
+    found = []
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(stem) and not entry.name.endswith(_PACKED) and entry.is_file():
+                about = entry.stat()
+                found.append(_Candidate(path.parent / entry.name, about.st_mtime_ns, about.st_size))
+    return sorted(found, key=lambda one: (one.path != path, -one.changed))
+
+
+def _continues(candidate: _Candidate, position: LogPosition) -> bool:
+    if candidate.size < position.offset:
+        return False
+    with _open(candidate.path) as file:
+        return file.read(len(position.head)) == position.head
+
+
+def _read(path: Path, offset: int) -> LogBlock:
+    with _open(path) as file:
+        head = file.read(_HEAD)
+        file.seek(offset)
+        block = file.read(BLOCK)
+    whole = block.rfind(b"\n") + 1
+    if not whole and len(block) == BLOCK:
+        return LogBlock([], LogPosition(head, offset + BLOCK))
+    if not whole:
+        return LogBlock([], None, last=True)
+    return LogBlock(
+        block[: whole - 1].split(b"\n"), LogPosition(head, offset + whole), last=len(block) < BLOCK
+    )
+
+
+def _open(path: Path) -> BinaryIO:
+    # A pipe in its place must neither block nor pass for a log.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")

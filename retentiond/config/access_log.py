@@ -1,0 +1,20 @@
+"""The access log of a reverse proxy, as the configuration names it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from retentiond.config.section import Section
+from retentiond.config.values import AbsolutePath
+
+
+class AccessLogConfig(Section):
+    """Where a proxy before dendrite writes who asked for what."""
+
+    path: AbsolutePath = Field(
+        description="The file that is being written; rotated ones beside it are finished first.",
+        examples=["/var/log/nginx/access.log"],
+    )
+    format: Literal["nginx", "caddy"] = Field(
+        description="nginx, its combined format; or caddy, its JSON.", examples=["nginx"]
+    )

@@ -1,0 +1,156 @@
+"""The access log of a reverse proxy, followed into the ledger: when each medium was last asked for.
+
+Where the file system keeps no access times, it is the only trace. A time counts only from when the record is whole:
+what was asked for before that cannot be told, and so it keeps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.log_file import LogBlock, LogPosition, read_block
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.host import host_name
+from retentiond.model.access_lines import parse_line
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.targets.dendrite_media.database import key_columns, media_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.config.access_log import AccessLogConfig
+    from retentiond.model.media import MediaKey
+    from retentiond.targets.dendrite_media.workplace import Place
+
+LEDGER_SQL: Final = named_queries(__package__, "accesses.sql", access="retentiond.access")
+PLAN_SQL: Final = named_queries(__package__, "accesses.sql", access="pg_temp.plan_access")
+
+
+class _Digest:
+    """What a block of lines says: the newest time of each medium, and when its first line was written."""
+
+    def __init__(self, block: LogBlock, config: AccessLogConfig) -> None:
+        self.block = block
+        self.first: float | None = None
+        self.times: dict[MediaKey, float] = {}
+        for text in block.lines:
+            line = parse_line(text, config.format)
+            if line is None:
+                continue
+            if self.first is None:
+                self.first = line.at
+            if line.media is not None:
+                self.times[line.media] = max(line.at, self.times.get(line.media, line.at))
+
+
+def _digest(config: AccessLogConfig, position: LogPosition | None) -> _Digest:
+    try:
+        return _Digest(read_block(config.path, position), config)
+    except OSError as error:
+        raise RefusedError(
+            Refusal(
+                "access_log_unreadable",
+                f"{config.path}: {error.strerror}",
+                "readable",
+                "let this user read it, mend `access_log`, or leave it out",
+            )
+        ) from error
+
+
+class AccessLog:
+    """The log of one target. `since` is from when on, in seconds since the epoch, no line is missing."""
+
+    def __init__(self, place: Place, config: AccessLogConfig) -> None:
+        self._place = place
+        self._config = config
+        self._host = host_name()
+        self._sql = LEDGER_SQL
+        self.since: float | None = None
+
+    async def follow(self, connection: Conn) -> None:
+        """Take what is new in the log into the ledger; raises RefusedError where it cannot be read."""
+        digest = None
+        while digest is None or not digest.block.last:
+            position = await self._position(connection)
+            digest = await self._read(position)
+            async with connection.transaction():
+                if digest.block.position is None or await self._move(connection, position, digest):
+                    await self._note(connection, digest)
+        await self._position(connection)
+
+    async def follow_for_plan(self, connection: Conn, *, ledger: bool) -> None:
+        """Take the ledger's times and what is new in the log into a table that goes with the connection."""
+        self._sql = PLAN_SQL
+        await connection.execute(PLAN_SQL["make_plan_access"])
+        position = None
+        if ledger:
+            position = await self._position(connection)
+            await connection.execute(PLAN_SQL["fill_plan_access"])
+        digest = None
+        while digest is None or not digest.block.last:
+            digest = await self._read(position)
+            if digest.block.gap or position is None:
+                self.since = digest.first
+            position = digest.block.position or position
+            await self._note(connection, digest)
+
+    async def times(self, connection: Conn, keys: Sequence[MediaKey]) -> dict[MediaKey, float]:
+        """Return when these media were last asked for, as far as the log was followed."""
+        rows = await connection.fetch(self._sql["access_times"], *key_columns(keys))
+        return {media_key(row): row["at"] for row in rows}
+
+    async def forget(self, connection: Conn) -> None:
+        """Forget the times of media that are gone."""
+        await connection.execute(LEDGER_SQL["forget_accesses"])
+
+    async def _position(self, connection: Conn) -> LogPosition | None:
+        row = await connection.fetchrow(LEDGER_SQL["log_position"], self._host, str(self._config.path))
+        self.since = row["since"].timestamp() if row else None
+        return LogPosition(row["head"], row["read_to"]) if row else None
+
+    async def _read(self, position: LogPosition | None) -> _Digest:
+        return await self._place.disk.call(lambda: _digest(self._config, position))
+
+    async def _move(self, connection: Conn, position: LogPosition | None, digest: _Digest) -> bool:
+        reached = digest.block.position
+        if reached is None or reached == position:
+            return True
+        if digest.block.gap:
+            get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
+        # A block without any time in it begins the record now, which is what a time in the future becomes.
+        first = "infinity" if digest.first is None else digest.first
+        return (
+            await connection.fetchval(
+                LEDGER_SQL["move_position"],
+                self._host,
+                str(self._config.path),
+                reached.head,
+                reached.offset,
+                float(first),
+                digest.block.gap,
+                position.head if position else None,
+                position.offset if position else None,
+            )
+            is not None
+        )
+
+    async def _note(self, connection: Conn, digest: _Digest) -> None:
+        if digest.times:
+            keys = list(digest.times)
+            await connection.execute(
+                self._sql["note_accesses"], *key_columns(keys), [digest.times[key] for key in keys]
+            )
+
+
+async def follow_access_log(place: Place, *, tell: bool) -> None:
+    """Follow the log between passes, before it is rotated away; one that cannot be read is told only now and then."""
+    if place.config.access_log is None:
+        return
+    try:
+        async with place.pool.acquire() as connection:
+            await AccessLog(place, place.config.access_log).follow(connection)
+    except RefusedError as error:
+        if tell:
+            get_logger(target=place.name).warning("access_log_unreadable", error=str(error))
