@@ -45,16 +45,17 @@ class DatabaseServer:
         """The URL of another database of the server."""
         return urlsplit(self._dsn)._replace(path=f"/{database}").geturl()
 
-    async def clone(self) -> str:
-        """Make a database that holds dendrite's tables, empty, and return its URL."""
+    async def clone(self, original: str | None = None) -> str:
+        """Make a database as another one is, and return its URL; else one that holds dendrite's tables, empty."""
         self._clones += 1
         name = f"{self._template}_{self._clones}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        template = _name_of(original) if original else self._template
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.dsn(name)
 
     async def drop(self, dsn: str) -> None:
         """Remove a database, whoever is still connected to it."""
-        await self._execute(f"DROP DATABASE {urlsplit(dsn).path.removeprefix('/')} WITH (FORCE)")
+        await self._execute(f"DROP DATABASE {_name_of(dsn)} WITH (FORCE)")
 
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self._dsn)
@@ -69,3 +70,7 @@ class DatabaseServer:
             return str(await connection.fetchval(statement))
         finally:
             await connection.close()
+
+
+def _name_of(dsn: str) -> str:
+    return urlsplit(dsn).path.removeprefix("/")

@@ -237,6 +237,18 @@ class DendriteStore:
                 found[str(relative)] = path.read_bytes()
         return found
 
+    def left_of_ours(self) -> list[str]:
+        """Every file below `.retentiond` but the mark: what lies in quarantine, and what lies there by mistake."""
+        own = self.media_path / ".retentiond"
+        found = [str(path.relative_to(own)) for path in own.rglob("*") if not path.is_dir()]
+        return sorted(path for path in found if path != "store")
+
+    def copied_to(self, database: Database, media_path: Path) -> DendriteStore:
+        """Return the same store elsewhere, with the same knowledge of what each file must hold."""
+        copy = DendriteStore(database, media_path, self.server_name)
+        copy._added, copy._written = self._added, dict(self._written)
+        return copy
+
     def remember_files(self) -> None:
         """Take note of what lies there now, for a store that was not made by `add`."""
         self._written |= self.files()

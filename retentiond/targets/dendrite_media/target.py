@@ -90,8 +90,8 @@ class DendriteMedia:
             await self._make_ledger()
             async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
                 await self._work(order, lease, report)
-            if report.removed_items and order.command != "run":
-                await self._end_by_hand(order)
+            if report.pass_id is not None and order.command != "run":
+                await self._end_by_hand(order, removed=report.removed_items > 0)
         return report
 
     async def _make_ledger(self) -> None:
@@ -120,12 +120,17 @@ class DendriteMedia:
         finally:
             connection.terminate()
 
-    async def _end_by_hand(self, order: Order) -> None:
+    async def _end_by_hand(self, order: Order, *, removed: bool) -> None:
         """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
         place = self._place
         if place.config.settle == timedelta(0):
+            # What a dead pass had released is purged as well.
             await self._sweep(everything=True, fresh=True)
-        elif place.config.settle >= LAST_SWEEP_AFTER and not await place.pool.fetch(LEDGER_SQL["daemons"]):
+        elif (
+            removed
+            and place.config.settle >= LAST_SWEEP_AFTER
+            and not await place.pool.fetch(LEDGER_SQL["daemons"])
+        ):
             order.progress.stage("wait", None)
             await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
             await self._sweep(everything=False)

@@ -1,0 +1,211 @@
+"""Sabotage from within the program's own process: it dies, stops or fails at an effect that has a name.
+
+The product knows nothing of this. Its calls of the system and of the database's driver are wrapped; each effect has
+two points, before and after it, such as `before rename live>quarantine` or `after commit release+record_entries`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cache, wraps
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import asyncpg
+from asyncpg.transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|CREATE|DROP|nextval|pg_try_advisory_lock)\b")
+_OURS = re.compile(r"/\.retentiond(?:/([a-z]+)|$)")
+
+
+class Order(TypedDict, total=False):
+    """What shall happen at the `nth` point (0: at each) whose name fits `at`.
+
+    `action` is `kill`, `pause` (until the file `go` stands in `directory`; it says so by `paused`), or the name of
+    an errno, with which the call fails.
+    """
+
+    at: str
+    nth: int
+    action: str
+    directory: str
+
+
+class _Saboteur:
+    def __init__(self, orders: list[Order], log: str | None) -> None:
+        self._orders = orders
+        self._counts = [0] * len(orders)
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
+        self._lock = Lock()
+
+    def reach(self, point: str) -> None:
+        """Come by a point, and do what is ordered there."""
+        for order in self._due(point):
+            action = order["action"]
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif action == "pause":
+                _pause(Path(order["directory"]))
+            else:
+                number = getattr(errno, action)
+                raise OSError(number, os.strerror(number))
+
+    def _due(self, point: str) -> list[Order]:
+        with self._lock:
+            if self._log is not None:
+                os.write(self._log, point.encode() + b"\n")
+            due = []
+            for index, order in enumerate(self._orders):
+                if fnmatchcase(point, order["at"]):
+                    self._counts[index] += 1
+                    if order.get("nth", 1) in {0, self._counts[index]}:
+                        due.append(order)
+            return due
+
+
+def _pause(directory: Path) -> None:
+    (directory / "paused").touch()
+    while not (directory / "go").exists():
+        time.sleep(0.005)
+
+
+def install(given: Mapping[str, Any]) -> None:
+    """Wrap what has effects, once a process: `{"orders": [Order…], "log": FILE}`."""
+    saboteur = _Saboteur(given["orders"], given.get("log"))
+    for name, named in _FILE_CALLS.items():
+        setattr(os, name, _wrap_file_call(saboteur, name, getattr(os, name), named))
+    for name in ("execute", "fetch", "fetchrow", "fetchval"):
+        _wrap_statement(saboteur, name)
+    _wrap_commit(saboteur)
+
+
+def _place(descriptor: int | None) -> str:
+    if descriptor is None:
+        return "elsewhere"
+    found = _OURS.search(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return (found[1] or "own") if found else "live"
+
+
+def _one_place(*_arguments: Any, dir_fd: int | None = None, **_others: Any) -> str:
+    return _place(dir_fd)
+
+
+def _two_places(
+    *_arguments: Any, src_dir_fd: int | None = None, dst_dir_fd: int | None = None, **_others: Any
+) -> str:
+    return f"{_place(src_dir_fd)}>{_place(dst_dir_fd)}"
+
+
+def _of_descriptor(descriptor: Any, *_others: Any) -> str:
+    return _place(descriptor) if isinstance(descriptor, int) else "elsewhere"
+
+
+def _created(_path: Any, flags: int, *_others: Any, dir_fd: int | None = None, **_keywords: Any) -> str:
+    return _place(dir_fd) if flags & os.O_CREAT else "elsewhere"
+
+
+_FILE_CALLS: Mapping[str, Callable[..., str]] = {
+    "rename": _two_places,
+    "link": _two_places,
+    "unlink": _one_place,
+    "mkdir": _one_place,
+    "rmdir": _one_place,
+    "fsync": _of_descriptor,
+    "open": _created,
+}
+
+
+def _wrap_file_call(
+    saboteur: _Saboteur, name: str, call: Callable[..., Any], named: Callable[..., str]
+) -> Callable[..., Any]:
+    verb = "create" if name == "open" else name
+
+    @wraps(call)
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        where = named(*arguments, **keywords)
+        if "elsewhere" in where:
+            return call(*arguments, **keywords)
+        saboteur.reach(f"before {verb} {where}")
+        result = call(*arguments, **keywords)
+        saboteur.reach(f"after {verb} {where}")
+        return result
+
+    return wrapped
+
+
+@cache
+def _statement_names() -> dict[str, str]:
+    return {
+        text: name
+        for module in list(sys.modules.values())
+        if getattr(module, "__name__", "").startswith("retentiond.")
+        for queries in vars(module).values()
+        if isinstance(queries, Mapping)
+        for name, text in queries.items()
+        if isinstance(name, str) and isinstance(text, str)
+    }
+
+
+def _name_of(statement: str) -> str:
+    return _statement_names().get(statement) or " ".join(statement.split()[:3])
+
+
+# The statements that wrote something in the transaction under way, by connection.
+_under_way: dict[int, list[str]] = {}
+
+
+def _wrap_statement(saboteur: _Saboteur, name: str) -> None:
+    call = getattr(asyncpg.Connection, name)
+
+    @wraps(call)
+    async def wrapped(self: asyncpg.Connection[Any], statement: str, *arguments: Any, **keywords: Any) -> Any:
+        if not _WRITES.search(statement):
+            return await call(self, statement, *arguments, **keywords)
+        named = _name_of(statement)
+        inside = self.is_in_transaction()
+        saboteur.reach(f"before {'statement' if inside else 'commit'} {named}")
+        result = await call(self, statement, *arguments, **keywords)
+        if inside:
+            _under_way.setdefault(id(self), []).append(named)
+        else:
+            saboteur.reach(f"after commit {named}")
+        return result
+
+    setattr(asyncpg.Connection, name, wrapped)
+
+
+def _wrap_commit(saboteur: _Saboteur) -> None:
+    call = Transaction._Transaction__commit  # type: ignore[attr-defined]
+
+    @wraps(call)
+    async def wrapped(self: Any) -> None:
+        names = "+".join(dict.fromkeys(_under_way.pop(id(self._connection), [])))
+        if not names:
+            await call(self)
+            return
+        saboteur.reach(f"before commit {names}")
+        await call(self)
+        saboteur.reach(f"after commit {names}")
+
+    Transaction._Transaction__commit = wrapped  # type: ignore[attr-defined]
+
+
+def as_environment(orders: list[Order], log: Path | None = None) -> dict[str, str]:
+    """Return what makes a `python -m retentiond` be sabotaged."""
+    here = Path(__file__).resolve()
+    return {
+        "SABOTAGE": json.dumps({"orders": orders, "log": str(log) if log else None}),
+        "PYTHONPATH": os.pathsep.join([str(here.parent / "sabotaged"), str(here.parents[2])]),
+    }

@@ -1,0 +1,179 @@
+"""kill -9 between any two effects of the real program: the next start finishes or takes back each open step.
+
+The judge knows nothing of the ledger: it compares rows with files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.real_program import RealProgram, Zygote
+from tests.support.worn_store import WornStore, make_worn_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.support.database import DatabaseServer
+
+NIGHTLY = "RETENTIOND_TEST_NIGHTLY" in os.environ
+SEED = int(os.environ.get("RETENTIOND_TEST_SEED") or random.randrange(1_000_000_000))
+KILLS = 500 if NIGHTLY else 50
+
+# Within a transaction one point is like another, and what is temporary goes with the connection. Between two effects
+# there is one state: by night it is come to from both sides, else by the commit before it or the file's call after it.
+_ALIKE = r"before statement|(before|after) commit (\w+_function|(drop|make|sort)_due)|.* fsync"
+_SKIPPED = re.compile(_ALIKE if NIGHTLY else rf"{_ALIKE}|before commit|after (?!commit)")
+_COMMANDS = {
+    "24h": [("once",), ("once",), ("quarantine", "restore", "--all"), ("plan",)],
+    "0s": [("once",), ("once",), ("quarantine", "purge", "--yes")],
+}
+
+pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    with Zygote() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def worn(
+    postgres: DatabaseServer, database: str, media_path: Path, tmp_path: Path, zygote: Zygote
+) -> AsyncIterator[WornStore]:
+    async with make_worn_store(postgres, RealProgram(tmp_path, database, media_path, {}, zygote)) as made:
+        yield made
+
+
+async def points_of(worn: WornStore, directory: Path, *commands: tuple[str, ...]) -> list[str]:
+    """The points that the last of these commands comes by, in their order, each as often as it is come by."""
+    async with worn.copy(directory / "dry") as copy:
+        for words in commands[:-1]:
+            await copy.program.run(*words)
+        log = directory / "points"
+        ended = await copy.program.run(*commands[-1], log=log)
+        assert ended.status == 0, ended
+        points = log.read_text().splitlines()
+        log.unlink()
+        return points
+
+
+def distinct(points: list[str]) -> dict[str, int]:
+    """The points that are worth a kill, with how often each is come by."""
+    return Counter(point for point in points if not _SKIPPED.match(point))
+
+
+async def judge_kept(worn: WornStore) -> list[str]:
+    """Finish what is open; then bring all of it back, which must be as it was."""
+    ended = await worn.program.run("once")
+    problems = [] if ended.status == 0 else [f"once: {ended}"]
+    problems += await worn.problems()
+    ended = await worn.program.run("quarantine", "restore", "--all", "--json")
+    (restored,) = ended.document["restores"]
+    if restored["failed"] or restored["busy"]:
+        problems.append(f"restore: {ended}")
+    return problems + await worn.problems() + await worn.missing()
+
+
+async def judge_purged(worn: WornStore, expected: tuple[int, int]) -> list[str]:
+    """Finish what is open; then nothing is left of what was due, and each blob was counted once."""
+    ended = await worn.program.run("once")
+    problems = [] if ended.status == 0 else [f"once: {ended}"]
+    problems += await worn.problems()
+    problems += [f"{key.uri} is still there" for key in worn.due & set(await worn.store.rows())]
+    problems += [f"not purged: {path}" for path in worn.store.left_of_ours()]
+    purged = await worn.purged()
+    return problems if purged == expected else [*problems, f"counted {purged} as purged, not {expected}"]
+
+
+async def kill_at(worn: WornStore, words: tuple[str, ...], at: str, nth: int) -> list[str]:
+    """Kill a command at a point. Nothing breaks by that which was whole."""
+    broken = await worn.broken()
+    await worn.program.run(*words, orders=[worn.program.order(at, "kill", nth)])
+    return sorted(await worn.broken() - broken)
+
+
+async def purged_undisturbed(worn: WornStore, directory: Path) -> tuple[int, int]:
+    """What the totals say when nobody kills anything."""
+    async with worn.copy(directory / "undisturbed") as copy:
+        copy.program.configure(grace="0s")
+        assert await judge_purged(copy, (0, 0)) != []
+        return await copy.purged()
+
+
+@pytest.mark.parametrize("grace", ["24h", "0s"])
+async def test_a_pass_that_is_killed_at_any_step_is_finished_by_the_next_start(
+    worn: WornStore, tmp_path: Path, grace: str
+) -> None:
+    expected = await purged_undisturbed(worn, tmp_path)
+    worn.program.configure(grace=grace)
+    points = distinct(await points_of(worn, tmp_path, ("once",)))
+    rng = random.Random(SEED)
+    failures = []
+    # By day each grace has half of the points, which are the same for both.
+    share = slice(None) if NIGHTLY else slice(int(grace == "24h"), None, 2)
+    for at, count in list(points.items())[share]:
+        nth = rng.randint(1, count)
+        async with worn.copy(tmp_path / "copy") as copy:
+            problems = await kill_at(copy, ("once",), at, nth)
+            problems += await (judge_kept(copy) if grace == "24h" else judge_purged(copy, expected))
+            failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
+    assert failures == [], f"RETENTIOND_TEST_SEED={SEED}"
+
+
+async def test_a_restore_that_is_killed_at_any_step_is_finished_by_the_next_start(
+    worn: WornStore, tmp_path: Path
+) -> None:
+    restore = ("quarantine", "restore", "--all")
+    points = distinct(await points_of(worn, tmp_path, ("once",), restore))
+    rng = random.Random(SEED)
+    failures = []
+    async with worn.copy(tmp_path / "passed") as passed:
+        await passed.program.run("once")
+        await passed.connection.close()
+        for at, count in points.items():
+            nth = rng.randint(1, count)
+            async with passed.copy(tmp_path / "copy") as copy:
+                problems = await kill_at(copy, restore, at, nth) + await judge_kept(copy)
+                failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
+    assert failures == [], f"RETENTIOND_TEST_SEED={SEED}"
+
+
+async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
+    worn: WornStore, tmp_path: Path
+) -> None:
+    expected = await purged_undisturbed(worn, tmp_path)
+    points = len(await points_of(worn, tmp_path, ("once",)))
+    rng = random.Random(SEED)
+    kills = 0
+    while kills < KILLS:
+        grace = rng.choice(["24h", "0s"])
+        told = [f"RETENTIOND_TEST_SEED={SEED}, kill {kills}, grace {grace}"]
+        async with worn.copy(tmp_path / "copy") as copy:
+            copy.program.configure(grace=grace)
+            for _ in range(rng.randint(1, 6)):
+                words = rng.choice(_COMMANDS[grace])
+                broken = await copy.broken()
+                if rng.random() < 0.5:
+                    nth = rng.randint(1, points)
+                    told.append(f"{words} killed at its point {nth}")
+                    ended = await copy.program.run(*words, orders=[copy.program.order("*", "kill", nth)])
+                else:
+                    seconds = rng.uniform(0.0, 0.4)
+                    told.append(f"{words} killed after {seconds} s")
+                    run = copy.program.fork(*words)
+                    await asyncio.sleep(seconds)
+                    run.kill()
+                    ended = await run.end()
+                kills += ended.killed
+                assert await copy.broken() <= broken, told
+            problems = await (judge_kept(copy) if grace == "24h" else judge_purged(copy, expected))
+            assert problems == [], told
