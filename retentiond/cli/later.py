@@ -7,7 +7,6 @@ from typing import Final
 
 _LATER: Final = (
     "audit",
-    "delete",
     "hold",
     "purge-chats",
     "report",

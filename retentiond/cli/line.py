@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from retentiond import __version__
 from retentiond.cli.check_config import CheckConfig
+from retentiond.cli.delete import Delete
 from retentiond.cli.later import later_commands, later_flags
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
@@ -20,6 +21,7 @@ from retentiond.cli.status import Status
 from retentiond.config.units import parse_duration
 from retentiond.engine.target import Selection
 from retentiond.model.errors import NotAvailableError
+from retentiond.model.request import RequestKind, read_request
 
 _PROGRAM: Final = "retentiond"
 _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -203,6 +205,46 @@ def once(
     """
     scope = Scope(tuple(targets or ()), dendrite_config, days, local)
     return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json)
+
+
+@app.command(
+    cls=_Command,
+    epilog=_example(
+        "retentiond delete --media mxc://example.org/abc",
+        "retentiond delete media --user @spam:example.org --dry-run",
+        "retentiond delete --room '!abc:example.org' --even-protected --yes",
+    ),
+)
+def delete(
+    targets: Targets = None,
+    media: Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="@USER:SERVER",
+            help="What this user uploaded, and what their events and profile refer to.",
+        ),
+    ] = None,
+    origin: Annotated[str | None, typer.Option(metavar="SERVER", help="All media of this server.")] = None,
+    room: Annotated[
+        str | None,
+        typer.Option(metavar="!ROOM:SERVER", help="What this room refers to, and no other room does."),
+    ] = None,
+    even_protected: Annotated[
+        bool, typer.Option("--even-protected", help="Protections do not keep it; a hold always does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and change nothing.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """Delete by hand, whatever the age.
+
+    It prints its plan, and asks. What goes, goes to quarantine, from where one command brings it back; the limits of
+    passes do not hold for it. Say one of --media, --user, --origin and --room. All targets, where none is named.
+    """
+    said: dict[RequestKind, str | None] = {"media": media, "user": user, "origin": origin, "room": room}
+    request = read_request(said, even_protected=even_protected)
+    return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json)
 
 
 @quarantine.command("list", cls=_Command, epilog=_example("retentiond quarantine list media"))

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from retentiond.cli.listing import write_item
+from retentiond.cli.outcome import may_show_bars, tell_outcome
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Order, Stop, Target
-from retentiond.model.errors import RetentiondError
-from retentiond.model.report import Item, PassReport, QuarantineSummary
-from retentiond.terminal.account import quarantine_in_words, show_pass
+from retentiond.model.report import Item, PassReport
+from retentiond.terminal.account import show_pass
 from retentiond.terminal.progress import watched
-from retentiond.terminal.words import age_in_words, time_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Plan:
 
     def _bars(self, session: Session) -> bool:
         # A list on the same terminal would run through them.
-        return _may_show_bars(session) and not (self.listed and session.out.is_terminal)
+        return may_show_bars(session) and not (self.listed and session.out.is_terminal)
 
     def _show(self, session: Session, report: PassReport) -> None:
         if not self.as_json:
@@ -84,7 +83,7 @@ class Once:
         stop = Stop()
 
         async def errand(target: Target, config: TargetConfig) -> int:
-            with watched(session.err, bars=_may_show_bars(session)) as progress:
+            with watched(session.err, bars=may_show_bars(session)) as progress:
                 order = Order(
                     "once",
                     over_limits=self.over_limits,
@@ -94,11 +93,7 @@ class Once:
                 )
                 report = await target.run_pass(order)
             passes.append(report.as_json())
-            if self.as_json or session.options.quiet:
-                self._tell(session, report)
-            else:
-                left = await _left_in_quarantine(target)
-                show_pass(session.out, report, self._way_on(session, report, config, left))
+            await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
             return report.exit_status
 
         try:
@@ -106,57 +101,6 @@ class Once:
         finally:
             if self.as_json:
                 session.document({"passes": passes})
-
-    @staticmethod
-    def _tell(session: Session, report: PassReport) -> None:
-        """Tell on standard error what is no success, where no account is shown."""
-        if report.refused is not None:
-            session.error(
-                f"refused by {report.refused.limit}: found {report.refused.value}, "
-                f"allowed {report.refused.allowed}; {report.refused.hint}",
-                about=report.target,
-            )
-        if report.state == "interrupted":
-            why = report.error or "asked to stop"
-            session.error(f"interrupted: {why}; the next pass goes on from there", about=report.target)
-        if report.failed:
-            reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
-            session.error(
-                f"failed: {reasons}; the log names each, and the next pass tries again", about=report.target
-            )
-
-    def _way_on(
-        self, session: Session, report: PassReport, config: TargetConfig, left: QuarantineSummary | None
-    ) -> Iterator[str]:
-        if left is not None and (left.items or left.blobs):
-            until = f", until {time_in_words(left.until)}" if left.until else ""
-            yield f"In quarantine: {quarantine_in_words(left)}{until}."
-            yield (
-                "What has been there for less than its grace and settle is not purged by this run; "
-                "the daemon, or a later pass, does it."
-            )
-        if isinstance(config, MediaTarget) and report.removed and report.pass_id is not None:
-            yield f"For {age_in_words(config.grace)} one command brings all of it back:"
-            if self.scope.dendrite_config is None:
-                words = f"quarantine restore {report.target} --pass {report.pass_id}"
-                yield f"  {session.command(words)}"
-            else:
-                yield (
-                    f"  `retentiond --config FILE quarantine restore --pass {report.pass_id}`, with a "
-                    "configuration of the same store (`retentiond example-config` prints one)"
-                )
-
-
-async def _left_in_quarantine(target: Target) -> QuarantineSummary | None:
-    """Return what lies in quarantine now; the pass is done, so nothing hangs on being able to tell."""
-    try:
-        return (await target.status()).quarantine
-    except RetentiondError:
-        return None
-
-
-def _may_show_bars(session: Session) -> bool:
-    return session.err.can_redraw and not session.options.quiet
 
 
 def _words(command: str, target: str, scope: Scope, *flags: str) -> str:

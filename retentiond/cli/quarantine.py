@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from retentiond.cli.listing import JsonList, write_heading, write_released
+from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Selection, Target
@@ -142,11 +143,7 @@ class Purge:
 
 def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
     """Show what would go, and ask; raise UsageError where nobody can answer."""
-    stdin = session.surroundings.stdin
-    if not stdin.isatty():
-        raise UsageError(
-            "what is purged cannot come back: confirm it with --yes, since nobody can be asked here"
-        )
+    refuse_unasked(session, "what is purged cannot come back")
 
     async def look(target: Target, _config: TargetConfig) -> int:
         summary = (await target.status()).quarantine
@@ -156,10 +153,7 @@ def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
 
     # A target that cannot tell has said why; the purge tries it again, and its status is the command's.
     session.run(session.for_each(targets, look))
-    # Asked with no loop running: there, a signal would wait for the answer.
-    session.err.put(f"Purge it for good, of {', '.join(targets)}? [y/N] ")
-    session.err.settle()
-    return stdin.readline().strip().lower() in {"y", "yes"}
+    return agreed(session, f"Purge it for good, of {', '.join(targets)}?")
 
 
 def _show_restore(session: Session, target: str, report: RestoreReport) -> None:

@@ -11,6 +11,8 @@ from retentiond.model.policy import Keep, Remove
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from retentiond.model.media import MediaRow
 
 RequestKind = Literal["media", "user", "origin", "room"]
@@ -46,6 +48,16 @@ class Request:
     def as_json(self) -> dict[str, Any]:
         """Return the request as the ledger remembers it."""
         return {self.kind: self.name, "even_protected": self.even_protected}
+
+
+def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool) -> Request:
+    """Return the one thing that was said; raise UsageError where it is none, or several."""
+    asked = [(kind, name) for kind, name in said.items() if name is not None]
+    if len(asked) != 1:
+        raise UsageError(
+            "say what to delete: one of " + ", ".join(f"--{kind} {form}" for kind, form in _FORMS.items())
+        )
+    return Request(*asked[0], even_protected=even_protected)
 
 
 def _has_form(kind: RequestKind, name: str) -> bool:

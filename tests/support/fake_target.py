@@ -39,6 +39,7 @@ class FakeTarget:
     name: str = "media"
     kind: str = "dendrite_media"
     report: PassReport | None = None
+    planned: PassReport | None = None
     items: tuple[Item, ...] = ()
     in_quarantine: tuple[Released, ...] = ()
     restored: RestoreReport = field(default_factory=RestoreReport)
@@ -51,6 +52,7 @@ class FakeTarget:
     during: Callable[[Order | None], Awaitable[None]] | None = None
     asked: list[str] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
+    requests: list[Request | None] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
 
     async def plan(
@@ -61,6 +63,7 @@ class FakeTarget:
     ) -> PassReport:
         """Tell of each item, and return the report."""
         self.asked.append("plan")
+        self.requests.append(request)
         progress.stage("judging", len(self.items))
         if self.during:
             await self.during(None)
@@ -68,7 +71,7 @@ class FakeTarget:
             if listen:
                 listen(item)
             progress.advance(1)
-        return self.report or make_report(self.name, "planned", dry_run=True, pass_id=None)
+        return self.planned or self.report or make_report(self.name, "planned", dry_run=True, pass_id=None)
 
     async def run_pass(self, order: Order) -> PassReport:
         """Return the report; an order to stop makes it an interrupted one."""

@@ -28,7 +28,6 @@ def line(tmp_path: Path) -> CommandLine:
         "audit media --repair --help",
         "hold add --media mxc://a/b --until 2027-01-01",
         "hold",
-        "delete --media mxc://a/b --even-protected",
         "purge-chats --account A --to-date 2020-01-01",
         "report --html out.html",
         "quarantine forget mxc://a/b",

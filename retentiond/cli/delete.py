@@ -1,0 +1,148 @@
+"""`delete`: what somebody asks for by hand, with its plan first, and the same way back as from a pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
+from retentiond.cli.question import agreed, refuse_unasked
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.engine.target import Order, Stop, Target
+from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.report import PassReport
+from retentiond.model.request import Request
+from retentiond.model.text import printable
+from retentiond.terminal.account import show_pass
+from retentiond.terminal.progress import watched
+from retentiond.terminal.words import count_in_words, size_in_words
+
+_FAILED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete what was asked for: plan, ask, and do it."""
+
+    scope: Scope
+    request: Request
+    yes: bool = False
+    dry_run: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Plan for all targets, ask once, and then work on one after another."""
+        targets = self._media_targets(session)
+        if not (self.yes or self.dry_run):
+            refuse_unasked(session, "nobody has seen yet what would go")
+        plans: list[PassReport] = []
+        status = session.run(self._plan(session, targets, plans))
+        if self.dry_run:
+            return self._end(session, plans, status)
+        refused = any(plan.refused for plan in plans)
+        if status or refused or not any(plan.removed for plan in plans):
+            if self.as_json:
+                for plan in plans:
+                    tell_problems(session, plan)
+            return self._end(
+                session,
+                plans,
+                status or (RefusedError.exit_status if refused else self._nothing(session, plans)),
+            )
+        if not self.yes and not agreed(session, self._question(plans)):
+            session.note("nothing was deleted")
+            return self._end(session, plans, 0)
+        wanted = {plan.target: targets[plan.target] for plan in plans if plan.removed}
+        return self._delete(session, wanted)
+
+    def _media_targets(self, session: Session) -> dict[str, TargetConfig]:
+        targets = session.targets(self.scope)
+        media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
+        others = [name for name in self.scope.names if name not in media]
+        if others or not media:
+            raise UsageError(
+                f"{printable(', '.join(others)) or 'the configuration'}: no target of media; "
+                "`retentiond purge-chats` is for chats"
+            )
+        return dict(media)
+
+    async def _plan(
+        self, session: Session, targets: Mapping[str, TargetConfig], plans: list[PassReport]
+    ) -> int:
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            with watched(session.err, bars=may_show_bars(session)) as progress:
+                report = await target.plan(None, progress, self.request)
+            plans.append(report)
+            # Who is asked must see it, --quiet or not; with --json standard output is the document's.
+            if not (session.options.quiet and self.yes):
+                show_pass(session.err if self.as_json else session.out, report, ())
+            return report.exit_status
+
+        return await session.for_each(targets, errand)
+
+    def _delete(self, session: Session, targets: Mapping[str, TargetConfig]) -> int:
+        passes: list[PassReport] = []
+        stop = Stop()
+
+        async def errand(target: Target, config: TargetConfig) -> int:
+            with watched(session.err, bars=may_show_bars(session)) as progress:
+                report = await target.run_pass(
+                    Order(
+                        "delete",
+                        request=self.request,
+                        keep_records=session.keep_records,
+                        progress=progress,
+                        stop=stop,
+                    )
+                )
+            passes.append(report)
+            await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
+            return report.exit_status
+
+        status = _FAILED
+        try:
+            status = session.run(session.for_each(targets, errand, stop), stop)
+        finally:
+            self._end(session, passes, status)
+        return status
+
+    def _end(self, session: Session, passes: list[PassReport], status: int) -> int:
+        if self.as_json:
+            session.document({"passes": [report.as_json() for report in passes]})
+        return status
+
+    def _nothing(self, session: Session, plans: list[PassReport]) -> int:
+        """Say why nothing would go, and return the exit status."""
+        kept = {reason for plan in plans for reason in plan.kept}
+        if kept:
+            session.error(
+                f"nothing was deleted, since all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept)}"
+            )
+            return RefusedError.exit_status
+        if any(plan.failed for plan in plans):
+            session.error(
+                "nothing was deleted: this user may not move it; run retentiond as the user of dendrite"
+            )
+            return _FAILED
+        what = f"--{self.request.kind} {printable(self.request.name)}"
+        if self.request.kind == "media":
+            session.error(f"there is no such medium: {what}; check the server and the ID")
+            return _FAILED
+        session.note(f"there is nothing to delete: {what} means no media that are here")
+        return 0
+
+    def _question(self, plans: list[PassReport]) -> str:
+        items = sum(plan.removed_items for plan in plans)
+        size = sum(plan.removed_bytes for plan in plans)
+        return f"Delete {count_in_words(items, 'item')}, {size_in_words(size)}?"
+
+
+def _way_over(kept: set[str]) -> str:
+    ways = []
+    if "hold" in kept:
+        ways.append("`retentiond hold list` shows the holds, and `hold release` ends one")
+    if "restored" in kept:
+        ways.append("`retentiond quarantine forget` ends what a restore began")
+    if kept - {"hold", "restored", "invalid_hash", "unsafe_path"}:
+        ways.append("--even-protected goes over protections")
+    return "; ".join(ways) or "`retentiond plan --list` says more of each"

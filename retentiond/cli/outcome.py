@@ -1,0 +1,79 @@
+"""What became of a pass or a delete: its account, what is wrong, and the way back."""
+
+from collections.abc import Iterator
+
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.engine.target import Target
+from retentiond.model.errors import RetentiondError
+from retentiond.model.report import PassReport, QuarantineSummary
+from retentiond.terminal.account import quarantine_in_words, show_pass
+from retentiond.terminal.words import age_in_words, time_in_words
+
+
+async def tell_outcome(
+    session: Session, target: Target, config: TargetConfig, report: PassReport, scope: Scope, *, shown: bool
+) -> None:
+    """Show the account where it is `shown`; else, and with --quiet, tell only what is no success."""
+    if shown and not session.options.quiet:
+        left = await _left_in_quarantine(target)
+        show_pass(session.out, report, _way_on(session, report, config, left, scope))
+    else:
+        tell_problems(session, report)
+
+
+def tell_problems(session: Session, report: PassReport) -> None:
+    """Tell on standard error what is no success."""
+    if report.refused is not None:
+        session.error(
+            f"refused by {report.refused.limit}: found {report.refused.value}, "
+            f"allowed {report.refused.allowed}; {report.refused.hint}",
+            about=report.target,
+        )
+    if report.state == "interrupted":
+        why = report.error or "asked to stop"
+        session.error(f"interrupted: {why}; the next pass goes on from there", about=report.target)
+    if report.failed:
+        reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
+        session.error(
+            f"failed: {reasons}; the log names each, and the next pass tries again", about=report.target
+        )
+
+
+def may_show_bars(session: Session) -> bool:
+    """Tell whether bars have a place on standard error."""
+    return session.err.can_redraw and not session.options.quiet
+
+
+def _way_on(
+    session: Session,
+    report: PassReport,
+    config: TargetConfig,
+    left: QuarantineSummary | None,
+    scope: Scope,
+) -> Iterator[str]:
+    if left is not None and (left.items or left.blobs):
+        until = f", until {time_in_words(left.until)}" if left.until else ""
+        yield f"In quarantine: {quarantine_in_words(left)}{until}."
+        yield (
+            "What has been there for less than its grace and settle is not purged by this run; "
+            "the daemon, or a later pass, does it."
+        )
+    if isinstance(config, MediaTarget) and report.removed and report.pass_id is not None:
+        yield f"For {age_in_words(config.grace)} one command brings all of it back:"
+        if scope.dendrite_config is None:
+            words = f"quarantine restore {report.target} --pass {report.pass_id}"
+            yield f"  {session.command(words)}"
+        else:
+            yield (
+                f"  `retentiond --config FILE quarantine restore --pass {report.pass_id}`, with a "
+                "configuration of the same store (`retentiond example-config` prints one)"
+            )
+
+
+async def _left_in_quarantine(target: Target) -> QuarantineSummary | None:
+    """Return what lies in quarantine now; the work is done, so nothing hangs on being able to tell."""
+    try:
+        return (await target.status()).quarantine
+    except RetentiondError:
+        return None

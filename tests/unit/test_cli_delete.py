@@ -1,0 +1,156 @@
+"""`delete`: its plan comes first, it asks, and what stops it is said."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.model.errors import Refusal
+from retentiond.model.report import PassReport
+from retentiond.model.request import Request
+from tests.support.command_line import CommandLine, Terminal
+from tests.support.fake_target import STARTED, FakeTarget, make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MEDIA = ("--media", "mxc://there.test/abc")
+
+
+def plan(*, goes: int = 0, kept: dict[str, int] | None = None, failed: int = 0) -> PassReport:
+    report = PassReport("media", "dendrite_media", True, STARTED, None, "planned", STARTED)
+    if goes:
+        report.remove("delete", goes, 1024)
+    report.kept.update(kept or {})
+    if failed:
+        report.failed["not_movable"] = failed
+    return report
+
+
+def test_with_yes_it_plans_and_deletes(tmp_path: Path) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes")
+    assert outcome.status == 0
+    assert target.asked[:2] == ["plan", "run_pass"]
+    request = Request("media", "mxc://there.test/abc")
+    assert (target.requests, target.orders[0].request) == ([request], request)
+    assert outcome.stdout.index("the plan") < outcome.stdout.index("the pass is finished")
+    assert "quarantine restore media --pass 7" in outcome.stdout
+
+
+def test_its_yes_goes_over_no_limit(tmp_path: Path) -> None:
+    target = FakeTarget()
+    CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes")
+    assert not target.orders[0].over_limits
+
+
+def test_a_dry_run_deletes_nothing(tmp_path: Path) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--dry-run", "--yes", "--json")
+    assert (outcome.status, target.asked) == (0, ["plan"])
+    assert outcome.document["passes"][0]["dry_run"] is True
+
+
+def test_where_nobody_can_be_asked_yes_is_needed(tmp_path: Path) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA)
+    assert (outcome.status, target.asked) == (2, [])
+    assert "confirm it with --yes" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"), [("y\n", ["plan", "run_pass"]), ("\n", ["plan"]), ("", ["plan"])]
+)
+def test_on_a_terminal_it_asks_after_the_plan(tmp_path: Path, answer: str, asked: list[str]) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type(
+        "delete", *MEDIA, stdin=Terminal(answer), stderr=io.StringIO()
+    )
+    assert outcome.status == 0
+    assert target.asked[: len(asked)] == asked
+    assert len([word for word in target.asked if word == "run_pass"]) == asked.count("run_pass")
+    assert "Delete 3 items, 3.0 MiB? [y/N]" in outcome.stderr
+
+
+def test_the_document_is_of_what_was_done_and_the_plan_is_on_standard_error(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path).type("delete", *MEDIA, "--yes", "--json")
+    assert [one["pass_id"] for one in outcome.document["passes"]] == [7]
+    assert "the plan" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ({"hold": 1}, "`retentiond hold list` shows the holds"),
+        ({"profile_avatars": 1}, "--even-protected goes over protections"),
+        ({"restored": 1}, "`retentiond quarantine forget` ends what a restore began"),
+    ],
+)
+def test_what_is_kept_stops_it_with_3_and_the_way_over_is_told(
+    tmp_path: Path, kept: dict[str, int], told: str
+) -> None:
+    target = FakeTarget(planned=plan(kept=kept))
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes")
+    assert (outcome.status, target.asked) == (3, ["plan"])
+    assert told in outcome.stderr
+
+
+def test_a_hold_is_never_told_to_be_gone_over(tmp_path: Path) -> None:
+    target = FakeTarget(planned=plan(kept={"hold": 1}))
+    assert "--even-protected" not in CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes").stderr
+
+
+def test_what_is_kept_beside_what_goes_is_no_failure(tmp_path: Path) -> None:
+    target = FakeTarget(planned=plan(goes=1, kept={"hold": 1}))
+    assert CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes").status == 0
+
+
+def test_a_medium_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, (FakeTarget(planned=plan()),)).type("delete", *MEDIA, "--yes")
+    assert outcome.status == 1
+    assert "there is no such medium: --media mxc://there.test/abc" in outcome.stderr
+
+
+def test_a_user_without_media_is_none(tmp_path: Path) -> None:
+    target = FakeTarget(planned=plan())
+    outcome = CommandLine(tmp_path, (target,)).type("delete", "--user", "@a:here.test", "--yes")
+    assert (outcome.status, target.asked) == (0, ["plan"])
+    assert "there is nothing to delete" in outcome.stderr
+
+
+def test_a_store_that_looks_wrong_refuses_it(tmp_path: Path) -> None:
+    refused = plan()
+    refused.refused = Refusal("another_store", "x", "y", "check the disk")
+    refused.state = "refused"
+    target = FakeTarget(planned=refused)
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes", "--json")
+    assert (outcome.status, target.asked) == (3, ["plan"])
+    assert "refused by another_store" in outcome.stderr
+
+
+def test_a_delete_that_was_interrupted_says_so(tmp_path: Path) -> None:
+    target = FakeTarget(planned=plan(goes=1), report=make_report(state="interrupted"))
+    assert CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes").status == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--media mxc://a/b --user @a:b",
+        "--media a/b",
+        "--user alice",
+        "--user @alice",
+        "--room #alias:here.test",
+        "--room !",
+        "--origin *.example.org",
+        "--origin mxc://a/b",
+        "pictures --media mxc://a/b",
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_usage(tmp_path: Path, words: str) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("delete", *words.split(), "--yes")
+    assert (outcome.status, target.asked) == (2, [])
