@@ -63,6 +63,7 @@ class Standing:
             "last_pass": dict(last_pass.account) if last_pass else None,
             "next_pass": instant(self.next_pass) if self.next_pass else None,
             "quarantine": quarantine.as_json() if quarantine else None,
+            "holds": self.status.holds if self.status else None,
             "holder": self.status.holder if self.status else None,
             "daemon": self.status.daemon if self.status else None,
             "problems": list(self.problems),

@@ -63,6 +63,7 @@ def _table(session: Session, standing: Standing) -> Table:
     table.add_row("last pass", Text(_last_pass(standing)))
     table.add_row("next pass", Text(_next_pass(standing)))
     table.add_row("quarantine", Text(_quarantine(session, standing)))
+    table.add_row("holds", Text(_holds(session, standing.status.holds)))
     table.add_row("at work", Text(printable(standing.status.holder or "nobody", _TEXT_LIMIT)))
     table.add_row("daemon", Text(printable(standing.status.daemon or "none is alive", _TEXT_LIMIT)))
     return table
@@ -84,6 +85,10 @@ def _next_pass(standing: Standing) -> str:
     if standing.next_pass is None:
         return schedule
     return f"{time_in_words(standing.next_pass)} ({schedule})"
+
+
+def _holds(session: Session, holds: int) -> str:
+    return f"{count_in_words(holds, 'hold')} in force ({session.command('hold list')})" if holds else "none"
 
 
 def _quarantine(session: Session, standing: Standing) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from retentiond.engine.holds import Holds
     from retentiond.model.records import Verified
     from retentiond.model.report import (
         Item,
@@ -101,6 +102,10 @@ class Target(Protocol):
     @property
     def kind(self) -> str:
         """What it is."""
+
+    @property
+    def holds(self) -> Holds:
+        """What must stay because somebody said so."""
 
     async def plan(
         self,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__)
 VERSION: Final = 1
-_OWN_SCHEMAS: Final = ((__package__, "schema.sql"), (__package__, "records_schema.sql"))
+_OWN_SCHEMAS: Final = tuple((__package__, f"{name}.sql") for name in ("schema", "holds_schema", "records_schema"))
 
 
 @dataclass(frozen=True, slots=True)

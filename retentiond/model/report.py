@@ -194,13 +194,14 @@ class QuarantineSummary:
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
-    """A target as its ledger knows it. `holder` is who is at work now, `daemon` who was alive lately."""
+    """A target as its ledger knows it. `holds` are those in force, `holder` is who is at work now, `daemon` who was alive lately."""
 
     target: str
     kind: str
     ledger: bool
     last_pass: dict[str, Any] | None = None
     quarantine: QuarantineSummary | None = None
+    holds: int = 0
     holder: str | None = None
     daemon: str | None = None
     problems: tuple[str, ...] = ()

@@ -97,6 +97,8 @@ class _Planner:
         now = await connection.fetchval("SELECT clock_timestamp()")
         ground = ground_of(place, connection, self._request, now)
         copy = await ground.references.copy_for_plan(connection)
+        if ledger:
+            await place.hold_references.copy_for_plan(connection)
         accesses = AccessTimes(place, self._tree, connection, now)
         if ground.by_access:
             await accesses.prepare(self._report, plan=True, ledger=ledger)
@@ -105,7 +107,7 @@ class _Planner:
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(survey, self._progress, listen)
         await surveyor.keep(
-            survey, restored=ledger, copy=copy, protections=ground.references.protections, plan=True
+            survey, ledger=ledger, copy=copy, protections=ground.references.protections, plan=True
         )
         self._report.kept.update(survey.kept)
         self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])

@@ -1,6 +1,6 @@
 """Purge: what nobody wants any more leaves for good, after grace, settle, and a last look.
 
-The last look asks rows and protections once for the whole batch; the protections' copy was begun after settle.
+The last look asks rows, holds and protections once for the whole batch; what it asks was read after settle.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.logging import get_logger
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.bring_back import dispensable
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import SQL, entry_path
 from retentiond.targets.dendrite_media.disposal import purged_record
+from retentiond.targets.dendrite_media.held import forget_rows_without_entry, mark_purging
 from retentiond.targets.dendrite_media.moves import purge_entries
 from retentiond.targets.dendrite_media.quarantine import give_up, return_to_rows
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
@@ -38,8 +38,12 @@ async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False
             await _forget(work)
             return
         now = await connection.fetchval("SELECT clock_timestamp()")
-        copy = await place.references.copy(connection, begun_after=now if fresh else now - LARGEST_AGE)
-    async for page in claimed_pages(work, "claim_due_entries", copy.begun_at if copy else now):
+        oldest = now if fresh else now - LARGEST_AGE
+        copy = await place.references.copy(connection, begun_after=oldest)
+        reading = await place.hold_references.refresh(connection, begun_after=oldest)
+    # What was read in the midst of an entry's settle cannot speak for it.
+    read_at = min(moment for moment in (now, copy and copy.begun_at, reading) if moment is not None)
+    async for page in claimed_pages(work, "claim_due_entries", read_at):
         await _purge_page(work, report, page, copy)
     await _forget(work)
 
@@ -86,7 +90,9 @@ async def _dispensable(work: Workplace, report: SweepReport, spares: list[Record
 async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
     if not rows:
         return
-    marked = {row["entry_id"] for row in await change(work, "entries_purging", [r["entry_id"] for r in rows])}
+    marked = await mark_purging(work, [row["entry_id"] for row in rows])
+    # Held since the sweep looked: the next one brings it back.
+    await change(work, "let_go", [row["entry_id"] for row in rows if row["entry_id"] not in marked])
     await finish_purge(work, report, [row for row in rows if row["entry_id"] in marked])
 
 
@@ -116,11 +122,6 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
 
 async def _forget(work: Workplace) -> None:
     """Forget copies of rows that never had an entry, and lost entries without any row left, by the batch."""
-    log = get_logger(target=work.place.name)
-    while True:
-        status = await work.place.pool.execute(SQL["forget_rows_without_entry"], work.place.batch)
-        if status == "DELETE 0":
-            break
-        log.debug("rows_forgotten", status=status)
+    while await forget_rows_without_entry(work):
         await asyncio.sleep(0)
     await work.place.pool.execute(SQL["forget_lost"])

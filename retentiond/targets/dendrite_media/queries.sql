@@ -50,7 +50,8 @@ DROP TABLE IF EXISTS pg_temp.due
 -- Marks what was brought back and is kept from then on.
 UPDATE pg_temp.due d SET kept = 'restored'
 FROM retentiond.restored r
-WHERE r.media_id = d.media_id AND r.media_origin = d.media_origin AND (r.until IS NULL OR r.until > clock_timestamp())
+WHERE d.kept IS NULL AND r.media_id = d.media_id AND r.media_origin = d.media_origin
+  AND (r.until IS NULL OR r.until > clock_timestamp())
 
 -- name: keep_referenced
 -- Marks what a protection refers to, by the first that does, in the order given.
@@ -267,11 +268,6 @@ FROM retentiond.released_media r
 JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
 WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3::text[]) AND NOT r.even_protected
 
--- name: entries_purging
--- From here on the entry is no copy any more; what is left of it goes, whoever finds it.
-UPDATE retentiond.entry SET state = 'purging' WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
-RETURNING entry_id
-
 -- name: forget_entries
 -- Closes purged entries.
 DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, bytes
@@ -281,14 +277,6 @@ DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by 
 DELETE FROM retentiond.released_media r
 WHERE r.base64hash = ANY ($1::text[]) AND r.grace_until <= clock_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash)
-
--- name: forget_rows_without_entry
--- The same for rows that never had an entry (a shared blob, no file), a page at a time.
-DELETE FROM retentiond.released_media WHERE release_id IN (
-    SELECT r.release_id FROM retentiond.released_media r
-    WHERE r.grace_until <= clock_timestamp() AND r.restoring IS NULL
-      AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.state <> 'lost')
-    LIMIT $1)
 
 -- name: forget_lost
 -- Lost entries are forgotten with the last copy of their rows.

@@ -12,6 +12,7 @@ from retentiond.ledger.records import add_record
 from retentiond.model.errors import RetentiondError
 from retentiond.targets.dendrite_media.database import SQL, key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disposal import released_record
+from retentiond.targets.dendrite_media.held import lock_and_find_held
 from retentiond.targets.dendrite_media.layout import EntryPath
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
 
@@ -58,30 +59,48 @@ class Releaser:
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
         """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
+        while (released := await self._try_release(batch)) is None:
+            # A hold was put on in between, of which nobody had read what it refers to.
+            pass
+        return released
+
+    async def _try_release(self, batch: Sequence[Assessed]) -> ReleasedBatch | None:
         oldest = await self._oldest_copy()
+        await self._work.place.hold_references.refresh(self._connection, begun_after=oldest)
         async with self._ground.references.held(self._connection, begun_after=oldest) as copy:
             await self._lease.check(self._connection)
-            going, changed, rows = await self._look_again(batch, copy)
+            locked = await self._lock(batch)
+            held = await lock_and_find_held(self._connection, locked.values(), begun_after=oldest)
+            if held is None:
+                return None
+            going, changed = await self._look_again(batch, copy, locked, held)
             if not going:
                 return ReleasedBatch(changed=changed)
             await self._delete(going)
             intents = await self._intend(going)
-            await add_record(self._connection, self._record(going, rows))
+            await add_record(self._connection, self._record(going, locked))
         return ReleasedBatch(going, changed, intents)
 
     async def _oldest_copy(self) -> datetime:
         now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
         return now - LARGEST_AGE
 
-    async def _look_again(
-        self, batch: Sequence[Assessed], copy: int | None
-    ) -> tuple[list[Assessed], list[Assessed], dict[MediaKey, MediaRow]]:
+    async def _lock(self, batch: Sequence[Assessed]) -> dict[MediaKey, MediaRow]:
         keys = key_columns([item.due.key for item in batch])
-        locked = {
+        return {
             media_key(row): media_row(row)
             for row in await self._connection.fetch(SQL["lock_candidates"], *keys)
         }
-        kept = {
+
+    async def _look_again(
+        self,
+        batch: Sequence[Assessed],
+        copy: int | None,
+        locked: dict[MediaKey, MediaRow],
+        held: set[MediaKey],
+    ) -> tuple[list[Assessed], list[Assessed]]:
+        keys = key_columns([item.due.key for item in batch])
+        kept = held | {
             media_key(row)
             for row in await self._connection.fetch(
                 SQL["kept_keys"], *keys, copy, list(self._ground.references.protections)
@@ -99,7 +118,7 @@ class Releaser:
                 and self._ground.still_due(row, item.due, asked)
             )
             (going if still else changed).append(item)
-        return going, changed, locked
+        return going, changed
 
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
         released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]

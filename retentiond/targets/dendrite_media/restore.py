@@ -28,6 +28,7 @@ from retentiond.targets.dendrite_media.bring_back import (
 from retentiond.targets.dendrite_media.claiming import change
 from retentiond.targets.dendrite_media.database import SQL, entry_path, media_key
 from retentiond.targets.dendrite_media.disposal import restored_record
+from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
 
@@ -232,3 +233,19 @@ async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
         await connection.execute(SQL["mark_protected"], blobs, claimant)
         copies = await _claim_copies(work, connection, blobs)
     return len((await _bring(work, blobs, copies)).restored)
+
+
+async def restore_held(work: Workplace) -> int:
+    """Bring back what lies in quarantine and has become held, with its rows and without the mark."""
+    count, after = 0, ""
+    while page := await work.place.pool.fetch(HELD_SQL["held_in_quarantine"], after, work.place.batch):
+        after = page[-1]["hash"]
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            await connection.execute(HELD_SQL["lock_copies_of"], [row["hash"] for row in page])
+            marked = await connection.fetch(
+                HELD_SQL["mark_held"], [row["hash"] for row in page], work.claimant.claimant_id
+            )
+            blobs = sorted({row["hash"] for row in marked})
+            copies = await _claim_copies(work, connection, blobs)
+        count += len((await _bring(work, blobs, copies)).restored)
+    return count

@@ -110,3 +110,19 @@ CREATE TABLE retentiond.access_log (
     since timestamptz NOT NULL,
     PRIMARY KEY (host, path)
 );
+
+-- What a hold keeps by its key: the medium that it names, or whatever its room or user was once seen to refer to. It
+-- only grows: a redacted event no longer tells what it showed, and that is what holds are for.
+CREATE TABLE retentiond.hold_media (
+    hold_id bigint NOT NULL,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    PRIMARY KEY (media_id, media_origin, hold_id)
+);
+CREATE INDEX hold_media_by_hold ON retentiond.hold_media (hold_id);
+
+-- When what a hold's room or user refers to was last read, from one end to the other.
+CREATE TABLE retentiond.hold_reading (
+    hold_id bigint PRIMARY KEY,
+    begun_at timestamptz NOT NULL
+);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
@@ -29,6 +30,7 @@ async def read_status(place: Place) -> TargetStatus:
             ledger=True,
             last_pass=await _last_pass(connection, place.name),
             quarantine=await _quarantine(connection),
+            holds=await count_holds(connection),
             holder=str(holder) if holder else None,
             daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
             problems=await _problems(connection),

@@ -85,12 +85,13 @@ class MediaSteps:
         if self._ground.by_access:
             await self._accesses.prepare(report)
         await references.ensure(self._connection, begun_after=self._now)
+        await self._place.hold_references.refresh(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
         await self._accesses.drop_accessed(survey, progress, listen=None)
         async with references.held(self._connection, begun_after=self._now) as copy:
             await self._surveyor.keep(
-                survey, restored=True, copy=copy, protections=references.protections, plan=False
+                survey, ledger=True, copy=copy, protections=references.protections, plan=False
             )
         report.kept.update(survey.kept)
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])

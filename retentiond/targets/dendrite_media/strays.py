@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from retentiond.targets.dendrite_media.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import SQL, entry_path
+from retentiond.targets.dendrite_media.held import mark_purging
 from retentiond.targets.dendrite_media.layout import (
     FILE,
     OWN,
@@ -148,9 +149,7 @@ async def _look(work: Workplace, report: SweepReport) -> None:
         await work.place.disk.share(bring_back(work.tree, work.claimant), back)
         report.returned += len(back)
         due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and not is_wanted]
-        marked = {
-            row["entry_id"] for row in await change(work, "entries_purging", [row["entry_id"] for row in due])
-        }
+        marked = await mark_purging(work, [row["entry_id"] for row in due])
         await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
         rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
         unwanted = {row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if not is_wanted}

@@ -18,6 +18,7 @@ from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_key, media_row
+from retentiond.targets.dendrite_media.held import keep_held
 from retentiond.targets.dendrite_media.safety import foreign_users
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _PAGE: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A row that is due by age and policy; `kept` is the mark or protection that keeps it all the same."""
+    """A row that is due by age and policy; `kept` is the hold, mark or protection that keeps it all the same."""
 
     blob: Hash
     key: MediaKey
@@ -125,10 +126,11 @@ class Surveyor:
             if listen is not None:
                 listen(Item(self._target, row.key.uri, "keep", verdict.reason, verdict.policy, 0))
 
-    async def keep(self, survey: Survey, *, restored: bool, copy: int | None, protections: tuple[str, ...],
+    async def keep(self, survey: Survey, *, ledger: bool, copy: int | None, protections: tuple[str, ...],
                    plan: bool) -> None:  # fmt: skip
-        """Mark what marks and protections keep, each source in one statement, and count what is left."""
-        if restored:
+        """Mark what holds, marks and protections keep, each in one statement, and count what is left."""
+        if ledger:
+            await keep_held(self._connection, plan=plan)
             await self._connection.execute(SQL["keep_restored"])
         if copy is not None:
             statement = (PLAN_SQL if plan else SQL)["keep_referenced"]

@@ -14,11 +14,14 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import entry_path
+from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.inventory import take_stock
 from retentiond.targets.dendrite_media.purge import purge_due
 from retentiond.targets.dendrite_media.quarantine import return_to_rows
 from retentiond.targets.dendrite_media.recovery import clear_staging, recover
+from retentiond.targets.dendrite_media.references import LARGEST_AGE
 from retentiond.targets.dendrite_media.requarantine import quarantine_again
+from retentiond.targets.dendrite_media.restore import restore_held
 from retentiond.targets.dendrite_media.safety import check_leap
 from retentiond.targets.dendrite_media.strays import sweep_strays
 from retentiond.targets.dendrite_media.thumbnail_rows import sweep_thumbnail_rows
@@ -46,6 +49,7 @@ async def sweep(
         report.unknown += await take_stock(work)
     # With a database that was put back nothing goes.
     if work.fit == "fits":
+        await _restore_held(work, report, everything=everything)
         await sweep_thumbnail_rows(work, everything=everything)
         if purging:
             await _let_go(work, report, fresh=fresh)
@@ -67,6 +71,20 @@ async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
         else:
             # An older database does not know who bears it now.
             await change(work, "let_go", [row["entry_id"] for row in unwanted])
+
+
+async def _restore_held(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+    if not await work.place.pool.fetchval(HELD_SQL["any_hold"]):
+        return
+    if everything:
+        try:
+            async with work.place.pool.acquire() as connection:
+                now = await connection.fetchval("SELECT clock_timestamp()")
+                await work.place.hold_references.refresh(connection, begun_after=now - LARGEST_AGE)
+        except RefusedError as error:
+            # What was held already comes back; and the purge, which asks anew, is refused.
+            get_logger(target=work.place.name).warning("holds_unread", **asdict(error.refusal))
+    report.restored += await restore_held(work)
 
 
 async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:

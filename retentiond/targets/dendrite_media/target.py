@@ -21,6 +21,8 @@ from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.access_log import follow_access_log
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
+from retentiond.targets.dendrite_media.hold_references import HoldReferences
+from retentiond.targets.dendrite_media.holds import MediaHolds
 from retentiond.targets.dendrite_media.mark import refuse_ahead
 from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.references import References
@@ -52,7 +54,8 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     try:
         async with pool(settings.database) as opened:
             references = References(config.protect, settings.database, settings.databases)
-            yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references))
+            held = HoldReferences(settings.database, settings.databases)
+            yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references, held))
     finally:
         disk.close()
 
@@ -72,6 +75,11 @@ class DendriteMedia:
     def kind(self) -> str:
         """What it is."""
         return KIND
+
+    @property
+    def holds(self) -> MediaHolds:
+        """What must stay because somebody said so."""
+        return MediaHolds(self._place)
 
     async def plan(
         self,

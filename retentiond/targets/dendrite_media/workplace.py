@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retentiond.config.resolve import MediaSettings
     from retentiond.config.schema import MediaTarget
     from retentiond.ledger.ledger import Ledger, StoreState
+    from retentiond.targets.dendrite_media.hold_references import HoldReferences
     from retentiond.targets.dendrite_media.references import References
 
 
@@ -33,6 +34,7 @@ class Place:
     disk: DiskWorkers
     ledger: Ledger
     references: References
+    hold_references: HoldReferences
 
     @property
     def batch(self) -> int:
