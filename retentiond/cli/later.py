@@ -7,13 +7,17 @@ from typing import Final
 
 _LATER: Final = (
     "audit",
-    "hold",
     "purge-chats",
     "report",
     "quarantine accept",
     "quarantine forget",
     "demo --chats",
     "demo --report",
+    "hold add --account",
+    "hold add --before",
+    "hold add --chat",
+    "hold add --from",
+    "hold add --visitor",
     "plan --explain",
     "plan --what-if",
 )

@@ -3,15 +3,16 @@
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Never
+from typing import Annotated, Final, Never
 
 import typer
-from typer.core import TyperCommand
 
 from retentiond import __version__
 from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.delete import Delete
-from retentiond.cli.later import later_commands, later_flags
+from retentiond.cli.grammar import PROGRAM, Command, Json, Targets, example
+from retentiond.cli.hold_line import hold
+from retentiond.cli.later import later_commands
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.quarantine import List, Purge, Restore
@@ -23,11 +24,10 @@ from retentiond.engine.target import Selection
 from retentiond.model.errors import NotAvailableError
 from retentiond.model.request import RequestKind, read_request
 
-_PROGRAM: Final = "retentiond"
 _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
-    name=_PROGRAM,
+    name=PROGRAM,
     help="Delete old data by rules, safely, with a way back and a record.",
     # Plain text, which takes no bracket for markup.
     rich_markup_mode=None,
@@ -36,17 +36,7 @@ quarantine = typer.Typer(help="What passes took: list it, restore it, purge it."
 app.add_typer(quarantine, name="quarantine")
 records = typer.Typer(help="The proof of disposal: print it, and verify its chain.")
 app.add_typer(records, name="records")
-
-
-class _Command(TyperCommand):
-    """A command that knows which flags of its own a later version brings."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        later = later_flags(self.name or "")
-        for word in args:
-            if word.partition("=")[0] in later:
-                raise NotAvailableError(f"`{self.name} {word.partition('=')[0]}`")
-        return super().parse_args(ctx, args)
+app.add_typer(hold, name="hold")
 
 
 def read_line(arguments: Sequence[str], options: Options) -> Work | int:
@@ -56,24 +46,16 @@ def read_line(arguments: Sequence[str], options: Options) -> Work | int:
     that cannot be right.
     """
     command = typer.main.get_command(app)
-    asked: Work | int = command.main(list(arguments), _PROGRAM, standalone_mode=False, obj=options)
+    asked: Work | int = command.main(list(arguments), PROGRAM, standalone_mode=False, obj=options)
     return asked
-
-
-def _example(*lines: str) -> str:
-    """Write the end of a command's help; the backspace tells Typer to leave the lines as they are."""
-    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"{_PROGRAM} {__version__}")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 
-# The usage line shows it; what Typer says of an argument beside that is for programmers.
-Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", hidden=True)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 DendriteConfig = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="dendrite's own configuration, in place of a configuration of ours."),
@@ -106,7 +88,7 @@ def _before_the_command(
     options.config, options.quiet, options.debug = config, quiet, debug
 
 
-@app.command(cls=_Command, epilog=_example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
+@app.command(cls=Command, epilog=example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
 def demo(
     media: Annotated[int, typer.Option(min=1, metavar="N", help="How many media to make up.")] = 1000,
     keep: Annotated[
@@ -121,7 +103,7 @@ def demo(
     return Demo(media, keep, as_json)
 
 
-@app.command("run", cls=_Command, epilog=_example("retentiond --config /etc/retentiond/config.yaml run"))
+@app.command("run", cls=Command, epilog=example("retentiond --config /etc/retentiond/config.yaml run"))
 def be_the_daemon() -> Work:
     """Be the daemon: passes by schedule, and sweeps.
 
@@ -130,7 +112,7 @@ def be_the_daemon() -> Work:
     return run
 
 
-@app.command(cls=_Command, epilog=_example("retentiond check-config", "retentiond check-config --connect"))
+@app.command(cls=Command, epilog=example("retentiond check-config", "retentiond check-config --connect"))
 def check_config(
     connect: Annotated[
         bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
@@ -144,9 +126,9 @@ def check_config(
 
 
 @app.command(
-    cls=_Command,
+    cls=Command,
     name="example-config",
-    epilog=_example("retentiond example-config > /etc/retentiond/config.yaml"),
+    epilog=example("retentiond example-config > /etc/retentiond/config.yaml"),
 )
 def example_config() -> Work:
     """Print the commented example of a configuration."""
@@ -154,8 +136,8 @@ def example_config() -> Work:
 
 
 @app.command(
-    cls=_Command,
-    epilog=_example(
+    cls=Command,
+    epilog=example(
         "retentiond plan",
         "retentiond plan media --list --json",
         "retentiond plan --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
@@ -177,8 +159,8 @@ def plan(
 
 
 @app.command(
-    cls=_Command,
-    epilog=_example(
+    cls=Command,
+    epilog=example(
         "retentiond once media",
         "retentiond once media --yes",
         "retentiond once --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
@@ -208,8 +190,8 @@ def once(
 
 
 @app.command(
-    cls=_Command,
-    epilog=_example(
+    cls=Command,
+    epilog=example(
         "retentiond delete --media mxc://example.org/abc",
         "retentiond delete media --user @spam:example.org --dry-run",
         "retentiond delete --room '!abc:example.org' --even-protected --yes",
@@ -247,7 +229,7 @@ def delete(
     return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json)
 
 
-@quarantine.command("list", cls=_Command, epilog=_example("retentiond quarantine list media"))
+@quarantine.command("list", cls=Command, epilog=example("retentiond quarantine list media"))
 def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
     """List what can be brought back, and until when.
 
@@ -257,8 +239,8 @@ def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
 
 
 @quarantine.command(
-    cls=_Command,
-    epilog=_example(
+    cls=Command,
+    epilog=example(
         "retentiond quarantine restore media --pass 7",
         "retentiond quarantine restore --media mxc://example.org/abc --for 90d --reason 'asked for by Ann'",
     ),
@@ -288,7 +270,7 @@ def restore(
     return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
 
 
-@quarantine.command(cls=_Command, epilog=_example("retentiond quarantine purge media --yes"))
+@quarantine.command(cls=Command, epilog=example("retentiond quarantine purge media --yes"))
 def purge(
     targets: Targets = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -301,7 +283,7 @@ def purge(
     return Purge(Scope(tuple(targets or ())), yes, as_json)
 
 
-@records.command(cls=_Command, epilog=_example("retentiond records export media > records.jsonl"))
+@records.command(cls=Command, epilog=example("retentiond records export media > records.jsonl"))
 def export(targets: Targets = None) -> Work:
     """Print every record as a line of JSON, oldest first.
 
@@ -311,8 +293,8 @@ def export(targets: Targets = None) -> Work:
 
 
 @records.command(
-    cls=_Command,
-    epilog=_example("retentiond records verify", "retentiond records verify --file records.jsonl"),
+    cls=Command,
+    epilog=example("retentiond records verify", "retentiond records verify --file records.jsonl"),
 )
 def verify(
     targets: Targets = None,
@@ -329,7 +311,7 @@ def verify(
     return Verify(Scope(tuple(targets or ())), file, as_json)
 
 
-@app.command(cls=_Command, epilog=_example("retentiond status", "retentiond status --json"))
+@app.command(cls=Command, epilog=example("retentiond status", "retentiond status --json"))
 def status(as_json: Json = False) -> Work:
     """Tell how each target stands.
 

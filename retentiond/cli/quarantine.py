@@ -176,7 +176,7 @@ def _show_sweep(session: Session, target: str, report: SweepReport) -> None:
     if not session.options.quiet:
         session.line(
             f"{target}: {count_in_words(report.purged, 'content')} purged, {size_in_words(report.purged_bytes)}; "
-            f"{report.restored:,} restored for a protection, {report.returned:,} returned to rows that want them"
+            f"{report.restored:,} restored for a hold or a protection, {report.returned:,} returned to rows that want them"
         )
     if report.failed:
         session.error(f"{count_in_words(report.failed, 'content')} failed; the log names each", about=target)

@@ -9,6 +9,7 @@ from typing import Any
 from retentiond.config.schedule import Schedule
 from retentiond.config.schema import TargetConfig
 from retentiond.model.report import QuarantineSummary, TargetStatus
+from retentiond.model.text import instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,6 @@ def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> Standi
     last = standing.last_pass
     due = next_run(config.schedule, last.started_at if last else None, now)
     return Standing(status.target, status.kind, config.schedule, status, due)
-
-
-def instant(moment: datetime) -> str:
-    """Write a moment as JSON has it."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _read(told: Mapping[str, Any]) -> LastPass:

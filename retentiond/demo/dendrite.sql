@@ -66,3 +66,24 @@ CREATE UNIQUE INDEX syncapi_current_room_state_eventid_idx ON syncapi_current_ro
 CREATE UNIQUE INDEX syncapi_event_id_idx
     ON syncapi_current_room_state (event_id, room_id, type, sender, contains_url);
 CREATE INDEX syncapi_current_room_state_type_state_key_idx ON syncapi_current_room_state (type, state_key);
+
+-- Every event that this server was told of, state too, in the order of its arrival; the event is JSON as text.
+CREATE SEQUENCE syncapi_stream_id;
+CREATE TABLE syncapi_output_room_events (
+    id bigint PRIMARY KEY DEFAULT nextval('syncapi_stream_id'),
+    event_id text NOT NULL CONSTRAINT syncapi_output_room_event_id_idx UNIQUE,
+    room_id text NOT NULL,
+    headered_event_json text NOT NULL,
+    type text NOT NULL,
+    sender text NOT NULL,
+    contains_url boolean NOT NULL,
+    add_state_ids text[],
+    remove_state_ids text[],
+    session_id bigint,
+    transaction_id text,
+    exclude_from_sync boolean DEFAULT false,
+    history_visibility smallint NOT NULL DEFAULT 2
+);
+CREATE INDEX syncapi_output_room_events_room_id_idx ON syncapi_output_room_events (room_id);
+CREATE INDEX syncapi_output_room_events_sender_idx ON syncapi_output_room_events (sender);
+CREATE INDEX syncapi_output_room_events_type_idx ON syncapi_output_room_events (type);

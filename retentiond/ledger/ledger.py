@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__)
 VERSION: Final = 1
-_OWN_SCHEMAS: Final = tuple((__package__, f"{name}.sql") for name in ("schema", "holds_schema", "records_schema"))
+_OWN_SCHEMAS: Final = tuple(
+    (__package__, f"{name}.sql") for name in ("schema", "holds_schema", "records_schema")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from retentiond.model.media import parse_media_uri
+from retentiond.model.text import instant
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -35,7 +36,9 @@ class HoldSubject:
             raise ValueError("is no user; write the whole ID, as @NAME:SERVER")
         # Since room version 12 the ID of a room holds no server.
         if kind == "room" and not (text.startswith("!") and len(text) > 1):
-            raise ValueError("is no room; write its ID, as !ROOM:SERVER (an alias, which begins with #, is none)")
+            raise ValueError(
+                "is no room; write its ID, as !ROOM:SERVER (an alias, which begins with #, is none)"
+            )
         if kind == "origin" and (not text or any(char in "*?/@ " for char in text)):
             raise ValueError("is no server's name; write it exactly, without wildcards")
         # The names of servers are the same in capitals.
@@ -74,7 +77,10 @@ class Hold:
             "hold_id": fields.pop("hold_id"),
             "kind": subject["kind"],
             "subject": subject["name"],
-            **{name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in fields.items()},
+            **fields,
+            "until": self.until.isoformat() if self.until else None,
+            "added_at": instant(self.added_at),
+            "released_at": instant(self.released_at) if self.released_at else None,
         }
 
 

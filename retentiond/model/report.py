@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from retentiond.model.text import instant
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -78,8 +80,8 @@ class PassReport:
             "pass_id": self.pass_id,
             "state": self.state,
             "dry_run": self.dry_run,
-            "started_at": _instant(self.started_at),
-            "finished_at": _instant(self.finished_at) if self.finished_at else None,
+            "started_at": instant(self.started_at),
+            "finished_at": instant(self.finished_at) if self.finished_at else None,
             "removed": {
                 "items": self.removed_items,
                 "bytes": self.removed_bytes,
@@ -95,10 +97,6 @@ class PassReport:
             "refused": asdict(self.refused) if self.refused else None,
             "remarks": list(self.remarks),
         }
-
-
-def _instant(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,8 @@ class Released:
     def as_json(self) -> dict[str, Any]:
         """Return the item as `quarantine list --json` prints it."""
         return asdict(self) | {
-            "released_at": _instant(self.released_at),
-            "grace_until": _instant(self.grace_until),
+            "released_at": instant(self.released_at),
+            "grace_until": instant(self.grace_until),
         }
 
 
@@ -187,7 +185,7 @@ class QuarantineSummary:
         """Return the summary as JSON."""
         return {
             "items": self.items,
-            "until": _instant(self.until) if self.until else None,
+            "until": instant(self.until) if self.until else None,
             "blobs": {state: asdict(tally) for state, tally in sorted(self.blobs.items())},
         }
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _UNSHOWABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def instant(moment: datetime) -> str:
+    """Write a moment as JSON has it, in UTC to the second."""
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from retentiond.config.schema import MediaTarget, TargetConfig
+    from retentiond.engine.holds import Holds
     from retentiond.engine.target import Order, Progress, Selection
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
@@ -68,6 +69,10 @@ class FakeTarget:
 
     def _report(self, **fields: Any) -> PassReport:
         return PassReport(self.name, self.kind, False, datetime(2026, 1, 1, tzinfo=UTC), **fields)
+
+    @property
+    def holds(self) -> Holds:
+        raise NotImplementedError
 
     async def plan(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.holds import Coverage, Hold
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
 from tests.support.targets import as_media
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.report import Item, PassState, Released
     from retentiond.model.request import Request
 
@@ -48,12 +50,49 @@ class FakeTarget:
     problems: tuple[str, ...] = ()
     recorded: tuple[dict[str, Any], ...] = ()
     verified: Verified = field(default_factory=Chain().told)
+    coverage: Coverage = field(default_factory=lambda: Coverage(2, 1))
+    holds_on_record: list[Hold] = field(default_factory=list)
     unreachable: Exception | None = None
     during: Callable[[Order | None], Awaitable[None]] | None = None
     asked: list[str] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     requests: list[Request | None] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
+
+    @property
+    def holds(self) -> FakeTarget:
+        """The holds are kept in here."""
+        return self
+
+    async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
+        """Put one on, in force."""
+        number = len(self.holds_on_record) + 1
+        hold = Hold(number, request.subject, "in_force", request.until, request.reason, STARTED, "ann@here")
+        self.holds_on_record.append(hold)
+        return hold, self.coverage
+
+    async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
+        """Stream them."""
+        for hold in self.holds_on_record:
+            if closed or hold.state == "in_force":
+                yield hold
+
+    async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
+        """Release those in force that are meant."""
+        released = []
+        for place, hold in enumerate(self.holds_on_record):
+            if hold.state == "in_force" and (hold.hold_id in hold_ids or hold.subject == subject):
+                released.append(
+                    replace(
+                        hold,
+                        state="released",
+                        released_at=STARTED,
+                        released_by="bob@here",
+                        release_reason=reason,
+                    )
+                )
+                self.holds_on_record[place] = released[-1]
+        return released
 
     async def plan(
         self,

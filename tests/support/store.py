@@ -197,6 +197,25 @@ class DendriteStore:
             *(content if isinstance(content, str) else json.dumps(event), membership),
         )
 
+    async def add_event(
+        self,
+        room_id: str,
+        content: dict[str, Any] | str,
+        *,
+        event_type: str = "m.room.message",
+        sender: str = "@admin:there.test",
+    ) -> str:
+        """Add an event to a room's timeline, and return its ID; `content` as a text is the whole event, JSON or not."""
+        event_id = f"${hash_of(repr((room_id, event_type, sender, content)).encode())}"
+        event = {"room_id": room_id, "type": event_type, "sender": sender, "content": content}
+        await self._database.execute(
+            "INSERT INTO syncapi_output_room_events (event_id, room_id, headered_event_json, type, sender,"
+            " contains_url) VALUES ($1, $2, $3, $4, $5, $6)",
+            *(event_id, room_id, content if isinstance(content, str) else json.dumps(event)),
+            *(event_type, sender, isinstance(content, dict) and "url" in content),
+        )
+        return event_id
+
     def path_of(self, base64hash: str) -> Path:
         """The directory of a blob; `file` and the thumbnails lie in it."""
         return self.media_path / base64hash[0] / base64hash[1] / base64hash[2:]

@@ -26,8 +26,8 @@ def line(tmp_path: Path) -> CommandLine:
     [
         "audit",
         "audit media --repair --help",
-        "hold add --media mxc://a/b --until 2027-01-01",
-        "hold",
+        "hold add --account a --chat 5",
+        "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
         "purge-chats --account A --to-date 2020-01-01",
         "report --html out.html",
         "quarantine forget mxc://a/b",
@@ -81,6 +81,9 @@ def test_a_mistyped_command_is_answered_with_the_nearest(line: CommandLine) -> N
         "quarantine restore",
         "quarantine purge",
         "status",
+        "hold add",
+        "hold list",
+        "hold release",
     ],
 )
 def test_the_help_of_each_command_has_an_example_of_it(

@@ -38,9 +38,7 @@ class _Source(NamedTuple):
 
 
 def _events(table: str, whose: str) -> _Source:
-    return _Source(
-        _SOURCES["events"].replace("{table}", table).replace("{whose}", whose), "sync_api", table
-    )
+    return _Source(_SOURCES["events"].replace("{table}", table).replace("{whose}", whose), "sync_api", table)
 
 
 _BY_KIND: Final[Mapping[str, tuple[_Source, ...]]] = {

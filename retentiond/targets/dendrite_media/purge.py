@@ -42,7 +42,7 @@ async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False
         copy = await place.references.copy(connection, begun_after=oldest)
         reading = await place.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
-    read_at = min(moment for moment in (now, copy and copy.begun_at, reading) if moment is not None)
+    read_at = min(now, copy.begun_at if copy else now, reading or now)
     async for page in claimed_pages(work, "claim_due_entries", read_at):
         await _purge_page(work, report, page, copy)
     await _forget(work)

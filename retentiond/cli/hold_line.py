@@ -1,0 +1,93 @@
+"""The command line of `hold`: what may be typed, and what it asks for."""
+
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+from typing import Annotated
+
+import typer
+
+from retentiond.cli.grammar import Command, Json, Targets, example
+from retentiond.cli.holds import Add, ListHolds, Release
+from retentiond.cli.session import Scope, Work
+
+hold = typer.Typer(
+    help="What must stay, whatever the policies say: put it on hold, list holds, release them."
+)
+
+Media = Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")]
+User = Annotated[
+    str | None,
+    typer.Option(
+        metavar="@USER:SERVER", help="What this user uploaded, and what their events and profile refer to."
+    ),
+]
+Origin = Annotated[str | None, typer.Option(metavar="SERVER", help="All media of this server.")]
+Room = Annotated[
+    str | None,
+    typer.Option(metavar="!ROOM:SERVER", help="What this room's events and state refer to, also later on."),
+]
+
+
+@hold.command(
+    cls=Command,
+    epilog=example(
+        "retentiond hold add --media mxc://example.org/abc --reason 'case 17'",
+        "retentiond hold add media --room '!abc:example.org' --until 2027-06-30",
+    ),
+)
+def add(
+    targets: Targets = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
+    room: Room = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="The last day, in UTC; else until it is released.")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    as_json: Json = False,
+) -> Work:
+    """Put a hold on: what it covers stays.
+
+    No policy, delete or purge takes it, and what is in quarantine already comes back. All targets, where none is named.
+    """
+    subjects = {"media": media, "user": user, "origin": origin, "room": room}
+    return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json)
+
+
+@hold.command(
+    "list", cls=Command, epilog=example("retentiond hold list", "retentiond hold list media --all --json")
+)
+def list_holds(
+    targets: Targets = None,
+    closed: Annotated[bool, typer.Option("--all", help="Those that ended or were released, too.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """List the holds in force.
+
+    All targets, where none is named.
+    """
+    return ListHolds(Scope(tuple(targets or ())), closed, as_json)
+
+
+@hold.command(
+    cls=Command,
+    epilog=example(
+        "retentiond hold release media 3 --reason 'case closed'",
+        "retentiond hold release --user @ann:example.org",
+    ),
+)
+def release(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]... [NUMBER]...", hidden=True)] = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
+    room: Room = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    as_json: Json = False,
+) -> Work:
+    """Release holds: by the numbers that `hold list` shows, or all on one subject.
+
+    They stay on record, with who released them, when, and why.
+    """
+    subjects = {"media": media, "user": user, "origin": origin, "room": room}
+    return Release(tuple(words or ()), subjects, reason, as_json)

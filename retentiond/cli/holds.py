@@ -1,0 +1,202 @@
+"""`hold`: what must stay, whatever the policies say."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from retentiond.cli.listing import JsonList
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import TargetConfig
+from retentiond.engine.target import Target
+from retentiond.model.errors import UsageError
+from retentiond.model.holds import KINDS, Coverage, Hold, HoldRequest, HoldSubject
+from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words, time_in_words
+
+_FAILED = 1
+_SUBJECT_LIMIT = 600
+_REASON_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Put a hold on one subject."""
+
+    scope: Scope
+    subjects: Mapping[str, str | None]
+    until: str | None = None
+    reason: str = ""
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Put it on in one target after another, and say what it covers there."""
+        subject = _subject(self.subjects)
+        if subject is None:
+            raise UsageError(f"say what to hold: one of {_flags()}")
+        until = None if self.until is None else _last_day(self.until, session.surroundings.now())
+        request = HoldRequest(subject, until, self.reason)
+        targets = session.targets(self.scope)
+        holds: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            hold, coverage = await target.holds.add(request)
+            holds.append({"target": target.name} | hold.as_json() | asdict(coverage))
+            if not (self.as_json or session.options.quiet):
+                session.line(f"{target.name}: {_about(hold)} {_covers(coverage)}")
+            _warn(session, target.name, hold, coverage)
+            return 0
+
+        try:
+            return session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"holds": holds})
+
+
+@dataclass(frozen=True, slots=True)
+class ListHolds:
+    """List holds."""
+
+    scope: Scope
+    closed: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Stream the holds of one target after another."""
+        targets = session.targets(self.scope)
+        count = 0
+        document = JsonList(session.out, "holds") if self.as_json else None
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            nonlocal count
+            async for hold in target.holds.on_record(closed=self.closed):
+                count += 1
+                if document is not None:
+                    document.add({"target": target.name} | hold.as_json())
+                else:
+                    session.out.put(f"{target.name}: {_about(hold)}; {_history(hold)}\n")
+            return 0
+
+        try:
+            status = session.run(session.for_each(targets, errand))
+        finally:
+            if document is not None:
+                document.close()
+        if document is None:
+            session.note(count_in_words(count, "hold"))
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Release holds by number, or all on one subject."""
+
+    words: tuple[str, ...]
+    subjects: Mapping[str, str | None]
+    reason: str = ""
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Release them in one target after another; that there was none is a failure."""
+        subject = _subject(self.subjects)
+        numbers = [int(word) for word in self.words if _is_number(word)]
+        names = tuple(word for word in self.words if not _is_number(word))
+        if bool(numbers) == (subject is not None):
+            raise UsageError(
+                f"say what to release: the numbers that `retentiond hold list` shows, or one of {_flags()}"
+            )
+        targets = session.targets(Scope(names))
+        if numbers and len(targets) > 1 and not names:
+            raise UsageError(
+                f"each target counts its own holds; name the TARGET, one of: {', '.join(targets)}"
+            )
+        holds: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            released = await target.holds.release(numbers, subject, self.reason)
+            holds.extend({"target": target.name} | hold.as_json() for hold in released)
+            if not (self.as_json or session.options.quiet):
+                session.line(*(f"{target.name}: {_about(hold)} is released" for hold in released))
+            return 0
+
+        try:
+            status = session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"holds": holds})
+        missing = len(numbers) - len(holds) if numbers else not holds
+        if status or not missing:
+            return status
+        session.error("no such hold is in force; `retentiond hold list --all` shows those that were")
+        return _FAILED
+
+
+def _flags() -> str:
+    return ", ".join(f"--{kind}" for kind in KINDS)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
+def _subject(given: Mapping[str, str | None]) -> HoldSubject | None:
+    """Return what the options name; raise UsageError where they name several, or what cannot be one."""
+    named = [(kind, text) for kind in KINDS if (text := given.get(kind)) is not None]
+    if len(named) > 1:
+        raise UsageError(f"a hold is on one subject: say one of {_flags()}, and put on a hold for each")
+    for kind, text in named:
+        try:
+            return HoldSubject.read(kind, text)
+        except ValueError as error:
+            raise UsageError(f"`{printable(text)}` {error}") from None
+    return None
+
+
+def _last_day(text: str, now: datetime) -> date:
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise UsageError(f"`{printable(text)}` is no day; write it as 2027-01-31") from None
+    if day < now.astimezone(UTC).date():
+        raise UsageError(f"{text} is over already, and so would be the hold; write a later day")
+    return day
+
+
+def _about(hold: Hold) -> str:
+    return f"hold {hold.hold_id} on {hold.subject.kind} {printable(hold.subject.name, _SUBJECT_LIMIT)}"
+
+
+def _covers(coverage: Coverage) -> str:
+    words = f"covers {count_in_words(coverage.items, 'item')} now"
+    if coverage.in_quarantine:
+        words += f", and {coverage.in_quarantine:,} in quarantine, which the next sweep brings back"
+    return words
+
+
+def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
+    if coverage.nothing:
+        session.error(
+            f"warning: {_about(hold)} covers nothing now; check how it is written, which must be exact",
+            about=target,
+        )
+    if coverage.encrypted:
+        session.error(
+            "warning: the room is encrypted, and what its messages refer to cannot be seen; "
+            "hold its members by --user as well, for what they upload",
+            about=target,
+        )
+
+
+def _history(hold: Hold) -> str:
+    words = f"since {time_in_words(hold.added_at)} by {printable(hold.added_by)}"
+    if hold.until is not None:
+        words += f", until {hold.until}"
+    if hold.reason:
+        words += f": {printable(hold.reason, _REASON_LIMIT)}"
+    if hold.state == "ended":
+        words += "; it has ended"
+    if hold.released_at is not None:
+        words += f"; released {time_in_words(hold.released_at)} by {printable(hold.released_by or '')}"
+        words += f": {printable(hold.release_reason, _REASON_LIMIT)}" if hold.release_reason else ""
+    return words

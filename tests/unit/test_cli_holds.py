@@ -1,0 +1,130 @@
+"""`hold` at the prompt: what is put on and released, what is said of it, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.model.holds import Coverage
+from tests.support.command_line import CommandLine
+from tests.support.fake_target import FakeTarget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def target() -> FakeTarget:
+    return FakeTarget()
+
+
+@pytest.fixture
+def line(tmp_path: Path, target: FakeTarget) -> CommandLine:
+    return CommandLine(tmp_path, (target,))
+
+
+def test_a_hold_says_what_it_covers(line: CommandLine, target: FakeTarget) -> None:
+    outcome = line.type("hold", "add", "--media", "mxc://a/b", "--until", "2026-06-30", "--reason", "case 17")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "hold 1 on media mxc://a/b covers 2 items now, and 1 in quarantine" in outcome.stdout
+    [hold] = target.holds_on_record
+    assert (hold.until, hold.reason) == (date(2026, 6, 30), "case 17")
+
+
+def test_the_json_of_a_hold_has_all_that_is_on_record_and_what_it_covers(line: CommandLine) -> None:
+    [hold] = line.type("hold", "add", "--origin", "Example.ORG", "--json").document["holds"]
+    assert hold == {
+        "target": "media",
+        "hold_id": 1,
+        "kind": "origin",
+        "subject": "example.org",
+        "state": "in_force",
+        "until": None,
+        "reason": "",
+        "added_at": "2026-01-02T03:04:05Z",
+        "added_by": "ann@here",
+        "released_at": None,
+        "released_by": None,
+        "release_reason": None,
+        "items": 2,
+        "in_quarantine": 1,
+        "encrypted": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("coverage", "warning"),
+    [(Coverage(0, 0), "covers nothing now"), (Coverage(2, 0, encrypted=True), "the room is encrypted")],
+)
+def test_a_hold_that_may_not_keep_what_was_meant_comes_with_a_warning(
+    line: CommandLine, target: FakeTarget, coverage: Coverage, warning: str
+) -> None:
+    target.coverage = coverage
+    outcome = line.type("hold", "add", "--room", "!a:b")
+    assert outcome.status == 0
+    assert warning in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("add", "say what to hold"),
+        ("add --media mxc://a/b --user @a:b", "on one subject"),
+        ("add --media b", "write it as mxc://SERVER/ID"),
+        ("add --user ann", "as @NAME:SERVER"),
+        ("add --room #lobby:a", "write its ID"),
+        ("add --origin *.example.org", "without wildcards"),
+        ("add --media mxc://a/b --until 2025-12-31", "is over already"),
+        ("add --media mxc://a/b --until tomorrow", "2027-01-31"),
+        ("release", "say what to release"),
+        ("release 1 --media mxc://a/b", "say what to release"),
+    ],
+)
+def test_what_is_no_hold_is_refused_and_says_how_to_write_it(
+    line: CommandLine, target: FakeTarget, words: str, why: str
+) -> None:
+    outcome = line.type("hold", *words.split())
+    assert outcome.status == 2
+    assert why in outcome.stderr
+    assert not target.holds_on_record
+
+
+def test_a_list_shows_what_is_in_force_and_with_all_what_was(line: CommandLine) -> None:
+    line.type("hold", "add", "--media", "mxc://a/b")
+    line.type("hold", "add", "--user", "@ann:a", "--reason", "case\u202e 17")
+    assert line.type("hold", "release", "1", "--reason", "closed").status == 0
+    listed = line.type("hold", "list").stdout
+    assert "mxc://a/b" not in listed
+    assert r"hold 2 on user @ann:a; since 2026-01-02" in listed
+    assert r"case\u{202E} 17" in listed
+    assert "by bob@here: closed" in line.type("hold", "list", "--all").stdout
+    assert [hold["state"] for hold in line.type("hold", "list", "--all", "--json").document["holds"]] == [
+        "released",
+        "in_force",
+    ]
+
+
+def test_holds_are_released_by_subject_too(line: CommandLine, target: FakeTarget) -> None:
+    line.type("hold", "add", "--user", "@ann:a")
+    outcome = line.type("hold", "release", "--user", "@ann:a", "--json")
+    assert [hold["release_reason"] for hold in outcome.document["holds"]] == [""]
+    assert [hold.state for hold in target.holds_on_record] == ["released"]
+
+
+def test_releasing_what_is_not_in_force_is_a_failure(line: CommandLine) -> None:
+    line.type("hold", "add", "--user", "@ann:a")
+    assert line.type("hold", "release", "1", "2").status == 1
+    outcome = line.type("hold", "release", "1")
+    assert outcome.status == 1
+    assert "no such hold is in force" in outcome.stderr
+
+
+def test_numbers_mean_nothing_where_several_targets_count_their_own(tmp_path: Path) -> None:
+    line = CommandLine(tmp_path, (FakeTarget("one"), FakeTarget("two")))
+    line.type("hold", "add", "two", "--user", "@ann:a")
+    outcome = line.type("hold", "release", "1")
+    assert outcome.status == 2
+    assert "name the TARGET, one of: one, two" in outcome.stderr
+    assert line.type("hold", "release", "two", "1").status == 0
