@@ -6,7 +6,8 @@ Whoever builds one deletes its line here. A command of a group, and a flag, stan
 from typing import Final
 
 _LATER: Final = (
-    "audit",
+    "audit --drop-damaged-remote",
+    "audit --repair",
     "purge-chats",
     "report",
     "quarantine accept",

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Never
 import typer
 
 from retentiond import __version__
+from retentiond.cli.audit import Audit
 from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.delete import Delete
 from retentiond.cli.grammar import PROGRAM, Command, Json, Targets, example
@@ -19,9 +20,9 @@ from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.records import Export, Verify
 from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
-from retentiond.config.units import parse_duration
+from retentiond.config.units import parse_duration, parse_size
 from retentiond.engine.target import Selection
-from retentiond.model.errors import NotAvailableError
+from retentiond.model.errors import NotAvailableError, UsageError
 from retentiond.model.request import RequestKind, read_request
 
 _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -227,6 +228,46 @@ def delete(
     said: dict[RequestKind, str | None] = {"media": media, "user": user, "origin": origin, "room": room}
     request = read_request(said, even_protected=even_protected)
     return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=example(
+        "retentiond audit", "retentiond audit media --list --json", "retentiond audit --verify-content"
+    ),
+)
+def audit(
+    targets: Targets = None,
+    listed: Annotated[bool, typer.Option("--list", help="Each finding, one a line.")] = False,
+    as_json: Json = False,
+    verify_content: Annotated[
+        bool, typer.Option("--verify-content", help="Read every file, and hold its SHA-256 against its name.")
+    ] = False,
+    read_rate: Annotated[
+        str,
+        typer.Option(
+            "--rate", metavar="SIZE", help="With --verify-content: the most that is read in a second."
+        ),
+    ] = "50MiB",
+    fail_on_findings: Annotated[
+        bool, typer.Option("--fail-on-findings", help="Exit 1 if anything is wrong.")
+    ] = False,
+) -> Work:
+    """Hold the database against the disk, both ways.
+
+    Rows without files, files without rows, sizes that differ. Nothing is changed. All targets, where none is named.
+    """
+    rate = parse_size(read_rate)
+    if rate < 1:
+        raise UsageError("--rate is a size a second, such as 50MiB, and not 0")
+    return Audit(
+        Scope(tuple(targets or ())),
+        listed,
+        as_json,
+        verify_content,
+        rate,
+        fail_on_findings=fail_on_findings,
+    )
 
 
 @quarantine.command("list", cls=Command, epilog=example("retentiond quarantine list media"))

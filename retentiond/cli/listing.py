@@ -3,6 +3,7 @@
 import json
 
 from retentiond.cli.streams import Output
+from retentiond.model.audit import Finding
 from retentiond.model.report import Item, Released
 from retentiond.model.text import printable
 from retentiond.terminal.words import size_in_words
@@ -21,6 +22,22 @@ def write_item(out: Output, item: Item, *, as_json: bool, with_target: bool) -> 
     out.put(
         f"{target}{item.action:<6} {printable(item.reason):<16} {policy:<16} "
         f"{size_in_words(item.bytes):>10}  {printable(item.media, _URI_LIMIT)}\n"
+    )
+
+
+def write_finding(out: Output, target: str, finding: Finding, *, as_json: bool, with_target: bool) -> None:
+    """Write a finding of an audit: kind, size, path, URI and what was seen, or the same as a line of JSON."""
+    if as_json:
+        out.put(json.dumps(finding.as_json(target)) + "\n")
+        return
+    shown = f"{printable(target):<12} " if with_target else ""
+    words = [
+        printable(finding.path, _URI_LIMIT),
+        printable(finding.media or "", _URI_LIMIT),
+        printable(finding.detail, _NAME_LIMIT),
+    ]
+    out.put(
+        f"{shown}{finding.kind:<23} {size_in_words(finding.bytes):>10}  {'  '.join(word for word in words if word)}\n"
     )
 
 

@@ -121,3 +121,12 @@ class Schedule(Section):
             yield Conflict((), 'needs `cron` or `every`; write cron: "30 3 * * *" or every: 6h')
         elif every and timezone:
             yield Conflict(("timezone",), "means nothing without `cron`; leave it out")
+
+
+class AuditSchedule(Section):
+    """How often the daemon holds the database against the disk; what was missed is caught up with."""
+
+    every: LongerThanZero = Field(
+        default=timedelta(days=7),
+        description="The time from one audit to the next; the first comes when the daemon starts.",
+    )

@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from retentiond.config.access_log import AccessLogConfig
 from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.schedule import Schedule
+from retentiond.config.schedule import AuditSchedule, Schedule
 from retentiond.config.section import Conflict, Section
 from retentiond.config.values import (
     AbsolutePath,
@@ -128,6 +128,10 @@ class MediaTarget(Section):
     schedule: Schedule | None = Field(
         default=None,
         description="When passes run; what was missed is caught up with. Without it, only by hand.",
+    )
+    audit: AuditSchedule | None = Field(
+        default=None,
+        description="How often the daemon holds the database against the disk. It reports, and never repairs.",
     )
     grace: Duration = Field(
         default=timedelta(hours=24),

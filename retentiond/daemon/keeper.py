@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import tenacity
 
 from retentiond.adapters.logging import get_logger
+from retentiond.config.schema import MediaTarget
+from retentiond.daemon.audits import Audits
 from retentiond.daemon.contact import Contact
 from retentiond.daemon.foresight import Foresight, OpenTarget
 from retentiond.daemon.rounds import Rounds
@@ -132,7 +134,10 @@ class Keeper:
     async def _serve(self, target: Target, terms: Terms, settings: TargetSettings) -> None:
         """Go the rounds and run passes, as long as the terms and settings hold."""
         rounds = Rounds(target, self._clock, self._contact, self._board)
+        schedule = settings.config.audit if isinstance(settings.config, MediaTarget) else None
+        audits = Audits(target, schedule, self._clock, self._contact)
         async with asyncio.TaskGroup() as group:
+            auditing = group.create_task(audits.run())
             sweeps = group.create_task(rounds.sweep())
             beats = group.create_task(rounds.beat())
             foresight = group.create_task(self._foresight.tell(terms))
@@ -144,6 +149,7 @@ class Keeper:
                 else:
                     await self._attention.wait()
             foresight.cancel()
+            audits.end(auditing)
             await rounds.end(sweeps, beats)
 
     async def _pass(self, target: Target, settings: TargetSettings) -> None:

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from retentiond.engine.holds import Holds
+    from retentiond.model.audit import AuditReport, Finding
     from retentiond.model.records import Verified
     from retentiond.model.report import (
         Item,
@@ -92,6 +93,30 @@ class Selection:
     reason: str = ""
 
 
+READ_RATE: Final = 50 << 20
+"""The most bytes that an audit of contents reads in a second, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOrder:
+    """How an audit is to be done; without `repair` it changes nothing but the ledger's note of it.
+
+    `listen` hears of each finding, in place of the log. `verify_content` reads every file, at `read_rate` bytes a
+    second. `drop_damaged_remote` is for repairs. Ages count back from `now`, the present unless given.
+    """
+
+    command: str
+    listen: Callable[[Finding], None] | None = None
+    verify_content: bool = False
+    read_rate: int = READ_RATE
+    repair: bool = False
+    drop_damaged_remote: bool = False
+    patience: float = 10.0
+    now: datetime | None = None
+    progress: Progress = field(default_factory=Silence)
+    stop: Stop = field(default_factory=Stop)
+
+
 class Target(Protocol):
     """A store that can be cleaned."""
 
@@ -135,6 +160,9 @@ class Target(Protocol):
 
     async def verify_records(self) -> Verified:
         """Follow the chain of records."""
+
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        """Hold the database against the disk, both ways; RefusedError where they do not belong together."""
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

@@ -139,3 +139,12 @@ SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE host = $1
 INSERT INTO retentiond.host_clock (host, boot_id, wall_ahead, seen_at) VALUES ($1, $2, $3, clock_timestamp())
 ON CONFLICT (host) DO UPDATE
 SET boot_id = excluded.boot_id, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at
+
+-- name: note_audit
+INSERT INTO retentiond.audit (target, command, started_at, finished_at, report) VALUES ($1, $2, $3, $4, $5::jsonb)
+ON CONFLICT (target) DO UPDATE
+SET command = excluded.command, started_at = excluded.started_at, finished_at = excluded.finished_at,
+    report = excluded.report
+
+-- name: last_audit
+SELECT command, started_at, finished_at, report FROM retentiond.audit WHERE target = $1

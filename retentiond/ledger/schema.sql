@@ -74,3 +74,12 @@ CREATE TABLE retentiond.refusal (
     at timestamptz NOT NULL,
     refused jsonb NOT NULL
 );
+
+-- The last audit of each target that came to its end.
+CREATE TABLE retentiond.audit (
+    target text PRIMARY KEY,
+    command text NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    report jsonb NOT NULL
+);

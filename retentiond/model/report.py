@@ -198,6 +198,7 @@ class TargetStatus:
     kind: str
     ledger: bool
     last_pass: dict[str, Any] | None = None
+    last_audit: dict[str, Any] | None = None
     quarantine: QuarantineSummary | None = None
     holds: int = 0
     holder: str | None = None

@@ -31,11 +31,12 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
     if report.kept:
         console.print(_kept(report))
     if report.failed:
-        console.print(_by_reason("Failed", report.failed))
+        console.print(by_reason("Failed", report.failed))
     for line in _remarks(report):
         console.print(Text(line))
     if report.refused is not None:
-        console.print(_refusal(report.refused, dry_run=report.dry_run))
+        title = "A pass would be refused" if report.dry_run else "Refused"
+        console.print(refusal_panel(report.refused, title))
     if report.error:
         console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
     for line in way_on:
@@ -54,36 +55,37 @@ def quarantine_in_words(summary: QuarantineSummary) -> str:
 
 
 def _removed(report: PassReport) -> Table:
-    table = _table("Would go" if report.dry_run else "Gone to quarantine")
-    table.add_column("policy")
-    table.add_column("items", justify="right")
-    table.add_column("size", justify="right")
+    shown = table("Would go" if report.dry_run else "Gone to quarantine")
+    shown.add_column("policy")
+    shown.add_column("items", justify="right")
+    shown.add_column("size", justify="right")
     for policy, tally in sorted(report.removed.items()):
-        table.add_row(Text(printable(policy)), f"{tally.items:,}", size_in_words(tally.bytes))
-    table.add_section()
-    table.add_row("all", f"{report.removed_items:,}", size_in_words(report.removed_bytes), style="bold")
-    return table
+        shown.add_row(Text(printable(policy)), f"{tally.items:,}", size_in_words(tally.bytes))
+    shown.add_section()
+    shown.add_row("all", f"{report.removed_items:,}", size_in_words(report.removed_bytes), style="bold")
+    return shown
 
 
 def _kept(report: PassReport) -> Table:
-    table = _table("Stays")
-    table.add_column("reason")
-    table.add_column("items", justify="right")
-    table.add_column("which means")
+    shown = table("Stays")
+    shown.add_column("reason")
+    shown.add_column("items", justify="right")
+    shown.add_column("which means")
     for reason, items in report.kept.most_common():
-        table.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason))
-    table.add_section()
-    table.add_row("all", f"{report.kept.total():,}", "", style="bold")
-    return table
+        shown.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason))
+    shown.add_section()
+    shown.add_row("all", f"{report.kept.total():,}", "", style="bold")
+    return shown
 
 
-def _by_reason(title: str, counts: Mapping[str, int]) -> Table:
-    table = _table(title)
-    table.add_column("reason")
-    table.add_column("items", justify="right")
+def by_reason(title: str, counts: Mapping[str, int]) -> Table:
+    """Return a table of counts by reason."""
+    shown = table(title)
+    shown.add_column("reason")
+    shown.add_column("items", justify="right")
     for reason, items in sorted(counts.items()):
-        table.add_row(Text(printable(reason)), f"{items:,}", style="red")
-    return table
+        shown.add_row(Text(printable(reason)), f"{items:,}", style="red")
+    return shown
 
 
 def _remarks(report: PassReport) -> Iterable[str]:
@@ -100,13 +102,13 @@ def _remarks(report: PassReport) -> Iterable[str]:
     yield from (printable(remark, 1000) for remark in report.remarks)
 
 
-def _refusal(refusal: Refusal, *, dry_run: bool) -> Panel:
+def refusal_panel(refusal: Refusal, title: str) -> Panel:
+    """Return what refused, what was found, and the way on, in a frame."""
     found = Text()
     found.append(f"{printable(refusal.limit)}: found {_value(refusal.value)}")
     if refusal.allowed is not None:
         found.append(f", allowed {_value(refusal.allowed)}")
     found.append(f"\n{printable(refusal.hint, 1000)}")
-    title = "A pass would be refused" if dry_run else "Refused"
     return Panel(found, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 
@@ -116,5 +118,6 @@ def _value(value: str | int | float | None) -> str:  # noqa: PYI041 - mypy takes
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
-def _table(title: str) -> Table:
+def table(title: str) -> Table:
+    """Return an empty table as all of ours look."""
     return Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.audit import AuditReport
 from retentiond.model.errors import UnreachableError
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.holds import Holds
-    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
 
@@ -31,6 +32,11 @@ class FakeStore:
         self.down = False
         self.opening_held: asyncio.Event | None = None
         self.last_pass: dict[str, Any] | None = None
+        self.last_audit: dict[str, Any] | None = None
+        self.audits: list[AuditOrder] = []
+        self.audit_error: BaseException | None = None
+        self.let_audit = asyncio.Event()
+        self.let_audit.set()
         self.orders: list[Order] = []
         self.rules: list[MediaTarget] = []
         self.running = 0
@@ -130,8 +136,22 @@ class FakeTarget:
     async def end_beat(self) -> None:
         self._store.ended_beats += 1
 
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        store = self._store
+        store.audits.append(order)
+        if store.audit_error is not None:
+            raise store.audit_error
+        while not store.let_audit.is_set() and not order.stop.asked:
+            await asyncio.sleep(0)  # a stretch
+        report = AuditReport(self.name, datetime(2026, 1, 1, tzinfo=UTC))
+        report.error = "it was asked to stop" if order.stop.asked else None
+        return report
+
     async def status(self) -> TargetStatus:
-        return TargetStatus(self.name, self.kind, ledger=True, last_pass=self._store.last_pass)
+        store = self._store
+        return TargetStatus(
+            self.name, self.kind, ledger=True, last_pass=store.last_pass, last_audit=store.last_audit
+        )
 
     async def check(self) -> list[str]:
         return []

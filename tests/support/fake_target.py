@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.audit import AuditReport
 from retentiond.model.holds import Coverage, Hold
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.config.schema import MediaTarget, TargetConfig
-    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.audit import Finding
     from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.report import Item, PassState, Released
     from retentiond.model.request import Request
@@ -47,6 +49,8 @@ class FakeTarget:
     restored: RestoreReport = field(default_factory=RestoreReport)
     swept: SweepReport = field(default_factory=SweepReport)
     standing: TargetStatus | None = None
+    audited: AuditReport | None = None
+    findings: tuple[Finding, ...] = ()
     problems: tuple[str, ...] = ()
     recorded: tuple[dict[str, Any], ...] = ()
     verified: Verified = field(default_factory=Chain().told)
@@ -58,6 +62,7 @@ class FakeTarget:
     orders: list[Order] = field(default_factory=list)
     requests: list[Request | None] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
+    audit_orders: list[AuditOrder] = field(default_factory=list)
 
     @property
     def holds(self) -> FakeTarget:
@@ -154,6 +159,19 @@ class FakeTarget:
         """Return the account."""
         self.asked.append("verify_records")
         return self.verified
+
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        """Tell of each finding, and return the report of them."""
+        self.asked.append("audit")
+        self.audit_orders.append(order)
+        report = self.audited or AuditReport(self.name, STARTED, STARTED, rows=5, blobs=4)
+        order.progress.stage("audit", 5)
+        order.progress.advance(5)
+        for finding in self.findings:
+            report.add(finding)
+            if order.listen:
+                order.listen(finding)
+        return report
 
     async def status(self) -> TargetStatus:
         """Return the standing, which is that of a new store unless told otherwise."""

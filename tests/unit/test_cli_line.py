@@ -24,7 +24,6 @@ def line(tmp_path: Path) -> CommandLine:
 @pytest.mark.parametrize(
     "words",
     [
-        "audit",
         "audit media --repair --help",
         "hold add --account a --chat 5",
         "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
@@ -100,7 +99,7 @@ def test_the_help_names_no_word_of_a_later_version(
     line.type("--help")
     told = capsys.readouterr().out
     assert "status" in told
-    assert "audit" not in told
+    assert "records" not in told
 
 
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

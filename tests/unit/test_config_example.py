@@ -13,7 +13,6 @@ SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 LATER = [
     "quota",
     "chat_database",
-    "audit",
     "hosts:",
     "unreferenced",
     "thumbnails:",

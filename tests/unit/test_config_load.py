@@ -181,7 +181,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("audit: {every: 7d}", "`audit`"),
         ("quota: []", "`quota`"),
         ("hosts: [media1]", "`hosts`"),
         ("messages_in: [joined_rooms]", "`joined_rooms`"),

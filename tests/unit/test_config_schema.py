@@ -157,7 +157,8 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"pace": {"max_items_per_second": 0}},
         {"create_index": "maybe"},
         {"since_fallback": "accessed"},
-        {"audit": {"every": "7d"}},
+        {"audit": {"every": "0s"}},
+        {"audit": {"cron": "30 3 * * *"}},
     ],
 )
 def test_a_target_that_cannot_be_is_refused(values: dict[str, object]) -> None:

@@ -5,25 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.postgres import connect, reaching
-from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import StoreState
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.assess import Assessed, assess
+from retentiond.targets.dendrite_media.belonging import check_belonging
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.look import file_missing
-from retentiond.targets.dendrite_media.mark import compare, read_mark, refuse_ahead
-from retentiond.targets.dendrite_media.safety import (
-    check_clocks,
-    check_columns,
-    check_directory,
-)
 from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
@@ -35,8 +27,6 @@ if TYPE_CHECKING:
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.grounds import Ground
     from retentiond.targets.dendrite_media.workplace import Place
-
-_NO_STORE: Final = UUID(int=0)
 
 
 async def plan(
@@ -93,49 +83,33 @@ class _Planner:
 
     async def work(self, listen: Callable[[Item], None] | None) -> None:
         place, connection = self._place, self._connection
-        ledger, first = await self._checks()
+        belonging = await check_belonging(place, connection, self._tree)
         now = await connection.fetchval("SELECT clock_timestamp()")
         ground = ground_of(place, connection, self._request, now)
         copy = await ground.references.copy_for_plan(connection)
-        if ledger:
+        if belonging.ledger:
             await place.hold_references.copy_for_plan(connection)
         accesses = AccessTimes(place, self._tree, connection, now)
         if ground.by_access:
-            await accesses.prepare(self._report, plan=True, ledger=ledger)
+            await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
         surveyor = ground.surveyor
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(survey, self._progress, listen)
         await surveyor.keep(
-            survey, ledger=ledger, copy=copy, protections=ground.references.protections, plan=True
+            survey,
+            ledger=belonging.ledger,
+            copy=copy,
+            protections=ground.references.protections,
+            plan=True,
         )
         self._report.kept.update(survey.kept)
         self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await place.disk.share(file_missing(self._tree), sample)
-        self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=first)
+        self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=belonging.first)
         self._progress.stage("look", survey.due)
         await self._look(ground, accesses, listen)
-
-    async def _checks(self) -> tuple[bool, bool]:
-        """Make the checks of a pass; say whether there is a ledger, and whether this would be its first pass."""
-        place, connection = self._place, self._connection
-        check_columns(await connection.fetch(SQL["media_columns"]))
-        has_rows = await connection.fetchval(SQL["has_media"])
-        tree = self._tree
-        await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
-        ledger = await place.ledger.exists(connection)
-        if ledger:
-            await place.ledger.check_version(connection)
-            state = await place.ledger.store(connection)
-            if compare(await place.disk.call(lambda: read_mark(tree)), state) == "ahead":
-                raise refuse_ahead()
-            check_clocks(state, await place.ledger.clock_leap(connection, read_clock()))
-            return True, state.last_pass == 0
-        # Without a ledger there is only the server's clock to hold against ours.
-        now = await connection.fetchval("SELECT clock_timestamp()")
-        check_clocks(StoreState(_NO_STORE, 0, None, now), 0.0)
-        return False, True
 
     async def _look(
         self, ground: Ground, accesses: AccessTimes, listen: Callable[[Item], None] | None

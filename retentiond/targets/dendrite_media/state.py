@@ -29,6 +29,7 @@ async def read_status(place: Place) -> TargetStatus:
             "dendrite_media",
             ledger=True,
             last_pass=await _last_pass(connection, place.name),
+            last_audit=await _last_audit(connection, place.name),
             quarantine=await _quarantine(connection),
             holds=await count_holds(connection),
             holder=str(holder) if holder else None,
@@ -53,6 +54,14 @@ async def _last_pass(connection: Conn, target: str) -> dict[str, Any] | None:
         return None
     report = json.loads(row["report"]) if row["report"] else {}
     return report | {name: row[name] for name in ("pass_id", "state", "started_at", "finished_at")}
+
+
+async def _last_audit(connection: Conn, target: str) -> dict[str, Any] | None:
+    row = await connection.fetchrow(LEDGER_SQL["last_audit"], target)
+    if row is None:
+        return None
+    report: dict[str, Any] = json.loads(row["report"])
+    return report | {name: row[name] for name in ("command", "started_at", "finished_at")}
 
 
 async def _quarantine(connection: Conn) -> QuarantineSummary:

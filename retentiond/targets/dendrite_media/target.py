@@ -19,6 +19,7 @@ from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.access_log import follow_access_log
+from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
 from retentiond.targets.dendrite_media.hold_references import HoldReferences
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from retentiond.config.schema import MediaTarget
-    from retentiond.engine.target import Order, Progress, Selection
+    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.audit import AuditReport
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
@@ -240,6 +242,14 @@ class DendriteMedia:
                     return Chain().told()
                 await self._place.ledger.check_version(connection)
                 return await verify_records(connection)
+
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
+        with reaching("the database"):
+            if order.command == "run":
+                # The daemon goes by the last audit's time, which must be somewhere.
+                await self._make_ledger()
+            return await audit(self._place, order)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

@@ -1,0 +1,137 @@
+"""The audit, from the first look to the last: database against disk, both ways, in one pass over each."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.audit import Finding
+from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
+from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
+from retentiond.targets.dendrite_media.audit.judge import is_whole, wrong_hash
+from retentiond.targets.dendrite_media.audit.merge import Compared, merge
+from retentiond.targets.dendrite_media.audit.scan import list_levels
+from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
+from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import AuditOrder
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.audit.telling import Telling
+    from retentiond.targets.dendrite_media.audit.verify import Verified
+    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.workplace import Place
+
+YOUNG: Final = timedelta(days=1)
+"""What is newer than this before the start of an audit is no orphan: it may be on its way."""
+_SUSPECTS: Final = 500
+_READ_AT_ONCE: Final = 64
+
+
+class Auditor:
+    """One audit of an open directory; `connection` is its own, for the temporary table."""
+
+    def __init__(
+        self,
+        place: Place,
+        tree: MediaTree,
+        connection: Conn,
+        order: AuditOrder,
+        telling: Telling,
+        *,
+        ledger: bool,
+    ) -> None:
+        self._place = place
+        self._tree = tree
+        self._connection = connection
+        self._order = order
+        self._telling = telling
+        self._report = telling.report
+        self._before = ((order.now or datetime.now(UTC)) - YOUNG).timestamp()
+        self._confirmer = Confirmer(place, tree, ledger=ledger, before=self._before)
+        self._rate = ReadRate(order.read_rate)
+        self._suspects: list[Hash] = []
+
+    async def run(self) -> None:
+        """Audit all; what is found is told as it is confirmed."""
+        report, progress = self._report, self._order.progress
+        progress.stage("read the database", None)
+        contents = Contents(self._connection)
+        report.contents, report.rows = await contents.read()
+        async for finding in invalid_hashes(self._connection):
+            report.rows += 1
+            await self._telling.tell([finding])
+        async for rows in orphan_thumbnail_rows(self._connection):
+            found = [
+                Finding("orphan_thumbnail_row", bytes=max(row.size, 0), detail=row.thumbnail.name, key=row.key,
+                        thumbnail=row.thumbnail)
+                for row in rows
+            ]  # fmt: skip
+            await self._telling.tell(found)
+        levels = await self._place.disk.call(lambda: list_levels(self._tree))
+        await self._tell_odd(levels.odd, levels.unreadable)
+        if levels.has_uploads:
+            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self._before))
+            self._telling.fail("unreadable", uploads.unreadable)
+            await self._telling.tell(uploads.findings)
+        progress.stage("audit", report.contents)
+        async with aclosing(merge(self._tree, self._place.disk, levels.shelves, contents)) as stretches:
+            async for compared in stretches:
+                if self._order.stop.asked:
+                    break
+                await self._take(compared)
+                progress.advance(compared.contents)
+        await self._look_at_suspects()
+        if self._order.stop.asked:
+            report.error = "it was asked to stop"
+
+    async def _tell_odd(self, odd: Iterable[tuple[str, int]], unreadable: list[str]) -> None:
+        self._telling.fail("unreadable", unreadable)
+        await self._telling.tell([Finding("unknown_path", path, size) for path, size in odd])
+
+    async def _take(self, compared: Compared) -> None:
+        self._report.blobs += compared.blobs
+        await self._tell_odd(compared.odd, compared.unreadable)
+        if self._order.verify_content and compared.fitting:
+            await self._verify(compared.fitting)
+        self._suspects += compared.suspects
+        while len(self._suspects) >= _SUSPECTS:
+            await self._look_at_suspects()
+
+    async def _look_at_suspects(self) -> None:
+        suspects, self._suspects = self._suspects[:_SUSPECTS], self._suspects[_SUSPECTS:]
+        looked = await self._confirmer.look(suspects)
+        await self._tell_looked(looked)
+        if self._order.verify_content and looked.whole:
+            await self._verify(looked.whole)
+
+    async def _tell_looked(self, looked: Looked) -> None:
+        self._telling.fail("unreadable", [f"{seen.path}: {seen.unreadable}" for seen in looked.unreadable])
+        missing = {finding.blob for finding in looked.findings if finding.kind == "missing_file"}
+        self._report.missing_contents += len(missing)
+        await self._telling.tell(looked.findings)
+
+    async def _verify(self, blobs: list[Hash]) -> None:
+        for start in range(0, len(blobs), _READ_AT_ONCE):
+            wrong = await self._read(blobs[start : start + _READ_AT_ONCE])
+            if wrong:
+                await self._confirm_wrong(wrong)
+
+    async def _confirm_wrong(self, blobs: list[Hash]) -> None:
+        """Read again what did not fit, and ask again who stands for it."""
+        wrong = await self._read(blobs)
+        looks = await self._confirmer.once(wrong)
+        for known, seen in looks.values():
+            if is_whole(known, seen):
+                await self._telling.tell(wrong_hash(known, seen))
+
+    async def _read(self, blobs: list[Hash]) -> list[Hash]:
+        verify = verify_contents(self._tree, self._rate, self._order.stop)
+        done: list[Verified] = await self._place.disk.call(lambda: verify(blobs))
+        unreadable = [item for item in done if item.verdict == "unreadable"]
+        self._telling.fail("unreadable", [f"{item.blob}: {item.problem}" for item in unreadable])
+        return [item.blob for item in done if item.verdict == "wrong"]

@@ -1,0 +1,132 @@
+"""The judgement: one content as the database knows it and as it stands on the disk, and what is wrong between them.
+
+Pure: nothing here asks anybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from retentiond.model.audit import Finding
+from retentiond.targets.dendrite_media.layout import FILE, Thumbnail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from retentiond.model.audit import FindingKind
+    from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
+
+
+class ThumbnailRow(NamedTuple):
+    """A row of dendrite's thumbnail table, as far as an audit asks for it."""
+
+    key: MediaKey
+    thumbnail: Thumbnail
+    size: int
+
+
+@dataclass(slots=True)
+class ContentInDatabase:
+    """The rows of one content; `held` is how much of it the quarantine has in its hands."""
+
+    rows: list[MediaRow] = field(default_factory=list)
+    thumbnails: list[ThumbnailRow] = field(default_factory=list)
+    whole_held: bool = False
+    thumbnails_held: bool = False
+
+
+def judge(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> list[Finding]:
+    """Return what is wrong with one content; files without a row that are newer than `before` are being made.
+
+    What the quarantine has in its hands is on its way, and wrong in nothing.
+    """
+    if known.whole_held or seen.unreadable:
+        return []
+    found = [Finding("unknown_path", odd.path, odd.size, blob=seen.blob) for odd in seen.odd]
+    if not known.rows:
+        found += _orphan(seen, before)
+    elif seen.file_missing:
+        found += _missing(known, seen)
+    elif seen.file is not None:
+        found += _sizes(known, seen, seen.file.size)
+        if not known.thumbnails_held:
+            found += _thumbnail_rows(known, seen)
+            found += _thumbnail_files(known, seen, before)
+    return found
+
+
+def is_whole(known: ContentInDatabase, seen: ContentOnDisk) -> bool:
+    """Tell whether the file stands, and is of the size that every row says: only then its content can be judged."""
+    return bool(
+        known.rows
+        and not known.whole_held
+        and seen.file is not None
+        and not any(row.file_size_bytes > 0 and row.file_size_bytes != seen.file.size for row in known.rows)
+    )
+
+
+def _orphan(seen: ContentOnDisk, before: float) -> Iterator[Finding]:
+    if any(True for _ in seen.files()) and all(file.modified <= before for file in seen.files()):
+        yield Finding("orphan_blob", seen.path, seen.bytes, _count(seen), blob=seen.blob)
+
+
+def _count(seen: ContentOnDisk) -> str:
+    thumbnails = len(seen.thumbnails)
+    more = f"{thumbnails} thumbnail{'' if thumbnails == 1 else 's'}"
+    return f"{'its file' if seen.file else 'no file'} and {more}"
+
+
+def _missing(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]:
+    rows = [(row, max(row.file_size_bytes, 0), "") for row in known.rows]
+    yield from _per_row("missing_file", seen, rows)
+
+
+def _sizes(known: ContentInDatabase, seen: ContentOnDisk, size: int) -> Iterator[Finding]:
+    # A recorded size of 0 or less is none: dendrite does not compare it.
+    rows = [
+        (row, size, f"recorded {row.file_size_bytes}, on disk {size}")
+        for row in known.rows
+        if row.file_size_bytes > 0 and row.file_size_bytes != size
+    ]
+    yield from _per_row("size_mismatch", seen, rows)
+
+
+def wrong_hash(known: ContentInDatabase, seen: ContentOnDisk) -> list[Finding]:
+    """Return the findings of a content whose file has another SHA-256 than its name says."""
+    size = seen.file.size if seen.file else 0
+    return list(_per_row("hash_mismatch", seen, [(row, size, "another SHA-256") for row in known.rows]))
+
+
+def _per_row(
+    kind: FindingKind, seen: ContentOnDisk, rows: list[tuple[MediaRow, int, str]]
+) -> Iterator[Finding]:
+    for place, (row, size, detail) in enumerate(rows):
+        # The rows share the file: its bytes count once.
+        counted = size if place == 0 else 0
+        yield Finding(kind, f"{seen.path}/{FILE}", counted, detail, row.key, seen.blob)
+
+
+def _thumbnail_rows(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]:
+    odd = {path.path for path in seen.odd}
+    for row in known.thumbnails:
+        path = f"{seen.path}/{row.thumbnail.name}"
+        file = seen.thumbnails.get(row.thumbnail)
+        if file is None and path not in odd:
+            yield Finding(
+                "missing_thumbnail_file", path, max(row.size, 0), "", row.key, seen.blob, row.thumbnail
+            )
+        elif file is not None and file.size != row.size:
+            detail = f"recorded {row.size}, on disk {file.size}"
+            yield Finding(
+                "thumbnail_size_mismatch", path, file.size, detail, row.key, seen.blob, row.thumbnail
+            )
+
+
+def _thumbnail_files(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> Iterator[Finding]:
+    rows = {row.thumbnail for row in known.thumbnails}
+    for thumbnail, file in seen.thumbnails.items():
+        if thumbnail not in rows and file.modified <= before:
+            path = f"{seen.path}/{thumbnail.name}"
+            yield Finding("orphan_thumbnail_file", path, file.size, blob=seen.blob, thumbnail=thumbnail)

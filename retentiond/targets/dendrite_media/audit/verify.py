@@ -1,0 +1,106 @@
+"""Verify contents: read each file, at a limited rate, and hold its SHA-256 against its name.
+
+An access time is what tells how long a medium has been of no use to anybody: reading here leaves none behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from base64 import urlsafe_b64encode
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from retentiond.targets.dendrite_media.layout import FILE, blob_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from retentiond.engine.target import Stop
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.tree import MediaTree
+
+_CHUNK: Final = 1 << 20
+Verdict = Literal["right", "wrong", "gone", "unreadable"]
+
+
+class Verified(NamedTuple):
+    """What reading one content came to; `problem` says why it could not be read."""
+
+    blob: Hash
+    verdict: Verdict
+    problem: str = ""
+
+
+class ReadRate:
+    """Holds a thread's reading to so many bytes a second; clock and sleep may be a test's own."""
+
+    def __init__(
+        self,
+        bytes_per_second: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = bytes_per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._free_at = clock()
+
+    def spend(self, size: int) -> None:
+        """Account for what was read, and wait until the next may be."""
+        now = self._clock()
+        self._free_at = max(self._free_at, now) + size / self._rate
+        self._sleep(self._free_at - now)
+
+
+def verify_contents(
+    tree: MediaTree, rate: ReadRate, stop: Stop
+) -> Callable[[Sequence[Hash]], list[Verified]]:
+    """Return the reading of some contents for one thread; it ends early when somebody asks to stop."""
+
+    def verify(blobs: Sequence[Hash]) -> list[Verified]:
+        done = []
+        for blob in blobs:
+            if stop.asked:
+                break
+            done.append(_verify(tree, rate, blob))
+        return done
+
+    return verify
+
+
+def _verify(tree: MediaTree, rate: ReadRate, blob: Hash) -> Verified:
+    try:
+        with tree.directory(*blob_parts(blob)) as directory:
+            digest = _digest(directory, rate)
+    except FileNotFoundError:
+        return Verified(blob, "gone")
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return Verified(blob, "unreadable", "only its owner may read it without leaving an access time")
+        return Verified(blob, "unreadable", str(error.strerror))
+    name = urlsafe_b64encode(digest).decode().rstrip("=")
+    return Verified(blob, "right" if name == blob else "wrong")
+
+
+def _digest(directory: int, rate: ReadRate) -> bytes:
+    # O_NONBLOCK: a pipe that stands there must not hold us.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(FILE, flags, dir_fd=directory)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        digest = hashlib.sha256()
+        while chunk := os.read(descriptor, _CHUNK):
+            digest.update(chunk)
+            rate.spend(len(chunk))
+        after = os.fstat(descriptor)
+        if after.st_atime_ns != before.st_atime_ns:
+            # Some file systems do not know O_NOATIME.
+            os.utime(descriptor, ns=(before.st_atime_ns, after.st_mtime_ns))
+        return digest.digest()
+    finally:
+        os.close(descriptor)
