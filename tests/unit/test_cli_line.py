@@ -99,7 +99,7 @@ def test_the_help_names_no_word_of_a_later_version(
     line.type("--help")
     told = capsys.readouterr().out
     assert "status" in told
-    assert "records" not in told
+    assert "purge-chats" not in told
 
 
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

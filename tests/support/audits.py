@@ -1,0 +1,39 @@
+"""An audit of a test's own store, as of a time at which all its files are old."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from retentiond.engine.target import AuditOrder
+from tests.support.media_target import opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retentiond.model.audit import AuditReport, Finding
+
+WHEN_ALL_IS_OLD = timedelta(days=2)
+"""A file's ctime cannot be set back; so the audit is told a later present."""
+
+
+async def one_audit(
+    database: str,
+    media_path: Path,
+    *,
+    in_future: timedelta = WHEN_ALL_IS_OLD,
+    keys: dict[str, Any] | None = None,
+    **order: Any,
+) -> tuple[AuditReport, list[Finding]]:
+    """Audit, and return its findings, too; `keys` are the configuration's."""
+    findings: list[Finding] = []
+    now = datetime.now(UTC) + in_future
+    async with opened(database, media_path, **(keys or {})) as target:
+        report = await target.audit(AuditOrder("audit", listen=findings.append, now=now, **order))
+    assert sum(tally.items for tally in report.findings.values()) == len(findings)
+    return report, findings
+
+
+def counts(report: AuditReport) -> dict[str, int]:
+    """How many findings there are of each kind."""
+    return {kind: tally.items for kind, tally in report.findings.items()}

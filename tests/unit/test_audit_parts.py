@@ -1,0 +1,90 @@
+"""The parts of an audit that need no store: the second look, the rate of reading, and the table of what was found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from retentiond.model.audit import KINDS, AuditReport, Finding
+from retentiond.model.media import Hash, MediaRow
+from retentiond.targets.dendrite_media.audit.confirm import Confirmer
+from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk, FileSeen
+from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
+from retentiond.targets.dendrite_media.audit.verify import ReadRate
+from retentiond.terminal.audit import MEANINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.workplace import Place
+
+BLOB = Hash("A" * 43)
+ROW = MediaRow("a", "there.test", "image/png", 5, 0, "", BLOB, "")
+THERE = ContentOnDisk(BLOB, file=FileSeen(5, 0.0, 0.0))
+MISSING = ContentOnDisk(BLOB, file_missing=True)
+OF_ANOTHER_SIZE = ContentOnDisk(BLOB, file=FileSeen(6, 0.0, 0.0))
+
+
+class Looks(Confirmer):
+    """Sees what the test says, one after another."""
+
+    def __init__(self, *seen: tuple[ContentInDatabase, ContentOnDisk]) -> None:
+        super().__init__(cast("Place", None), cast("MediaTree", None), ledger=False, before=1.0)
+        self.left = list(seen)
+
+    async def once(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
+        return {blob: self.left.pop(0) for blob in blobs}
+
+
+@pytest.mark.parametrize(
+    ("second", "found"),
+    [
+        ((ContentInDatabase([ROW]), MISSING), ["missing_file"]),
+        ((ContentInDatabase([ROW]), THERE), []),  # the file came meanwhile
+        ((ContentInDatabase(), MISSING), []),  # a pass took the row
+        ((ContentInDatabase([ROW], whole_held=True), MISSING), []),  # it is on its way out or back
+        ((ContentInDatabase([ROW]), OF_ANOTHER_SIZE), []),  # wrong in another way: the next audit tells
+    ],
+)
+async def test_a_finding_must_be_seen_twice(
+    second: tuple[ContentInDatabase, ContentOnDisk], found: list[str]
+) -> None:
+    looks = Looks((ContentInDatabase([ROW]), MISSING), second)
+    assert [finding.kind for finding in (await looks.look([BLOB])).findings] == found
+    assert looks.left == []
+
+
+async def test_what_was_right_at_the_first_close_look_is_not_looked_at_again() -> None:
+    looked = await Looks((ContentInDatabase([ROW]), THERE)).look([BLOB])
+    assert (looked.findings, looked.whole) == ([], [BLOB])
+
+
+def test_reading_waits_for_as_long_as_its_rate_says() -> None:
+    now = 100.0
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+
+    rate = ReadRate(100, lambda: now, sleep)
+    rate.spend(50)
+    rate.spend(200)
+    now += 60
+    rate.spend(100)  # an idle minute is not saved up
+    assert waits == [0.5, 2.0, 1.0]
+
+
+def test_every_kind_of_finding_has_words_and_the_report_tells_kinds_in_one_order() -> None:
+    assert list(MEANINGS) == sorted(MEANINGS, key=KINDS.index)
+    assert set(MEANINGS) == set(KINDS)
+    report = AuditReport("media", datetime(2026, 1, 1, tzinfo=UTC))
+    for kind in ("unknown_path", "missing_file"):
+        report.add(Finding(kind, bytes=3))
+    report.leave("missing_file", "local", 0)
+    assert list(report.as_json()["findings"]) == ["missing_file", "unknown_path"]
+    assert report.as_json()["left"] == {}
