@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit to be shown: nothing in it can move a cursor, hide or turn round; and times."""
+"""Text that others wrote, made fit to be shown: nothing in it can move a cursor, hide or turn round."""
 
 from __future__ import annotations
 
@@ -33,8 +33,3 @@ def printable(text: str, limit: int = 200) -> str:
     while length > limit - 1:
         length -= len(shown.pop())
     return "".join(shown) + "…"
-
-
-def instant(moment: datetime) -> str:
-    """Write a moment as JSON has it."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
