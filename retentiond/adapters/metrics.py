@@ -47,6 +47,19 @@ class Metrics:
         self._found = self._gauge(
             "inconsistencies", "What database and disk disagree on, as last seen, by kind.", "kind"
         )
+        self._holds = self._gauge("holds", "Holds in force.")
+        self._swept = self._gauge(
+            "last_sweep_timestamp_seconds", "When a sweep of the quarantine last ended."
+        )
+        self._overdue_items = self._gauge(
+            "overdue_items", "Items that were due at the last survey and did not go."
+        )
+        self._overdue_bytes = self._gauge(
+            "overdue_bytes", "Bytes that were due at the last survey and did not go."
+        )
+        self._overdue_since = self._gauge(
+            "overdue_since_timestamp_seconds", "Since when the oldest of them is due; 0 for nothing."
+        )
         self._quarantine_items = self._gauge("quarantine_items", "Released rows that can be brought back.")
         self._quarantine_bytes = self._gauge("quarantine_bytes", "Bytes in quarantine.")
 
@@ -88,6 +101,7 @@ class Metrics:
 
     def swept(self, target: str, report: SweepReport) -> None:
         """Count what a sweep purged, and what it could not."""
+        self._swept.labels(target).set_to_current_time()
         self._purged_blobs.labels(target).inc(report.purged)
         self._purged_bytes.labels(target).inc(report.purged_bytes)
         if report.failed:
@@ -95,7 +109,12 @@ class Metrics:
 
     def stands(self, status: TargetStatus) -> None:
         """Note what the ledger knows of a target."""
-        target, quarantine = status.target, status.quarantine
+        target, quarantine, backlog = status.target, status.quarantine, status.backlog
+        self._holds.labels(target).set(status.holds)
+        if backlog is not None:
+            self._overdue_items.labels(target).set(backlog.items)
+            self._overdue_bytes.labels(target).set(backlog.bytes)
+            self._overdue_since.labels(target).set(_seconds(backlog.since))
         self._success.labels(target).set(_seconds(status.last_success))
         if quarantine is not None:
             held = (tally.bytes for state, tally in quarantine.blobs.items() if state in _IN_QUARANTINE)

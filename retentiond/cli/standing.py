@@ -63,6 +63,7 @@ class Standing:
             "ledger": self.status.ledger if self.status else None,
             "last_pass": dict(last_pass.account) if last_pass else None,
             "next_pass": instant(self.next_pass) if self.next_pass else None,
+            "backlog": self.status.backlog.as_json() if self.status and self.status.backlog else None,
             "quarantine": quarantine.as_json() if quarantine else None,
             "holds": self.status.holds if self.status else None,
             "holder": self.status.holder if self.status else None,

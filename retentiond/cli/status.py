@@ -62,6 +62,7 @@ def _table(session: Session, standing: Standing) -> Table:
         return table
     table.add_row("last pass", Text(_last_pass(standing)))
     table.add_row("next pass", Text(_next_pass(standing)))
+    table.add_row("backlog", Text(_backlog(standing)))
     table.add_row("quarantine", Text(_quarantine(session, standing)))
     table.add_row("holds", Text(_holds(session, standing.status.holds)))
     table.add_row("at work", Text(printable(standing.status.holder or "nobody", _TEXT_LIMIT)))
@@ -89,6 +90,16 @@ def _next_pass(standing: Standing) -> str:
 
 def _holds(session: Session, holds: int) -> str:
     return f"{count_in_words(holds, 'hold')} in force ({session.command('hold list')})" if holds else "none"
+
+
+def _backlog(standing: Standing) -> str:
+    backlog = standing.status.backlog if standing.status else None
+    if backlog is None:
+        return "not known before the first survey"
+    if not backlog.items:
+        return f"nothing was due and left, {time_in_words(backlog.at)}"
+    since = f", the oldest since {time_in_words(backlog.since)}" if backlog.since else ""
+    return f"{count_in_words(backlog.items, 'item')} due and not taken, {size_in_words(backlog.bytes)}{since}"
 
 
 def _quarantine(session: Session, standing: Standing) -> str:

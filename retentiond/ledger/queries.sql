@@ -85,6 +85,22 @@ UPDATE retentiond.pass SET state = $2, finished_at = clock_timestamp(), report =
 UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'
 RETURNING pass_id, target
 
+-- name: note_backlog
+-- What a survey found due.
+INSERT INTO retentiond.backlog (target, at, items, bytes, since) VALUES ($1, clock_timestamp(), $2, $3, $4)
+ON CONFLICT (target) DO UPDATE
+SET at = excluded.at, items = excluded.items, bytes = excluded.bytes, since = excluded.since
+
+-- name: shrink_backlog
+-- A pass has taken some of it; with the last item all of it is gone.
+UPDATE retentiond.backlog
+SET items = greatest(items - $2, 0), bytes = CASE WHEN items > $2 THEN greatest(bytes - $3, 0) ELSE 0 END,
+    since = CASE WHEN items > $2 THEN since END
+WHERE target = $1
+
+-- name: backlog
+SELECT at, items, bytes, since FROM retentiond.backlog WHERE target = $1
+
 -- name: note_refusal
 INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)
 ON CONFLICT (target) DO UPDATE SET at = excluded.at, refused = excluded.refused

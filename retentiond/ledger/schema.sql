@@ -68,6 +68,15 @@ CREATE TABLE retentiond.pass (
 );
 CREATE INDEX pass_by_target ON retentiond.pass (target, started_at DESC);
 
+-- What each target's last survey found due, less what passes have taken since.
+CREATE TABLE retentiond.backlog (
+    target text PRIMARY KEY,
+    at timestamptz NOT NULL,
+    items bigint NOT NULL,
+    bytes bigint NOT NULL,
+    since timestamptz
+);
+
 -- The last refusal of each target, until a pass begins.
 CREATE TABLE retentiond.refusal (
     target text PRIMARY KEY,

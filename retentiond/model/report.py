@@ -191,6 +191,23 @@ class QuarantineSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the last survey, `at` that time, found due and no pass has taken; the oldest is due since then."""
+
+    at: datetime
+    items: int
+    bytes: int
+    since: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the backlog as JSON."""
+        return asdict(self) | {
+            "at": instant(self.at),
+            "since": instant(self.since) if self.since else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """A target as its ledger knows it. `holds` are those in force, `holder` is who is at work now, `daemon` who was alive lately."""
 
@@ -205,3 +222,4 @@ class TargetStatus:
     daemon: str | None = None
     problems: tuple[str, ...] = ()
     last_success: datetime | None = None
+    backlog: Backlog | None = None

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.metrics import Metrics, MetricsListener
 from retentiond.model.errors import Refusal
-from retentiond.model.report import PassReport, QuarantineSummary, SweepReport, Tally, TargetStatus
+from retentiond.model.report import Backlog, PassReport, QuarantineSummary, SweepReport, Tally, TargetStatus
 from tests.support.running_daemon import RunningDaemon, media
 
 if TYPE_CHECKING:
@@ -101,6 +101,15 @@ def test_a_status_tells_the_last_success_and_what_is_in_quarantine(metrics: Metr
     assert _value(metrics, "last_success_timestamp_seconds") == _BEGAN.timestamp()
     assert _value(metrics, "quarantine_items") == 5
     assert _value(metrics, "quarantine_bytes") == 70
+
+
+def test_the_backlog_tells_how_much_is_overdue_and_since_when(metrics: Metrics) -> None:
+    backlog = Backlog(_BEGAN, 4, 90, _BEGAN - timedelta(days=3))
+    metrics.stands(TargetStatus("media", "dendrite_media", ledger=True, holds=2, backlog=backlog))
+    assert _value(metrics, "overdue_items") == 4
+    assert _value(metrics, "overdue_bytes") == 90
+    assert _value(metrics, "overdue_since_timestamp_seconds") == (_BEGAN - timedelta(days=3)).timestamp()
+    assert _value(metrics, "holds") == 2
 
 
 def test_a_target_that_never_had_a_success_says_0_so_that_alerts_see_it(metrics: Metrics) -> None:

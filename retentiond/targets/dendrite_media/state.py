@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
+from retentiond.model.report import Backlog, QuarantineSummary, Tally, TargetStatus
 from retentiond.targets.dendrite_media.database import SQL
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ async def read_status(place: Place) -> TargetStatus:
             holder=str(holder) if holder else None,
             daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
             problems=await _problems(connection),
+            backlog=await _backlog(connection, place.name),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
         )
 
@@ -62,6 +63,11 @@ async def _last_audit(connection: Conn, target: str) -> dict[str, Any] | None:
         return None
     report: dict[str, Any] = json.loads(row["report"])
     return report | {name: row[name] for name in ("command", "started_at", "finished_at")}
+
+
+async def _backlog(connection: Conn, target: str) -> Backlog | None:
+    row = await connection.fetchrow(LEDGER_SQL["backlog"], target)
+    return Backlog(**dict(row)) if row else None
 
 
 async def _quarantine(connection: Conn) -> QuarantineSummary:

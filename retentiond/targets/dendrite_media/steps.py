@@ -11,6 +11,7 @@ from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
 from retentiond.targets.dendrite_media.accesses import AccessTimes
+from retentiond.targets.dendrite_media.backlog import note_backlog, shrink_backlog
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.index import ensure_index
@@ -97,6 +98,8 @@ class MediaSteps:
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
         if report.orphan_thumbnail_row:
             self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
+        if self._order.request is None:
+            await note_backlog(self._connection, self._place.name, self._place.settings.rules.policies)
         progress.stage("remove", survey.due)
         return await self._judge(survey)
 
@@ -135,6 +138,8 @@ class MediaSteps:
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""
+        if self._order.request is None:
+            await shrink_backlog(self._connection, report)
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
         await self._accesses.forget_old()
 
