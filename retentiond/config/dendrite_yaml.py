@@ -16,19 +16,22 @@ from retentiond.config.document import Document, read_document
 from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.values import check_server_name
 
-Component = Literal["sync_api", "user_api"]
-"""A part of dendrite whose tables name media that stay."""
-Part = Literal["database", "media_path", "server_name", "sync_api", "user_api"]
+Component = Literal["sync_api", "user_api", "room_server"]
+"""A part of dendrite whose tables tell which media are in use."""
+Part = Literal["database", "media_path", "server_name", "sync_api", "user_api", "room_server"]
 """What the file tells; what the target says itself need not be in it."""
 
-COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api")
+COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api", "room_server")
 
+# Few policies ask it, and those that do find out whether its tables are there.
+_OPTIONAL: Final[frozenset[Component]] = frozenset({"room_server"})
 _CONNECTION: Final = "connection_string"
 _GLOBAL: Final[KeyPath] = ("global", "database", _CONNECTION)
 _OWN: Final[Mapping[str, KeyPath]] = {
     "media_api": ("media_api", "database", _CONNECTION),
     "sync_api": ("sync_api", "database", _CONNECTION),
     "user_api": ("user_api", "account_database", _CONNECTION),
+    "room_server": ("room_server", "database", _CONNECTION),
 }
 _MISSING: Final = "correct `dendrite_config`, or set `database`, `media_path` and `server_name` in the target"
 
@@ -61,7 +64,8 @@ def read_dendrite_config(path: Path, *, known: AbstractSet[Part] = frozenset()) 
         component: found
         for component in COMPONENTS
         if component not in known
-        and (found := reading.component(component, beside_ours="database" in known)) is not None
+        and (found := reading.component(component, may_miss="database" in known or component in _OPTIONAL))
+        is not None
     }
     media_path = None if "media_path" in known else reading.media_path()
     server_names = () if "server_name" in known else reading.server_names()
@@ -94,9 +98,9 @@ class _Reading:
             self._problem(path, message, f"{hint or 'correct it'}, or set `{setting}` in the target")
         return SecretStr(text)
 
-    def component(self, component: Component, *, beside_ours: bool) -> SecretStr | None:
-        """Return where a component's tables are; None for the media's database, where that is the target's to say."""
-        if not beside_ours:
+    def component(self, component: Component, *, may_miss: bool) -> SecretStr | None:
+        """Return where a component's tables are; None for the media's database, where it may be that."""
+        if not may_miss:
             return self.database(component)
         text = self._text(self._connection_path(component))
         media = self._text(self._connection_path("media_api"))

@@ -32,6 +32,8 @@ _LIVE: Final[Mapping[str, Any]] = {
 }
 _OTHER_POLICIES: Final = (
     {"name": "local-bots", "match": {"origin": "local", "user": "@bot-*:example.org"}, "keep": "90d"},
+    {"name": "left-rooms", "match": {"origin": "local", "room": "no_local_members"}, "keep": "90d"},
+    {"name": "unreferenced", "match": {"origin": "local", "unreferenced": True}, "keep": "90d"},
     {"name": "local", "match": {"origin": "local"}, "keep": "365d"},
 )
 _STRICTER_POLICY: Final = {
@@ -40,7 +42,7 @@ _STRICTER_POLICY: Final = {
     "keep": "7d",
 }
 # Keys that have one value only, so far, and another name for `database`.
-_NOT_SHOWN: Final = frozenset({"remove", "messages_in", "media_api"})
+_NOT_SHOWN: Final = frozenset({"remove", "media_api"})
 _HEAD: Final = """\
 # The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
 # $RETENTIOND_CONFIG say.

@@ -16,15 +16,12 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_TARGET, "clickhouse"),
     (*_TARGET, "elasticsearch"),
     (*_TARGET, "quota"),
-    (*_POLICY, "match", "room"),
-    (*_POLICY, "match", "unreferenced"),
     (*_ACCOUNT, "clickhouse"),
     (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip
 
 _VALUES: Final[dict[KeyPath, frozenset[str]]] = {
     (*_TARGET, "kind"): frozenset({"chat_database"}),
-    (*_TARGET, "messages_in", "*"): frozenset({"joined_rooms"}),
     (*_POLICY, "remove"): frozenset({"thumbnails"}),
 }
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from retentiond.config.section import Conflict, Section
 from retentiond.config.units import parse_duration
-from retentiond.config.values import Day, OriginPattern, Pattern, Size, TypePattern, UserPattern
+from retentiond.config.values import Day, OriginPattern, Pattern, RoomKind, Size, TypePattern, UserPattern
 from retentiond.model.policy import Match, Policy
 
 FOREVER: Final = "forever"
@@ -48,6 +48,18 @@ class MatchConfig(Section):
     )
     upload_name: Pattern | None = Field(
         default=None, description="A glob of file names, as the uploader chose them.", examples=["*.mp4"]
+    )
+    room: RoomKind | None = Field(
+        default=None,
+        description="What messages in such rooms, and in no others, refer to: no_local_members (nobody of this server "
+        "is in them any more), upgraded, or a room's ID.",
+        examples=["no_local_members"],
+    )
+    unreferenced: Literal[True] | None = Field(
+        default=None,
+        description="true: what no message, no room's state, no profile and no account data here mentions. Never "
+        "application/octet-stream, which may be an encrypted picture, unless content_type beside it names that type.",
+        examples=[True],
     )
 
     @classmethod
@@ -92,6 +104,8 @@ class PolicyConfig(Section):
                 larger_than=self.match.larger_than,
                 uploaded_before=self.match.uploaded_before,
                 upload_name=self.match.upload_name,
+                room=self.match.room,
+                unreferenced=self.match.unreferenced is True,
             ),
             self.keep,
             self.since,

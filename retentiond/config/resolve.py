@@ -25,6 +25,7 @@ class MediaSettings:
     media_path: Path
     server_names: frozenset[str]
     rules: Rules
+    protections: tuple[str, ...]
 
 
 def resolve(target: MediaTarget) -> MediaSettings:
@@ -40,7 +41,7 @@ def resolve(target: MediaTarget) -> MediaSettings:
         for component in COMPONENTS
     }
     rules = target.rules(target.server_name or dendrite.server_names)
-    return MediaSettings(database, databases, media_path, rules.server_names, rules)
+    return MediaSettings(database, databases, media_path, rules.server_names, rules, target.protections)
 
 
 def _ours(target: MediaTarget) -> dict[Part, str]:
@@ -49,6 +50,7 @@ def _ours(target: MediaTarget) -> dict[Part, str]:
         "database": target.database or target.databases.media_api,
         "sync_api": target.databases.sync_api,
         "user_api": target.databases.user_api,
+        "room_server": target.databases.room_server,
     }
     return {part: url for part, secret in named.items() if (url := _url(secret)) is not None}
 

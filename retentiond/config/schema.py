@@ -24,7 +24,8 @@ from retentiond.config.values import (
     ServerNames,
     Share,
 )
-from retentiond.model.policy import Protection, Rules
+from retentiond.model.mentions import MESSAGES_IN, Protection
+from retentiond.model.policy import Rules
 
 __all__ = [
     "KINDS",
@@ -62,13 +63,18 @@ class Databases(Section):
     )
     sync_api: Dsn | None = Field(
         default=None,
-        description="Where the state of rooms and the account data are; without it, the media's database.",
+        description="Where the state of rooms and the messages are; without it, the media's database.",
         examples=["postgresql://dendrite@localhost/dendrite_sync"],
     )
     user_api: Dsn | None = Field(
         default=None,
-        description="Where the profiles are; without it, the media's database.",
+        description="Where the profiles and the account data are; without it, the media's database.",
         examples=["postgresql://dendrite@localhost/dendrite_user"],
+    )
+    room_server: Dsn | None = Field(
+        default=None,
+        description="Where it is known who is in which room; without it, the media's database.",
+        examples=["postgresql://dendrite@localhost/dendrite_rooms"],
     )
 
 
@@ -159,7 +165,11 @@ class MediaTarget(Section):
         description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "
         "refers to (emoji, stickers).",
     )
-    messages_in: tuple[()] = Field(default=(), description="Rooms whose messages keep what they refer to.")
+    messages_in: tuple[Literal["joined_rooms"], ...] = Field(
+        default=(),
+        description="Rooms whose messages keep what they refer to: [joined_rooms] are those with members of this server. Without it, none.",
+        examples=[["joined_rooms"]],
+    )
     limits: Limits = Field(
         default=Limits(),
         description="A pass that would go over one of these does nothing, and says what to look at.",
@@ -189,8 +199,15 @@ class MediaTarget(Section):
             yield Conflict(
                 ("policies", where, "name"), "is the name of an earlier policy, too; give it one of its own"
             )
-        for where in _repeated(_items(given.get("protect"))):
-            yield Conflict(("protect", where), "is there twice; leave one out")
+        for key in ("protect", "messages_in"):
+            for where in _repeated(_items(given.get(key))):
+                yield Conflict((key, where), "is there twice; leave one out")
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """The sources whose media stay, in the order in which they are told."""
+        named = tuple(name for name in PROTECTIONS if name in self.protect)
+        return (*named, MESSAGES_IN) if self.messages_in else named
 
     @property
     def keeps(self) -> dict[str, timedelta | None]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from retentiond.config.connection import to_url
 from retentiond.config.units import LARGEST, parse_duration, parse_size
+from retentiond.model.mentions import ROOM_KINDS
 
 _SERVER_NAME: Final = re.compile(
     r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,230})(?::[0-9]{1,5})?", re.ASCII
@@ -122,6 +123,14 @@ def _user_pattern(text: str) -> str:
     return text
 
 
+def _room_kind(text: str) -> str:
+    if text not in ROOM_KINDS and not re.fullmatch(r"![^\s*?]{1,254}", text):
+        raise ValueError(
+            f'is no kind of room; write {", ".join(ROOM_KINDS)}, or a room ID such as "!abc:example.org"'
+        )
+    return text
+
+
 def _type_pattern(text: str) -> str:
     if "/" not in text and "*" not in text:
         raise ValueError('fits no content type; write type/subtype, such as image/png or "video/*"')
@@ -162,6 +171,8 @@ OriginPattern = Annotated[Pattern, AfterValidator(_origin_pattern)]
 """`remote`, `local`, or a glob of server names."""
 UserPattern = Annotated[Pattern, AfterValidator(_user_pattern)]
 """A glob of user IDs."""
+RoomKind = Annotated[str, AfterValidator(_room_kind)]
+"""A kind of rooms, or the ID of one room."""
 TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
 """A glob of content types."""
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -10,10 +10,21 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote
 
 from retentiond.model.media import MediaRow, valid_hash
+from retentiond.model.mentions import (
+    ANYWHERE,
+    is_unreferenced,
+    may_be_encrypted,
+    names_encrypted,
+    room_source,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
 KeepReason = Literal[
     "no_policy",
@@ -26,15 +37,13 @@ KeepReason = Literal[
     "profile_avatars",
     "room_state",
     "account_data",
+    "messages_in",
     "changed",
 ]
 """Why an item stays; of several the first in this order is told."""
 
 Since = Literal["created", "accessed"]
 """What a policy's time counts from: when this server stored the media, or when they were last asked for."""
-
-Protection = Literal["profile_avatars", "room_state", "account_data"]
-"""A source of references whose media are never purged."""
 
 _FIRST_BELIEVABLE: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
 # The clocks of the database and of dendrite may differ by this much before anything is called wrong.
@@ -46,7 +55,8 @@ class Match:
     """The conditions of a policy; all that are given must hold, and at least one must be given.
 
     `origin` is `remote`, `local`, a server name, or a glob of server names; `user`, `content_type` and
-    `upload_name` are globs (`*` and `?`); `larger_than` is in bytes; `uploaded_before` is a day in UTC.
+    `upload_name` are globs (`*` and `?`); `larger_than` is in bytes; `uploaded_before` is a day in UTC; `room` is
+    `no_local_members`, `upgraded` or a room ID; `unreferenced` asks that nothing mentions it.
     """
 
     origin: str | None = None
@@ -55,6 +65,14 @@ class Match:
     larger_than: int | None = None
     uploaded_before: date | None = None
     upload_name: str | None = None
+    room: str | None = None
+    unreferenced: bool = False
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources that must be asked before this can be told."""
+        rooms = () if self.room is None else (room_source(self.room),)
+        return frozenset((*rooms, *(ANYWHERE if self.unreferenced else ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,11 @@ class Rules:
         """The places of the policies whose time counts from the last access."""
         return tuple(index for index, policy in enumerate(self.policies) if policy.since == "accessed")
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources of mentions that the policies ask about."""
+        return frozenset(source for policy in self.policies for source in policy.match.sources)
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -100,10 +123,15 @@ class Remove:
     index: int
 
 
-def decide(row: MediaRow, rules: Rules, now: datetime) -> Keep | Remove:
-    """Judge one row at the time `now` (aware); holds, protections and the disk are asked afterwards."""
+def decide(
+    row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None = None
+) -> Keep | Remove:
+    """Judge one row at the time `now` (aware); holds, protections and the disk are asked afterwards.
+
+    `mentions` are the sources that mention it, of those that the rules ask about; None where nobody looked.
+    """
     for index, policy in enumerate(rules.policies):
-        if matches(row, policy.match, rules.server_names):
+        if matches(row, policy.match, rules.server_names, mentions):
             return _judge_age(row, policy, index, int(now.timestamp() * 1000))
     return Keep("no_policy")
 
@@ -128,19 +156,39 @@ def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bo
     return now.timestamp() - accessed < policy.keep.total_seconds()
 
 
-def matches(row: MediaRow, match: Match, server_names: frozenset[str]) -> bool:
+def matches(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None = None
+) -> bool:
     """Tell whether all conditions of the match hold for this row."""
+    return next(mismatches(row, match, server_names, mentions), None) is None
+
+
+def mismatches(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None = None
+) -> Iterator[str]:
+    """Yield the conditions of the match that do not hold for this row, the cheapest to tell first."""
     if match.origin is not None and not _origin_matches(row, match.origin, server_names):
-        return False
+        yield "origin"
     if match.user is not None and not (row.user_id and glob(match.user).match(row.user_id)):
-        return False
+        yield "user"
     if match.content_type is not None and not _content_type_matches(row.content_type, match.content_type):
-        return False
+        yield "content_type"
     if match.larger_than is not None and row.file_size_bytes <= match.larger_than:
-        return False
+        yield "larger_than"
     if match.uploaded_before is not None and row.creation_ts >= _day_start_ms(match.uploaded_before):
-        return False
-    return match.upload_name is None or _name_matches(row, match.upload_name)
+        yield "uploaded_before"
+    if match.upload_name is not None and not _name_matches(row, match.upload_name):
+        yield "upload_name"
+    if match.room is not None and not (mentions and room_source(match.room) in mentions):
+        yield "room"
+    if match.unreferenced and not _unreferenced(row, match, mentions):
+        yield "unreferenced"
+
+
+def _unreferenced(row: MediaRow, match: Match, mentions: AbstractSet[str] | None) -> bool:
+    # In an encrypted room the reference cannot be seen, and the picture is of no type.
+    told = not may_be_encrypted(row.content_type) or names_encrypted(match.content_type)
+    return told and is_unreferenced(mentions)
 
 
 def is_local(row: MediaRow, server_names: frozenset[str]) -> bool:

@@ -22,6 +22,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "profile_avatars": "a user's avatar",
     "room_state": "the state of a room refers to it",
     "account_data": "a user's account data refers to it: emoji, stickers",
+    "messages_in": "a message in a room with local members refers to it",
     "changed": "it changed while the pass was at work; the next one looks again",
 })  # fmt: skip
 """Why an item stays, for every reason there is."""

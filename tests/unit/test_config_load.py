@@ -183,9 +183,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
     [
         ("quota: []", "`quota`"),
         ("hosts: [media1]", "`hosts`"),
-        ("messages_in: [joined_rooms]", "`joined_rooms`"),
-        ("policies: [{name: a, match: {room: upgraded}, keep: 1d}]", "`room`"),
-        ("policies: [{name: a, match: {unreferenced: true}, keep: 1d}]", "`unreferenced`"),
         (
             "policies: [{name: a, match: {origin: remote}, keep: 1d, remove: thumbnails}]",
             "`remove: thumbnails`",

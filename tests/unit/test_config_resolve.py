@@ -38,7 +38,11 @@ def settings(dendrite: Path | None, **values: Any) -> MediaSettings:
 def test_dendrites_file_says_all_that_the_target_does_not(dendrite: Path) -> None:
     found = settings(dendrite)
     assert found.database == FROM_DENDRITE
-    assert found.databases == {"sync_api": "postgresql://h/sync", "user_api": FROM_DENDRITE}
+    assert found.databases == {
+        "sync_api": "postgresql://h/sync",
+        "user_api": FROM_DENDRITE,
+        "room_server": FROM_DENDRITE,
+    }
     assert found.media_path == Path("/var/lib/dendrite/media")
     assert found.server_names == found.rules.server_names == frozenset({"example.org"})
     assert [policy.name for policy in found.rules.policies] == ["remote"]
@@ -53,20 +57,22 @@ def test_what_the_target_says_wins_over_dendrites_file(dendrite: Path) -> None:
         databases={"sync_api": "postgresql://h/other"},
     )
     assert found.database == "postgresql://db.example/x"
-    assert found.databases == {"sync_api": "postgresql://h/other", "user_api": "postgresql://db.example/x"}
+    here = "postgresql://db.example/x"
+    assert found.databases == {"sync_api": "postgresql://h/other", "user_api": here, "room_server": here}
     assert found.media_path == Path("/srv/media")
     assert found.server_names == frozenset({"a.example", "b.example"})
 
 
 def test_another_address_of_the_media_database_leaves_other_databases_where_they_are(dendrite: Path) -> None:
     found = settings(dendrite, database="postgresql://db.example/x")
-    assert found.databases == {"sync_api": "postgresql://h/sync", "user_api": "postgresql://db.example/x"}
+    here = "postgresql://db.example/x"
+    assert found.databases == {"sync_api": "postgresql://h/sync", "user_api": here, "room_server": here}
 
 
 def test_without_dendrites_file_the_target_says_it_all() -> None:
     found = settings(None, database="postgresql://h/d", media_path="/srv/media")
     assert found.database == "postgresql://h/d"
-    assert found.databases == {"sync_api": "postgresql://h/d", "user_api": "postgresql://h/d"}
+    assert found.databases == dict.fromkeys(("sync_api", "user_api", "room_server"), "postgresql://h/d")
     assert found.server_names == frozenset()
 
 

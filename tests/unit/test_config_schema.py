@@ -84,6 +84,8 @@ def test_all_conditions_reach_the_rule() -> None:
         larger_than="20MiB",
         uploaded_before="2025-01-31",
         upload_name="*.mp4",
+        room="!a:b",
+        unreferenced=True,
     )
     assert None not in {getattr(match, name) for name in Match.__dataclass_fields__}
     assert match.larger_than == 20 * 1024**2
@@ -107,6 +109,12 @@ def test_all_conditions_reach_the_rule() -> None:
         ("uploaded_before", "2025-01-31T00:00:00"),
         ("uploaded_before", 1738281600),
         ("upload_name", ""),
+        ("room", "left"),
+        ("room", "!"),
+        ("room", "!*:example.org"),
+        ("room", "#a:example.org"),
+        ("unreferenced", False),
+        ("unreferenced", "yes"),
         ("orign", "remote"),
     ],
 )
@@ -124,7 +132,7 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"media_path": "/a\0"},
         {"media_path": "media"},
         {"database": "nonsense"},
-        {"databases": {"room_server": "postgresql://h/d"}},
+        {"databases": {"federation_api": "postgresql://h/d"}},
         {"database": "postgresql://h/d", "databases": {"media_api": "postgresql://h/d"}},
         {"server_name": "https://example.org"},
         {"server_name": "@alice:example.org/"},
@@ -141,7 +149,8 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"protect": ["room_state", "room_state"]},
         {"protect": ["rooms"]},
         {"protect": "room_state"},
-        {"messages_in": ["joined_rooms"]},
+        {"messages_in": ["all_rooms"]},
+        {"messages_in": ["joined_rooms", "joined_rooms"]},
         {"limits": {"max_share": 1.1}},
         {"limits": {"max_share": -0.1}},
         {"limits": {"max_share": True}},

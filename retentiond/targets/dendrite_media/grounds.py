@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request
-from retentiond.targets.dendrite_media.references import References
+from retentiond.targets.dendrite_media.mentioned import mentions_of
 from retentiond.targets.dendrite_media.requested import RequestSurveyor
 from retentiond.targets.dendrite_media.safety import judge_limits
 from retentiond.targets.dendrite_media.survey import Surveyor
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaKey, MediaRow
     from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.mentioned import Mentions
+    from retentiond.targets.dendrite_media.references import References
     from retentiond.targets.dendrite_media.survey import Due, Survey
     from retentiond.targets.dendrite_media.workplace import Place
 
@@ -45,10 +47,10 @@ class Ground(Protocol):
     def name_of(self, due: Due) -> str:
         """Return what reports call the reason for which a row goes."""
 
-    async def asked_again(self, keys: Collection[MediaKey]) -> Collection[MediaKey]:
-        """Read, in the deleting transaction, what `still_due` needs to know of these rows."""
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+        """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
 
-    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether a row that was due may still go, now that it is locked and read again."""
 
     def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
@@ -77,6 +79,7 @@ class PolicyGround:
     def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
         self._place = place
         self._rules = place.settings.rules
+        self._connection = connection
         self._now = now
         self.surveyor = Surveyor(connection, place.name, self._rules)
         self.references = place.references
@@ -85,14 +88,14 @@ class PolicyGround:
         """Return the policy's name."""
         return self._rules.policies[due.policy].name
 
-    async def asked_again(self, keys: Collection[MediaKey]) -> Collection[MediaKey]:
-        """Need nothing: the row tells."""
-        return keys
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+        """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
+        return await mentions_of(self._connection, keys, copy, self.references.asked)
 
-    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the same policy still takes it."""
-        del asked
-        return decide(row, self._rules, self._now) == Remove(self.name_of(due), due.policy)
+        verdict = decide(row, self._rules, self._now, mentions.get(row.key))
+        return verdict == Remove(self.name_of(due), due.policy)
 
     def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
         """Hold the counts against what no pass may go over by itself."""
@@ -111,7 +114,7 @@ class PolicyGround:
         config = self._place.config
         return {
             "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
-            "protect": list(config.protect),
+            "protect": list(self.references.protections),
             "server_names": sorted(self._place.settings.server_names),
         }
 
@@ -134,24 +137,24 @@ class RequestGround:
         self._request = request
         self.surveyor = RequestSurveyor(connection, place, request)
         self.even_protected = request.even_protected
-        settings = place.settings
-        self.references = (
-            References((), settings.database, settings.databases) if self.even_protected else place.references
-        )
+        # What policies ask about is nothing to it.
+        protections = () if self.even_protected else place.references.protections
+        self.references = place.references.only(protections)
 
     def name_of(self, due: Due) -> str:
         """Return that it was asked for."""
         del due
         return REQUESTED
 
-    async def asked_again(self, keys: Collection[MediaKey]) -> Collection[MediaKey]:
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Read which of these the user or room refers to."""
-        return await self.surveyor.referred_to(keys)
+        del copy
+        return dict.fromkeys(await self.surveyor.referred_to(keys), frozenset({REQUESTED}))
 
-    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""
         del due
-        return isinstance(decide_request(row, self._request, referred_to=row.key in asked), Remove)
+        return isinstance(decide_request(row, self._request, referred_to=row.key in mentions), Remove)
 
     def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
         """Hold nothing against it."""

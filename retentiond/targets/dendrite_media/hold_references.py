@@ -13,7 +13,7 @@ import asyncpg
 from retentiond.adapters.postgres import connect, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.references import prepare
+from retentiond.targets.dendrite_media.sources import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -93,6 +93,7 @@ class _Planner:
         if ground.by_access:
             await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
         surveyor = ground.surveyor
+        await surveyor.learn(copy, ground.references.asked, plan=True)
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(survey, self._progress, listen)

@@ -71,7 +71,7 @@ async def _protected(work: Workplace, blobs: list[Hash], copy: Copy | None) -> s
     references = work.place.references
     async with (
         work.place.pool.acquire() as connection,
-        references.held(connection, begun_after=copy.begun_at) as held,
+        references.held(connection, begun_after=copy.begun_at, everything=False) as held,
     ):
         rows = await connection.fetch(SQL["protected_hashes"], blobs, held, list(references.protections))
     return {row["hash"] for row in rows}

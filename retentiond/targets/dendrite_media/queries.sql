@@ -17,6 +17,40 @@ WHERE (media_id, media_origin) > ($1::text, $2::text)
 ORDER BY media_id, media_origin
 LIMIT $3
 
+-- name: media_page_with_mentions
+-- The same, with the sources that mention each row.
+SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
+       m.user_id, coalesce(f.sources, '{}') AS mentions
+FROM mediaapi_media_repository m
+LEFT JOIN pg_temp.mention f ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
+WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)
+ORDER BY m.media_id, m.media_origin
+LIMIT $3
+
+-- name: make_mentions
+-- What mentions media, of the sources that policies ask about: one row a key; it goes with the connection.
+CREATE TEMPORARY TABLE mention (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    sources text[] NOT NULL
+)
+
+-- name: learn_mentions
+INSERT INTO pg_temp.mention (media_id, media_origin, sources)
+SELECT f.media_id, f.media_origin, array_agg(DISTINCT f.source)
+FROM {reference} f
+WHERE f.copy_id = $1 AND f.source = ANY ($2::text[])
+GROUP BY f.media_id, f.media_origin
+
+-- name: sort_mentions
+CREATE INDEX mention_by_key ON pg_temp.mention (media_id, media_origin)
+
+-- name: analyze_mentions
+ANALYZE pg_temp.mention
+
+-- name: drop_mentions
+DROP TABLE IF EXISTS pg_temp.mention
+
 -- name: has_media
 SELECT EXISTS (SELECT FROM mediaapi_media_repository)
 
@@ -109,6 +143,15 @@ WHERE EXISTS (SELECT FROM retentiond.restored r
    OR EXISTS (SELECT FROM retentiond.reference f
               WHERE f.copy_id = $3 AND f.source = ANY ($4::text[])
                 AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C")
+
+-- name: mentions_of
+-- Which of these sources mention each of these keys, as the copy says.
+SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+CROSS JOIN LATERAL (
+    SELECT array_agg(f.source) AS sources FROM retentiond.reference f
+    WHERE f.copy_id = $3 AND f.source = ANY ($4::text[])
+      AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C") f
 
 -- name: release
 -- Copies rows and their thumbnail rows into the ledger and deletes them; the counts must agree.

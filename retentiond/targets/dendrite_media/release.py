@@ -106,7 +106,7 @@ class Releaser:
                 SQL["kept_keys"], *keys, copy, list(self._ground.references.protections)
             )
         }
-        asked = await self._ground.asked_again(locked.keys())
+        mentions = await self._ground.mentions_again(locked.keys(), copy)
         going: list[Assessed] = []
         changed: list[Assessed] = []
         for item in batch:
@@ -115,7 +115,7 @@ class Releaser:
                 row is not None
                 and row.base64hash == item.due.blob
                 and item.due.key not in kept
-                and self._ground.still_due(row, item.due, asked)
+                and self._ground.still_due(row, item.due, mentions)
             )
             (going if still else changed).append(item)
         return going, changed

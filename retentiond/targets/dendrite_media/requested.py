@@ -12,8 +12,8 @@ from retentiond.model.media import parse_media_uri
 from retentiond.model.request import decide_request
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database import media_key, media_row
-from retentiond.targets.dendrite_media.references import prepare
 from retentiond.targets.dendrite_media.safety import foreign_users
+from retentiond.targets.dendrite_media.sources import prepare
 from retentiond.targets.dendrite_media.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class RequestSurveyor(Surveyor):
             url = settings.databases.get(source.component, settings.database)
             try:
                 if url == settings.database:
-                    await _prepare(self._connection)
+                    await prepare(self._connection)
                     statement = SQL["take_referred"].replace("{source}", source.statement)
                     await self._connection.execute(statement, self._request.name)
                 else:
@@ -117,7 +117,7 @@ class RequestSurveyor(Surveyor):
     async def _collect_from(self, url: str, source: _Source) -> None:
         other = await connect(url, f"the database of {source.component}")
         try:
-            await _prepare(other)
+            await prepare(other)
             async with other.transaction(readonly=True):
                 cursor = await other.cursor(source.statement, self._request.name)
                 while page := await cursor.fetch(_PAGE):
@@ -126,11 +126,6 @@ class RequestSurveyor(Surveyor):
                     await self._connection.execute(SQL["take_keys"], *columns)
         finally:
             await other.close(timeout=10)
-
-
-async def _prepare(connection: Conn) -> None:
-    await prepare(connection)
-    await connection.execute(SQL["plain_function"])
 
 
 def _unreadable(source: _Source, error: Exception) -> RefusedError:

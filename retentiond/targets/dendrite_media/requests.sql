@@ -1,13 +1,6 @@
 -- What somebody wants deleted by hand. To be deleted, a reference must be plain: what does not parse, and what an ID
 -- might only begin with, refers to nothing here; where it is asked what else refers to a medium, it does.
 
--- name: plain_function
--- The keys that a text plainly means: the ID ends with the text, or at white space, a quote, an angle or a query.
-CREATE OR REPLACE FUNCTION pg_temp.retentiond_plain_keys(given text) RETURNS TABLE (media_id text, media_origin text)
-LANGUAGE sql IMMUTABLE STRICT AS $$
-    SELECT m[2], m[1] FROM regexp_matches(given, 'mxc://([^/\s"''`\\<>?#]+)/([^/\s"''`\\<>?#]+)', 'g') AS m
-$$
-
 -- name: drop_referred
 DROP TABLE IF EXISTS pg_temp.referred
 
@@ -22,26 +15,26 @@ CREATE TEMPORARY TABLE referred (
 -- name: events_of_user
 -- What the events of a user plainly refer to, as rooms see them now and as they were sent.
 SELECT DISTINCT k.media_id, k.media_origin
-FROM (SELECT pg_temp.retentiond_json(e.headered_event_json) -> 'content' AS content
+FROM (SELECT pg_temp.retentiond_content(e.headered_event_json) AS content
       FROM (SELECT headered_event_json FROM syncapi_output_room_events WHERE sender = $1
             UNION ALL
             SELECT headered_event_json FROM syncapi_current_room_state WHERE sender = $1) e
       WHERE e.headered_event_json LIKE '%mxc:%' OR e.headered_event_json LIKE '%\\u00%'
       OFFSET 0) c
 CROSS JOIN LATERAL pg_temp.retentiond_strings(c.content) s(mention)
-CROSS JOIN LATERAL pg_temp.retentiond_plain_keys(s.mention) k
-WHERE jsonb_typeof(c.content) = 'object'
+CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
+WHERE jsonb_typeof(c.content) = 'object' AND k.plain
 
 -- name: profile_of_user
 SELECT DISTINCT k.media_id, k.media_origin
-FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_plain_keys(p.avatar_url) k
-WHERE '@' || p.localpart || ':' || p.server_name = $1
+FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+WHERE k.plain AND '@' || p.localpart || ':' || p.server_name = $1
 
 -- name: only_in_room
 -- What the events and the state of a room plainly refer to, and those of no other room seem to.
 WITH event AS (
     SELECT e.room_id = $1 AS here, e.headered_event_json AS raw,
-           pg_temp.retentiond_json(e.headered_event_json) -> 'content' AS content
+           pg_temp.retentiond_content(e.headered_event_json) AS content
     FROM (SELECT room_id, headered_event_json FROM syncapi_output_room_events
           UNION ALL
           SELECT room_id, headered_event_json FROM syncapi_current_room_state) e
@@ -50,14 +43,14 @@ WITH event AS (
 )
 SELECT k.media_id, k.media_origin
 FROM event CROSS JOIN LATERAL pg_temp.retentiond_strings(content) s(mention)
-CROSS JOIN LATERAL pg_temp.retentiond_plain_keys(s.mention) k
-WHERE here AND jsonb_typeof(content) = 'object'
+CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
+WHERE k.plain AND here AND jsonb_typeof(content) = 'object'
 EXCEPT
 SELECT k.media_id, k.media_origin
 FROM event CROSS JOIN LATERAL (
     SELECT pg_temp.retentiond_strings(content) AS mention WHERE jsonb_typeof(content) = 'object'
     UNION ALL
-    SELECT replace(raw, '\/', '/') WHERE jsonb_typeof(content) IS DISTINCT FROM 'object') s
+    SELECT pg_temp.retentiond_raw(raw) WHERE jsonb_typeof(content) IS DISTINCT FROM 'object') s
 CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
 WHERE NOT here
 

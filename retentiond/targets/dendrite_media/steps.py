@@ -85,7 +85,8 @@ class MediaSteps:
         # What cannot be read refuses the pass before the long look at every row.
         if self._ground.by_access:
             await self._accesses.prepare(report)
-        await references.ensure(self._connection, begun_after=self._now)
+        async with references.held(self._connection, begun_after=self._now) as copy:
+            await self._surveyor.learn(copy, references.asked, plan=False)
         await self._place.hold_references.refresh(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)

@@ -22,7 +22,7 @@ from retentiond.targets.dendrite_media.held import keep_held
 from retentiond.targets.dendrite_media.safety import foreign_users
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
     from datetime import datetime
 
     from asyncpg import Record
@@ -70,19 +70,36 @@ class Surveyor:
         self._connection = connection
         self._target = target
         self._rules = rules
+        self._asks = False
+
+    async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
+        """Learn from the references' copy what mentions media, of the sources that policies ask about."""
+        if copy is None or not asked:
+            return
+        statements = PLAN_SQL if plan else SQL
+        await self._connection.execute(SQL["drop_mentions"])
+        await self._connection.execute(SQL["make_mentions"])
+        await self._connection.execute(statements["learn_mentions"], copy, sorted(asked))
+        for statement in ("sort_mentions", "analyze_mentions"):
+            await self._connection.execute(SQL[statement])
+        self._asks = True
 
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
         """Judge every row at the time `now`; what is due goes into the temporary table."""
         survey = await self._begin()
-        async for page in pages(self._connection, SQL["media_page"], size=_PAGE, after=("", "")):
-            rows = [media_row(record) for record in page]
-            for row in rows:
+        statement = SQL["media_page_with_mentions" if self._asks else "media_page"]
+        async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
+            judged = []
+            for record in page:
+                row = media_row(record)
                 if foreign_user(row, self._rules.server_names):
                     survey.foreign += 1
                     survey.foreign_example = printable(row.key.uri)
-            await self._take(survey, [(row, decide(row, self._rules, now)) for row in rows], listen)
+                mentions = frozenset(record["mentions"]) if self._asks else None
+                judged.append((row, decide(row, self._rules, now, mentions)))
+            await self._take(survey, judged, listen)
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)

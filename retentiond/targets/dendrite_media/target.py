@@ -28,6 +28,7 @@ from retentiond.targets.dendrite_media.mark import refuse_ahead
 from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.restore import restore
+from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
 from retentiond.targets.dendrite_media.steps import MediaSteps, record_end
 from retentiond.targets.dendrite_media.sweep import sweep
@@ -55,7 +56,8 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     disk = DiskWorkers(config.pace.concurrency)
     try:
         async with pool(settings.database) as opened:
-            references = References(config.protect, settings.database, settings.databases)
+            sources = Sources(settings.database, settings.databases, settings.server_names)
+            references = References(sources, settings.protections, settings.rules.sources)
             held = HoldReferences(settings.database, settings.databases)
             yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references, held))
     finally:

@@ -1,0 +1,156 @@
+"""The sources: which of dendrite's tables tell what mentions media, in whose database, and how they are read.
+
+Each statement yields rows of (source, media_id, media_origin); they go by the statement's own database into the copy,
+or stream from another one, a page at a time.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from retentiond.adapters.postgres import connect, named_queries
+from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.mentions import MESSAGES_IN, ROOM_KINDS, room_source
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.config.dendrite_yaml import Component
+
+SQL: Final = named_queries(__package__, "sources.sql")
+PAGE: Final = 5000
+_FUNCTIONS: Final = tuple(name for name in SQL if name.endswith("_function"))
+_ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement, the component whose database answers it, and the table that it reads."""
+
+    query: str
+    component: Component
+    table: str
+
+
+_PROFILES: Final = Statement("profiles", "user_api", "userapi_profiles")
+_ROOM_STATE: Final = Statement("room_state", "sync_api", "syncapi_current_room_state")
+_ACCOUNT_DATA: Final = Statement("account_data", "user_api", "userapi_account_datas")
+MESSAGES: Final = Statement("messages", "sync_api", "syncapi_output_room_events")
+_VACATED_ROOMS: Final = Statement("vacated_rooms", "room_server", "roomserver_rooms, roomserver_membership")
+_UPGRADED_ROOMS: Final = Statement("upgraded_rooms", "sync_api", "syncapi_current_room_state")
+_BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
+    "profile_avatars": (_PROFILES, _ROOM_STATE),
+    "room_state": (_ROOM_STATE,),
+    "account_data": (_ACCOUNT_DATA,),
+}
+
+
+def statements(wanted: Sequence[str]) -> list[Statement]:
+    """Return the statements that answer for these sources, each once; all but the named ones ask messages."""
+    return list(dict.fromkeys(one for name in wanted for one in _BY_SOURCE.get(name, (MESSAGES,))))
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the sources are read: the media's database, those of components, and the names that are ours."""
+
+    database: str
+    databases: Mapping[Component, str]
+    server_names: frozenset[str]
+
+    @asynccontextmanager
+    async def reading(self, connection: Conn, statement: Statement) -> AsyncIterator[Conn]:
+        """Give the connection to a statement's database, `connection` where it is the media's, ready for it."""
+        url = self.databases.get(statement.component, self.database)
+        if url == self.database:
+            await prepare(connection)
+            yield connection
+            return
+        other = await connect(url, f"the database of {statement.table}")
+        try:
+            await prepare(other)
+            yield other
+        finally:
+            await other.close(timeout=10)
+
+    async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> None:
+        """Say on the connection that will read the messages which rooms are of which kind, if that is asked.
+
+        `beside` is the connection to the media's database.
+        """
+        await connection.execute(SQL["drop_room_kinds"])
+        await connection.execute(SQL["make_room_kinds"])
+        if not _ROOM_SOURCES.isdisjoint(wanted):
+            with refusing(beside, _VACATED_ROOMS, wanted):
+                await self._take_rooms(connection, beside, _VACATED_ROOMS)
+            with refusing(beside, _UPGRADED_ROOMS, wanted):
+                await connection.execute(SQL["doubt_vacated_rooms"], sorted(self.server_names))
+                await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
+
+    async def _take_rooms(self, connection: Conn, beside: Conn, statement: Statement) -> None:
+        url, ours = (self.databases.get(name, self.database) for name in (statement.component, "sync_api"))
+        if url == ours:
+            await connection.execute(SQL["take_room_kinds"].replace("{source}", SQL[statement.query]))
+            return
+        async with self.reading(beside, statement) as other:
+            async for page in stream(other, SQL[statement.query]):
+                await connection.copy_records_to_table(
+                    "retentiond_room",
+                    schema_name="pg_temp",
+                    records=[tuple(row) for row in page],
+                    columns=("room_id", "kind"),
+                )
+
+
+@contextmanager
+def refusing(connection: Conn, statement: Statement, wanted: Sequence[str]) -> Iterator[None]:
+    """Turn the error of a source into a refusal that says how to mend it, or do without it.
+
+    `connection` is the one to the media's database: where that is lost, it is no matter of the source.
+    """
+    try:
+        yield
+    except (asyncpg.PostgresError, UnreachableError) as error:
+        if connection.is_closed():
+            raise
+        served = [name for name in wanted if statement in _BY_SOURCE.get(name, ())]
+        switch = (
+            f"leave {' and '.join(served)} out of `protect`, and `unreferenced` out of the policies"
+            if served
+            else "leave `room` and `unreferenced` out of the policies, and joined_rooms out of `messages_in`"
+        )
+        raise RefusedError(
+            Refusal(
+                "protection_unreadable",
+                f"{statement.table}: {printable(str(error))}",
+                "readable",
+                f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), name its database under "
+                f"`databases: {{{statement.component}: ...}}`, or {switch}",
+            )
+        ) from error
+
+
+async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
+    """Stream a statement's rows, a page at a time."""
+    async with connection.transaction(readonly=True):
+        page: list[Record] = []
+        async for row in connection.cursor(query, *arguments, prefetch=PAGE):
+            page.append(row)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        yield page
+
+
+async def prepare(connection: Conn) -> None:
+    """Make the functions that cut references out of texts, in the connection's own temporary schema."""
+    for function in _FUNCTIONS:
+        await connection.execute(SQL[function])

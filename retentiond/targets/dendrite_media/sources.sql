@@ -1,0 +1,189 @@
+-- What dendrite's tables refer to. Each source is one statement, and so one snapshot; its rows are (source, media_id,
+-- media_origin), of the sources that $1 names.
+-- What counts of an event is its content: dendrite keeps the previous content beside it, under `unsigned`. What does
+-- not parse keeps whatever it mentions. Texts without `mxc:`, plain or escaped, are never parsed.
+
+-- name: json_function
+-- Parses JSON, or returns NULL. It lives, as all these, in the connection's own temporary schema: nothing is left.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_json(given text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN given::jsonb;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$
+
+-- name: content_function
+-- An event's content; NULL where it has none or does not parse. Only the content becomes jsonb, which takes long.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_content(given text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN (given::json -> 'content')::jsonb;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$
+
+-- name: state_function
+-- Whether an event is plainly one of a room's state; what does not parse is not.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_is_state(given text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN given LIKE '%"state_key"%' AND coalesce(json_typeof(given::json -> 'state_key') = 'string', false);
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$$
+
+-- name: string_function
+-- Every string in a JSON document that mentions `mxc://`, keys of objects too, with its escapes undone.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_strings(given jsonb) RETURNS SETOF text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('"' || s[1] || '"')::jsonb #>> '{}'
+    FROM regexp_matches(given::text, '"((?:[^"\\]|\\.)*mxc://(?:[^"\\]|\\.)*)"', 'g') AS s
+$$
+
+-- name: raw_function
+-- A text that does not parse as JSON, with the escapes undone that a mention could hide in.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_raw(given text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT string_agg(CASE WHEN piece ~ '^\\u00[2-7][[:xdigit:]]' THEN chr(('x' || substr(piece, 5, 2))::bit(8)::integer) || substr(piece, 7)
+                           WHEN piece LIKE '\\/%' THEN substr(piece, 2)
+                           ELSE piece END, '' ORDER BY place)
+    FROM regexp_split_to_table(given, '(?=\\)') WITH ORDINALITY AS p(piece, place)
+$$
+
+-- name: key_function
+-- Every key that a text might mean by its `mxc://`; `plain` are those that it plainly means. Media IDs are whatever
+-- another server chose, so an ID may end where the text does, at white space or punctuation, or at the first
+-- character that is unusual in one. Events hold any text: a key that is too long for dendrite's own index, and would
+-- be for ours, names no row.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_keys(given text)
+RETURNS TABLE (media_id text, media_origin text, plain boolean)
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT split_part(given, '/', 4), split_part(given, '/', 3), true
+    WHERE octet_length(given) <= 2600 AND given ~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$'
+    UNION ALL
+    SELECT c.id, m.origin, bool_or(c.plain)
+    FROM (SELECT split_part(piece, '/', 1) AS origin, substr(piece, strpos(piece, '/') + 1) AS rest
+          FROM unnest((string_to_array(given, 'mxc://'))[2:]) AS piece
+          WHERE strpos(piece, '/') > 1) m
+    CROSS JOIN LATERAL (
+        VALUES (m.rest, false), (substring(m.rest FROM '^[^\s"\\<>]+'), false),
+               (substring(m.rest FROM '^[^\s"\\<>?#]+'), false), (substring(m.rest FROM '^[^\s"\\<>/?#]+'), false),
+               (substring(m.rest FROM '^[A-Za-z0-9_=-]+'), m.rest ~ '^[A-Za-z0-9_=-]+($|[\s"''`<>(){},;?#\\]|\[|\])')
+    ) AS c(id, plain)
+    WHERE given !~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$' AND c.id <> ''
+      AND octet_length(c.id) + octet_length(m.origin) <= 2600
+    GROUP BY c.id, m.origin
+$$
+
+-- name: profiles
+-- Avatars of local users.
+SELECT DISTINCT 'profile_avatars' AS source, k.media_id, k.media_origin
+FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+WHERE p.avatar_url LIKE '%mxc:%' AND 'profile_avatars' = ANY ($1::text[])
+
+-- name: room_state
+-- Whatever the state of rooms mentions: as profile_avatars the avatars of everybody, local and remote, as the rooms
+-- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both.
+SELECT DISTINCT m.source, k.media_id, k.media_origin
+FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc://%' THEN c.rest END AS rest, c.raw
+      FROM (SELECT CASE WHEN e.type = 'm.room.member' THEN e.content ->> 'avatar_url' END AS avatar,
+                   CASE WHEN e.type = 'm.room.member' AND jsonb_typeof(e.content) = 'object'
+                        THEN e.content - 'avatar_url' ELSE e.content END AS rest,
+                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw
+            FROM (SELECT type, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
+                  FROM syncapi_current_room_state
+                  WHERE headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%'
+                  OFFSET 0) e) c) d
+CROSS JOIN LATERAL (
+    SELECT 'profile_avatars' AS source, d.avatar AS mention WHERE d.avatar IS NOT NULL
+    UNION ALL
+    SELECT 'room_state', pg_temp.retentiond_strings(d.rest) WHERE d.rest IS NOT NULL
+    UNION ALL
+    SELECT s.source, pg_temp.retentiond_raw(d.raw) FROM unnest(ARRAY['profile_avatars', 'room_state']) AS s(source)
+    WHERE d.raw IS NOT NULL) m
+CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
+WHERE m.source = ANY ($1::text[])
+
+-- name: account_data
+-- Personal emoji, stickers and whatever else people keep with their account.
+SELECT DISTINCT 'account_data' AS source, k.media_id, k.media_origin
+FROM (SELECT content AS raw, pg_temp.retentiond_json(content) AS content
+      FROM userapi_account_datas
+      WHERE content LIKE '%mxc:%' OR content LIKE '%\\u00%'
+      OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT pg_temp.retentiond_strings(d.content) AS mention WHERE d.content IS NOT NULL
+    UNION ALL
+    SELECT pg_temp.retentiond_raw(d.raw) WHERE d.content IS NULL) s
+CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
+WHERE 'account_data' = ANY ($1::text[])
+
+-- name: drop_room_kinds
+DROP TABLE IF EXISTS pg_temp.retentiond_room
+
+-- name: make_room_kinds
+-- The rooms of which something is known for sure, by its name; it goes with the connection.
+CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL)
+
+-- name: vacated_rooms
+-- Rooms that dendrite knows, and nobody of this server is in: of a room it does not know it cannot be told.
+SELECT r.room_id, 'no_local_members' AS kind
+FROM roomserver_rooms r
+WHERE NOT EXISTS (SELECT FROM roomserver_membership m
+                  WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid = 3)
+
+-- name: take_room_kinds
+-- Takes the rooms of a statement in the same database.
+INSERT INTO pg_temp.retentiond_room (room_id, kind) SELECT r.room_id, r.kind FROM ({source}) r
+
+-- name: doubt_vacated_rooms
+-- A room whose state shows a member with a name of ours ($1) is not empty, whatever else says so.
+DELETE FROM pg_temp.retentiond_room v
+USING syncapi_current_room_state s
+WHERE v.kind = 'no_local_members' AND s.room_id COLLATE "C" = v.room_id AND s.type = 'm.room.member' AND s.membership = 'join'
+  AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[])
+
+-- name: upgraded_rooms
+-- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone tells nothing any more.
+SELECT e.room_id, 'upgraded' AS kind
+FROM (SELECT room_id, pg_temp.retentiond_content(headered_event_json) AS content
+      FROM syncapi_current_room_state
+      WHERE type = 'm.room.tombstone' AND state_key = ''
+      OFFSET 0) e
+WHERE e.content ->> 'replacement_room' <> ''
+
+-- name: messages
+-- What messages refer to, and where: an event of a room's state is none. `messages` are all; `messages_in` those in
+-- rooms that are not known to be vacated; `room:KIND` and `room:ID` what messages in such rooms, and in no others,
+-- plainly refer to.
+SELECT f.source, g.media_id, g.media_origin
+FROM (SELECT k.media_id, k.media_origin,
+             bool_or(v.room_id IS NULL) AS in_joined_rooms,
+             bool_and(k.plain AND m.parsed AND v.room_id IS NOT NULL) AS in_vacated_rooms,
+             bool_and(k.plain AND m.parsed AND u.room_id IS NOT NULL) AS in_upgraded_rooms,
+             CASE WHEN bool_and(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")
+                  THEN min(m.room_id COLLATE "C") END AS only_room
+      FROM (SELECT DISTINCT e.room_id, coalesce(jsonb_typeof(e.content) = 'object', false) AS parsed, s.mention
+            FROM (SELECT room_id, headered_event_json AS raw,
+                         pg_temp.retentiond_content(headered_event_json) AS content
+                  FROM syncapi_output_room_events
+                  WHERE (headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%')
+                    AND NOT pg_temp.retentiond_is_state(headered_event_json)
+                  OFFSET 0) e
+            CROSS JOIN LATERAL (
+                SELECT pg_temp.retentiond_strings(e.content) AS mention WHERE jsonb_typeof(e.content) = 'object'
+                UNION ALL
+                SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s) m
+      LEFT JOIN pg_temp.retentiond_room v ON v.room_id = m.room_id COLLATE "C" AND v.kind = 'no_local_members'
+      LEFT JOIN pg_temp.retentiond_room u ON u.room_id = m.room_id COLLATE "C" AND u.kind = 'upgraded'
+      CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
+      GROUP BY k.media_id, k.media_origin) g
+CROSS JOIN LATERAL (
+    VALUES ('messages', true), ('messages_in', g.in_joined_rooms), ('room:no_local_members', g.in_vacated_rooms),
+           ('room:upgraded', g.in_upgraded_rooms), ('room:' || g.only_room, g.only_room IS NOT NULL)
+) AS f(source, holds)
+WHERE f.holds AND f.source = ANY ($1::text[])
