@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from retentiond.adapters.logging import get_logger
+from retentiond.model.audit import KINDS
+from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
+    from retentiond.model.audit import AuditReport
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 _log = get_logger()
@@ -45,7 +48,10 @@ class Metrics:
         self._purged_bytes = self._counter("purged_bytes", "Bytes unlinked for good.")
         self._failures = self._counter("failures", "Items that failed, by kind.", "kind")
         self._found = self._gauge(
-            "inconsistencies", "What database and disk disagree on, as last seen, by kind.", "kind"
+            "inconsistencies",
+            "What database and disk disagree on, as last seen by a pass or an audit.",
+            "kind",
+            "by",
         )
         self._holds = self._gauge("holds", "Holds in force.")
         self._swept = self._gauge(
@@ -86,7 +92,7 @@ class Metrics:
             self._failures.labels(target, kind).inc(items)
         if report.refused is None:
             found = {"missing_file": report.missing_file, "orphan_thumbnail_row": report.orphan_thumbnail_row}
-            self.found(target, found)
+            self._note_found(target, "pass", found)
         if report.finished_at is not None:
             self._duration.labels(target).set((report.finished_at - report.started_at).total_seconds())
 
@@ -94,10 +100,17 @@ class Metrics:
         """Count a pass that could not begin, by what held it back."""
         self._refusals.labels(target, limit).inc()
 
-    def found(self, target: str, kinds: Mapping[str, int]) -> None:
-        """Note how many inconsistencies of each kind were seen."""
+    def audited(self, report: AuditReport) -> None:
+        """Note what an audit found; what it looks for and found nothing of is 0."""
+        if report.refused is None and report.error is None:
+            # Contents are read only where that was asked for: without a finding nothing is known of them.
+            seen = (kind for kind in KINDS if kind in report.findings or kind != "hash_mismatch")
+            found = {str(kind): report.findings.get(kind, Tally()).items for kind in seen}
+            self._note_found(report.target, "audit", found)
+
+    def _note_found(self, target: str, by: str, kinds: Mapping[str, int]) -> None:
         for kind, items in kinds.items():
-            self._found.labels(target, kind).set(items)
+            self._found.labels(target, kind, by).set(items)
 
     def swept(self, target: str, report: SweepReport) -> None:
         """Count what a sweep purged, and what it could not."""

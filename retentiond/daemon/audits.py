@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.config.schedule import AuditSchedule
+    from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
     from retentiond.daemon.contact import Contact
     from retentiond.engine.target import Target
@@ -28,12 +29,18 @@ class Audits:
     """The audits of one opened target. What is no RetentiondError ends them, and is raised."""
 
     def __init__(
-        self, target: Target, schedule: AuditSchedule | None, clock: Clock, contact: Contact
+        self,
+        target: Target,
+        schedule: AuditSchedule | None,
+        clock: Clock,
+        contact: Contact,
+        board: Board,
     ) -> None:
         self._target = target
         self._schedule = schedule
         self._clock = clock
         self._contact = contact
+        self._board = board
         self._stop = Stop()
         self._auditing = False
         self._complaint = ""
@@ -75,7 +82,8 @@ class Audits:
     async def _audit(self) -> bool:
         self._auditing = True
         try:
-            await self._target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
+            report = await self._target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
+            self._board.audited(report)
         except UnreachableError as error:
             self._contact.lost(error)
         except RetentiondError as error:

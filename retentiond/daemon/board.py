@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.metrics import Metrics
     from retentiond.adapters.systemd import Notifier
     from retentiond.daemon.clock import Clock
+    from retentiond.model.audit import AuditReport
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 # A pass counts thousands of items a second; nobody reads that fast.
@@ -77,6 +78,10 @@ class Board:
     def swept(self, name: str, report: SweepReport) -> None:
         """Say what a sweep did."""
         self._metrics.swept(name, report)
+
+    def audited(self, report: AuditReport) -> None:
+        """Say what an audit found."""
+        self._metrics.audited(report)
 
     @property
     def wants_status(self) -> bool:

@@ -135,7 +135,7 @@ class Keeper:
         """Go the rounds and run passes, as long as the terms and settings hold."""
         rounds = Rounds(target, self._clock, self._contact, self._board)
         schedule = settings.config.audit if isinstance(settings.config, MediaTarget) else None
-        audits = Audits(target, schedule, self._clock, self._contact)
+        audits = Audits(target, schedule, self._clock, self._contact, self._board)
         async with asyncio.TaskGroup() as group:
             auditing = group.create_task(audits.run())
             sweeps = group.create_task(rounds.sweep())

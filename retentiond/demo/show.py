@@ -18,11 +18,12 @@ from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.keepsake import leave_keepsake
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import AuditOrder, Order, Selection
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 from retentiond.targets.registry import open_target
 from retentiond.terminal.account import show_pass
+from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import count_in_words, size_in_words
 
@@ -79,6 +80,7 @@ class _Demo:
         self._quiet = quiet
         self._passes: list[PassReport] = []
         self._purged: dict[str, int] = {}
+        self._findings: dict[str, int] = {}
         self.config = _config(server.dsn(_DATABASE), self._media_path)
 
     async def show(self, media: int) -> list[SeenCase]:
@@ -91,6 +93,7 @@ class _Demo:
             async with open_target(_TARGET, self.config) as target:
                 await self._plan(target)
                 await self._pass(target)
+                await self._audit(target)
                 await self._restore(target, store)
                 await self._purge(target)
             seen = await look_at_cases(connection, self._media_path, cases)
@@ -131,6 +134,15 @@ class _Demo:
         with watched(self._console, bars=self._bars) as progress:
             report = await target.run_pass(Order("demo", progress=progress))
         self._show(report, ["It lies in quarantine now, and can be brought back."])
+
+    async def _audit(self, target: Target) -> None:
+        self._head("`retentiond audit`: does the database know the disk, and the disk the database?")
+        with watched(self._console, bars=self._bars) as progress:
+            # Each finding would be a line of the log as well.
+            report = await target.audit(AuditOrder("demo", listen=lambda _: None, progress=progress))
+        self._findings = {str(kind): tally.items for kind, tally in report.findings.items()}
+        if not self._quiet:
+            show_audit(self._console, report, [])
 
     async def _restore(self, target: Target, store: MadeUpStore) -> None:
         uri = store.cases.restorable.uri
@@ -174,6 +186,7 @@ class _Demo:
         """Return what happened as JSON."""
         return {
             "passes": [report.as_json() for report in self._passes],
+            "findings": self._findings,
             "purged": self._purged,
             "cases": [case.as_json() for case in seen],
         }

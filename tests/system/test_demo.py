@@ -57,6 +57,8 @@ def test_the_demo_shows_each_case_as_it_should_be_and_leaves_nothing_behind(temp
     planned, passed = told["passes"]
     assert (planned["state"], passed["state"]) == ("planned", "finished")
     assert planned["removed"] == passed["removed"]
+    # Its row is gone with the pass; what else is wrong is not a pass's to mend.
+    assert told["findings"] == {"orphan_blob": 1, "orphan_thumbnail_row": 1}
     assert told["purged"]["blobs"] > 0
     assert all(case["as_it_should_be"] for case in told["cases"])
     assert list(temporary.iterdir()) == []

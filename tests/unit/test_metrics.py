@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.adapters.metrics import Metrics, MetricsListener
+from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import Refusal
 from retentiond.model.report import Backlog, PassReport, QuarantineSummary, SweepReport, Tally, TargetStatus
 from tests.support.running_daemon import RunningDaemon, media
@@ -74,7 +75,22 @@ def test_inconsistencies_are_as_last_seen_and_not_added_up(metrics: Metrics) -> 
     mended = _report()
     mended.missing_file = 0
     metrics.passed(mended)
-    assert _value(metrics, "inconsistencies", kind="missing_file") == 0
+    assert _value(metrics, "inconsistencies", kind="missing_file", by="pass") == 0
+
+
+def test_an_audit_says_0_of_what_it_did_not_find_and_leaves_what_passes_saw(metrics: Metrics) -> None:
+    metrics.passed(_report())
+    audit = AuditReport("media", _BEGAN)
+    audit.add(Finding("orphan_blob", bytes=7))
+    metrics.audited(audit)
+    metrics.audited(AuditReport("media", _BEGAN))
+    assert _value(metrics, "inconsistencies", kind="orphan_blob", by="audit") == 0
+    assert _value(metrics, "inconsistencies", kind="missing_file", by="pass") == 1
+
+
+def test_an_audit_that_ended_early_says_nothing_of_what_it_did_not_see(metrics: Metrics) -> None:
+    metrics.audited(AuditReport("media", _BEGAN, error="the disk is gone"))
+    assert _value(metrics, "inconsistencies", kind="orphan_blob", by="audit") is None
 
 
 def test_a_refusal_is_counted_by_its_limit_and_says_nothing_of_inconsistencies(metrics: Metrics) -> None:
@@ -83,7 +99,7 @@ def test_a_refusal_is_counted_by_its_limit_and_says_nothing_of_inconsistencies(m
     refused.refused = Refusal("max_share", 0.7, 0.5, "look at the plan")
     metrics.passed(refused)
     assert _value(metrics, "refusals_total", limit="max_share") == 1
-    assert _value(metrics, "inconsistencies", kind="missing_file") == 1
+    assert _value(metrics, "inconsistencies", kind="missing_file", by="pass") == 1
 
 
 def test_sweeps_count_what_they_purged(metrics: Metrics) -> None:
