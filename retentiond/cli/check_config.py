@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from retentiond.cli.failures import worst
 from retentiond.cli.session import Session
 from retentiond.config.connection import redacted
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, resolve_target
 from retentiond.terminal.words import age_in_words, policy_in_words, schedule_in_words
@@ -47,10 +47,10 @@ class CheckConfig:
         async def errand(target: Target, _config: TargetConfig) -> int:
             problems = await target.check()
             for problem in problems:
-                session.error(printable(problem, _TEXT_LIMIT), about=target.name)
+                session.error(printable(str(problem), _TEXT_LIMIT), about=target.name)
             if not problems:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
-            return UnreachableError.exit_status if problems else 0
+            return worst(problem.exit_status for problem in problems)
 
         return session.run(session.for_each(targets, errand))
 

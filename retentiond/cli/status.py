@@ -1,5 +1,6 @@
 """`status`: how each target stands, whether or not a daemon runs, and whether or not its database answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich import box
@@ -61,6 +62,9 @@ def _table(session: Session, standing: Standing) -> Table:
     if standing.status is None:
         return table
     table.add_row("last pass", Text(_last_pass(standing)))
+    refused = _refused(standing)
+    if refused:
+        table.add_row("refused", Text(refused, style="yellow"))
     table.add_row("next pass", Text(_next_pass(standing)))
     table.add_row("backlog", Text(_backlog(standing)))
     table.add_row("quarantine", Text(_quarantine(session, standing)))
@@ -79,6 +83,16 @@ def _last_pass(standing: Standing) -> str:
         items, size = last.removed
         words += f": {count_in_words(items, 'item')} removed, {size_in_words(size)}"
     return words
+
+
+def _refused(standing: Standing) -> str:
+    refused = standing.last_pass.account.get("refused") if standing.last_pass else None
+    if not isinstance(refused, Mapping):
+        return ""
+    found = (
+        f"by {refused['limit']}: found {refused['value']}, allowed {refused['allowed']}; {refused['hint']}"
+    )
+    return printable(found, _TEXT_LIMIT)
 
 
 def _next_pass(standing: Standing) -> str:

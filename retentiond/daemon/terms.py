@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from retentiond.config.schema import MediaTarget
+
 if TYPE_CHECKING:
+    from retentiond.config.schema import TargetConfig
     from retentiond.daemon.settings import TargetSettings
 
 REPRIEVE: Final = timedelta(hours=24)
@@ -45,13 +48,27 @@ class Terms:
         in_force = self.in_force(moment).config.keeps
         reprieves = []
         for name, keep in settings.config.keeps.items():
-            if name not in before or not _shorter(keep, in_force[name]):
+            was = _name_before(name, self.settings.config, settings.config)
+            if was is None or not _shorter(keep, in_force[was]):
                 continue
-            if _shorter(keep, before[name]):
-                reprieves.append(Reprieve(name, in_force[name], moment + REPRIEVE))
+            if _shorter(keep, before[was]):
+                reprieves.append(Reprieve(name, in_force[was], moment + REPRIEVE))
             else:  # an earlier reload shortened it
-                reprieves += [reprieve for reprieve in self.reprieves if reprieve.policy == name]
+                reprieves += [
+                    replace(reprieve, policy=name) for reprieve in self.reprieves if reprieve.policy == was
+                ]
         return Terms(settings, tuple(reprieves))
+
+
+def _name_before(name: str, before: TargetConfig, now: TargetConfig) -> str | None:
+    """Return what a policy was called before: with another name, the same match makes no new policy."""
+    if name in before.keeps:
+        return name
+    if not isinstance(before, MediaTarget) or not isinstance(now, MediaTarget):
+        return None
+    match = next(policy.match for policy in now.policies if policy.name == name)
+    gone = [policy for policy in before.policies if policy.name not in now.keeps]
+    return next((policy.name for policy in gone if policy.match == match), None)
 
 
 def _shorter(keep: timedelta | None, than: timedelta | None) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from retentiond.engine.holds import Holds
     from retentiond.model.audit import AuditReport, Finding
+    from retentiond.model.errors import RetentiondError
     from retentiond.model.records import Verified
     from retentiond.model.report import (
         Item,
@@ -167,8 +168,8 @@ class Target(Protocol):
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""
 
-    async def check(self) -> list[str]:
-        """Try what a pass needs, and return the problems found."""
+    async def check(self) -> list[RetentiondError]:
+        """Try what a pass needs, changing nothing, and return the problems found."""
 
     async def beat(self) -> None:
         """Tell the ledger that a daemon looks after this target."""

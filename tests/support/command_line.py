@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    from retentiond.cli.surroundings import OpenTarget
+
 TARGET = """\
   {name}:
     kind: dendrite_media
@@ -72,6 +74,11 @@ class CommandLine:
         """Where the configuration is."""
         return self.directory / "config.yaml"
 
+    @property
+    def open_target(self) -> OpenTarget:
+        """How a command opens its targets."""
+        return self.factory.open
+
     def text(self) -> str:
         """Return the configuration."""
         return "targets:\n" + "".join(TARGET.format(name=target.name) for target in self.targets) + self.tail
@@ -91,7 +98,7 @@ class CommandLine:
             stdin=stdin or io.StringIO(),
             stdout=out,
             stderr=err,
-            open_target=self.factory.open,
+            open_target=self.open_target,
             now=lambda: STARTED,
             **others,
         )

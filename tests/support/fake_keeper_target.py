@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.holds import Holds
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.errors import RetentiondError
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
 
@@ -153,7 +154,7 @@ class FakeTarget:
             self.name, self.kind, ledger=True, last_pass=store.last_pass, last_audit=store.last_audit
         )
 
-    async def check(self) -> list[str]:
+    async def check(self) -> list[RetentiondError]:
         return []
 
     async def released(self) -> AsyncIterator[Released]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.model.audit import AuditReport
 from retentiond.model.holds import Coverage, Hold
+from retentiond.model.errors import UnreachableError
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
 from tests.support.targets import as_media
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import Finding
     from retentiond.model.holds import HoldRequest, HoldSubject
+    from retentiond.model.errors import RetentiondError
     from retentiond.model.report import Item, PassState, Released
     from retentiond.model.request import Request
 
@@ -178,10 +180,10 @@ class FakeTarget:
         self.asked.append("status")
         return self.standing or TargetStatus(self.name, self.kind, ledger=False)
 
-    async def check(self) -> list[str]:
+    async def check(self) -> list[RetentiondError]:
         """Return the problems."""
         self.asked.append("check")
-        return list(self.problems)
+        return [UnreachableError(problem) for problem in self.problems]
 
     async def beat(self) -> None:
         """Count a sign of life."""

@@ -94,3 +94,27 @@ def test_everything_else_of_a_reload_holds_at_once() -> None:
     )
     terms = Terms(settings(remote="30d")).reloaded(TargetSettings(target, resolve(target)), NOON)
     assert as_media(terms.in_force(NOON).config).grace == HOUR
+
+
+def renamed(name: str, keep: str, origin: str = "remote") -> TargetSettings:
+    policy = {"name": name, "match": {"origin": origin}, "keep": keep}
+    target = MediaTarget.model_validate(media(policies=[policy]))
+    return TargetSettings(target, resolve(target))
+
+
+def test_a_policy_that_is_shortened_under_a_new_name_waits_all_the_same() -> None:
+    terms = Terms(renamed("remote-30d", "30d")).reloaded(renamed("remote-7d", "7d"), NOON)
+    assert keeps(terms, 23) == {"remote-7d": "30d"}
+    assert keeps(terms, 24) == {"remote-7d": "7d"}
+
+
+def test_a_new_name_does_not_end_the_wait() -> None:
+    terms = Terms(renamed("a", "30d")).reloaded(renamed("a", "7d"), NOON)
+    terms = terms.reloaded(renamed("b", "7d"), NOON + HOUR)
+    assert keeps(terms, 23) == {"b": "30d"}
+    assert keeps(terms, 24) == {"b": "7d"}
+
+
+def test_a_new_policy_with_a_match_of_its_own_waits_for_nothing() -> None:
+    terms = Terms(renamed("remote", "30d")).reloaded(renamed("local", "7d", "local"), NOON)
+    assert keeps(terms, 0) == {"local": "7d"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Silence
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.model.errors import RetentiondError
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.planning import plan
@@ -18,27 +18,23 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.workplace import Place
 
 
-async def check(place: Place) -> list[str]:
-    """Try the database, the rights, the media directory, and a plan; return what is wrong, in words."""
-    problems: list[str] = []
+async def check(place: Place) -> list[RetentiondError]:
+    """Try the database, the rights, the media directory, and a plan; return what is wrong."""
+    problems: list[RetentiondError] = []
     try:
         with reaching("the database"):
-            problems += await _check_rights(place)
-            problems += await place.disk.call(lambda: _check_directory(place))
+            problems += map(UnreachableError, await _check_rights(place))
+            problems += map(UnreachableError, await place.disk.call(lambda: _check_directory(place)))
             report = await plan(place, None, Silence())
         if report.refused is not None:
-            problems.append(
-                f"a pass would be refused by {report.refused.limit}: found {report.refused.value}, "
-                f"allowed {report.refused.allowed}; {report.refused.hint}"
-            )
+            problems.append(RefusedError(report.refused))
         if report.failed.total():
-            problems.append(
-                f"{report.failed.total()} due items cannot be moved by this user; run retentiond as the user of dendrite"
-            )
+            words = f"{report.failed.total()} due items cannot be moved by this user"
+            problems.append(UnreachableError(f"{words}; run retentiond as the user of dendrite"))
     except RetentiondError as error:
-        problems.append(str(error))
+        problems.append(error)
     except LOST as error:
-        problems.append(f"the database was lost: {error}; try again")
+        problems.append(UnreachableError(f"the database was lost: {error}; try again"))
     return problems
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.engine.pace import Pace
-from retentiond.model.errors import UnreachableError
+from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.assess import Assessed, assess
 from retentiond.targets.dendrite_media.quarantine import carry_out
 
@@ -56,7 +56,7 @@ class Removal:
             async with asyncio.TaskGroup() as workers:
                 workers.create_task(self._release_all(queue))
                 workers.create_task(self._quarantine_all(queue))
-        except* (UnreachableError, *LOST) as errors:
+        except* (RetentiondError, *LOST) as errors:
             raise errors.exceptions[0] from errors
 
     async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from retentiond.adapters.postgres import LOST
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
+from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.backlog import note_backlog, shrink_backlog
 from retentiond.targets.dendrite_media.database import SQL
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
-    from retentiond.model.errors import Refusal
+    from retentiond.model.errors import UnreachableError
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.survey import Survey
     from retentiond.targets.dendrite_media.workplace import Place, Workplace
@@ -173,3 +175,12 @@ async def record_end(place: Place, report: PassReport) -> None:
     if report.refused is None:
         fields.pop("target")
         log.info("pass_finished", **fields, error=report.error)
+
+
+async def note_unreachable(place: Place, error: UnreachableError) -> None:
+    """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
+    found, _, hint = str(error).partition("; ")
+    with suppress(*LOST):
+        await place.ledger.note_refusal(
+            place.pool, place.name, Refusal("unreachable", found, "reachable", hint)
+        )

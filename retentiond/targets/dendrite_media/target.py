@@ -15,7 +15,7 @@ from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.records import read_records, verify_records
-from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.errors import RefusedError, UnreachableError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.access_log import follow_access_log
@@ -30,7 +30,7 @@ from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.restore import restore
 from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
-from retentiond.targets.dendrite_media.steps import MediaSteps, record_end
+from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
 from retentiond.targets.dendrite_media.sweep import sweep
 from retentiond.targets.dendrite_media.workplace import Place, open_workplace
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import MediaTarget
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import AuditReport
+    from retentiond.model.errors import RetentiondError
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
@@ -129,6 +130,9 @@ class DendriteMedia:
             report.refused = error.refusal
             conclude(report)
             await record_end(place, report)
+        except UnreachableError as error:
+            await note_unreachable(place, error)
+            raise
         finally:
             connection.terminate()
 
@@ -258,7 +262,7 @@ class DendriteMedia:
         with reaching("the database"):
             return await read_status(self._place)
 
-    async def check(self) -> list[str]:
+    async def check(self) -> list[RetentiondError]:
         """Try what a pass needs, and return the problems found."""
         return await check(self._place)
 

@@ -1,0 +1,272 @@
+"""A pass that looks wrong does not start: each refusal, what it says to do, and what goes over it."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from retentiond.targets.dendrite_media import safety
+from retentiond.targets.dendrite_media.tree import MediaTree
+from tests.support.command_line import log_entries
+from tests.support.real_command_line import RealCommandLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from retentiond.model.media import MediaKey
+    from tests.support.real_command_line import Connection
+    from tests.support.store import DendriteStore
+
+DAYS = timedelta(days=1)
+
+
+@pytest.fixture
+def line(tmp_path: Path, database: str, media_path: Path) -> RealCommandLine:
+    """A store of six media, three of them due, that has had a pass; one more has become due since."""
+    line = RealCommandLine(tmp_path, database=database, media_path=media_path)
+
+    async def fill(store: DendriteStore, _connection: Connection) -> None:
+        for _ in range(3):
+            await store.add()
+            await store.add(age=1 * DAYS)
+
+    async def add_due(store: DendriteStore, _connection: Connection) -> None:
+        await store.add()
+
+    line.arrange(fill)
+    assert line.type("once").status == 0
+    line.arrange(add_due)
+    return line
+
+
+def state(line: RealCommandLine) -> tuple[set[MediaKey], set[str]]:
+    async def look(store: DendriteStore, _connection: Connection) -> tuple[set[MediaKey], set[str]]:
+        return set(await store.rows()), set(store.files())
+
+    return line.arrange(look)
+
+
+def other_device(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_level = MediaTree.first_level
+    monkeypatch.setattr(
+        MediaTree, "first_level", lambda tree: [(name, device + 1) for name, device in first_level(tree)]
+    )
+
+
+def other_quarantine_device(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MediaTree, "own_device", lambda tree: tree.device + 1)
+
+
+def mounted_below(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MediaTree, "mounts_below", lambda _tree: ["a/b"])
+
+
+def emptied(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in _media_path(line).iterdir():
+        if path.name != ".retentiond":
+            shutil.rmtree(path)
+    (_media_path(line) / "lost+found").mkdir()
+
+
+def other_store(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("UPDATE retentiond.store SET store_id = gen_random_uuid()")
+
+
+def no_mark(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_media_path(line) / ".retentiond/store").unlink()
+
+
+def older_database(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("UPDATE retentiond.store SET last_pass = 0")
+
+
+def clock_behind(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("UPDATE retentiond.store SET last_pass_at = clock_timestamp() + interval '1 hour'")
+
+
+def clock_far_off(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class LaterClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Self:
+            return super().now(tz) + timedelta(minutes=2)
+
+    monkeypatch.setattr(safety, "datetime", LaterClock)
+
+
+def clock_leapt(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
+
+
+def unreadable_protection(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("ALTER TABLE userapi_profiles RENAME TO gone")
+    line.execute("DELETE FROM retentiond.reference_copy")
+
+
+def foreign_user(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def add(store: DendriteStore, _connection: Connection) -> None:
+        await store.add(user_id="@alice:elsewhere.test", origin="elsewhere.test")
+
+    line.arrange(add)
+
+
+def other_columns(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("ALTER TABLE mediaapi_media_repository ADD COLUMN blurhash text")
+
+
+def _media_path(line: RealCommandLine) -> Path:
+    assert line.media_path is not None
+    return line.media_path
+
+
+@pytest.mark.parametrize(
+    ("arrange", "limit", "what_to_do"),
+    [
+        (emptied, "empty_media_directory", "check that the disk is mounted and that `media_path` is right"),
+        (other_device, "another_device", "must be one file system"),
+        (other_quarantine_device, "another_device", "must be one file system"),
+        (mounted_below, "another_device", "unmount what is mounted below it"),
+        (other_store, "another_store", "check that the right disk is mounted"),
+        (no_mark, "another_store", "check that the right disk is mounted"),
+        (older_database, "restored_database", "retentiond quarantine accept"),
+        (clock_behind, "clock_behind", "set it right"),
+        (clock_far_off, "clock_difference", "set both right"),
+        (clock_leapt, "clock_leapt", "check the time"),
+        (unreadable_protection, "protection_unreadable", "let this role read userapi_profiles"),
+        (foreign_user, "foreign_users", "set `server_name` to all the names"),
+        (other_columns, "unknown_columns", "use a newer retentiond"),
+    ],
+)
+def test_what_looks_wrong_is_refused_with_3_also_with_yes(
+    line: RealCommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[RealCommandLine, pytest.MonkeyPatch], None],
+    limit: str,
+    what_to_do: str,
+) -> None:
+    arrange(line, monkeypatch)
+    before = state(line)
+    outcome = line.type("once", "--yes", "--json")
+    assert outcome.status == 3
+    (report,) = outcome.document["passes"]
+    assert (report["state"], report["pass_id"], report["refused"]["limit"]) == ("refused", None, limit)
+    assert what_to_do in outcome.stderr
+    assert [entry["limit"] for entry in log_entries(outcome.stderr) if entry["event"] == "pass_refused"] == [
+        limit
+    ]
+    assert state(line) == before
+    # A plan says the same, and is no failure.
+    planned = line.type("plan", "--json")
+    assert (planned.status, planned.document["passes"][0]["refused"]["limit"]) == (0, limit)
+    told = line.type("status")
+    assert f"by {limit}" in told.stdout
+
+
+def test_a_media_directory_that_is_missing_is_4_and_status_remembers_it(line: RealCommandLine) -> None:
+    path = _media_path(line)
+    path.rename(path.with_name("elsewhere"))
+    rows = len(line.arrange(lambda store, _connection: store.rows()))
+    outcome = line.type("once", "--yes")
+    assert outcome.status == 4
+    assert f"the media directory {path} cannot be opened: No such file or directory" in outcome.stderr
+    assert "check that it is mounted" in outcome.stderr
+    (told,) = line.type("status", "--json").document["targets"]
+    assert told["last_pass"]["state"] == "refused"
+    assert told["last_pass"]["refused"]["limit"] == "unreachable"
+    assert len(line.arrange(lambda store, _connection: store.rows())) == rows
+    # Back at its place, all is as it was.
+    path.with_name("elsewhere").rename(path)
+    assert line.type("once").status == 0
+    (told,) = line.type("status", "--json").document["targets"]
+    assert told["last_pass"]["state"] == "finished"
+
+
+def too_large_a_share(line: RealCommandLine) -> None:
+    line.keys["limits"] = {"max_share": 0.1}
+
+
+def too_many_items(line: RealCommandLine) -> None:
+    line.keys["limits"] = {"max_items": 1}
+
+
+def too_many_missing(line: RealCommandLine) -> None:
+    kept = next(path for path in _media_path(line).glob("?/?/*/file"))
+    kept.unlink()
+
+
+@pytest.mark.parametrize(
+    ("arrange", "limit"),
+    [
+        (too_large_a_share, "max_share"),
+        (too_many_items, "max_items"),
+        (too_many_missing, "max_missing_files"),
+    ],
+)
+def test_yes_goes_over_a_limit_for_one_pass_only(
+    line: RealCommandLine, arrange: Callable[[RealCommandLine], None], limit: str
+) -> None:
+    async def add_two(store: DendriteStore, _connection: Connection) -> None:
+        await store.add()
+        await store.add()
+
+    line.arrange(add_two)
+    arrange(line)
+    before = state(line)
+    refused = line.type("once", "--json")
+    assert (refused.status, refused.document["passes"][0]["refused"]["limit"]) == (3, limit)
+    assert "`retentiond plan media`" in refused.stderr
+    assert "`retentiond once media --yes`" in refused.stderr
+    assert state(line) == before
+    assert line.type("once", "--yes", "--json").document["passes"][0]["removed"]["items"] == 3
+    line.arrange(add_two)
+    again = line.type("once", "--json")
+    assert (again.status, again.document["passes"][0]["refused"]["limit"]) == (3, limit)
+
+
+def test_a_first_pass_above_the_share_says_so_with_the_two_commands_and_check_config_beforehand(
+    tmp_path: Path, database: str, media_path: Path
+) -> None:
+    line = RealCommandLine(tmp_path, database=database, media_path=media_path)
+
+    async def fill(store: DendriteStore, _connection: Connection) -> None:
+        for _ in range(3):
+            await store.add()
+        await store.add(age=1 * DAYS)
+
+    line.arrange(fill)
+    wording = (
+        "this is the first pass over this store, and 3 of 4 rows would go; look with `retentiond plan media`, and if "
+        "it is right, run `retentiond once media --yes`"
+    )
+    beforehand = line.type("check-config", "--connect")
+    assert (beforehand.status, wording in beforehand.stderr) == (3, True)
+    refused = line.type("once")
+    assert refused.status == 3
+    assert wording in " ".join(refused.stdout.replace("│", " ").split())
+    assert line.type("once", "--yes").status == 0
+    assert line.type("check-config", "--connect").status == 0
+
+
+def test_the_yes_of_other_commands_goes_over_nothing(line: RealCommandLine) -> None:
+    line.keys["limits"] = {"max_share": 0.1}
+    line.execute("UPDATE retentiond.store SET last_pass = 0")
+    uri = next(iter(state(line)[0])).uri
+    assert line.type("delete", "--media", uri, "--yes").status == 3
+    assert line.type("quarantine", "purge", "--yes").status == 3
+
+
+def test_dates_are_compared_in_utc_whatever_the_time_zone_of_the_server(line: RealCommandLine) -> None:
+    """Local time was taken for UTC."""
+    name = line.database.rpartition("/")[2]
+    line.execute(f"ALTER DATABASE {name} SET timezone TO 'Pacific/Kiritimati'")
+
+    async def add(store: DendriteStore, _connection: Connection) -> MediaKey:
+        await store.add(age=timedelta(days=30, hours=1))
+        return (await store.add(age=timedelta(days=30, hours=-1))).key
+
+    nearly_due = line.arrange(add)
+    assert line.type("once", "--json").document["passes"][0]["removed"]["items"] == 2
+    assert nearly_due in state(line)[0]
