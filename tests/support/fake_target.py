@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.model.audit import AuditReport
-from retentiond.model.holds import Coverage, Hold
 from retentiond.model.errors import UnreachableError
+from retentiond.model.holds import Coverage, Hold
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
 from tests.support.targets import as_media
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import Finding
-    from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.errors import RetentiondError
+    from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.report import Item, PassState, Released
     from retentiond.model.request import Request
 
