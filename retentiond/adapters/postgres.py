@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
 Db: TypeAlias = "Pool[Record]"
 
-# An error of these kinds means: the server cannot be reached, or went away.
+# The server is there, and could not do it just now: a lock that was held too long, a primary that became a standby.
+_HINDERED: Final = (
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+# An error of these kinds means: the server cannot be reached, went away, or was hindered; trying again may help.
 LOST: Final = (
     OSError,
     TimeoutError,
@@ -30,6 +36,7 @@ LOST: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
+    *_HINDERED,
 )
 
 _SETTINGS: Final = {
@@ -75,6 +82,8 @@ def reaching(what: str) -> Iterator[None]:
         raise UnreachableError(
             f"{what}: {printable(str(error))}; check `database` in the configuration"
         ) from error
+    except _HINDERED as error:
+        raise UnreachableError(f"{what} could not go on: {printable(str(error))}; try again") from error
     except LOST as error:
         reason = printable(str(error)) or type(error).__name__
         raise UnreachableError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import LOST, Conn
 from retentiond.ledger.host import host_name, process_id
-from retentiond.ledger.ledger import SQL
+from retentiond.ledger.ledger import SQL, refuse_standby
 from retentiond.ledger.session import Guard, Session, open_session
 from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
 
@@ -52,7 +52,7 @@ async def hold_lease(dsn: str, command: str, *, patience: float) -> AsyncIterato
     """Take the store's lock and begin an epoch; wait `patience` seconds for another to end, then BusyError."""
     async with open_session(dsn) as session:
         async with session.turn:
-            await _refuse_standby(session.connection)
+            await refuse_standby(session.connection)
             await _take_lock(session.connection, patience)
             await _refuse_pooler(session.connection)
             epoch = await session.connection.fetchval(SQL["take_lease"], command, host_name(), process_id())
@@ -83,14 +83,6 @@ async def _take_lock(connection: Conn, patience: float) -> None:
             f"another retentiond is at work on this store: {holder or 'it has not said who'}; "
             "wait for it to end, then try again"
         ) from error
-
-
-async def _refuse_standby(connection: Conn) -> None:
-    server = await connection.fetchrow(SQL["server"])
-    if server is not None and server["standby"]:
-        raise RefusedError(
-            Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
-        )
 
 
 async def _refuse_pooler(connection: Conn) -> None:

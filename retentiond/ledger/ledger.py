@@ -12,14 +12,13 @@ import asyncpg
 from retentiond.adapters.postgres import Conn, Db, named_queries
 from retentiond.ledger.host import HostClock, actor, host_name, process_id
 from retentiond.ledger.records import Record, add_record
-from retentiond.model.errors import UnreachableError
+from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.records import version_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
-    from retentiond.model.errors import Refusal
 
 SQL: Final = named_queries(__package__)
 VERSION: Final = 1
@@ -65,6 +64,7 @@ class Ledger:
         Raises UnreachableError with the GRANT to run where we may not, or where a newer version made it.
         """
         if not await self.exists(connection):
+            await refuse_standby(connection)
             await self._check_right(connection)
             async with connection.transaction():
                 await connection.execute(SQL["lock_making"])
@@ -164,3 +164,12 @@ class Ledger:
     async def note_clock(self, connection: Conn | Db, now: HostClock) -> None:
         """Remember this host's clock."""
         await connection.execute(SQL["note_clock"], host_name(), now.boot_id, now.wall_ahead)
+
+
+async def refuse_standby(connection: Conn | Db) -> None:
+    """Raise RefusedError where the server only follows another, and nothing can be written."""
+    server = await connection.fetchrow(SQL["server"])
+    if server is not None and server["standby"]:
+        raise RefusedError(
+            Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import StoreState
+from retentiond.ledger.ledger import StoreState, refuse_standby
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.mark import compare, read_mark, refuse_ahead
 from retentiond.targets.dendrite_media.safety import check_clocks, check_columns, check_directory
@@ -31,6 +31,7 @@ class Belonging:
 
 async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Belonging:
     """Make the checks of a pass that need no lock; raises RefusedError where something looks wrong."""
+    await refuse_standby(connection)
     check_columns(await connection.fetch(SQL["media_columns"]))
     has_rows = await connection.fetchval(SQL["has_media"])
     await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))

@@ -305,11 +305,28 @@ WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, l.wanted
 
 -- name: protected_hashes
--- The hashes of released rows that a protection refers to now, but for those that went in spite of it.
+-- The hashes of released rows that a protection refers to now, but for those that went in spite of it, and for those
+-- whose key bears a row again, which wins.
 SELECT DISTINCT r.base64hash AS hash
 FROM retentiond.released_media r
 JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
 WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3::text[]) AND NOT r.even_protected
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
+
+-- name: any_released
+SELECT EXISTS (SELECT FROM retentiond.released_media)
+
+-- name: protected_in_quarantine
+-- A page of contents of which a released row that could come back is protected now.
+SELECT DISTINCT r.base64hash AS hash
+FROM retentiond.released_media r
+JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
+WHERE r.base64hash > $1 AND f.copy_id = $3 AND f.source = ANY ($4::text[]) AND NOT r.even_protected
+  AND r.had_file AND r.restoring IS NULL
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
+ORDER BY 1 LIMIT $2
 
 -- name: forget_entries
 -- Closes purged entries.
@@ -370,12 +387,11 @@ WHERE t.media_id = r.media_id COLLATE "default" AND t.media_origin = r.media_ori
   AND ($1 OR r.released_at > clock_timestamp() - interval '1 hour')
   AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
                   WHERE m.media_id = t.media_id AND m.media_origin = t.media_origin)
-RETURNING t.media_id, t.media_origin
 
 -- name: thumbnails_of_returned_keys
--- Thumbnail rows of released keys that bear a row again, with the content they belong to.
-SELECT DISTINCT m.base64hash AS hash, t.media_id, t.media_origin, t.width, t.height, t.resize_method,
-       s.seen_at < clock_timestamp() - interval '1 minute' AS suspect
+-- A page of thumbnail rows of released keys that bear a row again, with the content they belong to, after a key.
+SELECT DISTINCT r.media_id, r.media_origin, t.width, t.height, t.resize_method COLLATE "C" AS resize_method,
+       m.base64hash AS hash, s.seen_at < clock_timestamp() - interval '1 minute' AS suspect
 FROM retentiond.released_media r
 JOIN mediaapi_media_repository m
   ON m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
@@ -383,8 +399,10 @@ JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.medi
 LEFT JOIN retentiond.suspect_thumbnail s
   ON s.media_id = t.media_id COLLATE "C" AND s.media_origin = t.media_origin COLLATE "C"
  AND s.width = t.width AND s.height = t.height AND s.resize_method = t.resize_method COLLATE "C"
-WHERE $1 OR r.released_at > clock_timestamp() - interval '1 hour'
-ORDER BY 1, 2, 3, 4, 5, 6
+WHERE ($1 OR r.released_at > clock_timestamp() - interval '1 hour')
+  AND (r.media_id, r.media_origin, t.width, t.height, t.resize_method COLLATE "C")
+      > ($3::text, $4::text, $5::integer, $6::integer, $7::text)
+ORDER BY 1, 2, 3, 4, 5
 LIMIT $2
 
 -- name: suspect_thumbnails
@@ -621,9 +639,14 @@ WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
 RETURNING media_id, media_origin, base64hash AS hash
 
 -- name: mark_protected
--- Marks the rows of contents that have become protected as being brought back, without keeping them by hand.
-UPDATE retentiond.released_media SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE base64hash = ANY ($1::text[]) AND restoring IS NULL AND NOT even_protected
+-- Marks the rows of contents that have become protected as being brought back, without keeping them by hand; but for
+-- contents that a step under way has.
+UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
+WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NULL AND NOT r.even_protected
+  AND NOT EXISTS (SELECT FROM retentiond.entry e
+                  WHERE e.hash = r.base64hash
+                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
+RETURNING r.base64hash AS hash
 
 -- name: entry_problems
 -- What entries could not be worked on for, the most frequent first.

@@ -52,12 +52,20 @@ class Removal:
         """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
         # One batch waits while one is renamed and one is released: never more.
         queue: asyncio.Queue[list[Intent] | None] = asyncio.Queue(maxsize=1)
+        failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as workers:
-                workers.create_task(self._release_all(queue))
                 workers.create_task(self._quarantine_all(queue))
-        except* (RetentiondError, *LOST) as errors:
-            raise errors.exceptions[0] from errors
+                try:
+                    await self._release_all(queue)
+                except (RetentiondError, *LOST) as error:
+                    # What was released before it is renamed all the same.
+                    failure = error
+                await queue.put(None)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        if failure is not None:
+            raise failure
 
     async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
         async for batch in self._ground.surveyor.due(self._work.place.batch):
@@ -72,7 +80,6 @@ class Removal:
             self._count_released(released)
             await queue.put(released.intents)
             self._order.progress.advance(len(batch))
-        await queue.put(None)
 
     async def _quarantine_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
         failed_in_a_row = 0

@@ -225,14 +225,40 @@ async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
     """Bring back what has become protected, with its rows and without the mark; the entries are claimed by us."""
     if not entries:
         return 0
-    claimant = work.claimant.claimant_id
-    blobs = sorted({row["hash"] for row in entries})
     # From one claim to the other at once: in between, another purge could go by an older copy of the protections.
     async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(SQL["let_go"], [row["entry_id"] for row in entries], claimant)
-        await connection.execute(SQL["mark_protected"], blobs, claimant)
-        copies = await _claim_copies(work, connection, blobs)
+        ids = [row["entry_id"] for row in entries]
+        await connection.execute(SQL["let_go"], ids, work.claimant.claimant_id)
+        blobs, copies = await _mark_protected(work, connection, sorted({row["hash"] for row in entries}))
     return len((await _bring(work, blobs, copies)).restored)
+
+
+async def restore_newly_protected(work: Workplace, *, begun_after: datetime) -> int:
+    """Bring back what lies in quarantine and has become protected; raises RefusedError where nobody can tell."""
+    references = work.place.references
+    count, after = 0, ""
+    while True:
+        async with (
+            work.place.pool.acquire() as connection,
+            references.held(connection, begun_after=begun_after) as copy,
+        ):
+            page = await connection.fetch(
+                SQL["protected_in_quarantine"], after, work.place.batch, copy, list(references.protections)
+            )
+            if not page:
+                return count
+            after = page[-1]["hash"]
+            blobs, copies = await _mark_protected(work, connection, [row["hash"] for row in page])
+        count += len((await _bring(work, blobs, copies)).restored)
+
+
+async def _mark_protected(
+    work: Workplace, connection: Conn, blobs: Sequence[Hash]
+) -> tuple[list[Hash], list[Record]]:
+    await connection.execute(HELD_SQL["lock_copies_of"], blobs)
+    rows = await connection.fetch(SQL["mark_protected"], blobs, work.claimant.claimant_id)
+    marked = sorted({row["hash"] for row in rows})
+    return marked, await _claim_copies(work, connection, marked)
 
 
 async def restore_held(work: Workplace) -> int:

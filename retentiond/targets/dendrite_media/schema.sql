@@ -27,6 +27,8 @@ CREATE INDEX released_media_by_hash ON retentiond.released_media (base64hash);
 CREATE INDEX released_media_by_key ON retentiond.released_media (media_id, media_origin);
 CREATE INDEX released_media_restoring ON retentiond.released_media (base64hash) WHERE restoring IS NOT NULL;
 CREATE INDEX released_media_by_pass ON retentiond.released_media (pass_id);
+-- What was released within the last hour is asked for once a minute; rows lie in the order of their release.
+CREATE INDEX released_media_by_time ON retentiond.released_media USING brin (released_at);
 
 -- One blob (or the stray thumbnails of one) in quarantine; it lies in <pass_id>/<h0h1>/<hash>.<entry_id>.
 CREATE TABLE retentiond.entry (

@@ -44,11 +44,12 @@ _YOUNG: Final = 3600.0
 
 
 class Stray(NamedTuple):
-    """Thumbnail files of a live content that no row knows; bytes together."""
+    """Thumbnail files of a live content that no row knows; bytes together. `young`: others are being made, perhaps."""
 
     blob: Hash
-    thumbnails: tuple[Thumbnail, ...]
-    bytes: int
+    thumbnails: tuple[Thumbnail, ...] = ()
+    bytes: int = 0
+    young: bool = False
 
 
 async def sweep_strays(work: Workplace, report: SweepReport) -> None:
@@ -70,7 +71,8 @@ async def _take(work: Workplace) -> None:
         for stray in found:
             if stray.thumbnails:
                 await _quarantine(work, by_hash[stray.blob], stray)
-        await work.place.pool.execute(SQL["forget_shared"], list(by_hash))
+        done = [stray.blob for stray in found if not stray.young]
+        await work.place.pool.execute(SQL["forget_shared"], done)
 
 
 def _find(
@@ -83,20 +85,22 @@ def _find(
 
 
 def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> Stray:
-    strays, size = [], 0
+    strays, size, young = [], 0, False
     try:
         with tree.directory(*blob_parts(blob)) as live:
             if regular_file(live, FILE) is None:
-                return Stray(blob, (), 0)
+                return Stray(blob)
             for name in sorted(os.listdir(live)):
                 thumbnail = parse_thumbnail(name)
                 file = regular_file(live, name) if thumbnail and thumbnail not in known else None
-                if thumbnail and file and now - file.changed > _YOUNG:
+                if thumbnail and file and now - file.changed <= _YOUNG:
+                    young = True
+                elif thumbnail and file:
                     strays.append(thumbnail)
                     size += file.size
     except OSError:
-        return Stray(blob, (), 0)
-    return Stray(blob, tuple(strays), size)
+        return Stray(blob)
+    return Stray(blob, tuple(strays), size, young)
 
 
 async def _quarantine(work: Workplace, shared: Record, stray: Stray) -> None:

@@ -6,14 +6,15 @@ They work by claims, beside a pass and beside each other.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
-from retentiond.targets.dendrite_media.database import entry_path
+from retentiond.targets.dendrite_media.database import SQL, entry_path
 from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.inventory import take_stock
 from retentiond.targets.dendrite_media.purge import purge_due
@@ -21,13 +22,16 @@ from retentiond.targets.dendrite_media.quarantine import return_to_rows
 from retentiond.targets.dendrite_media.recovery import clear_staging, recover
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
 from retentiond.targets.dendrite_media.requarantine import quarantine_again
-from retentiond.targets.dendrite_media.restore import restore_held
+from retentiond.targets.dendrite_media.restore import restore_held, restore_newly_protected
 from retentiond.targets.dendrite_media.safety import check_leap
 from retentiond.targets.dendrite_media.strays import sweep_strays
 from retentiond.targets.dendrite_media.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.workplace import Workplace
+
+_PROTECTIONS_EVERY: Final = timedelta(hours=1)
+"""How old the copy may be by which a sweep of everything gives back; a purge's is younger."""
 
 
 async def sweep(
@@ -50,6 +54,8 @@ async def sweep(
     # With a database that was put back nothing goes.
     if work.fit == "fits":
         await _restore_held(work, report, everything=everything)
+        if everything:
+            await _restore_protected(work, report)
         await sweep_thumbnail_rows(work, everything=everything)
         if purging:
             await _let_go(work, report, fresh=fresh)
@@ -85,6 +91,18 @@ async def _restore_held(work: Workplace, report: SweepReport, *, everything: boo
             # What was held already comes back; and the purge, which asks anew, is refused.
             get_logger(target=work.place.name).warning("holds_unread", **asdict(error.refusal))
     report.restored += await restore_held(work)
+
+
+async def _restore_protected(work: Workplace, report: SweepReport) -> None:
+    pool = work.place.pool
+    if not work.place.references.protections or not await pool.fetchval(SQL["any_released"]):
+        return
+    now = await pool.fetchval("SELECT clock_timestamp()")
+    try:
+        report.restored += await restore_newly_protected(work, begun_after=now - _PROTECTIONS_EVERY)
+    except RefusedError as error:
+        # The purge asks anew, and is refused as well.
+        get_logger(target=work.place.name).warning("protections_unread", **asdict(error.refusal))
 
 
 async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from asyncpg import InsufficientPrivilegeError
+
 from retentiond.adapters.disk import DiskWorkers
+from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.config.resolve import resolve
 from retentiond.engine.passes import conclude, run_steps
@@ -18,6 +22,7 @@ from retentiond.ledger.records import read_records, verify_records
 from retentiond.model.errors import RefusedError, UnreachableError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
+from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.access_log import follow_access_log
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.checking import check
@@ -100,10 +105,18 @@ class DendriteMedia:
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
-            await self._make_ledger()
-            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
-                await self._work(order, lease, report)
-            if report.pass_id is not None and order.command != "run":
+            try:
+                await self._make_ledger()
+                async with hold_lease(
+                    place.settings.database, order.command, patience=order.patience
+                ) as lease:
+                    await self._work(order, lease, report)
+            except RefusedError as error:
+                # A server that nothing can be written to, a pooler: there is nothing to record it in.
+                report.refused = error.refusal
+                conclude(report)
+                get_logger(target=place.name).warning("pass_refused", **asdict(error.refusal))
+            if report.state in {"finished", "finished_with_failures"} and order.command != "run":
                 await self._end_by_hand(order, removed=report.removed_items > 0)
         return report
 
@@ -120,9 +133,9 @@ class DendriteMedia:
                 steps = MediaSteps(work, connection, lease, order, now)
                 try:
                     await run_steps(steps, order, report)
-                except LOST as error:
+                except (*LOST, InsufficientPrivilegeError) as error:
                     # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
-                    report.state, report.error = "interrupted", f"the database was lost: {error}"
+                    report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
                     conclude(report)
                     await record_end(place, report)
         except RefusedError as error:

@@ -18,23 +18,32 @@ if TYPE_CHECKING:
 
     from retentiond.targets.dendrite_media.workplace import Workplace
 
-_MOST = 10_000
+_KEY = ("media_id", "media_origin", "width", "height", "resize_method")
+_PAGE = 1000
+_NOTHING_YET = ("", "", 0, 0, "")
 
 
 async def sweep_thumbnail_rows(work: Workplace, *, everything: bool) -> None:
     """Drop late rows whose medium has no row; and, at a second sight, those whose file is missing beside a live one."""
     pool = work.place.pool
-    dropped = await pool.fetch(SQL["drop_late_thumbnail_rows"], everything)
-    if dropped:
-        get_logger(target=work.place.name).info("late_thumbnail_rows", items=len(dropped))
-    rows = await pool.fetch(SQL["thumbnails_of_returned_keys"], everything, _MOST)
+    status = await pool.execute(SQL["drop_late_thumbnail_rows"], everything)
+    if status != "DELETE 0":
+        get_logger(target=work.place.name).info("late_thumbnail_rows", status=status)
+    after: tuple[object, ...] = _NOTHING_YET
+    while rows := await pool.fetch(SQL["thumbnails_of_returned_keys"], everything, _PAGE, *after):
+        after = tuple(rows[-1][name] for name in _KEY)
+        await _drop_dead(work, rows)
+    await pool.execute(SQL["clear_suspects"])
+
+
+async def _drop_dead(work: Workplace, rows: list[Record]) -> None:
+    pool = work.place.pool
     dead = await _without_file(work, rows)
     if dead:
         await pool.execute(SQL["suspect_thumbnails"], *_columns(dead))
     confirmed = [row for row in dead if row["suspect"]]
     if confirmed:
         await pool.execute(SQL["drop_dead_thumbnails"], *_columns(confirmed))
-    await pool.execute(SQL["clear_suspects"])
 
 
 async def _without_file(work: Workplace, rows: list[Record]) -> list[Record]:
@@ -50,5 +59,4 @@ async def _without_file(work: Workplace, rows: list[Record]) -> list[Record]:
 
 
 def _columns(rows: list[Record]) -> tuple[list[object], ...]:
-    names = ("media_id", "media_origin", "width", "height", "resize_method")
-    return tuple([row[name] for row in rows] for name in names)
+    return tuple([row[name] for row in rows] for name in _KEY)
