@@ -59,6 +59,16 @@ class WornStore:
             await self.server.drop(database)
             await asyncio.to_thread(shutil.rmtree, directory)
 
+    @asynccontextmanager
+    async def reconnected(self) -> AsyncIterator[WornStore]:
+        """Lend it with a new connection, after its server went away."""
+        connection = await asyncpg.connect(self.database)
+        try:
+            store = self.store.copied_to(connection, self.store.media_path)
+            yield replace(self, connection=connection, store=store)
+        finally:
+            await connection.close()
+
     async def broken(self) -> set[str]:
         """References that are broken now."""
         return set(await self.store.broken_references())
@@ -96,6 +106,27 @@ class WornStore:
         )
         assert total is not None
         return total["entries"], total["bytes"]
+
+    async def judge_kept(self) -> list[str]:
+        """Finish what is open; then bring all of it back, which must be as it was."""
+        ended = await self.program.run("once")
+        problems = [] if ended.status == 0 else [f"once: {ended}"]
+        problems += await self.problems()
+        ended = await self.program.run("quarantine", "restore", "--all", "--json")
+        (restored,) = ended.document["restores"]
+        if restored["failed"] or restored["busy"]:
+            problems.append(f"restore: {ended}")
+        return problems + await self.problems() + await self.missing()
+
+    async def judge_purged(self, expected: tuple[int, int]) -> list[str]:
+        """Finish what is open; then nothing is left of what was due, and each blob was counted once."""
+        ended = await self.program.run("once")
+        problems = [] if ended.status == 0 else [f"once: {ended}"]
+        problems += await self.problems()
+        problems += [f"{key.uri} is still there" for key in self.due & set(await self.store.rows())]
+        problems += [f"not purged: {path}" for path in self.store.left_of_ours()]
+        purged = await self.purged()
+        return problems if purged == expected else [*problems, f"counted {purged} as purged, not {expected}"]
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ The judge knows nothing of the ledger: it compares rows with files.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
 from collections import Counter
@@ -14,17 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.real_program import RealProgram, Zygote
-from tests.support.worn_store import WornStore, make_worn_store
+from tests.support.chance import AGAIN, NIGHTLY, SEED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.support.database import DatabaseServer
+    from tests.support.worn_store import WornStore
 
-NIGHTLY = "RETENTIOND_TEST_NIGHTLY" in os.environ
-SEED = int(os.environ.get("RETENTIOND_TEST_SEED") or random.randrange(1_000_000_000))
 KILLS = 500 if NIGHTLY else 50
 
 # Within a transaction one point is like another, and what is temporary goes with the connection. Between two effects
@@ -37,20 +32,6 @@ _COMMANDS = {
 }
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    with Zygote() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def worn(
-    postgres: DatabaseServer, database: str, media_path: Path, tmp_path: Path, zygote: Zygote
-) -> AsyncIterator[WornStore]:
-    async with make_worn_store(postgres, RealProgram(tmp_path, database, media_path, {}, zygote)) as made:
-        yield made
 
 
 async def points_of(worn: WornStore, directory: Path, *commands: tuple[str, ...]) -> list[str]:
@@ -71,29 +52,6 @@ def distinct(points: list[str]) -> dict[str, int]:
     return Counter(point for point in points if not _SKIPPED.match(point))
 
 
-async def judge_kept(worn: WornStore) -> list[str]:
-    """Finish what is open; then bring all of it back, which must be as it was."""
-    ended = await worn.program.run("once")
-    problems = [] if ended.status == 0 else [f"once: {ended}"]
-    problems += await worn.problems()
-    ended = await worn.program.run("quarantine", "restore", "--all", "--json")
-    (restored,) = ended.document["restores"]
-    if restored["failed"] or restored["busy"]:
-        problems.append(f"restore: {ended}")
-    return problems + await worn.problems() + await worn.missing()
-
-
-async def judge_purged(worn: WornStore, expected: tuple[int, int]) -> list[str]:
-    """Finish what is open; then nothing is left of what was due, and each blob was counted once."""
-    ended = await worn.program.run("once")
-    problems = [] if ended.status == 0 else [f"once: {ended}"]
-    problems += await worn.problems()
-    problems += [f"{key.uri} is still there" for key in worn.due & set(await worn.store.rows())]
-    problems += [f"not purged: {path}" for path in worn.store.left_of_ours()]
-    purged = await worn.purged()
-    return problems if purged == expected else [*problems, f"counted {purged} as purged, not {expected}"]
-
-
 async def kill_at(worn: WornStore, words: tuple[str, ...], at: str, nth: int) -> list[str]:
     """Kill a command at a point. Nothing breaks by that which was whole."""
     broken = await worn.broken()
@@ -105,7 +63,7 @@ async def purged_undisturbed(worn: WornStore, directory: Path) -> tuple[int, int
     """What the totals say when nobody kills anything."""
     async with worn.copy(directory / "undisturbed") as copy:
         copy.program.configure(grace="0s")
-        assert await judge_purged(copy, (0, 0)) != []
+        assert await copy.judge_purged((0, 0)) != []
         return await copy.purged()
 
 
@@ -124,9 +82,9 @@ async def test_a_pass_that_is_killed_at_any_step_is_finished_by_the_next_start(
         nth = rng.randint(1, count)
         async with worn.copy(tmp_path / "copy") as copy:
             problems = await kill_at(copy, ("once",), at, nth)
-            problems += await (judge_kept(copy) if grace == "24h" else judge_purged(copy, expected))
+            problems += await (copy.judge_kept() if grace == "24h" else copy.judge_purged(expected))
             failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
-    assert failures == [], f"RETENTIOND_TEST_SEED={SEED}"
+    assert failures == [], AGAIN
 
 
 async def test_a_restore_that_is_killed_at_any_step_is_finished_by_the_next_start(
@@ -142,9 +100,9 @@ async def test_a_restore_that_is_killed_at_any_step_is_finished_by_the_next_star
         for at, count in points.items():
             nth = rng.randint(1, count)
             async with passed.copy(tmp_path / "copy") as copy:
-                problems = await kill_at(copy, restore, at, nth) + await judge_kept(copy)
+                problems = await kill_at(copy, restore, at, nth) + await copy.judge_kept()
                 failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
-    assert failures == [], f"RETENTIOND_TEST_SEED={SEED}"
+    assert failures == [], AGAIN
 
 
 async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
@@ -156,7 +114,7 @@ async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
     kills = 0
     while kills < KILLS:
         grace = rng.choice(["24h", "0s"])
-        told = [f"RETENTIOND_TEST_SEED={SEED}, kill {kills}, grace {grace}"]
+        told = [f"{AGAIN}: kill {kills}, grace {grace}"]
         async with worn.copy(tmp_path / "copy") as copy:
             copy.program.configure(grace=grace)
             for _ in range(rng.randint(1, 6)):
@@ -175,5 +133,5 @@ async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
                     ended = await run.end()
                 kills += ended.killed
                 assert await copy.broken() <= broken, told
-            problems = await (judge_kept(copy) if grace == "24h" else judge_purged(copy, expected))
+            problems = await (copy.judge_kept() if grace == "24h" else copy.judge_purged(expected))
             assert problems == [], told

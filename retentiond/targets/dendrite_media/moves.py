@@ -65,10 +65,23 @@ def _quarantine(tree: MediaTree, guard: Guard, live: Shelves, held: Shelves, ent
             held.sync()
             held.close()
             return MoveResult(entry, _rename_in(tree, live, held, entry))
-    except FileNotFoundError:
-        return MoveResult(entry, "missing")
+    except FileNotFoundError as error:
+        return _judge_missing(tree, entry, error)
     except OSError as error:
         return MoveResult(entry, "failed", named_error(error))
+
+
+def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
+    """Call missing only what is not to be seen; a disk that denies what it shows is to be asked again."""
+    first, second, rest = blob_parts(entry.hash)
+    try:
+        with tree.directory(first, second) as parent:
+            stands = _stands(parent, rest)
+    except FileNotFoundError:
+        stands = False
+    except OSError as unreadable:
+        return MoveResult(entry, "failed", named_error(unreadable))
+    return MoveResult(entry, "failed", named_error(error)) if stands else MoveResult(entry, "missing")
 
 
 def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) -> Moved:
