@@ -18,9 +18,11 @@ from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.records import Export, Verify
+from retentiond.cli.report import Report
 from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
 from retentiond.config.units import parse_duration, parse_size
+from retentiond.demo.order import DemoOrder
 from retentiond.engine.target import Selection
 from retentiond.model.errors import NotAvailableError, UsageError
 from retentiond.model.request import RequestKind, read_request
@@ -95,13 +97,16 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Make the store there, and leave it.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report of the store there.")
+    ] = None,
     as_json: Json = False,
 ) -> Work:
     """Show the main job on a made-up store.
 
     It brings its own PostgreSQL, and needs no configuration.
     """
-    return Demo(media, keep, as_json)
+    return Demo(DemoOrder(media, keep, report, as_json))
 
 
 @app.command("run", cls=Command, epilog=example("retentiond --config /etc/retentiond/config.yaml run"))
@@ -350,6 +355,19 @@ def verify(
     Each record holds the hash of the one before. All targets, where none is named.
     """
     return Verify(Scope(tuple(targets or ())), file, as_json)
+
+
+@app.command(cls=Command, epilog=example("retentiond report --html /srv/www/retention.html"))
+def report(
+    html: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")],
+    targets: Targets = None,
+) -> Work:
+    """Write a page about the targets.
+
+    What is stored, what each policy would free at other ages, what was freed, what stays and why. It needs nothing else
+    to be looked at.
+    """
+    return Report(Scope(tuple(targets or ())), html)
 
 
 @app.command(cls=Command, epilog=example("retentiond status", "retentiond status --json"))

@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
+from retentiond.demo.order import DemoOrder
 
 
 def run(session: Session) -> int:
@@ -28,13 +28,11 @@ def print_example(session: Session) -> int:
 class Demo:
     """Show the main job on a made-up store."""
 
-    media: int
-    keep: Path | None = None
-    as_json: bool = False
+    order: DemoOrder
 
     def __call__(self, session: Session) -> int:
         """Run it, with nothing of the user's own touched."""
         console = session.out
         # What was asked for by --json is printed, however quiet.
-        console.quiet = session.options.quiet and not self.as_json
-        return session.run(session.surroundings.run_demo(self.media, self.keep, console, self.as_json))
+        console.quiet = session.options.quiet and not self.order.as_json
+        return session.run(session.surroundings.run_demo(self.order, console))

@@ -12,13 +12,14 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 
 from retentiond.config.schema import TargetConfig
+from retentiond.demo.order import DemoOrder
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 
 OpenTarget = Callable[[str, TargetConfig], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
-RunDemo = Callable[[int, Path | None, Console, bool], Coroutine[Any, Any, int]]
-"""Runs the demo: media, the directory to keep, where to show it, whether as JSON."""
+RunDemo = Callable[[DemoOrder, Console], Coroutine[Any, Any, int]]
+"""Runs the demo: what is asked for, and where to show it."""
 
 
 class RunDaemon(Protocol):
@@ -46,7 +47,7 @@ async def _run_daemon(
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 
-async def _run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
+async def _run_demo(order: DemoOrder, console: Console) -> int:
     # The demo's packages are an extra: whoever does not ask for it does not have them.
     try:
         from retentiond.demo.show import run_demo  # noqa: PLC0415
@@ -55,7 +56,7 @@ async def _run_demo(media: int, keep: Path | None, console: Console, as_json: bo
             f"the demo needs {error.name}, which is not installed; pip install 'retentiond[demo]'"
         ) from error
 
-    return await run_demo(media, keep, console, as_json)
+    return await run_demo(order, console)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from rich.text import Text
 
+from retentiond import __version__
 from retentiond.config.schema import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.keepsake import leave_keepsake
@@ -21,6 +22,7 @@ from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
 from retentiond.engine.target import AuditOrder, Order, Selection
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
+from retentiond.report.page import render, write_page
 from retentiond.targets.registry import open_target
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.audit import show_audit
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retentiond.demo.cases import SeenCase
+    from retentiond.demo.order import DemoOrder
     from retentiond.demo.store import MadeUpStore
     from retentiond.engine.target import Target
     from retentiond.model.report import PassReport
@@ -42,22 +45,22 @@ _TARGET: Final = "media"
 _SEED: Final = 20_170_101
 
 
-async def run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
-    """Show the main job on `media` made-up media; 1 if anything did not come out as it should.
+async def run_demo(order: DemoOrder, console: Console) -> int:
+    """Show the main job on made-up media; 1 if anything did not come out as it should.
 
-    With `keep` the store stays in that new directory, with a dump of its database. As JSON, one document is printed
-    at the end, and nothing before it.
+    What is kept is a new directory, with a dump of the database. As JSON, one document is printed at the end, and
+    nothing before it.
     """
     with ExitStack() as stack:
-        directory = _directory(stack, keep)
+        directory = _directory(stack, order.keep)
         # The server lives as long as the thread that starts it: it must be this one, and nothing else waits yet.
         server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
-        demo = _Demo(server, directory, console, quiet=as_json)
-        seen = await demo.show(media)
-        if keep is not None:
+        demo = _Demo(server, directory, console, quiet=order.as_json)
+        seen = await demo.show(order)
+        if order.keep is not None:
             await leave_keepsake(server, _DATABASE, directory, demo.config)
             demo.tell(f"The store, its database's dump and a configuration are left in {directory}.")
-    if as_json:
+    if order.as_json:
         console.file.write(json.dumps(demo.document(seen), indent=2) + "\n")
     return 0 if all(case.as_it_should_be for case in seen) else 1
 
@@ -83,18 +86,20 @@ class _Demo:
         self._findings: dict[str, int] = {}
         self.config = _config(server.dsn(_DATABASE), self._media_path)
 
-    async def show(self, media: int) -> list[SeenCase]:
+    async def show(self, order: DemoOrder) -> list[SeenCase]:
         """Make the store, and take it through plan, pass, restore and purge; return what became of each case."""
         await self._make_database()
         connection = await asyncpg.connect(self._server.dsn(_DATABASE))
         try:
-            store = await self._make_store(connection, media)
+            store = await self._make_store(connection, order.media)
             cases = await expected_cases(connection, store.cases)
             async with open_target(_TARGET, self.config) as target:
                 await self._plan(target)
                 await self._pass(target)
                 await self._audit(target)
                 await self._restore(target, store)
+                if order.report is not None:
+                    await self._report(target, order.report)
                 await self._purge(target)
             seen = await look_at_cases(connection, self._media_path, cases)
         finally:
@@ -152,6 +157,12 @@ class _Demo:
             f"{count_in_words(len(report.restored), 'row')} back, with its file and its thumbnails; "
             "it is kept from now on."
         )
+
+    async def _report(self, target: Target, path: Path) -> None:
+        with watched(self._console, bars=self._bars) as progress:
+            picture = await target.picture(progress)
+        write_page(path, render([picture], datetime.now(UTC), __version__))
+        self.tell(f"The report is in {path}.")
 
     async def _purge(self, target: Target) -> None:
         self._head(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retentiond.engine.holds import Holds
     from retentiond.model.audit import AuditReport, Finding
     from retentiond.model.errors import RetentiondError
+    from retentiond.model.picture import Picture
     from retentiond.model.records import Verified
     from retentiond.model.report import (
         Item,
@@ -164,6 +165,9 @@ class Target(Protocol):
 
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Hold the database against the disk, both ways; RefusedError where they do not belong together."""
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Draw the store for the report, changing nothing."""
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

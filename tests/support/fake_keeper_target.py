@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.model.audit import AuditReport
 from retentiond.model.errors import UnreachableError
+from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
 from tests.support.targets import as_media
@@ -147,6 +148,11 @@ class FakeTarget:
         report = AuditReport(self.name, datetime(2026, 1, 1, tzinfo=UTC))
         report.error = "it was asked to stop" if order.stop.asked else None
         return report
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Draw an empty store."""
+        del progress
+        return Picture(self.name, self.kind, datetime.now(UTC), Tally())
 
     async def status(self) -> TargetStatus:
         store = self._store

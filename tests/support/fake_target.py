@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from retentiond.model.audit import AuditReport
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import Coverage, Hold
+from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
-from retentiond.model.report import PassReport, RestoreReport, SweepReport, TargetStatus
+from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
@@ -174,6 +175,11 @@ class FakeTarget:
             if order.listen:
                 order.listen(finding)
         return report
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Draw an empty store."""
+        del progress
+        return Picture(self.name, self.kind, datetime.now(UTC), Tally())
 
     async def status(self) -> TargetStatus:
         """Return the standing, which is that of a new store unless told otherwise."""

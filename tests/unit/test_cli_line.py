@@ -28,14 +28,12 @@ def line(tmp_path: Path) -> CommandLine:
         "hold add --account a --chat 5",
         "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
         "purge-chats --account A --to-date 2020-01-01",
-        "report --html out.html",
         "quarantine forget mxc://a/b",
         "quarantine accept media --yes",
         "plan --what-if 7d,30d",
         "plan media --explain=mxc://a/b",
         "plan --what-if",
         "demo --chats",
-        "demo --media 5 --report out.html",
     ],
 )
 def test_a_word_of_a_later_version_is_refused_as_such_whatever_follows_it(

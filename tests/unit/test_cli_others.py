@@ -9,6 +9,7 @@ import pytest
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.schedule import Schedule
+from retentiond.demo.order import DemoOrder
 from retentiond.terminal.words import (
     age_in_words,
     count_in_words,
@@ -43,15 +44,15 @@ def test_run_is_the_daemon_with_its_exit_status(tmp_path: Path, status: int) -> 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("demo",), (1000, None, False)),
-        (("demo", "--media", "5", "--json"), (5, None, True)),
+        (("demo",), DemoOrder(1000)),
+        (("demo", "--media", "5", "--json"), DemoOrder(5, as_json=True)),
     ],
 )
 def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...], expected: Any) -> None:
     started: list[Any] = []
 
-    async def run_demo(media: int, keep: Path | None, console: Console, as_json: bool) -> int:
-        started.append((media, keep, as_json))
+    async def run_demo(order: DemoOrder, console: Console) -> int:
+        started.append(order)
         console.print("[shown]")
         return 0
 
@@ -62,15 +63,16 @@ def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...],
     assert started == [expected]
 
 
-def test_the_demo_is_told_what_to_keep(tmp_path: Path) -> None:
-    kept: list[Path | None] = []
+def test_the_demo_is_told_what_to_keep_and_where_to_report(tmp_path: Path) -> None:
+    orders: list[DemoOrder] = []
 
-    async def run_demo(_media: int, keep: Path | None, _console: Console, _as_json: bool) -> int:
-        kept.append(keep)
+    async def run_demo(order: DemoOrder, _console: Console) -> int:
+        orders.append(order)
         return 3
 
-    assert CommandLine(tmp_path).type("demo", "--keep", str(tmp_path / "x"), run_demo=run_demo).status == 3
-    assert kept == [tmp_path / "x"]
+    words = ("--keep", str(tmp_path / "x"), "--report", str(tmp_path / "y"))
+    assert CommandLine(tmp_path).type("demo", *words, run_demo=run_demo).status == 3
+    assert orders == [DemoOrder(1000, tmp_path / "x", tmp_path / "y")]
 
 
 def test_a_demo_of_no_media_is_wrong_usage(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
 from retentiond.targets.dendrite_media.hold_references import HoldReferences
 from retentiond.targets.dendrite_media.holds import MediaHolds
 from retentiond.targets.dendrite_media.mark import refuse_ahead
+from retentiond.targets.dendrite_media.picture import draw
 from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.restore import restore
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import RetentiondError
+    from retentiond.model.picture import Picture
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
@@ -269,6 +271,11 @@ class DendriteMedia:
                 # The daemon goes by the last audit's time, which must be somewhere.
                 await self._make_ledger()
             return await audit(self._place, order)
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Draw the store for the report, changing nothing."""
+        with reaching("the database"):
+            return await draw(self._place, progress)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

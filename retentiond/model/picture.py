@@ -1,0 +1,83 @@
+"""A picture of a store: what it is made of, what policies would free at other ages, and what was freed so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.report import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime
+
+LONGEST_AGE: Final = 3650
+"""Days; what is older counts as that old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the store: items, and their bytes. `name` is untrusted text."""
+
+    name: str
+    items: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class AgeCurve:
+    """What a policy speaks of, by age in whole days; what is kept for another reason is not in it.
+
+    `keep` is the policy's own age in days, None for ever.
+    """
+
+    policy: str
+    keep: int | None
+    items: Counter[int] = field(default_factory=Counter)
+    bytes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, age: int, items: int, size: int) -> None:
+        """Count items of so many days, and their bytes together."""
+        day = min(max(age, 0), LONGEST_AGE)
+        self.items[day] += items
+        self.bytes[day] += size
+
+    def older_than(self, days: int) -> Tally:
+        """Return what would go if the policy kept so many days."""
+        aged = [day for day in self.items if day >= days]
+        return Tally(sum(self.items[day] for day in aged), sum(self.bytes[day] for day in aged))
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What passes took on one day."""
+
+    day: date
+    items: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A target as a person would want to see it. Sizes are those that the rows record, one for each row."""
+
+    target: str
+    kind: str
+    at: datetime
+    total: Tally
+    by_origin: tuple[Slice, ...] = ()
+    by_type: tuple[Slice, ...] = ()
+    by_age: tuple[Slice, ...] = ()
+    curves: tuple[AgeCurve, ...] = ()
+    freed: tuple[Freed, ...] = ()
+    kept: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, int] = field(default_factory=dict)
+    quarantine: Tally = field(default_factory=Tally)
+
+
+def with_others(largest: Sequence[Slice], total: Tally, others: str) -> tuple[Slice, ...]:
+    """Return the largest slices, and what is left of the total as one that bears the name given."""
+    items = total.items - sum(part.items for part in largest)
+    size = total.bytes - sum(part.bytes for part in largest)
+    return (*largest, Slice(others, items, max(size, 0))) if items > 0 else tuple(largest)

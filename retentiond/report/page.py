@@ -1,0 +1,96 @@
+"""From pictures of targets to a page that needs nothing else: no network, no other file, and no trust in any name.
+
+Jinja escapes every text; what the script reads is JSON in a block that no text can end; and the page's own policy
+(Content-Security-Policy) lets run no script but ours, which it knows by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
+from retentiond.terminal.words import reason_in_words, size_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from retentiond.model.picture import AgeCurve, Picture, Slice
+
+_NAME_LIMIT: Final = 80
+
+
+def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
+    """Return the page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("retentiond.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"size": size_in_words, "name": _name, "reason": reason_in_words}
+    script = _text("page.js")
+    return environment.get_template("page.html").render(
+        pictures=pictures,
+        shares=_shares,
+        at=at,
+        version=version,
+        style=_text("page.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=_as_data(pictures),
+    )
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write the page whole or not at all; raises UsageError where the path cannot be written."""
+    try:
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(page)
+            # mkstemp makes it for us alone; a report is for whoever may read the directory.
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); name another file") from error
+
+
+def _text(file: str) -> str:
+    return (resources.files(__package__) / file).read_text(encoding="utf-8")
+
+
+def _name(text: str) -> str:
+    return printable(text, _NAME_LIMIT) or "(no name)"
+
+
+def _shares(slices: Sequence[Slice]) -> list[tuple[Slice, float]]:
+    """Return each slice with the length of its bar, from 0 to 100; the longest has 100."""
+    longest = max((part.bytes for part in slices), default=0)
+    return [(part, 100 * part.bytes / longest if longest else 0.0) for part in slices]
+
+
+def _as_data(pictures: Sequence[Picture]) -> str:
+    """Return what the sliders need as JSON that cannot end the block it stands in."""
+    data = [[_curve(curve) for curve in picture.curves] for picture in pictures]
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _curve(curve: AgeCurve) -> dict[str, Any]:
+    return {"days": [[day, curve.items[day], curve.bytes[day]] for day in sorted(curve.items)]}
