@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retentiond.model.errors import UsageError
+from retentiond.model.holds import HoldKind, HoldSubject
 from retentiond.model.media import parse_media_uri, valid_hash
 from retentiond.model.policy import Keep, Remove
 from retentiond.model.text import printable
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from retentiond.model.media import MediaRow
 
-RequestKind = Literal["media", "user", "origin", "room"]
+RequestKind: TypeAlias = HoldKind
+"""What can be asked for is what can be held."""
 
 REQUESTED: Final = "delete"
 """What reports call the reason for which requested items go, in the place of a policy's name."""
@@ -40,10 +42,10 @@ class Request:
     even_protected: bool = False
 
     def __post_init__(self) -> None:
-        if not _has_form(self.kind, self.name):
-            raise UsageError(
-                f"`{printable(self.name)}` cannot be what --{self.kind} means; write it as {_FORMS[self.kind]}"
-            )
+        try:
+            HoldSubject.read(self.kind, self.name)
+        except ValueError as error:
+            raise UsageError(f"--{self.kind} {printable(self.name)} {error}") from None
 
     def as_json(self) -> dict[str, Any]:
         """Return the request as the ledger remembers it."""
@@ -58,15 +60,6 @@ def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool
             "say what to delete: one of " + ", ".join(f"--{kind} {form}" for kind, form in _FORMS.items())
         )
     return Request(*asked[0], even_protected=even_protected)
-
-
-def _has_form(kind: RequestKind, name: str) -> bool:
-    if kind == "media":
-        return parse_media_uri(name) is not None
-    if kind == "origin":
-        return bool(name) and not any(char in name for char in "/@!*? ")
-    sigil = "@" if kind == "user" else "!"
-    return name.startswith(sigil) and len(name) > 1 and (kind == "room" or ":" in name)
 
 
 def decide_request(row: MediaRow, request: Request, *, referred_to: bool) -> Keep | Remove:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import Order, Selection, Silence
+from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
 from tests.support.media_target import opened
 from tests.support.store import hash_of
@@ -165,6 +166,32 @@ async def test_a_protection_stops_it_unless_it_goes_even_over_that(
     report = await delete(database, media_path, Request(request_kind, name, even_protected=True))
     assert report.removed_items == 1
     assert await store.rows() == {}
+
+
+async def test_a_hold_stops_it_also_where_it_goes_over_protections(
+    database: str, media_path: Path, store: DendriteStore
+) -> None:
+    held, other = await store.add(), await store.add()
+    async with opened(database, media_path) as target:
+        await target.holds.add(HoldRequest(HoldSubject("media", held.uri)))
+        request = Request("origin", "there.test", even_protected=True)
+        planned = await target.plan(None, Silence(), request)
+    report = await delete(database, media_path, request)
+    assert (dict(planned.kept), dict(report.kept)) == ({"hold": 1}, {"hold": 1})
+    assert await left(store, held=held, other=other) == {"held"}
+
+
+async def test_a_hold_that_is_put_on_afterwards_brings_it_back(
+    database: str, media_path: Path, store: DendriteStore
+) -> None:
+    media = await store.add()
+    await store.add_profile("alice", media.uri)
+    await delete(database, media_path, Request("media", media.uri, even_protected=True))
+    async with opened(database, media_path) as target:
+        await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
+        await target.sweep(everything=True)
+    assert await left(store, media=media) == {"media"}
+    assert await store.broken_references() == []
 
 
 async def test_what_went_in_spite_of_a_protection_is_not_brought_back_by_the_purge(
