@@ -256,17 +256,3 @@ def test_the_yes_of_other_commands_goes_over_nothing(line: RealCommandLine) -> N
     uri = next(iter(state(line)[0])).uri
     assert line.type("delete", "--media", uri, "--yes").status == 3
     assert line.type("quarantine", "purge", "--yes").status == 3
-
-
-def test_dates_are_compared_in_utc_whatever_the_time_zone_of_the_server(line: RealCommandLine) -> None:
-    """Local time was taken for UTC."""
-    name = line.database.rpartition("/")[2]
-    line.execute(f"ALTER DATABASE {name} SET timezone TO 'Pacific/Kiritimati'")
-
-    async def add(store: DendriteStore, _connection: Connection) -> MediaKey:
-        await store.add(age=timedelta(days=30, hours=1))
-        return (await store.add(age=timedelta(days=30, hours=-1))).key
-
-    nearly_due = line.arrange(add)
-    assert line.type("once", "--json").document["passes"][0]["removed"]["items"] == 2
-    assert nearly_due in state(line)[0]
