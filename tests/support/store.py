@@ -197,6 +197,19 @@ class DendriteStore:
             *(content if isinstance(content, str) else json.dumps(event), membership),
         )
 
+    async def add_room(self, room_id: str, *memberships: tuple[bool, int]) -> None:
+        """Let dendrite know a room: each member is local or not, and 1 (left), 2 (invited) or 3 (joined)."""
+        room = await self._database.fetchval(
+            "INSERT INTO roomserver_rooms (room_id, room_version) VALUES ($1, '10') RETURNING room_nid",
+            room_id,
+        )
+        for number, (is_local, membership) in enumerate(memberships):
+            await self._database.execute(
+                "INSERT INTO roomserver_membership (room_nid, target_nid, target_local, membership_nid)"
+                " VALUES ($1, $2, $3, $4)",
+                *(room, number, is_local, membership),
+            )
+
     async def add_event(
         self,
         room_id: str,
@@ -204,10 +217,16 @@ class DendriteStore:
         *,
         event_type: str = "m.room.message",
         sender: str = "@admin:there.test",
+        state_key: str | None = None,
     ) -> str:
-        """Add an event to a room's timeline, and return its ID; `content` as a text is the whole event, JSON or not."""
+        """Add an event to a room's timeline, and return its ID; `content` as a text is the whole event, JSON or not.
+
+        With a `state_key` it is one of the room's state, as it was at some time.
+        """
         event_id = f"${hash_of(repr((room_id, event_type, sender, content)).encode())}"
         event = {"room_id": room_id, "type": event_type, "sender": sender, "content": content}
+        if state_key is not None:
+            event["state_key"] = state_key
         await self._database.execute(
             "INSERT INTO syncapi_output_room_events (event_id, room_id, headered_event_json, type, sender,"
             " contains_url) VALUES ($1, $2, $3, $4, $5, $6)",

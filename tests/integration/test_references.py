@@ -1,0 +1,253 @@
+"""What profiles, room state and account data refer to stays, however it is written; what they no longer do, goes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from retentiond.targets.dendrite_media.references import References
+from retentiond.targets.dendrite_media.sources import SQL, Sources, prepare
+from tests.support.media_target import one_pass, one_plan
+from tests.support.store import DendriteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from retentiond.model.report import Item
+    from tests.support.database import DatabaseServer
+    from tests.support.store import StoredMedia
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+ROOM = "!room:there.test"
+
+
+def fates(items: list[Item]) -> dict[str, str]:
+    """What becomes of each medium: the reason why it stays, or `due`."""
+    return {item.media: item.reason for item in items}
+
+
+async def planned(database: str, media_path: Path, **keys: Any) -> dict[str, str]:
+    report, items = await one_plan(database, media_path, **keys)
+    assert report.refused is None
+    return fates(items)
+
+
+async def test_each_source_keeps_what_it_refers_to_and_by_its_own_name(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    profile, member, emoji, sticker, data, nowhere = [await store.add() for _ in range(6)]
+    await store.add_profile("ann", profile.uri)
+    await store.add_state_event(ROOM, "m.room.member", "@a:there.test", {"avatar_url": member.uri})
+    await store.add_state_event(ROOM, "im.ponies.room_emotes", "", {"images": {":a:": {"url": emoji.uri}}})
+    # Not the avatar of a member event is room state like any other.
+    beside = {"membership": "join", "org.example.banner": [{"picture": sticker.uri}]}
+    await store.add_state_event(ROOM, "m.room.member", "@b:there.test", beside)
+    await store.add_account_data("ann", "im.ponies.user_emotes", {"images": {data.uri: 1}})
+    assert await planned(database, media_path) == {
+        profile.uri: "profile_avatars",
+        member.uri: "profile_avatars",
+        emoji.uri: "room_state",
+        sticker.uri: "room_state",
+        data.uri: "account_data",
+        nowhere.uri: "due",
+    }
+
+
+async def test_the_first_of_several_protections_is_told(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add()
+    await store.add_profile("ann", media.uri)
+    await store.add_state_event(ROOM, "m.room.avatar", "", {"url": media.uri})
+    await store.add_account_data("ann", "x", {"url": media.uri})
+    every = ["account_data", "room_state", "profile_avatars"]
+    assert await planned(database, media_path, protect=every) == {media.uri: "profile_avatars"}
+    assert await planned(database, media_path, protect=every[:2]) == {media.uri: "room_state"}
+    assert await planned(database, media_path, protect=every[:1]) == {media.uri: "account_data"}
+    assert await planned(database, media_path, protect=[]) == {media.uri: "due"}
+
+
+async def test_what_an_event_replaced_is_referred_to_no_more(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    old, new = await store.add(), await store.add()
+    await store.add_state_event(
+        ROOM, "m.room.member", "@a:there.test", {"avatar_url": new.uri}, previous={"avatar_url": old.uri}
+    )
+    await store.add_state_event(ROOM, "m.room.avatar", "", {}, previous={"url": old.uri})
+    assert await planned(database, media_path) == {old.uri: "due", new.uri: "profile_avatars"}
+
+
+def disguises(uri: str) -> dict[str, str]:
+    """Ways to refer to a medium in the text of an event, JSON or not."""
+    slashes = uri.replace("/", "\\/")
+    letters = "".join(f"\\u{ord(char):04x}" for char in uri)
+    capitals = uri.replace("mxc:", "\\u006D\\u0078c\\u003A")
+    names = f'{{"state_key": "", "content": {{"{uri}": 1}}}}'
+    return {
+        "escaped slashes": f'{{"content": {{"url": "{slashes}"}}}}',
+        "escaped letters": f'{{"content": {{"url": "{letters}"}}}}',
+        "some letters": f'{{"content": {{"url": "{capitals}"}}}}',
+        "a key": names,
+        "deep inside": '{"content": ' + '{"a": [' * 50 + f'"{uri}"' + "]}" * 50 + "}",
+        "in a text": f'{{"content": {{"body": "see {uri}, and \\"{uri}x\\""}}}}',
+        "in markup": f'{{"content": {{"b": "<img src=\'{uri}\'>"}}}}',
+        "after another": f'{{"content": {{"b": "mxc://x.test/a,{uri},mxc://x.test/b"}}}}',
+        "with a query": f'{{"content": {{"url": "{uri}?width=1#x"}}}}',
+        "a huge text": f'{{"content": {{"b": "{"x" * 200_000}", "url": "{uri}"}}}}',
+        "no JSON": f'{{"content": {{"url": "{uri}"',
+        "no JSON, escaped": f'{{"content": {{"url": "{letters}"',
+        "no JSON, slashes": f'{{"content": {{"url": "{slashes}"',
+        "a NUL": f'{{"content": {{"url": "{uri}", "b": "\\u0000"}}}}',
+        "a NUL, escaped": f'{{"content": {{"url": "{slashes}", "b": "\\u0000"}}}}',
+        "half a surrogate": f'{{"content": {{"url": "{letters}", "b": "\\ud800"}}}}',
+        "no object": f'{{"content": ["{uri}"]}}',
+        "a text as content": f'{{"content": "{uri}"}}',
+        "no content": f'{{"url": "{uri}"}}',
+        "no event": f'"{uri}"',
+        "too deep to parse": "[" * 100_000 + f'"{uri}"',
+        "a key too long for an index": f'{{"content": {{"b": "mxc://x.test/{secrets.token_hex(4000)}",'
+        f' "url": "{uri}"}}}}',
+    }
+
+
+async def test_no_disguise_hides_a_reference(store: DendriteStore, database: str, media_path: Path) -> None:
+    ways = list(disguises(""))
+    in_state = {way: await store.add() for way in ways}
+    of_members = {way: await store.add() for way in ways}
+    in_data = {way: await store.add() for way in ways}
+    for way in ways:
+        await store.add_state_event(ROOM, "x", way, disguises(in_state[way].uri)[way])
+        await store.add_state_event(ROOM, "m.room.member", way, disguises(of_members[way].uri)[way])
+        await store.add_account_data("ann", way, disguises(in_data[way].uri)[way])
+    found = await planned(database, media_path)
+    assert {way for way in ways if found[in_state[way].uri] == "due"} == set()
+    assert {way for way in ways if found[of_members[way].uri] == "due"} == set()
+    assert {way for way in ways if found[in_data[way].uri] == "due"} == set()
+    assert (await one_pass(database, media_path)).removed_items == 0
+
+
+async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_parse(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add()
+    await store.add_state_event(ROOM, "m.room.member", "@a:b", f'{{"content": {{"avatar_url": "{media.uri}"')
+    for name in ("profile_avatars", "room_state"):
+        assert await planned(database, media_path, protect=[name]) == {media.uri: name}
+
+
+@pytest.fixture
+async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[str]:
+    """A second database, for the components that have one of their own."""
+    dsn = await postgres.clone()
+    yield dsn
+    await postgres.drop(dsn)
+
+
+async def refer_elsewhere(dsn: str, media_path: Path, media: list[StoredMedia]) -> None:
+    connection = await asyncpg.connect(dsn)
+    other = DendriteStore(connection, media_path)
+    await other.add_profile("ann", media[0].uri)
+    await other.add_state_event(ROOM, "m.room.avatar", "", {"url": media[1].uri})
+    await other.add_account_data("ann", "x", {"url": media[2].uri})
+    await connection.close()
+
+
+async def test_components_may_have_databases_of_their_own(
+    store: DendriteStore, database: str, media_path: Path, elsewhere: str
+) -> None:
+    media = [await store.add() for _ in range(4)]
+    await refer_elsewhere(elsewhere, media_path, media)
+    reasons = ["profile_avatars", "room_state", "account_data", "due"]
+    databases = {"sync_api": elsewhere, "user_api": elsewhere}
+    expected = dict(zip((one.uri for one in media), reasons, strict=True))
+    assert await planned(database, media_path, databases=databases) == expected
+    report = await one_pass(database, media_path, databases=databases)
+    assert report.kept == {"profile_avatars": 1, "room_state": 1, "account_data": 1}
+    assert set(await store.rows()) == {one.key for one in media[:3]}
+
+
+@pytest.mark.parametrize(
+    ("table", "keys", "way_on"),
+    [
+        ("userapi_profiles", {}, "leave profile_avatars out of `protect`"),
+        ("syncapi_current_room_state", {}, "leave profile_avatars and room_state out of `protect`"),
+        ("userapi_account_datas", {"protect": ["account_data"]}, "leave account_data out of `protect`"),
+        (
+            "syncapi_output_room_events",
+            {"messages_in": ["joined_rooms"]},
+            "joined_rooms out of `messages_in`",
+        ),
+        ("roomserver_membership", {"messages_in": ["joined_rooms"]}, "databases: {room_server: ...}"),
+    ],
+)
+async def test_a_source_that_cannot_be_read_refuses_and_says_how_to_do_without(
+    store: DendriteStore, connection: Connection, database: str, media_path: Path, table: str,
+    keys: dict[str, Any], way_on: str,
+) -> None:  # fmt: skip
+    await store.add()
+    await connection.execute(f"ALTER TABLE {table} RENAME TO gone")
+    report = await one_pass(database, media_path, **keys)
+    assert report.refused is not None
+    assert report.refused.limit == "protection_unreadable"
+    assert table in str(report.refused.value)
+    assert way_on in report.refused.hint
+    assert len(await store.rows()) == 1
+
+
+async def test_a_source_that_protects_nothing_need_not_be_there(
+    store: DendriteStore, connection: Connection, database: str, media_path: Path
+) -> None:
+    await store.add()
+    for table in ("userapi_account_datas", "syncapi_output_room_events", "roomserver_rooms"):
+        await connection.execute(f"DROP TABLE {table}")
+    protect = ["profile_avatars", "room_state"]
+    assert (await one_pass(database, media_path, protect=protect)).removed_items == 1
+
+
+async def test_a_copy_that_is_read_is_not_dropped_by_who_makes_a_newer_one(
+    store: DendriteStore, connection: Connection, database: str, media_path: Path
+) -> None:
+    media = await store.add()
+    await store.add_profile("ann", media.uri)
+    await one_pass(database, media_path)
+    references = References(Sources(database, {}, frozenset()), ["profile_avatars"], ())
+    other = await asyncpg.connect(database)
+    count = "SELECT count(*) FROM retentiond.reference WHERE copy_id = $1"
+    async with references.held(connection, begun_after=await now(connection)) as held:
+        newer = await references.copy(other, begun_after=await now(other))
+        assert newer is not None
+        assert newer.copy_id != held
+        assert await connection.fetchval(count, held) == 1
+    await references.copy(other, begun_after=await now(other))
+    assert await connection.fetchval(count, held) == 0
+    await other.close()
+
+
+async def now(connection: Connection) -> Any:
+    return await connection.fetchval("SELECT clock_timestamp()")
+
+
+@pytest.mark.parametrize(
+    ("query", "table"),
+    [
+        ("profiles", "userapi_profiles"),
+        ("room_state", "syncapi_current_room_state"),
+        ("account_data", "userapi_account_datas"),
+        ("messages", "syncapi_output_room_events"),
+    ],
+)
+async def test_a_source_reads_its_table_once_whatever_is_asked_of_it(
+    connection: Connection, query: str, table: str
+) -> None:
+    await prepare(connection)
+    await connection.execute(SQL["make_room_kinds"])
+    every = ["profile_avatars", "room_state", "account_data", "messages", "messages_in", "room:upgraded"]
+    lines = await connection.fetch(f"EXPLAIN (FORMAT JSON) {SQL[query]}", every)
+    assert re.findall(r'"Relation Name": "(\w+api_\w+)"', lines[0][0]) == [table]

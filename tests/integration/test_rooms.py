@@ -1,0 +1,224 @@
+"""What messages refer to, and where: policies by room, messages that keep, and media that nothing mentions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from retentiond.targets.dendrite_media import release, steps
+from tests.support.media_target import one_pass, one_plan, opened
+from tests.support.store import DendriteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from retentiond.model.report import PassReport
+    from tests.support.database import DatabaseServer
+
+LEFT, JOINED = "!left:there.test", "!joined:there.test"
+LOCAL_JOINED, LOCAL_LEFT, LOCAL_INVITED, REMOTE_JOINED = (True, 3), (True, 1), (True, 2), (False, 3)
+
+
+def policy(**match: Any) -> dict[str, Any]:
+    return {"policies": [{"name": "rule", "match": match, "keep": "30d"}], "protect": []}
+
+
+VACATED = policy(room="no_local_members")
+UPGRADED = policy(room="upgraded")
+UNREFERENCED = policy(unreferenced=True)
+MESSAGES_STAY = {"protect": [], "messages_in": ["joined_rooms"]}
+
+
+async def due(database: str, media_path: Path, **keys: Any) -> set[str]:
+    """What a plan would remove."""
+    report, items = await one_plan(database, media_path, **keys)
+    assert report.refused is None
+    return {item.media for item in items if item.action == "remove"}
+
+
+@pytest.fixture
+async def rooms(store: DendriteStore) -> DendriteStore:
+    """A store with a room that local members left, and one that they are in."""
+    await store.add_room(LEFT, LOCAL_LEFT, LOCAL_INVITED, REMOTE_JOINED)
+    await store.add_room(JOINED, LOCAL_JOINED, REMOTE_JOINED)
+    return store
+
+
+async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    only, thumbnail, both, young, unsent = [await rooms.add() for _ in range(3)] + [
+        await rooms.add(age=timedelta(days=2)),
+        await rooms.add(),
+    ]
+    await rooms.add_room("!second:there.test", LOCAL_LEFT)
+    await rooms.add_event(LEFT, {"url": only.uri, "info": {"thumbnail_url": thumbnail.uri}})
+    await rooms.add_event("!second:there.test", {"url": only.uri})
+    await rooms.add_event(LEFT, {"formatted_body": f'<img src="{both.uri}">', "url": young.uri})
+    await rooms.add_event(JOINED, {"body": f"look: {both.uri}"})
+    assert await due(database, media_path, **VACATED) == {only.uri, thumbnail.uri}
+    assert unsent.uri not in await due(database, media_path, **VACATED)
+
+
+async def test_what_cannot_be_tied_to_a_room_is_not_matched(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    broken, doubtful, plain, state = [await rooms.add() for _ in range(4)]
+    await rooms.add_event(LEFT, f'{{"content": {{"url": "{broken.uri}"')
+    await rooms.add_event(LEFT, {"url": broken.uri})
+    # Here the ID may end, or go on.
+    await rooms.add_event(LEFT, {"body": f"{doubtful.uri}/more"})
+    await rooms.add_event(LEFT, {"body": f"{plain.uri}, or so"})
+    await rooms.add_event(LEFT, {"avatar_url": state.uri}, event_type="m.room.member", state_key="@a:b")
+    assert await due(database, media_path, **VACATED) == {plain.uri}
+
+
+async def test_of_a_room_that_the_room_server_does_not_know_nobody_can_tell_that_it_is_empty(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await rooms.add()
+    await rooms.add_event("!unknown:there.test", {"url": media.uri})
+    assert await due(database, media_path, **VACATED) == set()
+    assert await due(database, media_path, **MESSAGES_STAY) == set()
+
+
+async def test_a_room_whose_state_shows_a_member_of_ours_is_not_empty(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await rooms.add()
+    await rooms.add_event(LEFT, {"url": media.uri})
+    await rooms.add_state_event(LEFT, "m.room.member", "@ann:Here.test", {"membership": "join"})
+    assert await due(database, media_path, **VACATED) == set()
+    assert await due(database, media_path, **MESSAGES_STAY) == set()
+
+
+async def test_upgraded_rooms_are_those_with_a_tombstone_that_names_another(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    upgraded, redacted, odd = [await rooms.add() for _ in range(3)]
+    await rooms.add_state_event(JOINED, "m.room.tombstone", "", {"replacement_room": "!new:there.test"})
+    await rooms.add_state_event(LEFT, "m.room.tombstone", "", {}, previous={"replacement_room": "!n:t"})
+    await rooms.add_state_event("!odd:t", "m.room.tombstone", "key", {"replacement_room": "!n:t"})
+    await rooms.add_event(JOINED, {"url": upgraded.uri})
+    await rooms.add_event(LEFT, {"url": redacted.uri})
+    await rooms.add_event("!odd:t", {"url": odd.uri})
+    assert await due(database, media_path, **UPGRADED) == {upgraded.uri}
+
+
+async def test_a_room_may_be_named(rooms: DendriteStore, database: str, media_path: Path) -> None:
+    here, elsewhere, both = [await rooms.add() for _ in range(3)]
+    await rooms.add_event(JOINED, {"url": here.uri, "more": both.uri})
+    await rooms.add_event(LEFT, {"url": elsewhere.uri, "more": both.uri})
+    assert await due(database, media_path, **policy(room=JOINED)) == {here.uri}
+
+
+async def test_a_redacted_message_and_an_avatar_that_was_replaced_leave_their_media_unreferenced(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    message, redacted, old, new, profile, data = [await rooms.add() for _ in range(6)]
+    await rooms.add_event(LEFT, {"url": message.uri})
+    await rooms.add_event(JOINED, {})
+    member = ("m.room.member", "@a:there.test")
+    await rooms.add_event(JOINED, {"avatar_url": old.uri}, event_type=member[0], state_key=member[1])
+    await rooms.add_state_event(JOINED, *member, {"avatar_url": new.uri}, previous={"avatar_url": old.uri})
+    await rooms.add_profile("ann", profile.uri)
+    await rooms.add_account_data("ann", "x", {"a": data.uri})
+    assert await due(database, media_path, **UNREFERENCED) == {redacted.uri, old.uri}
+
+
+async def test_a_message_that_does_not_parse_keeps_what_it_mentions_from_being_unreferenced(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    broken, escaped, state = [await rooms.add() for _ in range(3)]
+    await rooms.add_event(JOINED, f'{{"content": {{"url": "{broken.uri}"')
+    slashes = escaped.uri.replace("/", "\\/")
+    await rooms.add_event(JOINED, f'{{"content": {{"url": "{slashes}", "body": "\\u0000"}}}}')
+    await rooms.add_event(JOINED, f'{{"state_key": "", "content": {{"url": "{state.uri}"')
+    assert await due(database, media_path, **UNREFERENCED) == set()
+
+
+async def test_the_picture_of_an_encrypted_message_is_never_unreferenced(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    encrypted = await rooms.add(content_type="application/octet-stream")
+    assert await due(database, media_path, **UNREFERENCED) == set()
+    named = policy(unreferenced=True, content_type="application/octet-stream")
+    assert await due(database, media_path, **named) == {encrypted.uri}
+
+
+async def test_messages_in_joined_rooms_keep_what_they_refer_to(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    joined, left = await rooms.add(), await rooms.add()
+    await rooms.add_event(JOINED, {"url": joined.uri})
+    await rooms.add_event(LEFT, {"url": left.uri})
+    report = await one_pass(database, media_path, **MESSAGES_STAY)
+    assert (report.removed_items, report.kept) == (1, {"messages_in": 1})
+    assert set(await rooms.rows()) == {joined.key}
+
+
+async def test_what_a_message_in_a_joined_room_mentions_by_then_is_not_purged(
+    rooms: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await rooms.add()
+    keys = {**MESSAGES_STAY, "grace": "0s", "settle": "0s"}
+    assert (await one_pass(database, media_path, **keys)).removed_items == 1
+    await rooms.add_event(JOINED, {"url": media.uri})
+    async with opened(database, media_path, **keys) as target:
+        await target.end_grace()
+    assert set(await rooms.rows()) == {media.key}
+    assert await rooms.broken_references() == []
+
+
+@pytest.mark.parametrize(
+    ("sent_before", "keys"), [(False, UNREFERENCED), (False, MESSAGES_STAY), (True, policy(room=LEFT))]
+)
+async def test_a_release_looks_again_at_what_mentions_the_media(
+    rooms: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sent_before: bool, keys: dict[str, Any],
+) -> None:  # fmt: skip
+    """A message is sent between the survey and the release, ten minutes later, as it were."""
+    media = await rooms.add()
+    if sent_before:
+        await rooms.add_event(LEFT, {"url": media.uri})
+    begin = steps.MediaSteps.begin
+
+    async def send_and_begin(self: steps.MediaSteps, report: PassReport) -> None:
+        await rooms.add_event(JOINED, {"url": media.uri})
+        await begin(self, report)
+
+    monkeypatch.setattr(steps.MediaSteps, "begin", send_and_begin)
+    monkeypatch.setattr(release, "LARGEST_AGE", timedelta(0))
+    report = await one_pass(database, media_path, **keys)
+    assert (report.removed_items, dict(report.kept)) == (0, {"changed": 1})
+    assert set(await rooms.rows()) == {media.key}
+
+
+@pytest.fixture
+async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[tuple[str, str]]:
+    """Two more databases, for the rooms and for the messages."""
+    dsns = await postgres.clone(), await postgres.clone()
+    yield dsns
+    for dsn in dsns:
+        await postgres.drop(dsn)
+
+
+async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
+    store: DendriteStore, database: str, media_path: Path, elsewhere: tuple[str, str]
+) -> None:
+    left, joined = await store.add(), await store.add()
+    room_server, sync_api = [await asyncpg.connect(dsn) for dsn in elsewhere]
+    await DendriteStore(room_server, media_path).add_room(LEFT, LOCAL_LEFT)
+    await DendriteStore(room_server, media_path).add_room(JOINED, LOCAL_JOINED)
+    await DendriteStore(sync_api, media_path).add_event(LEFT, {"url": left.uri})
+    await DendriteStore(sync_api, media_path).add_event(JOINED, {"url": joined.uri})
+    databases = {"room_server": elsewhere[0], "sync_api": elsewhere[1]}
+    assert await due(database, media_path, **VACATED, databases=databases) == {left.uri}
+    report = await one_pass(database, media_path, **VACATED, databases=databases)
+    assert report.removed_items == 1
+    for connection in (room_server, sync_api):
+        await connection.close()
