@@ -8,7 +8,8 @@ from typing import Final
 _LATER: Final = (
     "audit --drop-damaged-remote",
     "audit --repair",
-    "purge-chats",
+    "purge-chats --purge-clickhouse",
+    "purge-chats --purge-elastic",
     "quarantine accept",
     "quarantine forget",
     "demo --chats",

@@ -16,6 +16,7 @@ from retentiond.cli.hold_line import hold
 from retentiond.cli.later import later_commands
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
+from retentiond.cli.purge_chats import PurgeChats, read_day
 from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.records import Export, Verify
 from retentiond.cli.report import Report
@@ -23,6 +24,7 @@ from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
 from retentiond.config.units import parse_duration, parse_size
 from retentiond.demo.order import DemoOrder
+from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Selection
 from retentiond.model.errors import NotAvailableError, UsageError
 from retentiond.model.request import RequestKind, read_request
@@ -368,6 +370,45 @@ def report(
     to be looked at.
     """
     return Report(Scope(tuple(targets or ())), html)
+
+
+@app.command(
+    cls=Command,
+    name="purge-chats",
+    epilog=example(
+        "retentiond purge-chats --account testcom --to-date 2023-08-21 --dry-run",
+        "retentiond purge-chats --account testcom --to-date 2023-08-21 --delete-file-messages",
+    ),
+)
+def purge_chats(
+    account: Annotated[str, typer.Option(metavar="NAME", help="Whose chats, as the configuration names it.")],
+    to_date: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Up to the beginning of this day, which itself stays.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The target, where several have such an account.")
+    ] = None,
+    delete_file_messages: Annotated[
+        bool,
+        typer.Option(
+            "--delete-file-messages", help="Messages with files, too; else they and their chats' rows stay."
+        ),
+    ] = False,
+    purge_stats: Annotated[
+        bool, typer.Option("--purge-stats", help="The statistics of those days and their log, too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> Work:
+    """Purge an account's chats up to a date.
+
+    A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
+    Nothing of it comes back.
+    """
+    wish = PurgeWish(account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats)
+    return PurgeChats(wish, target, dry_run, as_json)
 
 
 @app.command(cls=Command, epilog=example("retentiond status", "retentiond status --json"))

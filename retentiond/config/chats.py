@@ -96,7 +96,7 @@ class ChatTarget(Section):
     kind: Literal["chat_database"] = Field(description="What the target is.", examples=["chat_database"])
     database: Dsn = Field(
         description="The PostgreSQL database of the chats; a URL, or key=value pairs.",
-        examples=["credential:chats"],
+        examples=["postgresql://webim@localhost/webim"],
     )
     layout: Annotated[str, AfterValidator(_layout)] = Field(
         default="webim",

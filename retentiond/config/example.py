@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.schema import Config
+from retentiond.config.schema import ChatTarget, Config, MediaTarget
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96
@@ -30,6 +30,12 @@ _LIVE: Final[Mapping[str, Any]] = {
         }
     }
 }
+_CHATS: Final[Mapping[str, Any]] = {
+    "kind": "chat_database",
+    "database": "postgresql://webim@localhost/webim",
+    "schedule": {"cron": "0 4 * * 0"},
+    "accounts": {"testcom": {"schema": "pro", "keep": "400d"}},
+}
 _OTHER_POLICIES: Final = (
     {"name": "local-bots", "match": {"origin": "local", "user": "@bot-*:example.org"}, "keep": "90d"},
     {"name": "left-rooms", "match": {"origin": "local", "room": "no_local_members"}, "keep": "90d"},
@@ -42,7 +48,7 @@ _STRICTER_POLICY: Final = {
     "keep": "7d",
 }
 # Keys that have one value only, so far, and another name for `database`.
-_NOT_SHOWN: Final = frozenset({"remove", "media_api"})
+_NOT_SHOWN: Final = frozenset({"remove", "media_api", "clickhouse", "elasticsearch"})
 _HEAD: Final = """\
 # The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
 # $RETENTIOND_CONFIG say.
@@ -60,7 +66,8 @@ def example_config() -> str:
 
 def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]:
     """Write a section's keys, each below what it means."""
-    for key, field in section.model_fields.items():
+    for name, field in section.model_fields.items():
+        key = field.alias or name
         if key in _NOT_SHOWN:
             continue
         if _is_roomy(section):
@@ -86,6 +93,17 @@ def _key(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
     for name, one in value.items():
         yield f"  {name}:"
         yield from _indented(_indented(_section(inner, one)))
+    if inner is MediaTarget:
+        yield ""
+        yield from _indented(
+            iter(_prose("The chats of a live-chat product. A target of this kind has other keys:"))
+        )
+        yield from _indented(f"#{line}" for line in _chats())
+
+
+def _chats() -> Iterator[str]:
+    yield "chats:"
+    yield from _indented(line for line in _section(ChatTarget, _CHATS) if line)
 
 
 def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:

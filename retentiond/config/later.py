@@ -21,7 +21,6 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
 })  # fmt: skip
 
 _VALUES: Final[dict[KeyPath, frozenset[str]]] = {
-    (*_TARGET, "kind"): frozenset({"chat_database"}),
     (*_POLICY, "remove"): frozenset({"thumbnails"}),
 }
 

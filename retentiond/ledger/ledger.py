@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import asyncpg
 
@@ -17,11 +18,12 @@ from retentiond.model.records import version_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
-    from uuid import UUID
 
 
 SQL: Final = named_queries(__package__)
 VERSION: Final = 1
+NO_STORE: Final = UUID(int=0)
+"""The store of a database that has no ledger."""
 _OWN_SCHEMAS: Final = tuple(
     (__package__, f"{name}.sql") for name in ("schema", "holds_schema", "records_schema")
 )
@@ -61,7 +63,8 @@ class Ledger:
     async def make(self, connection: Conn, *schemas: tuple[str, str]) -> None:
         """Make the ledger where there is none; `schemas` are (package, file) of the targets' own tables.
 
-        Raises UnreachableError with the GRANT to run where we may not, or where a newer version made it.
+        Targets of two kinds may share a database, and each brings its tables when it first works there. Raises
+        UnreachableError with the GRANT to run where we may not, or where a newer version made it.
         """
         if not await self.exists(connection):
             await refuse_standby(connection)
@@ -69,12 +72,16 @@ class Ledger:
             async with connection.transaction():
                 await connection.execute(SQL["lock_making"])
                 if not await self.exists(connection):
-                    for package, file in (*_OWN_SCHEMAS, *schemas):
-                        await connection.execute(
-                            (resources.files(package) / file).read_text(encoding="utf-8")
-                        )
+                    for package, file in _OWN_SCHEMAS:
+                        await _make_tables(connection, package, file)
                     await connection.execute(SQL["record_version"], VERSION)
         await self.check_version(connection)
+        for package, file in schemas:
+            if await connection.fetchval(SQL["has_part"], package) is None:
+                async with connection.transaction():
+                    await connection.execute(SQL["lock_making"])
+                    if await connection.fetchval(SQL["record_part"], package):
+                        await _make_tables(connection, package, file)
 
     async def check_version(self, connection: Conn | Db) -> None:
         """Raise UnreachableError where the ledger is not of our version."""
@@ -173,3 +180,7 @@ async def refuse_standby(connection: Conn | Db) -> None:
         raise RefusedError(
             Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
         )
+
+
+async def _make_tables(connection: Conn, package: str, file: str) -> None:
+    await connection.execute((resources.files(package) / file).read_text(encoding="utf-8"))

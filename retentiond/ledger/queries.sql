@@ -20,6 +20,14 @@ SELECT pg_advisory_xact_lock(1380931140, 0)
 -- name: record_version
 INSERT INTO retentiond.ledger_version (version) VALUES ($1)
 
+-- name: has_part
+-- Whether a kind of target has its tables here.
+SELECT true FROM retentiond.ledger_part WHERE package = $1
+
+-- name: record_part
+-- No row where another was faster.
+INSERT INTO retentiond.ledger_part (package) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true
+
 -- name: store
 -- The store's id, its last pass, and the server's clock.
 SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now FROM retentiond.store

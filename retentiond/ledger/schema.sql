@@ -8,6 +8,11 @@ CREATE TABLE retentiond.ledger_version (
     version integer NOT NULL
 );
 
+-- The kinds of target that have tables of their own here, by their packages.
+CREATE TABLE retentiond.ledger_part (
+    package text PRIMARY KEY
+);
+
 -- Which store this database belongs to, and how far it has come; the media directory bears the same mark.
 CREATE TABLE retentiond.store (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from datetime import date
@@ -38,11 +38,25 @@ class StoreReport:
         return told
 
 
+ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
+"""The reasons for which a chat stays that are told even where there is none; others only where there are some."""
+
+_STATUSES: Final[dict[PassState, int]] = {
+    "planned": 0,
+    "finished": 0,
+    "finished_with_failures": 1,
+    "refused": 3,
+    "interrupted": 4,
+}
+_WORST_FIRST: Final = (4, 3, 1)
+
+
 @dataclass(slots=True)
 class PurgeReport:
     """The account of one account's purge; it grows while the purge goes on.
 
-    `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows.
+    `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `error` is why
+    it was interrupted, or what the last failure was.
     """
 
     account: str
@@ -58,3 +72,46 @@ class PurgeReport:
     stores: dict[str, StoreReport] = field(default_factory=dict)
     refused: Refusal | None = None
     error: str | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that this purge asks for: the worst of the database's and of each store's."""
+        found = {_STATUSES[self.state], *(_STATUSES[store.state] for store in self.stores.values())}
+        return next((status for status in _WORST_FIRST if status in found), 0)
+
+    def conclude(self) -> None:
+        """Give the report its last state."""
+        if self.state == "interrupted":
+            return
+        if self.refused is not None:
+            self.state = "refused"
+        elif self.dry_run:
+            self.state = "planned"
+        else:
+            good = not self.failed.total() and all(
+                store.state == "finished" for store in self.stores.values()
+            )
+            self.state = "finished" if good else "finished_with_failures"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the account in the interface's words; what there is nothing of is left out, but for zeros that count."""
+        kept = {reason: self.kept[reason] for reason in ALWAYS_TOLD}
+        told: dict[str, Any] = {
+            "account": self.account,
+            "to_date": self.to_date.isoformat(),
+            "dry_run": self.dry_run,
+            "state": self.state,
+            "chats": self.chats,
+            "entities": dict(self.entities),
+            "kept": kept | {reason: items for reason, items in sorted(self.kept.items()) if items},
+            "stores": {name: store.as_json() for name, store in self.stores.items()},
+        }
+        if self.failed:
+            told["failed"] = dict(sorted(self.failed.items()))
+        if self.partitions_dropped:
+            told["partitions_dropped"] = self.partitions_dropped
+        if self.refused is not None:
+            told["refused"] = asdict(self.refused)
+        if self.error is not None:
+            told["error"] = self.error
+        return told

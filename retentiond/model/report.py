@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.errors import Refusal
+    from retentiond.model.purge import PurgeReport
 
 PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
@@ -29,7 +30,7 @@ class PassReport:
     """The account of one pass; it grows while the pass goes on.
 
     `waiting` says what is in quarantine at the end and cannot be purged yet; it is told, and not part of the
-    interface's JSON. `remarks` are what else a user should know of it, in words. `error` is why a pass was interrupted.
+    interface's JSON. `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words. `error` is why a pass was interrupted.
     """
 
     target: str
@@ -48,6 +49,7 @@ class PassReport:
     refused: Refusal | None = None
     remarks: list[str] = field(default_factory=list)
     error: str | None = None
+    purges: list[PurgeReport] = field(default_factory=list)
 
     def remove(self, policy: str, items: int, size: int = 0) -> None:
         """Count items, and the bytes that leave with them, for a policy."""
@@ -96,7 +98,7 @@ class PassReport:
             },
             "refused": asdict(self.refused) if self.refused else None,
             "remarks": list(self.remarks),
-        }
+        } | ({"purges": [purge.as_json() for purge in self.purges]} if self.purges else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.config.chats import ChatTarget
-from retentiond.model.errors import NotAvailableError
+from retentiond.targets.chat_database.target import open_chat_database
 from retentiond.targets.dendrite_media.target import open_dendrite_media
 
 if TYPE_CHECKING:
@@ -18,5 +18,5 @@ if TYPE_CHECKING:
 def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
     """Open a target by its configuration; raises UnreachableError on entering where its database is down."""
     if isinstance(config, ChatTarget):
-        raise NotAvailableError("`kind: chat_database`")
+        return open_chat_database(name, config)
     return open_dendrite_media(name, config)

@@ -55,8 +55,10 @@ def quarantine_in_words(summary: QuarantineSummary) -> str:
 
 
 def _removed(report: PassReport) -> Table:
-    shown = table("Would go" if report.dry_run else "Gone to quarantine")
-    shown.add_column("policy")
+    # Chats have no quarantine, and go by accounts.
+    gone, by = ("Purged", "account") if report.kind == "chat_database" else ("Gone to quarantine", "policy")
+    shown = table("Would go" if report.dry_run else gone)
+    shown.add_column(by)
     shown.add_column("items", justify="right")
     shown.add_column("size", justify="right")
     for policy, tally in sorted(report.removed.items()):
@@ -72,7 +74,7 @@ def _kept(report: PassReport) -> Table:
     shown.add_column("items", justify="right")
     shown.add_column("which means")
     for reason, items in report.kept.most_common():
-        shown.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason))
+        shown.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason, report.kind))
     shown.add_section()
     shown.add_row("all", f"{report.kept.total():,}", "", style="bold")
     return shown

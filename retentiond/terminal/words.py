@@ -25,7 +25,17 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "messages_in": "a message in a room with local members refers to it",
     "changed": "it changed while the pass was at work; the next one looks again",
 })  # fmt: skip
-"""Why an item stays, for every reason there is."""
+"""Why a medium stays, for every reason there is."""
+CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
+    "not_due": "it began on the date or after it",
+    "open": "it is not over",
+    "undated": "one of its dates is missing or cannot be right: nobody knows its age",
+    "newer": "something in it is not older than the date",
+    "hold": "somebody has put a hold on it",
+    "has_file_messages": "it has messages with files: they and its own row stay, the rest goes",
+    "changed": "it changed while the purge was at work; the next one looks again",
+})  # fmt: skip
+"""Why a chat stays, for every reason there is."""
 
 _UNITS: Final = {"y": "year", "d": "day", "h": "hour", "m": "minute", "s": "second"}
 _KIBI: Final = 1024
@@ -33,9 +43,10 @@ _SIZES: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this server"}
 
 
-def reason_in_words(reason: str) -> str:
-    """Say why an item stays; a reason that has no words here is a protection's name."""
-    return REASONS.get(reason, "protected by this name")
+def reason_in_words(reason: str, kind: str = "dendrite_media") -> str:
+    """Say why an item of a kind of target stays; a reason that has no words here is a protection's name."""
+    words = CHAT_REASONS if kind == "chat_database" else REASONS
+    return words.get(reason, "protected by this name")
 
 
 def size_in_words(size: int) -> str:

@@ -111,7 +111,7 @@ targets:
       - {name: a, match: {}, keep: -1d}
       - {name: a, match: {origin: }}
   chats:
-    kind: chat_database
+    kind: chat_databse
     layout: webim
 logging: {format: jsn}
 """
@@ -192,11 +192,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
 def test_what_later_versions_bring_is_refused_by_name(tmp_path: Path, line: str, word: str) -> None:
     (problem,) = problems(tmp_path, f"{TARGET}    {line}\n")
     assert problem.message == f"{word} is not available in this version of retentiond"
-
-
-def test_a_target_of_a_later_kind_is_one_problem(tmp_path: Path) -> None:
-    (line,) = told(tmp_path, TARGET + "  chats: {kind: chat_database, accounts: {}, floor: 365d}\n")
-    assert "`kind: chat_database` is not available in this version" in line
 
 
 @pytest.mark.parametrize("name", ["a b", "ä", "", "a" * 65, '"a\\n"', "a/b"])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from typing import TYPE_CHECKING
 
+from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import StoreState, refuse_standby
+from retentiond.ledger.ledger import NO_STORE, StoreState, refuse_standby
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.mark import compare, read_mark, refuse_ahead
-from retentiond.targets.dendrite_media.safety import check_clocks, check_columns, check_directory
+from retentiond.targets.dendrite_media.safety import check_columns, check_directory
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.dendrite_media.tree import MediaTree
     from retentiond.targets.dendrite_media.workplace import Place
-
-_NO_STORE: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +43,5 @@ async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Be
         return Belonging(ledger, state.last_pass == 0, has_rows)
     # Without a ledger there is only the server's clock to hold against ours.
     now = await connection.fetchval("SELECT clock_timestamp()")
-    check_clocks(StoreState(_NO_STORE, 0, None, now), 0.0)
+    check_clocks(StoreState(NO_STORE, 0, None, now), 0.0)
     return Belonging(ledger, True, has_rows)

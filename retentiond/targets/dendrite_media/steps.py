@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
+from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
@@ -21,11 +22,7 @@ from retentiond.targets.dendrite_media.look import file_missing
 from retentiond.targets.dendrite_media.mark import Mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.release import Releaser
 from retentiond.targets.dendrite_media.removal import Removal
-from retentiond.targets.dendrite_media.safety import (
-    check_clocks,
-    check_columns,
-    check_directory,
-)
+from retentiond.targets.dendrite_media.safety import check_columns, check_directory
 from retentiond.targets.dendrite_media.sweep import sweep
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
@@ -23,7 +24,6 @@ from retentiond.targets.dendrite_media.recovery import clear_staging, recover
 from retentiond.targets.dendrite_media.references import LARGEST_AGE
 from retentiond.targets.dendrite_media.requarantine import quarantine_again
 from retentiond.targets.dendrite_media.restore import restore_held, restore_newly_protected
-from retentiond.targets.dendrite_media.safety import check_leap
 from retentiond.targets.dendrite_media.strays import sweep_strays
 from retentiond.targets.dendrite_media.thumbnail_rows import sweep_thumbnail_rows
 

@@ -1,0 +1,119 @@
+"""`purge-chats`: one account's chats up to a date, in every store that holds them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from retentiond.cli.outcome import may_show_bars
+from retentiond.cli.session import Session
+from retentiond.config.chats import ChatTarget
+from retentiond.config.schema import TargetConfig
+from retentiond.engine.purge import PurgesChats, PurgeWish
+from retentiond.engine.target import Order, Stop, Target
+from retentiond.model.errors import UsageError
+from retentiond.model.purge import PurgeReport
+from retentiond.model.text import printable
+from retentiond.terminal.progress import watched
+from retentiond.terminal.purge import show_purge
+
+_NAME_LIMIT = 120
+
+
+def read_day(text: str) -> date:
+    """Read a day as it was typed; raise UsageError for what is none."""
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise UsageError(f"`{printable(text)}` is no day; write it as 2023-08-21")
+    return day
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeChats:
+    """Purge what was wished for, in the target that has the account."""
+
+    wish: PurgeWish
+    target: str | None = None
+    dry_run: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Do it, or say what would go."""
+        name, config = self._find(session)
+        stop = Stop()
+        reports: list[PurgeReport] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            if not isinstance(target, PurgesChats):
+                raise UsageError(f"{name} has no chats; name another --target")
+            with watched(session.err, bars=may_show_bars(session)) as progress:
+                order = Order("purge-chats", keep_records=session.keep_records, progress=progress, stop=stop)
+                report = await target.purge_chats(self.wish, order, dry_run=self.dry_run)
+            reports.append(report)
+            if self.as_json or session.options.quiet:
+                _tell(session, report)
+            else:
+                show_purge(session.out, report, self._way_on(session, report))
+            return report.exit_status
+
+        status = session.run(session.for_each({name: config}, errand, stop), stop)
+        if self.as_json and reports:
+            session.document(reports[0].as_json())
+        return status
+
+    def _find(self, session: Session) -> tuple[str, ChatTarget]:
+        """Return the target that has the account; raise UsageError where there is none, or more than one."""
+        targets = session.load().targets
+        chats = {name: config for name, config in targets.items() if isinstance(config, ChatTarget)}
+        if self.target is not None and self.target not in chats:
+            what = "no target of chats" if self.target in targets else "no target"
+            known = ", ".join(chats) or "none; add one of kind chat_database"
+            raise UsageError(f"`{printable(self.target, _NAME_LIMIT)}` is {what}; there are: {known}")
+        looked_at = chats if self.target is None else {self.target: chats[self.target]}
+        having = {name: config for name, config in looked_at.items() if self.wish.account in config.accounts}
+        account = printable(self.wish.account, _NAME_LIMIT)
+        if not having:
+            known = ", ".join(sorted({one for config in looked_at.values() for one in config.accounts}))
+            raise UsageError(
+                f"no target has the account `{account}`; there are: {printable(known, 1000) or 'none'}"
+            )
+        if len(having) > 1:
+            raise UsageError(
+                f"several targets have the account `{account}`; say --target, one of: {', '.join(having)}"
+            )
+        return having.popitem()
+
+    def _way_on(self, session: Session, report: PurgeReport) -> Iterator[str]:
+        if self.dry_run:
+            yield "Nothing was changed."
+        elif report.state == "interrupted" or report.failed:
+            yield "What is gone is gone as whole chats; the same command goes on from here."
+        if report.kept["has_file_messages"] and not self.wish.file_messages:
+            yield (
+                "Chats with files keep their row and those messages; "
+                f"{session.command('purge-chats … --delete-file-messages')} takes them, too."
+            )
+
+
+def _tell(session: Session, report: PurgeReport) -> None:
+    """Tell on standard error what is no success, where no account is shown."""
+    refusals = [
+        ("", report.refused),
+        *((f"{name}: ", store.refused) for name, store in report.stores.items()),
+    ]
+    for prefix, refused in refusals:
+        if refused is not None:
+            session.error(
+                f"{prefix}refused by {refused.limit}: found {refused.value}, allowed {refused.allowed}; {refused.hint}",
+                about=report.account,
+            )
+    for name, store in report.stores.items():
+        if store.error:
+            session.error(f"{name}: {store.error}", about=report.account)
+    if report.state == "interrupted":
+        why = report.error or "asked to stop"
+        session.error(f"interrupted: {why}; the same command goes on from here", about=report.account)
+    elif report.error:
+        session.error(report.error, about=report.account)

@@ -1,0 +1,54 @@
+"""The date of a chat purge: the moment it means, and whether the floor allows it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from retentiond.model.errors import Refusal
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+DateRule = Literal["floor", "within"]
+"""`floor`: the date must be at least the floor ago. `within`: at most so long ago."""
+
+
+def cutoff_of(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first moment of a day in a time zone, in UTC: what lies before it goes, the day itself stays."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def day_before(now: datetime, age: timedelta, zone: ZoneInfo) -> date:
+    """Return the latest day whose beginning is at least so long ago."""
+    return (now - age).astimezone(zone).date()
+
+
+def judge_date(day: date, now: datetime, zone: ZoneInfo, floor: timedelta, rule: DateRule) -> Refusal | None:
+    """Say why a date is refused, and which would do."""
+    if rule == "within":
+        return _judge_within(day, now, zone, floor)
+    latest = day_before(now, floor, zone)
+    if day <= latest:
+        return None
+    return Refusal(
+        "floor",
+        day.isoformat(),
+        latest.isoformat(),
+        f"what is younger than {floor.days} days is never purged; the latest date that would do is {latest}",
+    )
+
+
+def _judge_within(day: date, now: datetime, zone: ZoneInfo, floor: timedelta) -> Refusal | None:
+    earliest, today = day_before(now, floor, zone), now.astimezone(zone).date()
+    if cutoff_of(earliest, zone) < now - floor:
+        earliest += timedelta(days=1)
+    if earliest <= day <= today:
+        return None
+    return Refusal(
+        "date_rule",
+        day.isoformat(),
+        f"{earliest} to {today}",
+        f"the rule allows a date within the last {floor.days} days; the earliest that would do is {earliest}, "
+        f"the latest {today}",
+    )

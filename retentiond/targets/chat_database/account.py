@@ -1,0 +1,114 @@
+"""One account's purge, from the look at its tables to the count of what stays: the same for plans and for purges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.floor import cutoff_of, judge_date
+from retentiond.model.purge import PurgeReport
+from retentiond.targets.chat_database.catalogue import read_catalogue
+from retentiond.targets.chat_database.indexes import missing_indexes
+from retentiond.targets.chat_database.survey import Survey
+from retentiond.targets.chat_database.tables import Terms, trees
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.indexes import MissingIndex
+    from retentiond.targets.chat_database.place import Place
+
+_KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
+
+
+@dataclass(slots=True)
+class AccountPurge:
+    """The work on one account: `chats` and `others` are its surveys, once it was surveyed."""
+
+    place: Place
+    wish: PurgeWish
+    cutoff: datetime
+    schema: str
+    catalogue: Catalogue
+    missing: list[MissingIndex]
+    report: PurgeReport
+    chats: Survey
+    others: tuple[Survey, ...]
+
+    async def survey(self) -> None:
+        """Judge every chat that began before the date, and count those that stay by their reasons."""
+        report = self.report
+        for survey in (self.chats, *self.others):
+            await survey.judge()
+            for entity in (*survey.tree.entities, *survey.tree.shared):
+                report.entities[entity] = 0
+        report.all_chats = await self.chats.count_all()
+        report.kept.update({reason: self.chats.verdicts[reason] for reason in _KEPT})
+
+    async def count(self) -> None:
+        """Count the rows that would go."""
+        self.report.chats = self.chats.due
+        for survey in (self.chats, *self.others):
+            await survey.count_rows(self.report)
+
+    @property
+    def going(self) -> int:
+        """How many chats, and rows that hang on none, a purge has to take in hand."""
+        return sum(survey.going for survey in (self.chats, *self.others))
+
+
+def check_wish(place: Place, wish: PurgeWish, now: datetime) -> None:
+    """Raise RefusedError for a date that the floor forbids, UsageError for an account that there is not."""
+    place.account(wish.account)
+    config = place.config
+    refusal = judge_date(wish.to_date, now, config.zone, floor_of(place, wish), config.date_rule)
+    if refusal is not None:
+        raise RefusedError(refusal)
+
+
+def floor_of(place: Place, wish: PurgeWish) -> timedelta:
+    """Return the floor of a purge: the longest of the classes of what it takes."""
+    floors = {"messages": place.config.floor.messages, "facts": place.config.floor.facts}
+    return max(floors[name] for name in place.layout.classes(stats=wish.stats))
+
+
+async def look_at(
+    place: Place, connection: Conn, wish: PurgeWish, number: int, *, dry_run: bool
+) -> AccountPurge:
+    """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
+    schema = place.schema_of(wish.account)
+    catalogue = await read_catalogue(connection, place.layout, schema)
+    by_top = trees(place.layout, schema, catalogue, number)
+    cutoff = cutoff_of(wish.to_date, place.config.zone)
+    terms = Terms(cutoff, place.column_value_of(wish.account), wish.file_messages)
+    surveys = {top: Survey(connection, tree, terms) for top, tree in by_top.items()}
+    chats = surveys.pop(place.layout.chat)
+    return AccountPurge(
+        place=place,
+        wish=wish,
+        cutoff=cutoff,
+        schema=schema,
+        catalogue=catalogue,
+        missing=await missing_indexes(connection, place.layout, catalogue),
+        report=PurgeReport(wish.account, wish.to_date, dry_run),
+        chats=chats,
+        others=tuple(surveys.values()) if wish.stats else (),
+    )
+
+
+def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
+    """Hold the counts of a scheduled purge against its limits."""
+    place, due, rows = purge.place, purge.chats.due, purge.report.all_chats
+    limits = place.config.limits
+    way_on = f"look with `retentiond plan {place.name}`, and if it is right, run `retentiond once {place.name} --yes`"
+    told = f"{due} of {rows} chats of {purge.wish.account} would go"
+    if rows and due / rows > limits.max_share:
+        opening = f"this is the first pass over this database, and {told}" if first else told
+        return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {way_on}")
+    if due > limits.max_items:
+        return Refusal("max_items", due, limits.max_items, f"{told}; {way_on}")
+    return None

@@ -1,0 +1,148 @@
+"""The part of a purge beside the database: the chats that stay are set aside, and then each store is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
+from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.stores import STORES, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.engine.target import Order, Stop
+    from retentiond.targets.chat_database.account import AccountPurge
+    from retentiond.targets.chat_database.store import ChatId, StoreName
+
+
+class StayingChats:
+    """The chats that began before the date and are there all the same, set aside in a table of the session's own."""
+
+    def __init__(self, connection: Conn, purge: AccountPurge) -> None:
+        self._connection = connection
+        self._purge = purge
+        self.count = 0
+
+    async def set_aside(self) -> None:
+        """Read them: after a purge what is left, in a dry run what the survey keeps."""
+        name = "keep_planned" if self._purge.report.dry_run else "keep_left"
+        for statement in ("make_kept", name):
+            await statements.execute(self._connection, self._statement(statement), self._purge.chats.values)
+        self.count = await self._connection.fetchval(self._statement("count_kept"))
+
+    async def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
+        """Stream their ids in ascending order."""
+        after = None
+        values: dict[str, Any] = {"size": size}
+        while rows := await statements.fetch(
+            self._connection, self._statement("page_kept"), values | {"after": after}
+        ):
+            after = rows[-1]["key"]
+            yield [row["key"] if isinstance(row["key"], int) else str(row["key"]) for row in rows]
+
+    def _statement(self, name: str) -> str:
+        return self._purge.chats.tree.statement(name)
+
+
+class Notes:
+    """A store's place in the ledger."""
+
+    def __init__(self, pool: Db, target: str, account: str, store: StoreName) -> None:
+        self._pool = pool
+        self._key = (target, account, store)
+
+    async def read(self) -> dict[str, Any]:
+        """Return what was written last."""
+        notes = await self._pool.fetchval(SQL["store_notes"], *self._key)
+        return dict(json.loads(notes)) if notes else {}
+
+    async def write(self, notes: Mapping[str, Any]) -> None:
+        """Write in place of what was there."""
+        await self._pool.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
+
+
+class NoNotes:
+    """A dry run writes nothing down."""
+
+    async def read(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    async def write(self, notes: Mapping[str, Any]) -> None:
+        """Forget it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one store is told."""
+
+    purge_id: int | None
+    account: str
+    cutoff: datetime
+    excluded: StayingChats
+    dry_run: bool
+    notes: Notes | NoNotes
+    stop: Stop
+
+
+async def purge_stores(connection: Conn, purge: AccountPurge, order: Order, pass_id: int | None) -> None:
+    """Purge, or count in, each store that is wished for; what goes wrong with one does not keep the others from it."""
+    wished = [name for name in STORES if name in purge.wish.stores]
+    if not wished:
+        return
+    staying = StayingChats(connection, purge)
+    await staying.set_aside()
+    for name in wished:
+        if order.stop.asked:
+            purge.report.stores[name] = StoreReport(
+                "interrupted", error="not begun; run it again, and it goes on with this store"
+            )
+        else:
+            purge.report.stores[name] = await _purge_store(name, purge, staying, order, pass_id)
+
+
+async def _purge_store(
+    name: StoreName, purge: AccountPurge, staying: StayingChats, order: Order, pass_id: int | None
+) -> StoreReport:
+    place, account = purge.place, purge.wish.account
+    if staying.count and not _has_ids(purge, name):
+        return StoreReport("refused", refused=_no_ids(name, staying.count))
+    notes = NoNotes() if pass_id is None else Notes(place.pool, place.name, account, name)
+    errand = Errand(pass_id, account, purge.cutoff, staying, pass_id is None, notes, order.stop)
+    if pass_id is not None:
+        await place.pool.execute(SQL["begin_store"], place.name, account, name, pass_id, purge.cutoff)
+    try:
+        async with open_store(name, place.config) as store:
+            report = await store.purge(errand, order.progress)
+    except UnreachableError as error:
+        report = StoreReport("interrupted", error=str(error))
+    except RetentiondError as error:
+        report = StoreReport("finished_with_failures", error=str(error))
+    if pass_id is not None:
+        await place.pool.execute(SQL["end_store"], place.name, account, name, report.state)
+    return report
+
+
+def _has_ids(purge: AccountPurge, name: StoreName) -> bool:
+    section = getattr(purge.place.config, name)
+    return getattr(section, "thread_column", None) is not None or (
+        getattr(section, "thread_field", None) is not None
+    )
+
+
+def _no_ids(name: StoreName, staying: int) -> Refusal:
+    key = "thread_column" if name == "clickhouse" else "thread_field"
+    return Refusal(
+        "no_chat_ids",
+        staying,
+        0,
+        f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
+        "the id of a chat there",
+    )

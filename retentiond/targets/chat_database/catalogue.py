@@ -1,0 +1,153 @@
+"""The live catalogue, held against the layout: what a purge would not know of, it must not meet half-way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.layout import Entity, Layout
+
+SQL: Final = named_queries(__package__, "catalogue.sql")
+_ORDINARY: Final = frozenset({"r", "p"})
+_WHOLE_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
+_DATE_TYPES: Final = {
+    "timestamptz": frozenset({"timestamp with time zone"}),
+    "timestamp": frozenset({"timestamp without time zone"}),
+    "seconds": _WHOLE_NUMBERS,
+    "milliseconds": _WHOLE_NUMBERS,
+}
+_NAME_LIMIT: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A column of one entity that holds the key of another."""
+
+    child: str
+    column: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards."""
+
+    relations: Mapping[str, int]
+    types: Mapping[str, Mapping[str, str]]
+    guarded: frozenset[Reference]
+
+
+def references(layout: Layout) -> Iterator[Reference]:
+    """Yield every reference that the layout knows."""
+    for name, entity in layout.entities.items():
+        if entity.parent is not None and entity.column is not None:
+            yield Reference(name, entity.column, entity.parent)
+        if entity.shared_by is not None:
+            yield Reference(layout.chat, entity.shared_by, name)
+
+
+async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catalogue:
+    """Read the catalogue, and raise RefusedError that names everything which does not fit the layout."""
+    names = {layout.table(entity): entity for entity in layout.entities}
+    found = await connection.fetch(SQL["relations"], schema, list(names))
+    relations = {names[row["name"]]: row["relation"] for row in found if row["kind"] in _ORDINARY}
+    problems = [
+        f"{printable(schema)}.{printable(layout.table(entity))} is missing, or is no table"
+        for entity in layout.entities
+        if entity not in relations
+    ]
+    types: dict[str, dict[str, str]] = {entity: {} for entity in layout.entities}
+    by_number = {number: entity for entity, number in relations.items()}
+    for row in await connection.fetch(SQL["columns"], list(by_number)):
+        types[by_number[row["relation"]]][row["name"]] = row["type"]
+    for entity in relations:
+        problems += _column_problems(layout, entity, types[entity])
+    guarded: set[Reference] = set()
+    for row in await connection.fetch(SQL["foreign_keys"], list(by_number)):
+        reference = _known(layout, by_number, row)
+        if reference is None:
+            problems.append(_unknown_key(by_number, row))
+        elif len(row["child_columns"]) == 1:
+            guarded.add(reference)
+    problems += await _right_problems(connection, by_number)
+    if problems:
+        raise _misfit(problems)
+    return Catalogue(relations, types, frozenset(guarded))
+
+
+def _column_problems(layout: Layout, name: str, types: Mapping[str, str]) -> Iterator[str]:
+    entity = layout.entities[name]
+    needed = set(_columns(entity))
+    if name == layout.chat:
+        needed |= {shared for one in layout.shared if (shared := layout.entities[one].shared_by)}
+    missing = sorted(needed - types.keys())
+    if missing:
+        yield f"{printable(layout.table(name))} lacks {', '.join(map(printable, missing))}"
+    for date in entity.dates:
+        if date in types and types[date] not in _DATE_TYPES[layout.dates.type]:
+            yield (
+                f"{printable(layout.table(name))}.{printable(date)} is {types[date]}, "
+                f"and the layout says {layout.dates.type}"
+            )
+
+
+def _columns(entity: Entity) -> Iterator[str]:
+    single = (entity.key, entity.column, entity.visitor, entity.account_column)
+    yield from (column for column in single if column is not None)
+    yield from entity.dates
+    if entity.state is not None:
+        yield entity.state.column
+    if entity.files is not None:
+        yield entity.files.column
+
+
+def _known(layout: Layout, by_number: Mapping[int, str], row: Record) -> Reference | None:
+    """Return the reference that a foreign key guards; None where the layout knows of no such."""
+    child, parent = by_number.get(row["child"]), by_number[row["parent"]]
+    pairs = set(zip(row["child_columns"], row["parent_columns"], strict=True))
+    for reference in references(layout):
+        if (reference.child, reference.parent) == (child, parent):
+            key = layout.entities[parent].key
+            if (reference.column, key) in pairs:
+                return reference
+    return None
+
+
+def _unknown_key(by_number: Mapping[int, str], row: Record) -> str:
+    columns = ", ".join(map(printable, row["child_columns"]))
+    child = f"{printable(row['child_schema'])}.{printable(row['child_name'])}"
+    return (
+        f"{child} ({columns}) refers to {printable(by_number[row['parent']])} by the foreign key "
+        f"{printable(row['name'])}, which the layout does not name"
+    )
+
+
+async def _right_problems(connection: Conn, by_number: Mapping[int, str]) -> list[str]:
+    problems: dict[str, list[str]] = defaultdict(list)
+    for row in await connection.fetch(SQL["rights"], list(by_number)):
+        problems["this role may not read, update and delete"].append(by_number[row["relation"]])
+    for row in await connection.fetch(SQL["row_security"], list(by_number)):
+        problems["row-level security hides rows from this role of"].append(by_number[row["relation"]])
+    return [f"{problem} {', '.join(map(printable, names))}" for problem, names in problems.items()]
+
+
+def _misfit(problems: list[str]) -> RefusedError:
+    return RefusedError(
+        Refusal(
+            "layout",
+            "; ".join(problems),
+            "the tables of the layout, and no others that hang on them",
+            "correct the layout (copy the one that ships, and name the copy as `layout`), or the role's rights",
+        )
+    )

@@ -1,0 +1,76 @@
+-- What the live catalogue says of a layout's tables. Nothing here reads a row of theirs.
+
+-- name: relations
+-- The tables of a schema by their names.
+SELECT c.oid::bigint AS relation, c.relname AS name, c.relkind::text AS kind, c.relispartition AS partition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind <> 'i' AND c.relkind <> 'I'
+
+-- name: columns
+SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, NULL) AS type, attnum AS number
+FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
+
+-- name: foreign_keys
+-- Every foreign key onto one of the tables, or onto a partition of one, from wherever it comes.
+WITH target AS (
+    SELECT r.relation, t.relid
+    FROM unnest($1::bigint[]::oid[]) AS r(relation)
+    CROSS JOIN LATERAL (SELECT r.relation AS relid
+                        UNION SELECT p.relid FROM pg_partition_tree(r.relation) p) t
+)
+SELECT k.conname AS name, k.confdeltype::text AS on_delete, target.relation::bigint AS parent,
+       coalesce(pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
+       n.nspname AS child_schema, c.relname AS child_name,
+       (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u(number, place)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS child_columns,
+       (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.confkey) WITH ORDINALITY u(number, place)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number) AS parent_columns
+FROM pg_constraint k
+JOIN target ON target.relid = k.confrelid
+JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0
+ORDER BY n.nspname, c.relname, k.conname
+
+-- name: unindexed
+-- The leaves of a table (itself, unless it has partitions) without a whole index that begins with a column.
+WITH leaf AS (
+    SELECT t.relid FROM pg_partition_tree($1::bigint::oid::regclass) t WHERE t.isleaf
+    UNION
+    SELECT c.oid FROM pg_class c WHERE c.oid = $1::bigint::oid AND c.relkind = 'r'
+)
+SELECT leaf.relid::bigint AS relation, n.nspname AS schema, c.relname AS name, pg_relation_size(leaf.relid) AS bytes
+FROM leaf
+JOIN pg_class c ON c.oid = leaf.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT EXISTS (
+    SELECT FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $2 AND a.attnum = i.indkey[0]
+    JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
+    WHERE i.indrelid = leaf.relid AND i.indisvalid AND i.indpred IS NULL)
+ORDER BY 2, 3
+
+-- name: rights
+-- The tables that this role may not read or delete from.
+SELECT r.relation::bigint AS relation
+FROM unnest($1::bigint[]) AS r(relation)
+WHERE NOT (has_table_privilege(r.relation::oid, 'SELECT') AND has_table_privilege(r.relation::oid, 'DELETE')
+           AND has_table_privilege(r.relation::oid, 'UPDATE'))
+
+-- name: row_security
+-- The tables of which row-level security hides rows from this role: what is hidden would be left behind.
+SELECT r.relation::bigint AS relation FROM unnest($1::bigint[]) AS r(relation)
+WHERE row_security_active(r.relation::oid)
+
+-- name: partitions
+-- The leaves of a table that is partitioned by ranges of one column, by their bounds as the catalogue writes them.
+SELECT leaf.relid::bigint AS relation, n.nspname AS schema, c.relname AS name, a.attname AS column,
+       pg_get_expr(c.relpartbound, c.oid) AS bound
+FROM pg_partitioned_table p
+JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+JOIN pg_partition_tree(p.partrelid) leaf ON leaf.isleaf AND leaf.parentrelid = p.partrelid
+JOIN pg_class c ON c.oid = leaf.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.partrelid = $1::bigint::oid AND p.partstrat = 'r' AND p.partnatts = 1
+ORDER BY c.relname

@@ -1,0 +1,42 @@
+-- What the ledger keeps of chat purges.
+
+-- name: begin_purge
+INSERT INTO retentiond.chat_purge (pass_id, account, to_date, cutoff, file_messages, stats)
+VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: note_purge
+-- Commits with the batch that it tells of.
+UPDATE retentiond.chat_purge SET report = $3::jsonb WHERE pass_id = $1 AND account = $2
+
+-- name: end_purge
+UPDATE retentiond.chat_purge SET state = $3, report = $4::jsonb WHERE pass_id = $1 AND account = $2
+
+-- name: begin_store
+-- What an earlier purge wrote down stays, for this one to go on from.
+INSERT INTO retentiond.chat_store (target, account, store, pass_id, cutoff, state)
+VALUES ($1, $2, $3, $4, $5, 'running')
+ON CONFLICT (target, account, store) DO UPDATE
+SET pass_id = excluded.pass_id, cutoff = excluded.cutoff, state = excluded.state, changed_at = clock_timestamp()
+
+-- name: end_store
+UPDATE retentiond.chat_store SET state = $4, changed_at = clock_timestamp()
+WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: store_notes
+SELECT notes FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: write_store_notes
+UPDATE retentiond.chat_store SET notes = $4::jsonb, changed_at = clock_timestamp()
+WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: open_stores
+-- The stores in which a purge has not come to its end.
+SELECT account, store, state, cutoff, changed_at FROM retentiond.chat_store
+WHERE target = $1 AND state <> 'finished' ORDER BY account, store
+
+-- name: clock
+SELECT clock_timestamp()
+
+-- name: replica_lag
+-- How far the furthest replica is behind, and how many hide it from this role.
+SELECT max(replay_lag) AS lag, count(*) FILTER (WHERE state IS NULL) AS hidden FROM pg_stat_replication

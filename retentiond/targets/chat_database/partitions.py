@@ -1,0 +1,190 @@
+"""Partitions by date that lie wholly below the date: emptied at once with the chats they hold, and dropped.
+
+A partition is emptied only where every row of it belongs to a chat that goes, and in the one transaction that takes
+the rest of those chats. Where anything stands in the way, its rows go by batches, like all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.batch import ChangedError, MiscountError, Removed
+from retentiond.targets.chat_database.names import quoted, relation
+from retentiond.targets.chat_database.statements import column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.catalogue import Reference
+    from retentiond.targets.chat_database.tables import Tree
+
+SQL: Final = named_queries(__package__, "partitions.sql")
+MOST_CHATS: Final = 100_000
+"""The most chats that go with one partition: they are one transaction."""
+_MEMBERS: Final = "IN (SELECT key FROM pg_temp.retentiond_members)"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition wholly below the date, of an entity's table."""
+
+    entity: str
+    name: str
+    relation: int
+    table: str
+
+
+async def partitions_below(connection: Conn, tree: Tree, values: Mapping[str, Any]) -> list[Partition]:
+    """Return the partitions of the tree's dated tables that lie wholly below the date, in the order of deletion."""
+    found: list[Partition] = []
+    for entity in tree.entities:
+        dates = tree.layout.entities[entity].dates
+        if not dates:
+            continue
+        statement = tree.fill(SQL["below"], date_type=tree.catalogue.types[entity][dates[0]])
+        given = {**values, "relation": tree.catalogue.relations[entity], "dates": list(dates)}
+        found += [
+            Partition(entity, row["name"], row["relation"], relation(row["schema"], row["name"]))
+            for row in await statements.fetch(connection, statement, given)
+        ]
+    return found
+
+
+def can_be_emptied(tree: Tree, partition: Partition) -> bool:
+    """Tell whether a partition can go at once: its rows hang on chats directly, and nothing hangs on them."""
+    hangs = tree.layout.entities[partition.entity].parent == tree.top
+    deep = any(one.parent not in (tree.top, *tree.shared) for one in tree.unguarded)
+    return hangs and not deep and not tree.layout.children(partition.entity)
+
+
+class Emptying:
+    """The work of one transaction, which the caller opens and commits: a partition, and the chats it holds, go."""
+
+    def __init__(self, connection: Conn, tree: Tree, values: Mapping[str, Any], partition: Partition) -> None:
+        self._connection = connection
+        self._tree = tree
+        self._values = values
+        self._partition = partition
+        self._removed = Removed()
+
+    async def empty(self) -> Removed | None:
+        """Empty it; None where something stays in it, and nothing was done. Raises as a batch does."""
+        # Whoever reads the table waits behind us while we wait for a lock of it.
+        await self._connection.execute("SET LOCAL lock_timeout = '2s'")
+        if await self._value("holds_others"):
+            return None
+        members = await self._choose()
+        if not members:
+            return None
+        tree, top = self._tree, self._tree.top
+        for shared in tree.shared:
+            await self._execute("make_sharers", shared)
+        for entity in tree.entities:
+            if entity == top:
+                await self._truncate()
+            await self._take(entity, members)
+        for shared in tree.shared:
+            await self._take_shared(shared)
+        await self._look_for_newcomers()
+        await statements.execute(self._connection, tree.statement("forget"), self._values)
+        self._removed.chats = members
+        self._removed.partition = self._partition.name
+        return self._removed
+
+    async def _choose(self) -> int:
+        """List the chats that have rows here, lock them, and see that all of them are still due; 0 where not."""
+        for name in ("make_members", "index_members", "analyze_members"):
+            await self._execute(name)
+        members = int(await self._value("count_members"))
+        if members > MOST_CHATS:
+            return 0
+        if await self._value("lock_members") != members or await self._value("judge_members") != members:
+            return 0
+        return members
+
+    async def _take(self, entity: str, members: int) -> None:
+        tree, partition = self._tree, self._partition
+        seen, among = members, _MEMBERS
+        if entity == partition.entity:
+            # What the chats have in other partitions.
+            among += f" AND r.tableoid <> {partition.relation}::oid"
+        if entity != tree.top:
+            seen = await statements.fetchval(
+                self._connection, tree.of_entity("count", entity, among), self._values
+            )
+        taken = await statements.execute(
+            self._connection, tree.of_entity("delete", entity, among), self._values
+        )
+        self._count(entity, seen, taken)
+
+    async def _truncate(self) -> None:
+        """Take the partition's own rows; from here on its readers wait, so it comes as late as can be."""
+        await self._execute("lock_partition")
+        if await self._value("strangers"):
+            raise ChangedError(f"{self._partition.name} has a row of another chat")
+        self._removed.rows[self._partition.entity] += await self._value("count_partition")
+        await self._execute("truncate")
+
+    async def _take_shared(self, shared: str) -> None:
+        await self._execute("keep_lonely", shared)
+        lonely = await self._value("count_sharers", shared)
+        statement = self._fill("delete_sharers", shared)
+        self._count(shared, lonely, await statements.execute(self._connection, statement, self._values))
+
+    async def _look_for_newcomers(self) -> None:
+        for reference in self._tree.unguarded:
+            await self._connection.execute(self._tree.of_reference("lock_table", reference))
+            if await statements.fetchval(self._connection, self._left(reference), self._values):
+                raise ChangedError(f"{reference.child} has a new row of a chat that was to go")
+
+    def _left(self, reference: Reference) -> str:
+        gone = (
+            _MEMBERS
+            if reference.parent == self._tree.top
+            else f"IN (SELECT key FROM {_sharers(reference.parent)})"
+        )
+        table, name = self._tree.table(reference.child), column("r", reference.column)
+        return f"SELECT EXISTS (SELECT FROM {table} r WHERE {name} {gone})"
+
+    def _count(self, entity: str, seen: int, taken: int) -> None:
+        if seen != taken:
+            raise MiscountError(f"of {entity} {taken} rows went where {seen} were seen")
+        self._removed.rows[entity] += taken
+
+    def _fill(self, name: str, shared: str | None = None) -> str:
+        places = {
+            "partition": self._partition.table,
+            "column": quoted(self._tree.layout.entities[self._partition.entity].column or ""),
+        }
+        if shared is not None:
+            places |= {"sharers": _sharers(shared), **self._tree.places_of_shared(shared)}
+        return self._tree.fill(SQL[name], **places)
+
+    async def _execute(self, name: str, shared: str | None = None) -> None:
+        await statements.execute(self._connection, self._fill(name, shared), self._values)
+
+    async def _value(self, name: str, shared: str | None = None) -> Any:
+        return await statements.fetchval(self._connection, self._fill(name, shared), self._values)
+
+
+async def drop_if_empty(connection: Conn, tree: Tree, partition: Partition) -> bool:
+    """Drop a partition that has no row left, in the transaction that the caller opens; False where it has one."""
+    places = {"table": tree.table(partition.entity), "partition": partition.table}
+    if not await connection.fetchval(tree.fill(SQL["is_empty"], **places)):
+        return False
+    await connection.execute("SET LOCAL lock_timeout = '2s'")
+    await connection.execute(tree.fill(SQL["lock_parent"], **places))
+    if not await connection.fetchval(tree.fill(SQL["is_empty"], **places)):
+        return False
+    # A partition that foreign keys refer to cannot be dropped, but can be detached.
+    await connection.execute(tree.fill(SQL["detach"], **places))
+    await connection.execute(tree.fill(SQL["drop"], **places))
+    return True
+
+
+def _sharers(shared: str) -> str:
+    return f"pg_temp.{quoted(f'retentiond_{shared}'[:60])}"

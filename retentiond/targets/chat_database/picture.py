@@ -1,0 +1,33 @@
+"""Draws the picture of the chats for the report. Like a plan, it changes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.postgres import connect
+from retentiond.engine.purge import PurgeWish
+from retentiond.model.picture import Picture
+from retentiond.model.report import Tally
+from retentiond.targets.chat_database.account import look_at
+from retentiond.targets.chat_database.place import KIND
+from retentiond.targets.chat_database.state import read_status
+
+if TYPE_CHECKING:
+    from retentiond.targets.chat_database.place import Place
+
+
+async def draw(place: Place) -> Picture:
+    """Count the chats of all accounts, and tell why the last pass left what it left."""
+    now = datetime.now(UTC)
+    last = (await read_status(place)).last_pass or {}
+    connection = await connect(place.settings.database)
+    try:
+        chats = 0
+        for number, name in enumerate(place.config.accounts):
+            purge = await look_at(place, connection, PurgeWish(name, now.date()), number, dry_run=True)
+            chats += await purge.chats.count_all()
+    finally:
+        await connection.close(timeout=10)
+    kept = last.get("kept", {}).get("by_reason", {})
+    return Picture(place.name, KIND, now, Tally(chats, 0), kept=kept)

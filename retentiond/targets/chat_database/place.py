@@ -1,0 +1,61 @@
+"""What every piece of work on a chat database holds in its hands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from retentiond.adapters.postgres import Db
+    from retentiond.config.chats import Account, ChatTarget
+    from retentiond.ledger.ledger import Ledger
+    from retentiond.targets.chat_database.layout import Layout
+    from retentiond.targets.chat_database.settings import ChatSettings
+
+KIND: Final = "chat_database"
+SCHEMA: Final = (__package__, "schema.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The target's settings and the means to work on it, for as long as the target is open."""
+
+    name: str
+    config: ChatTarget
+    settings: ChatSettings
+    pool: Db
+    ledger: Ledger
+    read_lag: Callable[[], Awaitable[timedelta | None]]
+
+    @property
+    def layout(self) -> Layout:
+        """How the tables hang together."""
+        return self.settings.layout
+
+    def account(self, name: str) -> Account:
+        """Return an account; raise UsageError for a name that is none."""
+        if name not in self.config.accounts:
+            known = ", ".join(printable(one) for one in self.config.accounts)
+            raise UsageError(f"there is no account `{printable(name)}`; {self.name} has {known}")
+        return self.config.accounts[name]
+
+    def schema_of(self, name: str) -> str:
+        """Return the schema of an account's tables; raise UsageError where nobody says it."""
+        schema = self.account(name).schema_ or self.layout.table_schema
+        if schema is None:
+            raise UsageError(
+                f"the account `{printable(name)}` needs `schema`, where its tables are; add it to the configuration"
+            )
+        return schema
+
+    def column_value_of(self, name: str) -> str | None:
+        """Return what the layout's account column holds for an account; None where an account is a schema."""
+        if self.layout.root.account_column is None:
+            return None
+        return self.account(name).value or name

@@ -1,0 +1,106 @@
+"""A dry run: what a purge would do now. It changes nothing: no row, no schema, no index."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import connect, reaching
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import NO_STORE, StoreState
+from retentiond.model.errors import RefusedError
+from retentiond.model.report import Item, PassReport
+from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.beside import purge_stores
+from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.indexes import refuse
+from retentiond.targets.chat_database.place import KIND
+from retentiond.targets.chat_database.steps import sum_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.target import Order
+    from retentiond.targets.chat_database.account import AccountPurge
+    from retentiond.targets.chat_database.place import Place
+
+_PREFETCH: Final = 1000
+
+
+class Planner:
+    """One dry run over some accounts; by hand the limits do not hold, and the floor always does."""
+
+    def __init__(self, place: Place, wishes: Sequence[PurgeWish], order: Order, *, by_hand: bool) -> None:
+        self._place = place
+        self._wishes = wishes
+        self._order = order
+        self._by_hand = by_hand
+        self._purges: list[AccountPurge] = []
+
+    async def plan(self, listen: Callable[[Item], None] | None = None) -> PassReport:
+        """Survey the accounts and count what would go; a refusal is told, and what can still be counted is counted."""
+        report = PassReport(self._place.name, KIND, dry_run=True, started_at=datetime.now(UTC))
+        connection = await connect(self._place.settings.database)
+        try:
+            with reaching("the database"):
+                try:
+                    await self._work(connection, report, listen)
+                except RefusedError as error:
+                    report.refused = error.refusal
+        finally:
+            await connection.close(timeout=10)
+        report.state = "refused" if report.refused is not None else "planned"
+        sum_up(report, self._purges)
+        report.finished_at = datetime.now(UTC)
+        return report
+
+    async def _work(
+        self, connection: Conn, report: PassReport, listen: Callable[[Item], None] | None
+    ) -> None:
+        state = await self._state(connection)
+        for number, wish in enumerate(self._wishes):
+            check_wish(self._place, wish, state.now)
+            self._purges.append(await look_at(self._place, connection, wish, number, dry_run=True))
+        self._order.progress.stage("survey", len(self._purges))
+        for purge in self._purges:
+            await purge.survey()
+            await purge.count()
+            self._order.progress.advance(1)
+            if not self._by_hand:
+                report.refused = report.refused or judge_limits(purge, first=state.last_pass == 0)
+            if listen is not None:
+                await self._list(connection, purge, listen)
+            await purge_stores(connection, purge, self._order, None)
+        missing = [index for purge in self._purges for index in purge.missing]
+        if missing and not self._place.config.create_index:
+            raise refuse(missing)
+
+    async def _state(self, connection: Conn) -> StoreState:
+        """Return what the ledger knows, where there is one, and see that the clocks agree."""
+        ledger = self._place.ledger
+        if await ledger.exists(connection):
+            state = await ledger.store(connection)
+            check_clocks(state, await ledger.clock_leap(connection, read_clock()))
+        else:
+            state = StoreState(NO_STORE, 0, None, await connection.fetchval(SQL["clock"]))
+            check_clocks(state, 0.0)
+        return state
+
+    async def _list(self, connection: Conn, purge: AccountPurge, listen: Callable[[Item], None]) -> None:
+        statement = purge.chats.tree.statement("listing")
+        async with connection.transaction(readonly=True):
+            async for row in connection.cursor(statement, prefetch=_PREFETCH):
+                due = row["verdict"] == "due"
+                listen(
+                    Item(
+                        target=self._place.name,
+                        media=f"{purge.wish.account}/{row['key']}",
+                        action="remove" if due else "keep",
+                        reason=row["verdict"],
+                        policy=purge.wish.account,
+                        bytes=0,
+                    )
+                )

@@ -1,0 +1,106 @@
+-- What a purge does to the tables of a layout. {names} in braces are quoted identifiers and conditions made of them;
+-- $names are parameters, numbered when a statement is made. A tree is the chat, or an entity that hangs on none, with
+-- all that hangs on it; its top rows are "chats" here.
+
+-- name: make_survey
+-- Where the survey writes its verdicts: in this session alone, and in order.
+CREATE TEMPORARY TABLE {survey} (key {key_type} PRIMARY KEY, verdict text NOT NULL)
+
+-- name: survey
+-- Judges each chat that began before the date; the hanging rows are read once, as a whole.
+INSERT INTO {survey} (key, verdict)
+SELECT t.{key}, {verdict}
+FROM {top} t {hanging_as_a_whole}
+WHERE {of_account} AND {began}
+
+-- name: analyze_survey
+ANALYZE {survey}
+
+-- name: verdicts
+SELECT verdict, count(*) AS items FROM {survey} GROUP BY verdict
+
+-- name: count_all
+SELECT count(*) FROM {top} t WHERE {of_account}
+
+-- name: page
+-- The next chats to be purged, by key.
+SELECT key, verdict FROM {survey}
+WHERE verdict IN ('due', 'has_file_messages') AND ($after::{key_type} IS NULL OR key > $after::{key_type})
+ORDER BY key LIMIT $size::integer
+
+-- name: lock
+-- Locks the chats of a batch; one that somebody else works on is left for the next purge.
+SELECT t.{key} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) ORDER BY 1 FOR UPDATE SKIP LOCKED
+
+-- name: judge
+-- Looks at locked chats again, by the same rules as the survey.
+SELECT t.{key} AS key, {verdict} AS verdict
+FROM {top} t {hanging_by_chat}
+WHERE t.{key} = ANY($keys::{key_type}[]) AND {of_account} AND {began}
+
+-- name: shared_of
+-- The rows that the chats of a batch name and may share with others.
+SELECT DISTINCT t.{by} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) AND t.{by} IS NOT NULL
+
+-- name: lock_shared
+-- Locks those that no chat names any more.
+SELECT s.{shared_key} AS key FROM {shared} s
+WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
+ORDER BY 1 FOR UPDATE
+
+-- name: delete_shared
+DELETE FROM {shared} s
+WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
+
+-- name: shared_left
+-- Whether a chat names a row that is gone.
+SELECT EXISTS (SELECT FROM {top} t WHERE t.{by} = ANY($keys::{shared_type}[]))
+
+-- name: count_shared
+-- How many go with the last of their chats.
+SELECT count(*) FROM {shared} s
+WHERE EXISTS (SELECT FROM {survey} d JOIN {top} t ON t.{key} = d.key
+              WHERE d.verdict = 'due' AND t.{by} = s.{shared_key})
+  AND NOT EXISTS (SELECT FROM {top} t LEFT JOIN {survey} d ON d.key = t.{key}
+                  WHERE t.{by} = s.{shared_key} AND d.verdict IS DISTINCT FROM 'due')
+
+-- name: count
+SELECT count(*) FROM {table} r WHERE {rows}
+
+-- name: delete
+DELETE FROM {table} r WHERE {rows}
+
+-- name: delete_returning
+DELETE FROM {table} r WHERE {rows} RETURNING r.{key} AS key
+
+-- name: left
+-- Whether a row belongs to a parent that is gone.
+SELECT EXISTS (SELECT FROM {table} r WHERE r.{column} = ANY($keys::{key_type}[]))
+
+-- name: lock_table
+-- Waits for the writers under way, and lets no other begin: without a foreign key they would not wait for us.
+LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE
+
+-- name: make_kept
+CREATE TEMPORARY TABLE {kept} (key {key_type} PRIMARY KEY)
+
+-- name: keep_left
+-- What is there after a purge, although it began before the date.
+INSERT INTO {kept} (key) SELECT t.{key} FROM {top} t WHERE {of_account} AND {began}
+
+-- name: keep_planned
+INSERT INTO {kept} (key) SELECT key FROM {survey} WHERE verdict <> 'due'
+
+-- name: count_kept
+SELECT count(*) FROM {kept}
+
+-- name: page_kept
+SELECT key FROM {kept} WHERE $after::{key_type} IS NULL OR key > $after::{key_type}
+ORDER BY key LIMIT $size::integer
+
+-- name: forget
+-- Chats that are gone with a partition need no batch any more.
+DELETE FROM {survey} WHERE key IN (SELECT key FROM pg_temp.retentiond_members)
+
+-- name: listing
+SELECT key::text AS key, verdict FROM {survey} ORDER BY key

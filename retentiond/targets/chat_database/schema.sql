@@ -1,0 +1,27 @@
+-- The ledger's tables for chats.
+
+-- The purge of one account within a pass; its counts commit together with the rows that they count.
+CREATE TABLE retentiond.chat_purge (
+    pass_id bigint NOT NULL REFERENCES retentiond.pass,
+    account text NOT NULL,
+    to_date date NOT NULL,
+    cutoff timestamptz NOT NULL,
+    file_messages boolean NOT NULL,
+    stats boolean NOT NULL,
+    state text NOT NULL DEFAULT 'running',
+    report jsonb,
+    PRIMARY KEY (pass_id, account)
+);
+
+-- How far the purge of an account is in a store beside the database.
+CREATE TABLE retentiond.chat_store (
+    target text NOT NULL,
+    account text NOT NULL,
+    store text NOT NULL,
+    pass_id bigint NOT NULL,
+    cutoff timestamptz NOT NULL,
+    state text NOT NULL,
+    notes jsonb NOT NULL DEFAULT '{}',
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (target, account, store)
+);

@@ -1,0 +1,112 @@
+"""The target's state as the ledger tells it, and what `check-config --connect` tries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.postgres import LOST, reaching
+from retentiond.engine.target import Order
+from retentiond.ledger.lease import current_holder
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import read_last_pass
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
+from retentiond.model.report import TargetStatus
+from retentiond.model.text import printable
+from retentiond.targets.chat_database.catalogue import read_catalogue
+from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.indexes import missing_indexes, refuse
+from retentiond.targets.chat_database.place import KIND
+from retentiond.targets.chat_database.planning import Planner
+from retentiond.targets.chat_database.stores import STORES, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.targets.chat_database.place import Place
+
+
+async def read_status(place: Place) -> TargetStatus:
+    """Read the target's last pass, who looks after it, and what a purge left undone."""
+    async with place.pool.acquire() as connection:
+        if not await place.ledger.exists(connection):
+            return TargetStatus(place.name, KIND, ledger=False)
+        await place.ledger.check_version(connection)
+        holder = await current_holder(connection)
+        daemons = await connection.fetch(LEDGER_SQL["daemons"])
+        known = await connection.fetchval(LEDGER_SQL["has_part"], __package__)
+        undone = await connection.fetch(SQL["open_stores"], place.name) if known else []
+        return TargetStatus(
+            place.name,
+            KIND,
+            ledger=True,
+            last_pass=await read_last_pass(connection, place.name),
+            holder=str(holder) if holder else None,
+            daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
+            problems=tuple(
+                f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['changed_at']:%Y-%m-%d %H:%M}; "
+                f"purge it again up to {row['cutoff']:%Y-%m-%d} to go on"
+                for row in undone
+            ),
+            last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
+        )
+
+
+async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondError]:
+    """Try the tables of each account, the rights, the stores, and a plan; return what is wrong."""
+    problems: list[RetentiondError] = []
+    try:
+        with reaching("the database"):
+            problems += map(UnreachableError, await _check_rights(place))
+            for name in place.config.accounts:
+                problems += await _check_account(place, name)
+            if not problems:
+                report = await Planner(place, wishes, Order("check-config"), by_hand=False).plan()
+                if report.refused is not None:
+                    problems.append(RefusedError(report.refused))
+    except RetentiondError as error:
+        problems.append(error)
+    except LOST as error:
+        problems.append(UnreachableError(f"the database was lost: {error}; try again"))
+    return problems + await _check_stores(place)
+
+
+async def _check_rights(place: Place) -> list[str]:
+    async with place.pool.acquire() as connection:
+        right = await connection.fetchrow(LEDGER_SQL["may_create_schema"])
+        problems = []
+        if right is not None and not right["allowed"] and not await place.ledger.exists(connection):
+            problems.append(
+                "the role may not make the schema retentiond; as a superuser run: "
+                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
+            )
+        lag = await connection.fetchrow(SQL["replica_lag"])
+        if lag is not None and lag["hidden"]:
+            problems.append(
+                "the role may not see how far replicas are behind, and a purge could not wait for them; as a superuser "
+                "grant it pg_monitor"
+            )
+        return problems
+
+
+async def _check_account(place: Place, name: str) -> list[RetentiondError]:
+    async with place.pool.acquire() as connection:
+        try:
+            catalogue = await read_catalogue(connection, place.layout, place.schema_of(name))
+            missing = await missing_indexes(connection, place.layout, catalogue)
+        except RetentiondError as error:
+            return [error]
+    return [refuse(missing)] if missing and not place.config.create_index else []
+
+
+async def _check_stores(place: Place) -> list[RetentiondError]:
+    problems: list[RetentiondError] = []
+    for name in STORES:
+        if getattr(place.config, name) is None:
+            continue
+        try:
+            async with open_store(name, place.config) as store:
+                problems += map(UnreachableError, await store.check())
+        except RetentiondError as error:
+            problems.append(error)
+    return problems

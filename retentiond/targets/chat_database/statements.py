@@ -1,0 +1,63 @@
+"""The statements of a purge for one account's tables: templates, filled with quoted names, with parameters by name."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.chat_database.names import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.adapters.postgres import Conn
+
+SQL: Final = named_queries(__package__, "purge.sql")
+_PLACE: Final = re.compile(r"\{([a-z_]+)\}")
+_PARAMETER: Final = re.compile(r"\$([a-z_]+)")
+
+
+def fill(template: str, places: Mapping[str, str]) -> str:
+    """Fill the places in braces; what fills them may have places of its own."""
+    text = template
+    while _PLACE.search(text):
+        text = _PLACE.sub(lambda match: places[match[1]], text)
+    return text
+
+
+def bind(statement: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return the statement with its named parameters numbered, and their values in that order."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return _PARAMETER.sub(number, statement), [values[name] for name in names]
+
+
+async def fetch(connection: Conn, statement: str, values: Mapping[str, Any]) -> list[Any]:
+    """Run a statement with named parameters, and return its rows."""
+    text, arguments = bind(statement, values)
+    return await connection.fetch(text, *arguments)
+
+
+async def fetchval(connection: Conn, statement: str, values: Mapping[str, Any]) -> Any:
+    """Run a statement with named parameters, and return its first value."""
+    text, arguments = bind(statement, values)
+    return await connection.fetchval(text, *arguments)
+
+
+async def execute(connection: Conn, statement: str, values: Mapping[str, Any]) -> int:
+    """Run a statement with named parameters, and return how many rows it changed."""
+    text, arguments = bind(statement, values)
+    tag = await connection.execute(text, *arguments)
+    count = tag.rpartition(" ")[2]
+    return int(count) if count.isdigit() else 0
+
+
+def column(alias: str, name: str) -> str:
+    """Return a column of an alias."""
+    return f"{alias}.{quoted(name)}"

@@ -1,0 +1,189 @@
+"""The steps of a pass over chats, as the engine asks for them: a scheduled pass over all accounts, or a purge by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.records import prune_records
+from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.beside import purge_stores
+from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.indexes import make_indexes, refuse
+from retentiond.targets.chat_database.removal import Removal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.errors import Refusal
+    from retentiond.model.report import PassReport
+    from retentiond.targets.chat_database.account import AccountPurge
+    from retentiond.targets.chat_database.place import Place
+
+
+class ChatSteps:
+    """One pass over some accounts: `connection` is its own. By hand the limits do not hold; the floor always does."""
+
+    def __init__(
+        self,
+        place: Place,
+        connection: Conn,
+        lease: Lease,
+        order: Order,
+        wishes: Sequence[PurgeWish],
+        *,
+        by_hand: bool,
+    ) -> None:
+        self._place = place
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._wishes = wishes
+        self._by_hand = by_hand
+        self._first = False
+        self.purges: list[AccountPurge] = []
+        self._log = get_logger(target=place.name)
+
+    async def make_safe(self) -> None:
+        """Check the clock, the dates, and the tables against the layout; make the indexes that are missing."""
+        place, connection = self._place, self._connection
+        state = await place.ledger.store(connection)
+        self._first = state.last_pass == 0
+        check_clocks(state, await place.ledger.clock_leap(connection, read_clock()))
+        await place.ledger.note_clock(connection, read_clock())
+        for number, wish in enumerate(self._wishes):
+            check_wish(place, wish, state.now)
+            self.purges.append(await look_at(place, connection, wish, number, dry_run=False))
+
+    async def sweep(self) -> None:
+        """Make the indexes that are missing, or refuse to go on without."""
+        missing = {index.statement: index for purge in self.purges for index in purge.missing}
+        if not missing:
+            return
+        if not self._place.config.create_index:
+            raise refuse(list(missing.values()))
+        await make_indexes(self._connection, list(missing.values()))
+
+    async def survey(self, report: PassReport) -> Refusal | None:  # noqa: ARG002 - summed up at the end
+        """Judge every chat of the accounts, and hold a scheduled pass's counts against the limits."""
+        self._order.progress.stage("survey", None)
+        refused: Refusal | None = None
+        for purge in self.purges:
+            await purge.survey()
+            if not self._by_hand:
+                refused = refused or judge_limits(purge, first=self._first)
+        self._order.progress.stage("remove", sum(purge.going for purge in self.purges))
+        return refused
+
+    async def begin(self, report: PassReport) -> None:
+        """Give the pass its number, and write down what each account's purge goes by."""
+        header = PassHeader(
+            target=self._place.name,
+            kind=report.kind,
+            command=self._order.command,
+            started_at=report.started_at,
+            rules={"accounts": [_rules(purge.wish) for purge in self.purges]},
+            grace=timedelta(0),
+            settle=timedelta(0),
+            cutoffs={purge.wish.account: purge.cutoff.isoformat() for purge in self.purges},
+        )
+        async with self._connection.transaction():
+            await self._lease.check(self._connection)
+            report.pass_id = await self._place.ledger.begin_pass(self._connection, header)
+            for purge in self.purges:
+                wish = purge.wish
+                await self._connection.execute(
+                    SQL["begin_purge"],
+                    report.pass_id,
+                    wish.account,
+                    wish.to_date,
+                    purge.cutoff,
+                    wish.file_messages,
+                    wish.stats,
+                )
+        self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
+
+    async def remove(self, report: PassReport) -> None:
+        """Take what is due of each account, and then see to its stores."""
+        if report.pass_id is None:
+            return
+        removal = Removal(self._place, self._connection, self._lease, self._order, report.pass_id)
+        for purge in self.purges:
+            for survey in (purge.chats, *purge.others):
+                if purge.report.state != "interrupted":
+                    await removal.run(survey, purge.report)
+            if purge.report.state != "interrupted" and not purge.report.failed.total():
+                await purge_stores(self._connection, purge, self._order, report.pass_id)
+
+    async def account(self, report: PassReport) -> None:
+        """Count nothing more: each batch counted what it took."""
+
+    async def end(self, report: PassReport) -> None:
+        """Say the last word, for each account and for the pass."""
+        sum_up(report, self.purges)
+        await record_end(self._place, report, self.purges)
+        keep = self._order.keep_records
+        if keep is not None and report.state in {"finished", "finished_with_failures"}:
+            try:
+                await prune_records(self._connection, self._place.name, keep)
+            except LOST as error:
+                # The pass is done all the same, and the next one prunes.
+                self._log.warning("records_not_pruned", reason=str(error))
+
+
+def _rules(wish: PurgeWish) -> dict[str, Any]:
+    return asdict(wish) | {"to_date": wish.to_date.isoformat(), "stores": list(wish.stores)}
+
+
+def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
+    """Bring the accounts' reports to their ends, and the pass's report to theirs."""
+    for purge in purges:
+        one = purge.report
+        if report.state in {"refused", "interrupted"}:
+            one.refused, one.error = one.refused or report.refused, one.error or report.error
+            one.state = report.state
+        one.conclude()
+        report.remove(one.account, one.chats)
+        report.failed.update(one.failed)
+        report.kept.update(one.kept)
+        report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
+        report.purges.append(one)
+    report.kept = +report.kept
+    if report.state != "refused" and any(purge.report.state == "interrupted" for purge in purges):
+        report.state = "interrupted"
+    elif report.state == "finished" and any(purge.report.exit_status for purge in purges):
+        report.state = "finished_with_failures"
+
+
+async def record_end(place: Place, report: PassReport, purges: Sequence[AccountPurge]) -> None:
+    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    log = get_logger(target=place.name)
+    fields = report.as_json()
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    try:
+        if report.pass_id is not None:
+            for purge in purges:
+                one = purge.report
+                await place.pool.execute(
+                    SQL["end_purge"], report.pass_id, one.account, one.state, json.dumps(one.as_json())
+                )
+            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
+        elif report.refused is not None:
+            await place.ledger.note_refusal(place.pool, place.name, report.refused)
+    except LOST as error:
+        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+    if report.refused is None:
+        fields.pop("target")
+        log.info("pass_finished", **fields, error=report.error)

@@ -1,0 +1,23 @@
+"""The stores beside the database: which are configured, and how each is opened; a new one is a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.errors import NotAvailableError, UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from retentiond.config.chats import ChatTarget
+    from retentiond.targets.chat_database.store import ChatStore, StoreName
+
+STORES: Final[tuple[StoreName, ...]] = ("clickhouse", "elasticsearch")
+"""All of them, in the order in which a purge comes to them."""
+
+
+def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStore]:
+    """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
+    if getattr(config, name) is None:
+        raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
+    raise NotAvailableError(f"`{name}`")

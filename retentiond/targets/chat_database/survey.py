@@ -1,0 +1,79 @@
+"""The survey of one account: every chat that began before the date, judged before anything is touched.
+
+Its verdicts lie in a table of the session's own, so that memory does not follow the database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from retentiond.targets.chat_database import statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.purge import PurgeReport
+    from retentiond.targets.chat_database.tables import Terms, Tree
+
+DUE = "IN (SELECT key FROM {survey} WHERE verdict = 'due')"
+STRIPPED = "IN (SELECT key FROM {survey} WHERE verdict = 'has_file_messages')"
+
+
+class Survey:
+    """The verdicts on one tree, and what can be told from them."""
+
+    def __init__(self, connection: Conn, tree: Tree, terms: Terms) -> None:
+        self._connection = connection
+        self.tree = tree
+        self.values = tree.values(terms)
+        self.verdicts: Counter[str] = Counter()
+
+    async def judge(self) -> None:
+        """Judge all; nothing but a table of the session's own is written."""
+        await self._execute("make_survey")
+        await self._execute("survey")
+        await self._execute("analyze_survey")
+        self.verdicts = Counter({row["verdict"]: row["items"] for row in await self._fetch("verdicts")})
+
+    @property
+    def due(self) -> int:
+        """How many go as a whole."""
+        return self.verdicts["due"]
+
+    @property
+    def going(self) -> int:
+        """How many lose rows."""
+        return self.due + self.verdicts["has_file_messages"]
+
+    async def count_all(self) -> int:
+        """Count all that the account has."""
+        return int((await self._fetch("count_all"))[0][0])
+
+    async def count_rows(self, report: PurgeReport) -> None:
+        """Add what would go, by entity."""
+        tree = self.tree
+        for entity in tree.entities:
+            report.entities[entity] += await self._count(tree.of_entity("count", entity, DUE))
+            if entity != tree.top:
+                stripped = tree.of_entity("count", entity, STRIPPED, keep_files=True)
+                report.entities[entity] += await self._count(stripped)
+        for shared in tree.shared:
+            report.entities[shared] += await self._count(tree.of_shared("count_shared", shared))
+
+    async def pages(self, size: int) -> AsyncIterator[list[tuple[Any, str]]]:
+        """Stream the keys and verdicts of what loses rows, by key."""
+        after = None
+        while page := await self._fetch("page", after=after, size=size):
+            yield [(row["key"], row["verdict"]) for row in page]
+            after = page[-1]["key"]
+
+    async def _fetch(self, name: str, **values: Any) -> list[Any]:
+        return await statements.fetch(self._connection, self.tree.statement(name), self.values | values)
+
+    async def _execute(self, name: str) -> None:
+        await statements.execute(self._connection, self.tree.statement(name), self.values)
+
+    async def _count(self, statement: str) -> int:
+        return int(await statements.fetchval(self._connection, statement, self.values))

@@ -1,0 +1,241 @@
+"""The tables of one account, and the statements that a purge of them takes, made from the layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.targets.chat_database.catalogue import Reference, references
+from retentiond.targets.chat_database.names import quoted, relation
+from retentiond.targets.chat_database.statements import SQL, column, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.layout import Layout
+
+_CUTOFF: Final = {
+    "timestamptz": "${name}::timestamptz",
+    "timestamp": "(${name}::timestamptz AT TIME ZONE '{zone}')",
+    "seconds": "extract(epoch FROM ${name}::timestamptz)::bigint",
+    "milliseconds": "(extract(epoch FROM ${name}::timestamptz) * 1000)::bigint",
+}
+BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
+"""Among the chats of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a purge of one account goes by. `account` is what its column holds, and None where it has a schema."""
+
+    cutoff: datetime
+    account: str | None
+    file_messages: bool
+
+
+class Tree:
+    """The chat, or an entity that hangs on none, with all that hangs on it, in one account's schema."""
+
+    def __init__(self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str) -> None:
+        self.layout = layout
+        self.schema = schema
+        self.catalogue = catalogue
+        self.top = top
+        self.survey = survey
+        """The name of the session's own table of verdicts."""
+        self.is_chat = top == layout.chat
+        self.entities = layout.tree(top)
+        self.shared = layout.shared if self.is_chat else ()
+
+    def values(self, terms: Terms) -> dict[str, Any]:
+        """Return the parameters that all statements have in common."""
+        root = self.layout.entities[self.top]
+        files = self.layout.with_files
+        kinds = self.layout.entities[files].files if files else None
+        return {
+            "cutoff": terms.cutoff,
+            "earliest": datetime.combine(self.layout.earliest, time(), UTC),
+            "over": list(root.state.over) if root.state else [],
+            "kinds": list(kinds.values) if kinds else [],
+            "files_stay": not terms.file_messages,
+            "account": terms.account,
+        }
+
+    def fill(self, template: str, **places: str) -> str:
+        """Fill a template with this tree's names."""
+        return fill(template, {**self._places, **places})
+
+    def statement(self, name: str) -> str:
+        """Return a statement on the top rows."""
+        return self.fill(SQL[name])
+
+    def of_entity(self, name: str, entity: str, among: str = BY_KEYS, *, keep_files: bool = False) -> str:
+        """Return a statement on an entity's rows that belong to chats; `among` says to which."""
+        key = self.layout.entities[entity].key
+        return self.fill(
+            SQL[name],
+            table=self.table(entity),
+            rows=self.rows(entity, among, keep_files=keep_files),
+            **({"key": quoted(key)} if key else {}),
+        )
+
+    def of_shared(self, name: str, shared: str) -> str:
+        """Return a statement on an entity that chats may share."""
+        return self.fill(SQL[name], **self.places_of_shared(shared))
+
+    def places_of_shared(self, shared: str) -> dict[str, str]:
+        """Return the names of an entity that chats may share."""
+        entity = self.layout.entities[shared]
+        return {
+            "shared": self.table(shared),
+            "shared_key": quoted(entity.key or ""),
+            "shared_type": self.key_type(shared),
+            "by": quoted(entity.shared_by or ""),
+        }
+
+    def of_reference(self, name: str, reference: Reference) -> str:
+        """Return a statement on the rows that refer to rows which are gone."""
+        return self.fill(
+            SQL[name],
+            table=self.table(reference.child),
+            column=quoted(reference.column),
+            key_type=self.key_type(reference.parent),
+        )
+
+    def rows(self, entity: str, among: str = BY_KEYS, *, keep_files: bool = False, alias: str = "r") -> str:
+        """Return the condition for the rows of an entity that belong to chats, and are older than the date."""
+        this = self.layout.entities[entity]
+        if this.parent is None:
+            conditions = [f"{column(alias, this.key or '')} {among}"]
+        elif this.parent == self.top:
+            conditions = [f"{column(alias, this.column or '')} {among}"]
+        else:
+            above = f"{alias}_"
+            parent_key = self.layout.entities[this.parent].key or ""
+            inner = self.rows(this.parent, among, keep_files=keep_files, alias=above)
+            parents = (
+                f"SELECT {column(above, parent_key)} FROM {self.table(this.parent)} {above} WHERE {inner}"
+            )
+            conditions = [f"{column(alias, this.column or '')} IN ({parents})"]
+        # What came in since the look is never older, and so never taken.
+        conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
+        if keep_files and this.files is not None:
+            conditions.append(f"({self._is_file(alias, this.files.column)}) IS NOT TRUE")
+        return " AND ".join(conditions)
+
+    @cached_property
+    def unguarded(self) -> tuple[Reference, ...]:
+        """The references within the tree that no foreign key guards, those of shared rows too."""
+        return tuple(
+            reference
+            for reference in references(self.layout)
+            if reference not in self.catalogue.guarded
+            and (reference.child in self.entities or reference.parent in self.entities)
+        )
+
+    def table(self, entity: str) -> str:
+        """Return an entity's table."""
+        return relation(self.schema, self.layout.table(entity))
+
+    def key_type(self, entity: str) -> str:
+        """Return the type of an entity's key."""
+        return self.catalogue.types[entity][self.layout.entities[entity].key or ""]
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        root = self.layout.entities[self.top]
+        account = root.account_column
+        return {
+            "survey": f"pg_temp.{quoted(self.survey)}",
+            "kept": f"pg_temp.{quoted(self.survey + '_kept')}",
+            "top": self.table(self.top),
+            "key": quoted(root.key or ""),
+            "key_type": self.key_type(self.top),
+            "top_key_type": self.key_type(self.top),
+            "cutoff": self._moment("cutoff"),
+            "earliest": self._moment("earliest"),
+            "began": f"({column('t', root.dates[0])} < {{cutoff}} OR {column('t', root.dates[0])} IS NULL)",
+            "of_account": (
+                f"{column('t', account)} = $account::text::{self.catalogue.types[self.top][account]}"
+                if account
+                else "true"
+            ),
+            "verdict": self._verdict(),
+            "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
+            "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
+        }
+
+    def _moment(self, name: str) -> str:
+        dates = self.layout.dates
+        return _CUTOFF[dates.type].replace("{name}", name).replace("{zone}", dates.timezone or "UTC")
+
+    def _verdict(self) -> str:
+        root = self.layout.entities[self.top]
+        looks = [self._look(child) for child in self._looked_at]
+        dates = [column("t", date) for date in root.dates]
+        cases = {
+            "open": [f"({column('t', root.state.column)}::text = ANY($over::text[])) IS NOT TRUE"]
+            if root.state
+            else [],
+            "undated": [f"{date} IS NULL OR {date} < {{earliest}}" for date in dates],
+            "newer": [f"{date} >= {{cutoff}}" for date in dates] + [f"{look}.newer" for look in looks],
+        }
+        whens = [f"WHEN {' OR '.join(tests)} THEN '{verdict}'" for verdict, tests in cases.items() if tests]
+        whens += [f"WHEN {look}.undated THEN 'undated'" for look in looks]
+        whens += [
+            f"WHEN $files_stay::boolean AND {self._look(child)}.has_files THEN 'has_file_messages'"
+            for child in self._looked_at
+            if self.layout.entities[child].files is not None
+        ]
+        return f"CASE {' '.join(whens)} ELSE 'due' END"
+
+    @cached_property
+    def _looked_at(self) -> tuple[str, ...]:
+        """The entities that hang on a chat directly, and have a say in whether it goes."""
+        return tuple(
+            child
+            for child in self.layout.children(self.top)
+            if self.layout.entities[child].dates or self.layout.entities[child].files
+        )
+
+    def _look(self, child: str) -> str:
+        return f"look{self._looked_at.index(child)}"
+
+    def _hanging(self, *, as_a_whole: bool) -> list[str]:
+        key = column("t", self.layout.entities[self.top].key or "")
+        joins: list[str] = []
+        for child in self._looked_at:
+            parent = column("r", self.layout.entities[child].column or "")
+            told = ", ".join(self._told_of(child))
+            table, look = self.table(child), self._look(child)
+            joins.append(
+                f"LEFT JOIN (SELECT {parent} AS parent, {told} FROM {table} r GROUP BY 1) {look} ON {look}.parent = {key}"
+                if as_a_whole
+                else f"LEFT JOIN LATERAL (SELECT {told} FROM {table} r WHERE {parent} = {key}) {look} ON true"
+            )
+        return joins
+
+    def _told_of(self, child: str) -> list[str]:
+        entity = self.layout.entities[child]
+        dates = [column("r", date) for date in entity.dates]
+        newer = " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false"
+        undated = " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false"
+        told = [f"bool_or({newer}) AS newer", f"bool_or({undated}) AS undated"]
+        if entity.files is not None:
+            told.append(f"bool_or({self._is_file('r', entity.files.column)}) AS has_files")
+        return told
+
+    def _is_file(self, alias: str, name: str) -> str:
+        return f"{column(alias, name)}::text = ANY($kinds::text[])"
+
+
+def trees(layout: Layout, schema: str, catalogue: Catalogue, number: int) -> Mapping[str, Tree]:
+    """Return the trees of an account by their top entities; `number` keeps apart what several accounts survey."""
+    tops = (layout.chat, *layout.by_itself)
+    return {
+        top: Tree(layout, schema, catalogue, top, f"retentiond_survey_{number}_{place}")
+        for place, top in enumerate(tops)
+    }

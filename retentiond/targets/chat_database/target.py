@@ -1,0 +1,236 @@
+"""The target `chat_database`: what the verbs and the daemon ask of it, put together from its parts."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from retentiond.adapters.postgres import LOST, connect, pool, reaching
+from retentiond.engine.passes import conclude, run_steps
+from retentiond.engine.purge import PurgeWish
+from retentiond.engine.target import Order
+from retentiond.ledger.host import host_name, process_id
+from retentiond.ledger.lease import hold_lease
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.ledger import Ledger
+from retentiond.ledger.records import read_records, verify_records
+from retentiond.model.errors import UsageError
+from retentiond.model.floor import day_before
+from retentiond.model.purge import PurgeReport
+from retentiond.model.records import Chain
+from retentiond.model.report import PassReport, RestoreReport, SweepReport
+from retentiond.targets.chat_database.gate import read_replica_lag
+from retentiond.targets.chat_database.holds import ChatHolds
+from retentiond.targets.chat_database.picture import draw
+from retentiond.targets.chat_database.place import KIND, SCHEMA, Place
+from retentiond.targets.chat_database.planning import Planner
+from retentiond.targets.chat_database.settings import resolve_chats
+from retentiond.targets.chat_database.state import check, read_status
+from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
+from retentiond.targets.chat_database.stores import STORES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from datetime import timedelta
+
+    from retentiond.config.chats import ChatTarget
+    from retentiond.engine.target import AuditOrder, Progress, Selection
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.audit import AuditReport
+    from retentiond.model.errors import RetentiondError
+    from retentiond.model.picture import Picture
+    from retentiond.model.records import Verified
+    from retentiond.model.report import Item, Released, TargetStatus
+    from retentiond.model.request import Request
+
+
+@asynccontextmanager
+async def open_chat_database(
+    name: str,
+    config: ChatTarget,
+    read_lag: Callable[[], Awaitable[timedelta | None]] | None = None,
+) -> AsyncIterator[ChatDatabase]:
+    """Open the target: reach its database. Nothing is changed before something is asked of it.
+
+    `read_lag` tells how far replicas are behind; the database's own view of them, unless given.
+    """
+    settings = resolve_chats(config)
+    async with pool(settings.database) as opened:
+
+        async def read_own_lag() -> timedelta | None:
+            return await read_replica_lag(opened)
+
+        yield ChatDatabase(Place(name, config, settings, opened, Ledger(), read_lag or read_own_lag))
+
+
+class ChatDatabase:
+    """The chats of one database, as the engine's Protocol wants a target. What it purges does not come back."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self._place.name
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return KIND
+
+    @property
+    def holds(self) -> ChatHolds:
+        """What must stay because somebody said so."""
+        return ChatHolds(self._place)
+
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+    ) -> PassReport:
+        """Say what a pass would do now, changing nothing."""
+        if request is not None:
+            raise UsageError(f"{self.name} holds chats, and no media; name the TARGET of the media")
+        order = Order("plan", progress=progress)
+        return await Planner(self._place, self._scheduled(), order, by_hand=False).plan(listen)
+
+    async def run_pass(self, order: Order) -> PassReport:
+        """Purge all accounts that have a `keep`."""
+        return await self._run(self._scheduled(), order, by_hand=False)
+
+    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Purge one account up to a date, as asked for by hand."""
+        self._place.account(wish.account)
+        if dry_run:
+            report = await Planner(self._place, [wish], order, by_hand=True).plan()
+        else:
+            report = await self._run([wish], order, by_hand=True)
+        if report.purges:
+            return report.purges[0]
+        # It was refused before anything was looked at.
+        told = PurgeReport(wish.account, wish.to_date, dry_run, refused=report.refused, error=report.error)
+        told.state = "interrupted" if report.state == "interrupted" else "refused"
+        return told
+
+    def _scheduled(self) -> list[PurgeWish]:
+        """Return what the configuration wants purged by now."""
+        now, config = datetime.now(UTC), self._place.config
+        return [
+            PurgeWish(
+                account=name,
+                to_date=day_before(now, account.keep, config.zone),
+                file_messages=account.delete_file_messages,
+                stats=account.stats,
+                stores=tuple(store for store in STORES if getattr(account, store)),
+            )
+            for name, account in config.accounts.items()
+            if account.keep is not None
+        ]
+
+    async def _run(self, wishes: Sequence[PurgeWish], order: Order, *, by_hand: bool) -> PassReport:
+        place = self._place
+        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with reaching("the database"):
+            async with place.pool.acquire() as connection:
+                await place.ledger.make(connection, SCHEMA)
+            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
+                await self._work(wishes, order, lease, report, by_hand=by_hand)
+        return report
+
+    async def _work(
+        self, wishes: Sequence[PurgeWish], order: Order, lease: Lease, report: PassReport, *, by_hand: bool
+    ) -> None:
+        connection = await connect(self._place.settings.database)
+        try:
+            report.started_at = await connection.fetchval("SELECT clock_timestamp()")
+            steps = ChatSteps(self._place, connection, lease, order, wishes, by_hand=by_hand)
+            try:
+                await run_steps(steps, order, report)
+            except LOST as error:
+                # The batch under way was rolled back: the next purge goes on from there.
+                report.state, report.error = "interrupted", f"the database was lost: {error}"
+                conclude(report)
+                sum_up(report, steps.purges)
+                await record_end(self._place, report, steps.purges)
+        finally:
+            connection.terminate()
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """See that the database is there; what was purged needs no looking after."""
+        del everything
+        with reaching("the database"):
+            await self._place.ledger.exists(self._place.pool)
+        return SweepReport()
+
+    async def released(self) -> AsyncIterator[Released]:
+        """Stream nothing: what was purged does not come back."""
+        nothing: tuple[Released, ...] = ()
+        for released in nothing:
+            yield released
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        """Bring nothing back, and say so where a pass of ours was meant."""
+        if selection.pass_id is not None:
+            raise UsageError(
+                "chats that were purged do not come back; restore the database from a backup of before the purge"
+            )
+        return RestoreReport()
+
+    async def end_grace(self) -> SweepReport:
+        """Do nothing: chats lie in no quarantine."""
+        return SweepReport()
+
+    async def records(self) -> AsyncIterator[dict[str, Any]]:
+        """Stream the proof of disposal, oldest first."""
+        with reaching("the database"):
+            async with self._place.pool.acquire() as connection:
+                if not await self._place.ledger.exists(connection):
+                    return
+                await self._place.ledger.check_version(connection)
+                async for record in read_records(connection):
+                    yield record
+
+    async def verify_records(self) -> Verified:
+        """Follow the chain of records; without a ledger there are none, and they fit."""
+        with reaching("the database"):
+            async with self._place.pool.acquire() as connection:
+                if not await self._place.ledger.exists(connection):
+                    return Chain().told()
+                await self._place.ledger.check_version(connection)
+                return await verify_records(connection)
+
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        """Refuse: chats have no files of their own to be held against."""
+        del order
+        raise UsageError(f"{self.name} holds chats, which have no files to audit; leave it out")
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Draw the store for the report, changing nothing."""
+        progress.stage("draw", None)
+        with reaching("the database"):
+            return await draw(self._place)
+
+    async def status(self) -> TargetStatus:
+        """Tell what the ledger knows."""
+        with reaching("the database"):
+            return await read_status(self._place)
+
+    async def check(self) -> list[RetentiondError]:
+        """Try what a pass needs, and return the problems found."""
+        return await check(self._place, self._scheduled())
+
+    async def beat(self) -> None:
+        """Tell the ledger, where there is one, that a daemon looks after this target."""
+        await self._beat("beat")
+
+    async def end_beat(self) -> None:
+        """Tell the ledger that it no longer does."""
+        await self._beat("end_beat")
+
+    async def _beat(self, statement: str) -> None:
+        with reaching("the database"):
+            if await self._place.ledger.exists(self._place.pool):
+                await self._place.pool.execute(LEDGER_SQL[statement], host_name(), process_id())

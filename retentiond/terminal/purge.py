@@ -1,0 +1,86 @@
+"""A chat purge as people read it: what went by entity, which chats stay and why, and each store beside the database."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from retentiond.model.purge import PurgeReport, StoreReport
+from retentiond.model.text import printable
+from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.words import count_in_words, reason_in_words
+
+_HEADINGS: Final = {
+    "planned": "what a purge would do",
+    "finished": "the purge is finished",
+    "finished_with_failures": "the purge is finished, and something failed",
+    "refused": "the purge was refused, and changed nothing",
+    "interrupted": "the purge was interrupted",
+}
+_LIMIT: Final = 1000
+
+
+def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> None:
+    """Show all that a report says, and then the lines of `way_on`."""
+    heading = f"{printable(report.account)}, up to {report.to_date}: {_HEADINGS[report.state]}"
+    console.print(Text(heading, style="bold"))
+    if report.entities:
+        console.print(_entities(report))
+        console.print(_kept(report))
+    for name, store in report.stores.items():
+        for line in _store(name, store):
+            console.print(Text(line), soft_wrap=True)
+    for line in _remarks(report):
+        console.print(Text(line), soft_wrap=True)
+    if report.refused is not None:
+        console.print(refusal_panel(report.refused, "Refused"))
+    if report.error:
+        console.print(Text(f"Why: {printable(report.error, _LIMIT)}", style="bold red"))
+    for line in way_on:
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+
+
+def _entities(report: PurgeReport) -> Table:
+    rows = table("Would go" if report.dry_run else "Gone")
+    rows.add_column("entity")
+    rows.add_column("rows", justify="right")
+    for entity, count in report.entities.items():
+        rows.add_row(Text(printable(entity)), f"{count:,}")
+    rows.add_section()
+    rows.add_row("all", f"{report.entities.total():,}", style="bold")
+    return rows
+
+
+def _kept(report: PurgeReport) -> Table:
+    rows = table("Chats that stay, although they began before the date")
+    rows.add_column("reason")
+    rows.add_column("chats", justify="right")
+    rows.add_column("which means")
+    for reason, count in report.kept.items():
+        if count:
+            rows.add_row(reason, f"{count:,}", reason_in_words(reason, "chat_database"))
+    rows.add_section()
+    rows.add_row("all", f"{report.kept.total():,}", "", style="bold")
+    return rows
+
+
+def _store(name: str, store: StoreReport) -> Iterable[str]:
+    yield f"{name}: {store.state}, {count_in_words(store.rows, 'row')}"
+    yield from (f"  {printable(line, _LIMIT)}" for line in store.waiting)
+    if store.refused is not None:
+        yield f"  refused by {store.refused.limit}: {printable(store.refused.hint, _LIMIT)}"
+    if store.error:
+        yield f"  {printable(store.error, _LIMIT)}"
+
+
+def _remarks(report: PurgeReport) -> Iterable[str]:
+    yield f"{count_in_words(report.chats, 'chat')} of {report.all_chats:,} as a whole."
+    if report.partitions_dropped:
+        names = ", ".join(map(printable, report.partitions_dropped))
+        yield f"Partitions dropped: {names}."
+    if report.failed:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.failed.items()))
+        yield f"Failed: {reasons}; the log names them, and the next purge tries again."
