@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schema import ChatTarget, Config, MediaTarget
 from retentiond.config.units import format_duration
 
@@ -47,6 +48,7 @@ _STRICTER_POLICY: Final = {
     "match": {"origin": "remote", "content_type": "video/*", "larger_than": "20MiB"},
     "keep": "7d",
 }
+_QUOTA: Final = {"match": {"origin": "remote"}, "max_size": "50GiB", "min_free_disk": "10GiB"}
 # Keys that have one value only, so far, and another name for `database`.
 _NOT_SHOWN: Final = frozenset({"remove", "media_api", "clickhouse", "elasticsearch"})
 _HEAD: Final = """\
@@ -73,7 +75,9 @@ def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]
         if _is_roomy(section):
             yield ""
         yield from _prose(field.description or "")
-        if key not in live:
+        if key == "quota":
+            yield from _quotas()
+        elif key not in live:
             yield from ("#" + line for line in _key(key, field, _all_of(field)))
         elif key == "policies":
             yield from _policies(live[key])
@@ -116,6 +120,15 @@ def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"  #- {_flow(_STRICTER_POLICY)}"
     yield from (f"  - {_flow(policy)}" for policy in live)
     yield from (f"  #- {_flow(policy)}" for policy in _OTHER_POLICIES)
+
+
+def _quotas() -> Iterator[str]:
+    yield from _prose("A quota has these keys; `match` has those of a policy's:")
+    for key, field in QuotaConfig.model_fields.items():
+        if key != "match":
+            yield from _prose(f"{key}: {field.description}")
+    yield "#quota:"
+    yield f"#  - {_flow(_QUOTA)}"
 
 
 def _all_of(field: FieldInfo) -> Any:

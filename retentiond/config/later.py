@@ -15,7 +15,6 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_TARGET, "hosts"),
     (*_TARGET, "clickhouse"),
     (*_TARGET, "elasticsearch"),
-    (*_TARGET, "quota"),
     (*_ACCOUNT, "clickhouse"),
     (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip

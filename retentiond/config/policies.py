@@ -70,6 +70,19 @@ class MatchConfig(Section):
                 (), "is empty and would match everything; name what it means, such as origin: remote"
             )
 
+    def to_match(self) -> Match:
+        """Return the conditions as the decisions take them."""
+        return Match(
+            origin=self.origin,
+            user=self.user,
+            content_type=self.content_type,
+            larger_than=self.larger_than,
+            uploaded_before=self.uploaded_before,
+            upload_name=self.upload_name,
+            room=self.room,
+            unreferenced=self.unreferenced is True,
+        )
+
 
 class PolicyConfig(Section):
     """A rule: what it matches goes when it is older than `keep`."""
@@ -97,16 +110,7 @@ class PolicyConfig(Section):
         """Return the rule as the decisions take it."""
         return Policy(
             self.name,
-            Match(
-                origin=self.match.origin,
-                user=self.match.user,
-                content_type=self.match.content_type,
-                larger_than=self.match.larger_than,
-                uploaded_before=self.match.uploaded_before,
-                upload_name=self.match.upload_name,
-                room=self.match.room,
-                unreferenced=self.match.unreferenced is True,
-            ),
+            self.match.to_match(),
             self.keep,
             self.since,
         )

@@ -11,6 +11,7 @@ from retentiond.config.dendrite_yaml import COMPONENTS, Component, DendriteConfi
 from retentiond.config.schema import MediaTarget
 from retentiond.model.errors import UsageError
 from retentiond.model.policy import Rules
+from retentiond.model.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,12 @@ class MediaSettings:
     server_names: frozenset[str]
     rules: Rules
     protections: tuple[str, ...]
+    quotas: tuple[Quota, ...]
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources of mentions that policies and quotas ask about."""
+        return self.rules.sources.union(*(quota.match.sources for quota in self.quotas))
 
 
 def resolve(target: MediaTarget) -> MediaSettings:
@@ -41,7 +48,9 @@ def resolve(target: MediaTarget) -> MediaSettings:
         for component in COMPONENTS
     }
     rules = target.rules(target.server_name or dendrite.server_names)
-    return MediaSettings(database, databases, media_path, rules.server_names, rules, target.protections)
+    return MediaSettings(
+        database, databases, media_path, rules.server_names, rules, target.protections, target.quotas()
+    )
 
 
 def _ours(target: MediaTarget) -> dict[Part, str]:

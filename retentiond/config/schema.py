@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 from retentiond.config.access_log import AccessLogConfig
 from retentiond.config.chats import ChatTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.quotas import QuotaConfig, unnamed_quota
 from retentiond.config.schedule import AuditSchedule, Schedule
 from retentiond.config.section import Conflict, Section
 from retentiond.config.values import (
@@ -26,6 +27,7 @@ from retentiond.config.values import (
 )
 from retentiond.model.mentions import MESSAGES_IN, Protection
 from retentiond.model.policy import Rules
+from retentiond.model.quota import Quota
 
 __all__ = [
     "KINDS",
@@ -160,6 +162,10 @@ class MediaTarget(Section):
         description="The access log of a reverse proxy: what was asked for there counts as accessed, too. Let logrotate "
         "pack rotated files a day later (delaycompress).",
     )
+    quota: tuple[QuotaConfig, ...] = Field(
+        default=(),
+        description="How much room media may take; after the policies, and between passes, the oldest go until it fits.",
+    )
     protect: tuple[Protection, ...] = Field(
         default=PROTECTIONS,
         description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "
@@ -199,6 +205,14 @@ class MediaTarget(Section):
             yield Conflict(
                 ("policies", where, "name"), "is the name of an earlier policy, too; give it one of its own"
             )
+        for place, quota in enumerate(_items(given.get("quota"))):
+            name = _part(quota, "name") or unnamed_quota(place)
+            if name in names:
+                yield Conflict(
+                    ("quota", place, "name"),
+                    f"{name} is the name of another quota or policy, too; give it its own",
+                )
+            names.append(name)
         for key in ("protect", "messages_in"):
             for where in _repeated(_items(given.get(key))):
                 yield Conflict((key, where), "is there twice; leave one out")
@@ -221,6 +235,10 @@ class MediaTarget(Section):
             for policy in self.policies
         )
         return self.model_copy(update={"policies": policies})
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """Return the quotas as the decisions take them."""
+        return tuple(quota.to_quota(place) for place, quota in enumerate(self.quota))
 
     def rules(self, server_names: Iterable[str]) -> Rules:
         """Return the policies with the names that this server goes by, in small letters."""

@@ -18,7 +18,7 @@ from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from retentiond.daemon.board import Board
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retentiond.daemon.settings import TargetSettings
     from retentiond.daemon.terms import Terms
     from retentiond.engine.target import Target
+    from retentiond.model.report import PassReport
 
 
 _LONGEST_PAUSE: Final = 60.0  # seconds between two tries to open a target
@@ -58,6 +59,7 @@ class Keeper:
         self._contact = Contact(name, clock, board)
         self._foresight = Foresight(name, open_target)
         self._requested = False
+        self._quotas_due = False
         self._attention = asyncio.Event()
         self._opening: asyncio.Timeout | None = None
         self._stop: Stop | None = None
@@ -141,21 +143,45 @@ class Keeper:
             sweeps = group.create_task(rounds.sweep())
             beats = group.create_task(rounds.beat())
             foresight = group.create_task(self._foresight.tell(terms))
+            quotas = group.create_task(self._ask_for_quotas(settings))
             while self._hold(terms, settings):
                 self._attention.clear()
                 if self._requested:
                     self._requested = False
                     await self._pass(target, settings)
+                elif self._quotas_due:
+                    self._quotas_due = False
+                    await self._check_quotas(target, settings)
                 else:
                     await self._attention.wait()
             foresight.cancel()
+            quotas.cancel()
             audits.end(auditing)
             await rounds.end(sweeps, beats)
 
+    async def _ask_for_quotas(self, settings: TargetSettings) -> None:
+        """Ask for a look at the quotas every so often; it takes its turn with the passes."""
+        config = settings.config
+        if not isinstance(config, MediaTarget) or not config.quota:
+            return
+        every = min(quota.every for quota in config.quota)
+        while True:
+            await self._clock.sleep(every.total_seconds())
+            self._quotas_due = True
+            self._attention.set()
+
     async def _pass(self, target: Target, settings: TargetSettings) -> None:
         self.last_started = self._clock.now()
-        self._stop = Stop()
         self._board.begun(self.name)
+        await self._work(target.run_pass, settings)
+
+    async def _check_quotas(self, target: Target, settings: TargetSettings) -> None:
+        await self._work(target.check_quotas, settings)
+
+    async def _work(
+        self, work: Callable[[Order], Awaitable[PassReport | None]], settings: TargetSettings
+    ) -> None:
+        self._stop = Stop()
         order = Order(
             command="run",
             patience=0.0,
@@ -165,7 +191,7 @@ class Keeper:
         )
         report = None
         try:
-            report = await target.run_pass(order)
+            report = await work(order)
         except BusyError as error:
             self._refuse("busy", error)
         except UnreachableError as error:

@@ -41,6 +41,16 @@ class Steps(Protocol):
         """Record the report."""
 
 
+class EvictingSteps(Steps, Protocol):
+    """The steps of a pass over a store that may have quotas."""
+
+    async def prepare_eviction(self, report: PassReport) -> None:
+        """See what a check of the quotas alone needs to see."""
+
+    async def evict(self, report: PassReport) -> None:
+        """Keep to the quotas, and begin the pass where something goes; raises RefusedError."""
+
+
 async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
     """Do one pass; refusals and losses end it and are in the report."""
     try:
@@ -58,6 +68,23 @@ async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
         report.state, report.error = "interrupted", str(error)
     conclude(report)
     await steps.end(report)
+
+
+async def run_eviction(steps: EvictingSteps, report: PassReport) -> None:
+    """Keep to the quotas between passes; it becomes a pass where something goes, and is told only then or if refused."""
+    try:
+        await steps.make_safe()
+        await steps.prepare_eviction(report)
+        await steps.evict(report)
+        if report.pass_id is not None:
+            await steps.account(report)
+    except RefusedError as error:
+        report.refused = error.refusal
+    except UnreachableError as error:
+        report.state, report.error = "interrupted", str(error)
+    conclude(report)
+    if report.pass_id is not None or report.refused is not None:
+        await steps.end(report)
 
 
 def conclude(report: PassReport) -> None:

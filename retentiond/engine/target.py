@@ -145,6 +145,9 @@ class Target(Protocol):
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
 
+    async def check_quotas(self, order: Order) -> PassReport | None:
+        """Keep to the quotas, as between passes; None where nothing had to go. Raises as `run_pass` does."""
+
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Look after the quarantine; `everything` looks at all entries and at the disk, too."""
 

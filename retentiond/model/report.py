@@ -57,6 +57,11 @@ class PassReport:
         tally.items += items
         tally.bytes += size
 
+    def stays_no_more(self, reason: str | None) -> None:
+        """Count an item no more among those that stay, where it was counted there for this reason."""
+        if reason is not None and self.kept[reason] > 0:
+            self.kept -= Counter({reason: 1})
+
     @property
     def removed_items(self) -> int:
         """Rows that went, by all policies."""

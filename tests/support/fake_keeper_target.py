@@ -59,6 +59,7 @@ class FakeStore:
         self.ended_beats = 0
         self.planned: list[MediaTarget] = []
         self.released: list[Released] = []
+        self.quota_checks: list[int] = []
         self.records: list[dict[str, Any]] = []
 
     def down_error(self) -> UnreachableError:
@@ -111,6 +112,10 @@ class FakeTarget:
             store.running -= 1
         state = "interrupted" if order.stop.asked else "finished"
         return self._report(pass_id=len(store.orders), state=state, removed={"remote": store.removed})
+
+    async def check_quotas(self, order: Order) -> PassReport | None:
+        self._store.quota_checks.append(self._store.running)
+        return None
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         store = self._store

@@ -130,6 +130,11 @@ class FakeTarget:
             await self.during(order)
         return self.report or make_report(self.name, "interrupted" if order.stop.asked else "finished")
 
+    async def check_quotas(self, order: Order) -> PassReport | None:
+        """Find that all fits."""
+        self.asked.append(f"check_quotas {order.command}")
+        return None
+
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Return the counts."""
         self.asked.append(f"sweep everything={everything}")

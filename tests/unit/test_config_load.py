@@ -103,7 +103,7 @@ targets:
     grace: 30
     grace: 24h
     settle: 1:30
-    quota: []
+    hosts: []
     schedule: {every: 6h, cron: 30 3 * *}
     server_name: yes
     policies:
@@ -122,7 +122,7 @@ logging: {format: jsn}
         (6, 12, f"{target}.grace"),
         (7, 5, f"{target}.grace"),
         (8, 13, f"{target}.settle"),
-        (9, 5, f"{target}.quota"),
+        (9, 5, f"{target}.hosts"),
         (10, 23, f"{target}.schedule.every"),
         (10, 33, f"{target}.schedule.cron"),
         (11, 18, f"{target}.server_name[0]"),
@@ -181,7 +181,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("quota: []", "`quota`"),
         ("hosts: [media1]", "`hosts`"),
         (
             "policies: [{name: a, match: {origin: remote}, keep: 1d, remove: thumbnails}]",

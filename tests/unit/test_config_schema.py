@@ -9,6 +9,7 @@ from retentiond.config.schema import PROTECTIONS, Config, Limits, MediaTarget, P
 from retentiond.model.policy import Match, Policy, Rules
 
 TARGET: Mapping[str, Any] = {"kind": "dendrite_media", "dendrite_config": "/etc/dendrite/dendrite.yaml"}
+QUOTA: dict[str, Any] = {"match": {"origin": "remote"}, "max_size": "1GiB"}
 POLICY: Mapping[str, Any] = {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}
 
 
@@ -166,6 +167,17 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"pace": {"max_items_per_second": 0}},
         {"create_index": "maybe"},
         {"since_fallback": "accessed"},
+        {"quota": [{"match": {"origin": "remote"}}]},
+        {"quota": [{"max_size": "1GiB"}]},
+        {"quota": [QUOTA | {"match": {}}]},
+        {"quota": [QUOTA | {"max_size": 1024}]},
+        {"quota": [QUOTA | {"low_water": 0}]},
+        {"quota": [QUOTA | {"low_water": 1.5}]},
+        {"quota": [QUOTA | {"every": "0s"}]},
+        {"quota": [QUOTA | {"evict": "youngest"}]},
+        {"quota": [QUOTA | {"shorten_grace": True}]},
+        {"quota": [QUOTA | {"name": "remote"}], "policies": [POLICY]},
+        {"quota": [QUOTA, QUOTA | {"name": "quota"}]},
         {"audit": {"every": "0s"}},
         {"audit": {"cron": "30 3 * * *"}},
     ],
@@ -173,6 +185,14 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
 def test_a_target_that_cannot_be_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         target(**values)
+
+
+def test_quotas_have_the_values_that_are_shown_and_names_by_their_place() -> None:
+    first, second = target(quota=[QUOTA, QUOTA | {"min_free_disk": "1GiB", "shorten_grace": True}]).quotas()
+    assert (first.name, second.name) == ("quota", "quota 2")
+    assert (first.max_size, first.low_water, first.evict) == (2**30, 0.9, "least_recently_accessed")
+    assert (first.min_age, first.shorten_grace) == (timedelta(days=1), False)
+    assert (second.min_free_disk, second.shorten_grace) == (2**30, True)
 
 
 def test_what_is_wrong_between_keys_is_told_beside_what_is_wrong_in_them() -> None:

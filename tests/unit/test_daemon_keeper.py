@@ -279,3 +279,24 @@ async def test_a_shortened_policy_holds_for_passes_a_day_later_and_for_none_befo
         timedelta(days=7),
     ]
     assert kept.store.open == 1
+
+
+async def test_quotas_are_looked_at_every_so_often_and_wait_for_the_pass_under_way(kept: Kept) -> None:
+    quotas = [{"match": {"origin": "remote"}, "max_size": "1GiB", "every": every} for every in ("30m", "10m")]
+    kept.keeper.adopt(terms(quota=quotas))
+    await kept.begin()
+    await kept.clock.advance(1300)
+    assert kept.store.quota_checks == [0, 0]
+    kept.store.let_pass.clear()
+    kept.keeper.request_pass()
+    await kept.clock.advance(1200)
+    assert kept.store.quota_checks == [0, 0]
+    kept.store.let_pass.set()
+    await settle()
+    assert kept.store.quota_checks == [0, 0, 0]
+
+
+async def test_without_quotas_nobody_looks(kept: Kept) -> None:
+    await kept.begin()
+    await kept.clock.advance(7200)
+    assert kept.store.quota_checks == []

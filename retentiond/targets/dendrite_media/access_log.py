@@ -101,6 +101,10 @@ class AccessLog:
         rows = await connection.fetch(self._sql["access_times"], *key_columns(keys))
         return {media_key(row): row["at"] for row in rows}
 
+    async def raise_contents(self, connection: Conn) -> None:
+        """Raise the access times of the contents that a quota looks at."""
+        await connection.execute(self._sql["raise_contents"])
+
     async def forget(self, connection: Conn) -> None:
         """Forget the times of media that are gone."""
         await connection.execute(LEDGER_SQL["forget_accesses"])

@@ -18,7 +18,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.access_log import AccessLog
 from retentiond.targets.dendrite_media.database import key_columns
 from retentiond.targets.dendrite_media.look import look_at_blobs
-from retentiond.targets.dendrite_media.survey import due_row
+from retentiond.targets.dendrite_media.survey import due_row, evicted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,22 +53,23 @@ class AccessTimes:
         self._policies = place.settings.rules.policies
         self._log = AccessLog(place, place.config.access_log) if place.config.access_log else None
         self._noted = False
-        self._known = False
+        self.known = False
 
     async def prepare(self, report: PassReport, *, plan: bool = False, ledger: bool = True) -> None:
         """See where access times are to be had; where they are not, fall back as configured, and say so.
 
         Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
-        if not self._place.settings.rules.by_access:
+        by_access = any(quota.evict == "least_recently_accessed" for quota in self._place.settings.quotas)
+        if not by_access and not self._place.settings.rules.by_access:
             return
         self._noted = await self._place.disk.call(lambda: notes_access(self._tree))
-        self._known = self._noted or self._log is not None
+        self.known = self._noted or self._log is not None
         if self._log is not None and plan:
             await self._log.follow_for_plan(self._connection, ledger=ledger)
         elif self._log is not None:
             await self._log.follow(self._connection)
-        if not self._known:
+        if not self.known:
             self._fall_back(report)
 
     def _fall_back(self, report: PassReport) -> None:
@@ -81,13 +82,15 @@ class AccessTimes:
                     "mount it with relatime, name a proxy's `access_log`, or set `since_fallback: created`",
                 )
             )
-        remark = f"{self._tree.path} is mounted noatime: `since: accessed` counts from creation"
+        remark = (
+            f"{self._tree.path} is mounted noatime: what counts from the last access counts from creation"
+        )
         report.remarks.append(remark)
         get_logger(target=self._place.name).warning("access_times_missing", reason=remark)
 
     async def accessed(self, dues: Iterable[Due], looks: Iterable[BlobLook]) -> set[MediaKey]:
         """Return the keys among these that an access keeps, though they are due by their creation."""
-        asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self._known else []
+        asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self.known else []
         if not asked:
             return set()
         read = {look.blob: look.accessed for look in looks} if self._noted else {}
@@ -110,7 +113,7 @@ class AccessTimes:
         self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
     ) -> None:
         """Take what was accessed lately out of what the survey found due."""
-        if not self._known:
+        if not self.known or not self._place.settings.rules.by_access:
             return
         policies = list(self._place.settings.rules.by_access)
         progress.stage("access", None)
@@ -129,11 +132,18 @@ class AccessTimes:
             await self._connection.execute(SQL["drop_from_due"], [due.blob for due in kept], *keys)
             survey.kept["not_due"] += len(kept)
             if listen is not None:
+                untold = await evicted_of(self._connection, [due.key for due in kept])
                 for due in kept:
-                    listen(self._kept_item(due))
+                    if due.key not in untold:
+                        listen(self._kept_item(due))
 
     def _kept_item(self, due: Due) -> Item:
         return Item(self._place.name, due.key.uri, "keep", "not_due", self._policies[due.policy].name, 0)
+
+    async def raise_contents(self) -> None:
+        """Let the log have its say in a quota's contents, too."""
+        if self._log is not None and self.known:
+            await self._log.raise_contents(self._connection)
 
     async def forget_old(self) -> None:
         """Forget what the log told of media that are gone."""

@@ -57,3 +57,11 @@ JOIN {access} a ON a.media_id = k.media_id COLLATE "C" AND a.media_origin = k.me
 DELETE FROM retentiond.access a
 WHERE NOT EXISTS (SELECT FROM mediaapi_media_repository m
                   WHERE m.media_id = a.media_id COLLATE "default" AND m.media_origin = a.media_origin COLLATE "default")
+
+-- name: raise_contents
+-- Lets the log have its say in how lately contents were accessed.
+UPDATE pg_temp.content c SET accessed = greatest(c.accessed, a.at)
+FROM (SELECT m.hash, max(extract(epoch FROM a.accessed_at))::double precision AS at
+      FROM pg_temp.matched m JOIN {access} a ON a.media_id = m.media_id AND a.media_origin = m.media_origin
+      GROUP BY m.hash) a
+WHERE a.hash = c.hash

@@ -47,6 +47,9 @@ class Ground(Protocol):
     def name_of(self, due: Due) -> str:
         """Return what reports call the reason for which a row goes."""
 
+    def stayed(self, due: Due) -> str | None:
+        """Return the reason for which it was counted as staying before; None where it was not counted."""
+
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
 
@@ -88,6 +91,11 @@ class PolicyGround:
         """Return the policy's name."""
         return self._rules.policies[due.policy].name
 
+    def stayed(self, due: Due) -> str | None:
+        """Return None: nothing was counted before."""
+        del due
+        return None
+
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
         return await mentions_of(self._connection, keys, copy, self.references.asked)
@@ -114,6 +122,7 @@ class PolicyGround:
         config = self._place.config
         return {
             "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
+            "quota": [quota.model_dump(mode="json", exclude_none=True) for quota in config.quota],
             "protect": list(self.references.protections),
             "server_names": sorted(self._place.settings.server_names),
         }
@@ -145,6 +154,11 @@ class RequestGround:
         """Return that it was asked for."""
         del due
         return REQUESTED
+
+    def stayed(self, due: Due) -> str | None:
+        """Return None: nothing was counted before."""
+        del due
+        return None
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Read which of these the user or room refers to."""

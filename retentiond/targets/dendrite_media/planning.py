@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from retentiond.adapters.postgres import connect, reaching
 from retentiond.model.errors import RefusedError
+from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.assess import Assessed, assess
@@ -16,6 +18,10 @@ from retentiond.targets.dendrite_media.belonging import check_belonging
 from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.look import file_missing
+from retentiond.targets.dendrite_media.quotas.choosing import Chooser
+from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+from retentiond.targets.dendrite_media.quotas.space import free_now
+from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
 from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
@@ -24,8 +30,11 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import Hash
+    from retentiond.model.quota import Quota
     from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.belonging import Belonging
     from retentiond.targets.dendrite_media.grounds import Ground
+    from retentiond.targets.dendrite_media.survey import Survey
     from retentiond.targets.dendrite_media.workplace import Place
 
 
@@ -64,6 +73,23 @@ class _Group:
     bytes: int = 0
 
 
+class _Bearers(NamedTuple):
+    """How many rows bear a content still, and how many have gone by then."""
+
+    rows: int = 0
+    gone: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What the surveys of one plan share."""
+
+    accesses: AccessTimes
+    belonging: Belonging
+    copy: int | None
+    now: datetime
+
+
 class _Planner:
     def __init__(
         self,
@@ -92,8 +118,23 @@ class _Planner:
         accesses = AccessTimes(place, self._tree, connection, now)
         if ground.by_access:
             await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
+        for statement in ("make_gone", "make_evicted"):
+            await connection.execute(SQL[statement])
+        await ground.surveyor.learn(copy, ground.references.asked, plan=True)
+        means = _Means(accesses, belonging, copy, now)
+        quotas = place.settings.quotas if self._request is None else ()
+        await self._survey(ground, means, None if quotas else listen)
+        for quota in quotas:
+            await connection.execute(SQL["note_gone"])
+            await self._plan_quota(quota, means, listen)
+            await connection.execute(SQL["note_evicted"])
+        if quotas and listen is not None:
+            await self._tell_the_rest(ground, means, listen)
+
+    async def _survey(self, ground: Ground, means: _Means, listen: Callable[[Item], None] | None) -> None:
+        place, connection, belonging = self._place, self._connection, means.belonging
+        accesses, now, copy = means.accesses, means.now, means.copy
         surveyor = ground.surveyor
-        await surveyor.learn(copy, ground.references.asked, plan=True)
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(survey, self._progress, listen)
@@ -112,8 +153,39 @@ class _Planner:
         self._progress.stage("look", survey.due)
         await self._look(ground, accesses, listen)
 
+    async def _plan_quota(self, quota: Quota, means: _Means, listen: Callable[[Item], None] | None) -> None:
+        """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
+        place, connection, ledger = self._place, self._connection, means.belonging.ledger
+        free = await free_now(place, self._tree)
+        held = await connection.fetchval(QUOTA_SQL["held_bytes"]) if ledger else 0
+        short = disk_shortage(quota, free, held + self._report.removed_bytes)
+        ground = QuotaGround(place, connection, quota, means.now)
+        await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
+
+        async def keep(survey: Survey) -> None:
+            await ground.surveyor.keep(
+                survey, ledger=ledger, copy=means.copy, protections=place.references.protections, plan=True
+            )
+
+        chooser = Chooser(self._tree, means.accesses, self._progress, keep)
+        survey = await chooser.choose(quota, ground, means.now, short, self._report)
+        if survey is None:
+            await connection.execute(SQL["drop_due"])
+            await connection.execute(SQL["make_due"])
+            return
+        self._report.refused = self._report.refused or ground.over_limit(survey, 0, 0, first=False)
+        await self._look(ground, None, listen)
+
+    async def _tell_the_rest(self, ground: Ground, means: _Means, listen: Callable[[Item], None]) -> None:
+        """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
+        report = self._report
+        self._report = PassReport(self._place.name, report.kind, dry_run=True, started_at=report.started_at)
+        await self._connection.execute(SQL["forget_gone"])
+        await self._survey(ground, means, listen)
+        self._report = report
+
     async def _look(
-        self, ground: Ground, accesses: AccessTimes, listen: Callable[[Item], None] | None
+        self, ground: Ground, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
     ) -> None:
         await self._connection.execute(SQL["drop_bearers"])
         await self._connection.execute(SQL["count_bearers"])
@@ -126,35 +198,40 @@ class _Planner:
                 if group is None or group.blob != item.due.blob:
                     group = _Group(item.due.blob)
                 reason = ground.name_of(item.due)
-                leaving = self._count(item, reason, group, bearers.get(item.due.blob, 0))
+                leaving = self._count(item, reason, group, bearers[item.due.blob], ground.stayed(item.due))
                 if listen is not None:
                     listen(self._item(item, reason, leaving))
             self._progress.advance(len(batch))
             # A thousand items may go to a slow terminal: the loop gets its turn.
             await asyncio.sleep(0)
 
-    async def _bearers(self, blobs: list[Hash]) -> dict[Any, int]:
+    async def _bearers(self, blobs: list[Hash]) -> defaultdict[Hash, _Bearers]:
         rows = await self._connection.fetch(SQL["bearers_of"], sorted(set(blobs)))
-        return {row["hash"]: row["rows"] for row in rows}
+        found = ((row["hash"], _Bearers(row["rows"], row["gone"])) for row in rows)
+        return defaultdict(_Bearers, found)
 
-    def _count(self, item: Assessed, policy: str, group: _Group, bearers: int) -> int:
+    def _count(
+        self, item: Assessed, policy: str, group: _Group, bearers: _Bearers, stayed: str | None
+    ) -> int:
         """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
         report = self._report
         if item.kept is not None:
-            report.kept[item.kept] += 1
+            # What stayed before is counted.
+            report.kept[item.kept] += stayed is None
             return 0
+        report.stays_no_more(stayed)
         if item.failed is not None:
             report.failed[item.failed] += 1
             return 0
         if not item.look.has_file:
             report.missing_file += 1
         group.going += 1
-        if group.going == 1 and bearers > 1:
+        if group.going == 1 and bearers.rows > 1 and not bearers.gone:
             report.shared_blobs += 1
         leaving = 0
-        if group.going == bearers:
+        if group.going == bearers.rows:
             leaving = item.look.bytes
-            report.shared_blobs -= bearers > 1
+            report.shared_blobs -= bearers.rows + bearers.gone > 1
         report.remove(policy, 1, leaving)
         return leaving
 

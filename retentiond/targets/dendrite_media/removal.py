@@ -35,7 +35,7 @@ class Removal:
         work: Workplace,
         releaser: Releaser,
         ground: Ground,
-        accesses: AccessTimes,
+        accesses: AccessTimes | None,
         report: PassReport,
         order: Order,
     ) -> None:
@@ -97,22 +97,27 @@ class Removal:
 
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:
+            stayed = self._ground.stayed(item.due)
             if item.kept is not None:
-                self._report.kept[item.kept] += 1
+                if stayed is None:
+                    self._report.kept[item.kept] += 1
                 if item.kept == "unsafe_path":
                     self._warn("unsafe_path", item)
             elif item.failed is not None:
+                self._report.stays_no_more(stayed)
                 self._report.failed[item.failed] += 1
                 self._log.error(
                     "item_failed", kind=item.failed, media=item.due.key.uri, error=item.look.problem
                 )
 
     def _count_released(self, released: ReleasedBatch) -> None:
-        if released.changed:
-            self._report.kept["changed"] += len(released.changed)
+        for item in released.changed:
+            if self._ground.stayed(item.due) is None:
+                self._report.kept["changed"] += 1
         leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
         # The bytes of a blob leave with the last row that bore it; the batch is sorted by hash.
         for item in reversed(released.gone):
+            self._report.stays_no_more(self._ground.stayed(item.due))
             self._report.remove(self._ground.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
             if not item.look.has_file:
                 self._report.missing_file += 1

@@ -128,3 +128,13 @@ CREATE TABLE retentiond.hold_reading (
     hold_id bigint PRIMARY KEY,
     begun_at timestamptz NOT NULL
 );
+
+-- When a quota last evicted for the disk's sake: the free bytes then, and all that had been purged until then.
+CREATE TABLE retentiond.quota_eviction (
+    target text NOT NULL,
+    quota text NOT NULL,
+    free bigint NOT NULL,
+    purged bigint NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (target, quota)
+);

@@ -12,7 +12,7 @@ from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.backlog import note_backlog, shrink_backlog
 from retentiond.targets.dendrite_media.database import SQL
@@ -20,6 +20,7 @@ from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.index import ensure_index
 from retentiond.targets.dendrite_media.look import file_missing
 from retentiond.targets.dendrite_media.mark import Mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.release import Releaser
 from retentiond.targets.dendrite_media.removal import Removal
 from retentiond.targets.dendrite_media.safety import check_columns, check_directory
@@ -111,6 +112,9 @@ class MediaSteps:
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, in the ledger and then on the disk."""
+        await self._number(report)
+
+    async def _number(self, report: PassReport) -> int:
         header = PassHeader(
             target=self._place.name,
             kind=report.kind,
@@ -123,10 +127,12 @@ class MediaSteps:
         )
         async with self._connection.transaction():
             await self._lease.check(self._connection)
-            report.pass_id = await self._place.ledger.begin_pass(self._connection, header)
-        mark = Mark(self._work.state.store_id, report.pass_id)
+            pass_id = await self._place.ledger.begin_pass(self._connection, header)
+        report.pass_id = pass_id
+        mark = Mark(self._work.state.store_id, pass_id)
         await self._place.disk.call(lambda: write_mark(self._work.tree, mark))
-        self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
+        self._log.info("pass_started", pass_id=pass_id, command=self._order.command)
+        return pass_id
 
     async def remove(self, report: PassReport) -> None:
         """Take what the survey found due through the protocol."""
@@ -135,6 +141,23 @@ class MediaSteps:
         releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._ground)
         removal = Removal(self._work, releaser, self._ground, self._accesses, report, self._order)
         await removal.run()
+        if self._order.request is None:
+            try:
+                await self.evict(report)
+            except RefusedError as error:
+                # What the policies took is done; it is counted, and the quota's refusal is told.
+                report.refused = error.refusal
+
+    async def evict(self, report: PassReport) -> None:
+        """Keep to the quotas; raises RefusedError where one would go over the limits."""
+        evictions = Evictions(
+            self._work, self._connection, self._lease, self._order, self._accesses, self._number
+        )
+        await evictions.run(report)
+
+    async def prepare_eviction(self, report: PassReport) -> None:
+        """See where access times are to be had, for a check of the quotas alone."""
+        await self._accesses.prepare(report)
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""
@@ -169,7 +192,7 @@ async def record_end(place: Place, report: PassReport) -> None:
             await place.ledger.note_refusal(place.pool, place.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
-    if report.refused is None:
+    if report.refused is None or report.pass_id is not None:
         fields.pop("target")
         log.info("pass_finished", **fields, error=report.error)
 

@@ -17,7 +17,7 @@ from retentiond.model.policy import Keep, Remove, decide, foreign_user
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, media_key, media_row
+from retentiond.targets.dendrite_media.database import PLAN_SQL, SQL, key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.held import keep_held
 from retentiond.targets.dendrite_media.safety import foreign_users
 
@@ -49,6 +49,13 @@ class Due:
 def due_row(record: Record) -> Due:
     """Return a row of the temporary table."""
     return Due(Hash(record["hash"]), media_key(record), record["policy"], record["kept"])
+
+
+async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
+    """Return which of these keys a quota of the same plan takes; there is no such table but in a plan."""
+    if not keys:
+        return set()
+    return {media_key(row) for row in await connection.fetch(SQL["evicted_of"], *key_columns(keys))}
 
 
 @dataclass(slots=True)
@@ -97,14 +104,16 @@ class Surveyor:
                 if foreign_user(row, self._rules.server_names):
                     survey.foreign += 1
                     survey.foreign_example = printable(row.key.uri)
-                mentions = frozenset(record["mentions"]) if self._asks else None
-                judged.append((row, decide(row, self._rules, now, mentions)))
+                judged.append((row, decide(row, self._rules, now, self._mentions(record))))
             await self._take(survey, judged, listen)
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
         await self._finish()
         return survey
+
+    def _mentions(self, record: Record) -> frozenset[str] | None:
+        return frozenset(record["mentions"]) if self._asks else None
 
     async def _begin(self) -> Survey:
         await self._connection.execute(SQL["drop_due"])
@@ -119,8 +128,11 @@ class Surveyor:
     ) -> None:
         """Count a page of judged rows, and put what is due into the temporary table."""
         due = []
+        # Only plans are listened to; what their quotas take they tell themselves.
+        keys = [row.key for row, _ in judged] if listen is not None else []
+        untold = await evicted_of(self._connection, keys)
         for row, verdict in judged:
-            self._count(survey, row, verdict, listen)
+            self._count(survey, row, verdict, None if row.key in untold else listen)
             if isinstance(verdict, Remove):
                 due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
         await self._connection.copy_records_to_table(

@@ -13,7 +13,7 @@ from retentiond.adapters.disk import DiskWorkers
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.config.resolve import resolve
-from retentiond.engine.passes import conclude, run_steps
+from retentiond.engine.passes import conclude, run_eviction, run_steps
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
@@ -32,6 +32,7 @@ from retentiond.targets.dendrite_media.holds import MediaHolds
 from retentiond.targets.dendrite_media.mark import refuse_ahead
 from retentiond.targets.dendrite_media.picture import draw
 from retentiond.targets.dendrite_media.planning import plan
+from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.restore import restore
 from retentiond.targets.dendrite_media.sources import Sources
@@ -41,7 +42,7 @@ from retentiond.targets.dendrite_media.sweep import sweep
 from retentiond.targets.dendrite_media.workplace import Place, open_workplace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.config.schema import MediaTarget
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
@@ -65,7 +66,7 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     try:
         async with pool(settings.database) as opened:
             sources = Sources(settings.database, settings.databases, settings.server_names)
-            references = References(sources, settings.protections, settings.rules.sources)
+            references = References(sources, settings.protections, settings.sources)
             held = HoldReferences(settings.database, settings.databases)
             yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references, held))
     finally:
@@ -107,18 +108,8 @@ class DendriteMedia:
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
-            try:
-                await self._make_ledger()
-                async with hold_lease(
-                    place.settings.database, order.command, patience=order.patience
-                ) as lease:
-                    await self._work(order, lease, report)
-            except RefusedError as error:
-                # A server that nothing can be written to, a pooler: there is nothing to record it in.
-                report.refused = error.refusal
-                conclude(report)
-                get_logger(target=place.name).warning("pass_refused", **asdict(error.refusal))
-            if report.state in {"finished", "finished_with_failures"} and order.command != "run":
+            await self._under_lease(order, report, lambda steps: run_steps(steps, order, report))
+            if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
                 await self._end_by_hand(order, removed=report.removed_items > 0)
         return report
 
@@ -126,7 +117,35 @@ class DendriteMedia:
         async with self._place.pool.acquire() as connection:
             await self._place.ledger.make(connection, SCHEMA)
 
-    async def _work(self, order: Order, lease: Lease, report: PassReport) -> None:
+    async def check_quotas(self, order: Order) -> PassReport | None:
+        """Keep to the quotas; None where nothing had to go."""
+        place = self._place
+        if not place.settings.quotas:
+            return None
+        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with reaching("the database"):
+            if await fits_at_a_glance(place, place.pool):
+                return None
+            await self._under_lease(order, report, lambda steps: run_eviction(steps, report))
+        return report if report.pass_id is not None or report.refused is not None else None
+
+    async def _under_lease(
+        self, order: Order, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
+    ) -> None:
+        place = self._place
+        try:
+            await self._make_ledger()
+            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
+                await self._work(order, lease, report, run)
+        except RefusedError as error:
+            # A server that nothing can be written to, a pooler: there is nothing to record it in.
+            report.refused = error.refusal
+            conclude(report)
+            get_logger(target=place.name).warning("pass_refused", **asdict(error.refusal))
+
+    async def _work(
+        self, order: Order, lease: Lease, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
+    ) -> None:
         place = self._place
         connection = await connect(place.settings.database)
         try:
@@ -134,7 +153,7 @@ class DendriteMedia:
             async with open_workplace(place) as work:
                 steps = MediaSteps(work, connection, lease, order, now)
                 try:
-                    await run_steps(steps, order, report)
+                    await run(steps)
                 except (*LOST, InsufficientPrivilegeError) as error:
                     # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
                     report.state, report.error = "interrupted", f"the database: {printable(str(error))}"

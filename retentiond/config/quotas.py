@@ -1,0 +1,76 @@
+"""Quotas as the configuration writes them."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from retentiond.config.policies import MatchConfig
+from retentiond.config.section import Conflict, Section
+from retentiond.config.values import Duration, LongerThanZero, Share, Size
+from retentiond.model.quota import Quota
+
+
+class QuotaConfig(Section):
+    """How much room media may take: when it is more, the oldest go, whatever their policy's age."""
+
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Its name in plans and reports; without one quota, quota 2 and so on.",
+        examples=["remote-quota"],
+    )
+    match: MatchConfig = Field(description="What it speaks of; all the conditions given must hold.")
+    max_size: Size | None = Field(
+        default=None, description="The most that the live files may hold.", examples=["50GiB"]
+    )
+    min_free_disk: Size | None = Field(
+        default=None,
+        description="The least that stays free on the media's file system. What lies in quarantine counts as freed.",
+        examples=["10GiB"],
+    )
+    low_water: Annotated[Share, Field(gt=0)] = Field(
+        default=0.9,
+        description="How far it goes below, from 0 to 1: down to max_size times this, or until min_free_disk divided by "
+        "this is free.",
+    )
+    evict: Literal["least_recently_accessed", "oldest"] = Field(
+        default="least_recently_accessed", description="Which go first: least_recently_accessed or oldest."
+    )
+    min_age: Duration = Field(default=timedelta(days=1), description="Nothing younger goes.")
+    every: LongerThanZero = Field(
+        default=timedelta(minutes=10), description="How often the daemon looks, between passes."
+    )
+    shorten_grace: bool = Field(
+        default=False,
+        description="Under min_free_disk, purge the oldest in quarantine although their grace is not over; never before "
+        "settle.",
+    )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield that there is nothing to keep to, or nothing that a grace could give way to."""
+        if given.get("max_size") is None and given.get("min_free_disk") is None:
+            yield Conflict((), "needs `max_size` or `min_free_disk`")
+        if given.get("shorten_grace") is True and given.get("min_free_disk") is None:
+            yield Conflict(("shorten_grace",), "means nothing without `min_free_disk`; set both or none")
+
+    def to_quota(self, place: int) -> Quota:
+        """Return the quota as the decisions take it; `place` is its place among the target's, from 0."""
+        return Quota(
+            self.name or unnamed_quota(place),
+            self.match.to_match(),
+            max_size=self.max_size,
+            min_free_disk=self.min_free_disk,
+            low_water=self.low_water,
+            evict=self.evict,
+            min_age=self.min_age,
+            shorten_grace=self.shorten_grace,
+        )
+
+
+def unnamed_quota(place: int) -> str:
+    """Return what a quota without a name is called, by its place among the target's, from 0."""
+    return "quota" if place == 0 else f"quota {place + 1}"

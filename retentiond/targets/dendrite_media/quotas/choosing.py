@@ -1,0 +1,55 @@
+"""Choose what a quota takes: the same for plans and passes, up to the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retentiond.model.quota import size_shortage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from retentiond.engine.target import Progress
+    from retentiond.model.quota import Quota
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+    from retentiond.targets.dendrite_media.survey import Survey
+    from retentiond.targets.dendrite_media.tree import MediaTree
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """What a choice needs to see; `keep` marks in a survey what holds, marks and protections keep."""
+
+    tree: MediaTree
+    accesses: AccessTimes
+    progress: Progress
+    keep: Callable[[Survey], Awaitable[None]]
+
+    async def choose(
+        self, quota: Quota, ground: QuotaGround, now: datetime, short: int, report: PassReport
+    ) -> Survey | None:
+        """Leave due, on the ground's surveyor, what goes so that it fits; None where nothing has to, or can.
+
+        `short` is what the disk lacks.
+        """
+        self.progress.stage("quota", None)
+        survey = await ground.surveyor.judge(now, self.progress)
+        if not short and not size_shortage(quota, await ground.surveyor.told_bytes()):
+            return None
+        by_access = quota.evict == "least_recently_accessed" and self.accesses.known
+        live = await ground.surveyor.live_bytes(self.tree, self.accesses, self.progress)
+        shortage = max(short, size_shortage(quota, live))
+        if not shortage:
+            return None
+        await self.keep(survey)
+        survey.due, size = await ground.surveyor.choose(shortage, by_access=by_access)
+        if size < shortage:
+            report.remarks.append(
+                f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "
+                "held, kept for ever, shared with media that stay, or too young"
+            )
+        return survey if survey.due else None

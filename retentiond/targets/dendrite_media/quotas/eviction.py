@@ -1,0 +1,137 @@
+"""Evictions: each quota of a target in turn is looked at, and what is too much goes through the protocol.
+
+Under `min_free_disk` what waits to be purged comes first, and then, where the quota says so, the grace of the oldest
+in quarantine. A rename frees nothing by itself, so each check evicts the shortage and no more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.model.errors import RefusedError
+from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain, size_shortage
+from retentiond.targets.dendrite_media.quotas.choosing import Chooser
+from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+from retentiond.targets.dendrite_media.quotas.space import read_space
+from retentiond.targets.dendrite_media.quotas.survey import SQL
+from retentiond.targets.dendrite_media.references import LARGEST_AGE
+from retentiond.targets.dendrite_media.release import Releaser
+from retentiond.targets.dendrite_media.removal import Removal
+from retentiond.targets.dendrite_media.sweep import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.quota import Quota
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.survey import Survey
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+class Evictions:
+    """The quotas of one target, for a pass, or for a check between two; `begin` numbers the pass if none is yet."""
+
+    def __init__(
+        self,
+        work: Workplace,
+        connection: Conn,
+        lease: Lease,
+        order: Order,
+        accesses: AccessTimes,
+        begin: Callable[[PassReport], Awaitable[int]],
+    ) -> None:
+        self._work = work
+        self._place = work.place
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._accesses = accesses
+        self._begin = begin
+
+    async def run(self, report: PassReport) -> None:
+        """Take each quota in turn; raises RefusedError where one would go over the limits."""
+        for quota in self._place.settings.quotas:
+            if self._order.stop.asked:
+                return
+            short = await self._make_room(quota, report)
+            if short or await self._may_be_too_large(quota):
+                await self._evict(quota, short, report)
+
+    async def _may_be_too_large(self, quota: Quota) -> bool:
+        if quota.max_size is None:
+            return False
+        return size_shortage(quota, await self._connection.fetchval(SQL["size_bound"])) > 0
+
+    async def _make_room(self, quota: Quota, report: PassReport) -> int:
+        """Purge where the disk is short; return what is short all the same, once the quarantine is purged, too."""
+        before = await self._read()
+        if not disk_shortage(quota, before.free):
+            await self._connection.execute(SQL["forget_eviction"], self._place.name, quota.name)
+            return 0
+        await sweep(self._work, everything=False, fresh=True)
+        after = await self._read()
+        still = disk_shortage(quota, after.free)
+        if still and quota.shorten_grace:
+            await self._connection.execute(SQL["shorten_grace"], still)
+            await sweep(self._work, everything=False, fresh=True)
+            after = await self._read()
+        short = disk_shortage(quota, after.free, await self._connection.fetchval(SQL["held_bytes"]))
+        if short and (purged_in_vain(before, after, 0) or await self._in_vain_since(quota, after)):
+            self._say_in_vain(quota, report)
+            return 0
+        return short
+
+    async def _read(self) -> SpaceReading:
+        return await read_space(self._place, self._work.tree, self._connection)
+
+    async def _in_vain_since(self, quota: Quota, now: SpaceReading) -> bool:
+        last = await self._connection.fetchrow(SQL["last_eviction"], self._place.name, quota.name)
+        if last is None:
+            return False
+        stored = await self._connection.fetchval(SQL["stored_bytes"], last["at"])
+        return purged_in_vain(SpaceReading(last["free"], last["purged"]), now, stored)
+
+    def _say_in_vain(self, quota: Quota, report: PassReport) -> None:
+        remark = (
+            f"{quota.name}: purging did not raise the free space of {self._work.tree.path}, so nothing is evicted for "
+            "its sake; look for snapshots, and for what else fills the disk"
+        )
+        report.remarks.append(remark)
+        get_logger(target=self._place.name).warning("quota_stopped", quota=quota.name, reason=remark)
+
+    async def _evict(self, quota: Quota, short: int, report: PassReport) -> None:
+        place, connection = self._place, self._connection
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        ground = QuotaGround(place, connection, quota, now)
+        oldest = now - LARGEST_AGE
+        # What cannot be read refuses before the long look at every row.
+        async with place.references.held(connection, begun_after=oldest) as copy:
+            await ground.surveyor.learn(copy, place.references.asked, plan=False)
+        await place.hold_references.refresh(connection, begun_after=oldest)
+
+        async def keep(survey: Survey) -> None:
+            async with place.references.held(connection, begun_after=oldest) as copy:
+                await ground.surveyor.keep(
+                    survey, ledger=True, copy=copy, protections=place.references.protections, plan=False
+                )
+
+        chooser = Chooser(self._work.tree, self._accesses, self._order.progress, keep)
+        survey = await chooser.choose(quota, ground, now, short, report)
+        if survey is None:
+            return
+        refusal = ground.over_limit(survey, 0, 0, first=False)
+        if refusal is not None and not self._order.over_limits:
+            raise RefusedError(refusal)
+        pass_id = report.pass_id if report.pass_id is not None else await self._begin(report)
+        if short:
+            reading = await self._read()
+            await connection.execute(
+                SQL["note_eviction"], place.name, quota.name, reading.free, reading.purged
+            )
+        releaser = Releaser(self._work, connection, self._lease, pass_id, ground)
+        await Removal(self._work, releaser, ground, None, report, self._order).run()

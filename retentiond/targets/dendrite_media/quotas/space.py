@@ -1,0 +1,41 @@
+"""The room there is: free bytes of the disk, what quarantine holds, and whether a glance tells that all quotas fit."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from retentiond.model.quota import SpaceReading, disk_shortage
+from retentiond.targets.dendrite_media.quotas.survey import SQL
+from retentiond.targets.dendrite_media.tree import MediaTree
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.targets.dendrite_media.workplace import Place
+
+
+def free_bytes(tree: MediaTree) -> int:
+    """Return what dendrite, that is no superuser, may still write on the media's file system."""
+    about = os.fstatvfs(tree.root)
+    return about.f_bavail * about.f_frsize
+
+
+async def free_now(place: Place, tree: MediaTree) -> int:
+    """Ask for the free bytes in a thread: a file system may be slow to answer."""
+    return await place.disk.call(lambda: free_bytes(tree))
+
+
+async def read_space(place: Place, tree: MediaTree, connection: Conn) -> SpaceReading:
+    """Read the free bytes, and how much was ever purged."""
+    return SpaceReading(await free_now(place, tree), await connection.fetchval(SQL["purged_bytes"]))
+
+
+async def fits_at_a_glance(place: Place, connection: Conn | Db) -> bool:
+    """Tell whether every quota fits, as far as the free space and the sum of all sizes tell; it looks at no row."""
+    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        free = await free_now(place, tree)
+    quotas = place.settings.quotas
+    if any(disk_shortage(quota, free) for quota in quotas):
+        return False
+    smallest = min((quota.max_size for quota in quotas if quota.max_size is not None), default=None)
+    return smallest is None or await connection.fetchval(SQL["size_bound"]) <= smallest

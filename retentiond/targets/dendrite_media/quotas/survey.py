@@ -1,0 +1,114 @@
+"""A quota's survey: what it speaks of, how much of that lies on the disk, and which of it goes until it fits.
+
+Rows are judged in pure code as they stream by; the order that no index gives is read once into temporary tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.media import Hash, valid_hash
+from retentiond.model.policy import KeepReason, foreign_user, matches
+from retentiond.model.quota import decide_eviction
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database import media_row
+from retentiond.targets.dendrite_media.look import look_at_blobs
+from retentiond.targets.dendrite_media.safety import foreign_users
+from retentiond.targets.dendrite_media.survey import Surveyor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import MediaRow
+    from retentiond.model.quota import Quota
+    from retentiond.model.report import Item
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.survey import Survey
+    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.workplace import Place
+
+SQL: Final = named_queries(__package__, "quotas.sql")
+REASONS: Final[tuple[KeepReason, ...]] = get_args(KeepReason)
+"""What the temporary table bears in the place of a policy's number: the reason why a row stayed so far."""
+_PAGE: Final = 2000
+
+
+class QuotaSurveyor(Surveyor):
+    """Finds what a quota takes; `judge` comes first, then `keep`, then `choose`."""
+
+    def __init__(self, connection: Conn, place: Place, quota: Quota) -> None:
+        super().__init__(connection, place.name, place.settings.rules)
+        self._place = place
+        self._quota = quota
+
+    async def judge(
+        self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
+    ) -> Survey:
+        """Judge every row; what the quota speaks of, and what of it may go, is put into temporary tables."""
+        del listen
+        survey = await self._begin()
+        for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
+            await self._connection.execute(SQL[statement])
+        statement = MEDIA_SQL["media_page_with_mentions" if self._asks else "media_page"]
+        async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
+            rows = [(media_row(record), self._mentions(record)) for record in page]
+            survey.rows += len(rows)
+            for row, _ in rows:
+                if foreign_user(row, self._rules.server_names):
+                    survey.foreign += 1
+                    survey.foreign_example = printable(row.key.uri)
+            await self._sort_out(rows, now)
+            progress.advance(len(page))
+        if survey.foreign:
+            raise foreign_users(survey.foreign, survey.foreign_example)
+        for statement in ("leave_out_gone", "leave_out_gone_due", "sort_matched", "analyze_matched"):
+            await self._connection.execute(SQL[statement])
+        await self._finish()
+        return survey
+
+    async def _sort_out(self, rows: list[tuple[MediaRow, frozenset[str] | None]], now: datetime) -> None:
+        matched, due = [], []
+        for row, mentions in rows:
+            spoken_of = matches(row, self._quota.match, self._rules.server_names, mentions)
+            # What is no hash is no path either: it neither takes room nor can go.
+            if not spoken_of or valid_hash(row.base64hash) is None:
+                continue
+            key = (row.base64hash, row.media_id, row.media_origin)
+            matched.append((*key, max(0, row.file_size_bytes), row.creation_ts / 1000))
+            evictable = decide_eviction(row, self._quota, self._rules, now, mentions)
+            if evictable is not None:
+                due.append((*key, REASONS.index(evictable.stayed)))
+        await self._connection.copy_records_to_table("matched", records=matched)
+        await self._connection.copy_records_to_table(
+            "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+        )
+
+    async def told_bytes(self) -> int:
+        """Return how much the rows say that their files hold; a file that is not there counts all the same."""
+        told: int = await self._connection.fetchval(SQL["matched_bytes"])
+        return told
+
+    async def live_bytes(self, tree: MediaTree, accesses: AccessTimes, progress: Progress) -> int:
+        """Look at every content on the disk, and return how much they hold."""
+        async for page in pages(self._connection, SQL["content_page"], size=_PAGE, after=("",)):
+            blobs = [Hash(row["hash"]) for row in page]
+            looks = await self._place.disk.share(look_at_blobs(tree), blobs)
+            found = [(look.blob, look.bytes, look.accessed) for look in looks if look.result == "present"]
+            await self._connection.copy_records_to_table("content", records=found)
+            progress.advance(len(page))
+        await accesses.raise_contents()
+        live: int = await self._connection.fetchval(SQL["live_bytes"])
+        return live
+
+    async def choose(self, shortage: int, *, by_access: bool) -> tuple[int, int]:
+        """Leave as due only what goes; return how many rows that are, and how much they hold."""
+        await self._connection.execute(SQL["choose"], shortage, by_access)
+        await self._connection.execute(SQL["keep_chosen"])
+        rows: int = await self._connection.fetchval(MEDIA_SQL["count_due"])
+        size: int = await self._connection.fetchval(SQL["chosen_bytes"])
+        return rows, size
