@@ -310,6 +310,22 @@ class DendriteStore:
             if path in self._written and there.get(path) != self._written[path]
         ]
 
+    async def dead_references(self) -> list[str]:
+        """Every row, of media or of a thumbnail, that dendrite answers with 404, whoever wrote its file. Empty is well.
+
+        It asks the tables and the disk, and knows of nothing else, not even what was written once.
+        """
+        sizes = {path: len(content) for path, content in self.files().items()}
+        rows = await self.rows()
+        wanted = [
+            (row.key.uri, self._name(row.base64hash, "file"), row.file_size_bytes) for row in rows.values()
+        ]
+        for thumbnail in await self.thumbnail_rows():
+            if thumbnail.key in rows:
+                path = self._name(rows[thumbnail.key].base64hash, thumbnail.file_name)
+                wanted.append((f"{thumbnail.key.uri} {thumbnail.file_name}", path, thumbnail.file_size_bytes))
+        return [f"{who}: {path}" for who, path, size in wanted if sizes.get(path) != size]
+
     async def orphan_files(self) -> list[str]:
         """Every file below a blob's path that no media row stands for, sorted."""
         blobs = {self._name(row.base64hash, "") for row in (await self.rows()).values()}
