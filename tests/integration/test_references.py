@@ -112,8 +112,8 @@ def disguises(uri: str) -> dict[str, str]:
         "no content": f'{{"url": "{uri}"}}',
         "no event": f'"{uri}"',
         "too deep to parse": "[" * 100_000 + f'"{uri}"',
-        "a key too long for an index": f'{{"content": {{"b": "mxc://x.test/{secrets.token_hex(4000)}",'
-        f' "url": "{uri}"}}}}',
+        "keys too long for an index": f'{{"content": {{"b": "mxc://x.test/{secrets.token_hex(4000)}",'
+        f' "c": "mxc://x.test/{secrets.token_hex(4000)}.", "url": "{uri}"}}}}',
     }
 
 
@@ -130,7 +130,8 @@ async def test_no_disguise_hides_a_reference(store: DendriteStore, database: str
     assert {way for way in ways if found[in_state[way].uri] == "due"} == set()
     assert {way for way in ways if found[of_members[way].uri] == "due"} == set()
     assert {way for way in ways if found[in_data[way].uri] == "due"} == set()
-    assert (await one_pass(database, media_path)).removed_items == 0
+    report = await one_pass(database, media_path)
+    assert (report.refused, report.removed_items) == (None, 0)
 
 
 async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_parse(
