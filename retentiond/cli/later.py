@@ -19,7 +19,6 @@ _LATER: Final = (
     "hold add --from",
     "hold add --visitor",
     "plan --explain",
-    "plan --what-if",
 )
 
 

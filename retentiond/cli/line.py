@@ -22,6 +22,7 @@ from retentiond.cli.records import Export, Verify
 from retentiond.cli.report import Report
 from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
+from retentiond.cli.what_if import WhatIf, parse_ages
 from retentiond.config.units import parse_duration, parse_size
 from retentiond.demo.order import DemoOrder
 from retentiond.engine.purge import PurgeWish
@@ -148,12 +149,19 @@ def example_config() -> Work:
     epilog=example(
         "retentiond plan",
         "retentiond plan media --list --json",
+        "retentiond plan media --what-if 7d,30d,90d",
         "retentiond plan --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
     ),
 )
 def plan(
     targets: Targets = None,
     listed: Annotated[bool, typer.Option("--list", help="Every item with its reason, one a line.")] = False,
+    what_if: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGES", help="What would go if policies kept media so long, such as 7d,30d,90d."
+        ),
+    ] = None,
     as_json: Json = False,
     dendrite_config: DendriteConfig = None,
     days: Days = None,
@@ -163,7 +171,12 @@ def plan(
 
     How many items, how large, by which policy; what stays, and why. All targets, where none is named.
     """
-    return Plan(Scope(tuple(targets or ()), dendrite_config, days, local), listed, as_json)
+    scope = Scope(tuple(targets or ()), dendrite_config, days, local)
+    if what_if is None:
+        return Plan(scope, listed, as_json)
+    if listed:
+        raise UsageError("--list shows the plan as it is, and --what-if others; leave one out")
+    return WhatIf(scope, parse_ages(what_if), as_json)
 
 
 @app.command(

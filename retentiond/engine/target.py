@@ -139,8 +139,12 @@ class Target(Protocol):
         listen: Callable[[Item], None] | None,
         progress: Progress,
         request: Request | None = None,
+        keep: timedelta | None = None,
     ) -> PassReport:
-        """Say what a pass would do now, or a request by hand, changing nothing; each item goes to `listen`."""
+        """Say what a pass would do now, or a request by hand, changing nothing; each item goes to `listen`.
+
+        With `keep` every policy lets media stay for so long, but for those that keep for ever.
+        """
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""

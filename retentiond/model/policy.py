@@ -7,7 +7,7 @@ The first policy that matches decides; what none matches stays; what cannot be t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
@@ -100,6 +100,11 @@ class Rules:
     def by_access(self) -> tuple[int, ...]:
         """The places of the policies whose time counts from the last access."""
         return tuple(index for index, policy in enumerate(self.policies) if policy.since == "accessed")
+
+    def keeping(self, keep: timedelta) -> Rules:
+        """Return the same rules with another time; what is kept for ever still is."""
+        policies = (policy if policy.keep is None else replace(policy, keep=keep) for policy in self.policies)
+        return replace(self, policies=tuple(policies))
 
     @property
     def sources(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import timedelta
 
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.holds import Holds
@@ -88,6 +89,7 @@ class FakeTarget:
         listen: Callable[[Item], None] | None,
         progress: Progress,
         request: Request | None = None,
+        keep: timedelta | None = None,
     ) -> PassReport:
         self._store.planned.append(self._config)
         return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})

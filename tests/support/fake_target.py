@@ -17,6 +17,7 @@ from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import timedelta
 
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
@@ -107,10 +108,16 @@ class FakeTarget:
         listen: Callable[[Item], None] | None,
         progress: Progress,
         request: Request | None = None,
+        keep: timedelta | None = None,
     ) -> PassReport:
         """Tell of each item, and return the report."""
         self.asked.append("plan")
         self.requests.append(request)
+        if keep is not None:
+            # A day of age, an item.
+            report = make_report(self.name, "planned", dry_run=True, pass_id=None)
+            report.removed = {"remote": Tally(keep.days, keep.days * 1024)}
+            return report
         progress.stage("judging", len(self.items))
         if self.during:
             await self.during(None)

@@ -30,9 +30,7 @@ def line(tmp_path: Path) -> CommandLine:
         "purge-chats --account A --to-date 2020-01-01 --purge-elastic",
         "quarantine forget mxc://a/b",
         "quarantine accept media --yes",
-        "plan --what-if 7d,30d",
         "plan media --explain=mxc://a/b",
-        "plan --what-if",
         "demo --chats",
     ],
 )
@@ -47,7 +45,7 @@ def test_a_word_of_a_later_version_is_refused_as_such_whatever_follows_it(
 
 
 def test_a_refusal_names_the_word_that_is_to_be_left_out(line: CommandLine) -> None:
-    assert line.type("plan", "--what-if=7d").stderr == f"retentiond: `plan --what-if` {NOT_AVAILABLE}\n"
+    assert line.type("demo", "--chats=7").stderr == f"retentiond: `demo --chats` {NOT_AVAILABLE}\n"
     assert line.type("quarantine", "accept").stderr == f"retentiond: `quarantine accept` {NOT_AVAILABLE}\n"
 
 

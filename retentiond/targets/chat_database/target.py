@@ -90,9 +90,10 @@ class ChatDatabase:
         listen: Callable[[Item], None] | None,
         progress: Progress,
         request: Request | None = None,
+        keep: timedelta | None = None,
     ) -> PassReport:
         """Say what a pass would do now, changing nothing."""
-        if request is not None:
+        if request is not None or keep is not None:
             raise UsageError(f"{self.name} holds chats, and no media; name the TARGET of the media")
         order = Order("plan", progress=progress)
         return await Planner(self._place, self._scheduled(), order, by_hand=False).plan(listen)

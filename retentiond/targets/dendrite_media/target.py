@@ -99,9 +99,11 @@ class DendriteMedia:
         listen: Callable[[Item], None] | None,
         progress: Progress,
         request: Request | None = None,
+        keep: timedelta | None = None,
     ) -> PassReport:
         """Say what a pass, or a request, would do now, changing nothing."""
-        return await plan(self._place, listen, progress, request)
+        place = self._place if keep is None else self._place.keeping(keep)
+        return await plan(place, listen, progress, request)
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass, and what belongs to its end."""

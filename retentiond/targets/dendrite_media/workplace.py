@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import Claimant, claimant
@@ -13,6 +13,7 @@ from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import timedelta
 
     from retentiond.adapters.disk import DiskWorkers
     from retentiond.adapters.postgres import Db
@@ -35,6 +36,10 @@ class Place:
     ledger: Ledger
     references: References
     hold_references: HoldReferences
+
+    def keeping(self, keep: timedelta) -> Place:
+        """Return the same place with policies of another time."""
+        return replace(self, settings=replace(self.settings, rules=self.settings.rules.keeping(keep)))
 
     @property
     def batch(self) -> int:
