@@ -6,8 +6,6 @@ Whoever builds one deletes its line here. A command of a group, and a flag, stan
 from typing import Final
 
 _LATER: Final = (
-    "audit --drop-damaged-remote",
-    "audit --repair",
     "purge-chats --purge-clickhouse",
     "purge-chats --purge-elastic",
     "quarantine accept",

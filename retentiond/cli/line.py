@@ -253,7 +253,9 @@ def delete(
 @app.command(
     cls=Command,
     epilog=example(
-        "retentiond audit", "retentiond audit media --list --json", "retentiond audit --verify-content"
+        "retentiond audit",
+        "retentiond audit media --list --json",
+        "retentiond audit media --verify-content --repair",
     ),
 )
 def audit(
@@ -269,13 +271,25 @@ def audit(
             "--rate", metavar="SIZE", help="With --verify-content: the most that is read in a second."
         ),
     ] = "50MiB",
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Mend what is safe to mend; what is taken goes to quarantine first."),
+    ] = False,
+    drop_damaged_remote: Annotated[
+        bool,
+        typer.Option(
+            "--drop-damaged-remote",
+            help="With --repair: drop media of other servers whose file is damaged, so that they are fetched again.",
+        ),
+    ] = False,
     fail_on_findings: Annotated[
-        bool, typer.Option("--fail-on-findings", help="Exit 1 if anything is wrong.")
+        bool, typer.Option("--fail-on-findings", help="Exit 1 if anything is wrong, and was not mended.")
     ] = False,
 ) -> Work:
     """Hold the database against the disk, both ways.
 
-    Rows without files, files without rows, sizes that differ. Nothing is changed. All targets, where none is named.
+    Rows without files, files without rows, sizes that differ. Without --repair nothing is changed. All targets, where
+    none is named.
     """
     rate = parse_size(read_rate)
     if rate < 1:
@@ -286,7 +300,9 @@ def audit(
         as_json,
         verify_content,
         rate,
-        fail_on_findings=fail_on_findings,
+        repair,
+        drop_damaged_remote,
+        fail_on_findings,
     )
 
 

@@ -123,9 +123,10 @@ SELECT at, refused FROM retentiond.refusal WHERE target = $1
 SELECT state FROM retentiond.pass WHERE pass_id = $1
 
 -- name: last_pass
--- The newest pass of a target.
+-- The newest pass of a target; what somebody took by hand puts off no pass.
 SELECT pass_id, state, command, host, started_at, finished_at, report
-FROM retentiond.pass WHERE target = $1 ORDER BY started_at DESC LIMIT 1
+FROM retentiond.pass WHERE target = $1 AND command NOT IN ('audit --repair', 'delete')
+ORDER BY started_at DESC LIMIT 1
 
 -- name: last_success
 -- When the newest pass of a target that did all it was to do ended.

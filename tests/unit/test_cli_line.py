@@ -24,7 +24,6 @@ def line(tmp_path: Path) -> CommandLine:
 @pytest.mark.parametrize(
     "words",
     [
-        "audit media --repair --help",
         "hold add --account a --chat 5",
         "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
         "purge-chats --account A --to-date 2020-01-01 --purge-elastic",

@@ -25,6 +25,12 @@ def released_record(target: str, pass_id: int, released: Iterable[tuple[MediaRow
     return Record("released", target, pass_id, _table(_RELEASED, items))
 
 
+def orphans_record(target: str, pass_id: int, entries: Sequence[Row]) -> Record:
+    """Tell of blobs without a row that a repair took."""
+    items = [[None, row["hash"], row["bytes"], "orphan_blob"] for row in entries]
+    return Record("released", target, pass_id, _table(_RELEASED, items))
+
+
 def purged_record(target: str, closed: Sequence[Row]) -> Record:
     """Tell of blobs that were unlinked for good."""
     items = [[row["hash"], row["bytes"], row["pass_id"]] for row in closed]
@@ -35,6 +41,14 @@ def restored_record(target: str, restored: Sequence[Row]) -> Record:
     """Tell of rows that came back, each from the pass that had taken it; by nobody, where a protection wanted them."""
     items = [[media_key(row).uri, row["pass_id"], row["by"], row["reason"]] for row in restored]
     return Record("restored", target, body=_table(_RESTORED, items))
+
+
+def restored_orphans_record(target: str, restored: Sequence[Row], by: str, reason: str) -> Record:
+    """Tell of blobs without a row that came back."""
+    items = [[None, row["pass_id"], by, reason] for row in restored]
+    return Record(
+        "restored", target, body=_table(_RESTORED, items) | {"hashes": [row["hash"] for row in restored]}
+    )
 
 
 def _table(columns: list[str], items: list[list[Any]]) -> dict[str, Any]:

@@ -25,12 +25,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.workplace import Place
 
 
-class Ground(Protocol):
-    """What a pass or a request goes by; its surveys and second looks run on one connection."""
-
-    @property
-    def surveyor(self) -> Surveyor:
-        """Who finds what is due."""
+class ReleaseGround(Protocol):
+    """What a release goes by."""
 
     @property
     def references(self) -> References:
@@ -39,10 +35,6 @@ class Ground(Protocol):
     @property
     def even_protected(self) -> bool:
         """Whether no protection shall bring back what goes by it."""
-
-    @property
-    def by_access(self) -> bool:
-        """Whether access times have a say."""
 
     def name_of(self, due: Due) -> str:
         """Return what reports call the reason for which a row goes."""
@@ -55,6 +47,18 @@ class Ground(Protocol):
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether a row that was due may still go, now that it is locked and read again."""
+
+
+class Ground(ReleaseGround, Protocol):
+    """What a pass or a request goes by; its surveys and second looks run on one connection."""
+
+    @property
+    def surveyor(self) -> Surveyor:
+        """Who finds what is due."""
+
+    @property
+    def by_access(self) -> bool:
+        """Whether access times have a say."""
 
     def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
         """Hold the counts against the limits."""

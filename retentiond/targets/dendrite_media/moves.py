@@ -136,7 +136,7 @@ def _purge(tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry
     try:
         grave = purging.get(tree, PURGING, own=True)
         moved = _rename_away(tree, held, grave, entry)
-        gone = _unlink_directory(grave, entry.purging_name)
+        gone = unlink_directory(grave, entry.purging_name)
     except OSError as error:
         return MoveResult(entry, "failed", named_error(error))
     return MoveResult(entry, "moved" if moved or gone else "already")
@@ -151,7 +151,8 @@ def _rename_away(tree: MediaTree, held: Shelves, grave: int, entry: EntryPath) -
     return True
 
 
-def _unlink_directory(parent: int, name: str) -> bool:
+def unlink_directory(parent: int, name: str) -> bool:
+    """Unlink a directory that holds files only; tell whether it was there. Raises OSError."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:

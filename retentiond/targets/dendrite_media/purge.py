@@ -125,3 +125,4 @@ async def _forget(work: Workplace) -> None:
     while await forget_rows_without_entry(work):
         await asyncio.sleep(0)
     await work.place.pool.execute(SQL["forget_lost"])
+    await work.place.pool.execute(SQL["forget_thumbnails"])

@@ -314,6 +314,7 @@ SELECT EXISTS (
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
       AND e.renamed_at + e.settle <= clock_timestamp()
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
+      AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
                       WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL)))
 
@@ -326,6 +327,7 @@ WITH page AS (
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
       AND e.renamed_at + e.settle <= $4
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
+      AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
                       WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL))
       AND e.entry_id > $1
@@ -468,8 +470,8 @@ DELETE FROM retentiond.shared_blob WHERE hash = ANY ($1::text[]) AND noted_at < 
 
 -- name: record_stray
 -- Records the intent to quarantine stray thumbnails of a blob that stays.
-INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle)
-VALUES ($1, $2, 'thumbnails', 'intended', $3, $4, $5, $6)
+INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle, grace_until)
+VALUES ($1, $2, 'thumbnails', 'intended', $3, $4, $5, $6, clock_timestamp() + $7::interval)
 RETURNING entry_id
 
 -- name: claim_strays
@@ -481,6 +483,7 @@ WHERE e.entry_id IN (
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
           e.renamed_at + e.settle <= clock_timestamp() AND e.looked_at > e.renamed_at
+          AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
           AND NOT EXISTS (SELECT FROM retentiond.released_media r
                           WHERE r.base64hash = e.hash AND r.grace_until > clock_timestamp()) AS due
 
@@ -511,9 +514,54 @@ WHERE r.release_id > $1
 ORDER BY r.release_id
 LIMIT $2
 
+-- name: rowless_page
+-- Blobs in quarantine that no released row stands for, a page by entry.
+SELECT entry_id, pass_id, hash, state, bytes, renamed_at, grace_until FROM retentiond.entry
+WHERE entry_id > $1 AND kind = 'blob' AND grace_until IS NOT NULL AND renamed_at IS NOT NULL AND state <> 'lost'
+ORDER BY entry_id LIMIT $2
+
+-- name: claim_rowless
+-- Claims a page of them to bring it back, of one pass or all.
+UPDATE retentiond.entry SET claimed_by = $3, state = 'restoring'
+WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
+                   WHERE entry_id > $1 AND kind = 'blob' AND grace_until IS NOT NULL AND state = 'quarantined'
+                     AND claimed_by IS NULL AND ($4::bigint IS NULL OR pass_id = $4)
+                   ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING entry_id, pass_id, hash, bytes
+
+-- name: thumbnails_to_restore
+-- Thumbnail rows that a repair took, and whose key bears a medium now, a page.
+SELECT r.release_id, m.base64hash AS hash, r.width, r.height, r.resize_method, r.file_size_bytes
+FROM retentiond.released_thumbnail r
+JOIN mediaapi_media_repository m
+  ON m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
+WHERE r.release_id > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
+ORDER BY r.release_id LIMIT $2
+
+-- name: restore_thumbnails
+-- Brings them back; a row that dendrite made anew wins.
+WITH back AS (
+    DELETE FROM retentiond.released_thumbnail WHERE release_id = ANY ($1::bigint[]) RETURNING *
+)
+INSERT INTO mediaapi_thumbnail (media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height,
+    resize_method)
+SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height, resize_method FROM back
+ON CONFLICT DO NOTHING
+
 -- name: end_grace
 -- `quarantine purge --yes`: no grace is waited for any more.
 UPDATE retentiond.released_media SET grace_until = clock_timestamp() WHERE grace_until > clock_timestamp()
+
+-- name: end_grace_of_entries
+-- The same for what no released row stands for.
+UPDATE retentiond.entry SET grace_until = clock_timestamp() WHERE grace_until > clock_timestamp()
+
+-- name: end_grace_of_thumbnails
+UPDATE retentiond.released_thumbnail SET grace_until = clock_timestamp() WHERE grace_until > clock_timestamp()
+
+-- name: forget_thumbnails
+-- Forgets the copies of thumbnail rows whose grace is over.
+DELETE FROM retentiond.released_thumbnail WHERE grace_until <= clock_timestamp()
 
 -- name: select_to_restore
 -- Marks a page of released rows as being brought back: by pass, by key, or all, one content after another; not

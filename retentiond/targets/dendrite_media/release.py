@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.records import Record
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.assess import Assessed
-    from retentiond.targets.dendrite_media.grounds import Ground
+    from retentiond.targets.dendrite_media.grounds import ReleaseGround
     from retentiond.targets.dendrite_media.look import BlobLook
     from retentiond.targets.dendrite_media.workplace import Workplace
 
@@ -50,7 +50,9 @@ class ReleasedBatch:
 class Releaser:
     """Releases batches, one at a time, on one connection, under the lease of a pass."""
 
-    def __init__(self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: Ground) -> None:
+    def __init__(
+        self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: ReleaseGround
+    ) -> None:
         self._work = work
         self._connection = connection
         self._lease = lease

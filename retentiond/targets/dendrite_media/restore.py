@@ -31,6 +31,7 @@ from retentiond.targets.dendrite_media.disposal import restored_record
 from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.restore_repaired import restore_repaired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
     while True:
         page, copies = await _mark(work, after, selection.pass_id, key, mark)
         if not page:
-            return report
+            break
         after = page[-1]["hash"]
         report.busy.extend(row["hash"] for row in page if not row["free"])
         await _name_present(work, report, page, selection.pass_id, key)
@@ -66,6 +67,9 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
         report.present.extend(outcome.present)
         report.without_file.extend(outcome.without_file)
         report.failed.extend(outcome.failed)
+    if key is None:
+        await restore_repaired(work, report, selection.pass_id, str(mark["reason"]))
+    return report
 
 
 def _selected_key(selection: Selection) -> MediaKey | None:

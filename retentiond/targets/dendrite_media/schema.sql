@@ -41,6 +41,8 @@ CREATE TABLE retentiond.entry (
     files integer NOT NULL,
     bytes bigint NOT NULL,
     settle interval NOT NULL,
+    -- The grace of what no released row stands for; null where the graces of rows decide.
+    grace_until timestamptz,
     -- When the rename was done and synced, and when a sweep after it last found nobody who wants the blob.
     renamed_at timestamptz,
     looked_at timestamptz,
@@ -68,6 +70,24 @@ CREATE TABLE retentiond.suspect_thumbnail (
     seen_at timestamptz NOT NULL,
     PRIMARY KEY (media_id, media_origin, width, height, resize_method)
 );
+
+-- A copy of each thumbnail row that a repair took because its medium or its file was not there, until its grace is over.
+CREATE TABLE retentiond.released_thumbnail (
+    release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pass_id bigint NOT NULL,
+    finding text NOT NULL,
+    released_at timestamptz NOT NULL,
+    grace_until timestamptz NOT NULL,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    content_type text NOT NULL,
+    file_size_bytes bigint NOT NULL,
+    creation_ts bigint NOT NULL,
+    width integer NOT NULL,
+    height integer NOT NULL,
+    resize_method text COLLATE "C" NOT NULL
+);
+CREATE INDEX released_thumbnail_by_pass ON retentiond.released_thumbnail (pass_id);
 
 -- What was brought back is kept from then on, until the date (none: for good).
 CREATE TABLE retentiond.restored (

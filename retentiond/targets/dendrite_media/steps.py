@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.ledger.clocks import check_clocks
-from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_records
 from retentiond.model.errors import Refusal, RefusedError
@@ -19,11 +17,10 @@ from retentiond.targets.dendrite_media.database import SQL
 from retentiond.targets.dendrite_media.grounds import ground_of
 from retentiond.targets.dendrite_media.index import ensure_index
 from retentiond.targets.dendrite_media.look import file_missing
-from retentiond.targets.dendrite_media.mark import Mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.release import Releaser
 from retentiond.targets.dendrite_media.removal import Removal
-from retentiond.targets.dendrite_media.safety import check_columns, check_directory
 from retentiond.targets.dendrite_media.sweep import sweep
 
 if TYPE_CHECKING:
@@ -55,22 +52,7 @@ class MediaSteps:
 
     async def make_safe(self) -> None:
         """Check that this is the store, its clock and its directory; make what the quarantine needs."""
-        work, tree, connection = self._work, self._work.tree, self._connection
-        if work.fit == "ahead":
-            # What rows bear comes back all the same.
-            await sweep(work, everything=True)
-            raise refuse_ahead()
-        check_clocks(work.state, work.leap)
-        check_columns(await connection.fetch(SQL["media_columns"]))
-        has_rows = await connection.fetchval(SQL["has_media"])
-        disk = self._place.disk
-        await disk.call(lambda: check_directory(tree, has_rows=has_rows))
-        await disk.call(tree.prepare)
-        await disk.call(tree.probe)
-        if work.fit == "new":
-            mark = Mark(work.state.store_id, work.state.last_pass)
-            await disk.call(lambda: write_mark(tree, mark))
-        await self._place.ledger.note_clock(connection, read_clock())
+        await make_safe(self._work, self._connection)
 
     async def sweep(self) -> None:
         """Finish what is open, take stock, purge what is due; and make the index, before any cursor is open."""
@@ -125,13 +107,8 @@ class MediaSteps:
             settle=self._place.config.settle,
             cutoffs=self._ground.cutoffs(),
         )
-        async with self._connection.transaction():
-            await self._lease.check(self._connection)
-            pass_id = await self._place.ledger.begin_pass(self._connection, header)
+        pass_id = await begin(self._work, self._connection, self._lease, header)
         report.pass_id = pass_id
-        mark = Mark(self._work.state.store_id, pass_id)
-        await self._place.disk.call(lambda: write_mark(self._work.tree, mark))
-        self._log.info("pass_started", pass_id=pass_id, command=self._order.command)
         return pass_id
 
     async def remove(self, report: PassReport) -> None:

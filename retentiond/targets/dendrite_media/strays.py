@@ -31,8 +31,7 @@ from retentiond.targets.dendrite_media.tree import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from asyncpg import Record
+    from datetime import timedelta
 
     from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
@@ -70,7 +69,8 @@ async def _take(work: Workplace) -> None:
         found = await work.place.disk.share(_find(work.tree, known, time.time()), list(by_hash))
         for stray in found:
             if stray.thumbnails:
-                await _quarantine(work, by_hash[stray.blob], stray)
+                shared = by_hash[stray.blob]
+                await quarantine_stray(work, shared["pass_id"], shared["settle"], stray)
         done = [stray.blob for stray in found if not stray.young]
         await work.place.pool.execute(SQL["forget_shared"], done)
 
@@ -103,20 +103,29 @@ def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> 
     return Stray(blob, tuple(strays), size, young)
 
 
-async def _quarantine(work: Workplace, shared: Record, stray: Stray) -> None:
+async def quarantine_stray(
+    work: Workplace, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
+) -> bool:
+    """Take stray thumbnails of one content into quarantine; say whether any was there to be moved.
+
+    Without a `grace` they go as soon as that of the rows is over that knew them.
+    """
+    claimant = work.claimant.claimant_id
     entry_id = await work.place.pool.fetchval(
         SQL["record_stray"],
-        shared["pass_id"],
+        pass_id,
         stray.blob,
-        work.claimant.claimant_id,
+        claimant,
         len(stray.thumbnails),
         stray.bytes,
-        shared["settle"],
+        settle,
+        grace,
     )
-    entry = EntryPath(shared["pass_id"], stray.blob, entry_id)
+    entry = EntryPath(pass_id, stray.blob, entry_id)
     work.claimant.guard.ensure()
     moved = await work.place.disk.call(lambda: _move(work.tree, entry, stray.thumbnails))
     await change(work, "strays_quarantined" if moved else "drop_intents", [entry_id])
+    return moved
 
 
 def _move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:

@@ -24,6 +24,7 @@ from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.access_log import follow_access_log
+from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
@@ -35,6 +36,7 @@ from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.restore import restore
+from retentiond.targets.dendrite_media.restore_repaired import rowless
 from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
 from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
@@ -172,7 +174,7 @@ class DendriteMedia:
         finally:
             connection.terminate()
 
-    async def _end_by_hand(self, order: Order, *, removed: bool) -> None:
+    async def _end_by_hand(self, order: Order | AuditOrder, *, removed: bool) -> None:
         """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
         place = self._place
         if place.config.settle == timedelta(0):
@@ -220,6 +222,11 @@ class DendriteMedia:
                     grace_until=row["grace_until"],
                 )
             after = page[-1]["release_id"]
+        after = 0
+        while page := await self._place.pool.fetch(SQL["rowless_page"], after, self._place.batch):
+            for row in page:
+                yield rowless(row)
+            after = page[-1]["entry_id"]
 
     async def restore(self, selection: Selection) -> RestoreReport:
         """Bring back what was selected; a pass that is under way is not taken from behind its back."""
@@ -263,7 +270,8 @@ class DendriteMedia:
             async with open_workplace(self._place) as work:
                 if work.fit == "ahead":
                     raise refuse_ahead()
-                await self._place.pool.execute(SQL["end_grace"])
+                for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
+                    await self._place.pool.execute(SQL[statement])
                 return await sweep(work, everything=True, fresh=True)
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
@@ -291,7 +299,16 @@ class DendriteMedia:
             if order.command == "run":
                 # The daemon goes by the last audit's time, which must be somewhere.
                 await self._make_ledger()
-            return await audit(self._place, order)
+            if not order.repair:
+                return await audit(self._place, order)
+            await self._make_ledger()
+            async with hold_lease(
+                self._place.settings.database, order.command, patience=order.patience
+            ) as lease:
+                report = await repair(self._place, order, lease)
+            if report.pass_id is not None:
+                await self._end_by_hand(order, removed=report.repaired.total() > 0)
+            return report
 
     async def picture(self, progress: Progress) -> Picture:
         """Draw the store for the report, changing nothing."""

@@ -51,8 +51,8 @@ class Auditor:
         self._order = order
         self._telling = telling
         self._report = telling.report
-        self._before = ((order.now or datetime.now(UTC)) - YOUNG).timestamp()
-        self._confirmer = Confirmer(place, tree, ledger=ledger, before=self._before)
+        self.before = ((order.now or datetime.now(UTC)) - YOUNG).timestamp()
+        self._confirmer = Confirmer(place, tree, ledger=ledger, before=self.before)
         self._rate = ReadRate(order.read_rate)
         self._suspects: list[Hash] = []
 
@@ -75,7 +75,7 @@ class Auditor:
         levels = await self._place.disk.call(lambda: list_levels(self._tree))
         await self._tell_odd(levels.odd, levels.unreadable)
         if levels.has_uploads:
-            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self._before))
+            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self.before))
             self._telling.fail("unreadable", uploads.unreadable)
             await self._telling.tell(uploads.findings)
         progress.stage("audit", report.contents)

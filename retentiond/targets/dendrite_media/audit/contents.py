@@ -39,6 +39,7 @@ class ContentOnDisk:
     thumbnails: dict[Thumbnail, FileSeen] = field(default_factory=dict)
     odd: list[OddPath] = field(default_factory=list)
     unreadable: str = ""
+    directory_changed: float = 0.0
 
     @property
     def path(self) -> str:
@@ -50,6 +51,11 @@ class ContentOnDisk:
         if self.file is not None:
             yield self.file
         yield from self.thumbnails.values()
+
+    @property
+    def changed(self) -> float:
+        """When anything of it last changed, its directory too."""
+        return max([self.directory_changed, *(file.changed for file in self.files())])
 
     @property
     def bytes(self) -> int:
@@ -87,6 +93,8 @@ def look_at_content(tree: MediaTree, blob: Hash) -> ContentOnDisk:
 
 
 def _look_inside(seen: ContentOnDisk, directory: int) -> None:
+    about = os.fstat(directory)
+    seen.directory_changed = max(about.st_mtime, about.st_ctime)
     file_named = False
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda found: found.name):

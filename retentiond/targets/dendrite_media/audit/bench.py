@@ -1,0 +1,64 @@
+"""What each mending step holds in its hands."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retentiond.engine.pace import Pace
+from retentiond.targets.dendrite_media.audit.confirm import Confirmer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import AuditOrder
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.audit import AuditReport, Finding, FindingKind
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
+    from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
+    from retentiond.targets.dendrite_media.audit.notes import Notes
+    from retentiond.targets.dendrite_media.audit.telling import Telling
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A repair under way: the store, the connection and lease of its transactions, and the findings to mend.
+
+    What changed after `before` (seconds since the epoch) may be in use.
+    """
+
+    work: Workplace
+    connection: Conn
+    lease: Lease
+    notes: Notes
+    telling: Telling
+    order: AuditOrder
+    pass_id: int
+    before: float
+
+    @property
+    def report(self) -> AuditReport:
+        """The account that it writes into."""
+        return self.telling.report
+
+    async def findings(self, *kinds: FindingKind) -> AsyncIterator[list[Finding]]:
+        """Go through the findings of these kinds at the configured pace, until somebody asks to stop."""
+        pace = Pace(self.work.place.config.pace.max_items_per_second)
+        for kind in kinds:
+            async with aclosing(self.notes.of_kind(kind)) as noted:
+                async for page in noted:
+                    if self.order.stop.asked:
+                        self.report.leave(kind, "stopped", len(page))
+                        continue
+                    await pace.take(len(page))
+                    yield page
+                    self.order.progress.advance(len(page))
+
+    async def look(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
+        """Look once more, before anything goes."""
+        confirmer = Confirmer(self.work.place, self.work.tree, ledger=True, before=self.before)
+        return await confirmer.once(blobs)

@@ -1,0 +1,67 @@
+"""Why a repair releases rows: their file is missing, or damaged, and another server has it still."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.policy import Match, matches
+from retentiond.targets.dendrite_media.references import References
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from retentiond.model.audit import FindingKind
+    from retentiond.model.media import Hash, MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.survey import Due
+    from retentiond.targets.dendrite_media.workplace import Place
+
+_REMOTE = Match(origin="remote")
+
+
+def is_remote(place: Place, row: MediaRow) -> bool:
+    """Tell whether dendrite can fetch the row's medium again: a row that bears a user never is remote."""
+    return matches(row, _REMOTE, place.settings.rules.server_names)
+
+
+class MissingGround:
+    """Remote rows whose file is missing, and that are fetched again once they are gone.
+
+    No protection holds: there is nothing to lose.
+    """
+
+    even_protected = True
+    kind: FindingKind = "missing_file"
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.references = References((), place.settings.database, place.settings.databases)
+
+    def name_of(self, due: Due) -> str:
+        """Return the finding's kind, in the place of a policy."""
+        del due
+        return self.kind
+
+    async def asked_again(self, keys: Collection[MediaKey]) -> Collection[MediaKey]:
+        """Need nothing: the row tells."""
+        return keys
+
+    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+        """Tell whether the row is one of another server's."""
+        del due, asked
+        return is_remote(self._place, row)
+
+
+class DamagedGround(MissingGround):
+    """Remote rows whose file is damaged, and that somebody asked to be dropped; what is protected stays."""
+
+    even_protected = False
+
+    def __init__(self, place: Place, kind: FindingKind, blobs: Collection[Hash]) -> None:
+        super().__init__(place)
+        self.kind = kind
+        self.references = place.references
+        self._blobs = blobs
+
+    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+        """Tell whether the row still is of a damaged content, and of another server."""
+        return row.base64hash in self._blobs and super().still_due(row, due, asked)

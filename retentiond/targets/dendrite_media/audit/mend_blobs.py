@@ -1,0 +1,165 @@
+"""Mend contents: rows without a file, files without a row, and, where that is asked for, damaged ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.records import add_record
+from retentiond.model.media import Hash
+from retentiond.targets.dendrite_media.assess import assess
+from retentiond.targets.dendrite_media.audit.grounds import DamagedGround, MissingGround, is_remote
+from retentiond.targets.dendrite_media.audit.notes import SQL
+from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
+from retentiond.targets.dendrite_media.disposal import orphans_record
+from retentiond.targets.dendrite_media.layout import EntryPath
+from retentiond.targets.dendrite_media.look import look_at_blobs
+from retentiond.targets.dendrite_media.quarantine import carry_out
+from retentiond.targets.dendrite_media.release import Releaser
+from retentiond.targets.dendrite_media.survey import Due
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from retentiond.model.audit import Finding, FindingKind
+    from retentiond.model.media import MediaRow
+    from retentiond.targets.dendrite_media.assess import Assessed
+    from retentiond.targets.dendrite_media.audit.bench import Bench
+    from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
+    from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
+    from retentiond.targets.dendrite_media.grounds import ReleaseGround
+    from retentiond.targets.dendrite_media.look import BlobLook
+
+
+async def mend_missing(bench: Bench) -> None:
+    """Release remote rows without a file, so that dendrite fetches them again; what lies beside goes with the last."""
+    async for page in bench.findings("missing_file"):
+        looks = await bench.look(_blobs(page))
+        missing = [
+            row for known, seen in looks.values() if seen.file_missing and not known.whole_held
+            for row in known.rows
+        ]  # fmt: skip
+        noted = {finding.key for finding in page}
+        rows = {row.key: row for row in missing if row.key in noted}
+        remote = [row for row in rows.values() if is_remote(bench.work.place, row)]
+        bench.report.leave("missing_file", "local", len(rows) - len(remote))
+        bench.report.leave("missing_file", "changed", len(page) - len(rows))
+        batch = await _assess(bench, "missing_file", remote)
+        still = [item for item in batch if not item.look.has_file]
+        bench.report.leave("missing_file", "changed", len(batch) - len(still))
+        await _release(bench, "missing_file", still, MissingGround(bench.work.place))
+
+
+async def mend_damaged(bench: Bench) -> None:
+    """Drop damaged remote contents where that was asked for: a damaged file blocks every new fetch and upload of it."""
+    kinds: tuple[FindingKind, ...] = ("size_mismatch", "hash_mismatch")
+    if not bench.order.drop_damaged_remote:
+        for kind in kinds:
+            if kind in bench.report.findings:
+                bench.report.leave(kind, "damaged", bench.report.findings[kind].items)
+        return
+    for kind in kinds:
+        dropped: set[Hash] = set()
+        async for noted in bench.findings(kind):
+            # The rows of one content go together, also where its findings are on two pages.
+            page = [finding for finding in noted if finding.blob not in dropped]
+            looks = await bench.look(_blobs(page))
+            wrong = await _read_wrong(bench, list(looks)) if kind == "hash_mismatch" else looks.keys()
+            blobs = {
+                blob for blob, (known, seen) in looks.items()
+                if blob in wrong and _all_damaged(bench, kind, known, seen)
+            }  # fmt: skip
+            dropped = blobs
+            bench.report.leave(kind, "local_bears_it", sum(finding.blob not in blobs for finding in page))
+            rows = [row for blob in sorted(blobs) for row in looks[blob][0].rows]
+            batch = await _assess(bench, kind, rows)
+            await _release(bench, kind, batch, DamagedGround(bench.work.place, kind, blobs))
+
+
+def _all_damaged(bench: Bench, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk) -> bool:
+    """Tell whether no row of the content is a local one, or one that the file is right for."""
+    if known.whole_held or seen.file is None or not known.rows:
+        return False
+    if kind == "size_mismatch" and any(
+        row.file_size_bytes <= 0 or row.file_size_bytes == seen.file.size for row in known.rows
+    ):
+        return False
+    return all(is_remote(bench.work.place, row) for row in known.rows)
+
+
+async def _read_wrong(bench: Bench, blobs: list[Hash]) -> Collection[Hash]:
+    verify = verify_contents(bench.work.tree, ReadRate(bench.order.read_rate), bench.order.stop)
+    done = await bench.work.place.disk.call(lambda: verify(blobs))
+    return {item.blob for item in done if item.verdict == "wrong"}
+
+
+def _blobs(page: Sequence[Finding]) -> list[Hash]:
+    return sorted({finding.blob for finding in page if finding.blob is not None})
+
+
+async def _assess(bench: Bench, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
+    """Look at what would be moved; leave what must not or cannot be."""
+    due = [Due(_hash(row), row.key, 0, None) for row in sorted(rows, key=lambda row: row.base64hash)]
+    goes = []
+    for item in await assess(bench.work.tree, bench.work.place.disk, due):
+        if item.goes:
+            goes.append(item)
+        else:
+            bench.report.leave(kind, item.kept or item.failed or "changed")
+    return goes
+
+
+def _hash(row: MediaRow) -> Hash:
+    # It was valid when the audit found it, and was looked up by it.
+    return Hash(row.base64hash)
+
+
+async def _release(bench: Bench, kind: FindingKind, batch: Sequence[Assessed], ground: ReleaseGround) -> None:
+    if not batch:
+        return
+    releaser = Releaser(bench.work, bench.connection, bench.lease, bench.pass_id, ground)
+    released = await releaser.release(batch)
+    bench.report.repaired[kind] += len(released.gone)
+    bench.report.leave(kind, "kept", len(released.changed))
+    moves = await carry_out(bench.work, [intent.entry for intent in released.intents])
+    bench.telling.fail("not_moved", ["a content"] * moves.failed)
+
+
+async def mend_orphans(bench: Bench) -> None:
+    """Quarantine blobs that no row bears, after a last look at the database; what is young stays, by ctime, too."""
+    async for page in bench.findings("orphan_blob"):
+        looks = await bench.look(_blobs(page))
+        old = [
+            blob for blob, (known, seen) in looks.items() if not known.rows and seen.changed <= bench.before
+        ]
+        bench.report.leave("orphan_blob", "young", len(page) - len(old))
+        movable = await bench.work.place.disk.share(look_at_blobs(bench.work.tree), old)
+        await _quarantine(bench, movable)
+
+
+async def _quarantine(bench: Bench, looks: Sequence[BlobLook]) -> None:
+    reasons = {"missing": "changed", "unsafe": "unsafe_path", "failed": "not_movable"}
+    for look in looks:
+        if look.result != "present":
+            bench.report.leave("orphan_blob", reasons[look.result])
+    present = [look for look in looks if look.result == "present"]
+    place = bench.work.place
+    async with bench.connection.transaction():
+        await bench.lease.check(bench.connection)
+        rows = await bench.connection.fetch(
+            SQL["intend_orphans"],
+            bench.pass_id,
+            bench.work.claimant.claimant_id,
+            place.config.settle,
+            place.config.grace,
+            [look.blob for look in present],
+            [look.files for look in present],
+            [look.bytes for look in present],
+        )
+        if rows:
+            await add_record(bench.connection, orphans_record(place.name, bench.pass_id, rows))
+    moves = await carry_out(
+        bench.work, [EntryPath(bench.pass_id, row["hash"], row["entry_id"]) for row in rows]
+    )
+    bench.report.repaired["orphan_blob"] += moves.quarantined
+    bench.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)
+    bench.telling.fail("not_moved", ["an orphan"] * moves.failed)

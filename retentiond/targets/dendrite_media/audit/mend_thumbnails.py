@@ -1,0 +1,110 @@
+"""Mend thumbnails: once neither row nor file is there, dendrite makes them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.audit.database import thumbnail_columns, thumbnail_row
+from retentiond.targets.dendrite_media.audit.judge import ThumbnailRow, judge
+from retentiond.targets.dendrite_media.audit.notes import SQL
+from retentiond.targets.dendrite_media.layout import Thumbnail
+from retentiond.targets.dendrite_media.strays import Stray, quarantine_stray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.model.audit import Finding, FindingKind
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.audit.bench import Bench
+
+
+async def mend_thumbnails(bench: Bench) -> None:
+    """Take rows without a medium, rows without a file, files without a row, and both where their sizes differ."""
+    await _orphan_rows(bench)
+    await _dead_rows(bench, "missing_thumbnail_file")
+    await _dead_rows(bench, "thumbnail_size_mismatch")
+    async for page in bench.findings("orphan_thumbnail_file"):
+        looks = await bench.look(sorted({finding.blob for finding in page if finding.blob}))
+        still = {
+            (finding.blob, finding.thumbnail)
+            for known, seen in looks.values()
+            for finding in judge(known, seen, bench.before)
+            if finding.kind == "orphan_thumbnail_file"
+        }
+        files = [finding for finding in page if (finding.blob, finding.thumbnail) in still]
+        bench.report.leave("orphan_thumbnail_file", "changed", len(page) - len(files))
+        bench.report.repaired["orphan_thumbnail_file"] += await _quarantine(bench, files)
+
+
+async def _orphan_rows(bench: Bench) -> None:
+    async for page in bench.findings("orphan_thumbnail_row"):
+        rows = [
+            ThumbnailRow(finding.key, Thumbnail(*finding.thumbnail), finding.bytes)
+            for finding in page
+            if finding.key and finding.thumbnail
+        ]
+        again = await bench.connection.fetch(SQL["thumbnails_by_key"], *thumbnail_columns(rows))
+        rows = [thumbnail_row(row) for row in again]
+        gone = await _release(bench, "orphan_thumbnail_row", "release_orphan_thumbnails", rows)
+        bench.report.leave("orphan_thumbnail_row", "changed", len(page) - gone)
+
+
+async def _dead_rows(bench: Bench, kind: FindingKind) -> None:
+    async for page in bench.findings(kind):
+        looks = await bench.look(sorted({finding.blob for finding in page if finding.blob}))
+        noted = {(finding.key, finding.thumbnail) for finding in page}
+        still = [
+            (row, blob)
+            for blob, (known, seen) in looks.items()
+            for finding in judge(known, seen, bench.before)
+            for row in known.thumbnails
+            if finding.kind == kind
+            and (row.key, row.thumbnail) == (finding.key, finding.thumbnail)
+            and (row.key, row.thumbnail) in noted
+        ]
+        gone = await _release(
+            bench, kind, "release_dead_thumbnails", [row for row, _ in still], [blob for _, blob in still]
+        )
+        bench.report.leave(kind, "changed", len(page) - gone)
+        if kind == "thumbnail_size_mismatch":
+            await _quarantine(bench, page)
+
+
+async def _release(
+    bench: Bench, kind: FindingKind, statement: str, rows: Sequence[ThumbnailRow], *more: Sequence[str]
+) -> int:
+    """Copy thumbnail rows into the ledger and delete them; return how many went."""
+    async with bench.connection.transaction():
+        await bench.lease.check(bench.connection)
+        gone = await bench.connection.fetch(
+            SQL[statement],
+            bench.pass_id,
+            kind,
+            bench.work.place.config.grace,
+            *thumbnail_columns(rows),
+            [row.size for row in rows],
+            *more,
+        )
+    bench.report.repaired[kind] += len(gone)
+    return len(gone)
+
+
+async def _quarantine(bench: Bench, findings: Sequence[Finding]) -> int:
+    """Quarantine thumbnail files that no row knows now, content by content; return how many went."""
+    wanted: dict[Hash, set[Thumbnail]] = {}
+    for finding in findings:
+        if finding.blob is not None and finding.thumbnail is not None:
+            wanted.setdefault(finding.blob, set()).add(Thumbnail(*finding.thumbnail))
+    moved = 0
+    config = bench.work.place.config
+    for blob, (known, seen) in (await bench.look(sorted(wanted))).items():
+        rows = {row.thumbnail for row in known.thumbnails}
+        files = sorted(
+            name for name in wanted[blob]
+            if name in seen.thumbnails and name not in rows and seen.file and not known.whole_held
+        )  # fmt: skip
+        if files:
+            stray = Stray(blob, tuple(files), sum(seen.thumbnails[name].size for name in files))
+            if await quarantine_stray(bench.work, bench.pass_id, config.settle, stray, config.grace):
+                moved += len(files)
+    return moved

@@ -1,0 +1,145 @@
+"""A repair: an audit under the store's lease, and then what is safe to mend of what it found, kind by kind.
+
+Everything goes through the protocol: rows are copied into the ledger before they go, files are renamed into the
+quarantine, and both have their grace. What cannot be mended safely stays, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import connect
+from retentiond.ledger.ledger import PassHeader
+from retentiond.model.audit import AuditReport
+from retentiond.model.errors import Refusal
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.audit.auditor import Auditor
+from retentiond.targets.dendrite_media.audit.bench import Bench
+from retentiond.targets.dendrite_media.audit.mend_blobs import mend_damaged, mend_missing, mend_orphans
+from retentiond.targets.dendrite_media.audit.mend_thumbnails import mend_thumbnails
+from retentiond.targets.dendrite_media.audit.mend_uploads import mend_uploads
+from retentiond.targets.dendrite_media.audit.notes import SQL, Notes
+from retentiond.targets.dendrite_media.audit.run import record_end
+from retentiond.targets.dendrite_media.audit.telling import Telling
+from retentiond.targets.dendrite_media.index import ensure_index
+from retentiond.targets.dendrite_media.preparing import begin, make_safe
+from retentiond.targets.dendrite_media.safety import foreign_users
+from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.workplace import open_workplace
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.config.schema import Limits
+    from retentiond.engine.target import AuditOrder
+    from retentiond.ledger.lease import Lease
+    from retentiond.targets.dendrite_media.workplace import Place, Workplace
+
+COMMAND = "audit --repair"
+
+
+async def repair(place: Place, order: AuditOrder, lease: Lease) -> AuditReport:
+    """Audit, and mend. A store that is not the one raises RefusedError; a refusal by what was found is in the report."""
+    report = AuditReport(place.name, datetime.now(UTC))
+    connection = await connect(place.settings.database)
+    try:
+        async with open_workplace(place) as work:
+            await make_safe(work, connection)
+            await _refuse_foreign_users(place, connection)
+            if place.config.create_index:
+                await ensure_index(connection, place.name)
+            await sweep(work, everything=True)
+            await _Repair(work, connection, lease, order, report).run()
+    finally:
+        connection.terminate()
+    await record_end(place, report, COMMAND)
+    return report
+
+
+async def _refuse_foreign_users(place: Place, connection: Conn) -> None:
+    names = sorted(place.settings.rules.server_names)
+    found = await connection.fetchrow(SQL["foreign_users"], names) if names else None
+    if found is not None and found["rows"]:
+        raise foreign_users(found["rows"], printable(found["example"]))
+
+
+class _Repair:
+    def __init__(
+        self, work: Workplace, connection: Conn, lease: Lease, order: AuditOrder, report: AuditReport
+    ) -> None:
+        self._work = work
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._report = report
+        self._notes = Notes(connection, work.place.batch)
+        self._telling = Telling(report, order.listen, self._notes.add)
+
+    async def run(self) -> None:
+        """Audit, hold what was found against the limits, and mend."""
+        work, report = self._work, self._report
+        await self._notes.make()
+        auditor = Auditor(work.place, work.tree, self._connection, self._order, self._telling, ledger=True)
+        await auditor.run()
+        if report.error is not None or not report.findings:
+            return
+        report.refused = judge_repair(work.place.name, work.place.config.limits, report)
+        if report.refused is not None:
+            get_logger(target=work.place.name).warning("repair_refused", **asdict(report.refused))
+            return
+        await self._mend(auditor.before)
+
+    async def _mend(self, before: float) -> None:
+        place, report = self._work.place, self._report
+        header = PassHeader(
+            target=place.name,
+            kind="dendrite_media",
+            command=COMMAND,
+            started_at=report.started_at,
+            rules={"repair": True, "drop_damaged_remote": self._order.drop_damaged_remote},
+            grace=place.config.grace,
+            settle=place.config.settle,
+            cutoffs={},
+        )
+        report.pass_id = await begin(self._work, self._connection, self._lease, header)
+        bench = Bench(
+            self._work, self._connection, self._lease, self._notes, self._telling, self._order, report.pass_id,
+            before,
+        )  # fmt: skip
+        self._order.progress.stage("repair", report.found_items)
+        # Rows before the files that only they know, so that each kind leaves nothing for the next audit to find.
+        for mend in (mend_missing, mend_damaged, mend_orphans, mend_thumbnails, mend_uploads):
+            await mend(bench)
+        for kind in ("invalid_hash", "unknown_path"):
+            if kind in report.findings:
+                report.leave(kind, "only_reported", report.findings[kind].items)
+        if self._order.stop.asked:
+            report.error = "it was asked to stop"
+        state = "finished_with_failures" if report.failed.total() else "finished"
+        state = "interrupted" if report.error else state
+        await place.ledger.end_pass(place.pool, place.name, report.pass_id, state, report.as_json())
+
+
+def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | None:
+    """Hold what was found against the limits: by a wrong, empty or half restored database every blob is an orphan."""
+    way_on = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` names each"
+    if not report.rows:
+        return Refusal("empty_table", "no rows", "rows", f"the database has no media at all; {way_on}")
+    orphans = report.findings["orphan_blob"].items if "orphan_blob" in report.findings else 0
+    if report.blobs and orphans / report.blobs > limits.max_share:
+        return Refusal(
+            "max_share",
+            round(orphans / report.blobs, 4),
+            limits.max_share,
+            f"{orphans} of {report.blobs} contents on the disk have no row; {way_on}",
+        )
+    if report.contents and report.missing_contents / report.contents > limits.max_missing_files:
+        return Refusal(
+            "max_missing_files",
+            round(report.missing_contents / report.contents, 4),
+            limits.max_missing_files,
+            f"{report.missing_contents} of {report.contents} contents have no file; {way_on}",
+        )
+    return None
