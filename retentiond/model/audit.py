@@ -95,6 +95,11 @@ class AuditReport:
         tally.items += 1
         tally.bytes += finding.bytes
 
+    def repair(self, kind: FindingKind, items: int) -> None:
+        """Count what a repair mended."""
+        if items:
+            self.repaired[kind] += items
+
     def leave(self, kind: FindingKind, reason: str, items: int = 1) -> None:
         """Count what a repair leaves as it is, and why."""
         if items:

@@ -28,10 +28,19 @@ async def one_audit(
     """Audit, and return its findings, too; `keys` are the configuration's."""
     findings: list[Finding] = []
     now = datetime.now(UTC) + in_future
+    command = "audit --repair" if order.get("repair") else "audit"
     async with opened(database, media_path, **(keys or {})) as target:
-        report = await target.audit(AuditOrder("audit", listen=findings.append, now=now, **order))
+        report = await target.audit(AuditOrder(command, listen=findings.append, now=now, **order))
     assert sum(tally.items for tally in report.findings.values()) == len(findings)
     return report, findings
+
+
+async def one_repair(database: str, media_path: Path, **order: Any) -> AuditReport:
+    """Repair; its last sweep is not waited for."""
+    # With a settle of less than a minute a repair by hand does not wait for dendrite's time-outs.
+    keys = {"settle": "5s"} | order.pop("keys", {})
+    report, _ = await one_audit(database, media_path, repair=True, keys=keys, **order)
+    return report
 
 
 def counts(report: AuditReport) -> dict[str, int]:

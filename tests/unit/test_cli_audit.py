@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.audit import AuditReport, Finding
+from retentiond.model.errors import Refusal
 from retentiond.model.media import MediaKey
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import STARTED, FakeTarget
@@ -79,3 +80,41 @@ def test_an_audit_that_was_cut_short_is_no_success(line: CommandLine) -> None:
     outcome = line.type("audit", "--json")
     assert outcome.status == 4
     assert "cut short" in outcome.stderr
+
+
+def test_a_repair_is_asked_for_by_name_and_damaged_media_only_with_it(line: CommandLine) -> None:
+    assert line.type("audit", "--drop-damaged-remote").status == 2
+    line.type("audit", "--repair", "--drop-damaged-remote")
+    (order,) = line.factory.targets["media"].audit_orders
+    assert (order.command, order.repair, order.drop_damaged_remote) == ("audit --repair", True, True)
+
+
+def test_a_repair_says_what_it_mended_and_what_it_left_and_why(line: CommandLine) -> None:
+    report = AuditReport("media", STARTED, STARTED, pass_id=8)
+    report.repair("missing_file", 1)
+    report.leave("orphan_blob", "young")
+    line.factory.targets["media"].audited = report
+    outcome = line.type("audit", "--repair")
+    assert "changed within the last day" in outcome.stdout
+    assert "quarantine restore media --pass 8" in outcome.stdout
+    assert outcome.status == 0
+
+
+def test_after_a_repair_only_what_is_left_fails(line: CommandLine) -> None:
+    target = line.factory.targets["media"]
+    target.audited = AuditReport("media", STARTED, STARTED)
+    target.audited.repair("missing_file", 1)
+    assert line.type("audit", "--repair", "--fail-on-findings", "--json").status == 1
+    target.audited = AuditReport("media", STARTED, STARTED)
+    target.audited.repair("missing_file", 1)
+    target.audited.repair("orphan_blob", 1)
+    assert line.type("audit", "--repair", "--fail-on-findings", "--json").status == 0
+
+
+def test_a_refused_repair_exits_with_its_own_status_and_says_why(line: CommandLine) -> None:
+    refusal = Refusal("max_share", 0.75, 0.5, "check the database")
+    line.factory.targets["media"].audited = AuditReport("media", STARTED, STARTED, refused=refusal)
+    outcome = line.type("audit", "--repair", "--json")
+    assert outcome.status == 3
+    assert outcome.document["audits"][0]["refused"]["limit"] == "max_share"
+    assert "refused by max_share" in outcome.stderr

@@ -529,25 +529,6 @@ WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
                    ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING entry_id, pass_id, hash, bytes
 
--- name: thumbnails_to_restore
--- Thumbnail rows that a repair took, and whose key bears a medium now, a page.
-SELECT r.release_id, m.base64hash AS hash, r.width, r.height, r.resize_method, r.file_size_bytes
-FROM retentiond.released_thumbnail r
-JOIN mediaapi_media_repository m
-  ON m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
-WHERE r.release_id > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
-ORDER BY r.release_id LIMIT $2
-
--- name: restore_thumbnails
--- Brings them back; a row that dendrite made anew wins.
-WITH back AS (
-    DELETE FROM retentiond.released_thumbnail WHERE release_id = ANY ($1::bigint[]) RETURNING *
-)
-INSERT INTO mediaapi_thumbnail (media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height,
-    resize_method)
-SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height, resize_method FROM back
-ON CONFLICT DO NOTHING
-
 -- name: end_grace
 -- `quarantine purge --yes`: no grace is waited for any more.
 UPDATE retentiond.released_media SET grace_until = clock_timestamp() WHERE grace_until > clock_timestamp()

@@ -1,8 +1,6 @@
-"""Restore what a repair took and no row stands for: orphan blobs, and thumbnail rows whose medium had none.
+"""Restore what a repair took and no row stands for: orphan blobs.
 
 An orphan is an orphan again once it is back, and the next repair leaves it alone for a day, since its ctime is new.
-A thumbnail row comes back where a medium bears its key by now, and its file stands, of the row's size: any other
-would make that thumbnail fail for good.
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.host import actor
 from retentiond.ledger.records import add_record
-from retentiond.model.media import Hash, valid_hash
-from retentiond.model.report import Released
-from retentiond.targets.dendrite_media.bring_back import Return, bring_back, live_blobs
+from retentiond.model.media import Hash
+from retentiond.targets.dendrite_media.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import SQL, entry_path
 from retentiond.targets.dendrite_media.disposal import restored_orphans_record
 from retentiond.targets.dendrite_media.held import mark_purging
-from retentiond.targets.dendrite_media.layout import Thumbnail, blob_parts
+from retentiond.targets.dendrite_media.layout import blob_parts
 from retentiond.targets.dendrite_media.moves import purge_entries
 
 if TYPE_CHECKING:
@@ -29,22 +26,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.workplace import Workplace
 
 
-def rowless(row: Record) -> Released:
-    """Return a blob without a row as the list of the quarantine has it: its path stands for its name."""
-    return Released(
-        pass_id=row["pass_id"],
-        media="",
-        policy="orphan_blob",
-        content_type="",
-        upload_name=_path(row),
-        bytes=row["bytes"],
-        state=row["state"],
-        released_at=row["renamed_at"],
-        grace_until=row["grace_until"],
-    )
-
-
-def _path(row: Record) -> str:
+def path_of(row: Record) -> str:
+    """Return where an entry's blob lies below the media directory, when it is there."""
     return "/".join(blob_parts(Hash(row["hash"])))
 
 
@@ -52,7 +35,6 @@ async def restore_repaired(work: Workplace, report: RestoreReport, pass_id: int 
     """Bring back what repair `pass_id` took, or every repair; paths stand for the URIs that orphans lack."""
     async for page in claimed_pages(work, "claim_rowless", pass_id):
         await _bring_orphans(work, report, page, reason)
-    await _bring_thumbnail_rows(work, pass_id)
 
 
 async def _bring_orphans(work: Workplace, report: RestoreReport, page: list[Record], reason: str) -> None:
@@ -61,13 +43,13 @@ async def _bring_orphans(work: Workplace, report: RestoreReport, page: list[Reco
     by_id = {row["entry_id"]: row for row in page}
     back = [by_id[result.entry.entry_id] for result in results if result.live.size is not None]
     await _close(work, back, reason)
-    report.restored.extend(_path(row) for row in back)
+    report.restored.extend(path_of(row) for row in back)
     left = [result for result in results if result.live.size is None]
     await change(work, "entries_demoted", [result.entry.entry_id for result in left])
     for result in left:
         # Thumbnails alone serve nobody.
         names = report.failed if result.outcome == "failed" else report.without_file
-        names.append(_path(by_id[result.entry.entry_id]))
+        names.append(path_of(by_id[result.entry.entry_id]))
 
 
 async def _close(work: Workplace, back: list[Record], reason: str) -> None:
@@ -83,20 +65,4 @@ async def _close(work: Workplace, back: list[Record], reason: str) -> None:
         await add_record(connection, restored_orphans_record(work.place.name, back, actor(), reason))
     log = get_logger(target=work.place.name)
     for row in back:
-        log.info("restored", path=_path(row))
-
-
-async def _bring_thumbnail_rows(work: Workplace, pass_id: int | None) -> None:
-    after = 0
-    while page := await work.place.pool.fetch(SQL["thumbnails_to_restore"], after, work.place.batch, pass_id):
-        after = page[-1]["release_id"]
-        hashes = sorted({blob for row in page if (blob := valid_hash(row["hash"]))})
-        live = {blob.blob: blob for blob in await work.place.disk.share(live_blobs(work.tree), hashes)}
-        whole = [
-            row["release_id"]
-            for row in page
-            if row["hash"] in live
-            and live[row["hash"]].thumbnails.get(Thumbnail(row["width"], row["height"], row["resize_method"]))
-            == row["file_size_bytes"]
-        ]
-        await work.place.pool.execute(SQL["restore_thumbnails"], whole)
+        log.info("restored", path=path_of(row))

@@ -71,9 +71,9 @@ CREATE TABLE retentiond.suspect_thumbnail (
     PRIMARY KEY (media_id, media_origin, width, height, resize_method)
 );
 
--- A copy of each thumbnail row that a repair took because its medium or its file was not there, until its grace is over.
+-- A copy of each thumbnail row that a repair took because its medium or its file was not there, until its grace is
+-- over: on record only, since dendrite makes thumbnails again once neither row nor file is there.
 CREATE TABLE retentiond.released_thumbnail (
-    release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,
     finding text NOT NULL,
     released_at timestamptz NOT NULL,

@@ -27,7 +27,7 @@ from retentiond.targets.dendrite_media.access_log import follow_access_log
 from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.checking import check
-from retentiond.targets.dendrite_media.database import SCHEMA, SQL, media_key
+from retentiond.targets.dendrite_media.database import SCHEMA, SQL
 from retentiond.targets.dendrite_media.hold_references import HoldReferences
 from retentiond.targets.dendrite_media.holds import MediaHolds
 from retentiond.targets.dendrite_media.mark import refuse_ahead
@@ -35,8 +35,8 @@ from retentiond.targets.dendrite_media.picture import draw
 from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references import References
+from retentiond.targets.dendrite_media.released import released
 from retentiond.targets.dendrite_media.restore import restore
-from retentiond.targets.dendrite_media.restore_repaired import rowless
 from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
 from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
@@ -205,28 +205,8 @@ class DendriteMedia:
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream what can be brought back, by release."""
-        if not await self._place.ledger.exists(self._place.pool):
-            return
-        after = 0
-        while page := await self._place.pool.fetch(SQL["quarantine_page"], after, self._place.batch):
-            for row in page:
-                yield Released(
-                    pass_id=row["pass_id"],
-                    media=media_key(row).uri,
-                    policy=row["policy"],
-                    content_type=row["content_type"],
-                    upload_name=row["upload_name"],
-                    bytes=row["file_size_bytes"],
-                    state=row["state"] or ("shared" if row["had_file"] else "no_file"),
-                    released_at=row["released_at"],
-                    grace_until=row["grace_until"],
-                )
-            after = page[-1]["release_id"]
-        after = 0
-        while page := await self._place.pool.fetch(SQL["rowless_page"], after, self._place.batch):
-            for row in page:
-                yield rowless(row)
-            after = page[-1]["entry_id"]
+        async for item in released(self._place):
+            yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:
         """Bring back what was selected; a pass that is under way is not taken from behind its back."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.model.policy import Match, matches
-from retentiond.targets.dendrite_media.references import References
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from retentiond.model.audit import FindingKind
     from retentiond.model.media import Hash, MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.mentioned import Mentions
     from retentiond.targets.dendrite_media.survey import Due
     from retentiond.targets.dendrite_media.workplace import Place
 
@@ -34,20 +34,21 @@ class MissingGround:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.references = References((), place.settings.database, place.settings.databases)
+        self.references = place.references.only(())
 
     def name_of(self, due: Due) -> str:
         """Return the finding's kind, in the place of a policy."""
         del due
         return self.kind
 
-    async def asked_again(self, keys: Collection[MediaKey]) -> Collection[MediaKey]:
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Need nothing: the row tells."""
-        return keys
+        del keys, copy
+        return {}
 
-    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the row is one of another server's."""
-        del due, asked
+        del due, mentions
         return is_remote(self._place, row)
 
 
@@ -59,9 +60,9 @@ class DamagedGround(MissingGround):
     def __init__(self, place: Place, kind: FindingKind, blobs: Collection[Hash]) -> None:
         super().__init__(place)
         self.kind = kind
-        self.references = place.references
+        self.references = place.references.only(place.references.protections)
         self._blobs = blobs
 
-    def still_due(self, row: MediaRow, due: Due, asked: Collection[MediaKey]) -> bool:
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the row still is of a damaged content, and of another server."""
-        return row.base64hash in self._blobs and super().still_due(row, due, asked)
+        return row.base64hash in self._blobs and super().still_due(row, due, mentions)

@@ -118,7 +118,7 @@ async def _release(bench: Bench, kind: FindingKind, batch: Sequence[Assessed], g
         return
     releaser = Releaser(bench.work, bench.connection, bench.lease, bench.pass_id, ground)
     released = await releaser.release(batch)
-    bench.report.repaired[kind] += len(released.gone)
+    bench.report.repair(kind, len(released.gone))
     bench.report.leave(kind, "kept", len(released.changed))
     moves = await carry_out(bench.work, [intent.entry for intent in released.intents])
     bench.telling.fail("not_moved", ["a content"] * moves.failed)
@@ -160,6 +160,6 @@ async def _quarantine(bench: Bench, looks: Sequence[BlobLook]) -> None:
     moves = await carry_out(
         bench.work, [EntryPath(bench.pass_id, row["hash"], row["entry_id"]) for row in rows]
     )
-    bench.report.repaired["orphan_blob"] += moves.quarantined
+    bench.report.repair("orphan_blob", moves.quarantined)
     bench.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)
     bench.telling.fail("not_moved", ["an orphan"] * moves.failed)

@@ -33,7 +33,7 @@ async def mend_thumbnails(bench: Bench) -> None:
         }
         files = [finding for finding in page if (finding.blob, finding.thumbnail) in still]
         bench.report.leave("orphan_thumbnail_file", "changed", len(page) - len(files))
-        bench.report.repaired["orphan_thumbnail_file"] += await _quarantine(bench, files)
+        bench.report.repair("orphan_thumbnail_file", await _quarantine(bench, files))
 
 
 async def _orphan_rows(bench: Bench) -> None:
@@ -85,7 +85,7 @@ async def _release(
             [row.size for row in rows],
             *more,
         )
-    bench.report.repaired[kind] += len(gone)
+    bench.report.repair(kind, len(gone))
     return len(gone)
 
 

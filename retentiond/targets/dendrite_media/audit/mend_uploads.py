@@ -34,7 +34,7 @@ async def mend_uploads(bench: Bench) -> None:
         work.claimant.guard.ensure()
         removal = _remove(work.tree, bench.pass_id)
         failed = await work.place.disk.share(removal, stale)
-        bench.report.repaired["stale_upload"] += len(stale) - len(failed)
+        bench.report.repair("stale_upload", len(stale) - len(failed))
         bench.telling.fail("not_removed", failed)
 
 
