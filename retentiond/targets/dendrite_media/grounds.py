@@ -39,9 +39,6 @@ class ReleaseGround(Protocol):
     def name_of(self, due: Due) -> str:
         """Return what reports call the reason for which a row goes."""
 
-    def stayed(self, due: Due) -> str | None:
-        """Return the reason for which it was counted as staying before; None where it was not counted."""
-
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
 
@@ -59,6 +56,9 @@ class Ground(ReleaseGround, Protocol):
     @property
     def by_access(self) -> bool:
         """Whether access times have a say."""
+
+    def stayed(self, due: Due) -> str | None:
+        """Return the reason for which it was counted as staying before; None where it was not counted."""
 
     def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
         """Hold the counts against the limits."""
