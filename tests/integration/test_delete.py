@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -122,19 +123,37 @@ async def test_a_room_goes_with_what_no_other_room_refers_to(
     assert await left(store, only=only, **named) == set(named)
 
 
+@pytest.mark.parametrize("request_", [Request("user", ALICE), Request("room", "!r:here.test")])
 async def test_what_an_event_might_only_mean_is_not_deleted(
-    database: str, media_path: Path, store: DendriteStore
+    database: str, media_path: Path, store: DendriteStore, request_: Request
 ) -> None:
     """An ID that another begins with, a text that is no JSON, and the key beside the content mean nothing."""
     short = await store.add(media_id="abc")
     await store.add_event("!r:here.test", {"url": "mxc://there.test/abc.def"}, sender=ALICE)
     await store.add_event("!r:here.test", f"no json: {short.uri}", sender=ALICE)
-    await store.add_event(
-        "!r:here.test", json.dumps({"unsigned": {"url": short.uri}, "content": {}}), sender=ALICE
-    )
-    report = await delete(database, media_path, Request("user", ALICE))
+    beside = json.dumps({"unsigned": {"url": short.uri}, "content": {}})
+    await store.add_event("!r:here.test", beside, sender=ALICE)
+    await store.add_profile("alice", "mxc://there.test/abc.def")
+    report = await delete(database, media_path, replace(request_, even_protected=True))
     assert report.removed_items == 0
     assert await left(store, short=short) == {"short"}
+
+
+async def test_a_protection_brings_back_what_a_pass_took_and_not_what_went_in_spite_of_it(
+    database: str, media_path: Path, store: DendriteStore
+) -> None:
+    asked = await store.add(content=b"same", age=timedelta(0))
+    passed = await store.add(content=b"same", origin="other.test")
+    await store.add_profile("alice", asked.uri)
+    async with opened(database, media_path, settle="0s") as target:
+        await target.run_pass(Order("run", request=Request("media", asked.uri, even_protected=True)))
+        await target.run_pass(Order("run"))
+    assert await store.rows() == {}
+    await store.add_profile("bob", passed.uri)
+    async with opened(database, media_path, settle="0s") as target:
+        await target.end_grace()
+    assert await left(store, asked=asked, passed=passed) == {"passed"}
+    assert await store.broken_references() == []
 
 
 @pytest.mark.parametrize("request_kind", ["media", "origin"])
