@@ -26,7 +26,14 @@ SQL: Final = named_queries(__package__, "records.sql")
 _PAGE: Final = 20
 
 RecordKind = Literal[
-    "pass_began", "released", "pass_ended", "pass_refused", "purged", "restored", "records_pruned"
+    "pass_began",
+    "released",
+    "pass_ended",
+    "pass_refused",
+    "grace_ended",
+    "purged",
+    "restored",
+    "records_pruned",
 ]
 
 

@@ -7,6 +7,8 @@ CREATE TABLE retentiond.record (
     content text NOT NULL,
     hash text NOT NULL
 );
+-- Hashes and random IDs hardly get smaller, and trying cost more than all else of a record.
+ALTER TABLE retentiond.record ALTER COLUMN content SET STORAGE EXTERNAL;
 
 -- Where the chain begins and ends: the last record that was pruned, and the newest. Who adds one locks it, last of all.
 CREATE TABLE retentiond.record_chain (

@@ -78,6 +78,16 @@ async def test_a_restore_is_recorded_with_who_and_why(
     assert "@" in by
 
 
+async def test_who_purges_by_hand_is_recorded(database: str, media_path: Path, store: DendriteStore) -> None:
+    await store.add()
+    await one_pass(database, media_path, settle="0s")
+    async with opened(database, media_path, settle="0s") as target:
+        await target.end_grace()
+    ended, purged = (await records(database, media_path))[-2:]
+    assert (ended["kind"], purged["kind"]) == ("grace_ended", "purged")
+    assert "@" in ended["body"]["by"]
+
+
 async def test_rows_whose_record_cannot_be_written_stay(
     database: str, media_path: Path, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,11 +14,11 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.config.resolve import resolve
 from retentiond.engine.passes import conclude, run_eviction, run_steps
-from retentiond.ledger.host import host_name, process_id
+from retentiond.ledger.host import actor, host_name, process_id
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
-from retentiond.ledger.records import read_records, verify_records
+from retentiond.ledger.records import Record, add_record, read_records, verify_records
 from retentiond.model.errors import RefusedError, UnreachableError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
@@ -250,8 +250,10 @@ class DendriteMedia:
             async with open_workplace(self._place) as work:
                 if work.fit == "ahead":
                     raise refuse_ahead()
-                for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
-                    await self._place.pool.execute(SQL[statement])
+                async with self._place.pool.acquire() as connection, connection.transaction():
+                    for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
+                        await connection.execute(SQL[statement])
+                    await add_record(connection, Record("grace_ended", self.name, body={"by": actor()}))
                 return await sweep(work, everything=True, fresh=True)
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
