@@ -7,7 +7,7 @@ from typing import Any
 
 from retentiond.cli.listing import JsonList
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import TargetConfig
+from retentiond.config.schema import MediaTarget, TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import KINDS, Coverage, Hold, HoldRequest, HoldSubject
@@ -37,6 +37,11 @@ class Add:
         until = None if self.until is None else _last_day(self.until, session.surroundings.now())
         request = HoldRequest(subject, until, self.reason)
         targets = session.targets(self.scope)
+        if not self.scope.names:
+            # Of other targets nobody has said that they are meant.
+            targets = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
+        if not targets:
+            raise UsageError("no target holds media; name the TARGET that is meant")
         holds: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:

@@ -8,8 +8,6 @@ from typing import Final
 _LATER: Final = (
     "purge-chats --purge-clickhouse",
     "purge-chats --purge-elastic",
-    "quarantine accept",
-    "quarantine forget",
     "demo --chats",
     "hold add --account",
     "hold add --before",

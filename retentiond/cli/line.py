@@ -17,16 +17,15 @@ from retentiond.cli.later import later_commands
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.purge_chats import PurgeChats, read_day
-from retentiond.cli.quarantine import List, Purge, Restore
+from retentiond.cli.quarantine_line import quarantine
 from retentiond.cli.records import Export, Verify
 from retentiond.cli.report import Report
 from retentiond.cli.session import Options, Scope, Work
 from retentiond.cli.status import Status
 from retentiond.cli.what_if import WhatIf, parse_ages
-from retentiond.config.units import parse_duration, parse_size
+from retentiond.config.units import parse_size
 from retentiond.demo.order import DemoOrder
 from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Selection
 from retentiond.model.errors import NotAvailableError, UsageError
 from retentiond.model.request import RequestKind, read_request
 
@@ -38,7 +37,6 @@ app = typer.Typer(
     # Plain text, which takes no bracket for markup.
     rich_markup_mode=None,
 )
-quarantine = typer.Typer(help="What passes took: list it, restore it, purge it.")
 app.add_typer(quarantine, name="quarantine")
 records = typer.Typer(help="The proof of disposal: print it, and verify its chain.")
 app.add_typer(records, name="records")
@@ -304,60 +302,6 @@ def audit(
         drop_damaged_remote,
         fail_on_findings,
     )
-
-
-@quarantine.command("list", cls=Command, epilog=example("retentiond quarantine list media"))
-def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
-    """List what can be brought back, and until when.
-
-    All targets, where none is named.
-    """
-    return List(Scope(tuple(targets or ())), as_json)
-
-
-@quarantine.command(
-    cls=Command,
-    epilog=example(
-        "retentiond quarantine restore media --pass 7",
-        "retentiond quarantine restore --media mxc://example.org/abc --for 90d --reason 'asked for by Ann'",
-    ),
-)
-def restore(
-    targets: Targets = None,
-    pass_id: Annotated[
-        int | None, typer.Option("--pass", min=1, metavar="N", help="What this pass took.")
-    ] = None,
-    media: Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
-    keep_for: Annotated[
-        str | None,
-        typer.Option(
-            "--for", metavar="TIME", help="How long it is kept from then on, such as 90d; else for good."
-        ),
-    ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
-    as_json: Json = False,
-) -> Work:
-    """Bring back rows, thumbnails and files.
-
-    They are kept from then on. Say one of --pass, --media and --all.
-    """
-    duration = None if keep_for is None else parse_duration(keep_for)
-    selection = Selection(pass_id, media, duration, reason)
-    return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
-
-
-@quarantine.command(cls=Command, epilog=example("retentiond quarantine purge media --yes"))
-def purge(
-    targets: Targets = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Json = False,
-) -> Work:
-    """Purge now what is in quarantine, for good.
-
-    It does not wait for the grace, but for the settle, and it asks first. All targets, where none is named.
-    """
-    return Purge(Scope(tuple(targets or ())), yes, as_json)
 
 
 @records.command(cls=Command, epilog=example("retentiond records export media > records.jsonl"))

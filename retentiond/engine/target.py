@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from retentiond.engine.holds import Holds
+    from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport, Finding
     from retentiond.model.errors import RetentiondError
     from retentiond.model.picture import Picture
@@ -169,6 +170,12 @@ class Target(Protocol):
 
     async def verify_records(self) -> Verified:
         """Follow the chain of records."""
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        """End the mark of what was restored: of these media (by URI), or of all; return those that had it."""
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Show what ledger and disk know, where they do not fit; with `yes` go on from there."""
 
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Hold the database against the disk, both ways; RefusedError where they do not belong together."""

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 LARGEST_CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 
 
-def check_clocks(state: StoreState, leap: float) -> None:
+def way_on(target: str) -> str:
+    """Say by which command it goes on from a refusal that no waiting ends."""
+    return f"`retentiond quarantine accept {target}` shows what is known, and with --yes goes on from there"
+
+
+def check_clocks(state: StoreState, leap: float, target: str) -> None:
     """Refuse a clock that is behind the ledger, far from the database's, or has leapt."""
     difference = abs(datetime.now(UTC) - state.now)
     if difference > LARGEST_CLOCK_DIFFERENCE:
@@ -29,20 +34,19 @@ def check_clocks(state: StoreState, leap: float) -> None:
             "clock_behind",
             f"{state.now:%Y-%m-%d %H:%M:%S%z}",
             f"after the last pass, {state.last_pass_at:%Y-%m-%d %H:%M:%S%z}",
-            "the database server's clock is behind the ledger's last pass; set it right",
+            f"the database server's clock is behind the ledger's last pass; set it right; if it is: {way_on(target)}",
         )
-    check_leap(leap)
+    check_leap(leap, target)
 
 
-def check_leap(leap: float) -> None:
+def check_leap(leap: float, target: str) -> None:
     """Refuse where this machine's wall clock leapt since it was last seen."""
     if abs(leap) > LARGEST_LEAP:
         raise _clock(
             "clock_leapt",
             f"{leap:.0f} s",
             f"{LARGEST_LEAP:.0f} s",
-            "this machine's wall clock leapt since retentiond last ran; check the time, and restart the machine "
-            "or set the clock back",
+            f"this machine's wall clock leapt since retentiond last ran; check the time; if it is right: {way_on(target)}",
         )
 
 

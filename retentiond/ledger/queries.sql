@@ -109,6 +109,12 @@ WHERE target = $1
 -- name: backlog
 SELECT at, items, bytes, since FROM retentiond.backlog WHERE target = $1
 
+-- name: accept_store
+-- The ledger goes on after the last pass that either side knows of, and none of them is in the future.
+UPDATE retentiond.store
+SET last_pass = greatest(last_pass, $1), last_pass_at = least(last_pass_at, clock_timestamp())
+RETURNING store_id, last_pass
+
 -- name: note_refusal
 INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)
 ON CONFLICT (target) DO UPDATE SET at = excluded.at, refused = excluded.refused

@@ -33,6 +33,7 @@ RecordKind = Literal[
     "grace_ended",
     "purged",
     "restored",
+    "accepted",
     "records_pruned",
 ]
 

@@ -53,6 +53,13 @@ class DatabaseServer:
         await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.dsn(name)
 
+    async def copy(self, dsn: str) -> str:
+        """Make a copy of a database that nobody is connected to, as a backup would have it, and return its URL."""
+        self._clones += 1
+        name = f"{self._template}_{self._clones}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {urlsplit(dsn).path.removeprefix('/')}")
+        return self.dsn(name)
+
     async def drop(self, dsn: str) -> None:
         """Remove a database, whoever is still connected to it."""
         await self._execute(f"DROP DATABASE {_name_of(dsn)} WITH (FORCE)")

@@ -15,12 +15,13 @@ from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tall
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import timedelta
 
     from retentiond.config.schema import MediaTarget, TargetConfig
     from retentiond.engine.holds import Holds
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.acceptance import Acceptance
     from retentiond.model.errors import RetentiondError
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
@@ -155,6 +156,12 @@ class FakeTarget:
         report = AuditReport(self.name, datetime(2026, 1, 1, tzinfo=UTC))
         report.error = "it was asked to stop" if order.stop.asked else None
         return report
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        raise NotImplementedError
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        raise NotImplementedError
 
     async def picture(self, progress: Progress) -> Picture:
         """Draw an empty store."""

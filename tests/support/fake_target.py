@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.acceptance import Acceptance
 from retentiond.model.audit import AuditReport
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import Coverage, Hold
@@ -16,7 +17,7 @@ from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tall
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from datetime import timedelta
 
     from retentiond.config.schema import MediaTarget, TargetConfig
@@ -56,6 +57,8 @@ class FakeTarget:
     audited: AuditReport | None = None
     findings: tuple[Finding, ...] = ()
     problems: tuple[str, ...] = ()
+    marked: list[str] = field(default_factory=list)
+    acceptance: Acceptance = field(default_factory=lambda: Acceptance("media"))
     recorded: tuple[dict[str, Any], ...] = ()
     verified: Verified = field(default_factory=Chain().told)
     coverage: Coverage = field(default_factory=lambda: Coverage(2, 1))
@@ -174,6 +177,17 @@ class FakeTarget:
         """Return the account."""
         self.asked.append("verify_records")
         return self.verified
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        """Forget those that are marked."""
+        gone = [uri for uri in self.marked if media is None or uri in media]
+        self.marked = [uri for uri in self.marked if uri not in gone]
+        return gone
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Return the account."""
+        self.asked.append(f"accept yes={yes}")
+        return replace(self.acceptance, accepted=yes)
 
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Tell of each finding, and return the report of them."""

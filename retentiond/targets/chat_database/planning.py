@@ -83,10 +83,10 @@ class Planner:
         ledger = self._place.ledger
         if await ledger.exists(connection):
             state = await ledger.store(connection)
-            check_clocks(state, await ledger.clock_leap(connection, read_clock()))
+            check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._place.name)
         else:
             state = StoreState(NO_STORE, 0, None, await connection.fetchval(SQL["clock"]))
-            check_clocks(state, 0.0)
+            check_clocks(state, 0.0, self._place.name)
         return state
 
     async def _list(self, connection: Conn, purge: AccountPurge, listen: Callable[[Item], None]) -> None:

@@ -60,7 +60,7 @@ class ChatSteps:
         place, connection = self._place, self._connection
         state = await place.ledger.store(connection)
         self._first = state.last_pass == 0
-        check_clocks(state, await place.ledger.clock_leap(connection, read_clock()))
+        check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
         await place.ledger.note_clock(connection, read_clock())
         for number, wish in enumerate(self._wishes):
             check_wish(place, wish, state.now)

@@ -10,11 +10,13 @@ from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
+from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.records import read_records, verify_records
+from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
@@ -183,6 +185,30 @@ class ChatDatabase:
     async def end_grace(self) -> SweepReport:
         """Do nothing: chats lie in no quarantine."""
         return SweepReport()
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        """Forget nothing: chats are not restored."""
+        del media
+        return []
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Say what the ledger knows; with `yes` accept the clock."""
+        place = self._place
+        acceptance = Acceptance(place.name)
+        with reaching("the database"):
+            if await place.ledger.exists(place.pool):
+                await look_at_ledger(
+                    place.pool, place.ledger, await place.ledger.store(place.pool), acceptance
+                )
+            if yes and acceptance.ledger.store is not None:
+                async with (
+                    hold_lease(place.settings.database, "quarantine accept", patience=10.0),
+                    place.pool.acquire() as connection,
+                    connection.transaction(),
+                ):
+                    await note_acceptance(connection, place.ledger, acceptance, last_pass=0)
+                acceptance.accepted = True
+        return acceptance
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
         """Stream the proof of disposal, oldest first."""

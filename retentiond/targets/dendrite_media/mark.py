@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
+from retentiond.ledger.clocks import way_on
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.layout import MARK, OWN
 
@@ -24,6 +25,7 @@ Fit = Literal["new", "fits", "ahead"]
 """`new`: neither side has had a pass. `ahead`: the disk knows passes that the ledger does not."""
 
 _LARGEST: Final = 4096
+_PASSES: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,11 @@ class Mark:
 
     store_id: UUID
     last_pass: int
+    accepted_by: str | None = None
+    written_at: str | None = None
 
 
-def read_mark(tree: MediaTree) -> Mark | None:
+def read_mark(tree: MediaTree, target: str) -> Mark | None:
     """Read the mark; None where there is none. Raises RefusedError for one that cannot be understood."""
     try:
         with tree.directory(OWN) as own:
@@ -42,25 +46,27 @@ def read_mark(tree: MediaTree) -> Mark | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _not_ours(f"unreadable ({error.strerror})") from error
+        raise _not_ours(f"unreadable ({error.strerror})", target) from error
     with open(descriptor, "rb") as file:
         text = file.read(_LARGEST)
     try:
         said: Any = json.loads(text)
-        return Mark(UUID(said["store"]), int(said["last_pass"]))
+        mark = Mark(UUID(str(said["store"])), int(said["last_pass"]), written_at=str(said["written_at"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise _not_ours("not a mark of retentiond") from error
+        raise _not_ours("not a mark of retentiond", target) from error
+    if not 0 <= mark.last_pass < _PASSES:
+        raise _not_ours("not a mark of retentiond", target)
+    return mark
 
 
 def write_mark(tree: MediaTree, mark: Mark) -> None:
     """Write the mark whole or not at all, and sync it."""
-    text = json.dumps(
-        {
-            "store": str(mark.store_id),
-            "last_pass": mark.last_pass,
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
+    said = {
+        "store": str(mark.store_id),
+        "last_pass": mark.last_pass,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(said | ({"accepted_by": mark.accepted_by} if mark.accepted_by else {}))
     try:
         with tree.directory(OWN) as own:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,18 +81,18 @@ def write_mark(tree: MediaTree, mark: Mark) -> None:
         raise tree.unwritable(error) from error
 
 
-def compare(mark: Mark | None, state: StoreState) -> Fit:
+def compare(mark: Mark | None, state: StoreState, target: str) -> Fit:
     """Hold the disk against the ledger; raises RefusedError where they are not of one store."""
     if mark is None:
         if state.last_pass:
-            raise _not_ours("no mark, though the ledger has had passes")
+            raise _not_ours("no mark, though the ledger has had passes", target)
         return "new"
     if mark.store_id != state.store_id:
-        raise _not_ours("the mark of another store")
+        raise _not_ours("the mark of another store", target)
     return "ahead" if mark.last_pass > state.last_pass else "fits"
 
 
-def refuse_ahead() -> RefusedError:
+def refuse_ahead(target: str) -> RefusedError:
     """Say that the database is older than the disk."""
     return RefusedError(
         Refusal(
@@ -94,18 +100,18 @@ def refuse_ahead() -> RefusedError:
             "the media directory knows passes that the database does not",
             "a ledger at least as new as the disk",
             "the database was put back to an earlier day: nothing is purged, and what rows bear comes back; "
-            "put the newer database back, or keep both as they are until `retentiond quarantine accept` can be run",
+            f"put the newer database back, or go on with this one: {way_on(target)}",
         )
     )
 
 
-def _not_ours(found: str) -> RefusedError:
+def _not_ours(found: str, target: str) -> RefusedError:
     return RefusedError(
         Refusal(
             "another_store",
             found,
             "the mark that this database's ledger made",
             "check that the right disk is mounted at the media directory and that `database` is the right one; "
-            "nothing was touched",
+            f"nothing was touched; if both are right: {way_on(target)}",
         )
     )

@@ -25,8 +25,8 @@ async def make_safe(work: Workplace, connection: Conn) -> None:
     if work.fit == "ahead":
         # What rows bear comes back all the same.
         await sweep(work, everything=True)
-        raise refuse_ahead()
-    check_clocks(work.state, work.leap)
+        raise refuse_ahead(place.name)
+    check_clocks(work.state, work.leap, place.name)
     check_columns(await connection.fetch(SQL["media_columns"]))
     has_rows = await connection.fetchval(SQL["has_media"])
     await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))

@@ -683,6 +683,14 @@ ON CONFLICT (media_id, media_origin) DO UPDATE
 SET until = excluded.until, restored_at = excluded.restored_at, restored_by = excluded.restored_by,
     reason = excluded.reason
 
+-- name: end_marks
+-- Ends the mark of these media, or of all.
+DELETE FROM retentiond.restored r
+WHERE $1::text[] IS NULL
+   OR EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+              WHERE k.media_id = r.media_id AND k.media_origin = r.media_origin)
+RETURNING r.media_id, r.media_origin
+
 -- name: forget_restored
 -- The ledger's copies of rows that are back; of other copies of the same key, too.
 DELETE FROM retentiond.released_media r

@@ -26,7 +26,7 @@ from retentiond.targets.dendrite_media.bring_back import (
     sizes_at_hand,
 )
 from retentiond.targets.dendrite_media.claiming import change
-from retentiond.targets.dendrite_media.database import SQL, entry_path, media_key
+from retentiond.targets.dendrite_media.database import SQL, entry_path, key_columns, media_key
 from retentiond.targets.dendrite_media.disposal import restored_record
 from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.layout import Thumbnail
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Selection
-    from retentiond.targets.dendrite_media.workplace import Workplace
+    from retentiond.targets.dendrite_media.workplace import Place, Workplace
 
 
 async def restore(work: Workplace, selection: Selection) -> RestoreReport:
@@ -279,3 +279,14 @@ async def restore_held(work: Workplace) -> int:
             copies = await _claim_copies(work, connection, blobs)
         count += len((await _bring(work, blobs, copies)).restored)
     return count
+
+
+async def forget(place: Place, media: Sequence[str] | None) -> list[str]:
+    """End the mark of what was restored, of these media or of all: from now on the policies decide again."""
+    keys = [key for uri in media or () if (key := parse_media_uri(uri))]
+    columns = key_columns(keys) if media is not None else (None, None)
+    rows = await place.pool.fetch(SQL["end_marks"], *columns)
+    log = get_logger(target=place.name)
+    for row in rows:
+        log.info("mark_forgotten", media=media_key(row).uri, by=actor())
+    return [media_key(row).uri for row in rows]

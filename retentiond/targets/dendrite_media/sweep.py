@@ -108,7 +108,7 @@ async def _restore_protected(work: Workplace, report: SweepReport) -> None:
 async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:
     try:
         # With a clock that leapt no time is over, whatever the clock says.
-        check_leap(work.leap)
+        check_leap(work.leap, work.place.name)
         await work.place.ledger.note_clock(work.place.pool, read_clock())
         await sweep_strays(work, report)
         await purge_due(work, report, fresh=fresh)

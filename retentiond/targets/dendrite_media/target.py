@@ -23,6 +23,7 @@ from retentiond.model.errors import RefusedError, UnreachableError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.access_log import follow_access_log
 from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
@@ -36,7 +37,7 @@ from retentiond.targets.dendrite_media.planning import plan
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references import References
 from retentiond.targets.dendrite_media.released import released
-from retentiond.targets.dendrite_media.restore import restore
+from retentiond.targets.dendrite_media.restore import forget, restore
 from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
 from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
@@ -44,10 +45,11 @@ from retentiond.targets.dendrite_media.sweep import sweep
 from retentiond.targets.dendrite_media.workplace import Place, open_workplace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from retentiond.config.schema import MediaTarget
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import RetentiondError
     from retentiond.model.picture import Picture
@@ -249,12 +251,33 @@ class DendriteMedia:
             await self._existing_ledger()
             async with open_workplace(self._place) as work:
                 if work.fit == "ahead":
-                    raise refuse_ahead()
+                    raise refuse_ahead(self._place.name)
                 async with self._place.pool.acquire() as connection, connection.transaction():
                     for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
                         await connection.execute(SQL[statement])
                     await add_record(connection, Record("grace_ended", self.name, body={"by": actor()}))
                 return await sweep(work, everything=True, fresh=True)
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        """End the mark of what was restored: of these media, or of all; return those that had it."""
+        with reaching("the database"):
+            if not await self._place.ledger.exists(self._place.pool):
+                return []
+            return await forget(self._place, media)
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Show what ledger and disk know, where they do not fit; with `yes` go on from there."""
+        place = self._place
+        with reaching("the database"):
+            if not yes:
+                return await look_at_store(place)
+            await self._make_ledger()
+            async with hold_lease(place.settings.database, "quarantine accept", patience=10.0):
+                acceptance = await accept_store(place)
+            async with open_workplace(place) as work:
+                swept = await sweep(work, everything=True, purging=False)
+            acceptance.returned += swept.returned
+            return acceptance
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
         """Stream the proof of disposal, oldest first."""

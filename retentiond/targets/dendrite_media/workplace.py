@@ -70,7 +70,7 @@ async def open_workplace(place: Place) -> AsyncIterator[Workplace]:
     """
     with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
         state = await place.ledger.store(place.pool)
-        fit = compare(await place.disk.call(lambda: read_mark(tree)), state)
+        fit = compare(await place.disk.call(lambda: read_mark(tree, place.name)), state, place.name)
         leap = await place.ledger.clock_leap(place.pool, read_clock())
         async with claimant(place.settings.database) as claiming:
             yield Workplace(place, tree, claiming, state, fit, leap)

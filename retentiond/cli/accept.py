@@ -1,0 +1,145 @@
+"""`quarantine accept`, the way on where ledger and disk do not fit; and `quarantine forget`, the end of a restore's mark."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import TargetConfig
+from retentiond.engine.target import Target
+from retentiond.model.acceptance import Acceptance, Known
+from retentiond.model.errors import UsageError
+from retentiond.model.media import parse_media_uri
+from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words
+
+_FAILED = 1
+_TEXT_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Show what ledger and disk know; with `yes` go on from there."""
+
+    target: str
+    yes: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Ask the one target."""
+        targets = session.targets(Scope((self.target,)))
+        accepts: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            acceptance = await target.accept(yes=self.yes)
+            accepts.append(acceptance.as_json())
+            if not (self.as_json or session.options.quiet):
+                session.out.print(_table(acceptance))
+                session.line(*_way_on(session, acceptance))
+            return _FAILED if acceptance.failed else 0
+
+        try:
+            return session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"accepts": accepts})
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """End the mark of what was restored."""
+
+    scope: Scope
+    media: tuple[str, ...] = ()
+    everything: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Ask one target after another; that none of the media bore a mark is a failure."""
+        if bool(self.media) == self.everything:
+            raise UsageError("say what to forget: --media mxc://SERVER/ID, or --all")
+        for uri in self.media:
+            if parse_media_uri(uri) is None:
+                raise UsageError(f"`{printable(uri)}` is no medium; write it as mxc://SERVER/ID")
+        targets = session.targets(self.scope)
+        forgets: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            forgotten = await target.forget(None if self.everything else self.media)
+            forgets.append({"target": target.name, "forgotten": forgotten})
+            if not (self.as_json or session.options.quiet):
+                session.line(f"{target.name}: {count_in_words(len(forgotten), 'item')} kept no longer")
+            return 0
+
+        try:
+            status = session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"forgets": forgets})
+        if status or self.everything or any(forget["forgotten"] for forget in forgets):
+            return status
+        session.error(
+            "nothing of that was restored and kept; `retentiond plan --list` names what is, and why"
+        )
+        return _FAILED
+
+
+def _table(acceptance: Acceptance) -> Table:
+    table = Table(
+        title=Text(f"{acceptance.target}: what is known", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE,
+        show_header=False,
+    )
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("ledger", Text(_known(acceptance.ledger)))
+    table.add_row("disk", Text(_known(acceptance.disk)))
+    for refusal in acceptance.refused:
+        text = f"{refusal.limit}: found {refusal.value}, wanted {refusal.allowed}"
+        table.add_row("refused by", Text(printable(text, _TEXT_LIMIT), style="yellow"))
+    table.add_row(
+        "on the disk only",
+        Text(
+            f"{count_in_words(acceptance.unknown, 'content')} in quarantine, of which rows bear {acceptance.wanted:,}"
+        ),
+    )
+    table.add_row(
+        "in the ledger only", Text(f"{count_in_words(acceptance.gone, 'content')}, whose files are gone")
+    )
+    table.add_row(
+        "rows without a file",
+        Text(
+            f"{acceptance.without_file:,} of {acceptance.sampled:,} contents looked for; many mean the wrong disk"
+        ),
+    )
+    return table
+
+
+def _known(known: Known) -> str:
+    if known.store is None:
+        return "no store"
+    at = f", {known.at}" if known.at else ""
+    return printable(f"store {known.store}, last pass {known.last_pass}{at}")
+
+
+def _way_on(session: Session, acceptance: Acceptance) -> Iterator[str]:
+    if acceptance.accepted:
+        yield (
+            f"Accepted: {count_in_words(acceptance.returned, 'content')} given back to rows, {acceptance.taken:,} taken "
+            f"into the ledger, {acceptance.lost:,} closed as lost."
+        )
+        if acceptance.taken:
+            purge = session.command(f"quarantine purge {acceptance.target} --yes")
+            yield f"What was taken in is kept until somebody purges it: {purge}"
+        return
+    yield "Nothing was changed."
+    if acceptance.refused or acceptance.unknown or acceptance.gone:
+        again = session.command(f"quarantine accept {acceptance.target} --yes")
+        yield f"If this is the right disk, the right database and the right time, it goes on from here by {again}"
+    else:
+        yield "Ledger, disk and clock fit: there is nothing to accept."

@@ -1,0 +1,45 @@
+"""What an acceptance comes to in the ledger: the last pass that any side knows of, the clock, and who accepted it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import actor, read_clock
+from retentiond.ledger.ledger import SQL
+from retentiond.ledger.records import Record, add_record
+from retentiond.model.acceptance import Acceptance, Known
+from retentiond.model.errors import RefusedError
+
+if TYPE_CHECKING:
+    from asyncpg import Record as Row
+
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.ledger import Ledger, StoreState
+
+
+async def look_at_ledger(db: Db, ledger: Ledger, state: StoreState, acceptance: Acceptance) -> None:
+    """Note what the ledger knows, and whether the clock stands in the way."""
+    at = state.last_pass_at.isoformat(timespec="seconds") if state.last_pass_at else None
+    acceptance.ledger = Known(str(state.store_id), state.last_pass, at)
+    try:
+        check_clocks(state, await ledger.clock_leap(db, read_clock()), acceptance.target)
+    except RefusedError as error:
+        acceptance.refused.append(error.refusal)
+
+
+async def note_acceptance(connection: Conn, ledger: Ledger, acceptance: Acceptance, last_pass: int) -> Row:
+    """Accept the clock, go on after the last pass of either side, and record who did; in a transaction."""
+    await ledger.note_clock(connection, read_clock())
+    store = await connection.fetchrow(SQL["accept_store"], last_pass)
+    assert store is not None  # noqa: S101 - `look_at_ledger` has had it
+    body = {
+        "by": actor(),
+        "refused": sorted(refusal.limit for refusal in acceptance.refused),
+        "taken": acceptance.taken,
+        "lost": acceptance.lost,
+    }
+    await add_record(connection, Record("accepted", acceptance.target, body=body))
+    get_logger(target=acceptance.target).warning("store_accepted", last_pass=store["last_pass"], **body)
+    return store
