@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from retentiond.cli.media import media_targets
 from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
 from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Order, Stop, Target
-from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.errors import RefusedError
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request
 from retentiond.model.text import printable
@@ -32,7 +33,7 @@ class Delete:
 
     def __call__(self, session: Session) -> int:
         """Plan for all targets, ask once, and then work on one after another."""
-        targets = self._media_targets(session)
+        targets = media_targets(session, self.scope, "`retentiond purge-chats` is for chats")
         if not (self.yes or self.dry_run):
             refuse_unasked(session, "nobody has seen yet what would go")
         plans: list[PassReport] = []
@@ -54,17 +55,6 @@ class Delete:
             return self._end(session, plans, 0)
         wanted = {plan.target: targets[plan.target] for plan in plans if plan.removed}
         return self._delete(session, wanted)
-
-    def _media_targets(self, session: Session) -> dict[str, TargetConfig]:
-        targets = session.targets(self.scope)
-        media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
-        others = [name for name in self.scope.names if name not in media]
-        if others or not media:
-            raise UsageError(
-                f"{printable(', '.join(others)) or 'the configuration'}: no target of media; "
-                "`retentiond purge-chats` is for chats"
-            )
-        return dict(media)
 
     async def _plan(
         self, session: Session, targets: Mapping[str, TargetConfig], plans: list[PassReport]

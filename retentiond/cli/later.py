@@ -14,7 +14,6 @@ _LATER: Final = (
     "hold add --chat",
     "hold add --from",
     "hold add --visitor",
-    "plan --explain",
 )
 
 

@@ -11,6 +11,7 @@ from retentiond import __version__
 from retentiond.cli.audit import Audit
 from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.delete import Delete
+from retentiond.cli.explain import Explain
 from retentiond.cli.grammar import PROGRAM, Command, Json, Targets, example
 from retentiond.cli.hold_line import hold
 from retentiond.cli.later import later_commands
@@ -148,6 +149,7 @@ def example_config() -> Work:
         "retentiond plan",
         "retentiond plan media --list --json",
         "retentiond plan media --what-if 7d,30d,90d",
+        "retentiond plan --explain mxc://example.org/abc",
         "retentiond plan --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
     ),
 )
@@ -160,6 +162,12 @@ def plan(
             metavar="AGES", help="What would go if policies kept media so long, such as 7d,30d,90d."
         ),
     ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mxc://SERVER/ID", help="One item's whole story: each policy, and all that keeps it."
+        ),
+    ] = None,
     as_json: Json = False,
     dendrite_config: DendriteConfig = None,
     days: Days = None,
@@ -170,11 +178,13 @@ def plan(
     How many items, how large, by which policy; what stays, and why. All targets, where none is named.
     """
     scope = Scope(tuple(targets or ()), dendrite_config, days, local)
-    if what_if is None:
-        return Plan(scope, listed, as_json)
-    if listed:
-        raise UsageError("--list shows the plan as it is, and --what-if others; leave one out")
-    return WhatIf(scope, parse_ages(what_if), as_json)
+    if listed + (what_if is not None) + (explain is not None) > 1:
+        raise UsageError("--list, --what-if and --explain each show something else; say one of them")
+    if explain is not None:
+        return Explain(scope, explain, as_json)
+    if what_if is not None:
+        return WhatIf(scope, parse_ages(what_if), as_json)
+    return Plan(scope, listed, as_json)
 
 
 @app.command(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from retentiond.cli.media import media_targets
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.schema import TargetConfig
 from retentiond.config.units import UnitError, parse_duration
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
@@ -56,15 +57,9 @@ class WhatIf:
                 show_what_if(session.out, report, supposed)
             return report.exit_status
 
-        targets = session.targets(self.scope)
-        media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
-        others = [name for name in self.scope.names if name not in media]
-        if others:
-            raise UsageError(
-                f"{printable(', '.join(others))}: policies of media have ages to try; leave it out"
-            )
+        targets = media_targets(session, self.scope, "only policies of media have ages to try")
         try:
-            return session.run(session.for_each(media, errand))
+            return session.run(session.for_each(targets, errand))
         finally:
             if self.as_json:
                 session.document({"passes": passes})

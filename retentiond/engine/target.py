@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TargetStatus,
     )
     from retentiond.model.request import Request
+    from retentiond.model.story import Story
 
 
 class Progress(Protocol):
@@ -146,6 +147,9 @@ class Target(Protocol):
 
         With `keep` every policy lets media stay for so long, but for those that keep for ever.
         """
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        """Tell one item's whole story, changing nothing; raises UsageError for what is no item of it."""
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""

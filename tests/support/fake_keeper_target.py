@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from retentiond.model.errors import RetentiondError
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
+    from retentiond.model.story import Story
 
 
 class FakeStore:
@@ -94,6 +95,9 @@ class FakeTarget:
     ) -> PassReport:
         self._store.planned.append(self._config)
         return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        raise NotImplementedError
 
     async def run_pass(self, order: Order) -> PassReport:
         store = self._store

@@ -14,6 +14,7 @@ from retentiond.model.holds import Coverage, Hold
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
+from retentiond.model.story import Story
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class FakeTarget:
     kind: str = "dendrite_media"
     report: PassReport | None = None
     planned: PassReport | None = None
+    story: Story | None = None
     items: tuple[Item, ...] = ()
     in_quarantine: tuple[Released, ...] = ()
     restored: RestoreReport = field(default_factory=RestoreReport)
@@ -129,6 +131,12 @@ class FakeTarget:
                 listen(item)
             progress.advance(1)
         return self.planned or self.report or make_report(self.name, "planned", dry_run=True, pass_id=None)
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        """Tell the story that was given."""
+        del progress
+        self.asked.append(f"explain {media}")
+        return self.story or Story(self.name, media, STARTED)
 
     async def run_pass(self, order: Order) -> PassReport:
         """Return the report; an order to stop makes it an interrupted one."""

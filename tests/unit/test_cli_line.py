@@ -27,7 +27,6 @@ def line(tmp_path: Path) -> CommandLine:
         "hold add --account a --chat 5",
         "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
         "purge-chats --account A --to-date 2020-01-01 --purge-elastic",
-        "plan media --explain=mxc://a/b",
         "demo --chats",
     ],
 )

@@ -22,6 +22,7 @@ from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, RestoreReport, SweepReport
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.gate import read_replica_lag
 from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.picture import draw
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, Released, TargetStatus
     from retentiond.model.request import Request
+    from retentiond.model.story import Story
 
 
 @asynccontextmanager
@@ -99,6 +101,13 @@ class ChatDatabase:
             raise UsageError(f"{self.name} holds chats, and no media; name the TARGET of the media")
         order = Order("plan", progress=progress)
         return await Planner(self._place, self._scheduled(), order, by_hand=False).plan(listen)
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        """Refuse: chats are judged by their account, and `plan` tells of each."""
+        del progress
+        raise UsageError(
+            f"{self.name} holds chats, and no media: {printable(media)}; name the TARGET of the media"
+        )
 
     async def run_pass(self, order: Order) -> PassReport:
         """Purge all accounts that have a `keep`."""

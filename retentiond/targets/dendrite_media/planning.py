@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from retentiond.adapters.postgres import connect, reaching
 from retentiond.model.errors import RefusedError
@@ -43,8 +43,12 @@ async def plan(
     listen: Callable[[Item], None] | None,
     progress: Progress,
     request: Request | None = None,
+    witness: Witness | None = None,
 ) -> PassReport:
-    """Survey the store and look at what is due; refusals are told, and what can still be counted is counted."""
+    """Survey the store and look at what is due; refusals are told, and what can still be counted is counted.
+
+    A `witness` is called at the end, while the plan's connection still knows what it went by.
+    """
     report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
     connection = await connect(place.settings.database)
     try:
@@ -53,7 +57,10 @@ async def plan(
             await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
         ):
             try:
-                await _Planner(place, connection, tree, report, progress, request).work(listen)
+                planner = _Planner(place, connection, tree, report, progress, request)
+                belonging = await planner.work(listen)
+                if witness is not None:
+                    await witness(connection, tree, ledger=belonging.ledger)
             except RefusedError as error:
                 report.refused = error.refusal
     finally:
@@ -61,6 +68,13 @@ async def plan(
     report.state = "refused" if report.refused else "planned"
     report.finished_at = datetime.now(UTC)
     return report
+
+
+class Witness(Protocol):
+    """Who asks a plan's connection, at its end, what it went by."""
+
+    async def __call__(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
+        """Ask; without a ledger nobody has held or restored anything."""
 
 
 @dataclass(slots=True)
@@ -107,7 +121,7 @@ class _Planner:
         self._progress = progress
         self._request = request
 
-    async def work(self, listen: Callable[[Item], None] | None) -> None:
+    async def work(self, listen: Callable[[Item], None] | None) -> Belonging:
         place, connection = self._place, self._connection
         belonging = await check_belonging(place, connection, self._tree)
         now = await connection.fetchval("SELECT clock_timestamp()")
@@ -130,6 +144,7 @@ class _Planner:
             await connection.execute(SQL["note_evicted"])
         if quotas and listen is not None:
             await self._tell_the_rest(ground, means, listen)
+        return belonging
 
     async def _survey(self, ground: Ground, means: _Means, listen: Callable[[Item], None] | None) -> None:
         place, connection, belonging = self._place, self._connection, means.belonging

@@ -29,6 +29,7 @@ from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.checking import check
 from retentiond.targets.dendrite_media.database import SCHEMA, SQL
+from retentiond.targets.dendrite_media.explaining import explain
 from retentiond.targets.dendrite_media.hold_references import HoldReferences
 from retentiond.targets.dendrite_media.holds import MediaHolds
 from retentiond.targets.dendrite_media.mark import refuse_ahead
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
+    from retentiond.model.story import Story
 
 KIND: Final = "dendrite_media"
 LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
@@ -108,6 +110,10 @@ class DendriteMedia:
         """Say what a pass, or a request, would do now, changing nothing."""
         place = self._place if keep is None else self._place.keeping(keep)
         return await plan(place, listen, progress, request)
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        """Tell one item's whole story, changing nothing."""
+        return await explain(self._place, media, progress)
 
     async def run_pass(self, order: Order) -> PassReport:
         """Do one pass, and what belongs to its end."""

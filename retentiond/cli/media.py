@@ -1,0 +1,20 @@
+"""Which of the targets hold media, for commands that are about nothing else."""
+
+from collections.abc import Mapping
+
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
+
+
+def media_targets(session: Session, scope: Scope, otherwise: str) -> Mapping[str, TargetConfig]:
+    """Return the targets of media in the scope; UsageError with `otherwise` for others that were named, or none."""
+    targets = session.targets(scope)
+    media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
+    others = [name for name in scope.names if name not in media]
+    if others or not media:
+        raise UsageError(
+            f"{printable(', '.join(others)) or 'the configuration'}: no target of media; {otherwise}"
+        )
+    return media

@@ -1,0 +1,121 @@
+"""One item's whole story: each policy and why it speaks of it or not, all that keeps it, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from retentiond.model.policy import Remove, decide, mismatches
+from retentiond.model.text import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime, timedelta
+
+    from retentiond.model.errors import Refusal
+    from retentiond.model.media import MediaRow
+    from retentiond.model.policy import Rules
+    from retentiond.model.report import Item
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStory:
+    """What a policy says of the item: the conditions that do not hold, and whether it is the one that decides.
+
+    `due` is told by the creation alone; None for a policy that does not decide.
+    """
+
+    name: str
+    keep: timedelta | None
+    since: str
+    mismatches: tuple[str, ...]
+    decides: bool
+    due: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON; `keep_seconds` is None where it is for ever."""
+        return {
+            "name": self.name,
+            "matches": not self.mismatches,
+            "mismatches": list(self.mismatches),
+            "decides": self.decides,
+            "keep_seconds": None if self.keep is None else int(self.keep.total_seconds()),
+            "since": self.since,
+            "due": self.due,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStory:
+    """What lies in the item's directory; `accessed` is when any of it was last read."""
+
+    result: str
+    files: int
+    bytes: int
+    has_file: bool
+    accessed: datetime | None
+    problem: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self) | {"accessed": instant(self.accessed) if self.accessed else None}
+
+
+@dataclass(slots=True)
+class Story:
+    """The story of one medium in a target; the texts in it are untrusted.
+
+    Without a `row` the database has none of that name. `bearers` are the rows that share its content, itself too.
+    `quarantine` are released rows of that name which can come back. `refusal` is why a pass would do nothing; where
+    even a plan was refused, `verdict` is None and what follows `row` is not known.
+    """
+
+    target: str
+    media: str
+    now: datetime
+    row: MediaRow | None = None
+    created_at: datetime | None = None
+    policies: list[PolicyStory] = field(default_factory=list)
+    protections: dict[str, bool] = field(default_factory=dict)
+    holds: list[str] = field(default_factory=list)
+    restored: str | None = None
+    bearers: int = 0
+    disk: DiskStory | None = None
+    quarantine: list[str] = field(default_factory=list)
+    verdict: Item | None = None
+    refusal: Refusal | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the story as JSON."""
+        return {
+            "target": self.target,
+            "media": self.media,
+            "now": instant(self.now),
+            "row": asdict(self.row) if self.row else None,
+            "created_at": instant(self.created_at) if self.created_at else None,
+            "policies": [policy.as_json() for policy in self.policies],
+            "protections": self.protections,
+            "holds": self.holds,
+            "restored": self.restored,
+            "rows_of_its_content": self.bearers,
+            "disk": self.disk.as_json() if self.disk else None,
+            "quarantine": self.quarantine,
+            "verdict": self.verdict.as_json() if self.verdict else None,
+            "refused": asdict(self.refusal) if self.refusal else None,
+        }
+
+
+def policy_stories(
+    row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
+) -> list[PolicyStory]:
+    """Tell of each policy, in their order; the first without a mismatch decides."""
+    verdict = decide(row, rules, now, mentions)
+    stories: list[PolicyStory] = []
+    decided = False
+    for policy in rules.policies:
+        failed = tuple(mismatches(row, policy.match, rules.server_names, mentions))
+        decides = not failed and not decided
+        decided = decided or decides
+        due = isinstance(verdict, Remove) if decides else None
+        stories.append(PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due))
+    return stories

@@ -1,0 +1,100 @@
+"""One item's story, as people read it: what it is, what each policy says of it, what keeps it, what comes of it."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from rich.console import Console
+from rich.text import Text
+
+from retentiond.model.media import MediaRow
+from retentiond.model.story import PolicyStory, Story
+from retentiond.model.text import printable
+from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.words import (
+    age_in_words,
+    count_in_words,
+    reason_in_words,
+    size_in_words,
+    time_in_words,
+)
+
+_LIMIT = 600
+_DAY = timedelta(days=1)
+
+
+def show_story(console: Console, story: Story) -> None:
+    """Show the story; nothing in it is more than text."""
+    console.print(Text(f"{story.target}: {printable(story.media, _LIMIT)}", style="bold"), soft_wrap=True)
+    for line in _lines(story):
+        console.print(Text(printable(line, _LIMIT)), soft_wrap=True)
+    if story.policies:
+        shown = table("Policies, in their order")
+        for heading in ("policy", "keeps", "since", "what it says"):
+            shown.add_column(heading)
+        for policy in story.policies:
+            shown.add_row(Text(printable(policy.name)), _keep(policy), policy.since, _saying(policy))
+        console.print(shown)
+    for name, mentions in story.protections.items():
+        says = "refers to it: it stays" if mentions else "does not refer to it"
+        console.print(Text(f"Protection {printable(name)}: {says}."))
+    console.print(Text(_verdict(story), style="bold"))
+    if story.refusal is not None:
+        console.print(refusal_panel(story.refusal, "A pass would be refused"))
+    console.print()
+
+
+def _lines(story: Story) -> Iterator[str]:
+    if story.row is None:
+        yield "The database has no row of this name."
+    else:
+        yield from _row(story, story.row)
+    for hold in story.holds:
+        yield f"Kept by {hold}."
+    if story.restored:
+        yield f"It was {story.restored}."
+    yield from (f"In quarantine: {released}." for released in story.quarantine)
+
+
+def _row(story: Story, row: MediaRow) -> Iterator[str]:
+    by = f", uploaded by {row.user_id}" if row.user_id else ""
+    yield f"{row.content_type or 'no type'}, {size_in_words(row.file_size_bytes)}, named `{row.upload_name}`{by}"
+    if story.created_at is None:
+        yield f"Its date, {row.creation_ts} ms, is none."
+    else:
+        age = story.now - story.created_at
+        whole = age - age % _DAY if age > _DAY else age
+        yield f"This server stored it on {time_in_words(story.created_at)}, {age_in_words(whole)} ago."
+    if story.disk is not None:
+        disk = story.disk
+        read = f", last read on {time_in_words(disk.accessed)}" if disk.accessed else ""
+        problem = f": {disk.problem}" if disk.problem else ""
+        yield f"On the disk: {disk.result}{problem}, {count_in_words(disk.files, 'file')}, {size_in_words(disk.bytes)}{read}."
+    if story.bearers > 1:
+        yield f"{count_in_words(story.bearers, 'row')} share its content, which stays while one of them does."
+
+
+def _keep(policy: PolicyStory) -> str:
+    return "for ever" if policy.keep is None else age_in_words(policy.keep)
+
+
+def _saying(policy: PolicyStory) -> str:
+    if policy.mismatches:
+        return f"does not match: {', '.join(policy.mismatches)}"
+    if not policy.decides:
+        return "matches, but an earlier one has decided"
+    return "decides: due by its age" if policy.due else "decides: not due"
+
+
+def _verdict(story: Story) -> str:
+    verdict = story.verdict
+    if verdict is None:
+        return (
+            "So nothing would become of it."
+            if story.refusal is None
+            else "What would become of it cannot be told."
+        )
+    if verdict.action == "remove":
+        return f"So a pass would remove it, by {printable(verdict.policy or 'no policy')}, and free {size_in_words(verdict.bytes)}."
+    if verdict.action == "fail":
+        return f"So a pass would fail to move it: {printable(verdict.reason)}."
+    return f"So it stays: {printable(verdict.reason)} ({reason_in_words(verdict.reason)})."

@@ -1,0 +1,82 @@
+"""One item's whole story, as a real store tells it; the verdict is that of the plan."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from retentiond.engine.target import Selection, Silence
+from retentiond.model.holds import HoldRequest, HoldSubject
+from tests.support.media_target import REMOTE, one_pass, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.store import DendriteStore
+
+LEFT = {"name": "left", "match": {"room": "no_local_members", "content_type": "video/*"}, "keep": "1d"}
+LATER = {"name": "later", "match": {"origin": "there.test"}, "keep": "forever"}
+POLICIES = [LEFT, REMOTE, LATER]
+
+
+async def test_each_policy_protection_and_file_of_an_item_is_told(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add(age=timedelta(days=40), content=b"shared", thumbnails=[(32, 32, "crop")])
+    await store.add(age=timedelta(days=1), content=b"shared")
+    await store.add_state_event("!r:there.test", "m.room.avatar", "", {"url": media.uri})
+    async with opened(database, media_path, policies=POLICIES) as target:
+        story = await target.explain(media.uri, Silence())
+    assert [(one.name, one.mismatches, one.decides, one.due) for one in story.policies] == [
+        ("left", ("content_type", "room"), False, None),
+        ("remote", (), True, True),
+        ("later", (), False, None),
+    ]
+    assert story.protections == {"profile_avatars": False, "room_state": True, "account_data": False}
+    assert story.bearers == 2
+    assert story.disk is not None
+    assert (story.disk.result, story.disk.files) == ("present", 2)
+    assert story.created_at is not None
+    assert (story.now - story.created_at).days == 40
+    assert story.verdict is not None
+    assert (story.verdict.action, story.verdict.reason) == ("keep", "room_state")
+
+
+async def test_holds_marks_and_what_lies_in_quarantine_are_told(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add()
+    await one_pass(database, media_path)
+    async with opened(database, media_path) as target:
+        (released,) = (await target.explain(media.uri, Silence())).quarantine
+        assert released.startswith("released by pass 1 (remote)")
+        await target.restore(Selection(media=media.uri, reason="a mistake"))
+        await target.holds.add(HoldRequest(HoldSubject("origin", "there.test"), reason="a case"))
+        story = await target.explain(media.uri, Silence())
+    assert story.holds == ["hold 1, on the origin there.test"]
+    assert story.restored is not None
+    assert "(a mistake), and kept for good" in story.restored
+    assert story.quarantine == []
+    assert story.verdict is not None
+    assert (story.verdict.action, story.verdict.reason) == ("keep", "hold")
+
+
+async def test_of_a_medium_without_a_row_there_is_no_verdict(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    await store.add()
+    async with opened(database, media_path) as target:
+        story = await target.explain("mxc://there.test/nowhere", Silence())
+    assert (story.row, story.verdict, story.refusal) == (None, None, None)
+
+
+async def test_a_plan_that_is_refused_leaves_the_story_open(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add()
+    elsewhere = {"sync_api": "postgresql://nobody@127.0.0.1:1/none"}
+    async with opened(database, media_path, databases=elsewhere) as target:
+        story = await target.explain(media.uri, Silence())
+    assert story.refusal is not None
+    assert story.refusal.limit == "protection_unreadable"
+    assert (story.row is not None, story.verdict) == (True, None)

@@ -1,0 +1,69 @@
+"""`plan --explain`: a story in words and in JSON."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.model.media import MediaRow
+from retentiond.model.report import Item
+from retentiond.model.story import PolicyStory, Story
+from tests.support.command_line import CommandLine
+from tests.support.fake_target import STARTED, FakeTarget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URI = "mxc://there.test/abc"
+
+
+def story() -> Story:
+    row = MediaRow("abc", "there.test", "image/png", 10, 0, "[red]a\x1b[2J", "h", "")
+    return Story(
+        "media", URI, STARTED, row, STARTED - timedelta(days=40, hours=5),
+        policies=[
+            PolicyStory("video", timedelta(days=7), "created", ("content_type", "larger_than"), False, None),
+            PolicyStory("remote", timedelta(days=30), "accessed", (), True, True),
+            PolicyStory("all", None, "created", (), False, None),
+        ],
+        protections={"profile_avatars": False, "room_state": True},
+        holds=["hold 3, on the user @[bold]x:y"],
+        bearers=2,
+        verdict=Item("media", URI, "keep", "room_state", "remote", 0),
+    )  # fmt: skip
+
+
+def test_the_story_is_told_in_words_and_nothing_in_it_is_markup(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, (FakeTarget(story=story()),)).type("plan", "--explain", URI)
+    assert outcome.status == 0
+    for words in (
+        "named `[red]a\\u{1B}[2J`",
+        "40 days ago",
+        "does not match: content_type, larger_than",
+        "decides: due by its age",
+        "an earlier one has decided",
+        "Protection room_state: refers to it: it stays.",
+        "Kept by hold 3, on the user @[bold]x:y.",
+        "2 rows share its content",
+        "So it stays: room_state",
+    ):
+        assert words in outcome.stdout
+
+
+def test_the_story_is_one_document_in_json(tmp_path: Path) -> None:
+    targets = FakeTarget(story=story()), FakeTarget("other")
+    document = CommandLine(tmp_path, targets).type("plan", f"--explain={URI}", "--json").document
+    first, second = document["stories"]
+    assert [policy["matches"] for policy in first["policies"]] == [False, True, True]
+    assert first["verdict"]["reason"] == "room_state"
+    assert (second["target"], second["row"], second["verdict"]) == ("other", None, None)
+
+
+@pytest.mark.parametrize("media", ["", "abc", "mxc://there.test", "https://there.test/abc"])
+def test_what_is_no_medium_is_a_wrong_usage(tmp_path: Path, media: str) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("plan", f"--explain={media}")
+    assert (outcome.status, target.asked) == (2, [])
+    assert "write it as mxc://SERVER/ID" in outcome.stderr
