@@ -13,6 +13,7 @@ import pytest
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
 from tests.support.database import DatabaseServer
+from tests.support.not_run import told_not_run
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -85,5 +86,7 @@ def store(connection: asyncpg.Connection[asyncpg.Record], media_path: Path) -> D
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which server the run was on, since that is part of what it shows."""
     config: pytest.Config = terminalreporter.config
+    for line in told_not_run(config):
+        terminalreporter.write_line(line)
     if RAN_ON in config.stash:
         terminalreporter.write_line(f"Database: {config.stash[RAN_ON]}")

@@ -6,7 +6,6 @@ Whoever builds one deletes its line here. A command of a group, and a flag, stan
 from typing import Final
 
 _LATER: Final = (
-    "purge-chats --purge-clickhouse",
     "purge-chats --purge-elastic",
     "demo --chats",
     "hold add --account",

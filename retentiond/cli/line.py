@@ -380,6 +380,9 @@ def purge_chats(
     purge_stats: Annotated[
         bool, typer.Option("--purge-stats", help="The statistics of those days and their log, too.")
     ] = False,
+    purge_clickhouse: Annotated[
+        bool, typer.Option("--purge-clickhouse", help="The statistics in ClickHouse, too.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
     ] = False,
@@ -390,7 +393,10 @@ def purge_chats(
     A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
     Nothing of it comes back.
     """
-    wish = PurgeWish(account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats)
+    stores = ("clickhouse",) if purge_clickhouse else ()
+    wish = PurgeWish(
+        account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats, stores=stores
+    )
     return PurgeChats(wish, target, dry_run, as_json)
 
 

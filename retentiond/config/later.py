@@ -13,9 +13,7 @@ _ACCOUNT: Final = (*_TARGET, "accounts", "*")
 
 _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_TARGET, "hosts"),
-    (*_TARGET, "clickhouse"),
     (*_TARGET, "elasticsearch"),
-    (*_ACCOUNT, "clickhouse"),
     (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip
 

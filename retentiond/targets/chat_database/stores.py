@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import NotAvailableError, UsageError
+from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,8 @@ STORES: Final[tuple[StoreName, ...]] = ("clickhouse", "elasticsearch")
 
 def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStore]:
     """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
+    if name == "clickhouse" and config.clickhouse is not None:
+        return open_clickhouse(config.clickhouse)
     if getattr(config, name) is None:
         raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
     raise NotAvailableError(f"`{name}`")

@@ -1,0 +1,114 @@
+"""A connection to ClickHouse's HTTP interface, by clickhouse-connect, which is an optional extra."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from retentiond.config.chat_stores import ClickHouseStore
+
+_CONNECT_SECONDS: Final = 15
+_ANSWER_SECONDS: Final = 900
+"""A count over a large table takes its time; a mutation is never waited for in a request."""
+_SETTINGS: Final = {
+    # The official default, and not everybody's: a mutation is written down, and followed by us.
+    "mutations_sync": 0,
+    # A count that leaves out a shard would be too small.
+    "skip_unavailable_shards": 0,
+}
+
+
+class ServerError(Exception):
+    """The server's own no, with its code."""
+
+    def __init__(self, message: str, code: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Server:
+    """Asks ClickHouse; a server that cannot be reached is an UnreachableError, what it refuses a ServerError."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a query."""
+        with _reaching(self._url):
+            answer = await self._client.query(statement, parameters=dict(parameters), settings=_SETTINGS)
+        return list(answer.named_results())
+
+    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        """Return the one value of a query; None where it has no row."""
+        rows = await self.rows(statement, parameters)
+        return next(iter(rows[0].values())) if rows else None
+
+    async def do(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        """Send a statement that is no query; return the one value that it may have."""
+        with _reaching(self._url):
+            return await self._client.command(statement, parameters=dict(parameters), settings=_SETTINGS)
+
+
+@asynccontextmanager
+async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
+    """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
+    try:
+        from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"ClickHouse needs {error.name}, which is not installed; pip install 'retentiond[clickhouse]'"
+        ) from error
+    parts = urlsplit(config.url)
+    secure = parts.scheme == "https"
+    with _reaching(config.url):
+        client = await get_async_client(
+            host=parts.hostname,
+            port=parts.port or (8443 if secure else 8123),
+            secure=secure,
+            username=config.user or "default",
+            password=config.password.get_secret_value() if config.password else "",
+            proxy_path=parts.path.strip("/"),
+            connect_timeout=_CONNECT_SECONDS,
+            send_receive_timeout=_ANSWER_SECONDS,
+            # Ids of chats are many, and no URL is long enough for them.
+            form_encode_query_params=True,
+        )
+    try:
+        yield Server(client, config.url)
+    finally:
+        await client.close()
+
+
+class _reaching:  # noqa: N801 - used as a function is
+    """Turn the client's errors into ours."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        from clickhouse_connect.driver.exceptions import (  # noqa: PLC0415 - as above
+            ClickHouseError,
+            DatabaseError,
+            OperationalError,
+        )
+
+        if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
+            raise ServerError(printable(str(error), 500), error.code) from error
+        if isinstance(error, ClickHouseError | OSError | TimeoutError):
+            raise UnreachableError(
+                f"ClickHouse at {self._url} cannot be reached: {printable(str(error), 300)}; "
+                "check that it runs, and `url`"
+            ) from error

@@ -1,0 +1,80 @@
+"""Follow a mutation to its end: the server never gives up, so we must."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retentiond.engine.target import Stop
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.relations import Relations
+
+_FAILING_LOOKS: Final = 5
+
+
+class MutationError(Exception):
+    """A mutation that came to no end; its text says why, and what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited, in seconds: from look to look, and for a mutation that does not get on."""
+
+    between: float = 2.0
+    stalled: float = 1800.0
+    clock: Callable[[], float] = time.monotonic
+
+
+class Follower:
+    """Follows the mutations of one table."""
+
+    def __init__(self, server: Server, relations: Relations, stop: Stop, patience: Patience) -> None:
+        self._server = server
+        self._relations = relations
+        self._stop = stop
+        self._patience = patience
+
+    async def look(self, mark: str) -> Look:
+        """Tell how the mutation with this mark stands."""
+        parameters = self._relations.parameters(mark=mark)
+        rows = await self._server.rows(self._relations.statement("mutations"), parameters)
+        merging = await self._server.value(self._relations.statement("merges"), self._relations.parameters())
+        return look_at(
+            [Mutation(**{**row, "ours": bool(row["ours"]), "done": bool(row["done"])}) for row in rows],
+            merging,
+        )
+
+    async def to_the_end(self, mark: str) -> bool:
+        """Wait until it is done; False where somebody asked to stop first. Raises MutationError, having killed it."""
+        failing = 0
+        last, since = "", self._patience.clock()
+        while True:
+            look = await self.look(mark)
+            if look.standing in {"done", "absent"}:
+                return True
+            # A failure may pass: a part that was merged meanwhile, a moment without memory.
+            failing = failing + 1 if look.standing == "failing" else 0
+            if failing == _FAILING_LOOKS:
+                await self._give_up(mark, f"it fails: {look.reason}")
+            now = self._patience.clock()
+            if look.progress != last:
+                last, since = look.progress, now
+            elif now - since >= self._patience.stalled:
+                await self._give_up(
+                    mark, f"it does not get on: {look.reason or 'the server does not say why'}"
+                )
+            await self._stop.wait(self._patience.between)
+            if self._stop.asked:
+                return False
+
+    async def _give_up(self, mark: str, reason: str) -> None:
+        await self._server.do(self._relations.statement("kill"), self._relations.parameters(mark=mark))
+        raise MutationError(
+            f"the server was told to delete, and {reason}; it was killed, what it had done stays done"
+        )

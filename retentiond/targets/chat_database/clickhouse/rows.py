@@ -1,0 +1,63 @@
+"""The rows that a purge means: how many they are, where they lie, and the two ways to be rid of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
+
+if TYPE_CHECKING:
+    from retentiond.targets.chat_database.clickhouse.condition import Condition
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.relations import Relations
+
+_NO_SUCH_PART: Final = 232
+_TOO_LARGE_TO_DROP: Final = 359
+
+
+class MeantRows:
+    """The rows of one table that fit a condition; `droppable`: whether the parts that are read are those of the server that is told."""
+
+    def __init__(self, server: Server, relations: Relations, *, droppable: bool = False) -> None:
+        self.server = server
+        self.relations = relations
+        self._droppable = droppable
+
+    async def count(self, meant: Condition) -> int:
+        """Count them."""
+        statement = self.relations.statement("count", condition=meant)
+        return int(await self.server.value(statement, self.relations.parameters(meant)))
+
+    async def partitions(self, meant: Condition) -> list[str | None]:
+        """Return the partitions that hold some; None for a table without any, whose parts are all one."""
+        statement = self.relations.statement("partitions", condition=meant)
+        rows = await self.server.rows(statement, self.relations.parameters(meant))
+        return [None if row["partition"] == "all" else row["partition"] for row in rows]
+
+    async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
+        """Have the server write down a mutation that deletes those of a partition."""
+        statement = self.relations.statement("delete", condition=meant, partition=partition)
+        parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
+        await self.server.do(statement, parameters)
+
+    async def drop_whole_parts(self, meant: Condition) -> None:
+        """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them.
+
+        A part never changes under its name. A partition does: rows may come into it between the count and the drop.
+        """
+        if not self._droppable or await self.server.value(
+            self.relations.statement("patched"), self.relations.parameters()
+        ):
+            return
+        statement = self.relations.statement("parts", condition=meant)
+        for row in await self.server.rows(statement, self.relations.parameters(meant)):
+            if row["total"] == row["matching"]:
+                await self._drop(row["part"])
+
+    async def _drop(self, part: str) -> None:
+        try:
+            await self.server.do(self.relations.statement("drop_part"), self.relations.parameters(part=part))
+        except ServerError as error:
+            # It was merged meanwhile, or is too large to be dropped: then its rows are deleted.
+            if error.code not in {_NO_SUCH_PART, _TOO_LARGE_TO_DROP}:
+                raise

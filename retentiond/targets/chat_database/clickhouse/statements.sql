@@ -1,0 +1,91 @@
+-- ClickHouse's own dialect: `{name:Type}` is a parameter of the server's, for identifiers, too.
+
+-- name: table
+-- The table's engine and keys; no row where there is none, or where this user may not see it.
+SELECT engine, engine_full, partition_key, sorting_key
+FROM system.tables WHERE database = {database:String} AND name = {table:String}
+
+-- name: columns
+SELECT name, type FROM system.columns
+WHERE database = {database:String} AND table = {table:String} AND name IN {names:Array(String)}
+
+-- name: may_delete
+-- 1 where this user may delete from the table; the server takes no parameters here.
+CHECK GRANT ALTER DELETE ON {quoted}
+
+-- name: readonly_replica
+-- 1 where the replica takes no writes.
+SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:String} AND table = {table:String}
+
+-- name: count
+-- How many rows the condition means, as readers see them.
+SELECT count() AS rows FROM {rows} WHERE {condition}
+
+-- name: count_without_chat
+-- Rows of the account and time that say of no chat: what they belong to cannot be told.
+SELECT count() AS rows FROM {rows} WHERE {condition} AND {thread_column:Identifier} IS NULL
+
+-- name: count_hidden
+-- The same rows, with those that a lightweight DELETE only hides.
+SELECT count() AS rows FROM {rows} WHERE {condition} SETTINGS apply_deleted_mask = 0
+
+-- name: parts
+-- Each part that holds such rows, with how many of its rows they are.
+SELECT _partition_id AS partition, _part AS part, count() AS total, countIf({condition}) AS matching
+FROM {database:Identifier}.{table:Identifier}
+GROUP BY 1, 2 HAVING matching > 0 ORDER BY 1, 2
+
+-- name: partitions
+-- Each partition that holds such rows.
+SELECT _partition_id AS partition, count() AS rows FROM {rows} WHERE {condition} GROUP BY 1 ORDER BY 1
+
+-- name: patched
+-- 1 where patch parts change what parts hold: then no part is what it was when it was written.
+SELECT count() > 0 AS patched FROM system.parts
+WHERE database = {database:String} AND table = {table:String} AND active AND startsWith(partition_id, 'patch-')
+
+-- name: drop_part
+-- Exactly that part: one that was merged or rewritten meanwhile has another name, and is not met.
+ALTER TABLE {database:Identifier}.{table:Identifier} DROP PART {part:String}
+
+-- name: delete
+ALTER TABLE {database:Identifier}.{table:Identifier} {on_cluster} DELETE {in_partition} WHERE {mark:String} != '' AND {condition}
+
+-- name: mutations
+-- Mutations of the table that are not done, the oldest first, and those that bear the mark.
+SELECT mutation_id, position(command, {mark:String}) > 0 AS ours, is_done AS done, parts_to_do,
+       latest_fail_reason AS reason, toString(parts_postpone_reasons) AS postponed, toString(create_time) AS created
+FROM {mutations}
+WHERE database = {database:String} AND table = {table:String} AND (NOT is_done OR position(command, {mark:String}) > 0)
+ORDER BY create_time, mutation_id
+
+-- name: merges
+-- How far the rewriting of the table's parts is, as a number that grows.
+SELECT toString(sum(rows_read)) || ' ' || toString(count()) AS progress
+FROM {merges} WHERE database = {database:String} AND table = {table:String} AND is_mutation
+
+-- name: kill
+KILL MUTATION {on_cluster} WHERE database = {database:String} AND table = {table:String} AND position(command, {mark:String}) > 0
+
+-- name: old_parts
+-- Parts that were replaced or dropped, whose files are still there.
+SELECT count() AS found FROM {parts} WHERE database = {database:String} AND table = {table:String} AND NOT active
+
+-- name: detached_parts
+SELECT count() AS found FROM {detached} WHERE database = {database:String} AND table = {table:String}
+
+-- name: frozen_parts
+SELECT countIf(is_frozen) AS found FROM {parts} WHERE database = {database:String} AND table = {table:String}
+
+-- name: views
+-- Materialized views that read from the table: what went into them stays there.
+SELECT concat(pair.1, '.', pair.2) AS name
+FROM (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) AS pair FROM system.tables
+      WHERE database = {database:String} AND name = {table:String})
+ORDER BY 1
+
+-- name: buffers
+-- Buffers that write into the table: what lies in them comes later.
+SELECT concat(database, '.', name) AS name FROM system.tables
+WHERE engine = 'Buffer' AND position(engine_full, {table:String}) > 0
+ORDER BY 1

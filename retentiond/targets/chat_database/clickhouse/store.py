@@ -1,0 +1,141 @@
+"""The store `clickhouse`: from what is to be purged to rows that are gone, and what is still to be erased."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import Refusal
+from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.clickhouse.condition import (
+    EARLIEST,
+    LATEST,
+    MOST_EXCLUDED,
+    Columns,
+    Condition,
+    condition,
+)
+from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
+from retentiond.targets.chat_database.clickhouse.deletion import Deletion
+from retentiond.targets.chat_database.clickhouse.follow import Follower, Patience
+from retentiond.targets.chat_database.clickhouse.relations import Relations
+from retentiond.targets.chat_database.clickhouse.rows import MeantRows
+from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from retentiond.config.chat_stores import ClickHouseStore
+    from retentiond.engine.target import Progress
+    from retentiond.targets.chat_database.store import ChatId, StoreName, StorePurge
+
+
+@asynccontextmanager
+async def open_clickhouse(
+    config: ClickHouseStore, patience: Patience | None = None
+) -> AsyncIterator[ClickHouse]:
+    """Open the store; raises UnreachableError, and UsageError where the extra is missing."""
+    async with open_server(config) as server:
+        yield ClickHouse(server, config, patience or Patience())
+
+
+class ClickHouse:
+    """A table of statistics in ClickHouse."""
+
+    name: StoreName = "clickhouse"
+
+    def __init__(self, server: Server, config: ClickHouseStore, patience: Patience) -> None:
+        self._server = server
+        self._config = config
+        self._patience = patience
+        self._relations = Relations(config)
+        self._rows = MeantRows(server, self._relations)
+
+    async def check(self) -> list[str]:
+        """Try what a purge needs, changing nothing."""
+        try:
+            judged = judge(await self._facts(), self._config, excluded=0)
+            if isinstance(judged, Refusal):
+                return [f"clickhouse: {judged.value}; {judged.hint}"]
+            allowed = await self._server.do(
+                self._relations.statement("may_delete"), self._relations.parameters()
+            )
+        except ServerError as error:
+            return [f"clickhouse: {error}"]
+        return [] if allowed else [f"clickhouse: GRANT ALTER DELETE ON {self._config.table} to this user"]
+
+    async def count(self, purge: StorePurge) -> int:
+        """Count what would go; a refusal counts nothing."""
+        meant = await self._meant(purge)
+        return 0 if isinstance(meant, Refusal) else await self._rows.count(meant)
+
+    async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
+        """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
+        try:
+            meant = await self._meant(purge)
+            if isinstance(meant, Refusal):
+                return StoreReport("refused", refused=meant)
+            before = await self._rows.count(meant)
+            if purge.dry_run:
+                return StoreReport("planned", rows=before)
+            progress.stage("clickhouse", before)
+            follower = Follower(self._server, self._relations, purge.stop, self._patience)
+            table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
+            return await Deletion(table, follower, purge, meant, before, progress).work()
+        except ServerError as error:
+            return StoreReport("finished_with_failures", error=f"ClickHouse refused: {error}")
+
+    async def _facts(self) -> TableFacts | None:
+        parameters = self._relations.parameters()
+        rows = await self._server.rows(self._relations.statement("table"), parameters)
+        if not rows:
+            return None
+        names = [self._config.account_column, self._config.date_column, self._config.thread_column or ""]
+        columns = await self._server.rows(
+            self._relations.statement("columns"), self._relations.parameters(names=names)
+        )
+        return TableFacts(**rows[0], columns={row["name"]: row["type"] for row in columns})
+
+    async def _meant(self, purge: StorePurge) -> Condition | Refusal:
+        """Return which rows are meant, or why that cannot be told."""
+        if not EARLIEST <= purge.cutoff <= LATEST:
+            hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
+            return Refusal("clickhouse_date", purge.cutoff.isoformat(), None, hint)
+        if purge.excluded.count > MOST_EXCLUDED:
+            return Refusal(
+                "clickhouse_excluded",
+                purge.excluded.count,
+                MOST_EXCLUDED,
+                "more chats stay before the date than a statement can leave out; purge up to an earlier date",
+            )
+        columns = judge(await self._facts(), self._config, excluded=purge.excluded.count)
+        if isinstance(columns, Refusal):
+            return columns
+        if await self._readonly():
+            return Refusal(
+                "clickhouse_readonly", "a read-only replica", None, "let it reach its Keeper again"
+            )
+        ids = [chat async for batch in purge.excluded.batches() for chat in batch]
+        return _exclude(columns, purge, ids)
+
+    async def _readonly(self) -> bool:
+        return bool(
+            await self._server.value(
+                self._relations.statement("readonly_replica"), self._relations.parameters()
+            )
+        )
+
+
+def _exclude(columns: Columns, purge: StorePurge, ids: list[ChatId]) -> Condition | Refusal:
+    sent: list[ChatId] = ids
+    if columns.thread_type in {"Int64", "UInt64"}:
+        if not all(isinstance(chat, int) for chat in ids):
+            return Refusal(
+                "clickhouse_thread_column",
+                f"{columns.thread} holds numbers",
+                "the ids of the database",
+                "the database's ids of chats are no numbers; name another thread_column",
+            )
+    else:
+        sent = [str(chat) for chat in ids]
+    return condition(columns, purge.account, purge.cutoff, sent)

@@ -1,0 +1,138 @@
+"""What a table in ClickHouse is, and whether a purge may be told to it. `judge` is pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.errors import Refusal
+from retentiond.targets.chat_database.clickhouse.condition import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.config.chat_stores import ClickHouseStore
+    from retentiond.targets.chat_database.clickhouse.condition import DateType, IdType
+
+_FAMILY: Final = re.compile(r"(?:Replicated|Shared)?(?P<variant>\w*)MergeTree")
+_WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((?P<inner>.*)\)")
+_NAME: Final = re.compile(r"`(?P<quoted>[^`]+)`|(?P<plain>[A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What the server says of a table; `columns` are the types of those that are configured."""
+
+    engine: str
+    engine_full: str
+    partition_key: str
+    sorting_key: str
+    columns: Mapping[str, str]
+
+
+def judge(facts: TableFacts | None, config: ClickHouseStore, *, excluded: int) -> Columns | Refusal:
+    """Return how the rows of a purge are told in this table, or why they cannot be."""
+    if facts is None:
+        return _refusal(
+            "table", "not there", f"check `table: {config.table}`, and that this user may read it"
+        )
+    family = _FAMILY.fullmatch(facts.engine)
+    if family is None:
+        return _refusal("engine", facts.engine, _other_engine(facts))
+    account, date = facts.columns.get(config.account_column), facts.columns.get(config.date_column)
+    if account is None or date is None:
+        absent = config.account_column if account is None else config.date_column
+        return _refusal(
+            "column", f"no {absent}", "set account_column and date_column to columns of the table"
+        )
+    if _plain(account) != "String":
+        return _refusal(
+            "account_column", account, "only a String tells accounts; name another account_column"
+        )
+    date_type = _date_type(date)
+    if date_type is None:
+        return _refusal(
+            "date_column",
+            date,
+            "only Date, Date32, DateTime and DateTime64 are dates; name another date_column",
+        )
+    if family["variant"]:
+        # Such an engine keeps of several rows the newest: were that one deleted, the one before would come back.
+        missing = [name for name in (config.account_column, config.date_column) if name not in _key(facts)]
+        if missing:
+            return _refusal(
+                "engine",
+                facts.engine,
+                f"its versions of a row may differ in {missing[0]}, which is not in the sorting key: deleting the "
+                "newest would bring an older one back; purge it by hand, after OPTIMIZE TABLE … FINAL",
+            )
+    return _with_thread(facts, config, date_type, excluded)
+
+
+def _with_thread(
+    facts: TableFacts, config: ClickHouseStore, date_type: DateType, excluded: int
+) -> Columns | Refusal:
+    plain = Columns(config.account_column, config.date_column, date_type)
+    if not excluded:
+        return plain
+    if config.thread_column is None:
+        return _refusal(
+            "thread_column", excluded, f"{excluded} chats stay: set `thread_column` to leave them out"
+        )
+    declared = facts.columns.get(config.thread_column)
+    if declared is None:
+        return _refusal("column", f"no {config.thread_column}", "set thread_column to a column of the table")
+    thread_type = _id_type(declared)
+    if thread_type is None:
+        return _refusal("thread_column", declared, "only integers, String and UUID are ids; name another one")
+    return Columns(config.account_column, config.date_column, date_type, config.thread_column, thread_type)
+
+
+def _refusal(limit: str, value: str | int, hint: str) -> Refusal:
+    return Refusal(f"clickhouse_{limit}", value, None, hint)
+
+
+def _other_engine(facts: TableFacts) -> str:
+    if facts.engine == "Distributed":
+        named = re.findall(r"'([^']*)'", facts.engine_full)
+        local = f"{named[1]}.{named[2]}" if len(named) > 2 else "the local table"  # noqa: PLR2004 - cluster, database, table
+        cluster = named[0] if named else "its cluster"
+        return f"rows are deleted where they lie: set `table: {local}` and `cluster: {cluster}`"
+    return "rows can be deleted from tables of the MergeTree family only; name the table that holds them"
+
+
+def _plain(declared: str) -> str:
+    """Return a type without what it is wrapped in."""
+    while wrapped := _WRAPPED.fullmatch(declared):
+        declared = wrapped["inner"]
+    return declared
+
+
+def _date_type(declared: str) -> DateType | None:
+    plain = _plain(declared)
+    if plain in {"Date", "Date32"}:
+        return "day"
+    return "moment" if re.fullmatch(r"DateTime(64)?(\(.*\))?", plain) else None
+
+
+def _id_type(declared: str) -> IdType | None:
+    plain = _plain(declared)
+    if re.fullmatch(r"U?Int(8|16|32|64)", plain):
+        return "UInt64" if plain.startswith("U") else "Int64"
+    return plain if plain in {"String", "UUID"} else None  # type: ignore[return-value]  # one of the two, just seen
+
+
+def _key(facts: TableFacts) -> set[str]:
+    """Return the columns that stand in the sorting key as they are; what is in a function does not tell a row's value."""
+    depth = 0
+    bare = ""
+    for character in facts.sorting_key:
+        depth += (character == "(") - (character == ")")
+        bare += character if depth == 0 else " "
+    names = set()
+    for expression in bare.split(","):
+        found = _NAME.fullmatch(expression.strip())
+        if found:
+            names.add(found["quoted"] or found["plain"])
+    return names

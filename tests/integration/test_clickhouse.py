@@ -1,0 +1,486 @@
+"""A purge in a real ClickHouse: what goes, what stays, and what it does when the server or the daemon does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from retentiond.config.chat_stores import ClickHouseStore
+from retentiond.engine.target import Silence, Stop
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.clickhouse.connection import open_server
+from retentiond.targets.chat_database.clickhouse.follow import Patience
+from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
+from tests.support.clickhouse_server import ClickHouseServer
+from tests.support.not_run import not_run
+from tests.support.store_purge import Notes, Purge, Staying
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from retentiond.model.purge import StoreReport
+
+CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
+QUICK = Patience(between=0.05, stalled=1.5)
+_HOW = "set RETENTIOND_TEST_CLICKHOUSE_URL to a server to test on, or let pip fetch chdb-core"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ClickHouseServer | None]:
+    """The server of these tests; None where one is named, which nobody kills."""
+    if os.environ.get("RETENTIOND_TEST_CLICKHOUSE_URL"):
+        yield None
+        return
+    try:
+        started = ClickHouseServer(tmp_path_factory.mktemp("clickhouse"))
+    except (subprocess.CalledProcessError, OSError) as error:
+        not_run(request.config, "ClickHouse", _HOW)
+        pytest.skip(f"chdb-core cannot be fetched ({error}); {_HOW}")
+    started.start()
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+class Stats:
+    """A table of statistics, made anew for each test."""
+
+    def __init__(self, url: str) -> None:
+        self.config = ClickHouseStore(url=url, table="retentiond_test.thread", thread_column="threadid")
+
+    async def make(
+        self,
+        *,
+        date: str = "DateTime('UTC')",
+        engine: str = "MergeTree",
+        order: str = "(account, created)",
+        partition: str | None = "toYYYYMM(created)",
+        others: str = "",
+    ) -> None:
+        """Make the table."""
+        async with open_server(self.config) as server:
+            await server.do("DROP DATABASE IF EXISTS retentiond_test SYNC", {})
+            await server.do("CREATE DATABASE retentiond_test", {})
+            by = f"PARTITION BY {partition}" if partition else ""
+            columns = f"account String, created {date}, threadid Nullable(Int64), value String{others}"
+            order_by = f"ORDER BY {order} SETTINGS old_parts_lifetime = 480" if "MergeTree" in engine else ""
+            await server.do(
+                f"CREATE TABLE retentiond_test.thread ({columns}) ENGINE = {engine} {by} {order_by}", {}
+            )
+
+    async def add(
+        self, account: str = "acme", *, first: datetime, count: int, every: timedelta = timedelta(hours=1)
+    ) -> None:
+        """Add rows, one every so often; their chats are numbered from 0."""
+        statement = (
+            "INSERT INTO retentiond_test.thread (account, created, threadid, value) SELECT {account:String}, "
+            "toDateTime({first:Int64}, 'UTC') + number * {every:Int64}, number, repeat('x', 20) FROM numbers({count:Int64})"
+        )
+        values = {
+            "account": account,
+            "first": int(first.timestamp()),
+            "every": int(every.total_seconds()),
+            "count": count,
+        }
+        async with open_server(self.config) as server:
+            await server.do(statement, values)
+
+    async def value(self, question: str, **values: Any) -> Any:
+        """Ask for one value; `FROM t` is the table."""
+        async with open_server(self.config) as server:
+            return await server.value(question.replace("FROM t", "FROM retentiond_test.thread"), values)
+
+    async def do(self, statement: str) -> None:
+        """Do something to the table, which is `t`."""
+        async with open_server(self.config) as server:
+            await server.do(statement.replace("TABLE t", "TABLE retentiond_test.thread"), {})
+
+    async def left(self, account: str = "acme") -> int:
+        """Count an account's rows."""
+        return int(
+            await self.value("SELECT count() FROM t WHERE account = {account:String}", account=account)
+        )
+
+    async def marks(self) -> int:
+        """Count the mutations that bear a mark of ours."""
+        question = "SELECT count() FROM system.mutations WHERE database = 'retentiond_test' AND command LIKE '%retentiond:%'"
+        return int(await self.value(question))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[ClickHouse]:
+        """Open the store."""
+        async with open_clickhouse(self.config, QUICK) as store:
+            yield store
+
+    async def purge(self, purge: Purge | None = None) -> StoreReport:
+        """Purge."""
+        async with self.opened() as store:
+            return await store.purge(purge or Purge("acme", CUTOFF), Silence())
+
+
+@pytest.fixture
+def stats(server: ClickHouseServer | None) -> Stats:
+    return Stats(server.url if server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"])
+
+
+async def test_an_accounts_rows_before_the_date_go_and_all_others_stay(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.add("other", first=CUTOFF - timedelta(hours=50), count=100)
+    report = await stats.purge()
+    assert (report.state, report.rows, report.error) == ("finished", 50, None)
+    assert await stats.left() == 50
+    assert await stats.left("other") == 100
+    assert (
+        await stats.value("SELECT min(toUnixTimestamp(created)) FROM t WHERE account = 'acme'")
+        == CUTOFF.timestamp()
+    )
+
+
+async def test_a_dry_run_counts_and_changes_nothing(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    report = await stats.purge(Purge("acme", CUTOFF, purge_id=None, dry_run=True))
+    assert (report.state, report.rows) == ("planned", 50)
+    assert await stats.left() == 100
+    assert await stats.marks() == 0
+
+
+async def test_a_part_that_holds_nothing_else_is_dropped_and_no_mutation_is_needed(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=datetime(2023, 2, 1, tzinfo=UTC), count=100)
+    assert (await stats.purge()).rows == 100
+    assert await stats.left() == 0
+    assert await stats.marks() == 0
+
+
+async def test_a_part_with_one_row_of_another_account_is_not_dropped(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=datetime(2023, 2, 1, tzinfo=UTC), count=100)
+    await stats.add("other", first=datetime(2023, 2, 1, tzinfo=UTC), count=1)
+    await stats.do("OPTIMIZE TABLE t FINAL")
+    assert (await stats.purge()).state == "finished"
+    assert await stats.left("other") == 1
+
+
+async def test_only_partitions_that_hold_rows_to_delete_are_rewritten_one_after_the_other(
+    stats: Stats,
+) -> None:
+    await stats.make()
+    for account in ("acme", "other"):
+        await stats.add(account, first=datetime(2023, 6, 1, tzinfo=UTC), count=5, every=timedelta(days=20))
+    await stats.do("OPTIMIZE TABLE t FINAL")
+    assert (await stats.purge()).rows == 5
+    assert await stats.marks() == 3
+    assert await stats.left("other") == 5
+
+
+@pytest.mark.parametrize(
+    "date", ["DateTime('Asia/Tokyo')", "DateTime64(3, 'America/New_York')", "Nullable(DateTime('UTC'))"]
+)
+async def test_the_boundary_is_the_same_moment_whatever_the_columns_time_zone(
+    stats: Stats, date: str
+) -> None:
+    await stats.make(date=date, order="account", partition=None)
+    await stats.add(first=CUTOFF - timedelta(seconds=2), count=5, every=timedelta(seconds=1))
+    assert (await stats.purge()).rows == 2
+    assert await stats.left() == 3
+
+
+async def test_of_a_column_of_days_the_boundary_is_the_day_in_the_configured_zone(stats: Stats) -> None:
+    await stats.make(date="Date", partition=None)
+    await stats.add(first=datetime(2023, 8, 18, tzinfo=UTC), count=6, every=timedelta(days=1))
+    for zone in ("America/Los_Angeles", "Pacific/Auckland"):
+        cutoff = datetime(2023, 8, 21, tzinfo=ZoneInfo(zone))
+        await stats.purge(Purge("acme", cutoff))
+        assert str(await stats.value("SELECT min(created) FROM t")) == "2023-08-21"
+
+
+async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_stay_too(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(days=300), count=7000)
+    await stats.do(
+        "INSERT INTO TABLE t (account, created, threadid) VALUES ('acme', '2023-01-01 00:00:00', NULL)"
+    )
+    staying = list(range(0, 7000, 2))
+    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
+    assert report.state == "finished"
+    assert report.rows == 3500
+    assert await stats.value("SELECT countIf(threadid % 2 = 1) FROM t WHERE created < '2023-08-21'") == 0
+    assert any("1 rows say of no chat" in text for text in report.waiting)
+
+
+async def test_thousands_of_chats_that_stay_fit_into_one_statement(stats: Stats) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=datetime(2020, 1, 1, tzinfo=UTC), count=40_000, every=timedelta(minutes=30))
+    staying = [number * 1_000_000_007 for number in range(40_000)]
+    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
+    assert (report.state, report.rows) == ("finished", 39_999)
+    assert await stats.left() == 1
+
+
+async def test_chats_that_stay_refuse_a_table_that_does_not_tell_them(stats: Stats) -> None:
+    await stats.make()
+    stats.config = stats.config.model_copy(update={"thread_column": None})
+    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying([1])))
+    assert report.state == "refused"
+    assert report.refused is not None
+    assert "thread_column" in report.refused.hint
+
+
+async def test_a_hostile_account_matches_nothing_but_itself(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    for account in ("' OR 1 --", "ac\\x6de", "%", "", "acme ", "acme\n"):
+        assert (await stats.purge(Purge(account, CUTOFF))).rows == 0
+    await stats.add("it's \\ {a}", first=CUTOFF - timedelta(hours=50), count=3)
+    assert (await stats.purge(Purge("it's \\ {a}", CUTOFF))).rows == 3
+    assert await stats.left() == 10
+
+
+async def test_a_date_that_no_column_holds_is_refused_before_it_matches_everything(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF, count=10)
+    report = await stats.purge(Purge("acme", datetime(2300, 1, 1, tzinfo=UTC)))
+    assert report.state == "refused"
+    assert await stats.left() == 10
+
+
+async def test_what_the_daemons_death_left_running_is_followed_and_not_sent_again(stats: Stats) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
+    notes = Notes()
+    async with stats.opened() as store:
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
+        while not await stats.marks():
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await stats.do("SYSTEM START MERGES retentiond_test.thread")
+    report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert report.state == "finished"
+    assert await stats.left() == 50
+    assert await stats.marks() == 1
+    assert await notes.read() == {}
+
+
+async def test_asked_to_stop_it_leaves_the_mutation_to_the_server_and_the_next_purge_finds_it(
+    stats: Stats,
+) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
+    stop, notes = Stop(), Notes()
+    async with stats.opened() as store:
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence()))
+        while not await stats.marks():
+            await asyncio.sleep(0.02)
+        stop.ask()
+        report = await task
+    assert report.state == "interrupted"
+    await stats.do("SYSTEM START MERGES retentiond_test.thread")
+    assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
+    assert await stats.marks() == 1
+
+
+async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
+    report = await stats.purge()
+    assert report.state == "finished_with_failures"
+    assert report.error is not None
+    assert "does not get on" in report.error
+    assert await stats.marks() == 0
+    assert await stats.left() == 100
+
+
+async def test_a_mutation_that_fails_is_killed_with_the_servers_reason(
+    stats: Stats, server: ClickHouseServer | None
+) -> None:
+    if server is None:
+        pytest.skip("the files of a server that was named are not ours to damage")
+    await stats.make(partition=None)
+    await stats.do("ALTER TABLE t MODIFY SETTING min_bytes_for_wide_part = 0")
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    # A column that counting does not read, and rewriting does.
+    part = await stats.value("SELECT path FROM system.parts WHERE database = 'retentiond_test' AND active")
+    os.truncate(f"{part}value.bin", 3)
+    report = await stats.purge()
+    assert report.state == "finished_with_failures"
+    assert report.error is not None
+    assert "CANNOT_READ_ALL_DATA" in report.error
+    assert await stats.marks() == 0
+
+
+async def test_a_mutation_behind_anothers_that_fails_says_whose_and_leaves_that_alone(stats: Stats) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do(
+        "ALTER TABLE t DELETE WHERE throwIf(threadid = 3, 'somebody else') SETTINGS mutations_sync = 0"
+    )
+    report = await stats.purge()
+    assert report.error is not None
+    assert "which is not ours" in report.error
+    assert "somebody else" in report.error
+    assert await stats.marks() == 0
+    assert (
+        await stats.value(
+            "SELECT count() FROM system.mutations WHERE NOT is_done AND database = 'retentiond_test'"
+        )
+        == 1
+    )
+
+
+async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_ends_what_it_began(
+    stats: Stats, server: ClickHouseServer | None
+) -> None:
+    if server is None:
+        pytest.skip("a server that was named is not ours to kill")
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
+    notes = Notes()
+    async with stats.opened() as store:
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
+        while not await stats.marks():
+            await asyncio.sleep(0.02)
+        server.kill()
+        with pytest.raises(UnreachableError, match="check that it runs"):
+            await task
+    await asyncio.to_thread(server.start)
+    # It goes on by itself after its start, since nobody stops its merges any more.
+    report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert report.state == "finished"
+    assert await stats.left() == 50
+    assert await stats.marks() == 1
+
+
+async def test_two_purges_at_once_both_end_well(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(days=100), count=3000)
+    reports = await asyncio.gather(
+        stats.purge(Purge("acme", CUTOFF)), stats.purge(Purge("acme", CUTOFF, purge_id=2))
+    )
+    assert [report.state for report in reports] == ["finished", "finished"]
+    assert await stats.value("SELECT countIf(created < '2023-08-21') FROM t") == 0
+
+
+async def test_rows_that_only_a_lightweight_delete_hides_are_told_as_not_erased(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do("DELETE FROM retentiond_test.thread WHERE created < '2023-08-21 00:00:00'")
+    report = await stats.purge()
+    assert (report.state, report.rows) == ("finished", 0)
+    assert any("50 rows are only hidden" in text for text in report.waiting)
+
+
+async def test_what_lies_elsewhere_is_told_old_parts_detached_parts_and_views(stats: Stats) -> None:
+    await stats.make()
+    await stats.do(
+        "CREATE MATERIALIZED VIEW retentiond_test.copy ENGINE = MergeTree ORDER BY account AS SELECT * FROM retentiond_test.thread"
+    )
+    for account in ("acme", "other"):
+        await stats.add(account, first=datetime(2023, 6, 1, tzinfo=UTC), count=10, every=timedelta(days=10))
+    await stats.do("ALTER TABLE t DETACH PARTITION 202306")
+    report = await stats.purge()
+    told = "\n".join(report.waiting)
+    assert "detached parts were not reached" in told
+    assert "old parts still hold the deleted rows" in told
+    assert "retentiond_test.copy has rows of its own" in told
+
+
+@pytest.mark.parametrize(
+    ("table", "word"),
+    [
+        ({"engine": "Log", "partition": None}, "MergeTree family"),
+        (
+            {"engine": "ReplacingMergeTree", "order": "threadid", "partition": None, "others": ", n Int64"},
+            "older one back",
+        ),
+        ({"date": "String", "partition": None}, "are dates"),
+        ({"date": "Int64", "partition": None}, "are dates"),
+    ],
+)
+async def test_a_table_in_which_a_delete_would_lie_is_refused(
+    stats: Stats, table: dict[str, Any], word: str
+) -> None:
+    if "others" in table:
+        table = table | {"order": "account"}
+    await stats.make(**table)
+    report = await stats.purge()
+    assert report.state == "refused"
+    assert report.refused is not None
+    assert word in report.refused.hint
+
+
+async def test_versions_of_a_row_that_agree_on_account_and_date_may_go(stats: Stats) -> None:
+    await stats.make(engine="ReplacingMergeTree")
+    for _ in range(2):
+        await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    assert (await stats.purge()).state == "finished"
+    assert await stats.value("SELECT count() FROM t FINAL WHERE created < '2023-08-21'") == 0
+
+
+async def test_a_misspelt_table_or_column_is_refused_and_matches_neither_nothing_nor_everything(
+    stats: Stats,
+) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    for change in (
+        {"table": "retentiond_test.threads"},
+        {"date_column": "creatd"},
+        {"account_column": "acount"},
+    ):
+        misspelt = Stats(stats.config.url)
+        misspelt.config = stats.config.model_copy(update=change)
+        assert (await misspelt.purge()).state == "refused"
+    assert await stats.left() == 10
+
+
+async def test_a_user_without_the_right_is_told_the_grant(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    await stats.add("other", first=CUTOFF - timedelta(hours=50), count=10)
+    await stats.do("OPTIMIZE TABLE t FINAL")
+    reader = Stats(stats.config.url)
+    reader.config = ClickHouseStore.model_validate(
+        stats.config.model_dump() | {"user": "reader", "password": "secret"}
+    )
+    async with reader.opened() as store:
+        assert await store.check() == [
+            "clickhouse: GRANT ALTER DELETE ON retentiond_test.thread to this user"
+        ]
+    report = await reader.purge()
+    assert report.state == "finished_with_failures"
+    assert "ALTER DELETE" in (report.error or "")
+    async with stats.opened() as store:
+        assert await store.check() == []
+
+
+async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -> None:
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        async with open_clickhouse(ClickHouseStore(url=f"http://127.0.0.1:{unused_tcp_port}")):
+            pass
+
+
+async def test_what_is_read_on_all_of_a_cluster_is_read_but_on_cluster_itself_was_not_run(
+    stats: Stats,
+) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    stats.config = stats.config.model_copy(update={"cluster": "nowhere"})
+    report = await stats.purge(Purge("acme", CUTOFF, dry_run=True))
+    assert report.state == "finished_with_failures"
+    assert "nowhere" in (report.error or "")

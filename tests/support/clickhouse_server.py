@@ -1,0 +1,120 @@
+"""A real ClickHouse for the tests: the engine of a wheel, started and killed as they like; or one that is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+_VERSION = "26.9.0"
+_START_SECONDS = 120.0
+_CONFIG = """\
+<clickhouse>
+  <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><timezone>UTC</timezone>
+  <logger><level>warning</level><log>{directory}/server.log</log></logger>
+  <path>{directory}/data/</path><tmp_path>{directory}/data/tmp/</tmp_path>
+  <users_config>{directory}/users.xml</users_config>
+  <default_profile>default</default_profile><default_database>default</default_database>
+  <background_pool_size>4</background_pool_size>
+  <merge_tree>
+    <old_parts_lifetime>480</old_parts_lifetime>
+    <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
+  </merge_tree>
+  <remote_servers><alone><shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard></alone></remote_servers>
+</clickhouse>
+"""
+_USERS = """\
+<clickhouse>
+  <profiles><default><mutations_sync>1</mutations_sync></default></profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>
+      <access_management>1</access_management>
+    </default>
+    <reader>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+      <quota>default</quota><grants><query>GRANT SELECT ON *.*</query></grants>
+    </reader>
+  </users>
+</clickhouse>
+"""
+
+
+def fetched_engine() -> Path:
+    """Return where the engine's package lies, fetched at the first time; raises CalledProcessError where it cannot be."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = cache / "retentiond-tests" / f"chdb-core-{_VERSION}"
+    if not (place / "fetched").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        words = ["install", "--quiet", "--no-deps", "--target", str(place), f"chdb-core=={_VERSION}"]
+        subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+        (place / "fetched").touch()
+    return place
+
+
+class ClickHouseServer:
+    """A server with its data in a directory; after `kill` it can be started again on the same."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._engine = fetched_engine()
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        (directory / "data" / "tmp").mkdir(parents=True)
+        (directory / "config.xml").write_text(_CONFIG.format(port=self._port, directory=directory))
+        (directory / "users.xml").write_text(_USERS)
+
+    @property
+    def url(self) -> str:
+        """Its HTTP interface."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        engine = Path(__file__).with_name("clickhouse_engine.py")
+        with (self._directory / "out").open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(engine), str(self._directory)],
+                env={**os.environ, "CHDB_CORE": str(self._engine), "TZ": "UTC"},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, (self._directory / "out").read_text(errors="replace")[-2000:]
+            assert time.monotonic() < deadline, "ClickHouse does not answer"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/ping", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
