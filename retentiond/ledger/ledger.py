@@ -31,12 +31,13 @@ _OWN_SCHEMAS: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """The store as the ledger knows it; `now` is the database server's clock."""
+    """The store as the ledger knows it; `now` is the database server's clock, `first` whether no pass has been yet."""
 
     store_id: UUID
     last_pass: int
     last_pass_at: datetime | None
     now: datetime
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)

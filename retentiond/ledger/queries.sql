@@ -29,8 +29,11 @@ SELECT true FROM retentiond.ledger_part WHERE package = $1
 INSERT INTO retentiond.ledger_part (package) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true
 
 -- name: store
--- The store's id, its last pass, and the server's clock.
-SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now FROM retentiond.store
+-- The store's id, its last pass, the server's clock, and whether the next pass is the first: what somebody took by
+-- hand was none.
+SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now,
+       NOT EXISTS (SELECT FROM retentiond.pass WHERE command NOT IN ('audit --repair', 'delete')) AS first
+FROM retentiond.store
 
 -- name: server
 -- Whether the server only follows another, its clock, and the backend that answers.

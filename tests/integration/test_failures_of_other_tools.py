@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from retentiond.targets.dendrite_media import safety
+from retentiond.ledger import clocks
 from tests.support.real_command_line import RealCommandLine
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_one_wrong_clock_reading_moves_no_cutoff(
         def now(cls, tz: Any = None) -> Self:
             return super().now(tz) + 3000 * DAY
 
-    monkeypatch.setattr(safety, "datetime", YearsAhead)
+    monkeypatch.setattr(clocks, "datetime", YearsAhead)
     outcome = line.type("once", "--yes", "--json")
     assert outcome.status == 3
     assert outcome.document["passes"][0]["refused"]["limit"] == "clock_difference"

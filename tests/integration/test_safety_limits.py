@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from retentiond.targets.dendrite_media import safety
+from retentiond.ledger import clocks
 from retentiond.targets.dendrite_media.tree import MediaTree
 from tests.support.command_line import log_entries
 from tests.support.real_command_line import RealCommandLine
@@ -94,7 +94,7 @@ def clock_far_off(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
         def now(cls, tz: Any = None) -> Self:
             return super().now(tz) + timedelta(minutes=2)
 
-    monkeypatch.setattr(safety, "datetime", LaterClock)
+    monkeypatch.setattr(clocks, "datetime", LaterClock)
 
 
 def clock_leapt(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +241,9 @@ def test_a_first_pass_above_the_share_says_so_with_the_two_commands_and_check_co
         "this is the first pass over this store, and 3 of 4 rows would go; look with `retentiond plan media`, and if "
         "it is right, run `retentiond once media --yes`"
     )
+    # What was deleted by hand was no pass.
+    line.arrange(lambda store, _connection: store.add(media_id="asked"))
+    assert line.type("delete", "--media", "mxc://there.test/asked", "--yes").status == 0
     beforehand = line.type("check-config", "--connect")
     assert (beforehand.status, wording in beforehand.stderr) == (3, True)
     refused = line.type("once")

@@ -70,7 +70,7 @@ class Planner:
             await purge.count()
             self._order.progress.advance(1)
             if not self._by_hand:
-                report.refused = report.refused or judge_limits(purge, first=state.last_pass == 0)
+                report.refused = report.refused or judge_limits(purge, first=state.first)
             if listen is not None:
                 await self._list(connection, purge, listen)
             await purge_stores(connection, purge, self._order, None)

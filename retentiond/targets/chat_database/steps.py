@@ -59,7 +59,7 @@ class ChatSteps:
         """Check the clock, the dates, and the tables against the layout; make the indexes that are missing."""
         place, connection = self._place, self._connection
         state = await place.ledger.store(connection)
-        self._first = state.last_pass == 0
+        self._first = state.first
         check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
         await place.ledger.note_clock(connection, read_clock())
         for number, wish in enumerate(self._wishes):

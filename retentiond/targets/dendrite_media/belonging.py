@@ -41,7 +41,7 @@ async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Be
         if compare(mark, state, place.name) == "ahead":
             raise refuse_ahead(place.name)
         check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
-        return Belonging(ledger, state.last_pass == 0, has_rows)
+        return Belonging(ledger, state.first, has_rows)
     # Without a ledger there is only the server's clock to hold against ours.
     now = await connection.fetchval("SELECT clock_timestamp()")
     check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, place.name)

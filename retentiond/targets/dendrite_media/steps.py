@@ -89,7 +89,7 @@ class MediaSteps:
     async def _judge(self, survey: Survey) -> Refusal | None:
         sample = survey.sample.contents()
         missing = await self._place.disk.share(file_missing(self._work.tree), sample)
-        first = self._work.state.last_pass == 0
+        first = self._work.state.first
         return self._ground.over_limit(survey, sum(missing), len(sample), first=first)
 
     async def begin(self, report: PassReport) -> None:
