@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from retentiond.targets.chat_database import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.catalogue import Reference
@@ -54,49 +54,56 @@ class Batch:
 
     async def remove(self, page: Page) -> Removed:
         """Take what is still due of the page; raise ChangedError where it must be looked at anew."""
-        # A small table would be read as a whole; one that has grown since it was analyzed must not be.
-        await self._connection.execute("SET LOCAL enable_seqscan = off")
+        # A small table would be read as a whole; one that has grown since it was analyzed must not be. And foreign keys
+        # are checked by a statement a row, which must not be planned each time.
+        await self._connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = auto")
         due, stripped = await self._look_again(page)
-        shared = {name: await self._shared_of(name, due) for name in self._tree.shared}
-        for entity in self._tree.entities:
-            await self._take(entity, due, keep_files=False)
-            if entity != self._tree.top:
-                await self._take(entity, stripped, keep_files=True)
-        for name, keys in shared.items():
-            await self._take_shared(name, keys)
-        await self._look_for_newcomers(due)
+        await self._take_rows(stripped, keep_files=True)
+        await self._take_rows(due, keep_files=False)
+        for place, name in enumerate(self._tree.shared):
+            await self._take_shared(name, sorted({shared[place] for shared in due.values()} - {None}))
+        if due:
+            await self._look_for_newcomers()
         self._removed.chats = len(due)
         self._removed.ids = [key if isinstance(key, int) else str(key) for key in due]
         return self._removed
 
-    async def _look_again(self, page: Page) -> tuple[list[Any], list[Any]]:
+    async def _look_again(self, page: Page) -> tuple[dict[Any, tuple[Any, ...]], list[Any]]:
+        """Return the chats that go, each with what it may share, and those that keep their files."""
         tree = self._tree
         locked = [row["key"] for row in await self._fetch(tree.statement("lock"), [key for key, _ in page])]
-        now = {row["key"]: row["verdict"] for row in await self._fetch(tree.statement("judge"), locked)}
-        still = [(key, verdict) for key, verdict in page if now.get(key) == verdict]
+        now = {row["key"]: row for row in await self._fetch(tree.statement("judge"), locked)}
+        still = [(key, verdict) for key, verdict in page if key in now and now[key]["verdict"] == verdict]
         self._removed.changed = len(page) - len(still)
         return (
-            [key for key, verdict in still if verdict == "due"],
+            {key: tuple(now[key])[2:] for key, verdict in still if verdict == "due"},
             [key for key, verdict in still if verdict != "due"],
         )
 
-    async def _take(self, entity: str, keys: list[Any], *, keep_files: bool) -> None:
-        """Delete an entity's rows, and compare with what was seen: what a trigger or a rule holds back is a fault."""
-        if not keys:
+    async def _take_rows(self, chats: Collection[Any], *, keep_files: bool) -> None:
+        """Delete the rows of chats, and see that as many went as were seen: a trigger that holds rows back is a fault."""
+        if not chats:
             return
+        keys, tree = list(chats), self._tree
+        below = [entity for entity in tree.entities if entity != tree.top]
+        counts = await self._fetch(tree.count_each(keep_files=keep_files), keys) if below else [()]
+        seen = dict(zip(below, counts[0], strict=True))
+        if not keep_files:
+            seen[tree.top] = len(keys)
+        for entity, count in seen.items():
+            self._count(
+                entity, count, await self._delete(entity, keys, keep_files=keep_files) if count else 0
+            )
+
+    async def _delete(self, entity: str, keys: list[Any], *, keep_files: bool) -> int:
         tree = self._tree
-        seen = len(keys)
-        if entity != tree.top:
-            seen = await self._fetchval(tree.of_entity("count", entity, keep_files=keep_files), keys)
         awaited = [one for one in tree.unguarded if one.parent == entity]
-        if awaited and seen:
-            rows = await self._fetch(tree.of_entity("delete_returning", entity, keep_files=keep_files), keys)
-            for one in awaited:
-                self._gone.setdefault(one, []).extend(row["key"] for row in rows)
-            taken = len(rows)
-        else:
-            taken = await self._execute(tree.of_entity("delete", entity, keep_files=keep_files), keys)
-        self._count(entity, seen, taken)
+        if not awaited:
+            return await self._execute(tree.of_entity("delete", entity, keep_files=keep_files), keys)
+        rows = await self._fetch(tree.of_entity("delete_returning", entity, keep_files=keep_files), keys)
+        for one in awaited:
+            self._gone.setdefault(one, []).extend(row["key"] for row in rows)
+        return len(rows)
 
     def _count(self, entity: str, seen: int, taken: int) -> None:
         if taken != seen:
@@ -105,10 +112,6 @@ class Batch:
                 "trigger or a rule on that table that holds rows back, then run it again"
             )
         self._removed.rows[entity] += taken
-
-    async def _shared_of(self, name: str, keys: list[Any]) -> list[Any]:
-        rows = await self._fetch(self._tree.of_shared("shared_of", name), keys)
-        return [row["key"] for row in rows]
 
     async def _take_shared(self, name: str, keys: list[Any]) -> None:
         """Delete the rows that no chat names any more."""
@@ -119,14 +122,12 @@ class Batch:
             if reference.parent == name:
                 self._gone[reference] = lonely
 
-    async def _look_for_newcomers(self, due: list[Any]) -> None:
+    async def _look_for_newcomers(self) -> None:
         """See that nothing refers to what is gone, where no foreign key sees to it.
 
         A foreign key lets a writer wait for us. Without one, a row may come in unseen until the writer commits: so we
         wait for all of them, hold off others for this one look, and only then commit.
         """
-        if not due:
-            return
         for reference in self._tree.unguarded:
             keys = self._gone.get(reference)
             if not keys:

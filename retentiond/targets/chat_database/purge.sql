@@ -33,28 +33,20 @@ ORDER BY key LIMIT $size::integer
 SELECT t.{key} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) ORDER BY 1 FOR UPDATE SKIP LOCKED
 
 -- name: judge
--- Looks at locked chats again, by the same rules as the survey.
-SELECT t.{key} AS key, {verdict} AS verdict
+-- Looks at locked chats again, by the same rules as the survey; says what each may share with others, too.
+SELECT t.{key} AS key, {verdict} AS verdict {sharing}
 FROM {top} t {hanging_by_chat}
 WHERE t.{key} = ANY($keys::{key_type}[]) AND {of_account} AND {began}
 
--- name: shared_of
--- The rows that the chats of a batch name and may share with others.
-SELECT DISTINCT t.{by} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) AND t.{by} IS NOT NULL
-
 -- name: lock_shared
--- Locks those that no chat names any more.
+-- Locks those that no chat names any more. One that comes to name them meanwhile is met by a foreign key, or by a look
+-- at the end.
 SELECT s.{shared_key} AS key FROM {shared} s
 WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
 ORDER BY 1 FOR UPDATE
 
 -- name: delete_shared
-DELETE FROM {shared} s
-WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
-
--- name: shared_left
--- Whether a chat names a row that is gone.
-SELECT EXISTS (SELECT FROM {top} t WHERE t.{by} = ANY($keys::{shared_type}[]))
+DELETE FROM {shared} s WHERE s.{shared_key} = ANY($keys::{shared_type}[])
 
 -- name: count_shared
 -- How many go with the last of their chats.

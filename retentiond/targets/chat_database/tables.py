@@ -82,6 +82,15 @@ class Tree:
             **({"key": quoted(key)} if key else {}),
         )
 
+    def count_each(self, *, keep_files: bool) -> str:
+        """Return a statement that counts, of each entity but the top one, the rows that belong to chats."""
+        counts = (
+            f"({self.of_entity('count', entity, keep_files=keep_files)})"
+            for entity in self.entities
+            if entity != self.top
+        )
+        return f"SELECT {', '.join(counts)}"
+
     def of_shared(self, name: str, shared: str) -> str:
         """Return a statement on an entity that chats may share."""
         return self.fill(SQL[name], **self.places_of_shared(shared))
@@ -126,6 +135,10 @@ class Tree:
             conditions.append(f"({self._is_file(alias, this.files.column)}) IS NOT TRUE")
         return " AND ".join(conditions)
 
+    @property
+    def _sharing(self) -> tuple[str, ...]:
+        return tuple(self.layout.entities[name].shared_by or "" for name in self.shared)
+
     @cached_property
     def unguarded(self) -> tuple[Reference, ...]:
         """The references within the tree that no foreign key guards, those of shared rows too."""
@@ -164,6 +177,7 @@ class Tree:
                 else "true"
             ),
             "verdict": self._verdict(),
+            "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
             "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
             "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
         }

@@ -1,0 +1,172 @@
+"""How fast a chat purge is against the floor: one bulk DELETE a table, in the same order.
+
+    python -m tests.benchmark.chats [--chats 100000] [--messages 10] [--runs 1]
+
+The tables are filled anew for each figure. The purge runs as the real command in a process of its own, so that its
+peak memory is its own; a second purge, of a tenth of the chats, shows whether memory follows the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.demo.postgres import EmbeddedPostgres
+from retentiond.targets.chat_database.layout import read_layout
+
+GOAL = 1.5
+TO_DATE = "2024-01-01"
+_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+_END = datetime(2023, 12, 31, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured run: seconds, and the process's peak memory in MiB."""
+
+    name: str
+    seconds: float
+    memory: float = 0.0
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--chats", type=int, default=100_000)
+    arguments.add_argument("--messages", type=int, default=10)
+    arguments.add_argument("--runs", type=int, default=1)
+    chosen = arguments.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="retentiond-benchmark-") as temporary,
+        EmbeddedPostgres() as server,
+    ):
+        bench = Bench(server, Path(temporary), chosen.messages)
+        table = Table(title=f"{chosen.chats:,} chats, {chosen.messages} messages each; goal: {GOAL}")
+        for column in (
+            "run",
+            "what",
+            "seconds",
+            "messages a second",
+            "ratio to the floor",
+            "peak memory, MiB",
+        ):
+            table.add_column(column, justify="right")
+        for run in range(1, chosen.runs + 1):
+            floor = bench.floor(chosen.chats)
+            for figure in (floor, bench.purge(chosen.chats)):
+                rate = chosen.chats * chosen.messages / figure.seconds
+                ratio, memory = figure.seconds / floor.seconds, figure.memory
+                table.add_row(
+                    str(run),
+                    figure.name,
+                    f"{figure.seconds:.2f}",
+                    f"{rate:,.0f}",
+                    f"{ratio:.2f}",
+                    f"{memory:.0f}" if memory else "",
+                )
+        small = bench.purge(chosen.chats // 10)
+        table.add_row(
+            "", f"{small.name}, a tenth of them", f"{small.seconds:.2f}", "", "", f"{small.memory:.0f}"
+        )
+        Console().print(table)
+
+
+class Bench:
+    """Makes the same database again and again, and purges it in different ways."""
+
+    def __init__(self, server: EmbeddedPostgres, directory: Path, messages: int) -> None:
+        self._server = server
+        self._directory = directory
+        self._messages = messages
+
+    def floor(self, chats: int) -> Figure:
+        """One bulk DELETE a table, in the order in which a purge takes them."""
+        dsn = self._make(chats)
+        layout = read_layout("webim")
+        order = [*layout.tree(layout.chat), *layout.shared]
+        began = time.monotonic()
+        for entity in order:
+            asyncio.run(_execute(dsn, f"DELETE FROM {SCHEMA}.{layout.table(entity)}"))
+        return Figure("one bulk DELETE a table", time.monotonic() - began)
+
+    def purge(self, chats: int) -> Figure:
+        """Time the command."""
+        dsn = self._make(chats)
+        config = self._directory / "config.yaml"
+        config.write_text(json.dumps(_config(dsn)))
+        command = [sys.executable, "-m", "retentiond", "--config", str(config), "purge-chats", "--json"]
+        began = time.monotonic()
+        with subprocess.Popen(
+            [*command, "--account", ACCOUNT, "--to-date", TO_DATE],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            stdout, stderr = process.communicate()
+        seconds = time.monotonic() - began
+        if process.returncode:
+            raise SystemExit(stderr + stdout)
+        removed = json.loads(stdout)["entities"]
+        if removed["chatmessage"] != chats * self._messages or removed["chatthread"] != chats:
+            raise SystemExit(f"{removed} went: this is no measurement")
+        # The largest child so far; the large purge comes before the small one, so it is run in a process of its own.
+        return Figure("purge-chats", seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+
+    def _make(self, chats: int) -> str:
+        asyncio.run(_execute(self._server.dsn(), "DROP DATABASE IF EXISTS bench WITH (FORCE)"))
+        asyncio.run(_execute(self._server.dsn(), "CREATE DATABASE bench"))
+        dsn = self._server.dsn("bench")
+        asyncio.run(_fill(dsn, MadeUpChats(chats, _BEGIN, _END, self._messages, staying_every=0)))
+        # What was written to make it is not charged to whoever takes it away.
+        asyncio.run(_execute(dsn, "CHECKPOINT"))
+        return dsn
+
+
+def _config(dsn: str) -> dict[str, object]:
+    return {
+        "targets": {
+            "chats": {
+                "kind": "chat_database",
+                "database": dsn,
+                "accounts": {ACCOUNT: {"schema": SCHEMA}},
+                "pace": {"max_rows_per_second": 100_000_000},
+            }
+        },
+        "logging": {"level": "warning"},
+    }
+
+
+async def _fill(dsn: str, made: MadeUpChats) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await make_chat_tables(connection)
+        await make_up_chats(connection, made)
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement, timeout=3600)
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    main()
