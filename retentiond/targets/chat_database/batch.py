@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retentiond.targets.chat_database import statements
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 Page: TypeAlias = "Sequence[tuple[Any, str]]"
 """The keys of a batch, each with the survey's verdict."""
+
+
+BY_KEY: Final = "; ".join(
+    f"SET LOCAL {setting}"
+    for setting in (
+        # Whatever the server thinks of the tables' sizes, no batch reads one from end to end.
+        "enable_seqscan = off",
+        "enable_hashjoin = off",
+        "enable_mergejoin = off",
+        # Foreign keys are checked by a statement a row, which must not be planned each time.
+        "plan_cache_mode = auto",
+    )
+)
+"""How a batch's statements are planned: by the keys of its chats, and through indexes alone."""
 
 
 class ChangedError(Exception):
@@ -54,9 +68,7 @@ class Batch:
 
     async def remove(self, page: Page) -> Removed:
         """Take what is still due of the page; raise ChangedError where it must be looked at anew."""
-        # A small table would be read as a whole; one that has grown since it was analyzed must not be. And foreign keys
-        # are checked by a statement a row, which must not be planned each time.
-        await self._connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = auto")
+        await self._connection.execute(BY_KEY)
         due, stripped = await self._look_again(page)
         await self._take_rows(stripped, keep_files=True)
         await self._take_rows(due, keep_files=False)
