@@ -1,0 +1,154 @@
+"""Tables that are partitioned by date: what lies wholly below the date goes as a partition, where nothing in it stays."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from retentiond.targets.chat_database.partitions import Emptying
+from tests.support.chats import CUTOFF, OLD, ChatStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retentiond.targets.chat_database.batch import Removed
+
+
+@pytest.fixture
+async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
+    """Messages and statistics are partitioned by years."""
+    store = ChatStore(database, connection)
+    await store.make()
+    await connection.execute(
+        "DROP TABLE pro.chatmessage; DROP TABLE pro.chatstatslog; DROP TABLE pro.chatstats;"
+        "CREATE TABLE pro.chatmessage (messageid bigint, threadid bigint NOT NULL REFERENCES pro.chatthread, kind int, "
+        "message text, created timestamptz, sendername text, operatorid bigint) PARTITION BY RANGE (created);"
+        "CREATE INDEX ON pro.chatmessage (threadid); CREATE INDEX ON pro.chatmessage (messageid);"
+        "CREATE TABLE pro.chatstats (chatstatsid bigint, created timestamptz, operatorid bigint, threads int) "
+        "PARTITION BY RANGE (created); CREATE INDEX ON pro.chatstats (chatstatsid);"
+        "CREATE TABLE pro.chatstatslog (chatstatslogid bigint PRIMARY KEY, chatstatsid bigint, created timestamptz);"
+        "CREATE INDEX ON pro.chatstatslog (chatstatsid)"
+    )
+    for table in ("chatmessage", "chatstats"):
+        for year in (2021, 2022, 2023, 2024):
+            await connection.execute(
+                f"CREATE TABLE pro.{table}_{year} PARTITION OF pro.{table} "
+                f"FOR VALUES FROM ('{year}-01-01Z') TO ('{year + 1}-01-01Z')"
+            )
+        await connection.execute(f"CREATE TABLE pro.{table}_other PARTITION OF pro.{table} DEFAULT")
+    return store
+
+
+async def partitions(chats: ChatStore) -> set[str]:
+    rows = await chats.connection.fetch(
+        "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relnamespace = to_regnamespace('pro')"
+    )
+    return {row["relname"] for row in rows}
+
+
+ALL = {
+    f"{table}_{part}" for table in ("chatmessage", "chatstats") for part in (2021, 2022, 2023, 2024, "other")
+}
+
+
+async def test_a_partition_wholly_below_the_date_is_dropped_and_its_chats_go_whole(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[Removed | None] = []
+    empty = Emptying.empty
+
+    async def listen(self: Emptying) -> Removed | None:
+        removed = await empty(self)
+        emptied.append(removed)
+        return removed
+
+    monkeypatch.setattr(Emptying, "empty", listen)
+    session = await chats.session()
+    # One has messages in another partition, too: they go in the same transaction.
+    earlier = OLD.replace(year=2021)
+    await chats.chat(session=session, created=earlier, messages=(earlier, OLD))
+    for _ in range(3):
+        await chats.chat()
+    stays = await chats.chat(created=CUTOFF, modified=CUTOFF, messages=(CUTOFF,))
+    dry = await chats.purge(dry_run=True)
+    assert await partitions(chats) == ALL
+    report = await chats.purge()
+    assert (report.state, report.chats, report.kept["changed"]) == ("finished", 4, 0)
+    assert dry.entities == report.entities
+    assert report.entities["chatmessage"] == 8
+    assert await chats.chats() == {stays}
+    assert await chats.sessions() == set()
+    assert await chats.torn() == set()
+    assert report.partitions_dropped == ["chatmessage_2021", "chatmessage_2022"]
+    assert await partitions(chats) == ALL - {"chatmessage_2021", "chatmessage_2022"}
+    # 2021 took one chat with it, 2022 the other three; no batch was left to do.
+    assert [removed and removed.chats for removed in emptied] == [1, 3]
+
+
+@pytest.mark.parametrize("kept", ["open", "newer", "has_file_messages"])
+async def test_a_partition_in_which_something_stays_is_not_dropped(chats: ChatStore, kept: str) -> None:
+    await chats.chat()
+    stays = await chats.chat(
+        state="chatting" if kept == "open" else "closed",
+        messages=(OLD, CUTOFF) if kept == "newer" else (OLD,),
+        files=1 if kept == "has_file_messages" else 0,
+    )
+    report = await chats.purge()
+    assert (report.chats, report.kept[kept]) == (1, 1)
+    assert await chats.chats() == {stays}
+    assert report.partitions_dropped == ["chatmessage_2021"]
+    assert {"chatmessage_2022", "chatmessage_2023"} <= await partitions(chats)
+
+
+async def test_a_message_of_no_chat_keeps_its_partition(chats: ChatStore) -> None:
+    await chats.connection.execute("ALTER TABLE pro.chatmessage DROP CONSTRAINT chatmessage_threadid_fkey")
+    await chats.message(4711, OLD)
+    report = await chats.purge()
+    assert "chatmessage_2022" in await partitions(chats)
+    assert report.partitions_dropped == ["chatmessage_2021"]
+
+
+async def test_a_partition_in_use_is_left_to_the_batches_and_dropped_another_time(
+    chats: ChatStore, database: str
+) -> None:
+    await chats.chat()
+    reader = await asyncpg.connect(database)
+    async with reader.transaction():
+        await reader.fetch("SELECT * FROM pro.chatmessage_2022")
+        report = await chats.purge()
+        assert (report.state, report.chats) == ("finished", 1)
+        assert "chatmessage_2022" in await partitions(chats)
+    await reader.close()
+    assert "chatmessage_2022" in (await chats.purge()).partitions_dropped
+
+
+async def test_statistics_are_dropped_by_partitions_once_they_are_empty(chats: ChatStore) -> None:
+    await chats.statistic(OLD, OLD)
+    assert (await chats.purge()).partitions_dropped == ["chatmessage_2021", "chatmessage_2022"]
+    report = await chats.purge(wish={"stats": True})
+    assert report.entities["chatstats"] == 1
+    assert report.partitions_dropped == ["chatstats_2021", "chatstats_2022"]
+
+
+async def test_other_accounts_rows_keep_a_partition_that_they_share(chats: ChatStore, tmp_path: Path) -> None:
+    gone = await chats.chat()
+    theirs = await chats.chat()
+    await chats.connection.execute(
+        "ALTER TABLE pro.chatthread ADD firm text NOT NULL DEFAULT 'theirs';"
+        f"UPDATE pro.chatthread SET firm = 'testcom' WHERE threadid = {gone}"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        files("retentiond.targets.chat_database")
+        .joinpath("layouts/webim.yaml")
+        .read_text()
+        .replace("visitor: visitorid", "visitor: visitorid\n    account_column: firm")
+        .replace("only_with: stats", "only_with: stats\n    account_column: operatorid")
+    )
+    report = await chats.purge(layout=str(layout))
+    assert report.chats == 1
+    assert await chats.chats() == {theirs}
+    assert "chatmessage_2022" in await partitions(chats)
