@@ -17,9 +17,7 @@ _KEYS: Final[frozenset[KeyPath]] = frozenset({
     (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip
 
-_VALUES: Final[dict[KeyPath, frozenset[str]]] = {
-    (*_POLICY, "remove"): frozenset({"thumbnails"}),
-}
+_VALUES: Final[dict[KeyPath, frozenset[str]]] = {}
 
 
 def is_later_key(path: KeyPath) -> bool:

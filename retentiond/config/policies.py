@@ -102,8 +102,10 @@ class PolicyConfig(Section):
         description="What the time counts from: created, when this server stored the media; or accessed, when the file "
         "or a thumbnail was last read (see access_log and since_fallback).",
     )
-    remove: Literal["media"] = Field(
-        default="media", description="What goes: the media, with their thumbnails."
+    remove: Literal["media", "thumbnails"] = Field(
+        default="media",
+        description="What goes: media, with their thumbnails; or thumbnails alone, that dendrite makes again: those that "
+        "were made that long ago. The two kinds of policy do not see each other.",
     )
 
     def to_policy(self) -> Policy:
@@ -113,4 +115,5 @@ class PolicyConfig(Section):
             self.match.to_match(),
             self.keep,
             self.since,
+            self.remove,
         )

@@ -45,9 +45,14 @@ KeepReason = Literal[
 Since = Literal["created", "accessed"]
 """What a policy's time counts from: when this server stored the media, or when they were last asked for."""
 
-_FIRST_BELIEVABLE: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
+FIRST_BELIEVABLE_MS: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
+"""Dates before it are no dates: a host without a clock wrote them."""
 # The clocks of the database and of dendrite may differ by this much before anything is called wrong.
 _CLOCK_TOLERANCE_MS: Final = 60_000
+
+
+Removes = Literal["media", "thumbnails"]
+"""What a policy takes: the media with all that is theirs, or their thumbnails alone, which are made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Policy:
     match: Match
     keep: timedelta | None
     since: Since = "created"
+    removes: Removes = "media"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,11 @@ class Rules:
         """Return the same rules with another time; what is kept for ever still is."""
         policies = (policy if policy.keep is None else replace(policy, keep=keep) for policy in self.policies)
         return replace(self, policies=tuple(policies))
+
+    @property
+    def thumbnail_policies(self) -> bool:
+        """Whether any policy takes thumbnails alone."""
+        return any(policy.removes == "thumbnails" for policy in self.policies)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -129,14 +140,21 @@ class Remove:
 
 
 def decide(
-    row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None = None
+    row: MediaRow,
+    rules: Rules,
+    now: datetime,
+    mentions: AbstractSet[str] | None = None,
+    *,
+    removes: Removes = "media",
 ) -> Keep | Remove:
     """Judge one row at the time `now` (aware); holds, protections and the disk are asked afterwards.
+
+    A medium and its thumbnails are judged apart, each by the first policy that speaks of it and takes such.
 
     `mentions` are the sources that mention it, of those that the rules ask about; None where nobody looked.
     """
     for index, policy in enumerate(rules.policies):
-        if matches(row, policy.match, rules.server_names, mentions):
+        if policy.removes == removes and matches(row, policy.match, rules.server_names, mentions):
             return _judge_age(row, policy, index, int(now.timestamp() * 1000))
     return Keep("no_policy")
 
@@ -144,7 +162,7 @@ def decide(
 def _judge_age(row: MediaRow, policy: Policy, index: int, now_ms: int) -> Keep | Remove:
     if policy.keep is None:
         return Keep("not_due", policy.name)
-    if not _FIRST_BELIEVABLE <= row.creation_ts <= now_ms + _CLOCK_TOLERANCE_MS:
+    if not FIRST_BELIEVABLE_MS <= row.creation_ts <= now_ms + _CLOCK_TOLERANCE_MS:
         return Keep("undated", policy.name)
     if now_ms - row.creation_ts < policy.keep // timedelta(milliseconds=1):
         return Keep("not_due", policy.name)

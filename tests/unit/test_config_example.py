@@ -12,7 +12,6 @@ from tests.support.targets import media_target
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 LATER = [
     "hosts:",
-    "thumbnails:",
 ]
 
 

@@ -145,7 +145,7 @@ def test_a_condition_that_means_nothing_is_refused(key: str, value: object) -> N
         {"policies": [POLICY, POLICY]},
         {"policies": [{**POLICY, "name": ""}]},
         {"policies": [{**POLICY, "since": "read"}]},
-        {"policies": [{**POLICY, "remove": "thumbnails"}]},
+        {"policies": [{**POLICY, "remove": "thumbnail"}]},
         {"policies": POLICY},
         {"protect": ["room_state", "room_state"]},
         {"protect": ["rooms"]},

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.model.policy import Policy
+    from retentiond.model.policy import Policy, Rules
     from retentiond.model.report import PassReport
 
 SQL: Final = named_queries(__package__, "backlog.sql")
@@ -35,8 +35,13 @@ async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy]
     )
 
 
-async def shrink_backlog(connection: Conn, report: PassReport) -> None:
-    """Take off what a pass has taken; the bytes of shared contents stay in it until the next survey."""
+async def shrink_backlog(connection: Conn, report: PassReport, rules: Rules) -> None:
+    """Take off what a pass has taken by age; the bytes of shared contents stay in it until the next survey."""
+    by_age = {policy.name for policy in rules.policies if policy.removes == "media"}
+    taken = [tally for name, tally in report.removed.items() if name in by_age]
     await connection.execute(
-        LEDGER_SQL["shrink_backlog"], report.target, report.removed_items, report.removed_bytes
+        LEDGER_SQL["shrink_backlog"],
+        report.target,
+        sum(tally.items for tally in taken),
+        sum(tally.bytes for tally in taken),
     )

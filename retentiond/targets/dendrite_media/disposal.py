@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.ledger.records import Record
 from retentiond.targets.dendrite_media.database import media_key
+from retentiond.targets.dendrite_media.layout import Thumbnail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from asyncpg import Record as Row
 
-    from retentiond.model.media import MediaRow
+    from retentiond.model.media import MediaKey, MediaRow
 
 _RELEASED: Final = ["media", "hash", "bytes", "policy"]
+_THUMBNAILS: Final = ["media", "hash", "thumbnail", "bytes", "policy"]
 _PURGED: Final = ["hash", "bytes", "pass_id"]
 _RESTORED: Final = ["media", "pass_id", "by", "reason"]
 
@@ -29,6 +31,23 @@ def orphans_record(target: str, pass_id: int, entries: Sequence[Row]) -> Record:
     """Tell of blobs without a row that a repair took."""
     items = [[None, row["hash"], row["bytes"], "orphan_blob"] for row in entries]
     return Record("released", target, pass_id, _table(_RELEASED, items))
+
+
+def thumbnails_record(
+    target: str, pass_id: int, released: Iterable[Row], policies: Mapping[MediaKey, str]
+) -> Record:
+    """Tell of thumbnail rows that left the database while their media stay."""
+    items = [
+        [
+            media_key(row).uri,
+            row["hash"],
+            Thumbnail(row["width"], row["height"], row["resize_method"]).name,
+            row["file_size_bytes"],
+            policies[media_key(row)],
+        ]
+        for row in released
+    ]
+    return Record("released", target, pass_id, _table(_THUMBNAILS, items))
 
 
 def purged_record(target: str, closed: Sequence[Row]) -> Record:

@@ -22,6 +22,7 @@ from retentiond.targets.dendrite_media.quotas.choosing import Chooser
 from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
 from retentiond.targets.dendrite_media.quotas.space import free_now
 from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
+from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
 from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _Bearers(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Means:
+class Means:
     """What the surveys of one plan share."""
 
     accesses: AccessTimes
@@ -135,18 +136,23 @@ class _Planner:
         for statement in ("make_gone", "make_evicted"):
             await connection.execute(SQL[statement])
         await ground.surveyor.learn(copy, ground.references.asked, plan=True)
-        means = _Means(accesses, belonging, copy, now)
-        quotas = place.settings.quotas if self._request is None else ()
+        means = Means(accesses, belonging, copy, now)
+        if self._request is not None:
+            await self._survey(ground, means, listen)
+            return
+        quotas = place.settings.quotas
         await self._survey(ground, means, None if quotas else listen)
+        await connection.execute(SQL["note_gone"])
+        await plan_thumbnails(place, connection, self._tree, means, self._report, self._progress, listen)
         for quota in quotas:
-            await connection.execute(SQL["note_gone"])
             await self._plan_quota(quota, means, listen)
+            await connection.execute(SQL["note_gone"])
             await connection.execute(SQL["note_evicted"])
         if quotas and listen is not None:
             await self._tell_the_rest(ground, means, listen)
         return belonging
 
-    async def _survey(self, ground: Ground, means: _Means, listen: Callable[[Item], None] | None) -> None:
+    async def _survey(self, ground: Ground, means: Means, listen: Callable[[Item], None] | None) -> None:
         place, connection, belonging = self._place, self._connection, means.belonging
         accesses, now, copy = means.accesses, means.now, means.copy
         surveyor = ground.surveyor
@@ -168,7 +174,7 @@ class _Planner:
         self._progress.stage("look", survey.due)
         await self._look(ground, accesses, listen)
 
-    async def _plan_quota(self, quota: Quota, means: _Means, listen: Callable[[Item], None] | None) -> None:
+    async def _plan_quota(self, quota: Quota, means: Means, listen: Callable[[Item], None] | None) -> None:
         """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
         place, connection, ledger = self._place, self._connection, means.belonging.ledger
         free = await free_now(place, self._tree)
@@ -191,7 +197,7 @@ class _Planner:
         self._report.refused = self._report.refused or ground.over_limit(survey, 0, 0, first=False)
         await self._look(ground, None, listen)
 
-    async def _tell_the_rest(self, ground: Ground, means: _Means, listen: Callable[[Item], None]) -> None:
+    async def _tell_the_rest(self, ground: Ground, means: Means, listen: Callable[[Item], None]) -> None:
         """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
         report = self._report
         self._report = PassReport(self._place.name, report.kind, dry_run=True, started_at=report.started_at)

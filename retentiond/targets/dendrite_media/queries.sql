@@ -119,6 +119,10 @@ CREATE TEMPORARY TABLE gone (
 -- In a plan: what its quotas would take.
 CREATE TEMPORARY TABLE evicted (LIKE pg_temp.gone INCLUDING ALL)
 
+-- name: leave_out_gone
+DELETE FROM pg_temp.due d USING pg_temp.gone g
+WHERE d.media_id = g.media_id AND d.media_origin = g.media_origin
+
 -- name: note_gone
 INSERT INTO pg_temp.gone (media_id, media_origin)
 SELECT d.media_id, d.media_origin FROM pg_temp.due d WHERE d.kept IS NULL
@@ -482,10 +486,13 @@ WHERE e.entry_id IN (
     WHERE kind = 'thumbnails' AND state = 'quarantined' AND claimed_by IS NULL AND entry_id > $1
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
-          e.renamed_at + e.settle <= clock_timestamp() AND e.looked_at > e.renamed_at
+          e.renamed_at + e.settle <= clock_timestamp() AND (e.settle = interval '0' OR e.looked_at > e.renamed_at)
           AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
           AND NOT EXISTS (SELECT FROM retentiond.released_media r
-                          WHERE r.base64hash = e.hash AND r.grace_until > clock_timestamp()) AS due
+                          WHERE r.base64hash = e.hash AND r.grace_until > clock_timestamp())
+          AND NOT EXISTS (SELECT FROM retentiond.thumbnail_release r
+                          WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL))
+          AS due
 
 -- name: strays_looked
 UPDATE retentiond.entry SET looked_at = $3, claimed_by = NULL

@@ -15,6 +15,7 @@ from retentiond.targets.dendrite_media.purge import finish_purge
 from retentiond.targets.dendrite_media.quarantine import carry_out
 from retentiond.targets.dendrite_media.restore import finish_restores
 from retentiond.targets.dendrite_media.staging import remove_staged, staged
+from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -33,6 +34,7 @@ async def recover(work: Workplace, report: SweepReport) -> None:
         await _finish(work, report, page)
     if work.fit == "fits":
         report.restored += await finish_restores(work)
+        await finish_thumbnail_restores(work)
 
 
 async def clear_staging(work: Workplace) -> None:

@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.assess import Assessed
     from retentiond.targets.dendrite_media.grounds import ReleaseGround
+    from retentiond.targets.dendrite_media.layout import Thumbnail
     from retentiond.targets.dendrite_media.look import BlobLook
     from retentiond.targets.dendrite_media.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A blob that no row bears any more: claimed, recorded, and to be renamed."""
+    """A blob that no row bears any more, or such thumbnails of one that stays: claimed, recorded, and to be renamed."""
 
     entry: EntryPath
     bytes: int
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(slots=True)

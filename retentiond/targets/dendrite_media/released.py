@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database import SQL, media_key
 from retentiond.targets.dendrite_media.restore_repaired import path_of
+from retentiond.targets.dendrite_media.thumbnails.listing import released_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def released(place: Place) -> AsyncIterator[Released]:
-    """Stream rows by their release, and then blobs that no row stands for by their entry."""
+    """Stream rows by their release, blobs that no row stands for by their entry, and thumbnails by their release."""
     if not await place.ledger.exists(place.pool):
         return
     after = 0
@@ -30,6 +31,8 @@ async def released(place: Place) -> AsyncIterator[Released]:
         for row in page:
             yield _rowless(row)
         after = page[-1]["entry_id"]
+    async for thumbnails in released_thumbnails(place):
+        yield thumbnails
 
 
 def _row(row: Record) -> Released:

@@ -17,10 +17,13 @@ from retentiond.targets.dendrite_media.assess import Assessed, assess
 from retentiond.targets.dendrite_media.quarantine import carry_out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retentiond.engine.target import Order
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.accesses import AccessTimes
     from retentiond.targets.dendrite_media.grounds import Ground
+    from retentiond.targets.dendrite_media.quarantine import Moves
     from retentiond.targets.dendrite_media.release import Intent, ReleasedBatch, Releaser
     from retentiond.targets.dendrite_media.workplace import Workplace
 
@@ -86,7 +89,7 @@ class Removal:
         while (intents := await queue.get()) is not None:
             if not intents:
                 continue
-            moves = await carry_out(self._work, [intent.entry for intent in intents])
+            moves = await self._carry_out(intents)
             if moves.failed:
                 self._report.failed["not_moved"] += moves.failed
             failed_in_a_row = failed_in_a_row + 1 if moves.failed == len(intents) else 0
@@ -94,6 +97,9 @@ class Removal:
                 raise UnreachableError(
                     "two batches in a row could not be moved; check the media directory's rights and file system"
                 )
+
+    async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
+        return await carry_out(self._work, [intent.entry for intent in intents])
 
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:

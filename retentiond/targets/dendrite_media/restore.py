@@ -32,6 +32,7 @@ from retentiond.targets.dendrite_media.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
 from retentiond.targets.dendrite_media.restore_repaired import restore_repaired
+from retentiond.targets.dendrite_media.thumbnails.restore import restore_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +68,7 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
         report.present.extend(outcome.present)
         report.without_file.extend(outcome.without_file)
         report.failed.extend(outcome.failed)
+    await restore_thumbnails(work, report, selection.pass_id, key, mark)
     if key is None:
         await restore_repaired(work, report, selection.pass_id, str(mark["reason"]))
     return report
@@ -152,7 +154,11 @@ async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[
     # Blobs before the stray thumbnails of them: those go into their directories.
     for kind in ("blob", "thumbnails"):
         returns = [
-            Return(entry_path(row), None if row["all_rows"] else wanted.get(row["hash"], set()))
+            Return(
+                entry_path(row),
+                # Thumbnails that were taken alone have rows of their own to wait for.
+                None if row["all_rows"] and kind == "blob" else wanted.get(row["hash"], set()),
+            )
             for row in copies
             if row["kind"] == kind and row["hash"] in restorable
         ]

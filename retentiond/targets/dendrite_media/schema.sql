@@ -158,3 +158,19 @@ CREATE TABLE retentiond.quota_eviction (
     at timestamptz NOT NULL,
     PRIMARY KEY (target, quota)
 );
+
+-- A copy of the thumbnail rows that were released while their medium stays, until the grace is over.
+CREATE TABLE retentiond.thumbnail_release (
+    release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pass_id bigint NOT NULL,
+    policy text NOT NULL,
+    released_at timestamptz NOT NULL,
+    grace_until timestamptz NOT NULL,
+    -- As in released_media.
+    restoring jsonb,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    base64hash text COLLATE "C" NOT NULL,
+    thumbnails jsonb NOT NULL
+);
+CREATE INDEX thumbnail_release_by_hash ON retentiond.thumbnail_release (base64hash);

@@ -22,6 +22,7 @@ from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.release import Releaser
 from retentiond.targets.dendrite_media.removal import Removal
 from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -118,12 +119,19 @@ class MediaSteps:
         releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._ground)
         removal = Removal(self._work, releaser, self._ground, self._accesses, report, self._order)
         await removal.run()
-        if self._order.request is None:
+        if self._order.request is not None:
+            return
+        for further in (self._remove_thumbnails, self.evict):
             try:
-                await self.evict(report)
+                await further(report)
             except RefusedError as error:
-                # What the policies took is done; it is counted, and the quota's refusal is told.
-                report.refused = error.refusal
+                # What came before is done, and counted; this is told.
+                report.refused = report.refused or error.refusal
+
+    async def _remove_thumbnails(self, report: PassReport) -> None:
+        await remove_thumbnails(
+            self._work, self._connection, self._lease, self._order, self._accesses, report, self._now
+        )
 
     async def evict(self, report: PassReport) -> None:
         """Keep to the quotas; raises RefusedError where one would go over the limits."""
@@ -139,7 +147,7 @@ class MediaSteps:
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""
         if self._order.request is None:
-            await shrink_backlog(self._connection, report)
+            await shrink_backlog(self._connection, report, self._place.settings.rules)
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
         await self._accesses.forget_old()
 

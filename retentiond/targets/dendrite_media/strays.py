@@ -27,6 +27,7 @@ from retentiond.targets.dendrite_media.layout import (
 from retentiond.targets.dendrite_media.moves import regular_file
 from retentiond.targets.dendrite_media.purge import finish_purge
 from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from retentiond.targets.dendrite_media.tree import inside
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Stray(NamedTuple):
 async def sweep_strays(work: Workplace, report: SweepReport) -> None:
     """Look at what lies in quarantine of them, purge what is due, and take new ones."""
     await _look(work, report)
+    await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
     await _take(work)
 
 
@@ -123,12 +125,13 @@ async def quarantine_stray(
     )
     entry = EntryPath(pass_id, stray.blob, entry_id)
     work.claimant.guard.ensure()
-    moved = await work.place.disk.call(lambda: _move(work.tree, entry, stray.thumbnails))
+    moved = await work.place.disk.call(lambda: move_thumbnails(work.tree, entry, stray.thumbnails))
     await change(work, "strays_quarantined" if moved else "drop_intents", [entry_id])
     return moved
 
 
-def _move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
+def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
+    """Rename thumbnails of a live content into the quarantine; tell whether any was there. Raises OSError."""
     target = tree.own_directory(QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
     moved = False
     try:

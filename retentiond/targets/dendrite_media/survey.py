@@ -104,13 +104,16 @@ class Surveyor:
                 if foreign_user(row, self._rules.server_names):
                     survey.foreign += 1
                     survey.foreign_example = printable(row.key.uri)
-                judged.append((row, decide(row, self._rules, now, self._mentions(record))))
+                judged.append((row, self._decide(row, now, self._mentions(record))))
             await self._take(survey, judged, listen)
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
         await self._finish()
         return survey
+
+    def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
+        return decide(row, self._rules, now, mentions)
 
     def _mentions(self, record: Record) -> frozenset[str] | None:
         return frozenset(record["mentions"]) if self._asks else None

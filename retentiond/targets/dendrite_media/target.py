@@ -43,6 +43,7 @@ from retentiond.targets.dendrite_media.sources import Sources
 from retentiond.targets.dendrite_media.state import read_status
 from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
 from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from retentiond.targets.dendrite_media.workplace import Place, open_workplace
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ class DendriteMedia:
                 async with self._place.pool.acquire() as connection, connection.transaction():
                     for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
                         await connection.execute(SQL[statement])
+                    await connection.execute(THUMBNAIL_SQL["end_thumbnail_grace"])
                     await add_record(connection, Record("grace_ended", self.name, body={"by": actor()}))
                 return await sweep(work, everything=True, fresh=True)
 

@@ -73,13 +73,9 @@ CREATE TEMPORARY TABLE content (
 -- name: make_chosen
 CREATE TEMPORARY TABLE chosen (hash text COLLATE "C" PRIMARY KEY)
 
--- name: leave_out_gone
+-- name: leave_out_matched
 DELETE FROM pg_temp.matched m USING pg_temp.gone g
 WHERE m.media_id = g.media_id AND m.media_origin = g.media_origin
-
--- name: leave_out_gone_due
-DELETE FROM pg_temp.due d USING pg_temp.gone g
-WHERE d.media_id = g.media_id AND d.media_origin = g.media_origin
 
 -- name: sort_matched
 CREATE INDEX matched_by_hash ON pg_temp.matched (hash)

@@ -66,7 +66,8 @@ class QuotaSurveyor(Surveyor):
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
-        for statement in ("leave_out_gone", "leave_out_gone_due", "sort_matched", "analyze_matched"):
+        await self._connection.execute(MEDIA_SQL["leave_out_gone"])
+        for statement in ("leave_out_matched", "sort_matched", "analyze_matched"):
             await self._connection.execute(SQL[statement])
         await self._finish()
         return survey

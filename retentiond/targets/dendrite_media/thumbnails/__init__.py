@@ -1,0 +1,1 @@
+"""Thumbnails alone: policies may take them and leave the media; dendrite makes them again when they are asked for."""

@@ -1,0 +1,39 @@
+"""Why thumbnails go: by the policies that take them alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.policy import Remove, decide
+from retentiond.targets.dendrite_media.grounds import PolicyGround
+from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailSurveyor, newest_dates
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.media import MediaRow
+    from retentiond.targets.dendrite_media.mentioned import Mentions
+    from retentiond.targets.dendrite_media.survey import Due
+    from retentiond.targets.dendrite_media.workplace import Place
+
+
+class ThumbnailGround(PolicyGround):
+    """The policies with `remove: thumbnails`, at the time the pass began."""
+
+    surveyor: ThumbnailSurveyor
+
+    def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
+        super().__init__(place, connection, now)
+        self.surveyor = ThumbnailSurveyor(connection, place.name, place.settings.rules)
+        self.newest = newest_dates(place.settings.rules, now)
+
+    def stayed(self, due: Due) -> str | None:
+        """Return no reason: the medium stays, and is counted where it does."""
+        del due
+        return ""
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Tell whether the same policy still takes its thumbnails."""
+        verdict = decide(row, self._rules, self._now, mentions.get(row.key), removes="thumbnails")
+        return verdict == Remove(self.name_of(due), due.policy)

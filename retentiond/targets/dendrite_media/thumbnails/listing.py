@@ -1,0 +1,33 @@
+"""List the thumbnails that were released alone and can be brought back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.report import Released
+from retentiond.targets.dendrite_media.database import media_key
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from retentiond.targets.dendrite_media.workplace import Place
+
+
+async def released_thumbnails(place: Place) -> AsyncIterator[Released]:
+    """Stream them by release, one item a medium."""
+    after = 0
+    while page := await place.pool.fetch(SQL["thumbnail_page"], after, place.batch):
+        for row in page:
+            yield Released(
+                pass_id=row["pass_id"],
+                media=media_key(row).uri,
+                policy=row["policy"],
+                content_type="",
+                upload_name="",
+                bytes=row["bytes"],
+                state="thumbnails",
+                released_at=row["released_at"],
+                grace_until=row["grace_until"],
+            )
+        after = page[-1]["release_id"]

@@ -1,0 +1,110 @@
+"""Release thumbnails: old thumbnail rows are copied into the ledger and deleted, and the media rows stay.
+
+A file goes only when no thumbnail row of any medium with that content knows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import RetentiondError
+from retentiond.model.media import Hash
+from retentiond.model.policy import FIRST_BELIEVABLE_MS
+from retentiond.targets.dendrite_media.database import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database import key_columns
+from retentiond.targets.dendrite_media.disposal import thumbnails_record
+from retentiond.targets.dendrite_media.layout import EntryPath, Thumbnail
+from retentiond.targets.dendrite_media.release import Intent, Releaser
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from asyncpg import Record as Row
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.lease import Lease
+    from retentiond.ledger.records import Record
+    from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.assess import Assessed
+    from retentiond.targets.dendrite_media.release import ReleasedBatch
+    from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+class ThumbnailReleaser(Releaser):
+    """Releases the thumbnails of batches of media; holds, protections and the lease are looked at as for media."""
+
+    def __init__(
+        self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: ThumbnailGround
+    ) -> None:
+        super().__init__(work, connection, lease, pass_id, ground)
+        self._newest = ground.newest
+        self._gone: list[Row] = []
+
+    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
+        """Release what may go of a batch; beside a content that is missing, what is wrong is left as it is."""
+        return await super().release([item for item in batch if item.look.has_file])
+
+    async def _delete(self, going: Sequence[Assessed]) -> None:
+        self._gone = await self._connection.fetch(
+            SQL["release_thumbnails"],
+            self._pass_id,
+            *key_columns([item.due.key for item in going]),
+            [self._ground.name_of(item.due) for item in going],
+            [self._newest[item.due.policy] for item in going],
+            [item.due.blob for item in going],
+            FIRST_BELIEVABLE_MS,
+            self._work.place.config.grace,
+        )
+        if self._gone and self._gone[0]["copied"] != len(self._gone):
+            raise RetentiondError(
+                f"a batch of {len(self._gone)} thumbnail rows did not come out even; it was rolled back, "
+                "please report this with the log"
+            )
+
+    async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
+        hashes = sorted({item.due.blob for item in going})
+        known = by_hash(await self._connection.fetch(SQL["known_of"], hashes))
+        gone = by_hash(self._gone)
+        sizes = {item.look.blob: dict(item.look.thumbnails) for item in going}
+        leaving = {}
+        for blob in hashes:
+            free = gone.get(blob, set()) - known.get(blob, set())
+            leaving[blob] = sorted(free & sizes[blob].keys())
+        entries = [blob for blob in hashes if leaving[blob]]
+        rows = await self._connection.fetch(
+            SQL["record_thumbnails"],
+            self._pass_id,
+            self._work.claimant.claimant_id,
+            self._work.place.config.settle,
+            entries,
+            [len(leaving[blob]) for blob in entries],
+            [sum(sizes[blob][thumbnail] for thumbnail in leaving[blob]) for blob in entries],
+        )
+        # Should we die before the renames, the sweep for strays finds the files that no row knows any more.
+        await self._connection.execute(
+            MEDIA_SQL["note_shared"], self._pass_id, self._work.place.config.settle, hashes
+        )
+        return [
+            Intent(
+                EntryPath(self._pass_id, Hash(row["hash"]), row["entry_id"]),
+                row["bytes"],
+                tuple(leaving[row["hash"]]),
+            )
+            for row in rows
+        ]
+
+    def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
+        del rows
+        policies = {item.due.key: self._ground.name_of(item.due) for item in going}
+        return thumbnails_record(self._work.place.name, self._pass_id, self._gone, policies)
+
+
+def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:
+    """Return the thumbnails that rows name, by their content."""
+    found: dict[Hash, set[Thumbnail]] = {}
+    for row in rows:
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
+    return found

@@ -1,0 +1,87 @@
+"""Remove thumbnails: survey, limits, release, and the renames into the quarantine; the media stay where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import RefusedError
+from retentiond.targets.dendrite_media.claiming import change
+from retentiond.targets.dendrite_media.moves import MoveResult, named_error
+from retentiond.targets.dendrite_media.quarantine import Moves, give_up
+from retentiond.targets.dendrite_media.removal import Removal
+from retentiond.targets.dendrite_media.strays import move_thumbnails
+from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
+from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
+    from retentiond.ledger.session import Guard
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.release import Intent
+    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+class ThumbnailRemoval(Removal):
+    """The way of thumbnails from due to quarantined."""
+
+    async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
+        work = self._work
+        results = await work.place.disk.share(_move_all(work.tree, work.claimant.guard), intents)
+        failed = [result for result in results if result.outcome == "failed"]
+        moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
+        await change(work, "strays_quarantined", moved)
+        await change(
+            work, "drop_intents", [result.entry.entry_id for result in results if result.outcome == "missing"]
+        )
+        await give_up(work, failed)
+        return Moves(quarantined=len(moved), failed=len(failed))
+
+
+def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:
+    def move(intents: Sequence[Intent]) -> list[MoveResult]:
+        return [_move(tree, guard, intent) for intent in intents]
+
+    return move
+
+
+def _move(tree: MediaTree, guard: Guard, intent: Intent) -> MoveResult:
+    guard.ensure()
+    try:
+        moved = move_thumbnails(tree, intent.entry, intent.thumbnails)
+    except OSError as error:
+        return MoveResult(intent.entry, "failed", named_error(error))
+    return MoveResult(intent.entry, "moved" if moved else "missing")
+
+
+async def remove_thumbnails(
+    work: Workplace, connection: Conn, lease: Lease, order: Order, accesses: AccessTimes, report: PassReport,
+    now: datetime,
+) -> None:  # fmt: skip
+    """Take what the policies with `remove: thumbnails` say; raises RefusedError where it is above the limits."""
+    place = work.place
+    if report.pass_id is None or not place.settings.rules.thumbnail_policies:
+        return
+    ground = ThumbnailGround(place, connection, now)
+    async with place.references.held(connection, begun_after=now) as copy:
+        await ground.surveyor.learn(copy, place.references.asked, plan=False)
+    order.progress.stage("thumbnails", None)
+    survey = await ground.surveyor.judge(now, order.progress)
+    await ground.surveyor.narrow(now)
+    await accesses.drop_accessed(survey, order.progress, listen=None)
+    async with place.references.held(connection, begun_after=now) as copy:
+        await ground.surveyor.keep(
+            survey, ledger=True, copy=copy, protections=place.references.protections, plan=False
+        )
+    refusal = ground.over_limit(survey, 0, 0, first=work.state.last_pass == 0)
+    if refusal is not None and not order.over_limits:
+        raise RefusedError(refusal)
+    order.progress.stage("remove", survey.due)
+    releaser = ThumbnailReleaser(work, connection, lease, report.pass_id, ground)
+    await ThumbnailRemoval(work, releaser, ground, accesses, report, order).run()

@@ -1,0 +1,95 @@
+"""Bring thumbnails back that were released alone: their files first, then their rows, where the medium still is.
+
+Where the medium is gone, dendrite would serve nothing with them: they wait in quarantine until their grace is over.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.records import add_record
+from retentiond.targets.dendrite_media.bring_back import Return, bring_back, live_blobs
+from retentiond.targets.dendrite_media.claiming import change
+from retentiond.targets.dendrite_media.database import entry_path, media_key
+from retentiond.targets.dendrite_media.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.thumbnails.release import by_hash
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from retentiond.model.media import Hash, MediaKey
+    from retentiond.model.report import RestoreReport
+    from retentiond.targets.dendrite_media.bring_back import LiveBlob
+    from retentiond.targets.dendrite_media.workplace import Workplace
+
+
+async def restore_thumbnails(
+    work: Workplace, report: RestoreReport, pass_id: int | None, key: MediaKey | None, mark: Mapping[str, Any]
+) -> None:
+    """Bring back the thumbnails that were selected, a page of contents at a time."""
+    after = ""
+    while True:
+        media_id, origin = key or (None, None)
+        page = await work.place.pool.fetch(
+            SQL["mark_thumbnails"], after, work.place.batch, pass_id, media_id, origin, json.dumps(mark)
+        )
+        if not page:
+            return
+        after = page[-1]["hash"]
+        if page[0]["marked"]:
+            restored, left = await _bring(work, [row["hash"] for row in page])
+            report.restored.extend(restored)
+            report.without_file.extend(left)
+
+
+async def finish_thumbnail_restores(work: Workplace) -> None:
+    """Finish what restorers who are gone had marked."""
+    pool = work.place.pool
+    restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
+    dead = await work.claimant.bury(restorers)
+    while dead:
+        rows = await pool.fetch(
+            SQL["inherit_thumbnail_restores"], dead, work.claimant.claimant_id, work.place.batch
+        )
+        if not rows:
+            return
+        await _bring(work, sorted({row["hash"] for row in rows}))
+
+
+async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str]]:
+    """Bring back what we have marked of these contents; return the media that have theirs again, and those without."""
+    pool, claimant = work.place.pool, work.claimant.claimant_id
+    async with pool.acquire() as connection, connection.transaction():
+        copies = await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), claimant)
+    wanted = by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
+    # What dendrite has made anew has a row, and stays. A file without one would keep it from ever being made.
+    for blob, known in (await known_thumbnails(work, blobs)).items():
+        wanted[blob] = wanted.get(blob, set()) - known
+    returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]
+    await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    outcome = await _insert(work, live)
+    await change(work, "let_go", [row["entry_id"] for row in copies])
+    for uri in outcome[0]:
+        get_logger(target=work.place.name).info("restored", media=uri, what="thumbnails")
+    return outcome
+
+
+async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[str], list[str]]:
+    rows = [(blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()]
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 5
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        inserted = await connection.fetch(SQL["insert_thumbnails"], work.claimant.claimant_id, *columns)
+        ids = [row["release_id"] for row in inserted]
+        await connection.execute(SQL["keep_restored_thumbnails"], ids)
+        back = await connection.fetch(SQL["forget_restored_thumbnails"], ids)
+        left = await connection.fetch(
+            SQL["not_restored_thumbnails"], [blob.blob for blob in live], work.claimant.claimant_id
+        )
+        if back:
+            await add_record(connection, restored_record(work.place.name, back))
+    return [media_key(row).uri for row in back], [media_key(row).uri for row in left]

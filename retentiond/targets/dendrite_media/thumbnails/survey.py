@@ -1,0 +1,54 @@
+"""The survey of thumbnails: whose are due by the policies that take thumbnails and leave the media."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.policy import FIRST_BELIEVABLE_MS, decide
+from retentiond.targets.dendrite_media.survey import Surveyor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from retentiond.model.media import MediaRow
+    from retentiond.model.policy import Keep, Remove, Rules
+    from retentiond.model.report import Item
+    from retentiond.targets.dendrite_media.survey import Survey
+
+SQL: Final = named_queries(__package__, "thumbnails.sql")
+
+
+def newest_dates(rules: Rules, now: datetime) -> list[int]:
+    """Return the newest thumbnail date, in milliseconds, that each policy takes; those that take none say 0."""
+    return [
+        int(now.timestamp() * 1000) - policy.keep // timedelta(milliseconds=1)
+        if policy.removes == "thumbnails" and policy.keep is not None
+        else 0
+        for policy in rules.policies
+    ]
+
+
+class ThumbnailSurveyor(Surveyor):
+    """Finds the media that lose their thumbnails; `narrow` comes after `judge`.
+
+    The media themselves stay and are counted elsewhere; here it is only told how many rows there are.
+    """
+
+    def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
+        return decide(row, self._rules, now, mentions, removes="thumbnails")
+
+    def _count(
+        self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
+    ) -> None:
+        del row, verdict, listen
+        survey.rows += 1
+
+    async def narrow(self, now: datetime) -> None:
+        """Leave due only the media that have a thumbnail of that age: one that was made yesterday is in use."""
+        dates = newest_dates(self._rules, now)
+        await self._connection.execute(
+            SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates
+        )
