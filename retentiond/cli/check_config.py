@@ -7,12 +7,13 @@ from retentiond.cli.failures import worst
 from retentiond.cli.session import Session
 from retentiond.config.connection import redacted
 from retentiond.config.problems import ConfigError, Problem
+from retentiond.config.quotas import unnamed_quota
 from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, resolve_target
-from retentiond.terminal.words import age_in_words, policy_in_words, schedule_in_words
+from retentiond.terminal.words import age_in_words, policy_in_words, quota_in_words, schedule_in_words
 
 _TEXT_LIMIT = 1000
 
@@ -102,10 +103,12 @@ def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str
     yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
     yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"
     yield f"protected: {', '.join(config.protect) or 'nothing'}"
-    if not config.policies:
-        yield "policies:  none, so nothing goes"
-        return
-    yield "policies, of which the first that matches decides:"
-    for number, policy in enumerate(config.policies, 1):
-        yield f"  {number}. {printable(policy.name)}: {policy_in_words(policy)}"
-    yield "  everything else stays"
+    if config.policies:
+        yield "policies, of which the first that matches decides:"
+        for number, policy in enumerate(config.policies, 1):
+            yield f"  {number}. {printable(policy.name)}: {policy_in_words(policy)}"
+        yield "  everything else stays"
+    else:
+        yield f"policies:  none, so nothing goes{' by its age' if config.quota else ''}"
+    for place, quota in enumerate(config.quota):
+        yield f"quota:     {printable(quota.name or unnamed_quota(place))}: {quota_in_words(quota)}"

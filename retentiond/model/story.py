@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaRow
-    from retentiond.model.policy import Rules
+    from retentiond.model.policy import Removes, Rules
     from retentiond.model.report import Item
 
 
@@ -31,6 +31,7 @@ class PolicyStory:
     mismatches: tuple[str, ...]
     decides: bool
     due: bool | None
+    removes: Removes = "media"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON; `keep_seconds` is None where it is for ever."""
@@ -41,6 +42,7 @@ class PolicyStory:
             "decides": self.decides,
             "keep_seconds": None if self.keep is None else int(self.keep.total_seconds()),
             "since": self.since,
+            "remove": self.removes,
             "due": self.due,
         }
 
@@ -108,14 +110,16 @@ class Story:
 def policy_stories(
     row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
 ) -> list[PolicyStory]:
-    """Tell of each policy, in their order; the first without a mismatch decides."""
-    verdict = decide(row, rules, now, mentions)
+    """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart."""
     stories: list[PolicyStory] = []
-    decided = False
+    decided: set[Removes] = set()
     for policy in rules.policies:
         failed = tuple(mismatches(row, policy.match, rules.server_names, mentions))
-        decides = not failed and not decided
-        decided = decided or decides
-        due = isinstance(verdict, Remove) if decides else None
-        stories.append(PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due))
+        decides = not failed and policy.removes not in decided
+        due = None
+        if decides:
+            decided.add(policy.removes)
+            due = isinstance(decide(row, rules, now, mentions, removes=policy.removes), Remove)
+        story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)
+        stories.append(story)
     return stories

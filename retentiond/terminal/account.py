@@ -26,6 +26,8 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
     """Show all that a report says, and then the lines of `way_on`."""
     number = "" if report.pass_id is None else f", pass {report.pass_id}"
     heading = "the plan" if report.dry_run else _HEADINGS[report.state]
+    if report.state == "refused" and report.pass_id is not None:
+        heading = "a part of the pass was refused"
     console.print(Text(f"{report.target}{number}: {heading}", style="bold"))
     console.print(_removed(report))
     if report.kept:

@@ -82,7 +82,8 @@ def _saying(policy: PolicyStory) -> str:
         return f"does not match: {', '.join(policy.mismatches)}"
     if not policy.decides:
         return "matches, but an earlier one has decided"
-    return "decides: due by its age" if policy.due else "decides: not due"
+    what = "decides" if policy.removes == "media" else "decides of its thumbnails alone"
+    return f"{what}: due by its age" if policy.due else f"{what}: not due"
 
 
 def _verdict(story: Story) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.units import format_duration
 from retentiond.model.text import printable
@@ -88,11 +89,32 @@ def schedule_in_words(schedule: Schedule | None) -> str:
 def policy_in_words(policy: PolicyConfig) -> str:
     """Say what a policy does: what it speaks of, and when that goes."""
     about = _match_in_words(policy.match)
+    if policy.remove == "thumbnails":
+        about = f"thumbnails alone of {about}"
     if policy.keep is None:
         return f"{about}: kept for ever"
     if not policy.keep:
         return f"{about}: gone at the next pass, whatever the age"
+    if policy.since == "accessed":
+        return f"{about}: gone when not asked for within {age_in_words(policy.keep)}"
     return f"{about}: gone when older than {age_in_words(policy.keep)}"
+
+
+def quota_in_words(quota: QuotaConfig) -> str:
+    """Say what a quota keeps to, and which media go first."""
+    bounds = [
+        "" if quota.max_size is None else f"at most {size_in_words(quota.max_size)}",
+        "" if quota.min_free_disk is None else f"{size_in_words(quota.min_free_disk)} of the disk free",
+    ]
+    first = "the oldest first" if quota.evict == "oldest" else "the least recently accessed first"
+    about = _match_in_words(quota.match)
+    return f"{about}: {' and '.join(filter(None, bounds))}, {first}, nothing younger than {age_in_words(quota.min_age)}"
+
+
+_ROOMS: Final = {
+    "no_local_members": "of rooms that nobody here is in any more",
+    "upgraded": "of rooms that were upgraded",
+}
 
 
 def _match_in_words(match: MatchConfig) -> str:
@@ -107,4 +129,8 @@ def _match_in_words(match: MatchConfig) -> str:
         words.append(f"stored before {match.uploaded_before}")
     if match.upload_name is not None:
         words.append(f"named {match.upload_name}")
+    if match.room is not None:
+        words.append(_ROOMS.get(match.room, f"of the room {match.room} alone"))
+    if match.unreferenced:
+        words.append("that nothing mentions")
     return printable(", ".join(words), 500)

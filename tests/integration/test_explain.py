@@ -80,3 +80,21 @@ async def test_a_plan_that_is_refused_leaves_the_story_open(
     assert story.refusal is not None
     assert story.refusal.limit == "protection_unreadable"
     assert (story.row is not None, story.verdict) == (True, None)
+
+
+async def test_a_policy_of_thumbnails_alone_decides_beside_that_of_the_media(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add(thumbnails=[(32, 32, "crop")], age=timedelta(days=60))
+    policies = [
+        {"name": "media", "match": {"origin": "remote"}, "keep": "365d"},
+        {"name": "thumbs", "match": {"origin": "remote"}, "keep": "30d", "remove": "thumbnails"},
+    ]
+    async with opened(database, media_path, policies=policies) as target:
+        story = await target.explain(media.uri, Silence())
+    assert [(policy.name, policy.decides, policy.due) for policy in story.policies] == [
+        ("media", True, False),
+        ("thumbs", True, True),
+    ]
+    assert story.verdict
+    assert (story.verdict.action, story.verdict.reason) == ("keep", "not_due")

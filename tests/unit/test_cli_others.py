@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schedule import Schedule
 from retentiond.demo.order import DemoOrder
 from retentiond.terminal.words import (
     age_in_words,
     count_in_words,
     policy_in_words,
+    quota_in_words,
     schedule_in_words,
     size_in_words,
 )
@@ -140,10 +142,32 @@ def test_a_count_of_one_has_no_plural() -> None:
                 "named *.mp4: gone when older than 7 days"
             ),
         ),
+        (
+            PolicyConfig(name="x", match=MatchConfig(unreferenced=True), keep="30d", since="accessed"),
+            "media, that nothing mentions: gone when not asked for within 30 days",
+        ),
+        (
+            PolicyConfig(name="x", match=MatchConfig(room="upgraded"), keep="30d", remove="thumbnails"),
+            "thumbnails alone of media, of rooms that were upgraded: gone when older than 30 days",
+        ),
     ],
 )
 def test_a_policy_is_said_in_words(policy: PolicyConfig, words: str) -> None:
     assert policy_in_words(policy) == words
+
+
+def test_a_quota_is_said_in_words() -> None:
+    quota = QuotaConfig(
+        match=MatchConfig(origin="remote"),
+        max_size="1GiB",
+        min_free_disk="2GiB",
+        evict="oldest",
+        min_age="3d",
+    )
+    assert quota_in_words(quota) == (
+        "media of other servers: at most 1.0 GiB and 2.0 GiB of the disk free, the oldest first, "
+        "nothing younger than 3 days"
+    )
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ class _Witness:
 
     def listen(self, item: Item) -> None:
         """Hear of each item of the plan, and keep what is said of this one."""
-        if item.media == self._key.uri:
+        # The verdict is the medium's; of its thumbnails the policies tell.
+        if item.media == self._key.uri and item.reason != "thumbnails":
             self.story.verdict = item
 
     async def identify(self) -> None:

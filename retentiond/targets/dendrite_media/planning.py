@@ -139,7 +139,7 @@ class _Planner:
         means = Means(accesses, belonging, copy, now)
         if self._request is not None:
             await self._survey(ground, means, listen)
-            return
+            return belonging
         quotas = place.settings.quotas
         await self._survey(ground, means, None if quotas else listen)
         await connection.execute(SQL["note_gone"])
