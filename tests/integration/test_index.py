@@ -178,7 +178,8 @@ async def test_every_look_of_a_batch_goes_by_an_index_and_never_reads_the_whole_
     # A plan that is made once for all knows no batch's length: the seventh release took seven seconds by it.
     for _ in range(7):
         await large.fetch(SQL["wanted_hashes"], hashes)
-    assert await large.fetchval("SELECT sum(generic_plans) FROM pg_prepared_statements") == 0
+    counts = "SELECT sum(generic_plans) FROM pg_prepared_statements WHERE cardinality(parameter_types) > 0"
+    assert await large.fetchval(counts) == 0
 
 
 async def test_pages_of_the_survey_and_of_what_is_due_go_by_an_index_without_a_sort(large: Conn) -> None:

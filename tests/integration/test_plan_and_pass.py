@@ -1,0 +1,172 @@
+"""A plan changes nothing at all, and a pass does what the plan said, item by item, on any store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.support.media_target import one_pass, one_plan
+from tests.support.store import COMMON_THUMBNAILS, DendriteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.database import DatabaseServer
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+POLICIES = [
+    {"name": "videos", "match": {"content_type": "video/*"}, "keep": "7d"},
+    {"name": "here", "match": {"origin": "local", "larger_than": "100B"}, "keep": "90d"},
+    {"name": "kept", "match": {"origin": "b.test"}, "keep": "forever"},
+    {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"},
+]
+
+
+async def everything_of(connection: Connection) -> dict[str, Any]:
+    """All of the database: what tables there are, what is in them, and what was ever written."""
+    names = await connection.fetch(
+        "SELECT n.nspname || '.' || c.relname AS name, c.relkind FROM pg_class c JOIN pg_namespace n"
+        " ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1"
+    )
+    found: dict[str, Any] = {"relations": [tuple(row) for row in names]}
+    for row in names:
+        if row["relkind"] == b"r":
+            found[row["name"]] = await connection.fetchval(
+                f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {row['name']} t"
+            )
+    functions = (
+        "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE nspname !~ '^pg_'"
+    )
+    return found | {"functions": await connection.fetchval(functions)}
+
+
+def tree_of(directory: Path) -> dict[str, tuple[Any, ...]]:
+    """All below a directory, with everything but the access times of directories and of our mark: a look moves them."""
+    found = {}
+    for path in [directory, *directory.rglob("*")]:
+        about = path.lstat()
+        accessed = about.st_atime_ns if path.is_file() and path.name != "store" else 0
+        found[str(path)] = (
+            about.st_ino,
+            about.st_mode,
+            about.st_uid,
+            about.st_mtime_ns,
+            about.st_ctime_ns,
+            accessed,
+        )
+    return found
+
+
+async def test_a_plan_changes_no_row_no_file_no_schema_and_no_index(
+    store: DendriteStore, database: str, media_path: Path, connection: Connection
+) -> None:
+    """Elsewhere a dry run was not dry."""
+    await store.add(thumbnails=COMMON_THUMBNAILS)
+    protected = await store.add()
+    await store.add_profile("alice", protected.uri)
+    for path in tree_of(media_path):
+        os.utime(path, ns=(10**18, 10**18))
+    for _ in range(2):
+        # Without a ledger, and with one.
+        rows, files = await everything_of(connection), tree_of(media_path)
+        plan, _ = await one_plan(database, media_path)
+        assert plan.removed_items == 1
+        assert await everything_of(connection) == rows
+        assert tree_of(media_path) == files
+        await one_pass(database, media_path, policies=[])
+    assert "retentiond.ledger_version" in await everything_of(connection)
+
+
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "content": st.sampled_from([b"one", b"two", b"three" * 50, b""]),
+            "origin": st.sampled_from(["here.test", "a.test", "b.test", "[::1]:8448"]),
+            "uploaded_here": st.booleans(),
+            "days": st.sampled_from([-3, 0, 8, 31, 100, 10_000]),
+            "content_type": st.sampled_from(["image/png", "video/mp4; x", ""]),
+            "valid": st.sampled_from([True, True, True, False]),
+            "file": st.sampled_from([True, True, False]),
+            "odd": st.sampled_from([False, False, False, True]),
+            "protected": st.sampled_from(["", "", "profile", "state", "account"]),
+            "thumbnails": st.integers(0, 3),
+        }
+    ),
+    max_size=12,
+)
+
+
+async def build(store: DendriteStore, items: list[dict[str, Any]]) -> None:
+    await store.add(age=timedelta(0))  # a store without any directory is refused
+    for number, item in enumerate(items):
+        media = await store.add(
+            media_id=f"item{number}",
+            origin=item["origin"],
+            user_id="@alice:here.test" if item["uploaded_here"] else "",
+            content=item["content"],
+            content_type=item["content_type"],
+            age=timedelta(days=item["days"]),
+            base64hash=None if item["valid"] else "../" * 14 + "x",
+            file=item["file"],
+            thumbnails=COMMON_THUMBNAILS[: item["thumbnails"]],
+        )
+        if item["odd"] and item["valid"] and item["file"]:
+            (store.path_of(media.base64hash) / "odd").write_bytes(b"x")
+        if item["protected"] == "profile":
+            await store.add_profile(f"user{number}", media.uri)
+        elif item["protected"] == "state":
+            await store.add_state_event("!r:a.test", "emotes", str(number), {"url": media.uri})
+        elif item["protected"] == "account":
+            await store.add_account_data("alice", str(number), {"url": media.uri})
+
+
+async def compare(server: DatabaseServer, directory: Path, items: list[dict[str, Any]], batch: int) -> None:
+    dsn = await server.clone()
+    connection = await asyncpg.connect(dsn)
+    media_path = directory / dsn.rpartition("_")[2]
+    media_path.mkdir()
+    try:
+        store = DendriteStore(connection, media_path)
+        await build(store, items)
+        keys: dict[str, Any] = {"policies": POLICIES, "pace": {"batch": batch}}
+        plan, listed = await one_plan(dsn, media_path, **keys)
+        orphans = await store.orphan_thumbnail_rows()
+        before = {key.uri for key in await store.rows()}
+        report = await one_pass(dsn, media_path, **keys)
+        after = {key.uri for key in await store.rows()}
+        assert {item.media for item in listed} == before
+        assert {item.media for item in listed if item.action == "remove"} == before - after
+        assert {item.media for item in listed if item.action == "keep"} == after
+        for name in ("removed", "kept", "shared_blobs", "missing_file", "orphan_thumbnail_row"):
+            assert getattr(report, name) == getattr(plan, name), name
+        assert sum(item.bytes for item in listed) == report.removed_bytes
+        assert await store.broken_references() == []
+        assert await store.orphan_thumbnail_rows() == orphans
+        assert (await one_plan(dsn, media_path, **keys))[0].removed_items == 0
+    finally:
+        await connection.close()
+        await server.drop(dsn)
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    # Each example costs seconds: one that fails is told as it is.
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(items=ITEMS, batch=st.sampled_from([1, 3, 1000]))
+def test_plan_and_pass_agree_item_by_item(
+    postgres: DatabaseServer, tmp_path: Path, items: list[dict[str, Any]], batch: int
+) -> None:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(compare(postgres, tmp_path, items, batch))
