@@ -108,7 +108,7 @@ class Bench:
 
     def _make(self) -> tuple[str, Path]:
         media_path = self._directory / "media"
-        fill_directory(media_path, self._media)
+        fill_directory(media_path, range(self._media))
         asyncio.run(_execute(self._server.dsn(), "DROP DATABASE IF EXISTS bench WITH (FORCE)"))
         asyncio.run(_execute(self._server.dsn(), "CREATE DATABASE bench"))
         asyncio.run(fill_database(self._server.dsn("bench"), self._media))

@@ -13,7 +13,7 @@ import asyncpg
 from retentiond.demo.store import make_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 THUMBNAILS = ((32, 32, "crop"), (96, 96, "crop"), (640, 480, "scale"))
@@ -25,11 +25,11 @@ def _hash(number: int) -> str:
     return urlsafe_b64encode(hashlib.sha256(b"%d" % number).digest()).decode().rstrip("=")
 
 
-def fill_directory(media_path: Path, media: int) -> None:
-    """Write the files, four a medium, in the order of their hashes as a file system fills up over years."""
+def fill_directory(media_path: Path, media: Iterable[int]) -> None:
+    """Write the files of these media, four each."""
     media_path.mkdir()
     names = ["file", *(f"thumbnail-{width}x{height}-{method}" for width, height, method in THUMBNAILS)]
-    for number in range(media):
+    for number in media:
         blob = _hash(number)
         directory = f"{media_path}/{blob[0]}/{blob[1]}/{blob[2:]}"
         os.makedirs(directory, mode=0o750)
