@@ -128,3 +128,24 @@ def test_a_dry_run_is_dry(line: RealCommandLine, media_path: Path, words: tuple[
     assert any("retentiond.pass" in table for table in before[1])
     assert line.type(*words).status == 0
     assert everything(line, media_path) == before
+
+
+def test_the_database_servers_clock_says_what_is_due(line: RealCommandLine) -> None:
+    """The two clocks may differ by less than a minute; then the one counts that gave the rows their dates."""
+
+    async def add(store: DendriteStore, connection: Connection) -> tuple[MediaKey, MediaKey]:
+        # The server's clock is fifty seconds behind ours.
+        await connection.execute(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+            " $$ SELECT pg_catalog.clock_timestamp() - interval '50 seconds' $$"
+        )
+        name = line.database.rpartition("/")[2]
+        await connection.execute(f"ALTER DATABASE {name} SET search_path TO public, pg_catalog")
+        due = await store.add(age=30 * DAY + timedelta(seconds=80))
+        return due.key, (await store.add(age=30 * DAY + timedelta(seconds=20))).key
+
+    due, nearly_due = line.arrange(add)
+    assert line.type("once").status == 0
+    left = line.arrange(lambda store, _connection: store.rows())
+    assert due not in left
+    assert nearly_due in left

@@ -6,21 +6,18 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 
-from retentiond.targets.dendrite_media.references import References
-from retentiond.targets.dendrite_media.sources import SQL, Sources, prepare
+from retentiond.targets.dendrite_media.sources import SQL, prepare
 from tests.support.media_target import one_pass, one_plan
-from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import asyncpg
+
     from retentiond.model.report import Item
-    from tests.support.database import DatabaseServer
-    from tests.support.store import StoredMedia
+    from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -38,50 +35,17 @@ async def planned(database: str, media_path: Path, **keys: Any) -> dict[str, str
     return fates(items)
 
 
-async def test_each_source_keeps_what_it_refers_to_and_by_its_own_name(
+async def test_a_member_event_is_room_state_like_any_other_but_for_its_avatar(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:
-    profile, member, emoji, sticker, data, nowhere = [await store.add() for _ in range(6)]
-    await store.add_profile("ann", profile.uri)
-    await store.add_state_event(ROOM, "m.room.member", "@a:there.test", {"avatar_url": member.uri})
-    await store.add_state_event(ROOM, "im.ponies.room_emotes", "", {"images": {":a:": {"url": emoji.uri}}})
-    # Not the avatar of a member event is room state like any other.
-    beside = {"membership": "join", "org.example.banner": [{"picture": sticker.uri}]}
-    await store.add_state_event(ROOM, "m.room.member", "@b:there.test", beside)
-    await store.add_account_data("ann", "im.ponies.user_emotes", {"images": {data.uri: 1}})
-    assert await planned(database, media_path) == {
-        profile.uri: "profile_avatars",
-        member.uri: "profile_avatars",
-        emoji.uri: "room_state",
-        sticker.uri: "room_state",
-        data.uri: "account_data",
-        nowhere.uri: "due",
+    avatar, banner = await store.add(), await store.add()
+    content = {"avatar_url": avatar.uri, "org.example.banner": [{"picture": banner.uri}]}
+    await store.add_state_event(ROOM, "m.room.member", "@b:there.test", content)
+    assert await planned(database, media_path) == {avatar.uri: "profile_avatars", banner.uri: "room_state"}
+    assert await planned(database, media_path, protect=["room_state"]) == {
+        avatar.uri: "due",
+        banner.uri: "room_state",
     }
-
-
-async def test_the_first_of_several_protections_is_told(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
-    media = await store.add()
-    await store.add_profile("ann", media.uri)
-    await store.add_state_event(ROOM, "m.room.avatar", "", {"url": media.uri})
-    await store.add_account_data("ann", "x", {"url": media.uri})
-    every = ["account_data", "room_state", "profile_avatars"]
-    assert await planned(database, media_path, protect=every) == {media.uri: "profile_avatars"}
-    assert await planned(database, media_path, protect=every[:2]) == {media.uri: "room_state"}
-    assert await planned(database, media_path, protect=every[:1]) == {media.uri: "account_data"}
-    assert await planned(database, media_path, protect=[]) == {media.uri: "due"}
-
-
-async def test_what_an_event_replaced_is_referred_to_no_more(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
-    old, new = await store.add(), await store.add()
-    await store.add_state_event(
-        ROOM, "m.room.member", "@a:there.test", {"avatar_url": new.uri}, previous={"avatar_url": old.uri}
-    )
-    await store.add_state_event(ROOM, "m.room.avatar", "", {}, previous={"url": old.uri})
-    assert await planned(database, media_path) == {old.uri: "due", new.uri: "profile_avatars"}
 
 
 def disguises(uri: str) -> dict[str, str]:
@@ -143,37 +107,6 @@ async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_p
         assert await planned(database, media_path, protect=[name]) == {media.uri: name}
 
 
-@pytest.fixture
-async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[str]:
-    """A second database, for the components that have one of their own."""
-    dsn = await postgres.clone()
-    yield dsn
-    await postgres.drop(dsn)
-
-
-async def refer_elsewhere(dsn: str, media_path: Path, media: list[StoredMedia]) -> None:
-    connection = await asyncpg.connect(dsn)
-    other = DendriteStore(connection, media_path)
-    await other.add_profile("ann", media[0].uri)
-    await other.add_state_event(ROOM, "m.room.avatar", "", {"url": media[1].uri})
-    await other.add_account_data("ann", "x", {"url": media[2].uri})
-    await connection.close()
-
-
-async def test_components_may_have_databases_of_their_own(
-    store: DendriteStore, database: str, media_path: Path, elsewhere: str
-) -> None:
-    media = [await store.add() for _ in range(4)]
-    await refer_elsewhere(elsewhere, media_path, media)
-    reasons = ["profile_avatars", "room_state", "account_data", "due"]
-    databases = {"sync_api": elsewhere, "user_api": elsewhere}
-    expected = dict(zip((one.uri for one in media), reasons, strict=True))
-    assert await planned(database, media_path, databases=databases) == expected
-    report = await one_pass(database, media_path, databases=databases)
-    assert report.kept == {"profile_avatars": 1, "room_state": 1, "account_data": 1}
-    assert set(await store.rows()) == {one.key for one in media[:3]}
-
-
 @pytest.mark.parametrize(
     ("table", "keys", "way_on"),
     [
@@ -200,39 +133,6 @@ async def test_a_source_that_cannot_be_read_refuses_and_says_how_to_do_without(
     assert table in str(report.refused.value)
     assert way_on in report.refused.hint
     assert len(await store.rows()) == 1
-
-
-async def test_a_source_that_protects_nothing_need_not_be_there(
-    store: DendriteStore, connection: Connection, database: str, media_path: Path
-) -> None:
-    await store.add()
-    for table in ("userapi_account_datas", "syncapi_output_room_events", "roomserver_rooms"):
-        await connection.execute(f"DROP TABLE {table}")
-    protect = ["profile_avatars", "room_state"]
-    assert (await one_pass(database, media_path, protect=protect)).removed_items == 1
-
-
-async def test_a_copy_that_is_read_is_not_dropped_by_who_makes_a_newer_one(
-    store: DendriteStore, connection: Connection, database: str, media_path: Path
-) -> None:
-    media = await store.add()
-    await store.add_profile("ann", media.uri)
-    await one_pass(database, media_path)
-    references = References(Sources(database, {}, frozenset()), ["profile_avatars"], ())
-    other = await asyncpg.connect(database)
-    count = "SELECT count(*) FROM retentiond.reference WHERE copy_id = $1"
-    async with references.held(connection, begun_after=await now(connection)) as held:
-        newer = await references.copy(other, begun_after=await now(other))
-        assert newer is not None
-        assert newer.copy_id != held
-        assert await connection.fetchval(count, held) == 1
-    await references.copy(other, begun_after=await now(other))
-    assert await connection.fetchval(count, held) == 0
-    await other.close()
-
-
-async def now(connection: Connection) -> Any:
-    return await connection.fetchval("SELECT clock_timestamp()")
 
 
 @pytest.mark.parametrize(

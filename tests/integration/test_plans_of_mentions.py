@@ -1,0 +1,82 @@
+"""The plans of the statements that ask what mentions media, over a store that is large enough to matter."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.adapters.postgres import connect
+from retentiond.ledger.ledger import Ledger
+from retentiond.targets.dendrite_media.database import PLAN_SQL, SCHEMA, SQL
+from retentiond.targets.dendrite_media.references import PLAN_COPY
+from retentiond.targets.dendrite_media.references import SQL as REFERENCES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from retentiond.adapters.postgres import Conn
+
+FILL = """
+INSERT INTO mediaapi_media_repository
+SELECT 'media' || n, 'there.test', 'image/png', 1, 1, '', repeat('A', 43), '' FROM generate_series(1, 30000) n;
+INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ('{room_state,messages}', now());
+INSERT INTO retentiond.reference SELECT 1, s, 'media' || n, 'there.test'
+FROM generate_series(1, 60000) n CROSS JOIN unnest(ARRAY['room_state', 'messages']) s;
+ANALYZE;
+"""
+
+
+@pytest.fixture
+async def large(database: str) -> AsyncIterator[Conn]:
+    """A connection as the program opens it, to a store with a copy of references."""
+    connection = await connect(database)
+    await Ledger().make(connection, SCHEMA)
+    await connection.execute(FILL)
+    yield connection
+    await connection.close()
+
+
+async def nodes(connection: Conn, statement: str, *arguments: Any) -> list[tuple[str, str]]:
+    """The nodes of a statement's plan: what each does, and to which relation or index."""
+    found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+
+    def walk(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        yield node["Node Type"], node.get("Index Name") or node.get("Relation Name") or ""
+        for child in node.get("Plans", ()):
+            yield from walk(child)
+
+    return list(walk(json.loads(found)[0]["Plan"]))
+
+
+async def test_a_page_of_rows_with_mentions_is_read_by_two_indexes_and_sorts_nothing(large: Conn) -> None:
+    await large.execute(SQL["make_mentions"])
+    await large.execute(SQL["learn_mentions"], 1, ["room_state", "messages"])
+    for statement in ("sort_mentions", "analyze_mentions"):
+        await large.execute(SQL[statement])
+    plan = await nodes(large, SQL["media_page_with_mentions"], "media2", "there.test", 2000)
+    used = {name for _, name in plan}
+    assert {"mediaapi_media_repository_index", "mention_by_key"} <= used
+    assert not {"Seq Scan", "Sort", "Hash Join", "Merge Join"} & {kind for kind, _ in plan}
+
+
+async def test_a_release_asks_the_copy_by_its_index(large: Conn) -> None:
+    keys = [f"media{number}" for number in range(100)], ["there.test"] * 100
+    for statement in ("mentions_of", "kept_keys"):
+        plan = await nodes(large, SQL[statement], *keys, 1, ["room_state"])
+        assert "reference_by_key" in {name for _, name in plan}
+        assert ("Seq Scan", "reference") not in plan
+
+
+async def test_what_a_protection_keeps_is_marked_in_one_join_and_not_row_by_row(large: Conn) -> None:
+    await large.execute(SQL["make_due"])
+    await large.execute(
+        "INSERT INTO due SELECT base64hash, media_id, media_origin, 0 FROM mediaapi_media_repository; ANALYZE due"
+    )
+    await large.execute(REFERENCES["make_plan_copy"])
+    await large.execute(f"INSERT INTO {PLAN_COPY} SELECT * FROM retentiond.reference; ANALYZE {PLAN_COPY}")
+    for statement in (SQL["keep_referenced"], PLAN_SQL["keep_referenced"]):
+        plan = await nodes(large, statement, 1, ["room_state"])
+        joins = [kind for kind, _ in plan if "Join" in kind or kind == "Nested Loop"]
+        assert joins in (["Hash Join"], ["Merge Join"])
