@@ -7,20 +7,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from retentiond.engine.target import Order, Selection, Silence
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
 from tests.support.media_target import opened
+from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import asyncpg
-
     from retentiond.model.report import PassReport
-    from tests.support.store import DendriteStore, StoredMedia
+    from tests.support.database import DatabaseServer
+    from tests.support.store import StoredMedia
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -121,6 +122,56 @@ async def test_a_room_goes_with_what_no_other_room_refers_to(
     assert report.removed_items == 1
     named = {"in_both": in_both, "in_state": in_state, "unparsed": unparsed, "elsewhere": elsewhere}
     assert await left(store, only=only, **named) == set(named)
+
+
+async def test_an_encrypted_room_is_told_as_such(
+    database: str, media_path: Path, store: DendriteStore
+) -> None:
+    await store.add()
+    await store.add_state_event(
+        "!r:here.test", "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"}
+    )
+    async with opened(database, media_path) as target:
+        planned = await target.plan(None, Silence(), Request("room", "!r:here.test"))
+    assert planned.remarks == ["the room is encrypted: what its messages refer to cannot be seen, and stays"]
+
+
+@pytest.mark.parametrize("kind", ["user", "room"])
+async def test_components_with_databases_of_their_own_are_asked_there(
+    database: str, media_path: Path, store: DendriteStore, postgres: DatabaseServer, kind: Any
+) -> None:
+    elsewhere = await postgres.clone()
+    try:
+        there = await asyncpg.connect(elsewhere)
+        try:
+            their_store = DendriteStore(there, media_path)
+            sent, in_both, avatar = [await store.add() for _ in range(3)]
+            await their_store.add_event("!r:here.test", {"a": sent.uri, "b": in_both.uri}, sender=ALICE)
+            await their_store.add_event("!kept:here.test", {"url": in_both.uri})
+            await their_store.add_profile("alice", avatar.uri)
+            # What a component left behind where it was before says nothing.
+            await store.add_event("!r:here.test", {"url": avatar.uri}, sender="@bob:here.test")
+        finally:
+            await there.close()
+        request_ = Request(kind, ALICE if kind == "user" else "!r:here.test", even_protected=True)
+        own = {"sync_api": elsewhere, "user_api": elsewhere}
+        report = await delete(database, media_path, request_, databases=own)
+        assert report.refused is None
+        gone = {"sent", "in_both", "avatar"} - await left(store, sent=sent, in_both=in_both, avatar=avatar)
+        assert gone == ({"sent", "in_both", "avatar"} if kind == "user" else {"sent"})
+    finally:
+        await postgres.drop(elsewhere)
+
+
+async def test_what_cannot_be_read_of_a_user_refuses_the_request(
+    database: str, media_path: Path, store: DendriteStore, connection: Connection
+) -> None:
+    await store.add(origin="here.test", user_id=ALICE)
+    await connection.execute("ALTER TABLE syncapi_output_room_events RENAME TO gone")
+    report = await delete(database, media_path, Request("user", ALICE))
+    assert report.refused is not None
+    assert report.refused.limit == "request_unreadable"
+    assert len(await store.rows()) == 1
 
 
 @pytest.mark.parametrize("request_", [Request("user", ALICE), Request("room", "!r:here.test")])

@@ -139,6 +139,7 @@ class _Planner:
         means = Means(accesses, belonging, copy, now)
         if self._request is not None:
             await self._survey(ground, means, listen)
+            await self._warn_of_encryption(self._request)
             return belonging
         quotas = place.settings.quotas
         await self._survey(ground, means, None if quotas else listen)
@@ -151,6 +152,14 @@ class _Planner:
         if quotas and listen is not None:
             await self._tell_the_rest(ground, means, listen)
         return belonging
+
+    async def _warn_of_encryption(self, request: Request) -> None:
+        if request.kind == "room" and await self._place.hold_references.encrypted(
+            self._connection, request.name
+        ):
+            self._report.remarks.append(
+                "the room is encrypted: what its messages refer to cannot be seen, and stays"
+            )
 
     async def _survey(self, ground: Ground, means: Means, listen: Callable[[Item], None] | None) -> None:
         place, connection, belonging = self._place, self._connection, means.belonging
