@@ -12,7 +12,7 @@ from retentiond.adapters.postgres import LOST
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
-from retentiond.ledger.records import prune_records
+from retentiond.ledger.records import prune_after
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
 from retentiond.targets.chat_database.beside import purge_stores
 from retentiond.targets.chat_database.gate import SQL
@@ -133,13 +133,7 @@ class ChatSteps:
         """Say the last word, for each account and for the pass."""
         sum_up(report, self.purges)
         await record_end(self._place, report, self.purges)
-        keep = self._order.keep_records
-        if keep is not None and report.state in {"finished", "finished_with_failures"}:
-            try:
-                await prune_records(self._connection, self._place.name, keep)
-            except LOST as error:
-                # The pass is done all the same, and the next one prunes.
-                self._log.warning("records_not_pruned", reason=str(error))
+        await prune_after(self._connection, report, self._order.keep_records)
 
 
 def _rules(wish: PurgeWish) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.ledger import PassHeader
-from retentiond.ledger.records import prune_records
+from retentiond.ledger.records import prune_after
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.accesses import AccessTimes
 from retentiond.targets.dendrite_media.backlog import note_backlog, shrink_backlog
@@ -154,14 +154,7 @@ class MediaSteps:
     async def end(self, report: PassReport) -> None:
         """Say the last word, and forget records that are too old."""
         await record_end(self._place, report)
-        keep = self._order.keep_records
-        # A refusal may be for the clock, and by a wrong clock every record is old.
-        if keep is not None and report.state in {"finished", "finished_with_failures"}:
-            try:
-                await prune_records(self._connection, self._place.name, keep)
-            except LOST as error:
-                # The pass is done all the same, and the next one prunes.
-                self._log.warning("records_not_pruned", reason=str(error))
+        await prune_after(self._connection, report, self._order.keep_records)
 
 
 async def record_end(place: Place, report: PassReport) -> None:
