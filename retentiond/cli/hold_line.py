@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.grammar import Command, Json, Targets, example
+from retentiond.cli.hold_subjects import Subjects
 from retentiond.cli.holds import Add, ListHolds, Release
 from retentiond.cli.session import Scope, Work
 
@@ -25,6 +26,15 @@ Room = Annotated[
     str | None,
     typer.Option(metavar="!ROOM:SERVER", help="What this room's events and state refer to, also later on."),
 ]
+AccountName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The chats of this account, or those of it that follow.")
+]
+Chat = Annotated[str | None, typer.Option(metavar="ID", help="With --account: this chat alone.")]
+Visitor = Annotated[str | None, typer.Option(metavar="ID", help="With --account: the chats of this visitor.")]
+Begin = Annotated[
+    str | None, typer.Option("--from", metavar="DATE", help="With --account: chats of this day and later.")
+]
+Before = Annotated[str | None, typer.Option(metavar="DATE", help="With --account: chats of before this day.")]
 
 
 @hold.command(
@@ -32,6 +42,7 @@ Room = Annotated[
     epilog=example(
         "retentiond hold add --media mxc://example.org/abc --reason 'case 17'",
         "retentiond hold add media --room '!abc:example.org' --until 2027-06-30",
+        "retentiond hold add --account testcom --visitor 4711 --from 2023-01-01 --before 2024-01-01",
     ),
 )
 def add(
@@ -40,6 +51,11 @@ def add(
     user: User = None,
     origin: Origin = None,
     room: Room = None,
+    account: AccountName = None,
+    chat: Chat = None,
+    visitor: Visitor = None,
+    begin: Begin = None,
+    before: Before = None,
     until: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day, in UTC; else until it is released.")
     ] = None,
@@ -50,7 +66,7 @@ def add(
 
     No policy, delete or purge takes it, and what is in quarantine already comes back. All targets, where none is named.
     """
-    subjects = {"media": media, "user": user, "origin": origin, "room": room}
+    subjects = Subjects(media, user, origin, room, account, chat, visitor, begin, before)
     return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json)
 
 
@@ -82,6 +98,11 @@ def release(
     user: User = None,
     origin: Origin = None,
     room: Room = None,
+    account: AccountName = None,
+    chat: Chat = None,
+    visitor: Visitor = None,
+    begin: Begin = None,
+    before: Before = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     as_json: Json = False,
 ) -> Work:
@@ -89,5 +110,5 @@ def release(
 
     They stay on record, with who released them, when, and why.
     """
-    subjects = {"media": media, "user": user, "origin": origin, "room": room}
+    subjects = Subjects(media, user, origin, room, account, chat, visitor, begin, before)
     return Release(tuple(words or ()), subjects, reason, as_json)

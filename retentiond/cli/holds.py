@@ -1,16 +1,16 @@
 """`hold`: what must stay, whatever the policies say."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
 from retentiond.cli.listing import JsonList
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
-from retentiond.model.holds import KINDS, Coverage, Hold, HoldRequest, HoldSubject
+from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, time_in_words
 
@@ -24,24 +24,25 @@ class Add:
     """Put a hold on one subject."""
 
     scope: Scope
-    subjects: Mapping[str, str | None]
+    subjects: Subjects
     until: str | None = None
     reason: str = ""
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
         """Put it on in one target after another, and say what it covers there."""
-        subject = _subject(self.subjects)
+        subject = self.subjects.read()
         if subject is None:
-            raise UsageError(f"say what to hold: one of {_flags()}")
+            raise UsageError(f"say what to hold: one of {FLAGS}")
         until = None if self.until is None else _last_day(self.until, session.surroundings.now())
         request = HoldRequest(subject, until, self.reason)
         targets = session.targets(self.scope)
         if not self.scope.names:
             # Of other targets nobody has said that they are meant.
-            targets = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
+            targets = {name: config for name, config in targets.items() if _is_meant(config, subject)}
         if not targets:
-            raise UsageError("no target holds media; name the TARGET that is meant")
+            what = "media" if subject.kind != "account" else f"the account `{printable(subject.name)}`"
+            raise UsageError(f"no target has {what}; name the TARGET that is meant")
         holds: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:
@@ -98,18 +99,18 @@ class Release:
     """Release holds by number, or all on one subject."""
 
     words: tuple[str, ...]
-    subjects: Mapping[str, str | None]
+    subjects: Subjects
     reason: str = ""
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
         """Release them in one target after another; that there was none is a failure."""
-        subject = _subject(self.subjects)
+        subject = self.subjects.read()
         numbers = [int(word) for word in self.words if _is_number(word)]
         names = tuple(word for word in self.words if not _is_number(word))
         if bool(numbers) == (subject is not None):
             raise UsageError(
-                f"say what to release: the numbers that `retentiond hold list` shows, or one of {_flags()}"
+                f"say what to release: the numbers that `retentiond hold list` shows, or one of {FLAGS}"
             )
         targets = session.targets(Scope(names))
         if numbers and len(targets) > 1 and not names:
@@ -137,39 +138,28 @@ class Release:
         return _FAILED
 
 
-def _flags() -> str:
-    return ", ".join(f"--{kind}" for kind in KINDS)
+def _is_meant(config: TargetConfig, subject: HoldSubject) -> bool:
+    if subject.kind == "account":
+        return isinstance(config, ChatTarget) and subject.name in config.accounts
+    return isinstance(config, MediaTarget)
 
 
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit()
 
 
-def _subject(given: Mapping[str, str | None]) -> HoldSubject | None:
-    """Return what the options name; raise UsageError where they name several, or what cannot be one."""
-    named = [(kind, text) for kind in KINDS if (text := given.get(kind)) is not None]
-    if len(named) > 1:
-        raise UsageError(f"a hold is on one subject: say one of {_flags()}, and put on a hold for each")
-    for kind, text in named:
-        try:
-            return HoldSubject.read(kind, text)
-        except ValueError as error:
-            raise UsageError(f"`{printable(text)}` {error}") from None
-    return None
-
-
 def _last_day(text: str, now: datetime) -> date:
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise UsageError(f"`{printable(text)}` is no day; write it as 2027-01-31") from None
+    day = read_day(text)
     if day < now.astimezone(UTC).date():
         raise UsageError(f"{text} is over already, and so would be the hold; write a later day")
     return day
 
 
 def _about(hold: Hold) -> str:
-    return f"hold {hold.hold_id} on {hold.subject.kind} {printable(hold.subject.name, _SUBJECT_LIMIT)}"
+    words = f"hold {hold.hold_id} on {hold.subject.kind} {printable(hold.subject.name, _SUBJECT_LIMIT)}"
+    return words + "".join(
+        f", {what} {printable(said)}" for what, said in hold.subject.narrowed.as_json().items()
+    )
 
 
 def _covers(coverage: Coverage) -> str:

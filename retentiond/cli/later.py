@@ -8,11 +8,6 @@ from typing import Final
 _LATER: Final = (
     "purge-chats --purge-elastic",
     "demo --chats",
-    "hold add --account",
-    "hold add --before",
-    "hold add --chat",
-    "hold add --from",
-    "hold add --visitor",
 )
 
 

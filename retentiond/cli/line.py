@@ -14,10 +14,11 @@ from retentiond.cli.delete import Delete
 from retentiond.cli.explain import Explain
 from retentiond.cli.grammar import PROGRAM, Command, Json, Targets, example
 from retentiond.cli.hold_line import hold
+from retentiond.cli.hold_subjects import read_day
 from retentiond.cli.later import later_commands
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
-from retentiond.cli.purge_chats import PurgeChats, read_day
+from retentiond.cli.purge_chats import PurgeChats
 from retentiond.cli.quarantine_line import quarantine
 from retentiond.cli.records import Export, Verify
 from retentiond.cli.report import Report

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
@@ -17,17 +16,6 @@ from retentiond.terminal.progress import watched
 from retentiond.terminal.purge import show_purge
 
 _NAME_LIMIT = 120
-
-
-def read_day(text: str) -> date:
-    """Read a day as it was typed; raise UsageError for what is none."""
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        day = None
-    if day is None or day.isoformat() != text:
-        raise UsageError(f"`{printable(text)}` is no day; write it as 2023-08-21")
-    return day
 
 
 @dataclass(frozen=True, slots=True)

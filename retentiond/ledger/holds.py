@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
-from retentiond.model.holds import Hold, HoldSubject
+from retentiond.model.holds import Hold, HoldSubject, Narrowing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +29,13 @@ async def lock_holds(connection: Conn) -> None:
 async def add_hold(connection: Conn | Db, request: HoldRequest) -> int:
     """Record a hold, and return its number."""
     hold_id: int = await connection.fetchval(
-        SQL["add_hold"], request.subject.kind, request.subject.name, request.until, request.reason, actor()
+        SQL["add_hold"],
+        request.subject.kind,
+        request.subject.name,
+        request.until,
+        request.reason,
+        actor(),
+        json.dumps(request.subject.narrowed.as_json()),
     )
     return hold_id
 
@@ -55,6 +62,7 @@ async def release_holds(
         hold_ids,
         subject.kind if subject else None,
         subject.name if subject else None,
+        json.dumps(subject.narrowed.as_json()) if subject else None,
     )
     released = sorted(row["hold_id"] for row in rows)
     return [hold async for hold in holds_on_record(connection, closed=True, hold_ids=released)]
@@ -67,4 +75,5 @@ async def count_holds(connection: Conn | Db) -> int:
 
 def _hold(row: Record) -> Hold:
     fields = dict(row)
-    return Hold(subject=HoldSubject(fields.pop("kind"), fields.pop("subject")), **fields)
+    narrowed = Narrowing.from_json(json.loads(fields.pop("narrowed")))
+    return Hold(subject=HoldSubject(fields.pop("kind"), fields.pop("subject"), narrowed), **fields)

@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from retentiond.model.media import parse_media_uri
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from collections.abc import Mapping
+    from datetime import datetime
 
-HoldKind = Literal["media", "user", "origin", "room"]
+MediaKind = Literal["media", "user", "origin", "room"]
+"""What media can be named by."""
+
+HoldKind = MediaKind | Literal["account"]
 """What a hold is on. A target says which of them it knows."""
 
 HoldState = Literal["in_force", "ended", "released"]
 """`ended`: its last day is over. `released`: somebody took it back."""
 
-KINDS: tuple[HoldKind, ...] = get_args(HoldKind)
+KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What narrows a hold on an account down: one chat or visitor, and days from one up to another, not including it."""
+
+    chat: str | None = None
+    visitor: str | None = None
+    begin: date | None = None
+    before: date | None = None
+
+    def as_json(self) -> dict[str, str]:
+        """Return what is said; nothing means all of the account."""
+        said = {"chat": self.chat, "visitor": self.visitor, "from": self.begin, "before": self.before}
+        return {name: str(value) for name, value in said.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, str]) -> Narrowing:
+        """Read what `as_json` wrote."""
+        begin, before = said.get("from"), said.get("before")
+        return cls(
+            said.get("chat"),
+            said.get("visitor"),
+            date.fromisoformat(begin) if begin else None,
+            date.fromisoformat(before) if before else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class HoldSubject:
-    """What a hold is on, exactly: no glob is one."""
+    """What a hold is on, exactly: no glob is one. Only an account can be narrowed down."""
 
     kind: HoldKind
     name: str
+    narrowed: Narrowing = Narrowing()
 
     @classmethod
-    def read(cls, kind: HoldKind, text: str) -> HoldSubject:
+    def read(cls, kind: MediaKind, text: str) -> HoldSubject:
         """Read what a user wrote; raises ValueError with the form it should have."""
         if kind == "media" and parse_media_uri(text) is None:
             raise ValueError("is no medium; write it as mxc://SERVER/ID")
@@ -77,6 +109,7 @@ class Hold:
             "hold_id": fields.pop("hold_id"),
             "kind": subject["kind"],
             "subject": subject["name"],
+            **self.subject.narrowed.as_json(),
             **fields,
             "until": self.until.isoformat() if self.until else None,
             "added_at": instant(self.added_at),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retentiond.model.errors import UsageError
-from retentiond.model.holds import HoldKind, HoldSubject
+from retentiond.model.holds import HoldSubject, MediaKind
 from retentiond.model.media import parse_media_uri, valid_hash
 from retentiond.model.policy import Keep, Remove
 from retentiond.model.text import printable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.media import MediaRow
 
-RequestKind: TypeAlias = HoldKind
+RequestKind: TypeAlias = MediaKind
 """What can be asked for is what can be held."""
 
 REQUESTED: Final = "delete"

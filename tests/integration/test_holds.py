@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from retentiond.model.errors import RefusedError
-from retentiond.model.holds import Hold, HoldKind, HoldRequest, HoldSubject
+from retentiond.model.holds import Hold, HoldRequest, HoldSubject, MediaKind
 from retentiond.targets.dendrite_media.hold_references import HoldReferences
 from retentiond.targets.dendrite_media.steps import MediaSteps
 from tests.support.media_target import one_pass, one_plan, opened
@@ -47,7 +47,7 @@ AT_ONCE: dict[str, Any] = {"grace": "0s", "settle": "0s"}
 async def hold(database: str, media_path: Path) -> Any:
     """Puts a hold on, and says what it covers."""
 
-    async def put_on(kind: HoldKind, name: str, **keys: Any) -> tuple[Hold, Coverage]:
+    async def put_on(kind: MediaKind, name: str, **keys: Any) -> tuple[Hold, Coverage]:
         async with opened(database, media_path, **keys) as target:
             return await target.holds.add(HoldRequest(HoldSubject.read(kind, name)))
 
@@ -69,7 +69,7 @@ async def release(database: str, media_path: Path, *hold_ids: int) -> list[Hold]
     ],
 )
 async def test_what_is_held_stays_in_plan_and_pass_and_nothing_else_does(
-    database: str, media_path: Path, store: DendriteStore, hold: Any, kind: HoldKind, name: str
+    database: str, media_path: Path, store: DendriteStore, hold: Any, kind: MediaKind, name: str
 ) -> None:
     kept = {
         "media": await store.add(media_id="kept", origin="there.test", age=OLD),

@@ -24,8 +24,6 @@ def line(tmp_path: Path) -> CommandLine:
 @pytest.mark.parametrize(
     "words",
     [
-        "hold add --account a --chat 5",
-        "hold add --visitor=v --from 2025-01-01 --before 2026-01-01",
         "purge-chats --account A --to-date 2020-01-01 --purge-elastic",
         "demo --chats",
     ],
@@ -42,7 +40,6 @@ def test_a_word_of_a_later_version_is_refused_as_such_whatever_follows_it(
 
 def test_a_refusal_names_the_word_that_is_to_be_left_out(line: CommandLine) -> None:
     assert line.type("demo", "--chats=7").stderr == f"retentiond: `demo --chats` {NOT_AVAILABLE}\n"
-    assert line.type("hold", "add", "--chat=5").stderr == f"retentiond: `hold add --chat` {NOT_AVAILABLE}\n"
 
 
 @pytest.mark.parametrize(
@@ -90,10 +87,10 @@ def test_the_help_of_each_command_has_an_example_of_it(
 def test_the_help_names_no_word_of_a_later_version(
     line: CommandLine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line.type("hold", "add", "--help")
+    line.type("demo", "--help")
     told = capsys.readouterr().out.split()
-    assert "--room" in told
-    assert "--account" not in told
+    assert "--media" in told
+    assert "--chats" not in told
 
 
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

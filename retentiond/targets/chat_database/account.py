@@ -82,9 +82,15 @@ async def look_at(
     """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
     schema = place.schema_of(wish.account)
     catalogue = await read_catalogue(connection, place.layout, schema)
-    by_top = trees(place.layout, schema, catalogue, number)
+    by_top = trees(place.layout, schema, catalogue, number, holds=await place.ledger.exists(connection))
     cutoff = cutoff_of(wish.to_date, place.config.zone)
-    terms = Terms(cutoff, place.column_value_of(wish.account), wish.file_messages)
+    terms = Terms(
+        wish.account,
+        place.column_value_of(wish.account),
+        cutoff,
+        place.config.timezone,
+        wish.file_messages,
+    )
     surveys = {top: Survey(connection, tree, terms) for top, tree in by_top.items()}
     chats = surveys.pop(place.layout.chat)
     return AccountPurge(

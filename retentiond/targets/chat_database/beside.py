@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.stores import STORES, open_store
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Order, Stop
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.store import ChatId, StoreName
+
+
+_HELD: Final = Refusal(
+    "hold",
+    "a hold on the whole account",
+    "none",
+    "`retentiond hold list` shows it; release it, or purge again once it has ended",
+)
 
 
 class StayingChats:
@@ -112,6 +121,10 @@ async def _purge_store(
     name: StoreName, purge: AccountPurge, staying: StayingChats, order: Order, pass_id: int | None
 ) -> StoreReport:
     place, account = purge.place, purge.wish.account
+    if await place.ledger.exists(place.pool) and await place.pool.fetchval(
+        HOLDS_SQL["whole_account"], account
+    ):
+        return StoreReport("refused", refused=_HELD)
     if staying.count and not _has_ids(purge, name):
         return StoreReport("refused", refused=_no_ids(name, staying.count))
     notes = NoNotes() if pass_id is None else Notes(place.pool, place.name, account, name)

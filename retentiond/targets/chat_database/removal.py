@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
+from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.batch import Batch, ChangedError, MiscountError
@@ -88,6 +89,8 @@ class Removal:
             try:
                 async with self._connection.transaction():
                     await self._lease.check(self._connection)
+                    # A hold that is put on meanwhile waits until the batch is over, or is seen by it.
+                    await lock_holds(self._connection)
                     removed = await Batch(self._connection, survey.tree, survey.values).remove(page)
                     after = await self._write_down(report, removed)
             except IN_THE_WAY as error:
@@ -104,6 +107,7 @@ class Removal:
         try:
             async with self._connection.transaction():
                 await self._lease.check(self._connection)
+                await lock_holds(self._connection)
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
                 after = await self._write_down(report, removed) if removed is not None else None
         except (*IN_THE_WAY, asyncpg.NotNullViolationError) as error:

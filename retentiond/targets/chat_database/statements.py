@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
 
 SQL: Final = named_queries(__package__, "purge.sql")
+HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _PARAMETER: Final = re.compile(r"\$([a-z_]+)")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import SQL, column, fill
+from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL, column, fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,30 +17,41 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.layout import Layout
 
-_CUTOFF: Final = {
-    "timestamptz": "${name}::timestamptz",
-    "timestamp": "(${name}::timestamptz AT TIME ZONE '{zone}')",
-    "seconds": "extract(epoch FROM ${name}::timestamptz)::bigint",
-    "milliseconds": "(extract(epoch FROM ${name}::timestamptz) * 1000)::bigint",
+# A moment as the layout's tables hold it.
+_MOMENT: Final = {
+    "timestamptz": "{moment}",
+    "timestamp": "({moment} AT TIME ZONE '{zone}')",
+    "seconds": "extract(epoch FROM {moment})::bigint",
+    "milliseconds": "(extract(epoch FROM {moment}) * 1000)::bigint",
 }
+_DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a purge of one account goes by. `account` is what its column holds, and None where it has a schema."""
+    """What a purge of one account goes by, in the time zone of its days.
 
+    `column_value` is what the account's column holds, and None where it has a schema of its own.
+    """
+
+    account: str
+    column_value: str | None
     cutoff: datetime
-    account: str | None
+    zone: str
     file_messages: bool
 
 
 class Tree:
     """The chat, or an entity that hangs on none, with all that hangs on it, in one account's schema."""
 
-    def __init__(self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str) -> None:
+    def __init__(
+        self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str, *, holds: bool
+    ) -> None:
         self.layout = layout
+        self.holds = holds
+        """Whether there is a ledger, which may have holds."""
         self.schema = schema
         self.catalogue = catalogue
         self.top = top
@@ -61,7 +72,9 @@ class Tree:
             "over": list(root.state.over) if root.state else [],
             "kinds": list(kinds.values) if kinds else [],
             "files_stay": not terms.file_messages,
-            "account": terms.account,
+            "account": terms.column_value,
+            "account_name": terms.account,
+            "zone": terms.zone,
         }
 
     def fill(self, template: str, **places: str) -> str:
@@ -168,8 +181,8 @@ class Tree:
             "key": quoted(root.key or ""),
             "key_type": self.key_type(self.top),
             "top_key_type": self.key_type(self.top),
-            "cutoff": self._moment("cutoff"),
-            "earliest": self._moment("earliest"),
+            "cutoff": self._moment("$cutoff::timestamptz"),
+            "earliest": self._moment("$earliest::timestamptz"),
             "began": f"({column('t', root.dates[0])} < {{cutoff}} OR {column('t', root.dates[0])} IS NULL)",
             "of_account": (
                 f"{column('t', account)} = $account::text::{self.catalogue.types[self.top][account]}"
@@ -177,14 +190,36 @@ class Tree:
                 else "true"
             ),
             "verdict": self._verdict(),
+            **self._holding(),
             "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
             "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
             "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
         }
 
-    def _moment(self, name: str) -> str:
+    def _holding(self) -> dict[str, str]:
+        """Return what the statements on holds are made of."""
+        root = self.layout.entities[self.top]
+        dates = [column("t", date) for date in root.dates]
+        dates += [
+            f"{self._look(child)}.newest" for child in self._looked_at if self.layout.entities[child].dates
+        ]
+        of_whom = [HOLDS_SQL["of_chat"]] if self.is_chat else [HOLDS_SQL["of_all"]]
+        if root.visitor is not None:
+            of_whom.append(HOLDS_SQL["of_visitor"])
+        return {
+            "held": HOLDS_SQL["held"] if self.holds else "false",
+            "covers": HOLDS_SQL["covers"],
+            "of_whom": " AND ".join(of_whom),
+            "visitor": quoted(root.visitor) if root.visitor else "",
+            "first": dates[0],
+            "last": f"greatest({', '.join(dates)})",
+            "hold_from": self._moment(_DAY_OF_HOLD.replace("{end}", "from")),
+            "hold_before": self._moment(_DAY_OF_HOLD.replace("{end}", "before")),
+        }
+
+    def _moment(self, moment: str) -> str:
         dates = self.layout.dates
-        return _CUTOFF[dates.type].replace("{name}", name).replace("{zone}", dates.timezone or "UTC")
+        return _MOMENT[dates.type].replace("{moment}", moment).replace("{zone}", dates.timezone or "UTC")
 
     def _verdict(self) -> str:
         root = self.layout.entities[self.top]
@@ -199,6 +234,7 @@ class Tree:
         }
         whens = [f"WHEN {' OR '.join(tests)} THEN '{verdict}'" for verdict, tests in cases.items() if tests]
         whens += [f"WHEN {look}.undated THEN 'undated'" for look in looks]
+        whens.append("WHEN {held} THEN 'hold'")
         whens += [
             f"WHEN $files_stay::boolean AND {self._look(child)}.has_files THEN 'has_file_messages'"
             for child in self._looked_at
@@ -238,6 +274,8 @@ class Tree:
         newer = " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false"
         undated = " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false"
         told = [f"bool_or({newer}) AS newer", f"bool_or({undated}) AS undated"]
+        if dates:
+            told.append(f"max({dates[0]}) AS newest")
         if entity.files is not None:
             told.append(f"bool_or({self._is_file('r', entity.files.column)}) AS has_files")
         return told
@@ -246,10 +284,12 @@ class Tree:
         return f"{column(alias, name)}::text = ANY($kinds::text[])"
 
 
-def trees(layout: Layout, schema: str, catalogue: Catalogue, number: int) -> Mapping[str, Tree]:
+def trees(
+    layout: Layout, schema: str, catalogue: Catalogue, number: int, *, holds: bool
+) -> Mapping[str, Tree]:
     """Return the trees of an account by their top entities; `number` keeps apart what several accounts survey."""
     tops = (layout.chat, *layout.by_itself)
     return {
-        top: Tree(layout, schema, catalogue, top, f"retentiond_survey_{number}_{place}")
+        top: Tree(layout, schema, catalogue, top, f"retentiond_survey_{number}_{place}", holds=holds)
         for place, top in enumerate(tops)
     }

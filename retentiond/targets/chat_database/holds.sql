@@ -1,0 +1,32 @@
+-- What holds on accounts keep. {names} and $names are as in purge.sql; t is a top row, and h a hold.
+
+-- name: held
+-- Whether a hold in force covers the row.
+EXISTS (SELECT FROM retentiond.hold_in_force h
+        WHERE h.kind = 'account' AND h.subject = $account_name::text AND {covers})
+
+-- name: covers
+-- A chat lasts from its first date to its last; a range of days holds it where the two have a moment in common.
+{of_whom}
+AND (h.narrowed->>'from' IS NULL OR {last} >= {hold_from})
+AND (h.narrowed->>'before' IS NULL OR {first} < {hold_before})
+
+-- name: of_chat
+(h.narrowed->>'chat' IS NULL OR h.narrowed->>'chat' = t.{key}::text)
+
+-- name: of_visitor
+(h.narrowed->>'visitor' IS NULL OR h.narrowed->>'visitor' = t.{visitor}::text)
+
+-- name: of_all
+-- What hangs on no chat is held by what is on no chat and no visitor.
+(h.narrowed->>'chat' IS NULL AND h.narrowed->>'visitor' IS NULL)
+
+-- name: count_covered
+-- How many chats a hold covers now, whatever their age.
+SELECT count(*) FROM {top} t {hanging_as_a_whole} JOIN retentiond.hold h ON h.hold_id = $hold_id::bigint
+WHERE {of_account} AND {covers}
+
+-- name: whole_account
+-- Whether a hold is on all of the account.
+SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
+               WHERE h.kind = 'account' AND h.subject = $1 AND h.narrowed = '{}')
