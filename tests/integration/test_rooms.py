@@ -199,26 +199,36 @@ async def test_a_release_looks_again_at_what_mentions_the_media(
 
 
 @pytest.fixture
-async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[tuple[str, str]]:
+async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[list[str]]:
     """Two more databases, for the rooms and for the messages."""
-    dsns = await postgres.clone(), await postgres.clone()
+    dsns = [await postgres.clone(), await postgres.clone()]
     yield dsns
     for dsn in dsns:
         await postgres.drop(dsn)
 
 
+@pytest.mark.parametrize(("room_server", "sync_api"), [(1, 2), (0, 1), (1, 0), (1, 1)])
 async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
-    store: DendriteStore, database: str, media_path: Path, elsewhere: tuple[str, str]
+    store: DendriteStore,
+    database: str,
+    media_path: Path,
+    elsewhere: list[str],
+    room_server: int,
+    sync_api: int,
 ) -> None:
+    """0 is the media's own database."""
     left, joined = await store.add(), await store.add()
-    room_server, sync_api = [await asyncpg.connect(dsn) for dsn in elsewhere]
-    await DendriteStore(room_server, media_path).add_room(LEFT, LOCAL_LEFT)
-    await DendriteStore(room_server, media_path).add_room(JOINED, LOCAL_JOINED)
-    await DendriteStore(sync_api, media_path).add_event(LEFT, {"url": left.uri})
-    await DendriteStore(sync_api, media_path).add_event(JOINED, {"url": joined.uri})
-    databases = {"room_server": elsewhere[0], "sync_api": elsewhere[1]}
-    assert await due(database, media_path, **VACATED, databases=databases) == {left.uri}
-    report = await one_pass(database, media_path, **VACATED, databases=databases)
-    assert report.removed_items == 1
-    for connection in (room_server, sync_api):
+    dsns = [database, *elsewhere]
+    connections = [await asyncpg.connect(dsn) for dsn in dsns]
+    stores = [DendriteStore(connection, media_path) for connection in connections]
+    await stores[room_server].add_room(LEFT, LOCAL_LEFT)
+    await stores[room_server].add_room(JOINED, LOCAL_JOINED)
+    await stores[sync_api].add_event(LEFT, {"url": left.uri})
+    await stores[sync_api].add_event(JOINED, {"url": joined.uri})
+    for connection in connections:
         await connection.close()
+    databases = {"room_server": dsns[room_server], "sync_api": dsns[sync_api]}
+    keys = VACATED | {"databases": databases}
+    assert await due(database, media_path, **keys) == {left.uri}
+    report = await one_pass(database, media_path, **keys)
+    assert report.removed_items == 1

@@ -6,14 +6,15 @@ redacted, or the room purged, afterwards.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import connect, named_queries
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.sources import prepare
+from retentiond.targets.dendrite_media.database import key_columns, media_key
+from retentiond.targets.dendrite_media.sources import Statement, stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,26 +23,22 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.config.dendrite_yaml import Component
+    from retentiond.targets.dendrite_media.sources import Sources
 
 KEPT_HOLDS: Final = "retentiond.hold_media"
 PLAN_HOLDS: Final = "pg_temp.plan_hold_media"
 _SQL: Final = named_queries(__package__, "holds.sql")
 _SOURCES: Final = named_queries(__package__, "hold_sources.sql")
-_PAGE: Final = 5000
 
 
-class _Source(NamedTuple):
-    statement: str
-    component: Component
-    table: str
+def _events(table: str, whose: str) -> Statement:
+    return Statement(
+        _SOURCES["events"].replace("{table}", table).replace("{whose}", whose), "sync_api", table
+    )
 
 
-def _events(table: str, whose: str) -> _Source:
-    return _Source(_SOURCES["events"].replace("{table}", table).replace("{whose}", whose), "sync_api", table)
-
-
-_BY_KIND: Final[Mapping[str, tuple[_Source, ...]]] = {
+_ENCRYPTED: Final = Statement(_SOURCES["encrypted"], "sync_api", "syncapi_current_room_state")
+_BY_KIND: Final[Mapping[str, tuple[Statement, ...]]] = {
     "room": (
         _events("syncapi_output_room_events", "room_id"),
         _events("syncapi_current_room_state", "room_id"),
@@ -49,7 +46,7 @@ _BY_KIND: Final[Mapping[str, tuple[_Source, ...]]] = {
     "user": (
         _events("syncapi_output_room_events", "sender"),
         _events("syncapi_current_room_state", "sender"),
-        _Source(_SOURCES["profile"], "user_api", "userapi_profiles"),
+        Statement(_SOURCES["profile"], "user_api", "userapi_profiles"),
     ),
 }
 
@@ -57,9 +54,8 @@ _BY_KIND: Final[Mapping[str, tuple[_Source, ...]]] = {
 class HoldReferences:
     """Reads what held rooms and users refer to, in whichever database that lies."""
 
-    def __init__(self, database: str, databases: Mapping[Component, str]) -> None:
-        self._database = database
-        self._databases = databases
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
 
     async def refresh(self, connection: Conn, *, begun_after: datetime) -> datetime | None:
         """Read what was not read since then; return when the oldest reading was begun, None where none is needed.
@@ -86,52 +82,33 @@ class HoldReferences:
 
     async def encrypted(self, connection: Conn, room: str) -> bool:
         """Tell whether a room is encrypted."""
-        url = self._databases.get("sync_api", self._database)
-        if url == self._database:
-            return bool(await connection.fetchval(_SOURCES["encrypted"], room))
-        other = await connect(url, "the database of syncapi_current_room_state")
-        try:
-            return bool(await other.fetchval(_SOURCES["encrypted"], room))
-        finally:
-            await other.close(timeout=10)
+        async with self._sources.reading(connection, _ENCRYPTED) as other:
+            return bool(await other.fetchval(_ENCRYPTED.text, room))
 
     async def _read(self, connection: Conn, relation: str, hold: Record) -> None:
-        await prepare(connection)
         for source in _BY_KIND[hold["kind"]]:
-            url = self._databases.get(source.component, self._database)
             try:
-                if url == self._database:
-                    statement = (
-                        _SQL["add_references"]
-                        .replace("{hold_media}", relation)
-                        .replace("{source}", source.statement)
-                    )
-                    await connection.execute(statement, hold["subject"], hold["hold_id"])
-                else:
-                    await self._read_from(connection, url, relation, hold, source)
+                async with self._sources.reading(connection, source) as other:
+                    if other is connection:
+                        adding = _SQL["add_references"].replace("{source}", source.text)
+                        arguments = hold["subject"], hold["hold_id"]
+                        await connection.execute(adding.replace("{hold_media}", relation), *arguments)
+                    else:
+                        await self._read_from(other, connection, relation, hold, source)
             except (asyncpg.PostgresError, UnreachableError) as error:
                 if connection.is_closed():
                     raise
                 raise _unreadable(hold, source, error) from error
 
     async def _read_from(
-        self, connection: Conn, url: str, relation: str, hold: Record, source: _Source
+        self, other: Conn, connection: Conn, relation: str, hold: Record, source: Statement
     ) -> None:
-        statement = _SQL["add_keys"].replace("{hold_media}", relation)
-        other = await connect(url, f"the database of {source.table}")
-        try:
-            await prepare(other)
-            async with other.transaction(readonly=True):
-                cursor = await other.cursor(source.statement, hold["subject"])
-                while page := await cursor.fetch(_PAGE):
-                    media_ids = [row["media_id"] for row in page]
-                    origins = [row["media_origin"] for row in page]
-                    await connection.execute(statement, hold["hold_id"], media_ids, origins)
-        finally:
-            await other.close(timeout=10)
+        adding = _SQL["add_keys"].replace("{hold_media}", relation)
+        async for page in stream(other, source.text, hold["subject"]):
+            await connection.execute(adding, hold["hold_id"], *key_columns(media_key(row) for row in page))
 
 
-def _unreadable(hold: Record, source: _Source, error: Exception) -> RefusedError:
+def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
     return RefusedError(
         Refusal(
             "hold_unreadable",

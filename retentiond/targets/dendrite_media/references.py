@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.sources import MESSAGES, refusing, statements, stream
-from retentiond.targets.dendrite_media.sources import SQL as SOURCES_SQL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -124,16 +123,14 @@ class References:
         self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
     ) -> None:
         filling = SQL["copy_source"].replace("{reference}", relation)
-        await connection.execute(
-            filling.replace("{source}", SOURCES_SQL[statement.query]), list(wanted), copy_id
-        )
+        await connection.execute(filling.replace("{source}", statement.text), list(wanted), copy_id)
 
     async def _fill_from(
         self, source: Conn, connection: Conn, relation: str, copy_id: int, statement: Statement,
         wanted: Sequence[str],
     ) -> None:  # fmt: skip
         schema, table = relation.split(".")
-        async for page in stream(source, SOURCES_SQL[statement.query], list(wanted)):
+        async for page in stream(source, statement.text, list(wanted)):
             await connection.copy_records_to_table(
                 table,
                 schema_name=schema,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import connect, named_queries, pages
+from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.request import decide_request
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database import media_key, media_row
+from retentiond.targets.dendrite_media.database import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.safety import foreign_users
-from retentiond.targets.dendrite_media.sources import prepare
+from retentiond.targets.dendrite_media.sources import Sources, Statement, stream
 from retentiond.targets.dendrite_media.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.config.dendrite_yaml import Component
     from retentiond.engine.target import Progress
     from retentiond.model.media import MediaKey
     from retentiond.model.report import Item
@@ -31,16 +30,15 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "requests.sql")
 _PAGE: Final = 2000
+_EVENTS: Final = "syncapi_output_room_events, syncapi_current_room_state"
 
 
-class _Source(NamedTuple):
-    statement: str
-    component: Component
-
-
-_SOURCES: Final[Mapping[RequestKind, tuple[_Source, ...]]] = {
-    "user": (_Source(SQL["events_of_user"], "sync_api"), _Source(SQL["profile_of_user"], "user_api")),
-    "room": (_Source(SQL["only_in_room"], "sync_api"),),
+_SOURCES: Final[Mapping[RequestKind, tuple[Statement, ...]]] = {
+    "user": (
+        Statement(SQL["events_of_user"], "sync_api", _EVENTS),
+        Statement(SQL["profile_of_user"], "user_api", "userapi_profiles"),
+    ),
+    "room": (Statement(SQL["only_in_room"], "sync_api", _EVENTS),),
 }
 
 
@@ -51,6 +49,7 @@ class RequestSurveyor(Surveyor):
         super().__init__(connection, place.name, place.settings.rules)
         self._place = place
         self._request = request
+        self._sources = Sources.of(place.settings)
 
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
@@ -100,41 +99,30 @@ class RequestSurveyor(Surveyor):
         await self._connection.execute(SQL["drop_referred"])
         await self._connection.execute(SQL["make_referred"])
         for source in _SOURCES.get(self._request.kind, ()):
-            settings = self._place.settings
-            url = settings.databases.get(source.component, settings.database)
             try:
-                if url == settings.database:
-                    await prepare(self._connection)
-                    statement = SQL["take_referred"].replace("{source}", source.statement)
-                    await self._connection.execute(statement, self._request.name)
-                else:
-                    await self._collect_from(url, source)
+                async with self._sources.reading(self._connection, source) as other:
+                    if other is self._connection:
+                        taking = SQL["take_referred"].replace("{source}", source.text)
+                        await self._connection.execute(taking, self._request.name)
+                    else:
+                        await self._collect_from(other, source)
             except (asyncpg.PostgresError, UnreachableError) as error:
                 if self._connection.is_closed():
                     raise
                 raise _unreadable(source, error) from error
 
-    async def _collect_from(self, url: str, source: _Source) -> None:
-        other = await connect(url, f"the database of {source.component}")
-        try:
-            await prepare(other)
-            async with other.transaction(readonly=True):
-                cursor = await other.cursor(source.statement, self._request.name)
-                while page := await cursor.fetch(_PAGE):
-                    keys = [media_key(row) for row in page]
-                    columns = [key.media_id for key in keys], [key.media_origin for key in keys]
-                    await self._connection.execute(SQL["take_keys"], *columns)
-        finally:
-            await other.close(timeout=10)
+    async def _collect_from(self, other: Conn, source: Statement) -> None:
+        async for page in stream(other, source.text, self._request.name):
+            await self._connection.execute(SQL["take_keys"], *key_columns(media_key(row) for row in page))
 
 
-def _unreadable(source: _Source, error: Exception) -> RefusedError:
+def _unreadable(source: Statement, error: Exception) -> RefusedError:
     return RefusedError(
         Refusal(
             "request_unreadable",
-            f"{source.component}: {printable(str(error))}",
+            f"{source.table}: {printable(str(error))}",
             "readable",
-            "what the user or room refers to cannot be read: let this role read the tables of dendrite's "
-            f"{source.component}, or name its database under `databases`",
+            f"what the user or room refers to cannot be read: let this role read {source.table}, or name their database "
+            f"under `databases: {{{source.component}: ...}}`",
         )
     )

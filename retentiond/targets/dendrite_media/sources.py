@@ -24,28 +24,31 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.config.dendrite_yaml import Component
+    from retentiond.config.resolve import MediaSettings
 
 SQL: Final = named_queries(__package__, "sources.sql")
-PAGE: Final = 5000
+_PAGE: Final = 5000
 _FUNCTIONS: Final = tuple(name for name in SQL if name.endswith("_function"))
 _ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, the component whose database answers it, and the table that it reads."""
+    """The text of a statement, the component whose database answers it, and the tables that it reads."""
 
-    query: str
+    text: str
     component: Component
     table: str
 
 
-_PROFILES: Final = Statement("profiles", "user_api", "userapi_profiles")
-_ROOM_STATE: Final = Statement("room_state", "sync_api", "syncapi_current_room_state")
-_ACCOUNT_DATA: Final = Statement("account_data", "user_api", "userapi_account_datas")
-MESSAGES: Final = Statement("messages", "sync_api", "syncapi_output_room_events")
-_VACATED_ROOMS: Final = Statement("vacated_rooms", "room_server", "roomserver_rooms, roomserver_membership")
-_UPGRADED_ROOMS: Final = Statement("upgraded_rooms", "sync_api", "syncapi_current_room_state")
+_PROFILES: Final = Statement(SQL["profiles"], "user_api", "userapi_profiles")
+_ROOM_STATE: Final = Statement(SQL["room_state"], "sync_api", "syncapi_current_room_state")
+_ACCOUNT_DATA: Final = Statement(SQL["account_data"], "user_api", "userapi_account_datas")
+MESSAGES: Final = Statement(SQL["messages"], "sync_api", "syncapi_output_room_events")
+_VACATED_ROOMS: Final = Statement(
+    SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
+)
+_UPGRADED_ROOMS: Final = Statement(SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state")
 _BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
     "profile_avatars": (_PROFILES, _ROOM_STATE),
     "room_state": (_ROOM_STATE,),
@@ -65,6 +68,11 @@ class Sources:
     database: str
     databases: Mapping[Component, str]
     server_names: frozenset[str]
+
+    @classmethod
+    def of(cls, settings: MediaSettings) -> Sources:
+        """Return those of a target."""
+        return cls(settings.database, settings.databases, settings.server_names)
 
     @asynccontextmanager
     async def reading(self, connection: Conn, statement: Statement) -> AsyncIterator[Conn]:
@@ -98,10 +106,10 @@ class Sources:
     async def _take_rooms(self, connection: Conn, beside: Conn, statement: Statement) -> None:
         url, ours = (self.databases.get(name, self.database) for name in (statement.component, "sync_api"))
         if url == ours:
-            await connection.execute(SQL["take_room_kinds"].replace("{source}", SQL[statement.query]))
+            await connection.execute(SQL["take_room_kinds"].replace("{source}", statement.text))
             return
         async with self.reading(beside, statement) as other:
-            async for page in stream(other, SQL[statement.query]):
+            async for page in stream(other, statement.text):
                 await connection.copy_records_to_table(
                     "retentiond_room",
                     schema_name="pg_temp",
@@ -142,9 +150,9 @@ async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator
     """Stream a statement's rows, a page at a time."""
     async with connection.transaction(readonly=True):
         page: list[Record] = []
-        async for row in connection.cursor(query, *arguments, prefetch=PAGE):
+        async for row in connection.cursor(query, *arguments, prefetch=_PAGE):
             page.append(row)
-            if len(page) == PAGE:
+            if len(page) == _PAGE:
                 yield page
                 page = []
         yield page

@@ -72,9 +72,9 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     disk = DiskWorkers(config.pace.concurrency)
     try:
         async with pool(settings.database) as opened:
-            sources = Sources(settings.database, settings.databases, settings.server_names)
+            sources = Sources.of(settings)
             references = References(sources, settings.protections, settings.sources)
-            held = HoldReferences(settings.database, settings.databases)
+            held = HoldReferences(sources)
             yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references, held))
     finally:
         disk.close()
