@@ -1,0 +1,266 @@
+"""A database or a directory that is not as it should be: a clear word, the exit status, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from retentiond.targets.dendrite_media.release import Releaser
+from tests.support.command_line import log_entries
+from tests.support.real_command_line import RealCommandLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.real_command_line import Connection
+    from tests.support.store import DendriteStore
+
+UNPRIVILEGED = 65534
+
+
+@pytest.fixture
+def line(tmp_path: Path, database: str, media_path: Path) -> RealCommandLine:
+    """A store of four media, three of them due."""
+    line = RealCommandLine(tmp_path, database=database, media_path=media_path)
+
+    async def fill(store: DendriteStore, _connection: Connection) -> None:
+        for _ in range(3):
+            await store.add()
+        await store.add(origin="here.test", user_id="@alice:here.test")
+
+    line.arrange(fill)
+    line.keys = {"limits": {"max_share": 1.0}, "pace": {"batch": 1}}
+    return line
+
+
+def media_ids(line: RealCommandLine) -> list[str]:
+    async def look(store: DendriteStore, _connection: Connection) -> list[str]:
+        assert await store.broken_references() == []
+        return sorted(key.media_id for key in await store.rows())
+
+    return line.arrange(look)
+
+
+@pytest.fixture
+def guest(line: RealCommandLine) -> Iterator[str]:
+    """A role that may do nothing but connect."""
+    role = f"guest_{urlsplit(line.database).path[1:]}"
+    line.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret-of-the-guest'")
+    owner = line.database
+    line.database = (
+        urlsplit(owner)
+        ._replace(netloc=f"{role}:secret-of-the-guest@{urlsplit(owner).netloc.partition('@')[2]}")
+        .geturl()
+    )
+    yield role
+    line.database = owner
+    line.execute(f"DROP OWNED BY {role}")
+    line.execute(f"DROP ROLE {role}")
+
+
+def as_owner(line: RealCommandLine, owner: str, statement: str) -> None:
+    guests, line.database = line.database, owner
+    line.execute(statement)
+    line.database = guests
+
+
+def test_without_the_right_to_make_the_schema_the_grant_is_printed_and_helps(
+    line: RealCommandLine, database: str, guest: str
+) -> None:
+    tables = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {guest}"
+    as_owner(line, database, tables)
+    for command in (("once",), ("check-config", "--connect")):
+        told = line.type(*command)
+        assert told.status == 4
+        (grant,) = [text for text in told.stderr.splitlines() if "GRANT CREATE" in text]
+        assert "secret-of-the-guest" not in told.stderr + told.stdout
+    # A plan needs no schema.
+    assert line.type("plan").status == 0
+    as_owner(line, database, grant.partition("run: ")[2])
+    assert line.type("once").status == 0
+    line.database = database
+    assert len(media_ids(line)) == 1
+
+
+def test_without_the_right_to_delete_nothing_goes_and_the_right_is_named(
+    line: RealCommandLine, database: str, guest: str
+) -> None:
+    name = urlsplit(database).path[1:]
+    as_owner(
+        line,
+        database,
+        f"GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {guest};"
+        f'GRANT CREATE ON DATABASE "{name}" TO {guest}',
+    )
+    told = line.type("once", "--json")
+    assert told.status == 4
+    assert "permission denied for table mediaapi_" in told.stderr
+    assert told.document["passes"][0]["state"] == "interrupted"
+    assert told.document["passes"][0]["removed"]["items"] == 0
+    line.database = database
+    assert len(media_ids(line)) == 4
+
+
+@pytest.mark.parametrize("command", ["plan", "once"])
+def test_a_database_that_is_down_is_4_and_is_told_without_its_password(
+    line: RealCommandLine, command: str
+) -> None:
+    line.database = "postgresql://dendrite:hunter2@127.0.0.1:1/dendrite"
+    told = line.type(command, "--json")
+    assert told.status == 4
+    assert "cannot be reached" in told.stderr
+    assert "check that it runs" in told.stderr
+    assert "hunter2" not in told.stderr + told.stdout
+    assert told.document == {"passes": []}
+
+
+def test_a_database_without_dendrites_tables_is_told(line: RealCommandLine, database: str) -> None:
+    line.execute("DROP TABLE mediaapi_media_repository CASCADE")
+    told = line.type("plan")
+    assert told.status == 4
+    assert "no table mediaapi_media_repository" in told.stderr
+
+
+def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_pass_goes_on(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = Releaser._delete
+    batches = 0
+
+    async def delete_then_lose(self: Releaser, going: Any) -> None:
+        nonlocal batches
+        await delete(self, going)
+        batches += 1
+        if batches == 2:
+            other = await asyncpg.connect(line.database)
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'retentiond'"
+            )
+            await other.close()
+
+    monkeypatch.setattr(Releaser, "_delete", delete_then_lose)
+    told = line.type("once", "--json")
+    assert told.status == 4
+    (report,) = told.document["passes"]
+    assert (report["state"], report["removed"]["items"]) == ("interrupted", 1)
+    assert len(media_ids(line)) == 3
+    (finished,) = [entry for entry in log_entries(told.stderr) if entry["event"] == "pass_finished"]
+    assert finished["state"] == "interrupted"
+    monkeypatch.undo()
+    told = line.type("once", "--json")
+    assert told.status == 0
+    assert told.document["passes"][0]["removed"]["items"] == 2
+    assert len(media_ids(line)) == 1
+
+    async def nothing_is_open(store: DendriteStore, connection: Connection) -> None:
+        assert await store.orphan_files() == []
+        states = await connection.fetch("SELECT DISTINCT state FROM retentiond.entry")
+        assert [row["state"] for row in states] == ["quarantined"]
+        passes = await connection.fetch("SELECT state FROM retentiond.pass ORDER BY pass_id")
+        assert [row["state"] for row in passes] == ["interrupted", "finished"]
+
+    line.arrange(nothing_is_open)
+
+
+def test_a_lock_that_dendrite_holds_too_long_ends_a_pass_as_interrupted(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_in_vain(_self: Releaser, _going: Any) -> None:
+        raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(Releaser, "_delete", wait_in_vain)
+    told = line.type("once", "--json")
+    assert told.status == 4
+    assert told.document["passes"][0]["state"] == "interrupted"
+    assert "lock timeout" in told.stderr
+    assert len(media_ids(line)) == 4
+
+
+def test_a_media_directory_that_is_a_file_is_told(line: RealCommandLine, media_path: Path) -> None:
+    moved = media_path.with_name("moved")
+    media_path.rename(moved)
+    media_path.write_bytes(b"")
+    for command in ("plan", "once"):
+        told = line.type(command)
+        assert told.status == 4
+        assert "Not a directory" in told.stderr
+    media_path.unlink()
+    moved.rename(media_path)
+    assert len(media_ids(line)) == 4
+
+
+@pytest.mark.parametrize("unwritable", [".", "blobs"])
+def test_what_this_user_may_not_change_stays_with_its_rows(
+    line: RealCommandLine, media_path: Path, unwritable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # asyncpg looks for certificates in the home of root, where nobody else may look.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    blobs = [path for path in media_path.rglob("*") if path.is_dir()]
+    # What is imported on the way of a pass is imported as whoever we are.
+    keys, line.keys = line.keys, line.keys | {"policies": []}
+    assert line.type("once", "--json").status == 0
+    line.keys = keys
+    paths = [media_path, *media_path.rglob("*")]
+    with without_rights([*paths, line.config]):
+        refused = [media_path] if unwritable == "." else blobs
+        for path in refused:
+            path.chmod(0o550)
+        told = line.type("once", "--json")
+        for path in refused:
+            path.chmod(0o750)
+    assert told.document["passes"], told.stderr
+    (report,) = told.document["passes"]
+    if unwritable == ".":
+        assert (told.status, report["state"]) == (4, "interrupted")
+        assert "directories cannot be made and renamed" in told.stderr
+        assert "run retentiond as the user of dendrite" in told.stderr
+    else:
+        assert (told.status, report["state"]) == (1, "finished_with_failures")
+        assert report["failed"] == {"items": 3, "by_reason": {"not_movable": 3}}
+        assert "may not move its directory" in told.stderr
+    assert len(media_ids(line)) == 4
+
+
+@contextmanager
+def without_rights(paths: list[Path]) -> Iterator[None]:
+    """Root takes the part of a user whom rights bind, and who owns these; all others are bound already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in paths:
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+    for path in paths[0].parents:
+        path.chmod(path.stat().st_mode | 0o011)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(UNPRIVILEGED)
+    os.seteuid(UNPRIVILEGED)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_a_store_that_was_moved_away_in_a_pass_is_not_taken_for_one_without_files(
+    line: RealCommandLine, media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere an unmounted disk made every file look missing, and every row was dropped."""
+    shutil.rmtree(media_path)
+    media_path.mkdir()
+    told = line.type("once", "--yes", "--json")
+    assert told.status == 3
+    assert told.document["passes"][0]["refused"]["limit"] == "empty_media_directory"
+    (media_path / "a").mkdir()
+    told = line.type("once", "--json")
+    assert told.status == 3
+    assert told.document["passes"][0]["refused"]["limit"] == "max_missing_files"
