@@ -91,7 +91,7 @@ async def test_a_file_that_only_an_archived_row_refers_to_is_not_forgotten(
         "UPDATE mediaapi_media_repository SET creation_ts = 1500000000000 WHERE media_id = $1",
         later.key.media_id,
     )
-    async with opened(database, media_path, grace="0s", settle="0s") as target:
+    async with opened(database, media_path, grace="0s", settle="0s", protect=[]) as target:
         assert (await target.run_pass(Order(command="run"))).removed_items == 1
         await target.sweep(everything=True)
         assert (await target.sweep(everything=True)).purged == 0

@@ -134,7 +134,8 @@ def _wrap_file_call(
 
     @wraps(call)
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
-        where = named(*arguments, **keywords)
+        # The probe of a pass's beginning is no blob.
+        where = "probe" if "probe" in str(arguments[0]) else named(*arguments, **keywords)
         if "elsewhere" in where:
             return call(*arguments, **keywords)
         saboteur.reach(f"before {verb} {where}")

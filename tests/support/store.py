@@ -287,6 +287,10 @@ class DendriteStore:
         copy._added, copy._written = self._added, dict(self._written)
         return copy
 
+    def written(self, base64hash: str, name: str = "file") -> bytes:
+        """What was once written to a blob's file."""
+        return self._written[self._name(base64hash, name)]
+
     def remember_files(self) -> None:
         """Take note of what lies there now, for a store that was not made by `add`."""
         self._written |= self.files()
