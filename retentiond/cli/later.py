@@ -5,10 +5,7 @@ Whoever builds one deletes its line here. A command of a group, and a flag, stan
 
 from typing import Final
 
-_LATER: Final = (
-    "purge-chats --purge-elastic",
-    "demo --chats",
-)
+_LATER: Final = ("purge-chats --purge-elastic",)
 
 
 def later_commands(group: str = "") -> list[str]:

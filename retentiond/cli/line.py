@@ -103,13 +103,14 @@ def demo(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report of the store there.")
     ] = None,
+    chats: Annotated[bool, typer.Option("--chats", help="Show a purge of chats, too.")] = False,
     as_json: Json = False,
 ) -> Work:
     """Show the main job on a made-up store.
 
     It brings its own PostgreSQL, and needs no configuration.
     """
-    return Demo(DemoOrder(media, keep, report, as_json))
+    return Demo(DemoOrder(media, keep, report, as_json, chats))
 
 
 @app.command("run", cls=Command, epilog=example("retentiond --config /etc/retentiond/config.yaml run"))

@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DemoOrder:
-    """How many media to make up, where to leave the store and the report (None: nowhere), and whether to tell as JSON."""
+    """How many media to make up, where to leave the store and the report (None: nowhere), and whether to tell as JSON.
+
+    `chats` shows a purge of chats as well.
+    """
 
     media: int
     keep: Path | None = None
     report: Path | None = None
     as_json: bool = False
+    chats: bool = False

@@ -16,6 +16,7 @@ from rich.text import Text
 from retentiond import __version__
 from retentiond.config.schema import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
+from retentiond.demo.chat_show import show_chats
 from retentiond.demo.keepsake import leave_keepsake
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
@@ -57,12 +58,15 @@ async def run_demo(order: DemoOrder, console: Console) -> int:
         server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
         demo = _Demo(server, directory, console, quiet=order.as_json)
         seen = await demo.show(order)
+        chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
         if order.keep is not None:
             await leave_keepsake(server, _DATABASE, directory, demo.config)
             demo.tell(f"The store, its database's dump and a configuration are left in {directory}.")
     if order.as_json:
-        console.file.write(json.dumps(demo.document(seen), indent=2) + "\n")
-    return 0 if all(case.as_it_should_be for case in seen) else 1
+        told = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
+        console.file.write(json.dumps(told, indent=2) + "\n")
+    good = all(case.as_it_should_be for case in seen) and (chats is None or not chats.wrong)
+    return 0 if good else 1
 
 
 def _directory(stack: ExitStack, keep: Path | None) -> Path:

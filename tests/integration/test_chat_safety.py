@@ -148,6 +148,27 @@ async def test_without_foreign_keys_a_row_that_comes_in_unseen_keeps_its_chat_wh
         assert hanging == set()
 
 
+async def test_without_foreign_keys_a_message_that_comes_between_look_and_delete_is_not_taken(
+    chats: ChatStore, other: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await chats.chat()
+    await drop_foreign_keys(chats)
+    take = batch.Batch._take_rows
+    done: list[int] = []
+
+    async def write_first(self: batch.Batch, keys: Any, *, keep_files: bool) -> None:
+        if keys and not done:
+            done.append(chat)
+            await other.execute("INSERT INTO pro.chatmessage VALUES (900, $1, 1, 'again', $2)", chat, LATER)
+        await take(self, keys, keep_files=keep_files)
+
+    monkeypatch.setattr(batch.Batch, "_take_rows", write_first)
+    report = await chats.purge()
+    assert (report.chats, report.kept["changed"]) == (0, 1)
+    assert await chats.torn() == set()
+    assert len(await chats.ids("chatmessage", "messageid")) == 3
+
+
 async def test_without_foreign_keys_a_session_that_a_new_chat_names_stays(
     chats: ChatStore, other: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:

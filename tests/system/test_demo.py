@@ -125,3 +125,12 @@ async def test_a_case_that_did_not_come_out_as_it_should_is_seen(
         "remote, without its file",
     }
     assert demo_cases.cases_table(seen).row_count == len(seen)
+
+
+def test_the_demo_of_chats_does_what_its_dry_run_said_and_touches_nothing_else(temporary: Path) -> None:
+    done = _demo(temporary, "--chats", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)["chats"]
+    assert told["wrong"] == []
+    assert told["planned"]["entities"] == told["purged"]["entities"]
+    assert all(told["purged"]["kept"][reason] for reason in ("open", "newer", "has_file_messages", "hold"))

@@ -48,6 +48,7 @@ def test_run_is_the_daemon_with_its_exit_status(tmp_path: Path, status: int) -> 
     [
         (("demo",), DemoOrder(1000)),
         (("demo", "--media", "5", "--json"), DemoOrder(5, as_json=True)),
+        (("demo", "--chats"), DemoOrder(1000, chats=True)),
     ],
 )
 def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...], expected: Any) -> None:

@@ -1,0 +1,155 @@
+"""The demo's second part: an account's chats, held, planned and purged up to a date, told as it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+from rich.text import Text
+
+from retentiond.config.schema import ChatTarget
+from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.engine.purge import PurgesChats, PurgeWish
+from retentiond.engine.target import Order
+from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
+from retentiond.targets.registry import open_target
+from retentiond.terminal.purge import show_purge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from retentiond.demo.postgres import EmbeddedPostgres
+    from retentiond.engine.target import Target
+    from retentiond.model.purge import PurgeReport
+
+_DATABASE: Final = "demo_chats"
+_CHATS: Final = 2000
+_YEARS: Final = timedelta(days=3 * 365)
+_FLOOR: Final = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDemo:
+    """What the purge said it would do and what it did, and what is wrong between the two; nothing, as it should be."""
+
+    planned: PurgeReport
+    purged: PurgeReport
+    wrong: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a part of the demo's document."""
+        return {
+            "planned": self.planned.as_json(),
+            "purged": self.purged.as_json(),
+            "wrong": list(self.wrong),
+        }
+
+
+async def show_chats(server: EmbeddedPostgres, console: Console, *, quiet: bool) -> ChatDemo:
+    """Make up a product's chats of three years, and purge those of more than one."""
+    show = _Show(console, quiet=quiet)
+    connection = await _make_database(server)
+    try:
+        end = datetime.now(UTC)
+        made = MadeUpChats(_CHATS, end - _YEARS, end)
+        show.head(f"{_CHATS:,} chats of three years, in a database of their own")
+        await make_chat_tables(connection)
+        await make_up_chats(connection, made)
+        config = _config(server.dsn(_DATABASE))
+        async with open_target("chats", config) as target:
+            assert isinstance(target, PurgesChats)  # noqa: S101 - by its kind
+            return await _purge(target, connection, show, end - _FLOOR)
+    finally:
+        await connection.close()
+
+
+async def _purge(
+    target: Target, connection: asyncpg.Connection[asyncpg.Record], show: _Show, latest: datetime
+) -> ChatDemo:
+    assert isinstance(target, PurgesChats)  # noqa: S101 - by its kind
+    held = await _oldest_due(connection)
+    await target.holds.add(
+        HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held))), reason="demo")
+    )
+    wish = PurgeWish(ACCOUNT, latest.date(), stats=True)
+    words = f"purge-chats --account {ACCOUNT} --to-date {wish.to_date} --purge-stats"
+    show.head(f"retentiond hold add --account {ACCOUNT} --chat {held}; retentiond {words} --dry-run")
+    planned = await target.purge_chats(wish, Order("demo"), dry_run=True)
+    show.purge(planned, ["Nothing was changed."])
+    before = await _counts(connection)
+    show.head(f"retentiond {words}")
+    purged = await target.purge_chats(wish, Order("demo"), dry_run=False)
+    show.purge(purged, ["Each chat went whole, in one transaction with all that hung on it."])
+    wrong = tuple(_compare(planned, purged, before, await _counts(connection)))
+    if await connection.fetchval(f"SELECT count(*) FROM {SCHEMA}.chatthread WHERE threadid = $1", held) != 1:
+        wrong += ("the chat that was held is gone",)
+    for problem in wrong:
+        show.line(f"WRONG: {problem}")
+    return ChatDemo(planned, purged, wrong)
+
+
+class _Show:
+    """Tells it to whoever watches."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    def head(self, text: str) -> None:
+        if not self._quiet:
+            self._console.rule(Text(text, style="bold"), align="left")
+
+    def line(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(Text(text))
+
+    def purge(self, report: PurgeReport, way_on: Iterable[str]) -> None:
+        if not self._quiet:
+            show_purge(self._console, report, way_on)
+
+
+def _compare(
+    planned: PurgeReport, purged: PurgeReport, before: dict[str, int], after: dict[str, int]
+) -> Iterable[str]:
+    if planned.entities != purged.entities or planned.kept != purged.kept:
+        yield "the purge did not do what its dry run said"
+    for table, rows in before.items():
+        if rows - after[table] != purged.entities[table]:
+            yield f"{table}: {rows - after[table]} rows are gone, and {purged.entities[table]} are told of"
+
+
+async def _make_database(server: EmbeddedPostgres) -> asyncpg.Connection[asyncpg.Record]:
+    connection = await asyncpg.connect(server.dsn())
+    try:
+        await connection.execute(f"CREATE DATABASE {_DATABASE}")
+    finally:
+        await connection.close()
+    return await asyncpg.connect(server.dsn(_DATABASE))
+
+
+async def _oldest_due(connection: asyncpg.Connection[asyncpg.Record]) -> int:
+    chat: int = await connection.fetchval(
+        # Of every fifty the first three stay for reasons of their own.
+        f"SELECT min(threadid) FROM {SCHEMA}.chatthread WHERE threadid % 50 > 3"
+    )
+    return chat
+
+
+async def _counts(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
+    tables = await connection.fetch(
+        "SELECT tablename AS name FROM pg_tables WHERE schemaname = $1 ORDER BY 1", SCHEMA
+    )
+    return {
+        row["name"]: await connection.fetchval(f"SELECT count(*) FROM {SCHEMA}.{row['name']}")
+        for row in tables
+    }
+
+
+def _config(dsn: str) -> ChatTarget:
+    return ChatTarget.model_validate(
+        {"kind": "chat_database", "database": dsn, "accounts": {ACCOUNT: {"schema": SCHEMA}}}
+    )
