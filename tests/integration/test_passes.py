@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.adapters.disk import DiskWorkers
+from retentiond.engine.pace import Pace
 from retentiond.engine.target import Order, Stop
 from retentiond.targets.dendrite_media import quarantine, removal
 from retentiond.targets.dendrite_media.assess import assess
@@ -264,6 +265,28 @@ async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything
     assert await store.orphan_files() == []
 
 
+async def test_a_slow_pace_keeps_no_stop_waiting(
+    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        await store.add()
+    stop = Stop()
+    release = Releaser.release
+
+    async def release_then_ask(self: Releaser, batch: Any) -> Any:
+        asyncio.get_running_loop().call_soon(stop.ask)
+        return await release(self, batch)
+
+    monkeypatch.setattr(Releaser, "release", release_then_ask)
+    async with opened(database, media_path, pace={"batch": 1, "max_items_per_second": 1}) as target:
+        # An hour for each item: the test's own time-out is the bound.
+        monkeypatch.setattr(
+            removal, "Pace", lambda _rate, sleep: Pace(1, lambda: 0.0, lambda _pause: sleep(3600.0))
+        )
+        report = await target.run_pass(Order("run", stop=stop))
+    assert (report.state, report.removed_items) == ("interrupted", 1)
+
+
 async def test_what_was_released_is_renamed_also_when_the_next_release_fails(
     store: DendriteStore,
     database: str,
@@ -385,3 +408,35 @@ async def test_a_pass_is_as_good_in_small_batches_as_in_one(
     assert report.removed_items == 9
     assert await store.broken_references() == []
     assert await store.orphan_files() == []
+
+
+async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_will(
+    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def upload_meanwhile(_self: Stop, seconds: float) -> None:
+        waits.append(seconds)
+        await store.add(
+            media_id=f"again{len(waits)}",
+            content=b"same",
+            age=timedelta(0),
+            user_id="@a:here.test",
+            file=False,
+        )
+
+    monkeypatch.setattr(Stop, "wait", upload_meanwhile)
+    await store.add(content=b"same")
+    async with opened(database, media_path, settle="10m") as target:
+        await target.run_pass(Order("once"))
+        assert waits == [60.0]
+        assert await store.broken_references() == []
+        await store.add()
+        await target.beat()
+        await target.run_pass(Order("once"))
+        await target.end_beat()
+        await target.run_pass(Order("once"))  # nothing was renamed
+    await store.add()
+    async with opened(database, media_path, settle="59s") as target:
+        await target.run_pass(Order("once"))
+    assert waits == [60.0]

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from retentiond.targets.dendrite_media import survey
 from tests.support.media_target import one_pass, one_plan
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
@@ -168,5 +170,10 @@ async def compare(server: DatabaseServer, directory: Path, items: list[dict[str,
 def test_plan_and_pass_agree_item_by_item(
     postgres: DatabaseServer, tmp_path: Path, items: list[dict[str, Any]], batch: int
 ) -> None:
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
+    ):
+        # So few rows would be one page.
+        patched.setattr(survey, "_PAGE", 2)
         runner.run(compare(postgres, tmp_path, items, batch))

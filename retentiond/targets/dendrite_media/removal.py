@@ -49,7 +49,8 @@ class Removal:
         self._report = report
         self._order = order
         self._log = get_logger(target=work.place.name)
-        self._pace = Pace(work.place.config.pace.max_items_per_second)
+        # A slow pace must not keep a stop waiting.
+        self._pace = Pace(work.place.config.pace.max_items_per_second, sleep=order.stop.wait)
 
     async def run(self) -> None:
         """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
@@ -72,11 +73,11 @@ class Removal:
 
     async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
         async for batch in self._ground.surveyor.due(self._work.place.batch):
+            await self._pace.take(len(batch))
             if self._order.stop.asked:
                 self._report.state = "interrupted"
                 self._report.error = "it was asked to stop"
                 break
-            await self._pace.take(len(batch))
             assessed = await assess(self._work.tree, self._work.place.disk, batch, self._accesses)
             self._count_staying(assessed)
             released = await self._releaser.release([item for item in assessed if item.goes])
