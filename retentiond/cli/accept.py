@@ -65,7 +65,7 @@ class Forget:
         for uri in self.media:
             if parse_media_uri(uri) is None:
                 raise UsageError(f"`{printable(uri)}` is no medium; write it as mxc://SERVER/ID")
-        targets = session.targets(self.scope)
+        targets = session.targets(self.scope, anywhere=True)
         forgets: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:

@@ -113,7 +113,7 @@ class Audit:
 def _with_files(targets: Mapping[str, TargetConfig], scope: Scope) -> dict[str, MediaTarget]:
     """Return the targets that have files to audit; raise UsageError where one that has none was named."""
     audited = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
-    for name in scope.names:
-        if name not in audited:
+    for name in targets:
+        if name in scope.names and name not in audited:
             raise UsageError(f"`{name}` is a target of chats, which has no files to audit; leave it out")
     return audited

@@ -53,7 +53,7 @@ class CheckConfig:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
             return worst(problem.exit_status for problem in problems)
 
-        return session.run(session.for_each(targets, errand))
+        return session.run(session.for_each(session.at_hand(targets), errand))
 
 
 def _resolved(targets: Mapping[str, TargetConfig]) -> dict[str, Resolved]:
@@ -99,6 +99,8 @@ def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str
             yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"
     yield f"media:     {printable(str(settings.media_path), _TEXT_LIMIT)}"
     names = ", ".join(sorted(settings.server_names)) or "not said; what bears a user is ours"
+    if config.hosts:
+        yield f"hosts:     {', '.join(config.hosts)}"
     yield f"server:    {printable(names, _TEXT_LIMIT)}"
     yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
     yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"

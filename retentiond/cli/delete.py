@@ -34,6 +34,9 @@ class Delete:
     def __call__(self, session: Session) -> int:
         """Plan for all targets, ask once, and then work on one after another."""
         targets = media_targets(session, self.scope, "`retentiond purge-chats` is for chats")
+        if not targets:
+            # Other hosts work on them.
+            return self._end(session, [], 0)
         if not (self.yes or self.dry_run):
             refuse_unasked(session, "nobody has seen yet what would go")
         plans: list[PassReport] = []

@@ -36,7 +36,7 @@ class Add:
             raise UsageError(f"say what to hold: one of {FLAGS}")
         until = None if self.until is None else _last_day(self.until, session.surroundings.now())
         request = HoldRequest(subject, until, self.reason)
-        targets = session.targets(self.scope)
+        targets = session.targets(self.scope, anywhere=True)
         if not self.scope.names:
             # Of other targets nobody has said that they are meant.
             targets = {name: config for name, config in targets.items() if _is_meant(config, subject)}
@@ -70,7 +70,7 @@ class ListHolds:
 
     def __call__(self, session: Session) -> int:
         """Stream the holds of one target after another."""
-        targets = session.targets(self.scope)
+        targets = session.targets(self.scope, anywhere=True)
         count = 0
         document = JsonList(session.out, "holds") if self.as_json else None
 
@@ -112,7 +112,7 @@ class Release:
             raise UsageError(
                 f"say what to release: the numbers that `retentiond hold list` shows, or one of {FLAGS}"
             )
-        targets = session.targets(Scope(names))
+        targets = session.targets(Scope(names), anywhere=True)
         if numbers and len(targets) > 1 and not names:
             raise UsageError(
                 f"each target counts its own holds; name the TARGET, one of: {', '.join(targets)}"

@@ -12,8 +12,9 @@ def media_targets(session: Session, scope: Scope, otherwise: str) -> Mapping[str
     """Return the targets of media in the scope; UsageError with `otherwise` for others that were named, or none."""
     targets = session.targets(scope)
     media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
-    others = [name for name in scope.names if name not in media]
-    if others or not media:
+    # What other hosts work on is in neither.
+    others = [name for name in targets if name in scope.names and name not in media]
+    if others or (targets and not media):
         raise UsageError(
             f"{printable(', '.join(others)) or 'the configuration'}: no target of media; {otherwise}"
         )

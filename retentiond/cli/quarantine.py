@@ -29,7 +29,7 @@ class List:
 
     def __call__(self, session: Session) -> int:
         """Stream the rows of one target after another."""
-        targets = session.targets(self.scope)
+        targets = session.targets(self.scope, anywhere=True)
         several = len(targets) > 1
         items, size = 0, 0
         document = JsonList(session.out, "items") if self.as_json else None
@@ -69,6 +69,8 @@ class Restore:
     def __call__(self, session: Session) -> int:
         """Restore in one target after another."""
         targets = session.targets(self.scope)
+        if not targets:
+            return 0
         self._check(targets)
         restores: list[dict[str, Any]] = []
 
@@ -122,6 +124,8 @@ class Purge:
     def __call__(self, session: Session) -> int:
         """Ask where there is somebody to ask, and purge."""
         targets = session.targets(self.scope)
+        if not targets:
+            return 0
         if not self.yes and not _agreed(session, targets):
             session.note("nothing was purged")
             return 0

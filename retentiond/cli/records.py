@@ -33,7 +33,7 @@ class Export:
                 count += 1
             return 0
 
-        status = session.run(session.for_each(session.targets(self.scope), errand))
+        status = session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
         session.note(count_in_words(count, "record"))
         return status
 
@@ -60,7 +60,7 @@ class Verify:
 
         try:
             if self.file is None:
-                return session.run(session.for_each(session.targets(self.scope), errand))
+                return session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
             if self.scope.names:
                 raise UsageError("--file goes without TARGET: what was exported says itself whose it is")
             return max([tell(name, verified) for name, verified in _verify_file(self.file)], default=0)

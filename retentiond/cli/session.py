@@ -18,8 +18,9 @@ from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_config
-from retentiond.config.schema import Config, Logging, Records, TargetConfig
+from retentiond.config.schema import Config, Logging, Records, TargetConfig, hosts_of, left_alone_on
 from retentiond.engine.target import Stop, Target
+from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
 from retentiond.model.text import printable
 
@@ -74,8 +75,12 @@ class Session:
         self.keep_records = config.records.keep
         return config
 
-    def targets(self, scope: Scope) -> dict[str, TargetConfig]:
-        """Return the targets that the command is for, by name; raise UsageError for a name that is none."""
+    def targets(self, scope: Scope, *, anywhere: bool = False) -> dict[str, TargetConfig]:
+        """Return the targets that the command is for, by name; raise UsageError for a name that is none.
+
+        Those that other hosts work on are left alone, and said to be, unless the command needs their database only,
+        and may be run `anywhere`.
+        """
         if scope.dendrite_config is not None:
             if self.options.config is not None or scope.names:
                 raise UsageError(
@@ -91,7 +96,18 @@ class Session:
         for name in scope.names:
             if name not in known:
                 raise UsageError(f"there is no target `{printable(name, 64)}`; {_nearest(name, known)}")
-        return {name: known[name] for name in scope.names or known}
+        chosen = {name: known[name] for name in scope.names or known}
+        return chosen if anywhere else self.at_hand(chosen)
+
+    def at_hand(self, targets: Mapping[str, TargetConfig]) -> dict[str, TargetConfig]:
+        """Return the targets that this host may work on, and say of the others that they are left alone."""
+        host = host_name()
+        elsewhere = {name: config for name, config in targets.items() if left_alone_on(config, host)}
+        for name, config in elsewhere.items():
+            self.note(
+                f"{name}: left alone on this host, {printable(host)}; its `hosts` are {', '.join(hosts_of(config))}"
+            )
+        return {name: config for name, config in targets.items() if name not in elsewhere}
 
     def run(self, work: Coroutine[Any, Any, int], stop: Stop | None = None) -> int:
         """Run what awaits; signals ask `stop` first, or cancel where there is none."""

@@ -27,7 +27,7 @@ class Status:
 
     def __call__(self, session: Session) -> int:
         """Ask one target after another, and show all in one."""
-        targets = session.targets(Scope())
+        targets = session.targets(Scope(), anywhere=True)
         standings: dict[str, Standing] = {}
 
         async def errand(target: Target, config: TargetConfig) -> int:

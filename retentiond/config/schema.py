@@ -20,6 +20,7 @@ from retentiond.config.values import (
     Count,
     Dsn,
     Duration,
+    HostName,
     Listen,
     LongerThanZero,
     ServerNames,
@@ -185,6 +186,12 @@ class MediaTarget(Section):
         default=True,
         description="Make the index that dendrite lacks; without it each look reads the whole table.",
     )
+    hosts: Annotated[tuple[HostName, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Only for a configuration that several hosts share: those that work on this target; the others leave it "
+        "alone. Without it, each may, one at a time.",
+        examples=[["media1"]],
+    )
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -248,6 +255,20 @@ class MediaTarget(Section):
 
 TargetConfig: TypeAlias = MediaTarget | ChatTarget
 """A target of any kind."""
+
+
+def hosts_of(target: TargetConfig) -> tuple[str, ...]:
+    """Return the hosts that work on a target and nobody else; none where any may."""
+    return (target.hosts or ()) if isinstance(target, MediaTarget) else ()
+
+
+def left_alone_on(target: TargetConfig, host: str) -> bool:
+    """Tell whether this host is none of those that work on the target; a short name will do for a long one."""
+    names = {host.lower(), host.partition(".")[0].lower()}
+    hosts = hosts_of(target)
+    return bool(hosts) and not any(name.lower() in names for name in hosts)
+
+
 KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
     kind: section
     for section in get_args(TargetConfig)

@@ -17,6 +17,7 @@ from retentiond.model.mentions import ROOM_KINDS
 _SERVER_NAME: Final = re.compile(
     r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,230})(?::[0-9]{1,5})?", re.ASCII
 )
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,10}", re.ASCII)
 _PATTERN_LIMIT: Final = 1000
 
 
@@ -103,6 +104,12 @@ def _listen(value: object) -> object:
     return host, number
 
 
+def _host_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("not a host's name; write what `hostname` prints there, such as media1")
+    return name
+
+
 def _pattern(text: str) -> str:
     if not text or len(text) > _PATTERN_LIMIT:
         raise ValueError(f"must have from 1 to {_PATTERN_LIMIT} characters")
@@ -165,6 +172,8 @@ ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(_one_or_more), F
 """One name, or a list of them."""
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
 """An IP address and a port; the file has them in one, `127.0.0.1:19187` or `[::1]:19187`."""
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""The name of a machine."""
 Pattern = Annotated[str, AfterValidator(_pattern)]
 """A glob, whose wildcards are `*` and `?`."""
 OriginPattern = Annotated[Pattern, AfterValidator(_origin_pattern)]

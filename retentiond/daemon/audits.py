@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.target import AuditOrder, Stop
-from retentiond.model.errors import RetentiondError, UnreachableError
+from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,6 +84,9 @@ class Audits:
         try:
             report = await self._target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
             self._board.audited(report)
+        except BusyError:
+            # Another daemon looks after the target, and audits it.
+            return False
         except UnreachableError as error:
             self._contact.lost(error)
         except RetentiondError as error:

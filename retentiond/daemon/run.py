@@ -11,7 +11,7 @@ from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.adapters.metrics import Metrics, MetricsListener
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
-from retentiond.config.schema import Logging
+from retentiond.config.schema import Logging, hosts_of, left_alone_on
 from retentiond.daemon.board import Board
 from retentiond.daemon.clock import SystemClock
 from retentiond.daemon.roster import Roster
@@ -19,6 +19,7 @@ from retentiond.daemon.settings import policies_as_fields, read_settings
 from retentiond.daemon.signals import Signals
 from retentiond.daemon.tasks import Tasks
 from retentiond.daemon.timetable import Timetable
+from retentiond.ledger.host import host_name
 from retentiond.model.errors import UsageError
 from retentiond.targets.registry import open_target as open_registered
 
@@ -155,7 +156,11 @@ class _Daemon:
 
     def _adopt(self, settings: Settings) -> None:
         self._listener.adopt(settings.metrics.listen if settings.metrics else None)
-        self._roster.adopt(settings.targets)
+        host = host_name()
+        elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
+        for name, target in elsewhere.items():
+            _log.info("target_left_alone", target=name, host=host, hosts=hosts_of(target.config))
+        self._roster.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)
 

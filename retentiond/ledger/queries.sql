@@ -66,8 +66,12 @@ UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NUL
 SELECT epoch FROM retentiond.lease WHERE epoch = $1 FOR SHARE
 
 -- name: holder
--- Who works on the store, as far as the lease tells.
-SELECT command, host, pid, since FROM retentiond.lease WHERE host IS NOT NULL
+-- Who works on the store. One who died still stands in the lease, and holds no lock any more.
+SELECT command, host, pid, since FROM retentiond.lease
+WHERE host IS NOT NULL AND EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 1380931140 AND objid = 1 AND objsubid = 2 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 
 -- name: new_claimant
 SELECT nextval('retentiond.claimant')::integer

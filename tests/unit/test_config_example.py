@@ -11,7 +11,7 @@ from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 LATER = [
-    "hosts:",
+    "elasticsearch:",
 ]
 
 

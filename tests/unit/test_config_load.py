@@ -181,7 +181,7 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("hosts: [media1]", "`hosts`"),
+        ("elasticsearch: {}", "`elasticsearch`"),
     ],
 )
 def test_what_later_versions_bring_is_refused_by_name(tmp_path: Path, line: str, word: str) -> None:

@@ -11,6 +11,7 @@ from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
+from retentiond.ledger.duty import Duty
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
@@ -60,19 +61,21 @@ async def open_chat_database(
     `read_lag` tells how far replicas are behind; the database's own view of them, unless given.
     """
     settings = resolve_chats(config)
-    async with pool(settings.database) as opened:
+    async with pool(settings.database) as opened, Duty(settings.database, name) as duty:
 
         async def read_own_lag() -> timedelta | None:
             return await read_replica_lag(opened)
 
-        yield ChatDatabase(Place(name, config, settings, opened, Ledger(), read_lag or read_own_lag))
+        place = Place(name, config, settings, opened, Ledger(), read_lag or read_own_lag)
+        yield ChatDatabase(place, duty)
 
 
 class ChatDatabase:
     """The chats of one database, as the engine's Protocol wants a target. What it purges does not come back."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, duty: Duty) -> None:
         self._place = place
+        self._duty = duty
 
     @property
     def name(self) -> str:
@@ -146,6 +149,8 @@ class ChatDatabase:
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
+            if order.command == "run":
+                await self._duty.take()
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
             async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:

@@ -14,12 +14,13 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.config.resolve import resolve
 from retentiond.engine.passes import conclude, run_eviction, run_steps
+from retentiond.ledger.duty import Duty
 from retentiond.ledger.host import actor, host_name, process_id
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.records import Record, add_record, read_records, verify_records
-from retentiond.model.errors import RefusedError, UnreachableError, UsageError
+from retentiond.model.errors import BusyError, RefusedError, UnreachableError, UsageError
 from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.model.text import printable
@@ -71,11 +72,12 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     settings = resolve(config)
     disk = DiskWorkers(config.pace.concurrency)
     try:
-        async with pool(settings.database) as opened:
+        async with pool(settings.database) as opened, Duty(settings.database, name) as duty:
             sources = Sources.of(settings)
             references = References(sources, settings.protections, settings.sources)
             held = HoldReferences(sources)
-            yield DendriteMedia(Place(name, config, settings, opened, disk, Ledger(), references, held))
+            place = Place(name, config, settings, opened, disk, Ledger(), references, held)
+            yield DendriteMedia(place, duty)
     finally:
         disk.close()
 
@@ -83,8 +85,9 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
 class DendriteMedia:
     """A dendrite server's media, as the engine's Protocol wants a target."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, duty: Duty) -> None:
         self._place = place
+        self._duty = duty
 
     @property
     def name(self) -> str:
@@ -121,10 +124,16 @@ class DendriteMedia:
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
+            await self._take_duty(order.command)
             await self._under_lease(order, report, lambda steps: run_steps(steps, order, report))
             if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
                 await self._end_by_hand(order, removed=report.removed_items > 0)
         return report
+
+    async def _take_duty(self, command: str) -> None:
+        """See that no other daemon looks after the target, where it is a daemon that asks; commands need the lease only."""
+        if command == "run":
+            await self._duty.take()
 
     async def _make_ledger(self) -> None:
         async with self._place.pool.acquire() as connection:
@@ -137,6 +146,7 @@ class DendriteMedia:
             return None
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
+            await self._take_duty(order.command)
             if await fits_at_a_glance(place, place.pool):
                 return None
             await self._under_lease(order, report, lambda steps: run_eviction(steps, report))
@@ -206,6 +216,11 @@ class DendriteMedia:
                     return SweepReport()
             await self._make_ledger()
             await follow_access_log(self._place, tell=everything)
+            try:
+                await self._duty.take()
+            except BusyError:
+                # The other one sweeps.
+                return SweepReport()
             return await self._sweep(everything=everything)
 
     async def _sweep(self, *, everything: bool, fresh: bool = False) -> SweepReport:
@@ -309,6 +324,7 @@ class DendriteMedia:
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
         with reaching("the database"):
+            await self._take_duty(order.command)
             if order.command == "run":
                 # The daemon goes by the last audit's time, which must be somewhere.
                 await self._make_ledger()
