@@ -104,7 +104,7 @@ def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str
     yield f"server:    {printable(names, _TEXT_LIMIT)}"
     yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
     yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"
-    yield f"protected: {', '.join(config.protect) or 'nothing'}"
+    yield f"protected: {', '.join(config.protections) or 'nothing'}"
     if config.policies:
         yield "policies, of which the first that matches decides:"
         for number, policy in enumerate(config.policies, 1):

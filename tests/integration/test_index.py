@@ -191,7 +191,7 @@ async def test_pages_of_the_survey_and_of_what_is_due_go_by_an_index_without_a_s
         await large.execute(SQL[statement])
     pages: dict[str, tuple[Any, ...]] = {
         "media_page": ("media5", "there.test", 2000),
-        "due_page": ("A" * 43, "", "", 1000),
+        "due_page": ("A" * 43, 0, 1000),
     }
     for name, arguments in pages.items():
         plan = await plan_of(large, SQL[name], *arguments)

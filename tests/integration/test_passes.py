@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.pace import Pace
-from retentiond.engine.target import Order, Stop
+from retentiond.engine.target import Order, Selection, Stop
 from retentiond.targets.dendrite_media import quarantine, removal
 from retentiond.targets.dendrite_media.assess import assess
 from retentiond.targets.dendrite_media.release import Releaser
@@ -440,3 +441,14 @@ async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_wi
     async with opened(database, media_path, settle="59s") as target:
         await target.run_pass(Order("once"))
     assert waits == [60.0]
+
+
+async def test_an_id_that_just_fits_into_dendrites_index_stops_no_pass(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    """Another server chose it, and anybody can make dendrite fetch it."""
+    media = await store.add(media_id=secrets.token_hex(1330))
+    report = await one_pass(database, media_path)
+    assert (report.removed_items, await store.rows()) == (1, {})
+    async with opened(database, media_path) as target:
+        assert (await target.restore(Selection(media=media.uri))).restored == [media.uri]

@@ -118,7 +118,7 @@ class AccessTimes:
         policies = list(self._place.settings.rules.by_access)
         progress.stage("access", None)
         async for page in pages(
-            self._connection, SQL["due_by_access_page"], policies, size=_PAGE, after=("", "", "")
+            self._connection, SQL["due_by_access_page"], policies, size=_PAGE, after=("", 0)
         ):
             progress.advance(len(page))
             dues = [due_row(row) for row in page]

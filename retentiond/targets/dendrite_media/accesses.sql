@@ -2,10 +2,10 @@
 
 -- name: due_by_access_page
 -- A page of what is due by its creation, by policies whose time counts from the last access.
-SELECT hash, media_id, media_origin, policy, kept FROM pg_temp.due
-WHERE (hash, media_id, media_origin) > ($1::text, $2::text, $3::text) AND policy = ANY ($5::integer[])
-ORDER BY hash, media_id, media_origin
-LIMIT $4
+SELECT hash, due_id, media_id, media_origin, policy, kept FROM pg_temp.due
+WHERE (hash, due_id) > ($1::text, $2::bigint) AND policy = ANY ($4::integer[])
+ORDER BY hash, due_id
+LIMIT $3
 
 -- name: drop_from_due
 -- What was accessed lately is not due after all.

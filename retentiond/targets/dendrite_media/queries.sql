@@ -67,12 +67,14 @@ CREATE TEMPORARY TABLE due (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
     policy integer NOT NULL,
-    kept text
+    kept text,
+    due_id bigint GENERATED ALWAYS AS IDENTITY
 )
 
 -- name: sort_due
--- Due rows are worked through by hash: rows that share a blob meet, and so do blobs that share a directory.
-CREATE INDEX due_by_hash ON pg_temp.due (hash, media_id, media_origin)
+-- Due rows are worked through by hash: rows that share a blob meet, and so do blobs that share a directory. The key is not
+-- in the index: an ID that just fits into that of dendrite would be too long for ours.
+CREATE INDEX due_by_hash ON pg_temp.due (hash, due_id)
 
 -- name: analyze_due
 ANALYZE pg_temp.due
@@ -100,12 +102,12 @@ WHERE d.kept IS NULL AND p.media_id = d.media_id AND p.media_origin = d.media_or
 SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
 
 -- name: due_page
--- A page of what is due, by hash and key.
-SELECT hash, media_id, media_origin, policy, kept
+-- A page of what is due, by hash.
+SELECT hash, due_id, media_id, media_origin, policy, kept
 FROM pg_temp.due
-WHERE (hash, media_id, media_origin) > ($1::text, $2::text, $3::text)
-ORDER BY hash, media_id, media_origin
-LIMIT $4
+WHERE (hash, due_id) > ($1::text, $2::bigint)
+ORDER BY hash, due_id
+LIMIT $3
 
 -- name: make_gone
 -- In a plan: what policies, and quotas, would have taken before a quota has its turn.

@@ -170,7 +170,7 @@ class Surveyor:
         survey.due = await self._connection.fetchval(SQL["count_due"])
 
     async def due(self, size: int) -> AsyncIterator[list[Due]]:
-        """Stream what is due by hash and key, a page at a time."""
-        after: tuple[Any, ...] = ("", "", "")
+        """Stream what is due by hash, a page at a time."""
+        after: tuple[Any, ...] = ("", 0)
         async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
             yield [due_row(row) for row in page]
