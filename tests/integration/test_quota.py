@@ -202,8 +202,9 @@ async def test_the_grace_gives_way_only_where_so_said_and_settle_never(
     )
     await check(database, media_path, **plain)
     assert await entries() == 3
-    await check(database, media_path, **shortening)
+    report = await one_pass(database, media_path, **shortening)
     assert await entries() == 1
+    assert ["the grace of 2 contents was ended" in remark for remark in report.remarks] == [True]
 
 
 async def test_nothing_younger_than_min_age_goes(
@@ -217,16 +218,13 @@ async def test_nothing_younger_than_min_age_goes(
     assert any("too young" in remark for remark in report.remarks)
 
 
-async def test_what_is_protected_held_or_kept_for_ever_stays_however_full_it_is(
+async def test_what_is_protected_or_kept_for_ever_stays_and_younger_media_go_in_its_place(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:
-    avatar, forever, free = (
-        await add(store, 90),
-        await add(store, 80, origin="friend.test"),
-        await add(store, 9),
-    )
+    avatar, forever = await add(store, 90), await add(store, 80, origin="friend.test")
+    free = await add(store, 9)
     await store.add_profile("alice", avatar.uri)
-    keys = quota(max_size="1KiB") | {
+    keys = quota(max_size="2KiB") | {
         "policies": [{"name": "friend", "match": {"origin": "friend.test"}, "keep": "forever"}]
     }
     await one_pass(database, media_path, **keys)

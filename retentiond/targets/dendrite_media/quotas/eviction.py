@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
+from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain, size_shortage
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
@@ -77,7 +78,7 @@ class Evictions:
         after = await self._read()
         still = disk_shortage(quota, after.free)
         if still and quota.shorten_grace:
-            await self._connection.execute(SQL["shorten_grace"], still)
+            await self._shorten_grace(quota, still, report)
             await sweep(self._work, everything=False, fresh=True)
             after = await self._read()
         short = disk_shortage(quota, after.free, await self._connection.fetchval(SQL["held_bytes"]))
@@ -85,6 +86,20 @@ class Evictions:
             self._say_in_vain(quota, report)
             return 0
         return short
+
+    async def _shorten_grace(self, quota: Quota, wanted: int, report: PassReport) -> None:
+        async with self._connection.transaction():
+            shortened = await self._connection.fetchval(SQL["shorten_grace"], wanted)
+            if not shortened:
+                return
+            body = {"by": quota.name, "contents": shortened}
+            await add_record(self._connection, Record("grace_ended", self._place.name, report.pass_id, body))
+        report.remarks.append(
+            f"{quota.name}: the grace of {shortened:,} contents was ended, as the disk is short of {wanted:,} bytes"
+        )
+        get_logger(target=self._place.name).warning(
+            "grace_shortened", quota=quota.name, contents=shortened, short=wanted
+        )
 
     async def _read(self) -> SpaceReading:
         return await read_space(self._place, self._work.tree, self._connection)
