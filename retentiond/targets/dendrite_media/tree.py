@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ODD: Final = (errno.ELOOP, errno.ENOTDIR)
 
 
 @contextmanager
 def inside(parent: int, name: str) -> Iterator[int]:
     """Open a directory of a directory, through no link; raises OSError."""
-    descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    descriptor = os.open(name, DIRECTORY, dir_fd=parent)
     try:
         yield descriptor
     finally:
@@ -76,7 +76,7 @@ class MediaTree:
         current = os.dup(self.root)
         try:
             for part in parts:
-                deeper = os.open(part, _DIRECTORY, dir_fd=current)
+                deeper = os.open(part, DIRECTORY, dir_fd=current)
                 os.close(current)
                 current = deeper
         except OSError:
@@ -101,12 +101,12 @@ class MediaTree:
     def _enter_own(self, parent: int, name: str) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
-            made = os.open(name, _DIRECTORY, dir_fd=parent)
+            made = os.open(name, DIRECTORY, dir_fd=parent)
             try:
                 self.adopt(made, self.owner, 0o700)
             finally:
                 os.close(made)
-        opened = os.open(name, _DIRECTORY, dir_fd=parent)
+        opened = os.open(name, DIRECTORY, dir_fd=parent)
         os.close(parent)
         return opened
 

@@ -2,16 +2,16 @@
 
 -- name: make_audited
 -- Every content that rows name, with what its directory should hold, as the scan writes it down; null where its rows
--- do not agree. Read once, since an order by hash costs a sort.
+-- do not agree, and of several rows that know one thumbnail each counts: such contents are looked at closely. Read
+-- once, since an order by hash costs a sort.
 CREATE TEMPORARY TABLE audited AS
 WITH thumbnail AS (
-    SELECT m.base64hash COLLATE "C" AS hash,
-           string_agg(DISTINCT (' thumbnail-' || t.width || 'x' || t.height || '-' || t.resize_method || ':'
-                                || t.file_size_bytes) COLLATE "C", ''
-                      ORDER BY (' thumbnail-' || t.width || 'x' || t.height || '-' || t.resize_method || ':'
-                                || t.file_size_bytes) COLLATE "C") AS files
-    FROM mediaapi_media_repository m
-    JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
+    SELECT m.base64hash COLLATE "C" AS hash, string_agg(t.file, '' ORDER BY t.file) AS files
+    FROM (SELECT media_id, media_origin,
+                 (' thumbnail-' || width || 'x' || height || '-' || resize_method || ':' || file_size_bytes)
+                 COLLATE "C" AS file
+          FROM mediaapi_thumbnail) t
+    JOIN mediaapi_media_repository m ON m.media_id = t.media_id AND m.media_origin = t.media_origin
     GROUP BY 1
 ), content AS (
     SELECT base64hash COLLATE "C" AS hash, count(*) AS rows,

@@ -10,7 +10,7 @@ from retentiond.model.audit import Finding
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
 from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
 from retentiond.targets.dendrite_media.audit.judge import is_whole, wrong_hash
-from retentiond.targets.dendrite_media.audit.merge import Compared, merge
+from retentiond.targets.dendrite_media.audit.merge import Compared, ScansAhead, merge
 from retentiond.targets.dendrite_media.audit.scan import list_levels
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import AuditOrder
     from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.audit.scan import Levels
     from retentiond.targets.dendrite_media.audit.telling import Telling
     from retentiond.targets.dendrite_media.audit.verify import Verified
     from retentiond.targets.dendrite_media.tree import MediaTree
@@ -58,12 +59,37 @@ class Auditor:
 
     async def run(self) -> None:
         """Audit all; what is found is told as it is confirmed."""
+        levels = await self._place.disk.call(lambda: list_levels(self._tree))
+        async with ScansAhead(self._tree, self._place.disk, levels.shelves) as scans:
+            await self._compare(scans, levels)
+        if self._order.stop.asked:
+            self._report.error = "it was asked to stop"
+
+    async def _compare(self, scans: ScansAhead, levels: Levels) -> None:
         report, progress = self._report, self._order.progress
         progress.stage("read the database", None)
         contents = Contents(self._connection)
         report.contents, report.rows = await contents.read()
+        await self._tell_of_rows()
+        await self._tell_odd(levels.odd, levels.unreadable)
+        if levels.has_uploads:
+            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self.before))
+            self._telling.fail("unreadable", uploads.unreadable)
+            await self._telling.tell(uploads.findings)
+        progress.stage("audit", report.contents)
+        async with aclosing(merge(scans, contents)) as stretches:
+            async for compared in stretches:
+                if self._order.stop.asked:
+                    return
+                await self._take(compared)
+                progress.advance(compared.contents)
+        while self._suspects:
+            await self._look_at_suspects()
+
+    async def _tell_of_rows(self) -> None:
+        """Tell what the database alone shows."""
         async for finding in invalid_hashes(self._connection):
-            report.rows += 1
+            self._report.rows += 1
             await self._telling.tell([finding])
         async for rows in orphan_thumbnail_rows(self._connection):
             found = [
@@ -72,22 +98,6 @@ class Auditor:
                 for row in rows
             ]  # fmt: skip
             await self._telling.tell(found)
-        levels = await self._place.disk.call(lambda: list_levels(self._tree))
-        await self._tell_odd(levels.odd, levels.unreadable)
-        if levels.has_uploads:
-            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self.before))
-            self._telling.fail("unreadable", uploads.unreadable)
-            await self._telling.tell(uploads.findings)
-        progress.stage("audit", report.contents)
-        async with aclosing(merge(self._tree, self._place.disk, levels.shelves, contents)) as stretches:
-            async for compared in stretches:
-                if self._order.stop.asked:
-                    break
-                await self._take(compared)
-                progress.advance(compared.contents)
-        await self._look_at_suspects()
-        if self._order.stop.asked:
-            report.error = "it was asked to stop"
 
     async def _tell_odd(self, odd: Iterable[tuple[str, int]], unreadable: list[str]) -> None:
         self._telling.fail("unreadable", unreadable)

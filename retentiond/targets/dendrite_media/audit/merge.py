@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.targets.dendrite_media.audit.scan import scan_shelves
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _SHELVES_A_CALL: Final = 8
 _CALLS_AHEAD: Final = 8
+# About 20 MB; the database sorts for some seconds before it tells the first content.
+_BLOBS_AHEAD: Final = 50_000
 
 
 @dataclass(slots=True)
@@ -40,20 +42,17 @@ class Compared:
     unreadable: list[str] = field(default_factory=list)
 
 
-async def merge(
-    tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf], contents: Contents
-) -> AsyncGenerator[Compared]:
+async def merge(scans: ScansAhead, contents: Contents) -> AsyncGenerator[Compared, None]:
     """Go through both sides to their ends."""
-    async with aclosing(_scan_ahead(tree, disk, shelves)) as scans:
-        async for scanned in scans:
-            there = dict(scanned.blobs)
-            unreadable = scanned.unreadable + [blob for blob, files in scanned.blobs if files is None]
-            blobs = sum(files != "" for files in there.values())
-            yield Compared(blobs=blobs, odd=scanned.odd, unreadable=unreadable)
-            async for page in contents.up_to(scanned.shelf.prefix):
-                yield _compare(page, there)
-            # What is left has no row; an empty directory holds nothing that could be an orphan.
-            yield Compared(suspects=[blob for blob, files in there.items() if files])
+    while (scanned := await scans.next()) is not None:
+        there = dict(scanned.blobs)
+        unreadable = scanned.unreadable + [blob for blob, files in scanned.blobs if files is None]
+        blobs = sum(files != "" for files in there.values())
+        yield Compared(blobs=blobs, odd=scanned.odd, unreadable=unreadable)
+        async for page in contents.up_to(scanned.shelf.prefix):
+            yield _compare(page, there)
+        # What is left has no row; an empty directory holds nothing that could be an orphan.
+        yield Compared(suspects=[blob for blob, files in there.items() if files])
     async for page in contents.up_to(None):
         yield _compare(page, {})
 
@@ -67,27 +66,61 @@ def _compare(page: Sequence[Expected], there: dict[Hash, str | None]) -> Compare
     return compared
 
 
-async def _scan_ahead(
-    tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf]
-) -> AsyncGenerator[ScannedShelf]:
-    scan = scan_shelves(tree)
-    waiting: deque[asyncio.Task[list[ScannedShelf]]] = deque()
-    starts = iter(range(0, len(shelves), _SHELVES_A_CALL))
+class ScansAhead:
+    """The scan, going on by itself while the database still sorts; it waits where enough is scanned ahead."""
 
-    def send_next() -> None:
-        start = next(starts, None)
-        if start is not None:
-            share = shelves[start : start + _SHELVES_A_CALL]
-            waiting.append(asyncio.ensure_future(disk.call(lambda: scan(share))))
+    def __init__(self, tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf]) -> None:
+        self._scan = scan_shelves(tree)
+        self._disk = disk
+        self._shelves = shelves
+        self._scanned: deque[ScannedShelf] = deque()
+        self._blobs = 0
+        self._changed = asyncio.Event()
+        self._ended = False
 
-    try:
-        for _ in range(_CALLS_AHEAD):
-            send_next()
-        while waiting:
-            for scanned in await waiting.popleft():
-                yield scanned
-            send_next()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._task.cancel()
+        # What ended it was raised by `next`, where it mattered.
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Scan all shelves in their order, several calls at a time."""
+        calls: deque[asyncio.Task[list[ScannedShelf]]] = deque()
+        starts = iter(range(0, len(self._shelves), _SHELVES_A_CALL))
+        try:
+            while True:
+                while len(calls) < _CALLS_AHEAD and (start := next(starts, None)) is not None:
+                    share = self._shelves[start : start + _SHELVES_A_CALL]
+                    calls.append(asyncio.create_task(self._disk.call(partial(self._scan, share))))
+                if not calls:
+                    return
+                while self._blobs > _BLOBS_AHEAD:
+                    self._changed.clear()
+                    await self._changed.wait()
+                for scanned in await calls.popleft():
+                    self._scanned.append(scanned)
+                    self._blobs += len(scanned.blobs)
+                self._changed.set()
+        finally:
+            self._ended = True
+            self._changed.set()
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def next(self) -> ScannedShelf | None:
+        """Return the next shelf, once it is scanned; None after the last. Raises what ended the scan."""
+        while not self._scanned:
+            if self._ended:
+                await self._task
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        scanned = self._scanned.popleft()
+        self._blobs -= len(scanned.blobs)
+        self._changed.set()
+        return scanned

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.model.media import valid_hash
 from retentiond.targets.dendrite_media.layout import OWN
-from retentiond.targets.dendrite_media.tree import ODD, inside
+from retentiond.targets.dendrite_media.tree import DIRECTORY, ODD, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.tree import MediaTree
 
 UPLOADS: Final = "tmp"
+_TYPE: Final = 0o170000
+_REGULAR: Final = stat.S_IFREG
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -141,12 +143,18 @@ def _scan_shelf(tree: MediaTree, shelf: Shelf) -> ScannedShelf:
 
 
 def _contents(parent: int, name: str) -> str:
-    """Return the names and sizes of a blob's files: `file:10 thumbnail-32x32-crop:5`."""
-    with inside(parent, name) as descriptor:
+    """Return the names and sizes of a blob's files: `file:10 thumbnail-32x32-crop:5`.
+
+    This is done for every blob of the store, and so spends nothing on elegance.
+    """
+    descriptor = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
         found = []
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 about = entry.stat(follow_symlinks=False)
-                found.append(f"{entry.name}:{about.st_size if stat.S_ISREG(about.st_mode) else '?'}")
+                found.append(f"{entry.name}:{about.st_size if about.st_mode & _TYPE == _REGULAR else '?'}")
+    finally:
+        os.close(descriptor)
     found.sort()
     return " ".join(found)
