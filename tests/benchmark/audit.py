@@ -77,7 +77,7 @@ def _measure(
     server: EmbeddedPostgres, directory: Path, media: int, runs: int
 ) -> tuple[list[Figure], list[Figure]]:
     media_path = directory / "media"
-    fill_directory(media_path, media)
+    fill_directory(media_path, range(media))
     asyncio.run(_make_database(server))
     asyncio.run(fill_database(server.dsn("bench"), media))
     os.sync()
