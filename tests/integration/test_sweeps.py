@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from structlog.testing import capture_logs
 
 from retentiond.targets.dendrite_media import removal, strays
+from retentiond.targets.dendrite_media import sweep as sweeping
+from retentiond.targets.dendrite_media.purge import purge_due
 from retentiond.targets.dendrite_media.quarantine import carry_out
 from tests.support.ledger_time import let_pass
 from tests.support.media_target import one_pass, opened
@@ -131,20 +133,33 @@ async def test_the_spare_stands_in_when_dendrite_removes_the_live_directory(
 
 
 async def test_a_spare_is_purged_after_its_grace_only_if_the_live_file_is_whole(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore,
+    database: str,
+    media_path: Path,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, torn = await store.add(), await store.add()
+    whole, torn, gone = [await store.add() for _ in range(3)]
     await one_pass(database, media_path, **SOON)
-    for media in (whole, torn):
+    for media in (whole, torn, gone):
         await upload_again(store, media, file=False)
-    assert (await sweep(database, media_path, **SOON)).returned == 2
+    assert (await sweep(database, media_path, **SOON)).returned == 3
     await let_pass(connection, 11 * MINUTE)
-    live = store.path_of(torn.base64hash) / "file"
-    live.unlink()
-    live.write_bytes(b"torn")
-    # Only its size shows that it is torn, so the sweep before the purge puts it right, and the purge is next.
+
+    async def tear_then_purge(*arguments: Any, **keywords: Any) -> None:
+        # After the sweep has looked, and before the purge does.
+        live = store.path_of(torn.base64hash) / "file"
+        live.unlink()
+        live.write_bytes(b"torn")
+        shutil.rmtree(store.path_of(gone.base64hash))
+        await purge_due(*arguments, **keywords)
+
+    monkeypatch.setattr(sweeping, "purge_due", tear_then_purge)
     swept = await sweep(database, media_path, everything=False, **SOON)
-    assert (swept.returned, swept.purged) == (1, 2)
+    assert (swept.returned, swept.purged) == (2, 1)
+    assert await store.broken_references() == []
+    monkeypatch.undo()
+    assert (await sweep(database, media_path, **SOON)).purged == 2
     assert await store.broken_references() == []
     assert quarantined(media_path) == []
 
@@ -204,10 +219,12 @@ async def test_one_pass_does_not_end_the_grace_of_another(
     first = await store.add(thumbnails=COMMON_THUMBNAILS)
     await one_pass(database, media_path, grace="24h")
     await store.add(media_id="second", origin="elsewhere.test", content=first.content)
+    await store.add(media_id="other")
     await one_pass(database, media_path, **SOON)
     await sweep(database, media_path, **SOON)
     await let_pass(connection, 11 * MINUTE)
-    assert (await sweep(database, media_path, **SOON)).purged == 0
+    # The other goes; of the shared content both copies stay until the first row's grace is over.
+    assert (await sweep(database, media_path, **SOON)).purged == 1
     await let_pass(connection, 24 * HOUR)
     assert (await sweep(database, media_path, **SOON)).purged == 2
     assert await connection.fetchval("SELECT count(*) FROM retentiond.released_media") == 0
@@ -260,9 +277,11 @@ async def test_thumbnails_of_a_shared_content_that_no_row_knows_go_after_an_hour
 ) -> None:
     """Left there, they keep dendrite from ever making those thumbnails again."""
     media = await shared_then_released(store, database, media_path)
+    age_files(monkeypatch, 3700)
     await sweep(database, media_path)
     assert len(store.files()) == 4
     await let_pass(connection, HOUR + MINUTE)
+    age_files(monkeypatch, 0)
     await sweep(database, media_path)
     # The files are younger than that: they may be in the making.
     assert len(store.files()) == 4

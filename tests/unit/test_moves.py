@@ -1,0 +1,111 @@
+"""What the disk must have written before the ledger may say so."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.ledger.session import Guard
+from retentiond.model.media import Hash
+from retentiond.targets.dendrite_media.layout import EntryPath, blob_parts
+from retentiond.targets.dendrite_media.moves import purge_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.tree import MediaTree, Shelves
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRIES = [EntryPath(3, Hash(first * 43), number) for number, first in enumerate("abcAB")]
+
+
+@pytest.fixture
+def media_path(tmp_path: Path) -> Path:
+    for entry in ENTRIES:
+        directory = tmp_path.joinpath(*blob_parts(entry.hash))
+        directory.mkdir(parents=True)
+        (directory / "file").write_bytes(b"x")
+    return tmp_path
+
+
+@pytest.fixture
+def unsynced(media_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes of directories that were changed and not synced since; those that are gone need no sync."""
+    changed: set[int] = set()
+    rename, unlink, rmdir, mkdir, fsync = os.rename, os.unlink, os.rmdir, os.mkdir, os.fsync
+
+    def note(descriptor: int | None) -> None:
+        assert descriptor is not None
+        changed.add(os.fstat(descriptor).st_ino)
+
+    def noted_rename(*names: Any, src_dir_fd: int, dst_dir_fd: int) -> None:
+        rename(*names, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        note(src_dir_fd)
+        note(dst_dir_fd)
+
+    def noted_unlink(name: str, *, dir_fd: int) -> None:
+        unlink(name, dir_fd=dir_fd)
+
+    def noted_rmdir(name: str, *, dir_fd: int) -> None:
+        about = os.stat(name, dir_fd=dir_fd).st_ino
+        rmdir(name, dir_fd=dir_fd)
+        changed.discard(about)
+        note(dir_fd)
+
+    def noted_mkdir(name: str, mode: int, *, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        note(dir_fd)
+
+    def noted_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        changed.discard(os.fstat(descriptor).st_ino)
+
+    for name, wrapped in (
+        ("rename", noted_rename),
+        ("unlink", noted_unlink),
+        ("rmdir", noted_rmdir),
+        ("mkdir", noted_mkdir),
+        ("fsync", noted_fsync),
+    ):
+        monkeypatch.setattr(os, name, wrapped)
+    return changed
+
+
+def test_both_sides_of_each_rename_are_on_disk_before_the_ledger_hears_of_it(
+    media_path: Path, unsynced: set[int]
+) -> None:
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        assert {result.outcome for result in quarantine_blobs(tree, Guard())(ENTRIES)} == {"moved"}
+        assert unsynced == set()
+        # Done again after a crash, it says what it finds.
+        assert {result.outcome for result in quarantine_blobs(tree, Guard())(ENTRIES)} == {"already"}
+
+
+def test_what_is_purged_is_gone_from_the_disk_before_the_ledger_forgets_it(
+    media_path: Path, unsynced: set[int]
+) -> None:
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        quarantine_blobs(tree, Guard())(ENTRIES)
+        held = [media_path / ".retentiond/quarantine/3" / entry.hash[:2] for entry in ENTRIES]
+        own = {os.stat(path).st_ino for path in held} | {
+            os.stat(media_path / ".retentiond/quarantine/3").st_ino
+        }
+        assert {result.outcome for result in purge_entries(tree, Guard())(ENTRIES)} == {"moved"}
+        # Our own empty directories may come up again after a power cut, and go with the next purge.
+        quarantine = os.stat(media_path / ".retentiond/quarantine").st_ino
+        assert unsynced - own - {quarantine} == set()
+    assert list((media_path / ".retentiond/purging").iterdir()) == []
+
+
+def test_many_more_directories_than_may_be_open_at_once_are_synced_all_the_same(
+    media_path: Path, unsynced: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shelves.__init__, "__defaults__", (2,))
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        before = len(os.listdir("/proc/self/fd"))
+        quarantine_blobs(tree, Guard())(ENTRIES)
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert unsynced == set()
