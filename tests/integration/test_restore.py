@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def target(database: str, media_path: Path) -> AsyncIterator[Target]:
-    async with opened(database, media_path) as opened_target:
+    # A content a page, so that what hangs together across pages is seen.
+    async with opened(database, media_path, pace={"batch": 1}) as opened_target:
         yield opened_target
 
 
@@ -102,6 +103,24 @@ async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
     await target.run_pass(Order(command="run"))
     await target.restore(Selection(pass_id=one.pass_id))
     assert set(await store.rows()) == {first.key}
+
+
+async def test_of_a_key_that_went_twice_the_newer_content_comes_back(
+    store: DendriteStore, target: Target
+) -> None:
+    # Contents come back in the order of their hashes: with many, the newer is the later one of some.
+    older = [await store.add(content=b"older %d" % number) for number in range(8)]
+    await target.run_pass(Order(command="run"))
+    newer = [
+        await store.add(media_id=media.key.media_id, content=b"newer %d" % number)
+        for number, media in enumerate(older)
+    ]
+    await target.run_pass(Order(command="run"))
+    for batch_wise in (Selection(media=older[0].uri), Selection()):
+        await target.restore(batch_wise)
+    assert {key: row.base64hash for key, row in (await store.rows()).items()} == {
+        media.key: media.base64hash for media in newer
+    }
 
 
 async def test_a_row_that_came_back_meanwhile_wins(store: DendriteStore, target: Target) -> None:

@@ -182,6 +182,29 @@ async def test_what_came_back_and_lost_its_rows_again_waits_anew(
     assert quarantined(media_path) == []
 
 
+async def test_a_sweep_beside_a_pass_leaves_what_that_has_released_to_it(
+    store: DendriteStore,
+    database: str,
+    media_path: Path,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    media = await store.add()
+    await one_pass(database, media_path, **SOON)
+    await store.add(content=media.content, origin="elsewhere.test", file=False)
+    await sweep(database, media_path, **SOON)
+    assert await states(connection) == ["returned"]
+
+    async def sweep_before(*arguments: Any) -> Any:
+        await sweep(database, media_path, **SOON)
+        return await carry_out(*arguments)
+
+    monkeypatch.setattr(removal, "carry_out", sweep_before)
+    await one_pass(database, media_path, **SOON)
+    # Two that rename one directory: the one who comes second would call the content lost.
+    assert await states(connection) == ["quarantined", "quarantined"]
+
+
 async def test_nothing_is_purged_before_settle_nor_before_a_sweep_has_looked(
     store: DendriteStore, database: str, media_path: Path, connection: Connection
 ) -> None:

@@ -97,6 +97,9 @@ class Zygote:
     def fork(self, words: list[str], orders: list[Order], log: Path | None, directory: Path) -> ForkedRun:
         """Start a run."""
         files = {name: str(directory / name) for name in ("stdout", "stderr")}
+        # It may be killed before it has opened them itself.
+        for file in files.values():
+            Path(file).write_bytes(b"")
         request = {"words": words, "orders": orders, "log": str(log) if log else None, **files}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -125,7 +128,9 @@ class ForkedRun:
     async def end(self) -> Ended:
         """Wait for its end."""
         status = int(await asyncio.to_thread(self.zygote.answer))
-        return Ended(status, *((self.directory / name).read_text() for name in ("stdout", "stderr")))
+        return Ended(
+            status, *((self.directory / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+        )
 
 
 @dataclass

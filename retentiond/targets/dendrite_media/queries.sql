@@ -313,6 +313,10 @@ RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 UPDATE retentiond.entry SET state = 'quarantined', claimed_by = NULL, renamed_at = clock_timestamp(), looked_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
+-- name: intended_hashes
+-- Which of these contents somebody is about to rename.
+SELECT DISTINCT hash FROM retentiond.entry WHERE hash = ANY ($1::text[]) AND state = 'intended' AND kind = 'blob'
+
 -- name: any_due_entry
 -- Whether settle and grace are over for any entry: only then the protections are worth a new copy.
 SELECT EXISTS (
@@ -555,7 +559,8 @@ DELETE FROM retentiond.released_thumbnail WHERE grace_until <= clock_timestamp()
 
 -- name: select_to_restore
 -- Marks a page of released rows as being brought back: by pass, by key, or all, one content after another; not
--- those whose key bears a row again, nor those of a content that a step under way has in its hands.
+-- those whose key bears a row again, nor those of a content that a step under way has in its hands. Of a key that
+-- was released more than once, with other contents, the newest that had a file comes, unless a pass is named.
 WITH page AS (
     SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
     WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
@@ -570,6 +575,9 @@ WITH page AS (
     FROM free f
     WHERE r.base64hash = f.hash AND ($3::bigint IS NULL OR r.pass_id = $3)
       AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
+      AND ($3 IS NOT NULL OR NOT EXISTS (SELECT FROM retentiond.released_media n
+                                         WHERE n.media_id = r.media_id AND n.media_origin = r.media_origin
+                                           AND n.release_id > r.release_id AND n.had_file))
       AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
                       WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
     RETURNING r.base64hash

@@ -25,7 +25,10 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
     """
     if not rows:
         return
-    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted({row["hash"] for row in rows}))
+    blobs = {row["hash"] for row in rows}
+    # A pass that has just released the last row renames the file itself.
+    intended = {row["hash"] for row in await work.place.pool.fetch(SQL["intended_hashes"], list(blobs))}
+    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - intended))
     present = {look.blob: look for look in looks if look.result == "present"}
     for row in rows:
         look = present.pop(row["hash"], None)

@@ -1,0 +1,75 @@
+"""Threads for the disk: what they have begun they end, whoever is cancelled, and a disk's error is no database's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.adapters.disk import DiskWorkers
+from retentiond.model.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@pytest.fixture
+def disk() -> Iterator[DiskWorkers]:
+    workers = DiskWorkers(2)
+    yield workers
+    workers.close()
+
+
+async def test_results_come_in_the_order_of_the_items(disk: DiskWorkers) -> None:
+    assert await disk.share(lambda items: [2 * item for item in items], range(1000)) == list(
+        range(0, 2000, 2)
+    )
+
+
+async def test_who_is_cancelled_still_waits_for_what_a_thread_has_in_its_hands(disk: DiskWorkers) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        begun.set()
+        go_on.wait(20)
+        done.extend(items)
+        return list(items)
+
+    waiting = asyncio.create_task(disk.share(work, [1, 2, 3, 4]))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    waiting.cancel()
+    await asyncio.sleep(0.01)
+    # Whoever closes the descriptors after it must not close them under the thread's hands.
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert sorted(done) == [1, 2, 3, 4]
+
+
+async def test_every_share_ends_also_when_another_fails(disk: DiskWorkers) -> None:
+    done: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        if 1 in items:
+            raise ValueError(items)
+        done.extend(items)
+        return list(items)
+
+    with pytest.raises(ValueError, match="1"):
+        await disk.share(work, [1, 2, 3, 4])
+    assert done == [3, 4]
+
+
+async def test_an_error_of_the_disk_is_not_taken_for_one_of_the_database(disk: DiskWorkers) -> None:
+    def work() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(UnreachableError, match="the media directory: Input/output error"):
+        await disk.call(work)
