@@ -21,7 +21,7 @@ from retentiond.targets.chat_database import batch, indexes, removal
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.statements import bind
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.chats import CUTOFF, TO_DATE, ChatStore
+from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -548,10 +548,20 @@ async def test_a_scheduled_purge_of_too_many_chats_is_refused_and_one_by_hand_is
     assert (report.state, report.exit_status) == ("refused", 3)
     assert report.refused is not None
     assert "1 of 1 chats of testcom would go" in report.refused.hint
+    assert await backlog(chats) == (1, OLD + timedelta(days=400))
     assert await chats.chats() == {chat}
     assert (await chats.run_pass(Order("once", over_limits=True), **config)).removed_items == 1
+    assert await backlog(chats) == (0, None)
     await chats.chat()
     assert (await chats.purge(**limits)).chats == 1
+
+
+async def backlog(chats: ChatStore) -> tuple[int, datetime | None]:
+    """Return what `status` says is due, and since when: a purge that stalls is seen there."""
+    async with open_chat_database("chats", chats.config()) as target:
+        found = (await target.status()).backlog
+    assert found is not None
+    return found.items, found.since
 
 
 async def test_a_clock_that_is_behind_the_last_pass_purges_nothing(chats: ChatStore) -> None:

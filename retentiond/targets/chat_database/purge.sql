@@ -19,6 +19,10 @@ ANALYZE {survey}
 -- name: verdicts
 SELECT verdict, count(*) AS items FROM {survey} GROUP BY verdict
 
+-- name: oldest_due
+-- The last date of the due chat that has been over the longest.
+SELECT min({last_as_moment}) FROM {top} t JOIN {survey} d ON d.key = t.{key} WHERE d.verdict = 'due'
+
 -- name: count_all
 SELECT count(*) FROM {top} t WHERE {of_account}
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Order
+from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.past import read_last_pass
+from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.model.report import TargetStatus
 from retentiond.model.text import printable
@@ -41,6 +42,8 @@ async def read_status(place: Place) -> TargetStatus:
             KIND,
             ledger=True,
             last_pass=await read_last_pass(connection, place.name),
+            holds=await count_holds(connection),
+            backlog=await read_backlog(connection, place.name),
             holder=str(holder) if holder else None,
             daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
             problems=tuple(

@@ -11,6 +11,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
@@ -21,6 +22,7 @@ from retentiond.targets.chat_database.removal import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.purge import PurgeWish
@@ -83,8 +85,22 @@ class ChatSteps:
             await purge.survey()
             if not self._by_hand:
                 refused = refused or judge_limits(purge, first=self._first)
+        if not self._by_hand:
+            await self._note_backlog()
         self._order.progress.stage("remove", sum(purge.going for purge in self.purges))
         return refused
+
+    async def _note_backlog(self) -> None:
+        """Write down what is due, and since when: a backlog that grows is a purge that stalls."""
+        since: list[datetime] = []
+        for purge in self.purges:
+            keep, oldest = self._place.config.keeps[purge.wish.account], await purge.chats.oldest_due()
+            if keep is not None and oldest is not None:
+                since.append(oldest + keep)
+        due = sum(purge.chats.due for purge in self.purges)
+        await self._connection.execute(
+            LEDGER_SQL["note_backlog"], self._place.name, due, 0, min(since, default=None)
+        )
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, and write down what each account's purge goes by."""
@@ -127,7 +143,10 @@ class ChatSteps:
                 await purge_stores(self._connection, purge, self._order, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
-        """Count nothing more: each batch counted what it took."""
+        """Take off the backlog what was taken; all else each batch has counted."""
+        if not self._by_hand:
+            taken = sum(purge.report.chats for purge in self.purges)
+            await self._connection.execute(LEDGER_SQL["shrink_backlog"], report.target, taken, 0)
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, for each account and for the pass."""
@@ -148,7 +167,8 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
             one.refused, one.error = one.refused or report.refused, one.error or report.error
             one.state = report.state
         one.conclude()
-        report.remove(one.account, one.chats)
+        if report.state != "refused":
+            report.remove(one.account, one.chats)
         report.failed.update(one.failed)
         report.kept.update(one.kept)
         report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())

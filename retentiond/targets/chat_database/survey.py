@@ -12,6 +12,7 @@ from retentiond.targets.chat_database import statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.purge import PurgeReport
@@ -50,6 +51,11 @@ class Survey:
     async def count_all(self) -> int:
         """Count all that the account has."""
         return int((await self._fetch("count_all"))[0][0])
+
+    async def oldest_due(self) -> datetime | None:
+        """Return when the due chat that has been over the longest ended."""
+        oldest: datetime | None = (await self._fetch("oldest_due"))[0][0]
+        return oldest
 
     async def count_rows(self, report: PurgeReport) -> None:
         """Add what would go, by entity."""

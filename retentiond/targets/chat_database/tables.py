@@ -24,6 +24,13 @@ _MOMENT: Final = {
     "seconds": "extract(epoch FROM {moment})::bigint",
     "milliseconds": "(extract(epoch FROM {moment}) * 1000)::bigint",
 }
+# And the other way round.
+_AS_MOMENT: Final = {
+    "timestamptz": "{date}",
+    "timestamp": "({date} AT TIME ZONE '{zone}')",
+    "seconds": "to_timestamp({date})",
+    "milliseconds": "to_timestamp({date} / 1000.0)",
+}
 _DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
@@ -189,6 +196,9 @@ class Tree:
                 if account
                 else "true"
             ),
+            "last_as_moment": self._as_moment(
+                f"greatest({', '.join(column('t', date) for date in root.dates)})"
+            ),
             "verdict": self._verdict(),
             **self._holding(),
             "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
@@ -216,6 +226,10 @@ class Tree:
             "hold_from": self._moment(_DAY_OF_HOLD.replace("{end}", "from")),
             "hold_before": self._moment(_DAY_OF_HOLD.replace("{end}", "before")),
         }
+
+    def _as_moment(self, date: str) -> str:
+        dates = self.layout.dates
+        return _AS_MOMENT[dates.type].replace("{date}", date).replace("{zone}", dates.timezone or "UTC")
 
     def _moment(self, moment: str) -> str:
         dates = self.layout.dates
