@@ -1,0 +1,168 @@
+"""`purge-chats` as it is typed: which target it is for, what it is told, and what it says."""
+
+from __future__ import annotations
+
+import io
+from contextlib import asynccontextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.engine.purge import PurgeWish
+from retentiond.model.errors import Refusal
+from retentiond.model.purge import PurgeReport, StoreReport
+from tests.support.command_line import CommandLine, Outcome
+from tests.support.fake_target import FakeTarget
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from retentiond.config.schema import TargetConfig
+    from retentiond.engine.target import Order
+
+CHATS = """\
+  {name}:
+    kind: chat_database
+    database: postgresql://webim@localhost/webim
+    accounts:
+      testcom: {{schema: pro}}
+      {other}: {{schema: other}}
+"""
+WORDS = ("purge-chats", "--account", "testcom", "--to-date", "2023-08-21")
+WISH = PurgeWish("testcom", date(2023, 8, 21))
+
+
+class FakeChats(FakeTarget):
+    """A target of chats in memory."""
+
+    def __init__(self, name: str, purged: PurgeReport) -> None:
+        super().__init__(name, "chat_database")
+        self.purged = purged
+        self.wishes: list[tuple[PurgeWish, bool]] = []
+
+    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Remember what was wished for, and return the report."""
+        assert order.command == "purge-chats"
+        self.wishes.append((wish, dry_run))
+        return self.purged
+
+
+class Prompt:
+    """A configuration with a target of media and targets of chats."""
+
+    def __init__(self, directory: Path, *names: str, **report: Any) -> None:
+        purged = PurgeReport("testcom", date(2023, 8, 21), False, **{"state": "finished"} | report)
+        purged.entities.update(chatthread=10, chatmessage=100)
+        self.targets = {name: FakeChats(name, purged) for name in names or ("chats",)}
+        self.line = CommandLine(directory)
+        extra = "".join(CHATS.format(name=name, other=f"only-{name}") for name in self.targets)
+        self.line.config.write_text(self.line.text() + extra)
+
+    def type(self, *words: str) -> Outcome:
+        """Run a command."""
+
+        @asynccontextmanager
+        async def opened(name: str, _config: TargetConfig) -> AsyncIterator[FakeChats]:
+            yield self.targets[name]
+
+        self.line.factory.open = opened  # type: ignore[method-assign, assignment]
+        return self.line.type(*words, stdin=io.StringIO())
+
+
+def test_the_example_of_the_tool_it_stands_in_for_works_as_written(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path)
+    outcome = prompt.type(*WORDS, "--delete-file-messages")
+    assert outcome.status == 0
+    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, file_messages=True), False)]
+    assert "chatmessage" in outcome.stdout
+
+
+def test_a_dry_run_is_one_and_the_other_flags_arrive(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path)
+    prompt.type(*WORDS, "--dry-run", "--purge-stats")
+    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, stats=True), True)]
+
+
+def test_as_json_it_prints_the_interfaces_document_and_nothing_else(tmp_path: Path) -> None:
+    outcome = Prompt(tmp_path).type(*WORDS, "--json")
+    assert outcome.document == {
+        "account": "testcom",
+        "to_date": "2023-08-21",
+        "dry_run": False,
+        "state": "finished",
+        "chats": 0,
+        "entities": {"chatthread": 10, "chatmessage": 100},
+        "kept": {"open": 0, "newer": 0, "has_file_messages": 0, "hold": 0},
+        "stores": {},
+    }
+
+
+REFUSAL = Refusal("floor", "2026-01-01", "2025-01-01", "the latest date that would do is 2025-01-01")
+
+
+@pytest.mark.parametrize(
+    ("report", "status"),
+    [
+        ({"state": "finished_with_failures"}, 1),
+        ({"state": "refused", "refused": REFUSAL}, 3),
+        ({"state": "interrupted", "error": "the database was lost"}, 4),
+        ({"stores": {"clickhouse": StoreReport("refused", refused=REFUSAL)}}, 3),
+        (
+            {
+                "stores": {
+                    "clickhouse": StoreReport("refused", refused=REFUSAL),
+                    "elasticsearch": StoreReport("interrupted"),
+                }
+            },
+            4,
+        ),
+    ],
+)
+def test_the_exit_status_is_the_worst_of_the_databases_and_the_stores(
+    tmp_path: Path, report: dict[str, Any], status: int
+) -> None:
+    prompt = Prompt(tmp_path, **report)
+    assert prompt.type(*WORDS).status == prompt.type(*WORDS, "--json").status == status
+
+
+def test_a_refusal_says_which_date_would_do_however_it_is_asked(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path, state="refused", refused=REFUSAL)
+    assert "the latest date that would do is 2025-01-01" in prompt.type(*WORDS).stdout
+    assert "the latest date that would do is 2025-01-01" in prompt.type(*WORDS, "--json").stderr
+
+
+@pytest.mark.parametrize("day", ["2023-8-21", "21.08.2023", "2023-02-30", "", "yesterday", "20230821"])
+def test_what_is_no_day_is_wrong_usage(tmp_path: Path, day: str) -> None:
+    prompt = Prompt(tmp_path)
+    outcome = prompt.type("purge-chats", "--account", "testcom", "--to-date", day)
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert "is no day; write it as" in outcome.stderr
+    assert prompt.targets["chats"].wishes == []
+
+
+def test_an_account_that_no_target_has_is_wrong_usage_and_those_there_are_are_named(tmp_path: Path) -> None:
+    outcome = Prompt(tmp_path).type("purge-chats", "--account", "testcon", "--to-date", "2023-08-21")
+    assert outcome.status == 2
+    assert "no target has the account `testcon`; there are: only-chats, testcom" in outcome.stderr
+
+
+def test_where_several_targets_have_the_account_one_must_be_named(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path, "moscow", "berlin")
+    outcome = prompt.type(*WORDS)
+    assert outcome.status == 2
+    assert "say --target, one of: moscow, berlin" in outcome.stderr
+    assert prompt.type(*WORDS, "--target", "berlin").status == 0
+    assert (prompt.targets["berlin"].wishes, prompt.targets["moscow"].wishes) == ([(WISH, False)], [])
+    # Where only one has it, it need not be named.
+    assert prompt.type("purge-chats", "--account", "only-moscow", "--to-date", "2023-08-21").status == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("media", "`media` is no target of chats"), ("nobody", "`nobody` is no target")]
+)
+def test_a_target_that_has_no_chats_is_wrong_usage(tmp_path: Path, target: str, said: str) -> None:
+    outcome = Prompt(tmp_path).type(*WORDS, "--target", target)
+    assert outcome.status == 2
+    assert f"{said}; there are: chats" in outcome.stderr
