@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retentiond.cli.grammar import Command, Json, Targets, example
+from retentiond.cli.grammar import Json, Targets, example
 from retentiond.cli.hold_subjects import Subjects
 from retentiond.cli.holds import Add, ListHolds, Release
 from retentiond.cli.session import Scope, Work
@@ -38,7 +38,6 @@ Before = Annotated[str | None, typer.Option(metavar="DATE", help="With --account
 
 
 @hold.command(
-    cls=Command,
     epilog=example(
         "retentiond hold add --media mxc://example.org/abc --reason 'case 17'",
         "retentiond hold add media --room '!abc:example.org' --until 2027-06-30",
@@ -70,9 +69,7 @@ def add(
     return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json)
 
 
-@hold.command(
-    "list", cls=Command, epilog=example("retentiond hold list", "retentiond hold list media --all --json")
-)
+@hold.command("list", epilog=example("retentiond hold list", "retentiond hold list media --all --json"))
 def list_holds(
     targets: Targets = None,
     closed: Annotated[bool, typer.Option("--all", help="Those that ended or were released, too.")] = False,
@@ -86,7 +83,6 @@ def list_holds(
 
 
 @hold.command(
-    cls=Command,
     epilog=example(
         "retentiond hold release media 3 --reason 'case closed'",
         "retentiond hold release --user @ann:example.org",

@@ -1,9 +1,9 @@
 """The command line: what may be typed, and what it asks for. Nothing is done here."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Never
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,9 @@ from retentiond.cli.audit import Audit
 from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.delete import Delete
 from retentiond.cli.explain import Explain
-from retentiond.cli.grammar import PROGRAM, Command, Json, Targets, example
+from retentiond.cli.grammar import PROGRAM, Json, Targets, example
 from retentiond.cli.hold_line import hold
 from retentiond.cli.hold_subjects import read_day
-from retentiond.cli.later import later_commands
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.purge_chats import PurgeChats
@@ -28,10 +27,8 @@ from retentiond.cli.what_if import WhatIf, parse_ages
 from retentiond.config.units import parse_size
 from retentiond.demo.order import DemoOrder
 from retentiond.engine.purge import PurgeWish
-from retentiond.model.errors import NotAvailableError, UsageError
+from retentiond.model.errors import UsageError
 from retentiond.model.request import RequestKind, read_request
-
-_ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name=PROGRAM,
@@ -48,7 +45,7 @@ app.add_typer(hold, name="hold")
 def read_line(arguments: Sequence[str], options: Options) -> Work | int:
     """Return what the line asks for, or the exit status where Typer has dealt with it (--help, completion).
 
-    What stands before the command goes into `options`. Raise TyperException, NotAvailableError or UnitError for a line
+    What stands before the command goes into `options`. Raise TyperException, UsageError or UnitError for a line
     that cannot be right.
     """
     command = typer.main.get_command(app)
@@ -94,7 +91,7 @@ def _before_the_command(
     options.config, options.quiet, options.debug = config, quiet, debug
 
 
-@app.command(cls=Command, epilog=example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
+@app.command(epilog=example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
 def demo(
     media: Annotated[int, typer.Option(min=1, metavar="N", help="How many media to make up.")] = 1000,
     keep: Annotated[
@@ -113,7 +110,7 @@ def demo(
     return Demo(DemoOrder(media, keep, report, as_json, chats))
 
 
-@app.command("run", cls=Command, epilog=example("retentiond --config /etc/retentiond/config.yaml run"))
+@app.command("run", epilog=example("retentiond --config /etc/retentiond/config.yaml run"))
 def be_the_daemon() -> Work:
     """Be the daemon: passes by schedule, and sweeps.
 
@@ -122,7 +119,7 @@ def be_the_daemon() -> Work:
     return run
 
 
-@app.command(cls=Command, epilog=example("retentiond check-config", "retentiond check-config --connect"))
+@app.command(epilog=example("retentiond check-config", "retentiond check-config --connect"))
 def check_config(
     connect: Annotated[
         bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
@@ -136,7 +133,6 @@ def check_config(
 
 
 @app.command(
-    cls=Command,
     name="example-config",
     epilog=example("retentiond example-config > /etc/retentiond/config.yaml"),
 )
@@ -146,7 +142,6 @@ def example_config() -> Work:
 
 
 @app.command(
-    cls=Command,
     epilog=example(
         "retentiond plan",
         "retentiond plan media --list --json",
@@ -190,7 +185,6 @@ def plan(
 
 
 @app.command(
-    cls=Command,
     epilog=example(
         "retentiond once media",
         "retentiond once media --yes",
@@ -221,7 +215,6 @@ def once(
 
 
 @app.command(
-    cls=Command,
     epilog=example(
         "retentiond delete --media mxc://example.org/abc",
         "retentiond delete media --user @spam:example.org --dry-run",
@@ -261,7 +254,6 @@ def delete(
 
 
 @app.command(
-    cls=Command,
     epilog=example(
         "retentiond audit",
         "retentiond audit media --list --json",
@@ -316,7 +308,7 @@ def audit(
     )
 
 
-@records.command(cls=Command, epilog=example("retentiond records export media > records.jsonl"))
+@records.command(epilog=example("retentiond records export media > records.jsonl"))
 def export(targets: Targets = None) -> Work:
     """Print every record as a line of JSON, oldest first.
 
@@ -326,7 +318,6 @@ def export(targets: Targets = None) -> Work:
 
 
 @records.command(
-    cls=Command,
     epilog=example("retentiond records verify", "retentiond records verify --file records.jsonl"),
 )
 def verify(
@@ -344,7 +335,7 @@ def verify(
     return Verify(Scope(tuple(targets or ())), file, as_json)
 
 
-@app.command(cls=Command, epilog=example("retentiond report --html /srv/www/retention.html"))
+@app.command(epilog=example("retentiond report --html /srv/www/retention.html"))
 def report(
     html: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")],
     targets: Targets = None,
@@ -358,7 +349,6 @@ def report(
 
 
 @app.command(
-    cls=Command,
     name="purge-chats",
     epilog=example(
         "retentiond purge-chats --account testcom --to-date 2023-08-21 --dry-run",
@@ -385,6 +375,9 @@ def purge_chats(
     purge_clickhouse: Annotated[
         bool, typer.Option("--purge-clickhouse", help="The statistics in ClickHouse, too.")
     ] = False,
+    purge_elastic: Annotated[
+        bool, typer.Option("--purge-elastic", help="The search in Elasticsearch or OpenSearch, too.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
     ] = False,
@@ -395,36 +388,18 @@ def purge_chats(
     A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
     Nothing of it comes back.
     """
-    stores = ("clickhouse",) if purge_clickhouse else ()
+    wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
+    stores = tuple(name for name, is_wished in wished.items() if is_wished)
     wish = PurgeWish(
         account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats, stores=stores
     )
     return PurgeChats(wish, target, dry_run, as_json)
 
 
-@app.command(cls=Command, epilog=example("retentiond status", "retentiond status --json"))
+@app.command(epilog=example("retentiond status", "retentiond status --json"))
 def status(as_json: Json = False) -> Work:
     """Tell how each target stands.
 
     Its last pass and its next, what is in quarantine, who is at work, and whether a daemon is alive.
     """
     return Status(as_json)
-
-
-def _refusal(words: str) -> Callable[[], Never]:
-    def refuse() -> Never:
-        raise NotAvailableError(f"`{words}`")
-
-    return refuse
-
-
-def _refuse_later(group: typer.Typer, name: str) -> None:
-    for word in later_commands(name):
-        register = group.command(
-            word, hidden=True, add_help_option=False, context_settings=dict(_ANY_ARGUMENTS)
-        )
-        register(_refusal(f"{name} {word}".lstrip()))
-
-
-_refuse_later(app, "")
-_refuse_later(quarantine, "quarantine")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.accept import Accept, Forget
-from retentiond.cli.grammar import Command, Json, Targets, example
+from retentiond.cli.grammar import Json, Targets, example
 from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.session import Scope, Work
 from retentiond.config.units import parse_duration
@@ -15,7 +15,7 @@ from retentiond.engine.target import Selection
 quarantine = typer.Typer(help="What passes took: list it, restore it, purge it.")
 
 
-@quarantine.command("list", cls=Command, epilog=example("retentiond quarantine list media"))
+@quarantine.command("list", epilog=example("retentiond quarantine list media"))
 def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
     """List what can be brought back, and until when.
 
@@ -25,7 +25,6 @@ def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
 
 
 @quarantine.command(
-    cls=Command,
     epilog=example(
         "retentiond quarantine restore media --pass 7",
         "retentiond quarantine restore --media mxc://example.org/abc --for 90d --reason 'asked for by Ann'",
@@ -56,7 +55,7 @@ def restore(
     return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
 
 
-@quarantine.command(cls=Command, epilog=example("retentiond quarantine purge media --yes"))
+@quarantine.command(epilog=example("retentiond quarantine purge media --yes"))
 def purge(
     targets: Targets = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -70,7 +69,6 @@ def purge(
 
 
 @quarantine.command(
-    cls=Command,
     epilog=example(
         "retentiond quarantine forget --media mxc://example.org/abc",
         "retentiond quarantine forget media --all",
@@ -93,7 +91,6 @@ def forget(
 
 
 @quarantine.command(
-    cls=Command,
     epilog=example("retentiond quarantine accept media", "retentiond quarantine accept media --yes"),
 )
 def accept(

@@ -12,8 +12,6 @@ _POLICY: Final = (*_TARGET, "policies", "*")
 _ACCOUNT: Final = (*_TARGET, "accounts", "*")
 
 _KEYS: Final[frozenset[KeyPath]] = frozenset({
-    (*_TARGET, "elasticsearch"),
-    (*_ACCOUNT, "elasticsearch"),
 })  # fmt: skip
 
 _VALUES: Final[dict[KeyPath, frozenset[str]]] = {}

@@ -16,8 +16,8 @@ from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import open_server
-from retentiond.targets.chat_database.clickhouse.follow import Patience
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
+from retentiond.targets.chat_database.patience import Patience
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.not_run import not_run
 from tests.support.store_purge import Notes, Purge, Staying

@@ -13,33 +13,10 @@ from tests.support.command_line import CommandLine
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOT_AVAILABLE = "is not available in this version of retentiond; leave it out"
-
 
 @pytest.fixture
 def line(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "purge-chats --account A --to-date 2020-01-01 --purge-elastic",
-    ],
-)
-def test_a_word_of_a_later_version_is_refused_as_such_whatever_follows_it(
-    line: CommandLine, words: str
-) -> None:
-    outcome = line.type(*words.split())
-    assert outcome.status == 2
-    assert NOT_AVAILABLE in outcome.stderr
-    assert outcome.stdout == ""
-    assert not line.factory.configs
-
-
-def test_a_refusal_names_the_word_that_is_to_be_left_out(line: CommandLine) -> None:
-    told = line.type("purge-chats", "--purge-elastic=7").stderr
-    assert told == f"retentiond: `purge-chats --purge-elastic` {NOT_AVAILABLE}\n"
 
 
 @pytest.mark.parametrize(
@@ -82,15 +59,6 @@ def test_the_help_of_each_command_has_an_example_of_it(
     assert line.type(*command.split(), "--help").status == 0
     examples = capsys.readouterr().out.partition("Example")[2]
     assert command in examples
-
-
-def test_the_help_names_no_word_of_a_later_version(
-    line: CommandLine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line.type("purge-chats", "--help")
-    told = capsys.readouterr().out.split()
-    assert "--account" in told
-    assert "--purge-elastic" not in told
 
 
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ date. The database goes first; what stays there is known only then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,6 +20,10 @@ StoreName = Literal["clickhouse", "elasticsearch"]
 
 ChatId = int | str
 """What the database calls a chat; a number, unless the layout's key is text (or a UUID, as text)."""
+
+
+MOST_EXCLUDED: Final = 100_000
+"""Chats that one statement can leave out, in any of these stores."""
 
 
 class Excluded(Protocol):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.errors import NotAvailableError, UsageError
+from retentiond.model.errors import UsageError
 from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
+from retentiond.targets.chat_database.search.store import open_elasticsearch
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,6 @@ def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManag
     """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
     if name == "clickhouse" and config.clickhouse is not None:
         return open_clickhouse(config.clickhouse)
-    if getattr(config, name) is None:
-        raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
-    raise NotAvailableError(f"`{name}`")
+    if name == "elasticsearch" and config.elasticsearch is not None:
+        return open_elasticsearch(config.elasticsearch, config.pace.max_rows_per_second)
+    raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")

@@ -18,8 +18,6 @@ IdType = Literal["Int64", "UInt64", "String", "UUID"]
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(2106, 1, 1, tzinfo=UTC)
 """What a DateTime can hold; a boundary beyond it would mean every row, or none."""
-MOST_EXCLUDED: Final = 100_000
-"""Chats that one statement can leave out."""
 # The server takes form fields of 128 KiB.
 _FIELD_SIZE: Final = 100_000
 

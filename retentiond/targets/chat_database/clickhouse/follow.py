@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.clickhouse.connection import Server
     from retentiond.targets.chat_database.clickhouse.relations import Relations
+    from retentiond.targets.chat_database.patience import Patience
 
 _FAILING_LOOKS: Final = 5
 
 
 class MutationError(Exception):
     """A mutation that came to no end; its text says why, and what became of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited, in seconds: from look to look, and for a mutation that does not get on."""
-
-    between: float = 2.0
-    stalled: float = 1800.0
-    clock: Callable[[], float] = time.monotonic
 
 
 class Follower:

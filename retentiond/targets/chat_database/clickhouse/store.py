@@ -10,17 +10,18 @@ from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.clickhouse.condition import (
     EARLIEST,
     LATEST,
-    MOST_EXCLUDED,
     Columns,
     Condition,
     condition,
 )
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
-from retentiond.targets.chat_database.clickhouse.follow import Follower, Patience
+from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
+from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.store import MOST_EXCLUDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

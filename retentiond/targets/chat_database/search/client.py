@@ -1,0 +1,159 @@
+"""A connection to Elasticsearch or OpenSearch, by the official client of whichever the server says it is."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from retentiond.config.chat_stores import ElasticsearchStore
+
+_ANSWER_SECONDS: Final = 60
+_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
+_NOT_FOUND: Final = 404
+
+
+class ServerError(Exception):
+    """The server's own no, with its status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Search(Protocol):
+    """Asks the server; one that cannot be reached is an UnreachableError, what it refuses a ServerError."""
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
+    ) -> Any:
+        """Return the answer to one request, which is sent once; `mark` is its X-Opaque-Id."""
+
+
+async def ask_for(search: Search, method: str, path: str, body: Any = None, **parameters: str) -> Any | None:
+    """Ask for something that may not be there; None where it is not."""
+    try:
+        return await search.ask(method, path, body, **parameters)
+    except ServerError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        return None
+
+
+@asynccontextmanager
+async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
+    """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
+    try:
+        # Extras, loaded where they are asked for.
+        from elasticsearch import AsyncElasticsearch, ElasticsearchWarning  # noqa: PLC0415
+        from opensearchpy import AsyncOpenSearch, OpenSearchWarning  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the search needs {error.name}, which is not installed; pip install 'retentiond[elasticsearch]'"
+        ) from error
+    # Deprecations are for whoever programs these servers: what they tell goes to nobody who could mend it.
+    for category in (ElasticsearchWarning, OpenSearchWarning):
+        warnings.simplefilter("ignore", category)
+    # Either client takes any server's word of what it is; this one takes what it then says as well.
+    client = AsyncOpenSearch([config.url], **_opensearch_options(config))
+    try:
+        search: Search = _OpenSearch(client, config.url)
+        about = await search.ask("GET", "/")
+        if about.get("version", {}).get("distribution") == "opensearch":
+            yield search
+            return
+    finally:
+        await client.close()
+    official = AsyncElasticsearch([config.url], **_elasticsearch_options(config))
+    try:
+        yield _Elasticsearch(official, config.url)
+    finally:
+        await official.close()
+
+
+def _opensearch_options(config: ElasticsearchStore) -> dict[str, Any]:
+    options: dict[str, Any] = {"timeout": _ANSWER_SECONDS, "max_retries": 0, "retry_on_timeout": False}
+    if config.api_key is not None:
+        options["headers"] = {"Authorization": f"ApiKey {config.api_key.get_secret_value()}"}
+    elif config.user is not None:
+        options["http_auth"] = (config.user, config.password.get_secret_value() if config.password else "")
+    if config.ca_file is not None:
+        options["ca_certs"] = str(config.ca_file)
+    return options
+
+
+def _elasticsearch_options(config: ElasticsearchStore) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "request_timeout": _ANSWER_SECONDS,
+        "max_retries": 0,
+        "retry_on_timeout": False,
+    }
+    if config.api_key is not None:
+        options["api_key"] = config.api_key.get_secret_value()
+    elif config.user is not None:
+        options["basic_auth"] = (config.user, config.password.get_secret_value() if config.password else "")
+    if config.ca_file is not None:
+        options["ca_certs"] = str(config.ca_file)
+    return options
+
+
+def _unreachable(url: str, error: Exception) -> UnreachableError:
+    return UnreachableError(
+        f"the search at {url} cannot be reached: {printable(str(error), 300)}; check that it runs, and `url`"
+    )
+
+
+def _headers(mark: str | None) -> Mapping[str, str]:
+    return _HEADERS if mark is None else {**_HEADERS, "X-Opaque-Id": mark}
+
+
+class _OpenSearch:
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
+    ) -> Any:
+        from opensearchpy.exceptions import OpenSearchException, TransportError  # noqa: PLC0415
+
+        try:
+            return await self._client.transport.perform_request(
+                method, path, params=dict(parameters), headers=dict(_headers(mark)), body=body
+            )
+        except TransportError as error:
+            if isinstance(error.status_code, int):
+                raise ServerError(
+                    printable(f"{error.error}: {error.info}", 500), error.status_code
+                ) from error
+            raise _unreachable(self._url, error) from error
+        except OpenSearchException as error:
+            raise _unreachable(self._url, error) from error
+
+
+class _Elasticsearch:
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
+    ) -> Any:
+        from elasticsearch import ApiError, TransportError  # noqa: PLC0415
+
+        try:
+            answer = await self._client.perform_request(
+                method, path, params=dict(parameters), headers=dict(_headers(mark)), body=body
+            )
+        except ApiError as error:
+            text = printable(f"{error.message}: {error.body}", 500)
+            raise ServerError(text, error.status_code) from error
+        except TransportError as error:
+            raise _unreachable(self._url, error) from error
+        return answer.body

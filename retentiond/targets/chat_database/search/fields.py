@@ -1,0 +1,58 @@
+"""Whether the configured fields are what a purge takes them for; a misspelt one matches nothing, or everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.model.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.config.chat_stores import ElasticsearchStore
+
+_ACCOUNTS: Final = frozenset({"keyword", "constant_keyword"})
+_DATES: Final = frozenset({"date", "date_nanos"})
+_IDS: Final = frozenset({"keyword", "byte", "short", "integer", "long", "unsigned_long"})
+_PLAIN: Final = frozenset('*?,<>|\\"')
+
+
+def fields_of(config: ElasticsearchStore) -> list[str]:
+    """Return the fields that a purge asks about."""
+    return [
+        field for field in (config.account_field, config.date_field, config.thread_field) if field is not None
+    ]
+
+
+def judge(
+    config: ElasticsearchStore, capabilities: Mapping[str, Any] | None, *, excluded: int
+) -> Refusal | None:
+    """Tell from the answer of `_field_caps` (None: no such index) why a purge cannot be told; None where it can."""
+    if capabilities is None:
+        return _refusal("index", config.index, f"there is no index {config.index}; check `index`")
+    if excluded and config.thread_field is None:
+        return _refusal(
+            "thread_field", excluded, f"{excluded} chats stay: set `thread_field` to leave them out"
+        )
+    wanted = [("account_field", config.account_field, _ACCOUNTS), ("date_field", config.date_field, _DATES)]
+    if excluded and config.thread_field is not None:
+        wanted.append(("thread_field", config.thread_field, _IDS))
+    for key, field, types in wanted:
+        if _PLAIN & set(field):
+            return _refusal(key, field, f"name one field in `{key}`, without wildcards")
+        found = set(capabilities.get("fields", {}).get(field, {}))
+        if not found:
+            return _refusal(key, f"no field {field}", f"set `{key}` to a field that the mapping has")
+        if not found <= types:
+            told = ", ".join(sorted(found))
+            return _refusal(
+                key,
+                f"{field} is {told}",
+                f"in each index `{key}` must be {' or '.join(sorted(types))}; of a text the keyword is often in "
+                f"{field}.keyword",
+            )
+    return None
+
+
+def _refusal(limit: str, value: str | int, hint: str) -> Refusal:
+    return Refusal(f"elasticsearch_{limit}", value, None, hint)

@@ -1,0 +1,90 @@
+"""Start a purge in the background, or find the one that was started, and follow it to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.targets.chat_database.search.client import ServerError, ask_for
+from retentiond.targets.chat_database.search.task import look_at, progress_of
+
+if TYPE_CHECKING:
+    from retentiond.engine.target import Progress, Stop
+    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.search.index import Index
+
+_ACTION: Final = "*/delete/byquery"
+
+
+class PurgeError(Exception):
+    """A purge that failed; its text says why."""
+
+
+class Follower:
+    """Follows purges of one index."""
+
+    def __init__(self, index: Index, stop: Stop, patience: Patience, progress: Progress) -> None:
+        self._index = index
+        self._search = index.search
+        self._stop = stop
+        self._patience = patience
+        self._progress = progress
+
+    async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
+        """Start one, sent once and never again, and return its task; `rate` is documents a second."""
+        answer = await self._search.ask(
+            "POST",
+            f"{self._index.path}/_delete_by_query",
+            {"query": query},
+            mark=mark,
+            wait_for_completion="false",
+            # What another changed or deleted meanwhile is left, and looked for again.
+            conflicts="proceed",
+            slices="auto",
+            refresh="true",
+            requests_per_second=str(rate),
+            allow_no_indices="false",
+        )
+        return str(answer["task"])
+
+    async def find(self, mark: str) -> str | None:
+        """Return the task that bears the mark, if it runs."""
+        answer = await self._search.ask("GET", "/_tasks", actions=_ACTION, detailed="true")
+        for node in answer.get("nodes", {}).values():
+            for name, task in node["tasks"].items():
+                if task.get("headers", {}).get("X-Opaque-Id") == mark and "parent_task_id" not in task:
+                    return str(name)
+        return None
+
+    async def to_the_end(self, task: str, mark: str) -> bool:
+        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError."""
+        last, since, told = "", self._patience.clock(), 0
+        while True:
+            answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
+            look = look_at(answer, mark)
+            if look.standing == "failed":
+                await self._forget(task)
+                raise PurgeError(look.reason)
+            if look.standing != "running":
+                if look.standing == "over":
+                    await self._forget(task)
+                return True
+            children = await self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
+            gone, progress = progress_of(answer, children)
+            self._progress.advance(max(gone - told, 0))
+            told = max(gone, told)
+            now = self._patience.clock()
+            if progress != last:
+                last, since = progress, now
+            elif now - since >= self._patience.stalled:
+                await self._search.ask("POST", f"/_tasks/{task}/_cancel")
+                raise PurgeError("it does not get on; it was cancelled, what it had deleted stays deleted")
+            await self._stop.wait(self._patience.between)
+            if self._stop.asked:
+                return False
+
+    async def _forget(self, task: str) -> None:
+        """Remove the result that the server keeps for ever; one that may not be removed does no harm."""
+        try:
+            await self._search.ask("DELETE", f"/.tasks/_doc/{task}")
+        except ServerError:
+            return
