@@ -1,14 +1,13 @@
 """From a file to a configuration, or to everything that is wrong with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from retentiond.config.document import Document, read_document
-from retentiond.config.later import is_later_key, is_later_value
-from retentiond.config.problems import ConfigError, KeyPath, shown_key
+from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.references import ReferenceProblemError, resolve_reference
 from retentiond.config.schema import KINDS, Config
 from retentiond.config.wording import describe
@@ -23,7 +22,6 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
     if not isinstance(document.value, dict):
         document.spoil((), *_not_a_configuration(document.value))
         raise ConfigError(document.problems)
-    _refuse_later(document, (), document.value)
     value = _filled_in(document, (), document.value, environment)
     try:
         config = Config.model_validate(value)
@@ -40,23 +38,6 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
 def _not_a_configuration(value: object) -> tuple[str, str]:
     message = "is empty" if value is None else "must be a mapping of keys at the top"
     return message, "begin with `targets:`; `retentiond example-config` prints an example"
-
-
-def _refuse_later(document: Document, path: KeyPath, value: object) -> None:
-    if is_later_value(path, value):
-        what = f"`{path[-1]}: {value}`" if isinstance(path[-1], str) else f"`{value}`"
-        document.spoil(path, f"{what} is not available in this version of retentiond", "leave it out")
-        # None of the other keys of such a target is known here; nor is a list that may hold such values.
-        if path[-1] == "kind" or isinstance(path[-1], int):
-            document.spoiled.add(path[:-1])
-        return
-    for step, inner in _children(value):
-        inside = (*path, step)
-        if is_later_key(inside):
-            message = f"`{shown_key(str(step))}` is not available in this version of retentiond"
-            document.spoil(inside, message, "leave it out", at_key=True)
-        else:
-            _refuse_later(document, inside, inner)
 
 
 def _filled_in(document: Document, path: KeyPath, value: object, environment: Mapping[str, str]) -> object:
@@ -83,7 +64,7 @@ def _take_over(document: Document, error: ValidationError) -> None:
         path = _in_document(inside)
         unknown = kind == "extra_forbidden"
         # A key that nobody knows is that, whatever is wrong with its value.
-        if _is_spoiled(document, path[:-1] if unknown and not is_later_key(path) else path):
+        if _is_spoiled(document, path[:-1] if unknown else path):
             continue
         # One value in the place of a list is its only item, and has no place of its own.
         written = document.written.get(path, document.written.get(path[:-1]))
@@ -109,10 +90,3 @@ def _in_document(path: KeyPath) -> KeyPath:
 
 def _is_spoiled(document: Document, path: KeyPath) -> bool:
     return any(path[:length] in document.spoiled for length in range(len(path) + 1))
-
-
-def _children(value: object) -> Iterator[tuple[str | int, object]]:
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, list):
-        yield from enumerate(value)

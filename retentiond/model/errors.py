@@ -21,13 +21,6 @@ class UsageError(RetentiondError):
     exit_status = 2
 
 
-class NotAvailableError(UsageError):
-    """A key, a flag or a command of a later version: refused, never accepted and ignored."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not available in this version of retentiond; leave it out")
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a safety limit stopped a pass: which limit, what was found, what is allowed, and the way on."""

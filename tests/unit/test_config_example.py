@@ -2,17 +2,12 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
 from retentiond.config.schema import Config, Databases, Limits, Logging, Pace, Records
 from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
-LATER = [
-    "elasticsearch:",
-]
 
 
 def loaded(tmp_path: Path, text: str) -> Config:
@@ -65,11 +60,6 @@ def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> 
     assert (config.records, config.logging) == (Records(), Logging())
     assert (media.protect, media.create_index) == (plain.protect, plain.create_index)
     assert media.databases != Databases()
-
-
-@pytest.mark.parametrize("word", LATER)
-def test_nothing_of_later_versions_is_in_the_example(word: str) -> None:
-    assert word not in example_config()
 
 
 def test_the_example_is_no_wider_than_the_code() -> None:

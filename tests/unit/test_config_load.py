@@ -178,17 +178,6 @@ def test_a_duplicate_key_is_an_error_with_the_line_of_the_first(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("elasticsearch: {}", "`elasticsearch`"),
-    ],
-)
-def test_what_later_versions_bring_is_refused_by_name(tmp_path: Path, line: str, word: str) -> None:
-    (problem,) = problems(tmp_path, f"{TARGET}    {line}\n")
-    assert problem.message == f"{word} is not available in this version of retentiond"
-
-
 @pytest.mark.parametrize("name", ["a b", "ä", "", "a" * 65, '"a\\n"', "a/b"])
 def test_a_target_has_a_plain_name(tmp_path: Path, name: str) -> None:
     text = TARGET.replace("media:\n", f"{name or chr(39) * 2}:\n", 1)
