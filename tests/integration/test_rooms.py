@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from retentiond.model.mentions import ANYWHERE
 from retentiond.targets.dendrite_media import release, steps
+from retentiond.targets.dendrite_media.mentioned import mentions_of
+from retentiond.targets.dendrite_media.references import References
+from retentiond.targets.dendrite_media.sources import Sources
 from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import DendriteStore
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
     from retentiond.model.report import PassReport
     from tests.support.database import DatabaseServer
+
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 LEFT, JOINED = "!left:there.test", "!joined:there.test"
 LOCAL_JOINED, LOCAL_LEFT, LOCAL_INVITED, REMOTE_JOINED = (True, 3), (True, 1), (True, 2), (False, 3)
@@ -232,3 +238,19 @@ async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
     assert await due(database, media_path, **keys) == {left.uri}
     report = await one_pass(database, media_path, **keys)
     assert report.removed_items == 1
+
+
+async def test_a_copy_that_a_sweep_made_does_not_answer_what_policies_ask(
+    rooms: DendriteStore, connection: Connection, database: str, media_path: Path
+) -> None:
+    """It knows nothing of messages, and so everything would seem unreferenced."""
+    media = await rooms.add()
+    await rooms.add_event(JOINED, {"url": media.uri})
+    await one_pass(database, media_path, policies=[])
+    references = References(Sources(database, {}, frozenset()), ["profile_avatars"], ANYWHERE)
+    long_ago = await connection.fetchval("SELECT now() - interval '1 hour'")
+    of_a_sweep = await references.copy(connection, begun_after=long_ago)
+    assert of_a_sweep is not None
+    async with references.held(connection, begun_after=long_ago) as copy:
+        mentions = await mentions_of(connection, [media.key], copy, ANYWHERE)
+    assert mentions == {media.key: {"messages"}}
