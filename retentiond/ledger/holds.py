@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries, reaching
 from retentiond.ledger.host import actor
 from retentiond.model.holds import Hold, HoldSubject, Narrowing
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.ledger import Ledger
     from retentiond.model.holds import HoldRequest
 
 SQL: Final = named_queries(__package__, "holds.sql")
@@ -71,6 +73,51 @@ async def release_holds(
 async def count_holds(connection: Conn | Db) -> int:
     """Return how many holds are in force."""
     return int(await connection.fetchval(SQL["count_holds"]))
+
+
+class RecordedHolds:
+    """The holds of a target as its ledger has them; putting one on, and what it covers, is the target's own."""
+
+    def __init__(self, target: str, db: Db, ledger: Ledger) -> None:
+        self._target = target
+        self._db = db
+        self._ledger = ledger
+
+    async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
+        """Stream the holds in force, and with `closed` all that ever were."""
+        if await self._ledger.exists(self._db):
+            async for hold in holds_on_record(self._db, closed=closed):
+                yield hold
+
+    async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
+        """Release holds that are in force; return them as they are on record now."""
+        with reaching("the database"):
+            if not await self._ledger.exists(self._db):
+                return []
+            async with self._db.acquire() as connection, connection.transaction():
+                released = await release_holds(connection, hold_ids, subject, reason)
+        for hold in released:
+            self._tell(hold, "released", hold.released_by, hold.release_reason)
+        return released
+
+    async def _added(self, connection: Conn, hold_id: int) -> Hold:
+        """Return a hold that was just put on, and tell the log."""
+        [hold] = [h async for h in holds_on_record(connection, closed=True, hold_ids=[hold_id])]
+        self._tell(hold, "added", hold.added_by, hold.reason)
+        return hold
+
+    def _tell(self, hold: Hold, change: str, by: str | None, reason: str | None) -> None:
+        get_logger(target=self._target).info(
+            "hold_changed",
+            change=change,
+            hold_id=hold.hold_id,
+            kind=hold.subject.kind,
+            subject=hold.subject.name,
+            narrowed=hold.subject.narrowed.as_json(),
+            until=hold.until.isoformat() if hold.until else None,
+            by=by,
+            reason=reason,
+        )
 
 
 def _hold(row: Record) -> Hold:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import reaching
 from retentiond.engine.purge import PurgeWish
-from retentiond.ledger.holds import add_hold, holds_on_record, release_holds
+from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage
 from retentiond.targets.chat_database import statements
@@ -16,17 +15,16 @@ from retentiond.targets.chat_database.place import SCHEMA
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from retentiond.adapters.postgres import Conn
     from retentiond.model.holds import Hold, HoldRequest, HoldSubject
     from retentiond.targets.chat_database.place import Place
 
 
-class ChatHolds:
+class ChatHolds(RecordedHolds):
     """The holds of one chat database, as the engine's Protocol wants them."""
 
     def __init__(self, place: Place) -> None:
+        super().__init__(place.name, place.pool, place.ledger)
         self._place = place
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
@@ -37,8 +35,7 @@ class ChatHolds:
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
                 hold_id = await add_hold(connection, request)
-                [hold] = [h async for h in holds_on_record(connection, closed=True, hold_ids=[hold_id])]
-                self._log(hold, "added", hold.added_by, hold.reason)
+                hold = await self._added(connection, hold_id)
                 return hold, await self._coverage(connection, hold)
 
     def _check(self, subject: HoldSubject) -> None:
@@ -59,34 +56,3 @@ class ChatHolds:
         statement = purge.chats.tree.fill(HOLDS_SQL["count_covered"])
         values = purge.chats.values | {"hold_id": hold.hold_id}
         return Coverage(int(await statements.fetchval(connection, statement, values)), 0)
-
-    async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
-        """Stream the holds in force, and with `closed` all that ever were."""
-        if await self._place.ledger.exists(self._place.pool):
-            async for hold in holds_on_record(self._place.pool, closed=closed):
-                yield hold
-
-    async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
-        """Release holds that are in force; return them as they are on record now."""
-        place = self._place
-        with reaching("the database"):
-            if not await place.ledger.exists(place.pool):
-                return []
-            async with place.pool.acquire() as connection, connection.transaction():
-                released = await release_holds(connection, hold_ids, subject, reason)
-        for hold in released:
-            self._log(hold, "released", hold.released_by, hold.release_reason)
-        return released
-
-    def _log(self, hold: Hold, change: str, by: str | None, reason: str | None) -> None:
-        get_logger(target=self._place.name).info(
-            "hold_changed",
-            change=change,
-            hold_id=hold.hold_id,
-            kind=hold.subject.kind,
-            subject=hold.subject.name,
-            narrowed=hold.subject.narrowed.as_json(),
-            until=hold.until.isoformat() if hold.until else None,
-            by=by,
-            reason=reason,
-        )
