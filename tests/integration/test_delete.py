@@ -11,6 +11,8 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import Order, Selection, Silence
+from retentiond.ledger.lease import hold_lease
+from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
 from tests.support.media_target import opened
@@ -334,6 +336,18 @@ async def test_users_of_another_server_refuse_it(
     assert report.refused is not None
     assert report.refused.limit == "foreign_users"
     assert len(await store.rows()) == 2
+
+
+async def test_beside_a_pass_that_is_under_way_it_is_busy(
+    database: str, media_path: Path, store: DendriteStore
+) -> None:
+    media = await store.add(age=timedelta(0))
+    async with opened(database, media_path) as target:
+        await target.run_pass(Order("run"))
+        async with hold_lease(database, "once", patience=0.0):
+            with pytest.raises(BusyError, match="once on"):
+                await target.run_pass(Order("delete", request=Request("media", media.uri), patience=0.0))
+    assert await left(store, media=media) == {"media"}
 
 
 async def test_the_records_say_who_asked_for_what(
