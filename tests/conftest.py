@@ -83,6 +83,13 @@ def store(connection: asyncpg.Connection[asyncpg.Record], media_path: Path) -> D
     return DendriteStore(connection, media_path)
 
 
+@pytest.fixture
+def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The media directory's mount keeps no access times."""
+    flags = os.statvfs_result((4096, 4096, *(10**6,) * 6, os.ST_NOATIME, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which server the run was on, since that is part of what it shows."""
     config: pytest.Config = terminalreporter.config

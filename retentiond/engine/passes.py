@@ -5,12 +5,15 @@ The target brings the steps; the order of them, and what becomes of a refusal or
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from retentiond.model.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from retentiond.engine.target import Order
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
@@ -51,9 +54,20 @@ class EvictingSteps(Steps, Protocol):
         """Keep to the quotas, and begin the pass where something goes; raises RefusedError."""
 
 
+@contextmanager
+def _told(report: PassReport) -> Iterator[None]:
+    """Put into the report what ends the steps before their time: a refusal, or a loss."""
+    try:
+        yield
+    except RefusedError as error:
+        report.refused = error.refusal
+    except UnreachableError as error:
+        report.state, report.error = "interrupted", str(error)
+
+
 async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
     """Do one pass; refusals and losses end it and are in the report."""
-    try:
+    with _told(report):
         await steps.make_safe()
         await steps.sweep()
         report.refused = await steps.survey(report)
@@ -62,28 +76,20 @@ async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
             await steps.begin(report)
             await steps.remove(report)
             await steps.account(report)
-    except RefusedError as error:
-        report.refused = error.refusal
-    except UnreachableError as error:
-        report.state, report.error = "interrupted", str(error)
     conclude(report)
     await steps.end(report)
 
 
 async def run_eviction(steps: EvictingSteps, report: PassReport) -> None:
-    """Keep to the quotas between passes; it becomes a pass where something goes, and is told only then or if refused."""
-    try:
+    """Keep to the quotas between passes: it becomes a pass where something goes, and where nothing does it is silent."""
+    with _told(report):
         await steps.make_safe()
         await steps.prepare_eviction(report)
         await steps.evict(report)
         if report.pass_id is not None:
             await steps.account(report)
-    except RefusedError as error:
-        report.refused = error.refusal
-    except UnreachableError as error:
-        report.state, report.error = "interrupted", str(error)
     conclude(report)
-    if report.pass_id is not None or report.refused is not None:
+    if report.is_worth_telling:
         await steps.end(report)
 
 

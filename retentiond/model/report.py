@@ -57,6 +57,11 @@ class PassReport:
         tally.items += items
         tally.bytes += size
 
+    @property
+    def is_worth_telling(self) -> bool:
+        """Whether anything came of it: a pass that began, a refusal, or a loss."""
+        return self.pass_id is not None or self.refused is not None or self.error is not None
+
     def stays_no_more(self, reason: str | None) -> None:
         """Count an item no more among those that stay, where it was counted there for this reason."""
         if reason is not None and self.kept[reason] > 0:

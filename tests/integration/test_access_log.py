@@ -48,13 +48,6 @@ def log(tmp_path: Path) -> ProxyLog:
     return ProxyLog(tmp_path / "access.log")
 
 
-@pytest.fixture
-def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The media directory's mount keeps no access times."""
-    flags = os.statvfs_result((4096, 4096, *(10**6,) * 6, os.ST_NOATIME, 255))
-    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
-
-
 @pytest.mark.usefixtures("noatime")
 async def test_without_atime_what_the_log_names_stays_and_the_rest_goes(
     store: DendriteStore, database: str, media_path: Path, log: ProxyLog

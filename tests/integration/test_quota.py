@@ -322,3 +322,33 @@ async def test_rows_without_a_file_take_no_room(
 
 async def add_missing(store: DendriteStore) -> None:
     await store.add(content=os.urandom(KIB), file=False)
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_without_access_times_the_oldest_go_first_and_it_is_said(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    old, young = await add(store, 90), await add(store, 10)
+    read_at(store, old, 2)
+    keys = quota(max_size="1KiB", evict="least_recently_accessed")
+    report = await one_pass(database, media_path, **keys)
+    assert await left(store) == {young.uri}
+    assert any("noatime" in remark for remark in report.remarks)
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_without_access_times_it_refuses_where_so_configured_and_the_oldest_first_goes_on(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    for days in (90, 10):
+        await add(store, days)
+    refusing = {"since_fallback": "refuse"}
+    by_access = await check(
+        database, media_path, **quota(max_size="1KiB", evict="least_recently_accessed"), **refusing
+    )
+    assert by_access
+    assert by_access.refused
+    assert by_access.refused.limit == "no_access_times"
+    by_age = await check(database, media_path, **quota(max_size="1KiB"), **refusing)
+    assert by_age
+    assert by_age.removed_items == 1

@@ -28,13 +28,6 @@ def read_at(store: DendriteStore, media: StoredMedia, days_ago: float, name: str
     os.utime(path, (time.time() - days_ago * 86400, path.stat().st_mtime))
 
 
-@pytest.fixture
-def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The media directory's mount keeps no access times."""
-    flags = os.statvfs_result((4096, 4096, *(10**6,) * 6, os.ST_NOATIME, 255))
-    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
-
-
 async def test_what_was_read_lately_stays_and_the_plan_says_the_same(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:

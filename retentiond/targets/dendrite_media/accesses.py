@@ -55,13 +55,17 @@ class AccessTimes:
         self._noted = False
         self.known = False
 
-    async def prepare(self, report: PassReport, *, plan: bool = False, ledger: bool = True) -> None:
+    async def prepare(
+        self, report: PassReport, *, plan: bool = False, ledger: bool = True, policies: bool = True
+    ) -> None:
         """See where access times are to be had; where they are not, fall back as configured, and say so.
+
+        Without `policies` only quotas need them.
 
         Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
         by_access = any(quota.evict == "least_recently_accessed" for quota in self._place.settings.quotas)
-        if not by_access and not self._place.settings.rules.by_access:
+        if not by_access and not (policies and self._place.settings.rules.by_access):
             return
         self._noted = await self._place.disk.call(lambda: notes_access(self._tree))
         self.known = self._noted or self._log is not None

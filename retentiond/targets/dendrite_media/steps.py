@@ -142,7 +142,7 @@ class MediaSteps:
 
     async def prepare_eviction(self, report: PassReport) -> None:
         """See where access times are to be had, for a check of the quotas alone."""
-        await self._accesses.prepare(report)
+        await self._accesses.prepare(report, policies=False)
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""

@@ -150,7 +150,7 @@ class DendriteMedia:
             if await fits_at_a_glance(place, place.pool):
                 return None
             await self._under_lease(order, report, lambda steps: run_eviction(steps, report))
-        return report if report.pass_id is not None or report.refused is not None else None
+        return report if report.is_worth_telling else None
 
     async def _under_lease(
         self, order: Order, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
