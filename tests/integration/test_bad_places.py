@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
@@ -264,3 +265,23 @@ def test_a_store_that_was_moved_away_in_a_pass_is_not_taken_for_one_without_file
     told = line.type("once", "--json")
     assert told.status == 3
     assert told.document["passes"][0]["refused"]["limit"] == "max_missing_files"
+
+
+def test_a_quarantine_that_cannot_be_renamed_into_is_told_before_anything_is_released(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bind mount has the device number of what it shows, and answers only a try."""
+    rename = os.rename
+
+    def across(source: str, target: str, **places: Any) -> None:
+        if source.endswith("-probe"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target, **places)
+
+    monkeypatch.setattr(os, "rename", across)
+    told = line.type("once", "--json")
+    assert (told.status, told.document["passes"][0]["state"]) == (4, "interrupted")
+    assert "check that the file system is writable and is one" in told.stderr
+    assert len(media_ids(line)) == 4
+    assert line.media_path is not None
+    assert [path.name for path in line.media_path.iterdir() if "probe" in path.name] == []
