@@ -271,8 +271,13 @@ async def test_what_lies_in_an_open_entry_of_the_quarantine_is_no_finding(
     assert counts(report) == {"missing_file": 1, "orphan_thumbnail_file": 1}
 
 
+@pytest.mark.parametrize(("level", "failures"), [(slice(2, None), 1), (slice(0, 1), 2)])
 async def test_a_directory_that_cannot_be_read_is_a_failure_and_no_missing_file(
-    store: DendriteStore, audited: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore,
+    audited: tuple[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    level: slice,
+    failures: int,
 ) -> None:
     media = await store.add()
     await store.add()
@@ -280,14 +285,14 @@ async def test_a_directory_that_cannot_be_read_is_a_failure_and_no_missing_file(
 
     def deny(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         # Root may read everything, so permissions show nothing here.
-        if path == media.base64hash[2:]:
+        if path == media.base64hash[level]:
             raise PermissionError(13, "Permission denied", path)
         return real(path, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", deny)
     report, findings = await one_audit(*audited)
     assert findings == []
-    assert report.failed == {"unreadable": 1}
+    assert report.failed == {"unreadable": failures}
     assert report.exit_status == 1
 
 

@@ -167,6 +167,29 @@ async def test_a_row_that_comes_while_its_orphan_is_taken_gets_it_back(
     assert await store.broken_references() == []
 
 
+async def test_an_orphan_that_a_row_bears_by_the_time_it_would_be_taken_stays(
+    store: DendriteStore, audited: tuple[str, Path], connection: Connection
+) -> None:
+    await store.add()
+    await one_pass(*audited, policies=[])  # makes the ledger
+    blob = await make_orphan(store, connection)
+    await connection.execute(
+        "CREATE FUNCTION upload() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.mediaapi_media_repository VALUES ('new', 'there.test', '', 192, 0, '', '"
+        + blob
+        + "', ''); RETURN NULL; END $$"
+    )
+    # An upload whose row comes after the audit saw none, and before the repair takes anything.
+    await connection.execute(
+        "CREATE TRIGGER upload AFTER INSERT ON retentiond.pass EXECUTE FUNCTION upload()"
+    )
+    report = await one_repair(*audited)
+    assert counts(report) == {"orphan_blob": 1}
+    assert report.left == {"orphan_blob": {"changed": 1}}
+    assert (store.path_of(blob) / "file").exists()
+    assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0  # never touched
+
+
 async def test_dead_thumbnail_rows_go_and_are_kept_on_record_for_the_grace(
     store: DendriteStore, audited: tuple[str, Path], connection: Connection
 ) -> None:

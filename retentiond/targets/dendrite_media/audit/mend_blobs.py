@@ -128,10 +128,10 @@ async def mend_orphans(bench: Bench) -> None:
     """Quarantine blobs that no row bears, after a last look at the database; what is young stays, by ctime, too."""
     async for page in bench.findings("orphan_blob"):
         looks = await bench.look(_blobs(page))
-        old = [
-            blob for blob, (known, seen) in looks.items() if not known.rows and seen.changed <= bench.before
-        ]
-        bench.report.leave("orphan_blob", "young", len(page) - len(old))
+        still = [seen for known, seen in looks.values() if not known.rows and not known.whole_held]
+        old = [seen.blob for seen in still if seen.changed <= bench.before]
+        bench.report.leave("orphan_blob", "changed", len(page) - len(still))
+        bench.report.leave("orphan_blob", "young", len(still) - len(old))
         movable = await bench.work.place.disk.share(look_at_blobs(bench.work.tree), old)
         await _quarantine(bench, movable)
 
