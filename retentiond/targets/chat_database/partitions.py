@@ -73,8 +73,9 @@ class Emptying:
 
     async def empty(self) -> Removed | None:
         """Empty it; None where something stays in it, and nothing was done. Raises as a batch does."""
-        # Whoever reads the table waits behind us while we wait for a lock of it.
-        await self._connection.execute("SET LOCAL lock_timeout = '2s'")
+        # Whoever reads the table waits behind us while we wait for a lock of it. And foreign keys are checked by a
+        # statement a row, which must not be planned each time.
+        await self._connection.execute("SET LOCAL lock_timeout = '2s'; SET LOCAL plan_cache_mode = auto")
         if await self._value("holds_others"):
             return None
         members = await self._choose()

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
+from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
-from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.lease import hold_lease
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
-from retentiond.ledger.records import read_records, verify_records
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
-from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, RestoreReport, SweepReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.gate import read_replica_lag
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import RetentiondError
     from retentiond.model.picture import Picture
-    from retentiond.model.records import Verified
     from retentiond.model.report import Item, Released, TargetStatus
     from retentiond.model.request import Request
     from retentiond.model.story import Story
@@ -70,10 +66,11 @@ async def open_chat_database(
         yield ChatDatabase(place, duty)
 
 
-class ChatDatabase:
+class ChatDatabase(RecordsDesk):
     """The chats of one database, as the engine's Protocol wants a target. What it purges does not come back."""
 
     def __init__(self, place: Place, duty: Duty) -> None:
+        super().__init__(place)
         self._place = place
         self._duty = duty
 
@@ -224,25 +221,6 @@ class ChatDatabase:
                 acceptance.accepted = True
         return acceptance
 
-    async def records(self) -> AsyncIterator[dict[str, Any]]:
-        """Stream the proof of disposal, oldest first."""
-        with reaching("the database"):
-            async with self._place.pool.acquire() as connection:
-                if not await self._place.ledger.exists(connection):
-                    return
-                await self._place.ledger.check_version(connection)
-                async for record in read_records(connection):
-                    yield record
-
-    async def verify_records(self) -> Verified:
-        """Follow the chain of records; without a ledger there are none, and they fit."""
-        with reaching("the database"):
-            async with self._place.pool.acquire() as connection:
-                if not await self._place.ledger.exists(connection):
-                    return Chain().told()
-                await self._place.ledger.check_version(connection)
-                return await verify_records(connection)
-
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Refuse: chats have no files of their own to be held against."""
         del order
@@ -267,16 +245,3 @@ class ChatDatabase:
         """Find nothing: chats have no quotas."""
         del order
         return None
-
-    async def beat(self) -> None:
-        """Tell the ledger, where there is one, that a daemon looks after this target."""
-        await self._beat("beat")
-
-    async def end_beat(self) -> None:
-        """Tell the ledger that it no longer does."""
-        await self._beat("end_beat")
-
-    async def _beat(self, statement: str) -> None:
-        with reaching("the database"):
-            if await self._place.ledger.exists(self._place.pool):
-                await self._place.pool.execute(LEDGER_SQL[statement], host_name(), process_id())

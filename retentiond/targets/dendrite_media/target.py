@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asyncpg import InsufficientPrivilegeError
 
@@ -14,14 +14,14 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connect, pool, reaching
 from retentiond.config.resolve import resolve
 from retentiond.engine.passes import conclude, run_eviction, run_steps
+from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
-from retentiond.ledger.host import actor, host_name, process_id
+from retentiond.ledger.host import actor
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
-from retentiond.ledger.records import Record, add_record, read_records, verify_records
+from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import BusyError, RefusedError, UnreachableError, UsageError
-from retentiond.model.records import Chain
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.accept import accept_store, look_at_store
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import RetentiondError
     from retentiond.model.picture import Picture
-    from retentiond.model.records import Verified
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
     from retentiond.model.story import Story
@@ -82,10 +81,11 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
         disk.close()
 
 
-class DendriteMedia:
+class DendriteMedia(RecordsDesk):
     """A dendrite server's media, as the engine's Protocol wants a target."""
 
     def __init__(self, place: Place, duty: Duty) -> None:
+        super().__init__(place)
         self._place = place
         self._duty = duty
 
@@ -302,25 +302,6 @@ class DendriteMedia:
             acceptance.returned += swept.returned
             return acceptance
 
-    async def records(self) -> AsyncIterator[dict[str, Any]]:
-        """Stream the proof of disposal, oldest first."""
-        with reaching("the database"):
-            async with self._place.pool.acquire() as connection:
-                if not await self._place.ledger.exists(connection):
-                    return
-                await self._place.ledger.check_version(connection)
-                async for record in read_records(connection):
-                    yield record
-
-    async def verify_records(self) -> Verified:
-        """Follow the chain of records; without a ledger there are none, and they fit."""
-        with reaching("the database"):
-            async with self._place.pool.acquire() as connection:
-                if not await self._place.ledger.exists(connection):
-                    return Chain().told()
-                await self._place.ledger.check_version(connection)
-                return await verify_records(connection)
-
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
         with reaching("the database"):
@@ -352,15 +333,3 @@ class DendriteMedia:
     async def check(self) -> list[RetentiondError]:
         """Try what a pass needs, and return the problems found."""
         return await check(self._place)
-
-    async def beat(self) -> None:
-        """Tell the ledger, where there is one, that a daemon looks after this target."""
-        with reaching("the database"):
-            if await self._place.ledger.exists(self._place.pool):
-                await self._place.pool.execute(LEDGER_SQL["beat"], host_name(), process_id())
-
-    async def end_beat(self) -> None:
-        """Tell the ledger that it no longer does."""
-        with reaching("the database"):
-            if await self._place.ledger.exists(self._place.pool):
-                await self._place.pool.execute(LEDGER_SQL["end_beat"], host_name(), process_id())
