@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
+from retentiond.ledger.duty import Duty
 from retentiond.targets.dendrite_media import removal, strays
 from retentiond.targets.dendrite_media import sweep as sweeping
 from retentiond.targets.dendrite_media.purge import purge_due
@@ -199,7 +200,11 @@ async def test_a_sweep_beside_a_pass_leaves_what_that_has_released_to_it(
         await sweep(database, media_path, **SOON)
         return await carry_out(*arguments)
 
+    async def on_duty(_duty: Duty) -> None:
+        """Sweep as commands do, whoever is on duty."""
+
     monkeypatch.setattr(removal, "carry_out", sweep_before)
+    monkeypatch.setattr(Duty, "take", on_duty)
     await one_pass(database, media_path, **SOON)
     # Two that rename one directory: the one who comes second would call the content lost.
     assert await states(connection) == ["quarantined", "quarantined"]
