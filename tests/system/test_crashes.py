@@ -9,7 +9,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +30,13 @@ _COMMANDS = {
     "24h": [("once",), ("once",), ("quarantine", "restore", "--all"), ("plan",)],
     "0s": [("once",), ("once",), ("quarantine", "purge", "--yes")],
 }
+
+_REMOTE = {"match": {"origin": "remote"}}
+_THUMBNAILS_ALONE = {
+    "policies": [_REMOTE | {"name": "thumbs", "keep": "30d", "remove": "thumbnails"}],
+}
+_OWN = re.compile(r"release|strays_quarantined|live>quarantine|mkdir quarantine|forget_(thumbnails|eviction)")
+_QUOTA = {"policies": [], "quota": [_REMOTE | {"max_size": "1KiB", "evict": "oldest"}]}
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
 
@@ -83,6 +90,25 @@ async def test_a_pass_that_is_killed_at_any_step_is_finished_by_the_next_start(
         async with worn.copy(tmp_path / "copy") as copy:
             problems = await kill_at(copy, ("once",), at, nth)
             problems += await (copy.judge_kept() if grace == "24h" else copy.judge_purged(expected))
+            failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
+    assert failures == [], AGAIN
+
+
+@pytest.mark.parametrize("settings", [_THUMBNAILS_ALONE, _QUOTA], ids=["thumbnails", "quota"])
+async def test_a_pass_for_thumbnails_or_a_quota_that_is_killed_at_any_step_is_finished_by_the_next_start(
+    worn: WornStore, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    worn.program.configure(**settings)
+    points = distinct(await points_of(worn, tmp_path, ("once",)))
+    rng = random.Random(SEED)
+    failures = []
+    # By day only what other passes do not come by, or not for this reason.
+    for at, count in points.items():
+        if not NIGHTLY and not _OWN.search(at):
+            continue
+        nth = rng.randint(1, count)
+        async with worn.copy(tmp_path / "copy") as copy:
+            problems = await kill_at(copy, ("once",), at, nth) + await copy.judge_kept()
             failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
     assert failures == [], AGAIN
 
