@@ -31,6 +31,11 @@ _HELD: Final = Refusal(
 )
 
 
+_NOT_BEGUN: Final = StoreReport(
+    "interrupted", error="not begun; run it again, and it goes on with this store"
+)
+
+
 class StayingChats:
     """The chats that began before the date and are there all the same, set aside in a table of the session's own."""
 
@@ -106,13 +111,15 @@ async def purge_stores(connection: Conn, purge: AccountPurge, order: Order, pass
     wished = [name for name in STORES if name in purge.wish.stores]
     if not wished:
         return
+    if purge.report.state == "interrupted" or purge.report.failed.total():
+        # What stays in the database is not known, so nothing can be told to others.
+        purge.report.stores.update(dict.fromkeys(wished, _NOT_BEGUN))
+        return
     staying = StayingChats(connection, purge)
     await staying.set_aside()
     for name in wished:
         if order.stop.asked:
-            purge.report.stores[name] = StoreReport(
-                "interrupted", error="not begun; run it again, and it goes on with this store"
-            )
+            purge.report.stores[name] = _NOT_BEGUN
         else:
             purge.report.stores[name] = await _purge_store(name, purge, staying, order, pass_id)
 

@@ -139,8 +139,7 @@ class ChatSteps:
             for survey in (purge.chats, *purge.others):
                 if purge.report.state != "interrupted":
                     await removal.run(survey, purge.report)
-            if purge.report.state != "interrupted" and not purge.report.failed.total():
-                await purge_stores(self._connection, purge, self._order, report.pass_id)
+            await purge_stores(self._connection, purge, self._order, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
         """Take off the backlog what was taken; all else each batch has counted."""

@@ -1,0 +1,177 @@
+"""The stores beside the database: told last, of all but the chats that stay, and remembered in the ledger."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.engine.target import Order, Stop
+from retentiond.model.errors import UnreachableError
+from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database import beside
+from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.chats import CUTOFF, OLD, ChatStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+    from retentiond.engine.target import Progress
+    from retentiond.model.report import TargetStatus
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
+
+STORES: dict[str, Any] = {
+    "clickhouse": {"url": "http://localhost:8123", "thread_column": "threadid"},
+    "elasticsearch": {"url": "http://localhost:9200", "index": "chats", "thread_field": "threadid"},
+}
+BOTH = {"stores": ("clickhouse", "elasticsearch")}
+
+
+class Beside:
+    """Stores in memory, which remember what they were told."""
+
+    def __init__(self, chats: ChatStore) -> None:
+        self._chats = chats
+        self.told: list[tuple[str, list[Any]]] = []
+        self.notes: list[dict[str, Any]] = []
+        self.chats_then: list[set[int]] = []
+        self.down: set[str] = set()
+
+    @asynccontextmanager
+    async def open(self, name: StoreName, _config: Any) -> AsyncIterator[Beside]:
+        """Open one of them."""
+        self.name = name
+        yield self
+
+    async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
+        """Note what was told; one that is down was begun all the same."""
+        del progress
+        assert purge.cutoff == CUTOFF
+        self.notes.append(await purge.notes.read())
+        await purge.notes.write({"begun": len(self.notes)})
+        if self.name in self.down:
+            raise UnreachableError(f"{self.name} cannot be reached; try again")
+        excluded = [chat async for batch in purge.excluded.batches(2) for chat in batch]
+        assert len(excluded) == purge.excluded.count
+        self.told.append((self.name, excluded))
+        self.chats_then.append(await self._chats.chats())
+        return StoreReport("planned" if purge.dry_run else "finished", 7)
+
+
+@pytest.fixture
+async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
+    store = ChatStore(database, connection)
+    await store.make()
+    return store
+
+
+@pytest.fixture
+def stores(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> Beside:
+    made = Beside(chats)
+    monkeypatch.setattr(beside, "open_store", made.open)
+    return made
+
+
+async def status(chats: ChatStore) -> TargetStatus:
+    async with open_chat_database("chats", chats.config()) as target:
+        return await target.status()
+
+
+async def test_each_store_is_told_after_the_database_and_of_the_chats_that_stay(
+    chats: ChatStore, stores: Beside
+) -> None:
+    await chats.chat()
+    stay = [
+        await chats.chat(state="chatting"),
+        await chats.chat(messages=(OLD, CUTOFF)),
+        await chats.chat(files=1),
+        await chats.chat(created=None),
+    ]
+    await chats.chat(created=CUTOFF, modified=CUTOFF)
+    dry = await chats.purge(dry_run=True, wish=BOTH, **STORES)
+    report = await chats.purge(wish=BOTH, **STORES)
+    assert stores.told == [("clickhouse", stay), ("elasticsearch", stay)] * 2
+    assert [len(there) for there in stores.chats_then] == [6, 6, 5, 5]
+    assert [store.state for store in dry.stores.values()] == ["planned", "planned"]
+    assert {name: store.as_json() for name, store in report.stores.items()} == {
+        "clickhouse": {"state": "finished", "rows": 7},
+        "elasticsearch": {"state": "finished", "rows": 7},
+    }
+    # A dry run writes nothing down.
+    assert stores.notes == [{}, {}, {}, {}]
+
+
+async def test_a_store_that_cannot_tell_the_chats_that_stay_is_refused_and_the_other_is_not(
+    chats: ChatStore, stores: Beside
+) -> None:
+    await chats.chat(state="chatting")
+    config = STORES | {"clickhouse": {"url": "http://localhost:8123"}}
+    report = await chats.purge(wish=BOTH, **config)
+    assert report.exit_status == 3
+    refused = report.stores["clickhouse"].refused
+    assert refused is not None
+    assert (refused.limit, refused.value) == ("no_chat_ids", 1)
+    assert [name for name, _ in stores.told] == ["elasticsearch"]
+
+
+async def test_without_chats_that_stay_no_ids_are_needed(chats: ChatStore, stores: Beside) -> None:
+    await chats.chat()
+    report = await chats.purge(wish={"stores": ("clickhouse",)}, clickhouse={"url": "http://localhost:8123"})
+    assert report.exit_status == 0
+    assert stores.told == [("clickhouse", [])]
+
+
+async def test_a_hold_on_the_whole_account_refuses_every_store(chats: ChatStore, stores: Beside) -> None:
+    await chats.chat()
+    async with open_chat_database("chats", chats.config()) as target:
+        await target.holds.add(HoldRequest(HoldSubject("account", "testcom")))
+    for dry_run in (True, False):
+        report = await chats.purge(dry_run=dry_run, wish=BOTH, **STORES)
+        assert [store.state for store in report.stores.values()] == ["refused", "refused"]
+    assert stores.told == []
+
+
+async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goes_on(
+    chats: ChatStore, stores: Beside
+) -> None:
+    await chats.chat()
+    stores.down = {"elasticsearch"}
+    report = await chats.purge(wish=BOTH, **STORES)
+    assert (report.state, report.exit_status) == ("finished_with_failures", 4)
+    assert report.stores["clickhouse"].state == "finished"
+    assert report.stores["elasticsearch"].error == "elasticsearch cannot be reached; try again"
+    (problem,) = (await status(chats)).problems
+    assert problem.startswith("testcom: elasticsearch is interrupted since ")
+    stores.down = set()
+    stores.notes.clear()
+    await chats.purge(wish={"stores": ("elasticsearch",)}, **STORES)
+    assert stores.notes == [{"begun": 2}]
+    assert (await status(chats)).problems == ()
+
+
+async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: Beside) -> None:
+    await chats.chat()
+    stop = Stop()
+    stop.ask()
+    report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
+    assert report.exit_status == 4
+    assert [store.state for store in report.stores.values()] == ["interrupted", "interrupted"]
+    assert stores.told == []
+
+
+async def test_a_schedule_touches_a_store_only_where_the_account_says_so(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count(self: Beside, purge: StorePurge, progress: Progress) -> StoreReport:
+        del purge, progress
+        self.told.append((self.name, []))
+        return StoreReport("finished")
+
+    monkeypatch.setattr(Beside, "purge", count)
+    account = {"schema": "pro", "keep": "400d", "elasticsearch": True}
+    await chats.run_pass(accounts={"testcom": account}, **STORES)
+    assert [name for name, _ in stores.told] == ["elasticsearch"]
