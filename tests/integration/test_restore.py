@@ -172,6 +172,27 @@ async def test_half_a_file_in_the_place_gives_way_to_ours(store: DendriteStore, 
     assert (store.path_of(media.base64hash) / "file").read_bytes() == media.content
 
 
+async def test_no_directory_that_comes_back_is_closed_to_dendrite_however_briefly(
+    store: DendriteStore, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = await store.add()
+    store.path_of(media.base64hash).chmod(0o755)
+    await target.run_pass(Order(command="run"))
+    seen = []
+    rename = os.rename
+
+    def look_at_once(*arguments: Any, **keywords: Any) -> None:
+        rename(*arguments, **keywords)
+        # dendrite panics on a directory that it may not search.
+        if store.path_of(media.base64hash).exists():
+            seen.append(store.path_of(media.base64hash).stat().st_mode & 0o777)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", look_at_once)
+        await target.restore(Selection())
+    assert seen == [0o755]
+
+
 async def test_a_second_restore_is_harmless(
     store: DendriteStore, target: Target, connection: Connection
 ) -> None:

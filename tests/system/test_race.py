@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from retentiond.engine.target import Target
 
-THUMBNAIL = (32, 32, "crop")
-
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
@@ -142,16 +140,17 @@ async def test_a_thumbnail_that_is_made_while_its_medium_leaves_is_no_404_once_t
     pool: asyncpg.Pool[asyncpg.Record],
     target: Target,
 ) -> None:
+    odd = (17, 17, "scale")
     media = await store.add()
     late = DendriteWriter(pool, store.media_path, Gap("thumbnail written", lambda: one_pass(target)))
-    await late.thumbnail(media.key, THUMBNAIL)
+    await late.thumbnail(media.key, odd)
     assert len(await store.orphan_thumbnail_rows()) == 1
     await settle(target, connection)
     writer = DendriteWriter(pool, store.media_path)
     await writer.fetch(media.key, media.content)
-    await writer.thumbnail(media.key, THUMBNAIL)
+    await writer.thumbnail(media.key, odd)
     assert await store.dead_references() == []
-    assert (32, 32) in {(row.width, row.height) for row in await store.thumbnail_rows()}
+    assert (17, 17) in {(row.width, row.height) for row in await store.thumbnail_rows()}
 
 
 async def test_a_late_thumbnail_row_of_media_that_came_back_first_goes_at_the_second_sight(
