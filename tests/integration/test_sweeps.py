@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from structlog.testing import capture_logs
 
-from retentiond.ledger.duty import Duty
+from retentiond.engine.target import Selection
 from retentiond.targets.dendrite_media import removal, strays
 from retentiond.targets.dendrite_media import sweep as sweeping
 from retentiond.targets.dendrite_media.purge import purge_due
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import asyncpg
-    import pytest
 
     from retentiond.model.report import SweepReport
 
@@ -197,16 +199,42 @@ async def test_a_sweep_beside_a_pass_leaves_what_that_has_released_to_it(
     assert await states(connection) == ["returned"]
 
     async def sweep_before(*arguments: Any) -> Any:
-        await sweep(database, media_path, **SOON)
+        # A restore begins with a sweep, also beside a daemon's pass.
+        async with opened(database, media_path, **SOON) as other:
+            await other.restore(Selection(media="mxc://there.test/nothing"))
         return await carry_out(*arguments)
 
-    async def on_duty(_duty: Duty) -> None:
-        """Sweep as commands do, whoever is on duty."""
-
     monkeypatch.setattr(removal, "carry_out", sweep_before)
-    monkeypatch.setattr(Duty, "take", on_duty)
     await one_pass(database, media_path, **SOON)
     # Two that rename one directory: the one who comes second would call the content lost.
+    assert await states(connection) == ["quarantined", "quarantined"]
+
+
+@pytest.mark.parametrize("unreadable", ["entry", "shelf"])
+async def test_a_bad_directory_in_quarantine_holds_up_nobody_but_itself(
+    store: DendriteStore,
+    database: str,
+    media_path: Path,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    unreadable: str,
+) -> None:
+    media = [await store.add() for _ in range(2)]
+    await one_pass(database, media_path, **SOON)
+    await connection.execute("UPDATE retentiond.entry SET state = 'intended', claimed_by = 1000000")
+    bad = media[0].base64hash if unreadable == "entry" else media[0].base64hash[:2]
+    real = os.open
+
+    def refuse(path: Any, *arguments: Any, **keywords: Any) -> int:
+        if str(path).partition(".")[0] == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        assert (await sweep(database, media_path, **SOON)).failed == 1
+    assert await states(connection) == ["intended", "quarantined"]
+    assert (await sweep(database, media_path, **SOON)).failed == 0
     assert await states(connection) == ["quarantined", "quarantined"]
 
 

@@ -128,7 +128,7 @@ async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
     """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
     async for page in _claimed(work):
         stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
-        gone = [row for row, stood in zip(page, stands, strict=True) if not stood]
+        gone = [row for row, stood in zip(page, stands, strict=True) if stood is False]
         live = await work.place.disk.share(live_blobs(work.tree), sorted({row["hash"] for row in gone}))
         whole = {blob.blob for blob in live if blob.size is not None}
         spares = [row for row in gone if row["state"] == "returned" and row["hash"] in whole]

@@ -221,18 +221,20 @@ def _dispensable(tree: MediaTree, entry: EntryPath) -> bool:
     return live.size is not None and (ours is None or ours.size == live.size)
 
 
-def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
-    """Return, for a thread's share of entries, whether their directory stands in quarantine."""
+def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool | None]]:
+    """Return, for a thread's share of entries, whether their directory stands in quarantine; None: it cannot be told."""
 
-    def all_standing(entries: Sequence[EntryPath]) -> list[bool]:
+    def all_standing(entries: Sequence[EntryPath]) -> list[bool | None]:
         return [_standing(tree, entry) for entry in entries]
 
     return all_standing
 
 
-def _standing(tree: MediaTree, entry: EntryPath) -> bool:
+def _standing(tree: MediaTree, entry: EntryPath) -> bool | None:
     try:
         with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name):
             return True
     except FileNotFoundError:
         return False
+    except OSError:
+        return None

@@ -75,3 +75,7 @@ def _names(tree: MediaTree, *parts: str) -> list[str]:
             return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        # What cannot be read is told, and holds up nobody but itself.
+        get_logger().warning("inconsistency", kind="unreadable", path="/".join(parts), reason=error.strerror)
+        return []

@@ -11,8 +11,9 @@ from retentiond.adapters.logging import get_logger
 from retentiond.targets.dendrite_media.bring_back import standing
 from retentiond.targets.dendrite_media.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.database import SQL, entry_path
+from retentiond.targets.dendrite_media.moves import MoveResult
 from retentiond.targets.dendrite_media.purge import finish_purge
-from retentiond.targets.dendrite_media.quarantine import carry_out
+from retentiond.targets.dendrite_media.quarantine import carry_out, give_up
 from retentiond.targets.dendrite_media.restore import finish_restores
 from retentiond.targets.dendrite_media.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
@@ -49,6 +50,11 @@ async def clear_staging(work: Workplace) -> None:
 async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:
     stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
     there = {row["entry_id"] for row, stood in zip(page, stands, strict=True) if stood}
+    # One bad directory holds up nobody but itself: a later sweep asks again.
+    unread = [row for row, stood in zip(page, stands, strict=True) if stood is None]
+    await give_up(work, [MoveResult(entry_path(row), "failed", "it cannot be read") for row in unread])
+    report.failed += len(unread)
+    page = [row for row in page if row not in unread]
     # A database that was put back describes a disk that has gone on: nothing is finished by its word.
     finish = work.fit == "fits"
     await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
