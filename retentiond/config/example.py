@@ -49,8 +49,8 @@ _STRICTER_POLICY: Final = {
     "keep": "7d",
 }
 _QUOTA: Final = {"match": {"origin": "remote"}, "max_size": "50GiB", "min_free_disk": "10GiB"}
-# Keys that have one value only, so far, and another name for `database`.
-_NOT_SHOWN: Final = frozenset({"media_api", "clickhouse", "elasticsearch"})
+# Another name for `database`.
+_NOT_SHOWN: Final = frozenset({"media_api"})
 _HEAD: Final = """\
 # The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
 # $RETENTIOND_CONFIG say.
