@@ -161,9 +161,9 @@ def test_the_service_starts_reloads_and_keeps_the_old_file_where_the_new_one_is_
     service: Service,
 ) -> None:
     service.configure(schedule={"cron": "30 3 * * *"})
-    service.systemctl("start")
+    service.systemctl("enable", "--now")
     assert service.machine.show("retentiond", "ActiveState") == "active"
-    assert "next pass of media at" in service.machine.show("retentiond", "StatusText")
+    assert "next pass of media at" in service.machine.run("systemctl", "status", "retentiond").stdout
     (loaded,) = service.events("config_loaded")
     assert (loaded["PRIORITY"], loaded["_SYSTEMD_UNIT"]) == ("6", "retentiond.service")
     assert json.loads(loaded["MESSAGE"])["event"] == "config_loaded"
