@@ -9,7 +9,7 @@ FROM (SELECT headered_event_json AS raw, pg_temp.retentiond_content(headered_eve
       WHERE {whose} = $1 AND (headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%')
       OFFSET 0) e
 CROSS JOIN LATERAL (
-    SELECT pg_temp.retentiond_strings(e.content) AS mention WHERE jsonb_typeof(e.content) = 'object'
+    SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
     UNION ALL
     SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s
 CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k

@@ -48,7 +48,7 @@ WHERE k.plain AND here AND jsonb_typeof(content) = 'object'
 EXCEPT
 SELECT k.media_id, k.media_origin
 FROM event CROSS JOIN LATERAL (
-    SELECT pg_temp.retentiond_strings(content) AS mention WHERE jsonb_typeof(content) = 'object'
+    SELECT x AS mention FROM pg_temp.retentiond_strings(content) AS x WHERE jsonb_typeof(content) = 'object'
     UNION ALL
     SELECT pg_temp.retentiond_raw(raw) WHERE jsonb_typeof(content) IS DISTINCT FROM 'object') s
 CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
