@@ -10,6 +10,7 @@ from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.indexes import missing_indexes
+from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.indexes import MissingIndex
     from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.tables import Holds
 
 _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 
@@ -82,7 +84,9 @@ async def look_at(
     """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
     schema = place.schema_of(wish.account)
     catalogue = await read_catalogue(connection, place.layout, schema)
-    by_top = trees(place.layout, schema, catalogue, number, holds=await place.ledger.exists(connection))
+    by_top = trees(
+        place.layout, schema, catalogue, number, holds=await _holds(place, connection, wish.account)
+    )
     cutoff = cutoff_of(wish.to_date, place.config.zone)
     terms = Terms(
         wish.account,
@@ -104,6 +108,12 @@ async def look_at(
         chats=chats,
         others=tuple(surveys.values()) if wish.stats else (),
     )
+
+
+async def _holds(place: Place, connection: Conn, account: str) -> Holds:
+    if not await place.ledger.exists(connection):
+        return "no_ledger"
+    return "dated" if await connection.fetchval(HOLDS_SQL["dated"], account) else "undated"
 
 
 def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:

@@ -70,10 +70,12 @@ class Batch:
         """Take what is still due of the page; raise ChangedError where it must be looked at anew."""
         await self._connection.execute(BY_KEY)
         due, stripped = await self._look_again(page)
-        await self._take_rows(stripped, keep_files=True)
-        await self._take_rows(due, keep_files=False)
-        for place, name in enumerate(self._tree.shared):
-            await self._take_shared(name, sorted({shared[place] for shared in due.values()} - {None}))
+        await self._take_rows(stripped, seen={}, keep_files=True)
+        counted = self._tree.counted
+        seen = {name: sum(told[place] for told in due.values()) for place, name in enumerate(counted)}
+        await self._take_rows(due, seen=seen, keep_files=False)
+        for place, name in enumerate(self._tree.shared, len(counted)):
+            await self._take_shared(name, sorted({told[place] for told in due.values()} - {None}))
         if due:
             await self._look_for_newcomers()
         self._removed.chats = len(due)
@@ -81,7 +83,7 @@ class Batch:
         return self._removed
 
     async def _look_again(self, page: Page) -> tuple[dict[Any, tuple[Any, ...]], list[Any]]:
-        """Return the chats that go, each with what it may share, and those that keep their files."""
+        """Return the chats that go, each with what the look told of it, and those that keep their files."""
         tree = self._tree
         locked = [row["key"] for row in await self._fetch(tree.statement("lock"), [key for key, _ in page])]
         now = {row["key"]: row for row in await self._fetch(tree.statement("judge"), locked)}
@@ -92,17 +94,22 @@ class Batch:
             [key for key, verdict in still if verdict != "due"],
         )
 
-    async def _take_rows(self, chats: Collection[Any], *, keep_files: bool) -> None:
-        """Delete the rows of chats, and see that as many went as were seen: a trigger that holds rows back is a fault."""
+    async def _take_rows(self, chats: Collection[Any], *, seen: Mapping[str, int], keep_files: bool) -> None:
+        """Delete the rows of chats, and compare with what was seen: a trigger that holds rows back is a fault.
+
+        What was not counted by the look is counted now.
+        """
         if not chats:
             return
         keys, tree = list(chats), self._tree
-        below = [entity for entity in tree.entities if entity != tree.top]
-        counts = await self._fetch(tree.count_each(keep_files=keep_files), keys) if below else [()]
-        seen = dict(zip(below, counts[0], strict=True))
-        if not keep_files:
-            seen[tree.top] = len(keys)
-        for entity, count in seen.items():
+        uncounted = [entity for entity in tree.entities if entity != tree.top and entity not in seen]
+        if uncounted:
+            (counts,) = await self._fetch(tree.count_each(uncounted, keep_files=keep_files), keys)
+            seen = {**seen, **dict(zip(uncounted, counts, strict=True))}
+        for entity in tree.entities:
+            if entity == tree.top and keep_files:
+                continue
+            count = len(keys) if entity == tree.top else seen[entity]
             self._count(
                 entity, count, await self._delete(entity, keys, keep_files=keep_files) if count else 0
             )

@@ -26,6 +26,11 @@ AND (h.narrowed->>'before' IS NULL OR {first} < {hold_before})
 SELECT count(*) FROM {top} t {hanging_as_a_whole} JOIN retentiond.hold h ON h.hold_id = $hold_id::bigint
 WHERE {of_account} AND {covers}
 
+-- name: dated
+-- Whether a hold on the account asks how new chats are.
+SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
+               WHERE h.kind = 'account' AND h.subject = $1 AND h.narrowed ? 'from')
+
 -- name: whole_account
 -- Whether a hold is on all of the account.
 SELECT EXISTS (SELECT FROM retentiond.hold_in_force h

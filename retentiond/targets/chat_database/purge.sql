@@ -37,8 +37,9 @@ ORDER BY key LIMIT $size::integer
 SELECT t.{key} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) ORDER BY 1 FOR UPDATE SKIP LOCKED
 
 -- name: judge
--- Looks at locked chats again, by the same rules as the survey; says what each may share with others, too.
-SELECT t.{key} AS key, {verdict} AS verdict {sharing}
+-- Looks at locked chats again, by the same rules as the survey; says how many rows it
+-- looked at of each, and what each may share with others.
+SELECT t.{key} AS key, {verdict} AS verdict {counted} {sharing}
 FROM {top} t {hanging_by_chat}
 WHERE t.{key} = ANY($keys::{key_type}[]) AND {of_account} AND {began}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL, column, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.layout import Layout
@@ -32,6 +32,8 @@ _AS_MOMENT: Final = {
     "milliseconds": "to_timestamp({date} / 1000.0)",
 }
 _DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
+Holds = Literal["no_ledger", "undated", "dated"]
+"""Whether there can be holds, and whether one of an account is on what is newer than a day."""
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
@@ -54,11 +56,10 @@ class Tree:
     """The chat, or an entity that hangs on none, with all that hangs on it, in one account's schema."""
 
     def __init__(
-        self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str, *, holds: bool
+        self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str, *, holds: Holds
     ) -> None:
         self.layout = layout
         self.holds = holds
-        """Whether there is a ledger, which may have holds."""
         self.schema = schema
         self.catalogue = catalogue
         self.top = top
@@ -102,13 +103,9 @@ class Tree:
             **({"key": quoted(key)} if key else {}),
         )
 
-    def count_each(self, *, keep_files: bool) -> str:
-        """Return a statement that counts, of each entity but the top one, the rows that belong to chats."""
-        counts = (
-            f"({self.of_entity('count', entity, keep_files=keep_files)})"
-            for entity in self.entities
-            if entity != self.top
-        )
+    def count_each(self, entities: Iterable[str], *, keep_files: bool) -> str:
+        """Return a statement that counts, of each of these entities, the rows that belong to chats."""
+        counts = (f"({self.of_entity('count', entity, keep_files=keep_files)})" for entity in entities)
         return f"SELECT {', '.join(counts)}"
 
     def of_shared(self, name: str, shared: str) -> str:
@@ -202,6 +199,7 @@ class Tree:
             "verdict": self._verdict(),
             **self._holding(),
             "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
+            "counted": "".join(f", {self._look(child)}.items" for child in self.counted),
             "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
             "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
         }
@@ -217,7 +215,7 @@ class Tree:
         if root.visitor is not None:
             of_whom.append(HOLDS_SQL["of_visitor"])
         return {
-            "held": HOLDS_SQL["held"] if self.holds else "false",
+            "held": "false" if self.holds == "no_ledger" else HOLDS_SQL["held"],
             "covers": HOLDS_SQL["covers"],
             "of_whom": " AND ".join(of_whom),
             "visitor": quoted(root.visitor) if root.visitor else "",
@@ -256,6 +254,11 @@ class Tree:
         ]
         return f"CASE {' '.join(whens)} ELSE 'due' END"
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The entities whose rows the second look counts for each chat, so that they need not be read again."""
+        return self._looked_at
+
     @cached_property
     def _looked_at(self) -> tuple[str, ...]:
         """The entities that hang on a chat directly, and have a say in whether it goes."""
@@ -273,33 +276,42 @@ class Tree:
         joins: list[str] = []
         for child in self._looked_at:
             parent = column("r", self.layout.entities[child].column or "")
-            told = ", ".join(self._told_of(child))
+            tests = self._tests(child)
+            told = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
+            dates = [column("r", date) for date in self.layout.entities[child].dates]
+            told += [f"max({date}) AS newest" for date in dates[:1]]
             table, look = self.table(child), self._look(child)
-            joins.append(
-                f"LEFT JOIN (SELECT {parent} AS parent, {told} FROM {table} r GROUP BY 1) {look} ON {look}.parent = {key}"
-                if as_a_whole
-                else f"LEFT JOIN LATERAL (SELECT {told} FROM {table} r WHERE {parent} = {key}) {look} ON true"
-            )
+            if as_a_whole:
+                # Of most chats no row says anything; only a hold asks how new the newest is.
+                telling = "true" if self.holds == "dated" else " OR ".join(tests.values())
+                rows = (
+                    f"SELECT {parent} AS parent, {', '.join(told)} FROM {table} r WHERE {telling} GROUP BY 1"
+                )
+                joins.append(f"LEFT JOIN ({rows}) {look} ON {look}.parent = {key}")
+            else:
+                told.append("count(*) AS items")
+                rows = f"SELECT {', '.join(told)} FROM {table} r WHERE {parent} = {key}"
+                joins.append(f"LEFT JOIN LATERAL ({rows}) {look} ON true")
         return joins
 
-    def _told_of(self, child: str) -> list[str]:
+    def _tests(self, child: str) -> dict[str, str]:
+        """Return what a row of an entity can say against its chat."""
         entity = self.layout.entities[child]
         dates = [column("r", date) for date in entity.dates]
-        newer = " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false"
-        undated = " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false"
-        told = [f"bool_or({newer}) AS newer", f"bool_or({undated}) AS undated"]
-        if dates:
-            told.append(f"max({dates[0]}) AS newest")
+        tests = {
+            "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
+            "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
+        }
         if entity.files is not None:
-            told.append(f"bool_or({self._is_file('r', entity.files.column)}) AS has_files")
-        return told
+            tests["has_files"] = self._is_file("r", entity.files.column)
+        return tests
 
     def _is_file(self, alias: str, name: str) -> str:
         return f"{column(alias, name)}::text = ANY($kinds::text[])"
 
 
 def trees(
-    layout: Layout, schema: str, catalogue: Catalogue, number: int, *, holds: bool
+    layout: Layout, schema: str, catalogue: Catalogue, number: int, *, holds: Holds
 ) -> Mapping[str, Tree]:
     """Return the trees of an account by their top entities; `number` keeps apart what several accounts survey."""
     tops = (layout.chat, *layout.by_itself)
