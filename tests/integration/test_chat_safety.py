@@ -385,6 +385,26 @@ async def test_asked_to_stop_it_ends_at_the_batchs_end_and_the_next_goes_on(chat
     assert (second.state, second.chats) == ("finished", 3)
 
 
+async def test_rows_that_go_too_fast_make_it_wait(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        await chats.chat()
+    waited: list[float] = []
+
+    async def wait(self: Stop, seconds: float) -> None:
+        del self
+        waited.append(seconds)
+
+    monkeypatch.setattr(Stop, "wait", wait)
+    await chats.purge(pace={"batch": 1})
+    assert waited == []
+    for _ in range(3):
+        await chats.chat()
+    # Eight rows a chat: at one a second the second has to wait for the first, and the third for both.
+    await chats.purge(pace={"batch": 1, "max_rows_per_second": 1})
+    assert len(waited) == 2
+    assert waited[1] > waited[0]
+
+
 async def test_it_waits_while_a_replica_is_behind(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retentiond.targets.chat_database.gate.POLL", 0.0)
     await chats.chat()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from retentiond.engine.purge import PurgeWish
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.indexes import MissingIndex
+    from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.place import Place
-    from retentiond.targets.chat_database.tables import Holds
 
 _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 

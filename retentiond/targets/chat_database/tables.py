@@ -5,35 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.catalogue import Reference, references
+from retentiond.targets.chat_database.judgement import Judgement, is_file
 from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL, column, fill
+from retentiond.targets.chat_database.statements import SQL, column, fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.layout import Layout
 
-# A moment as the layout's tables hold it.
-_MOMENT: Final = {
-    "timestamptz": "{moment}",
-    "timestamp": "({moment} AT TIME ZONE '{zone}')",
-    "seconds": "extract(epoch FROM {moment})::bigint",
-    "milliseconds": "(extract(epoch FROM {moment}) * 1000)::bigint",
-}
-# And the other way round.
-_AS_MOMENT: Final = {
-    "timestamptz": "{date}",
-    "timestamp": "({date} AT TIME ZONE '{zone}')",
-    "seconds": "to_timestamp({date})",
-    "milliseconds": "to_timestamp({date} / 1000.0)",
-}
-_DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
-Holds = Literal["no_ledger", "undated", "dated"]
-"""Whether there can be holds, and whether one of an account is on what is newer than a day."""
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
@@ -59,7 +44,6 @@ class Tree:
         self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str, *, holds: Holds
     ) -> None:
         self.layout = layout
-        self.holds = holds
         self.schema = schema
         self.catalogue = catalogue
         self.top = top
@@ -68,6 +52,7 @@ class Tree:
         self.is_chat = top == layout.chat
         self.entities = layout.tree(top)
         self.shared = layout.shared if self.is_chat else ()
+        self._judgement = Judgement(layout, top, holds, self.table)
 
     def values(self, terms: Terms) -> dict[str, Any]:
         """Return the parameters that all statements have in common."""
@@ -149,8 +134,13 @@ class Tree:
         # What came in since the look is never older, and so never taken.
         conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
         if keep_files and this.files is not None:
-            conditions.append(f"({self._is_file(alias, this.files.column)}) IS NOT TRUE")
+            conditions.append(f"({is_file(alias, this.files.column)}) IS NOT TRUE")
         return " AND ".join(conditions)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The entities whose rows the second look counts for each chat, so that they need not be read again."""
+        return self._judgement.looked_at
 
     @property
     def _sharing(self) -> tuple[str, ...]:
@@ -185,129 +175,14 @@ class Tree:
             "key": quoted(root.key or ""),
             "key_type": self.key_type(self.top),
             "top_key_type": self.key_type(self.top),
-            "cutoff": self._moment("$cutoff::timestamptz"),
-            "earliest": self._moment("$earliest::timestamptz"),
-            "began": f"({column('t', root.dates[0])} < {{cutoff}} OR {column('t', root.dates[0])} IS NULL)",
             "of_account": (
                 f"{column('t', account)} = $account::text::{self.catalogue.types[self.top][account]}"
                 if account
                 else "true"
             ),
-            "last_as_moment": self._as_moment(
-                f"greatest({', '.join(column('t', date) for date in root.dates)})"
-            ),
-            "verdict": self._verdict(),
-            **self._holding(),
+            **self._judgement.places(),
             "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
-            "counted": "".join(f", {self._look(child)}.items" for child in self.counted),
-            "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
-            "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
         }
-
-    def _holding(self) -> dict[str, str]:
-        """Return what the statements on holds are made of."""
-        root = self.layout.entities[self.top]
-        dates = [column("t", date) for date in root.dates]
-        dates += [
-            f"{self._look(child)}.newest" for child in self._looked_at if self.layout.entities[child].dates
-        ]
-        of_whom = [HOLDS_SQL["of_chat"]] if self.is_chat else [HOLDS_SQL["of_all"]]
-        if root.visitor is not None:
-            of_whom.append(HOLDS_SQL["of_visitor"])
-        return {
-            "held": "false" if self.holds == "no_ledger" else HOLDS_SQL["held"],
-            "covers": HOLDS_SQL["covers"],
-            "of_whom": " AND ".join(of_whom),
-            "visitor": quoted(root.visitor) if root.visitor else "",
-            "first": dates[0],
-            "last": f"greatest({', '.join(dates)})",
-            "hold_from": self._moment(_DAY_OF_HOLD.replace("{end}", "from")),
-            "hold_before": self._moment(_DAY_OF_HOLD.replace("{end}", "before")),
-        }
-
-    def _as_moment(self, date: str) -> str:
-        dates = self.layout.dates
-        return _AS_MOMENT[dates.type].replace("{date}", date).replace("{zone}", dates.timezone or "UTC")
-
-    def _moment(self, moment: str) -> str:
-        dates = self.layout.dates
-        return _MOMENT[dates.type].replace("{moment}", moment).replace("{zone}", dates.timezone or "UTC")
-
-    def _verdict(self) -> str:
-        root = self.layout.entities[self.top]
-        looks = [self._look(child) for child in self._looked_at]
-        dates = [column("t", date) for date in root.dates]
-        cases = {
-            "open": [f"({column('t', root.state.column)}::text = ANY($over::text[])) IS NOT TRUE"]
-            if root.state
-            else [],
-            "undated": [f"{date} IS NULL OR {date} < {{earliest}}" for date in dates],
-            "newer": [f"{date} >= {{cutoff}}" for date in dates] + [f"{look}.newer" for look in looks],
-        }
-        whens = [f"WHEN {' OR '.join(tests)} THEN '{verdict}'" for verdict, tests in cases.items() if tests]
-        whens += [f"WHEN {look}.undated THEN 'undated'" for look in looks]
-        whens.append("WHEN {held} THEN 'hold'")
-        whens += [
-            f"WHEN $files_stay::boolean AND {self._look(child)}.has_files THEN 'has_file_messages'"
-            for child in self._looked_at
-            if self.layout.entities[child].files is not None
-        ]
-        return f"CASE {' '.join(whens)} ELSE 'due' END"
-
-    @property
-    def counted(self) -> tuple[str, ...]:
-        """The entities whose rows the second look counts for each chat, so that they need not be read again."""
-        return self._looked_at
-
-    @cached_property
-    def _looked_at(self) -> tuple[str, ...]:
-        """The entities that hang on a chat directly, and have a say in whether it goes."""
-        return tuple(
-            child
-            for child in self.layout.children(self.top)
-            if self.layout.entities[child].dates or self.layout.entities[child].files
-        )
-
-    def _look(self, child: str) -> str:
-        return f"look{self._looked_at.index(child)}"
-
-    def _hanging(self, *, as_a_whole: bool) -> list[str]:
-        key = column("t", self.layout.entities[self.top].key or "")
-        joins: list[str] = []
-        for child in self._looked_at:
-            parent = column("r", self.layout.entities[child].column or "")
-            tests = self._tests(child)
-            told = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
-            dates = [column("r", date) for date in self.layout.entities[child].dates]
-            told += [f"max({date}) AS newest" for date in dates[:1]]
-            table, look = self.table(child), self._look(child)
-            if as_a_whole:
-                # Of most chats no row says anything; only a hold asks how new the newest is.
-                telling = "true" if self.holds == "dated" else " OR ".join(tests.values())
-                rows = (
-                    f"SELECT {parent} AS parent, {', '.join(told)} FROM {table} r WHERE {telling} GROUP BY 1"
-                )
-                joins.append(f"LEFT JOIN ({rows}) {look} ON {look}.parent = {key}")
-            else:
-                told.append("count(*) AS items")
-                rows = f"SELECT {', '.join(told)} FROM {table} r WHERE {parent} = {key}"
-                joins.append(f"LEFT JOIN LATERAL ({rows}) {look} ON true")
-        return joins
-
-    def _tests(self, child: str) -> dict[str, str]:
-        """Return what a row of an entity can say against its chat."""
-        entity = self.layout.entities[child]
-        dates = [column("r", date) for date in entity.dates]
-        tests = {
-            "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
-            "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
-        }
-        if entity.files is not None:
-            tests["has_files"] = self._is_file("r", entity.files.column)
-        return tests
-
-    def _is_file(self, alias: str, name: str) -> str:
-        return f"{column(alias, name)}::text = ANY($kinds::text[])"
 
 
 def trees(

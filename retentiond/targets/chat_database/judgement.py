@@ -1,0 +1,157 @@
+"""How a chat is judged in SQL: what is asked of its row, of what hangs on it, and of holds."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+from retentiond.targets.chat_database.names import quoted
+from retentiond.targets.chat_database.statements import HOLDS_SQL, column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retentiond.targets.chat_database.layout import Layout
+
+# A moment as the layout's tables hold it.
+_MOMENT: Final = {
+    "timestamptz": "{moment}",
+    "timestamp": "({moment} AT TIME ZONE '{zone}')",
+    "seconds": "extract(epoch FROM {moment})::bigint",
+    "milliseconds": "(extract(epoch FROM {moment}) * 1000)::bigint",
+}
+# And the other way round.
+_AS_MOMENT: Final = {
+    "timestamptz": "{date}",
+    "timestamp": "({date} AT TIME ZONE '{zone}')",
+    "seconds": "to_timestamp({date})",
+    "milliseconds": "to_timestamp({date} / 1000.0)",
+}
+_DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
+Holds = Literal["no_ledger", "undated", "dated"]
+"""Whether there can be holds, and whether one of an account is on what is newer than a day."""
+
+
+class Judgement:
+    """The parts of statements that judge the top rows `t` of a tree; `table` returns an entity's table."""
+
+    def __init__(self, layout: Layout, top: str, holds: Holds, table: Callable[[str], str]) -> None:
+        self._layout = layout
+        self._top = top
+        self._root = layout.entities[top]
+        self._holds = holds
+        self._table = table
+
+    def places(self) -> dict[str, str]:
+        """Return them by the names of their places."""
+        dates = [column("t", date) for date in self._root.dates]
+        return {
+            "cutoff": self._moment("$cutoff::timestamptz"),
+            "earliest": self._moment("$earliest::timestamptz"),
+            "began": f"({dates[0]} < {{cutoff}} OR {dates[0]} IS NULL)",
+            "last_as_moment": self._as_moment(f"greatest({', '.join(dates)})"),
+            "verdict": self._verdict(dates),
+            "counted": "".join(f", {self._look(child)}.items" for child in self.looked_at),
+            "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
+            "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
+            **self._holding(dates),
+        }
+
+    @cached_property
+    def looked_at(self) -> tuple[str, ...]:
+        """The entities that hang on a chat directly, and have a say in whether it goes."""
+        return tuple(
+            child
+            for child in self._layout.children(self._top)
+            if self._layout.entities[child].dates or self._layout.entities[child].files
+        )
+
+    def _holding(self, dates: list[str]) -> dict[str, str]:
+        """Return what the statements on holds are made of."""
+        newest = [
+            f"{self._look(child)}.newest" for child in self.looked_at if self._layout.entities[child].dates
+        ]
+        of_whom = [HOLDS_SQL["of_chat" if self._top == self._layout.chat else "of_all"]]
+        if self._root.visitor is not None:
+            of_whom.append(HOLDS_SQL["of_visitor"])
+        return {
+            "held": "false" if self._holds == "no_ledger" else HOLDS_SQL["held"],
+            "covers": HOLDS_SQL["covers"],
+            "of_whom": " AND ".join(of_whom),
+            "visitor": quoted(self._root.visitor) if self._root.visitor else "",
+            "first": dates[0],
+            "last": f"greatest({', '.join(dates + newest)})",
+            "hold_from": self._moment(_DAY_OF_HOLD.replace("{end}", "from")),
+            "hold_before": self._moment(_DAY_OF_HOLD.replace("{end}", "before")),
+        }
+
+    def _as_moment(self, date: str) -> str:
+        dates = self._layout.dates
+        return _AS_MOMENT[dates.type].replace("{date}", date).replace("{zone}", dates.timezone or "UTC")
+
+    def _moment(self, moment: str) -> str:
+        dates = self._layout.dates
+        return _MOMENT[dates.type].replace("{moment}", moment).replace("{zone}", dates.timezone or "UTC")
+
+    def _verdict(self, dates: list[str]) -> str:
+        looks = [self._look(child) for child in self.looked_at]
+        state = self._root.state
+        cases = {
+            "open": [f"({column('t', state.column)}::text = ANY($over::text[])) IS NOT TRUE"]
+            if state
+            else [],
+            "undated": [f"{date} IS NULL OR {date} < {{earliest}}" for date in dates],
+            "newer": [f"{date} >= {{cutoff}}" for date in dates] + [f"{look}.newer" for look in looks],
+        }
+        whens = [f"WHEN {' OR '.join(tests)} THEN '{verdict}'" for verdict, tests in cases.items() if tests]
+        whens += [f"WHEN {look}.undated THEN 'undated'" for look in looks]
+        whens.append("WHEN {held} THEN 'hold'")
+        whens += [
+            f"WHEN $files_stay::boolean AND {self._look(child)}.has_files THEN 'has_file_messages'"
+            for child in self.looked_at
+            if self._layout.entities[child].files is not None
+        ]
+        return f"CASE {' '.join(whens)} ELSE 'due' END"
+
+    def _look(self, child: str) -> str:
+        return f"look{self.looked_at.index(child)}"
+
+    def _hanging(self, *, as_a_whole: bool) -> list[str]:
+        key = column("t", self._layout.entities[self._top].key or "")
+        joins: list[str] = []
+        for child in self.looked_at:
+            parent = column("r", self._layout.entities[child].column or "")
+            tests = self._tests(child)
+            told = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
+            dates = [column("r", date) for date in self._layout.entities[child].dates]
+            told += [f"max({date}) AS newest" for date in dates[:1]]
+            table, look = self._table(child), self._look(child)
+            if as_a_whole:
+                # Of most chats no row says anything; only a hold asks how new the newest is.
+                telling = "true" if self._holds == "dated" else " OR ".join(tests.values())
+                rows = (
+                    f"SELECT {parent} AS parent, {', '.join(told)} FROM {table} r WHERE {telling} GROUP BY 1"
+                )
+                joins.append(f"LEFT JOIN ({rows}) {look} ON {look}.parent = {key}")
+            else:
+                told.append("count(*) AS items")
+                rows = f"SELECT {', '.join(told)} FROM {table} r WHERE {parent} = {key}"
+                joins.append(f"LEFT JOIN LATERAL ({rows}) {look} ON true")
+        return joins
+
+    def _tests(self, child: str) -> dict[str, str]:
+        """Return what a row of an entity can say against its chat."""
+        entity = self._layout.entities[child]
+        dates = [column("r", date) for date in entity.dates]
+        tests = {
+            "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
+            "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
+        }
+        if entity.files is not None:
+            tests["has_files"] = is_file("r", entity.files.column)
+        return tests
+
+
+def is_file(alias: str, name: str) -> str:
+    """Return the condition for a row that has a file; `name` is the column of its kind."""
+    return f"{column(alias, name)}::text = ANY($kinds::text[])"
