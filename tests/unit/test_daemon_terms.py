@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from retentiond.config.resolve import resolve
-from retentiond.config.schema import MediaTarget
+from retentiond.config.schema import ChatTarget, MediaTarget
 from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.terms import Terms
+from retentiond.targets.settings import resolve_target
 from tests.support.fake_clock import NOON
 from tests.support.running_daemon import media
 from tests.support.targets import as_media
@@ -118,3 +119,17 @@ def test_a_new_name_does_not_end_the_wait() -> None:
 def test_a_new_policy_with_a_match_of_its_own_waits_for_nothing() -> None:
     terms = Terms(renamed("remote", "30d")).reloaded(renamed("local", "7d", "local"), NOON)
     assert keeps(terms, 0) == {"local": "7d"}
+
+
+def test_an_accounts_chats_that_a_reload_lets_go_sooner_wait_for_a_day_too() -> None:
+    def chats(keep: str) -> TargetSettings:
+        given = {
+            "kind": "chat_database",
+            "database": "postgresql://nowhere/webim",
+            "accounts": {"testcom": {"schema": "pro", "keep": keep}},
+        }
+        target = ChatTarget.model_validate(given)
+        return TargetSettings(target, resolve_target(target))
+
+    terms = Terms(chats("500d")).reloaded(chats("400d"), NOON)
+    assert (keeps(terms, 23), keeps(terms, 25)) == ({"testcom": "500d"}, {"testcom": "400d"})
