@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import Order, Stop
-from retentiond.model.errors import UnreachableError
+from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import beside
@@ -123,6 +123,16 @@ async def test_without_chats_that_stay_no_ids_are_needed(chats: ChatStore, store
     report = await chats.purge(wish={"stores": ("clickhouse",)}, clickhouse={"url": "http://localhost:8123"})
     assert report.exit_status == 0
     assert stores.told == [("clickhouse", [])]
+
+
+async def test_a_store_that_is_not_configured_is_a_slip_and_nothing_is_purged(
+    chats: ChatStore, stores: Beside
+) -> None:
+    chat = await chats.chat()
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="chats has no `elasticsearch`"):
+            await chats.purge(dry_run=dry_run, wish=BOTH, clickhouse=STORES["clickhouse"])
+    assert (await chats.chats(), stores.told) == ({chat}, [])
 
 
 async def test_a_hold_on_the_whole_account_refuses_every_store(chats: ChatStore, stores: Beside) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
 from retentiond.targets.chat_database.catalogue import read_catalogue
@@ -64,9 +64,14 @@ class AccountPurge:
 
 
 def check_wish(place: Place, wish: PurgeWish, now: datetime) -> None:
-    """Raise RefusedError for a date that the floor forbids, UsageError for an account that there is not."""
+    """Raise RefusedError for a date that the floor forbids, UsageError for an account or a store that there is not."""
     place.account(wish.account)
     config = place.config
+    for store in wish.stores:
+        if getattr(config, store) is None:
+            raise UsageError(
+                f"{place.name} has no `{store}`; add that section to it, or leave this store out"
+            )
     refusal = judge_date(wish.to_date, now, config.zone, floor_of(place, wish), config.date_rule)
     if refusal is not None:
         raise RefusedError(refusal)
