@@ -81,10 +81,10 @@ class Stats:
     async def add(
         self, account: str = "acme", *, first: datetime, count: int, every: timedelta = timedelta(hours=1)
     ) -> None:
-        """Add rows, one every so often; their chats are numbered from 0."""
+        """Add rows, one every so often; their chats are numbered from 1."""
         statement = (
             "INSERT INTO retentiond_test.thread (account, created, threadid, value) SELECT {account:String}, "
-            "toDateTime({first:Int64}, 'UTC') + number * {every:Int64}, number, repeat('x', 20) FROM numbers({count:Int64})"
+            "toDateTime({first:Int64}, 'UTC') + number * {every:Int64}, number + 1, repeat('x', 20) FROM numbers({count:Int64})"
         )
         values = {
             "account": account,
@@ -110,6 +110,14 @@ class Stats:
         return int(
             await self.value("SELECT count() FROM t WHERE account = {account:String}", account=account)
         )
+
+    def as_user(self, user: str, password: str = "secret") -> Stats:
+        """Return the same table, seen by another user."""
+        seen = Stats(self.config.url)
+        seen.config = ClickHouseStore.model_validate(
+            self.config.model_dump() | {"user": user, "password": password}
+        )
+        return seen
 
     async def marks(self) -> int:
         """Count the mutations that bear a mark of ours."""
@@ -208,14 +216,14 @@ async def test_of_a_column_of_days_the_boundary_is_the_day_in_the_configured_zon
 
 async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_stay_too(stats: Stats) -> None:
     await stats.make()
-    await stats.add(first=CUTOFF - timedelta(days=300), count=7000)
+    await stats.add(first=CUTOFF - timedelta(days=40), count=900)
     await stats.do(
         "INSERT INTO TABLE t (account, created, threadid) VALUES ('acme', '2023-01-01 00:00:00', NULL)"
     )
-    staying = list(range(0, 7000, 2))
+    staying = list(range(2, 901, 2))
     report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
     assert report.state == "finished"
-    assert report.rows == 3500
+    assert report.rows == 450
     assert await stats.value("SELECT countIf(threadid % 2 = 1) FROM t WHERE created < '2023-08-21'") == 0
     assert any("1 rows say of no chat" in text for text in report.waiting)
 
@@ -223,7 +231,7 @@ async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_st
 async def test_thousands_of_chats_that_stay_fit_into_one_statement(stats: Stats) -> None:
     await stats.make(partition=None)
     await stats.add(first=datetime(2020, 1, 1, tzinfo=UTC), count=40_000, every=timedelta(minutes=30))
-    staying = [number * 1_000_000_007 for number in range(40_000)]
+    staying = [1 + number * 1_000_000_007 for number in range(40_000)]
     report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
     assert (report.state, report.rows) == ("finished", 39_999)
     assert await stats.left() == 1
@@ -454,10 +462,7 @@ async def test_a_user_without_the_right_is_told_the_grant(stats: Stats) -> None:
     await stats.add(first=CUTOFF - timedelta(hours=50), count=10)
     await stats.add("other", first=CUTOFF - timedelta(hours=50), count=10)
     await stats.do("OPTIMIZE TABLE t FINAL")
-    reader = Stats(stats.config.url)
-    reader.config = ClickHouseStore.model_validate(
-        stats.config.model_dump() | {"user": "reader", "password": "secret"}
-    )
+    reader = stats.as_user("reader")
     async with reader.opened() as store:
         assert await store.check() == [
             "clickhouse: GRANT ALTER DELETE ON retentiond_test.thread to this user"
@@ -467,6 +472,63 @@ async def test_a_user_without_the_right_is_told_the_grant(stats: Stats) -> None:
     assert "ALTER DELETE" in (report.error or "")
     async with stats.opened() as store:
         assert await store.check() == []
+
+
+async def test_a_user_who_sees_only_some_accounts_rows_takes_no_part_with_others_in_it(stats: Stats) -> None:
+    await stats.make()
+    for account in ("acme", "other"):
+        await stats.add(account, first=datetime(2023, 2, 1, tzinfo=UTC), count=10)
+    await stats.do("OPTIMIZE TABLE t FINAL")
+    assert (await stats.as_user("narrow").purge()).rows == 10
+    assert await stats.left("other") == 10
+
+
+async def test_a_row_whose_date_is_zero_has_none_and_stays(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=datetime(1970, 1, 1, tzinfo=UTC), count=3)
+    await stats.add(first=CUTOFF - timedelta(hours=2), count=2)
+    report = await stats.purge()
+    assert (report.state, report.rows) == ("finished", 2)
+    assert await stats.left() == 3
+    assert any("3 rows have no date" in text for text in report.waiting)
+
+
+async def test_a_limit_of_the_users_profile_ends_a_count_with_an_error_and_not_early(stats: Stats) -> None:
+    await stats.make(order="value")
+    for month in range(1, 7):
+        await stats.add(
+            "acme" if month == 4 else "other", first=datetime(2023, month, 1, tzinfo=UTC), count=9
+        )
+    report = await stats.as_user("hasty").purge()
+    assert await stats.left() == 9
+    assert report.state == "finished_with_failures"
+
+
+async def test_a_user_who_may_not_follow_a_mutation_is_told_so_before_one_is_sent(stats: Stats) -> None:
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    blind = stats.as_user("blind")
+    async with blind.opened() as store:
+        (problem,) = await store.check()
+    assert "system." in problem
+    report = await blind.purge()
+    assert report.state == "finished_with_failures"
+    assert "system." in (report.error or "")
+    assert await stats.left() == 100
+    assert await stats.marks() == 0
+
+
+async def test_a_misspelt_column_of_chats_is_told_before_any_chat_stays(stats: Stats) -> None:
+    await stats.make()
+    stats.config = stats.config.model_copy(update={"thread_column": "thredid"})
+    async with stats.opened() as store:
+        (problem,) = await store.check()
+    assert "thredid" in problem
+
+
+async def test_a_wrong_password_is_told_as_such(stats: Stats) -> None:
+    with pytest.raises(UnreachableError, match="password"):
+        await stats.as_user("reader", "wrong").purge()
 
 
 async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -> None:
@@ -484,3 +546,20 @@ async def test_what_is_read_on_all_of_a_cluster_is_read_but_on_cluster_itself_wa
     report = await stats.purge(Purge("acme", CUTOFF, dry_run=True))
     assert report.state == "finished_with_failures"
     assert "nowhere" in (report.error or "")
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Nullable(Int64)", "String"])
+async def test_a_chats_id_that_is_empty_or_zero_is_none_and_the_row_stays_where_chats_stay(
+    stats: Stats, kind: str
+) -> None:
+    await stats.make(others=f", chat {kind}")
+    await stats.do(
+        "INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', DEFAULT), "
+        "('acme', '2023-01-01 00:00:00', 7), ('acme', '2023-01-01 00:00:00', 8)"
+    )
+    seen = stats.as_user("nulls")
+    seen.config = seen.config.model_copy(update={"thread_column": "chat"})
+    report = await seen.purge(Purge("acme", CUTOFF, excluded=Staying([7])))
+    assert (report.state, report.rows) == ("finished", 1)
+    assert await stats.left() == 2
+    assert any("1 rows say of no chat" in text for text in report.waiting)

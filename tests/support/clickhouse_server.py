@@ -31,7 +31,13 @@ _CONFIG = """\
 """
 _USERS = """\
 <clickhouse>
-  <profiles><default><mutations_sync>1</mutations_sync></default></profiles>
+  <profiles>
+    <default><mutations_sync>1</mutations_sync></default>
+    <hasty>
+      <max_threads>1</max_threads><max_rows_to_read>1</max_rows_to_read><read_overflow_mode>break</read_overflow_mode>
+    </hasty>
+    <nulls><transform_null_in>1</transform_null_in></nulls>
+  </profiles>
   <quotas><default/></quotas>
   <users>
     <default>
@@ -42,6 +48,24 @@ _USERS = """\
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota><grants><query>GRANT SELECT ON *.*</query></grants>
     </reader>
+    <narrow>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+      <quota>default</quota><databases><retentiond_test><thread><filter>account = 'acme'</filter></thread></retentiond_test></databases>
+    </narrow>
+    <hasty>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>hasty</profile>
+      <quota>default</quota>
+    </hasty>
+    <nulls>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>nulls</profile>
+      <quota>default</quota>
+    </nulls>
+    <blind>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+      <quota>default</quota><grants>
+        <query>GRANT SELECT, ALTER DELETE ON retentiond_test.*</query><query>GRANT SELECT ON system.replicas</query>
+      </grants>
+    </blind>
   </users>
 </clickhouse>
 """

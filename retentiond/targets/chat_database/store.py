@@ -6,11 +6,11 @@ date. The database goes first; what stays there is known only then.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from datetime import datetime
 
     from retentiond.engine.target import Progress, Stop
     from retentiond.model.purge import StoreReport
@@ -22,6 +22,8 @@ ChatId = int | str
 """What the database calls a chat; a number, unless the layout's key is text (or a UUID, as text)."""
 
 
+EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""What is dated before it has no believable date, and stays: a column that was not filled says 1970."""
 MOST_EXCLUDED: Final = 100_000
 """Chats that one statement can leave out, in any of these stores."""
 

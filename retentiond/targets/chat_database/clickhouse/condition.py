@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from retentiond.targets.chat_database.store import EARLIEST_DATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +20,13 @@ IdType = Literal["Int64", "UInt64", "String", "UUID"]
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(2106, 1, 1, tzinfo=UTC)
 """What a DateTime can hold; a boundary beyond it would mean every row, or none."""
+_NOBODY: Final[dict[IdType | None, ChatId]] = {
+    "Int64": 0,
+    "UInt64": 0,
+    "String": "",
+    "UUID": "00000000-0000-0000-0000-000000000000",
+}
+"""What stands in a column that was not filled; one that is no Nullable has no other way to say it."""
 # The server takes form fields of 128 KiB.
 _FIELD_SIZE: Final = 100_000
 
@@ -35,13 +44,14 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition, and the parameters that it names."""
+    """A condition, and the parameters that it names; `unknown` are conditions of rows that stay, with why they do."""
 
     text: str
     parameters: Mapping[str, Any]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-def condition(columns: Columns, account: str, cutoff: datetime, excluded: Iterable[ChatId]) -> Condition:
+def condition(columns: Columns, account: str, cutoff: datetime, excluded: Sequence[ChatId]) -> Condition:
     """Return what is meant: the account's rows before the cutoff (aware), but for these chats.
 
     A row without a date, or without a chat where chats are excluded, is not meant: nobody knows.
@@ -51,19 +61,37 @@ def condition(columns: Columns, account: str, cutoff: datetime, excluded: Iterab
         "account": account,
         "date_column": columns.date,
     }
-    words = ["{account_column:Identifier} = {account:String}"]
     if columns.date_type == "day":
         # A day has no zone: it is compared with the day of the boundary in the zone that was configured.
-        parameters["before"] = cutoff.date()
-        words.append("{date_column:Identifier} < {before:Date32}")
+        parameters |= {"before": cutoff.date(), "earliest": EARLIEST_DATE.date()}
+        kind = "Date32"
     else:
-        parameters["before"] = cutoff.astimezone(UTC)
-        words.append("{date_column:Identifier} < {before:DateTime('UTC')}")
+        parameters |= {"before": cutoff.astimezone(UTC), "earliest": EARLIEST_DATE}
+        kind = "DateTime('UTC')"
+    account_is = "{account_column:Identifier} = {account:String}"
+    earliest, before = f"{{earliest:{kind}}}", f"{{before:{kind}}}"
+    undated = f"({{date_column:Identifier}} IS NULL OR {{date_column:Identifier}} < {earliest})"
+    unknown = {f"{account_is} AND {undated}": "rows have no date, or none that can be true, and stay"}
+    words = [
+        account_is,
+        f"{{date_column:Identifier}} >= {earliest}",
+        f"{{date_column:Identifier}} < {before}",
+    ]
+    if excluded:
+        nobody = _NOBODY[columns.thread_type]
+        parameters |= {"thread_column": columns.thread, "nobody": nobody}
+        no_chat = (
+            f"({{thread_column:Identifier}} IS NULL "
+            f"OR {{thread_column:Identifier}} = {{nobody:{columns.thread_type}}})"
+        )
+        unknown[" AND ".join([*words, no_chat])] = (
+            "rows say of no chat, and stay: they might be of one that does"
+        )
+        words.append(f"NOT {no_chat}")
     for number, batch in enumerate(_fields(excluded)):
-        parameters["thread_column"] = columns.thread
         parameters[f"kept{number}"] = batch
         words.append(f"{{thread_column:Identifier}} NOT IN {{kept{number}:Array({columns.thread_type})}}")
-    return Condition(" AND ".join(words), parameters)
+    return Condition(" AND ".join(words), parameters, unknown)
 
 
 def _fields(ids: Iterable[ChatId]) -> Iterable[Sequence[ChatId]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
 
@@ -20,8 +20,12 @@ _ANSWER_SECONDS: Final = 900
 _SETTINGS: Final = {
     # The official default, and not everybody's: a mutation is written down, and followed by us.
     "mutations_sync": 0,
-    # A count that leaves out a shard would be too small.
+    # A count that leaves out a shard, or ends early, would be too small.
     "skip_unavailable_shards": 0,
+    "read_overflow_mode": "throw",
+    "timeout_overflow_mode": "throw",
+    "result_overflow_mode": "throw",
+    "group_by_overflow_mode": "throw",
 }
 
 
@@ -68,7 +72,7 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
         ) from error
     parts = urlsplit(config.url)
     secure = parts.scheme == "https"
-    with _reaching(config.url):
+    with _welcomed(config.url), _reaching(config.url):
         client = await get_async_client(
             host=parts.hostname,
             port=parts.port or (8443 if secure else 8123),
@@ -85,6 +89,17 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
         yield Server(client, config.url)
     finally:
         await client.close()
+
+
+@contextmanager
+def _welcomed(url: str) -> Iterator[None]:
+    """Turn a no at the door into an error that says so."""
+    try:
+        yield
+    except ServerError as error:
+        raise UnreachableError(
+            f"ClickHouse at {url} does not let us in: {error}; check `user` and `password`"
+        ) from error
 
 
 class _reaching:  # noqa: N801 - used as a function is

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.targets.chat_database.clickhouse.condition import Condition
+
 if TYPE_CHECKING:
-    from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.connection import Server
     from retentiond.targets.chat_database.clickhouse.relations import Relations
 
@@ -32,13 +33,11 @@ async def leftovers(server: Server, relations: Relations, condition: Condition) 
         told.append(
             f"{hidden} rows are only hidden, by a lightweight DELETE of somebody's: ALTER TABLE … APPLY DELETED MASK"
         )
-    if "thread_column" in condition.parameters:
-        unknown = await server.value(
-            relations.statement("count_without_chat", condition=_without_chats(condition)),
-            relations.parameters(_without_chats(condition)),
-        )
+    for text, words in condition.unknown.items():
+        rows = Condition(text, condition.parameters)
+        unknown = await server.value(relations.statement("count", condition=rows), relations.parameters(rows))
         if unknown:
-            told.append(f"{unknown} rows say of no chat, and stay: they might be of one that does")
+            told.append(f"{unknown} {words}")
     for statement, words in (
         ("views", "has rows of its own, which were made of these and stay"),
         (
@@ -46,12 +45,6 @@ async def leftovers(server: Server, relations: Relations, condition: Condition) 
             "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again",
         ),
     ):
-        rows = await server.rows(relations.statement(statement), relations.parameters())
-        told += [f"{row['name']} {words}" for row in rows]
+        named = await server.rows(relations.statement(statement), relations.parameters())
+        told += [f"{row['name']} {words}" for row in named]
     return tuple(told)
-
-
-def _without_chats(condition: Condition) -> Condition:
-    """Return the condition without the chats that it leaves out: it begins with the account's and the date's."""
-    account, date, *_ = condition.text.split(" AND ")
-    return type(condition)(f"{account} AND {date}", condition.parameters)

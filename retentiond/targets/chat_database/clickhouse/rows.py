@@ -51,8 +51,7 @@ class MeantRows:
             return
         statement = self.relations.statement("parts", condition=meant)
         for row in await self.server.rows(statement, self.relations.parameters(meant)):
-            if row["total"] == row["matching"]:
-                await self._drop(row["part"])
+            await self._drop(row["part"])
 
     async def _drop(self, part: str) -> None:
         try:

@@ -21,19 +21,18 @@ SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:S
 -- How many rows the condition means, as readers see them.
 SELECT count() AS rows FROM {rows} WHERE {condition}
 
--- name: count_without_chat
--- Rows of the account and time that say of no chat: what they belong to cannot be told.
-SELECT count() AS rows FROM {rows} WHERE {condition} AND {thread_column:Identifier} IS NULL
-
 -- name: count_hidden
 -- The same rows, with those that a lightweight DELETE only hides.
 SELECT count() AS rows FROM {rows} WHERE {condition} SETTINGS apply_deleted_mask = 0
 
 -- name: parts
--- Each part that holds such rows, with how many of its rows they are.
-SELECT _partition_id AS partition, _part AS part, count() AS total, countIf({condition}) AS matching
-FROM {database:Identifier}.{table:Identifier}
-GROUP BY 1, 2 HAVING matching > 0 ORDER BY 1, 2
+-- Each part of which such rows are all there is, by the server's own word: a user may not see every row.
+SELECT p.name AS part
+FROM (SELECT _part AS name, count() AS matching FROM {database:Identifier}.{table:Identifier} WHERE {condition} GROUP BY 1) AS m
+JOIN (SELECT name, rows FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active) AS p
+USING (name)
+WHERE m.matching = p.rows
+ORDER BY 1
 
 -- name: partitions
 -- Each partition that holds such rows.

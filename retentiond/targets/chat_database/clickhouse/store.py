@@ -55,9 +55,11 @@ class ClickHouse:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            judged = judge(await self._facts(), self._config, excluded=0)
+            # A column of chats that is configured is looked at, too, as if chats stayed.
+            judged = judge(await self._facts(), self._config, excluded=int(bool(self._config.thread_column)))
             if isinstance(judged, Refusal):
                 return [f"clickhouse: {judged.value}; {judged.hint}"]
+            await self._try_reading()
             allowed = await self._server.do(
                 self._relations.statement("may_delete"), self._relations.parameters()
             )
@@ -79,12 +81,18 @@ class ClickHouse:
             before = await self._rows.count(meant)
             if purge.dry_run:
                 return StoreReport("planned", rows=before)
+            await self._try_reading()
             progress.stage("clickhouse", before)
             follower = Follower(self._server, self._relations, purge.stop, self._patience)
             table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
             return await Deletion(table, follower, purge, meant, before, progress).work()
         except ServerError as error:
             return StoreReport("finished_with_failures", error=f"ClickHouse refused: {error}")
+
+    async def _try_reading(self) -> None:
+        """Read whatever a purge reads, before anything is sent that could not be followed to its end."""
+        for name in ("mutations", "merges", "patched", "old_parts", "detached_parts", "readonly_replica"):
+            await self._server.rows(self._relations.statement(name), self._relations.parameters(mark="-"))
 
     async def _facts(self) -> TableFacts | None:
         parameters = self._relations.parameters()
