@@ -290,6 +290,37 @@ async def test_after_a_leap_of_the_clock_nothing_passes_or_goes_and_every_grace_
     assert await connection.fetchval("SELECT grace_until > clock_timestamp() FROM retentiond.released_media")
 
 
+async def test_after_an_accepted_leap_a_content_in_quarantine_is_still_told_once_with_its_row(
+    database: str, media_path: Path, store: DendriteStore, connection: Connection
+) -> None:
+    taken = await store.add(origin="there.test", age=OLD)
+    await one_pass(database, media_path, **LATER)
+    await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
+    await accept(database, media_path, yes=True)
+    async with opened(database, media_path) as target:
+        assert [item.media async for item in target.released()] == [taken.uri]
+
+
+async def test_after_an_accepted_leap_the_grace_of_thumbnails_that_went_alone_begins_anew(
+    database: str, media_path: Path, store: DendriteStore, connection: Connection
+) -> None:
+    await store.add(origin="there.test", age=OLD, thumbnails=((32, 32, "crop"),))
+    thumbs = {"name": "thumbs", "match": {"origin": "remote"}, "keep": "30d", "remove": "thumbnails"}
+    await one_pass(database, media_path, policies=[thumbs], **LATER)
+    await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
+    # By the clock as it is now the grace is over.
+    await connection.execute(
+        "UPDATE retentiond.thumbnail_release SET released_at = released_at - interval '40 days',"
+        " grace_until = grace_until - interval '40 days'"
+    )
+    async with opened(database, media_path, **AT_ONCE) as target:
+        await target.accept(yes=True)
+        for _ in range(2):
+            await target.sweep(everything=True)
+        assert [item.state async for item in target.released()] == ["thumbnails"]
+    assert len(quarantined(media_path)) == 1
+
+
 async def test_an_entry_on_the_disk_gets_a_new_number_where_the_ledger_has_given_its_own_to_another(
     database: str, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:

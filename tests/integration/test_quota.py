@@ -207,6 +207,25 @@ async def test_the_grace_gives_way_only_where_so_said_and_settle_never(
     assert ["the grace of 2 contents was ended" in remark for remark in report.remarks] == [True]
 
 
+@pytest.mark.usefixtures("disk")
+async def test_what_an_acceptance_took_in_is_not_purged_by_a_quota_that_shortens_graces(
+    database: str, media_path: Path, connection: Connection
+) -> None:
+    await check(database, media_path, **quota(min_free_disk="8KiB", low_water=0.8))
+    # The database was put back to before that: the disk knows entries that it does not.
+    await connection.execute(
+        "DELETE FROM retentiond.entry; DELETE FROM retentiond.released_media;"
+        " UPDATE retentiond.store SET last_pass = 0"
+    )
+    async with opened(database, media_path, settle="0s") as target:
+        assert (await target.accept(yes=True)).taken == 3
+    report = await one_pass(database, media_path, **quota(min_free_disk="40KiB", shorten_grace=True))
+    assert not [remark for remark in report.remarks if "grace" in remark]
+    async with opened(database, media_path, settle="0s") as target:
+        await target.sweep(everything=True)
+    assert await connection.fetchval("SELECT count(*) FROM retentiond.entry WHERE pass_id = 1") == 3
+
+
 async def test_nothing_younger_than_min_age_goes(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:

@@ -358,6 +358,35 @@ async def test_thumbnails_of_a_shared_content_that_no_row_knows_go_after_an_hour
     assert await store.broken_references() == []
 
 
+async def test_a_stray_thumbnail_that_cannot_be_moved_keeps_nothing_else_from_being_purged(
+    store: DendriteStore,
+    database: str,
+    media_path: Path,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    media = await shared_then_released(store, database, media_path)
+    await store.add(age=timedelta(days=90))
+    await one_pass(database, media_path, **SOON)
+    await sweep(database, media_path)
+    await let_pass(connection, 25 * HOUR)
+    age_files(monkeypatch, 3700)
+
+    def deny(*_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as hindered, capture_logs() as logs:
+        hindered.setattr(strays, "move_thumbnails", deny)
+        assert (await sweep(database, media_path)).purged == 1
+    assert [log["hash"] for log in logs if log["event"] == "item_failed"] == [media.base64hash]
+    # It is tried again, and not every minute.
+    await sweep(database, media_path)
+    assert len(store.files()) == 4
+    await let_pass(connection, HOUR + MINUTE)
+    await sweep(database, media_path)
+    assert len(store.files()) == 2
+
+
 async def test_a_thumbnail_row_that_came_after_its_media_row_went_is_dropped(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:

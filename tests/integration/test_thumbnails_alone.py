@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Order, Selection
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.thumbnails import removal
+from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.targets.dendrite_media import strays
 from tests.support.media_target import REMOTE, one_pass, one_plan, opened
 
 if TYPE_CHECKING:
@@ -154,6 +155,18 @@ async def test_they_are_purged_after_grace_and_settle_and_then_forgotten(
     assert await store.broken_references() == []
 
 
+async def test_thumbnails_of_a_medium_that_is_held_by_then_are_not_purged_but_can_be_brought_back(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    media = await store.add(thumbnails=[SMALL])
+    async with opened(database, media_path, **ALONE, settle="0s", grace="0s") as target:
+        await target.run_pass(Order(command="run"))
+        await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
+        assert (await target.sweep(everything=True)).purged == 0
+        assert (await target.restore(Selection(media=media.uri))).restored == [media.uri]
+    assert name(media, SMALL) in store.files()
+
+
 async def test_without_a_settle_they_are_purged_once_their_grace_is_over(
     store: DendriteStore, database: str, media_path: Path, connection: Connection
 ) -> None:
@@ -203,8 +216,9 @@ async def test_files_that_a_crash_left_without_rows_go_with_a_later_sweep(
     def die(*_arguments: object) -> bool:
         raise UnreachableError("the machine stops here")
 
-    monkeypatch.setattr(removal, "move_thumbnails", die)
-    await one_pass(database, media_path, **ALONE)
+    with monkeypatch.context() as dying:
+        dying.setattr(strays, "move_thumbnails", die)
+        await one_pass(database, media_path, **ALONE)
     assert await store.thumbnail_rows() == []
     assert name(media, SMALL) in store.files()
     await connection.execute("UPDATE retentiond.shared_blob SET noted_at = noted_at - interval '2 hours'")

@@ -168,8 +168,8 @@ async def _accept_ledger(work: Workplace, acceptance: Acceptance, last_pass: int
     place = work.place
     async with place.pool.acquire() as connection, connection.transaction():
         if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
-            await connection.execute(ACCEPT_SQL["begin_graces_anew"])
-            await connection.execute(ACCEPT_SQL["begin_graces_of_thumbnails_anew"])
+            for statement in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
+                await connection.execute(ACCEPT_SQL[f"begin_{statement}_anew"])
             await connection.execute(ACCEPT_SQL["begin_settles_anew"], place.config.grace)
         store = await note_acceptance(connection, place.ledger, acceptance, last_pass)
     return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

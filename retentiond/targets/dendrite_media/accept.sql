@@ -48,11 +48,16 @@ UPDATE retentiond.released_media
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
 
 -- name: begin_settles_anew
--- The same for entries, and for the grace of those that have no rows.
+-- The same for entries, and for the grace of those that have no rows; the others shall go on having none.
 UPDATE retentiond.entry
-SET renamed_at = clock_timestamp(), looked_at = NULL, grace_until = greatest(grace_until, clock_timestamp() + $1::interval)
+SET renamed_at = clock_timestamp(), looked_at = NULL,
+    grace_until = CASE WHEN grace_until IS NOT NULL THEN greatest(grace_until, clock_timestamp() + $1::interval) END
 WHERE renamed_at IS NOT NULL
 
 -- name: begin_graces_of_thumbnails_anew
 UPDATE retentiond.released_thumbnail
+SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
+
+-- name: begin_graces_of_thumbnails_alone_anew
+UPDATE retentiond.thumbnail_release
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())

@@ -116,10 +116,15 @@ WHERE k.base64hash = ANY ($1::text[]) AND k.had_file AND k.restoring IS NULL AND
 RETURNING k.base64hash AS hash
 
 -- name: entries_purging
--- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on.
+-- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on, and
+-- not the thumbnails that went alone of a medium that it is on.
 UPDATE retentiond.entry e SET state = 'purging'
 WHERE e.entry_id = ANY ($1::bigint[]) AND e.claimed_by = $2
   AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
+  AND NOT (e.kind = 'thumbnails'
+           AND EXISTS (SELECT FROM retentiond.thumbnail_release r JOIN mediaapi_media_repository k
+                           ON k.media_id = r.media_id COLLATE "default" AND k.media_origin = r.media_origin COLLATE "default"
+                       WHERE r.base64hash = e.hash AND {held}))
 RETURNING e.entry_id
 
 -- name: forget_rows_without_entry

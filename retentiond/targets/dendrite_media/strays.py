@@ -24,9 +24,9 @@ from retentiond.targets.dendrite_media.layout import (
     parse_thumbnail,
     shelf,
 )
-from retentiond.targets.dendrite_media.moves import regular_file
+from retentiond.targets.dendrite_media.moves import MoveResult, named_error, regular_file
 from retentiond.targets.dendrite_media.purge import finish_purge
-from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine import give_up, known_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from retentiond.targets.dendrite_media.tree import inside
 
@@ -72,7 +72,11 @@ async def _take(work: Workplace) -> None:
         for stray in found:
             if stray.thumbnails:
                 shared = by_hash[stray.blob]
-                await quarantine_stray(work, shared["pass_id"], shared["settle"], stray)
+                result = await quarantine_stray(work, shared["pass_id"], shared["settle"], stray)
+                if result.outcome == "failed":
+                    # Another hour: it must not be tried, and told, every minute.
+                    again = shared["pass_id"], shared["settle"], [stray.blob]
+                    await work.place.pool.execute(SQL["note_shared"], *again)
         done = [stray.blob for stray in found if not stray.young]
         await work.place.pool.execute(SQL["forget_shared"], done)
 
@@ -107,8 +111,8 @@ def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> 
 
 async def quarantine_stray(
     work: Workplace, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
-) -> bool:
-    """Take stray thumbnails of one content into quarantine; say whether any was there to be moved.
+) -> MoveResult:
+    """Take stray thumbnails of one content into quarantine; say what became of them.
 
     Without a `grace` they go as soon as that of the rows is over that knew them.
     """
@@ -125,9 +129,21 @@ async def quarantine_stray(
     )
     entry = EntryPath(pass_id, stray.blob, entry_id)
     work.claimant.guard.ensure()
-    moved = await work.place.disk.call(lambda: move_thumbnails(work.tree, entry, stray.thumbnails))
-    await change(work, "strays_quarantined" if moved else "drop_intents", [entry_id])
-    return moved
+    result = await work.place.disk.call(lambda: try_to_move(work.tree, entry, stray.thumbnails))
+    if result.outcome == "failed":
+        await give_up(work, [result])
+    else:
+        await change(work, "strays_quarantined" if result.outcome == "moved" else "drop_intents", [entry_id])
+    return result
+
+
+def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
+    """Move thumbnails as `move_thumbnails` does; what the disk denies is told, and stops nobody else."""
+    try:
+        moved = move_thumbnails(tree, entry, thumbnails)
+    except OSError as error:
+        return MoveResult(entry, "failed", named_error(error))
+    return MoveResult(entry, "moved" if moved else "missing")
 
 
 def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:

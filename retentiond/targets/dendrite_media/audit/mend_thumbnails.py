@@ -105,6 +105,9 @@ async def _quarantine(bench: Bench, findings: Sequence[Finding]) -> int:
         )  # fmt: skip
         if files:
             stray = Stray(blob, tuple(files), sum(seen.thumbnails[name].size for name in files))
-            if await quarantine_stray(bench.work, bench.pass_id, config.settle, stray, config.grace):
+            result = await quarantine_stray(bench.work, bench.pass_id, config.settle, stray, config.grace)
+            if result.outcome == "moved":
                 moved += len(files)
+            elif result.outcome == "failed":
+                bench.telling.fail("not_moved", [f"thumbnails of {blob}: {result.error}"])
     return moved

@@ -6,9 +6,11 @@ SELECT ((SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_med
       + (SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_thumbnail))::bigint
 
 -- name: held_bytes
--- What lies in quarantine and will be freed; of a returned entry the live file shares the bytes.
+-- What lies in quarantine and will be freed; of a returned entry the live file shares the bytes, and what an
+-- acceptance took in goes only when somebody purges it.
 SELECT coalesce(sum(bytes), 0)::bigint FROM retentiond.entry
 WHERE state IN ('intended', 'quarantined', 'purging', 'restoring')
+  AND coalesce(grace_until < timestamptz '9000-01-01 UTC', true)
 
 -- name: purged_bytes
 -- What was ever purged.
@@ -31,11 +33,13 @@ ON CONFLICT (target, quota) DO UPDATE SET free = excluded.free, purged = exclude
 DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota = $2
 
 -- name: shorten_grace
--- Ends the grace of the oldest entries, settle being over, until what they hold is enough; says of how many.
+-- Ends the grace of the oldest entries, settle being over, until what they hold is enough; says of how many. Not of
+-- what an acceptance took in.
 WITH aged AS (
     SELECT e.entry_id, e.hash, sum(e.bytes) OVER (ORDER BY e.renamed_at, e.entry_id) - e.bytes AS before
     FROM retentiond.entry e
     WHERE e.state = 'quarantined' AND e.renamed_at + e.settle <= clock_timestamp()
+      AND coalesce(e.grace_until < timestamptz '9000-01-01 UTC', true)
 ), oldest AS (
     SELECT a.entry_id, a.hash FROM aged a WHERE a.before < $1
 ), of_media AS (

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_media.claiming import change
-from retentiond.targets.dendrite_media.moves import MoveResult, named_error
 from retentiond.targets.dendrite_media.quarantine import Moves, give_up
 from retentiond.targets.dendrite_media.removal import Removal
-from retentiond.targets.dendrite_media.strays import move_thumbnails
+from retentiond.targets.dendrite_media.strays import try_to_move
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.session import Guard
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.moves import MoveResult
     from retentiond.targets.dendrite_media.release import Intent
     from retentiond.targets.dendrite_media.tree import MediaTree
     from retentiond.targets.dendrite_media.workplace import Workplace
@@ -46,18 +46,13 @@ class ThumbnailRemoval(Removal):
 
 def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:
     def move(intents: Sequence[Intent]) -> list[MoveResult]:
-        return [_move(tree, guard, intent) for intent in intents]
+        results = []
+        for intent in intents:
+            guard.ensure()
+            results.append(try_to_move(tree, intent.entry, intent.thumbnails))
+        return results
 
     return move
-
-
-def _move(tree: MediaTree, guard: Guard, intent: Intent) -> MoveResult:
-    guard.ensure()
-    try:
-        moved = move_thumbnails(tree, intent.entry, intent.thumbnails)
-    except OSError as error:
-        return MoveResult(intent.entry, "failed", named_error(error))
-    return MoveResult(intent.entry, "moved" if moved else "missing")
 
 
 async def remove_thumbnails(
