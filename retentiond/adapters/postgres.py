@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -14,6 +15,7 @@ from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator, Mapping
 
     from asyncpg.pool import PoolConnectionProxy
@@ -39,6 +41,10 @@ LOST: Final = (
     *_HINDERED,
 )
 
+# How long, in seconds, the other side may be silent before it is asked for a sign of life, how often, and how many
+# times; then it is gone, and whoever waits for it is told.
+_SILENT_FOR, _ASK_EVERY, _ASK_TIMES = 60, 15, 4
+
 _SETTINGS: Final = {
     "application_name": "retentiond",
     # Servers are tuned otherwise, and then a crash loses a commit that the disk has already followed:
@@ -52,6 +58,10 @@ _SETTINGS: Final = {
     "jit": "off",
     "lock_timeout": "30s",
     "idle_in_transaction_session_timeout": "10min",
+    # A host that lost its power says no farewell: its locks go after two minutes, and not with the system's two hours.
+    "tcp_keepalives_idle": str(_SILENT_FOR),
+    "tcp_keepalives_interval": str(_ASK_EVERY),
+    "tcp_keepalives_count": str(_ASK_TIMES),
 }
 _NAME = re.compile(r"^-- name: (?P<name>\w+)\s*$", re.MULTILINE)
 
@@ -94,7 +104,26 @@ def reaching(what: str) -> Iterator[None]:
 async def connect(dsn: str, what: str = "the database") -> Conn:
     """Open one connection; raises UnreachableError."""
     with reaching(what):
-        return await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15)
+        connection = await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15)
+        await _keep_alive(connection)
+        return connection
+
+
+async def _keep_alive(connection: Conn) -> None:
+    """Notice a server that has gone without a word, also while we wait for its answer: else that is for ever."""
+    # The driver has no setting for it.
+    bearer: asyncio.Transport = connection._transport  # type: ignore[union-attr]  # noqa: SLF001
+    line = bearer.get_extra_info("socket")
+    if line.family == socket.AF_UNIX:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, _SILENT_FOR),
+        (socket.TCP_KEEPINTVL, _ASK_EVERY),
+        (socket.TCP_KEEPCNT, _ASK_TIMES),
+        (socket.TCP_USER_TIMEOUT, (_SILENT_FOR + _ASK_EVERY * _ASK_TIMES) * 1000),
+    ):
+        line.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 @asynccontextmanager
@@ -102,7 +131,13 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
     """Open a small pool and check that it reaches the server; raises UnreachableError."""
     with reaching(what):
         opened = await asyncpg.create_pool(
-            dsn, min_size=0, max_size=size, server_settings=dict(_SETTINGS), timeout=15, command_timeout=None
+            dsn,
+            min_size=0,
+            max_size=size,
+            server_settings=dict(_SETTINGS),
+            timeout=15,
+            command_timeout=None,
+            init=_keep_alive,
         )
     try:
         with reaching(what):
