@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "catalogue.sql")
 _ORDINARY: Final = frozenset({"r", "p"})
-_WHOLE_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
+WHOLE_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 _DATE_TYPES: Final = {
     "timestamptz": frozenset({"timestamp with time zone"}),
     "timestamp": frozenset({"timestamp without time zone"}),
-    "seconds": _WHOLE_NUMBERS,
-    "milliseconds": _WHOLE_NUMBERS,
+    "seconds": WHOLE_NUMBERS,
+    "milliseconds": WHOLE_NUMBERS,
 }
 _NAME_LIMIT: Final = 120
 

@@ -33,14 +33,20 @@ Holds = Literal["no_ledger", "undated", "dated"]
 
 
 class Judgement:
-    """The parts of statements that judge the top rows `t` of a tree; `table` returns an entity's table."""
+    """The parts of statements that judge the top rows `t` of a tree; `table` returns an entity's table.
 
-    def __init__(self, layout: Layout, top: str, holds: Holds, table: Callable[[str], str]) -> None:
+    `numbers` says that the kinds of messages are such.
+    """
+
+    def __init__(
+        self, layout: Layout, top: str, holds: Holds, table: Callable[[str], str], *, numbers: bool
+    ) -> None:
         self._layout = layout
         self._top = top
         self._root = layout.entities[top]
         self._holds = holds
         self._table = table
+        self._numbers = numbers
 
     def places(self) -> dict[str, str]:
         """Return them by the names of their places."""
@@ -148,10 +154,12 @@ class Judgement:
             "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
         }
         if entity.files is not None:
-            tests["has_files"] = is_file("r", entity.files.column)
+            tests["has_files"] = is_file("r", entity.files.column, numbers=self._numbers)
         return tests
 
 
-def is_file(alias: str, name: str) -> str:
-    """Return the condition for a row that has a file; `name` is the column of its kind."""
-    return f"{column(alias, name)}::text = ANY($kinds::text[])"
+def is_file(alias: str, name: str, *, numbers: bool) -> str:
+    """Return the condition for a row that has a file; `name` is the column of its kind, which may hold numbers."""
+    # A million numbers take longer to be written as text than to be read.
+    kind = column(alias, name)
+    return f"{kind} = ANY($kinds::bigint[])" if numbers else f"{kind}::text = ANY($kinds::text[])"

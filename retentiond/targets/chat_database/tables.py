@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.targets.chat_database.catalogue import Reference, references
+from retentiond.targets.chat_database.catalogue import WHOLE_NUMBERS, Reference, references
 from retentiond.targets.chat_database.judgement import Judgement, is_file
 from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.statements import SQL, column, fill
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.layout import Layout
 
+_LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
@@ -52,18 +53,16 @@ class Tree:
         self.is_chat = top == layout.chat
         self.entities = layout.tree(top)
         self.shared = layout.shared if self.is_chat else ()
-        self._judgement = Judgement(layout, top, holds, self.table)
+        self._judgement = Judgement(layout, top, holds, self.table, numbers=self._kinds_are_numbers)
 
     def values(self, terms: Terms) -> dict[str, Any]:
         """Return the parameters that all statements have in common."""
         root = self.layout.entities[self.top]
-        files = self.layout.with_files
-        kinds = self.layout.entities[files].files if files else None
         return {
             "cutoff": terms.cutoff,
             "earliest": datetime.combine(self.layout.earliest, time(), UTC),
             "over": list(root.state.over) if root.state else [],
-            "kinds": list(kinds.values) if kinds else [],
+            "kinds": [int(kind) for kind in self._kinds] if self._kinds_are_numbers else list(self._kinds),
             "files_stay": not terms.file_messages,
             "account": terms.column_value,
             "account_name": terms.account,
@@ -134,8 +133,25 @@ class Tree:
         # What came in since the look is never older, and so never taken.
         conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
         if keep_files and this.files is not None:
-            conditions.append(f"({is_file(alias, this.files.column)}) IS NOT TRUE")
+            conditions.append(
+                f"({is_file(alias, this.files.column, numbers=self._kinds_are_numbers)}) IS NOT TRUE"
+            )
         return " AND ".join(conditions)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        name = self.layout.with_files
+        files = self.layout.entities[name].files if name else None
+        return files.values if files else ()
+
+    @cached_property
+    def _kinds_are_numbers(self) -> bool:
+        """Whether the kinds of messages are numbers, in the layout and in the table."""
+        name = self.layout.with_files
+        files = self.layout.entities[name].files if name else None
+        if name is None or files is None or self.catalogue.types[name][files.column] not in WHOLE_NUMBERS:
+            return False
+        return all(kind.isascii() and kind.isdigit() and len(kind) < _LONGEST_NUMBER for kind in self._kinds)
 
     @property
     def counted(self) -> tuple[str, ...]:
