@@ -31,6 +31,10 @@ STORES: dict[str, Any] = {
 BOTH = {"stores": ("clickhouse", "elasticsearch")}
 
 
+class DiedError(BaseException):
+    """What a power cut is to the daemon."""
+
+
 class Beside:
     """Stores in memory, which remember what they were told."""
 
@@ -161,6 +165,35 @@ async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goe
     await chats.purge(wish={"stores": ("elasticsearch",)}, **STORES)
     assert stores.notes == [{"begun": 2}]
     assert (await status(chats)).problems == ()
+
+
+async def test_a_death_in_one_store_leaves_word_of_the_one_that_was_not_begun(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.chat()
+
+    async def die(self: Beside, purge: StorePurge, progress: Progress) -> StoreReport:
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Beside, "purge", die)
+        with pytest.raises(DiedError):
+            await chats.purge(wish=BOTH, **STORES)
+    told = [problem.partition(" since ")[0] for problem in (await status(chats)).problems]
+    assert told == ["testcom: clickhouse is running", "testcom: elasticsearch is pending"]
+    await chats.purge(wish=BOTH, **STORES)
+    assert [name for name, _ in stores.told] == ["clickhouse", "elasticsearch"]
+    assert (await status(chats)).problems == ()
+
+
+async def test_a_store_that_the_target_does_not_have_is_told_before_anything_is_purged(
+    chats: ChatStore,
+) -> None:
+    chat = await chats.chat()
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="clickhouse"):
+            await chats.purge(dry_run=dry_run, wish=BOTH)
+    assert await chats.chats() == {chat}
 
 
 async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: Beside) -> None:

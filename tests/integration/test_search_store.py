@@ -90,7 +90,7 @@ class Chats:
 
     async def add(
         self,
-        account: str = "acme",
+        account: str | list[str] = "acme",
         *,
         first: datetime,
         count: int,
@@ -212,6 +212,34 @@ async def test_chats_that_stay_are_left_out_and_documents_that_say_of_none_stay_
     assert (report.state, report.rows) == ("finished", 100)
     assert await chats.left() == 103
     assert any("3 documents say of no chat" in text for text in report.waiting)
+
+
+async def test_a_document_of_two_accounts_or_of_a_date_before_all_chats_stays(chats: Chats) -> None:
+    await chats.make()
+    old = CUTOFF - timedelta(days=9)
+    await chats.add(["acme", "other"], first=old, count=1)
+    await chats.add(first=old, count=1, created=0)
+    await chats.add(["acme", "acme"], first=old, count=1)
+    assert (await chats.purge()).rows == 1
+    assert await chats.left() == 2
+
+
+async def test_an_index_that_takes_accounts_for_each_other_is_refused(chats: Chats) -> None:
+    alias = {"type": "alias", "path": "account"}
+    await chats.make(account={"type": "keyword", "normalizer": "lowercase"}, tenant=alias)
+    await chats.add("ACME", first=CUTOFF - timedelta(days=9), count=1)
+    for field in ("account", "tenant"):
+        report = await chats.purge(account_field=field)
+        assert report.refused is not None
+        assert report.refused.limit == "elasticsearch_account_field"
+    assert await chats.left() == 1
+
+
+async def test_a_misspelt_field_of_chats_is_told_before_any_chat_stays(chats: Chats) -> None:
+    await chats.make()
+    async with chats.opened(thread_field="thredid") as store:
+        (problem,) = await store.check()
+    assert "thredid" in problem
 
 
 async def test_chats_that_stay_refuse_an_index_that_does_not_tell_them(chats: Chats) -> None:

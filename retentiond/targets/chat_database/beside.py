@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.adapters.logging import get_logger
 from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import statements
@@ -111,17 +112,32 @@ async def purge_stores(connection: Conn, purge: AccountPurge, order: Order, pass
     wished = [name for name in STORES if name in purge.wish.stores]
     if not wished:
         return
-    if purge.report.state == "interrupted" or purge.report.failed.total():
-        # What stays in the database is not known, so nothing can be told to others.
-        purge.report.stores.update(dict.fromkeys(wished, _NOT_BEGUN))
-        return
+    place, account = purge.place, purge.wish.account
+    if pass_id is not None:
+        # All of them at once: whoever dies between two of them leaves word of those that were not begun, too.
+        for name in wished:
+            await place.pool.execute(SQL["begin_store"], place.name, account, name, pass_id, purge.cutoff)
+    # Where it is not known what stays in the database, nothing can be told to others.
+    known = purge.report.state != "interrupted" and not purge.report.failed.total()
     staying = StayingChats(connection, purge)
-    await staying.set_aside()
+    if known:
+        await staying.set_aside()
     for name in wished:
-        if order.stop.asked:
-            purge.report.stores[name] = _NOT_BEGUN
-        else:
-            purge.report.stores[name] = await _purge_store(name, purge, staying, order, pass_id)
+        begun = known and not order.stop.asked
+        report = await _purge_store(name, purge, staying, order, pass_id) if begun else _NOT_BEGUN
+        purge.report.stores[name] = report
+        if pass_id is not None:
+            await place.pool.execute(SQL["note_store"], place.name, account, name, report.state)
+            _tell(place.name, account, name, report, order)
+
+
+def _tell(target: str, account: str, store: StoreName, report: StoreReport, order: Order) -> None:
+    """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
+    log = get_logger(target=target, account=account, store=store)
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    elif report.error is not None and not order.stop.asked:
+        log.error("item_failed", reason=report.state, error=report.error)
 
 
 async def _purge_store(
@@ -137,17 +153,14 @@ async def _purge_store(
     notes = NoNotes() if pass_id is None else Notes(place.pool, place.name, account, name)
     errand = Errand(pass_id, account, purge.cutoff, staying, pass_id is None, notes, order.stop)
     if pass_id is not None:
-        await place.pool.execute(SQL["begin_store"], place.name, account, name, pass_id, purge.cutoff)
+        await place.pool.execute(SQL["note_store"], place.name, account, name, "running")
     try:
         async with open_store(name, place.config) as store:
-            report = await store.purge(errand, order.progress)
+            return await store.purge(errand, order.progress)
     except UnreachableError as error:
-        report = StoreReport("interrupted", error=str(error))
+        return StoreReport("interrupted", error=str(error))
     except RetentiondError as error:
-        report = StoreReport("finished_with_failures", error=str(error))
-    if pass_id is not None:
-        await place.pool.execute(SQL["end_store"], place.name, account, name, report.state)
-    return report
+        return StoreReport("finished_with_failures", error=str(error))
 
 
 def _has_ids(purge: AccountPurge, name: StoreName) -> bool:

@@ -14,11 +14,11 @@ UPDATE retentiond.chat_purge SET state = $3, report = $4::jsonb WHERE pass_id = 
 -- name: begin_store
 -- What an earlier purge wrote down stays, for this one to go on from.
 INSERT INTO retentiond.chat_store (target, account, store, pass_id, cutoff, state)
-VALUES ($1, $2, $3, $4, $5, 'running')
+VALUES ($1, $2, $3, $4, $5, 'pending')
 ON CONFLICT (target, account, store) DO UPDATE
 SET pass_id = excluded.pass_id, cutoff = excluded.cutoff, state = excluded.state, changed_at = clock_timestamp()
 
--- name: end_store
+-- name: note_store
 UPDATE retentiond.chat_store SET state = $4, changed_at = clock_timestamp()
 WHERE target = $1 AND account = $2 AND store = $3
 

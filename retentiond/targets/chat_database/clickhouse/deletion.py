@@ -49,7 +49,7 @@ class Deletion:
             for number in range(_ROUNDS):
                 if not ended or not await self._rows.count(self._meant):
                     break
-                ended = await self._delete_all(number)
+                ended = not self._purge.stop.asked and await self._delete_all(number)
         except MutationError as failure:
             error = str(failure)
         after = await self._rows.count(self._meant)

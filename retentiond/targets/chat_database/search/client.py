@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from retentiond.config.chat_stores import ElasticsearchStore
 
@@ -60,21 +61,53 @@ async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
     # Deprecations are for whoever programs these servers: what they tell goes to nobody who could mend it.
     for category in (ElasticsearchWarning, OpenSearchWarning):
         warnings.simplefilter("ignore", category)
+    # So is what they log: each no, though it was expected, and each loss, which we tell ourselves.
+    for name in ("opensearch", "elastic_transport"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Either client takes any server's word of what it is; this one takes what it then says as well.
     client = AsyncOpenSearch([config.url], **_opensearch_options(config))
     try:
         search: Search = _OpenSearch(client, config.url)
-        about = await search.ask("GET", "/")
-        if about.get("version", {}).get("distribution") == "opensearch":
+        with _configured(config):
+            distribution = await _distribution(search, config.url)
+        if distribution == "opensearch":
             yield search
             return
     finally:
         await client.close()
-    official = AsyncElasticsearch([config.url], **_elasticsearch_options(config))
+    with _configured(config):
+        official = AsyncElasticsearch([config.url], **_elasticsearch_options(config))
     try:
         yield _Elasticsearch(official, config.url)
     finally:
         await official.close()
+
+
+@contextmanager
+def _configured(config: ElasticsearchStore) -> Iterator[None]:
+    """Turn what a client says of its options into an error that names ours."""
+    from opensearchpy import ImproperlyConfigured  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except (ImproperlyConfigured, OSError, ValueError) as error:
+        raise UsageError(
+            f"no connection can be made to {config.url}: {printable(str(error), 300)}; check `ca_file`, {config.ca_file}"
+        ) from error
+
+
+async def _distribution(search: Search, url: str) -> str | None:
+    """Return what the server says that it is; raises UnreachableError where it lets nobody in, or is something else."""
+    try:
+        about = await search.ask("GET", "/")
+    except ServerError as error:
+        raise UnreachableError(
+            f"the search at {url} does not let us in: {error}; check `user` and `password`, or `api_key`"
+        ) from error
+    version = about.get("version") if isinstance(about, dict) else None
+    if not isinstance(version, dict):
+        raise UnreachableError(f"at {url} is neither Elasticsearch nor OpenSearch; check `url`")
+    return version.get("distribution")
 
 
 def _opensearch_options(config: ElasticsearchStore) -> dict[str, Any]:
@@ -109,6 +142,13 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
     )
 
 
+def _json(answer: Any) -> Any:
+    """Return an answer; raises ServerError for what a proxy says in a server's place."""
+    if not isinstance(answer, dict | list):
+        raise ServerError(f"this is no answer of such a server: {printable(str(answer), 100)}", 200)
+    return answer
+
+
 def _headers(mark: str | None) -> Mapping[str, str]:
     return _HEADERS if mark is None else {**_HEADERS, "X-Opaque-Id": mark}
 
@@ -124,7 +164,7 @@ class _OpenSearch:
         from opensearchpy.exceptions import OpenSearchException, TransportError  # noqa: PLC0415
 
         try:
-            return await self._client.transport.perform_request(
+            answer = await self._client.transport.perform_request(
                 method, path, params=dict(parameters), headers=dict(_headers(mark)), body=body
             )
         except TransportError as error:
@@ -135,6 +175,7 @@ class _OpenSearch:
             raise _unreachable(self._url, error) from error
         except OpenSearchException as error:
             raise _unreachable(self._url, error) from error
+        return _json(answer)
 
 
 class _Elasticsearch:
@@ -156,4 +197,4 @@ class _Elasticsearch:
             raise ServerError(text, error.status_code) from error
         except TransportError as error:
             raise _unreachable(self._url, error) from error
-        return answer.body
+        return _json(answer.body)

@@ -54,5 +54,24 @@ def judge(
     return None
 
 
+def judge_accounts(config: ElasticsearchStore, mappings: Mapping[str, Any]) -> Refusal | None:
+    """Tell from the answer of `_mapping/field` why the field of accounts takes one account for another."""
+    for index in mappings.values():
+        for field in index["mappings"].values():
+            for mapping in field.get("mapping", {}).values():
+                told = f"{config.account_field} is {mapping.get('type')}"
+                if mapping.get("type") == "alias":
+                    return _refusal(
+                        "account_field", told, f"name {mapping.get('path')} itself in `account_field`"
+                    )
+                if "normalizer" in mapping:
+                    return _refusal(
+                        "account_field",
+                        f"{told}, with the normalizer {mapping['normalizer']}",
+                        "what that makes alike cannot be told apart; name a field that holds accounts as they are",
+                    )
+    return None
+
+
 def _refusal(limit: str, value: str | int, hint: str) -> Refusal:
     return Refusal(f"elasticsearch_{limit}", value, None, hint)

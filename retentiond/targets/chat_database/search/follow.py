@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.task import look_at, progress_of
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.patience import Patience
     from retentiond.targets.chat_database.search.index import Index
 
+_BATCH: Final = 1000
 _ACTION: Final = "*/delete/byquery"
 
 
@@ -42,6 +44,8 @@ class Follower:
             slices="auto",
             refresh="true",
             requests_per_second=str(rate),
+            # The wait comes after each batch, and is as long as its documents take at that rate.
+            scroll_size=str(min(_BATCH, rate)),
             allow_no_indices="false",
         )
         return str(answer["task"])
@@ -49,6 +53,11 @@ class Follower:
     async def find(self, mark: str) -> str | None:
         """Return the task that bears the mark, if it runs."""
         answer = await self._search.ask("GET", "/_tasks", actions=_ACTION, detailed="true")
+        if answer.get("node_failures"):
+            raise UnreachableError(
+                "a node does not say what it is at, and may still be at the last purge; look at the cluster's health, "
+                "then run it again"
+            )
         for node in answer.get("nodes", {}).values():
             for name, task in node["tasks"].items():
                 if task.get("headers", {}).get("X-Opaque-Id") == mark and "parent_task_id" not in task:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.targets.chat_database.search.client import ask_for
-from retentiond.targets.chat_database.search.fields import fields_of, judge
+from retentiond.targets.chat_database.search.fields import fields_of, judge, judge_accounts
 
 if TYPE_CHECKING:
     from retentiond.config.chat_stores import ElasticsearchStore
@@ -34,7 +34,14 @@ class Index:
             include_unmapped="true",
             allow_no_indices="false",
         )
-        return judge(self._config, capabilities, excluded=excluded) or await self._blocked()
+        refusal = judge(self._config, capabilities, excluded=excluded)
+        return refusal or await self._alike() or await self._blocked()
+
+    async def _alike(self) -> Refusal | None:
+        field = quote(self._config.account_field, safe="")
+        return judge_accounts(
+            self._config, await self.search.ask("GET", f"{self.path}/_mapping/field/{field}")
+        )
 
     async def _blocked(self) -> Refusal | None:
         """Tell what a purge would run into: for a minute, and half done, or not at all."""

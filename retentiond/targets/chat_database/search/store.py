@@ -50,7 +50,8 @@ class Elasticsearch:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            refusal = await self._index.refusal(excluded=0)
+            # A field of chats that is configured is looked at, too, as if chats stayed.
+            refusal = await self._index.refusal(excluded=int(bool(self._config.thread_field)))
         except ServerError as error:
             return [f"elasticsearch: {error}"]
         return [f"elasticsearch: {refusal.value}; {refusal.hint}"] if refusal else []
@@ -104,7 +105,7 @@ class Elasticsearch:
                 await self._index.refresh()
                 if not ended or not await self._index.count(query):
                     break
-                ended = await self._run(purge, follower, query)
+                ended = not purge.stop.asked and await self._run(purge, follower, query)
         except PurgeError as failure:
             error = f"the server was told to delete, and it failed: {failure}"
         await self._index.refresh()
