@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -15,130 +13,19 @@ import pytest
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.clickhouse.connection import open_server
-from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
-from retentiond.targets.chat_database.patience import Patience
-from tests.support.clickhouse_server import ClickHouseServer
-from tests.support.not_run import not_run
+from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
+from tests.support.stats_table import Stats
 from tests.support.store_purge import Notes, Purge, Staying
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from retentiond.model.purge import StoreReport
+    from tests.support.clickhouse_server import ClickHouseServer
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
-QUICK = Patience(between=0.05, stalled=1.5)
-_HOW = "set RETENTIOND_TEST_CLICKHOUSE_URL to a server to test on, or let pip fetch chdb-core"
-
-
-@pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[ClickHouseServer | None]:
-    """The server of these tests; None where one is named, which nobody kills."""
-    if os.environ.get("RETENTIOND_TEST_CLICKHOUSE_URL"):
-        yield None
-        return
-    try:
-        started = ClickHouseServer(tmp_path_factory.mktemp("clickhouse"))
-    except (subprocess.CalledProcessError, OSError) as error:
-        not_run(request.config, "ClickHouse", _HOW)
-        pytest.skip(f"chdb-core cannot be fetched ({error}); {_HOW}")
-    started.start()
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-class Stats:
-    """A table of statistics, made anew for each test."""
-
-    def __init__(self, url: str) -> None:
-        self.config = ClickHouseStore(url=url, table="retentiond_test.thread", thread_column="threadid")
-
-    async def make(
-        self,
-        *,
-        date: str = "DateTime('UTC')",
-        engine: str = "MergeTree",
-        order: str = "(account, created)",
-        partition: str | None = "toYYYYMM(created)",
-        others: str = "",
-    ) -> None:
-        """Make the table."""
-        async with open_server(self.config) as server:
-            await server.do("DROP DATABASE IF EXISTS retentiond_test SYNC", {})
-            await server.do("CREATE DATABASE retentiond_test", {})
-            by = f"PARTITION BY {partition}" if partition else ""
-            columns = f"account String, created {date}, threadid Nullable(Int64), value String{others}"
-            order_by = f"ORDER BY {order} SETTINGS old_parts_lifetime = 480" if "MergeTree" in engine else ""
-            await server.do(
-                f"CREATE TABLE retentiond_test.thread ({columns}) ENGINE = {engine} {by} {order_by}", {}
-            )
-
-    async def add(
-        self, account: str = "acme", *, first: datetime, count: int, every: timedelta = timedelta(hours=1)
-    ) -> None:
-        """Add rows, one every so often; their chats are numbered from 1."""
-        statement = (
-            "INSERT INTO retentiond_test.thread (account, created, threadid, value) SELECT {account:String}, "
-            "toDateTime({first:Int64}, 'UTC') + number * {every:Int64}, number + 1, repeat('x', 20) FROM numbers({count:Int64})"
-        )
-        values = {
-            "account": account,
-            "first": int(first.timestamp()),
-            "every": int(every.total_seconds()),
-            "count": count,
-        }
-        async with open_server(self.config) as server:
-            await server.do(statement, values)
-
-    async def value(self, question: str, **values: Any) -> Any:
-        """Ask for one value; `FROM t` is the table."""
-        async with open_server(self.config) as server:
-            return await server.value(question.replace("FROM t", "FROM retentiond_test.thread"), values)
-
-    async def do(self, statement: str) -> None:
-        """Do something to the table, which is `t`."""
-        async with open_server(self.config) as server:
-            await server.do(statement.replace("TABLE t", "TABLE retentiond_test.thread"), {})
-
-    async def left(self, account: str = "acme") -> int:
-        """Count an account's rows."""
-        return int(
-            await self.value("SELECT count() FROM t WHERE account = {account:String}", account=account)
-        )
-
-    def as_user(self, user: str, password: str = "secret") -> Stats:
-        """Return the same table, seen by another user."""
-        seen = Stats(self.config.url)
-        seen.config = ClickHouseStore.model_validate(
-            self.config.model_dump() | {"user": user, "password": password}
-        )
-        return seen
-
-    async def marks(self) -> int:
-        """Count the mutations that bear a mark of ours."""
-        question = "SELECT count() FROM system.mutations WHERE database = 'retentiond_test' AND command LIKE '%retentiond:%'"
-        return int(await self.value(question))
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[ClickHouse]:
-        """Open the store."""
-        async with open_clickhouse(self.config, QUICK) as store:
-            yield store
-
-    async def purge(self, purge: Purge | None = None) -> StoreReport:
-        """Purge."""
-        async with self.opened() as store:
-            return await store.purge(purge or Purge("acme", CUTOFF), Silence())
 
 
 @pytest.fixture
-def stats(server: ClickHouseServer | None) -> Stats:
-    return Stats(server.url if server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"])
+def stats(clickhouse_server: ClickHouseServer | None) -> Stats:
+    return Stats(clickhouse_server.url if clickhouse_server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"])
 
 
 async def test_an_accounts_rows_before_the_date_go_and_all_others_stay(stats: Stats) -> None:
@@ -315,9 +202,9 @@ async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) 
 
 
 async def test_a_mutation_that_fails_is_killed_with_the_servers_reason(
-    stats: Stats, server: ClickHouseServer | None
+    stats: Stats, clickhouse_server: ClickHouseServer | None
 ) -> None:
-    if server is None:
+    if clickhouse_server is None:
         pytest.skip("the files of a server that was named are not ours to damage")
     await stats.make(partition=None)
     await stats.do("ALTER TABLE t MODIFY SETTING min_bytes_for_wide_part = 0")
@@ -352,9 +239,9 @@ async def test_a_mutation_behind_anothers_that_fails_says_whose_and_leaves_that_
 
 
 async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_ends_what_it_began(
-    stats: Stats, server: ClickHouseServer | None
+    stats: Stats, clickhouse_server: ClickHouseServer | None
 ) -> None:
-    if server is None:
+    if clickhouse_server is None:
         pytest.skip("a server that was named is not ours to kill")
     await stats.make(partition=None)
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
@@ -364,10 +251,10 @@ async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_e
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
         while not await stats.marks():
             await asyncio.sleep(0.02)
-        server.kill()
+        clickhouse_server.kill()
         with pytest.raises(UnreachableError, match="check that it runs"):
             await task
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(clickhouse_server.start)
     # It goes on by itself after its start, since nobody stops its merges any more.
     report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
     assert report.state == "finished"

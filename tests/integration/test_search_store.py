@@ -16,23 +16,39 @@ from urllib.request import Request, urlopen
 import pytest
 
 from retentiond.config.chat_stores import ElasticsearchStore
+from retentiond.demo.chats import ACCOUNT
 from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
+from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
+from retentiond.targets.chat_database import beside
 from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.search.client import ServerError, ask_for, open_search
 from retentiond.targets.chat_database.search.store import Elasticsearch, open_elasticsearch
+from retentiond.targets.chat_database.stores import open_store
+from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.chats import OLD, ChatStore
 from tests.support.not_run import not_run
 from tests.support.search_server import NotToBeHadError, Product, SearchServer
+from tests.support.stats_table import Stats
 from tests.support.store_purge import Notes, Purge, Staying
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
+    import asyncpg
+
+    from retentiond.config.chats import ChatTarget
     from retentiond.model.purge import StoreReport
+    from retentiond.targets.chat_database.store import ChatStore as ChatStoreBeside
+    from retentiond.targets.chat_database.store import StoreName
+    from tests.support.clickhouse_server import ClickHouseServer
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
 # The first to ask for a server waits for its start.
 pytestmark = pytest.mark.timeout(300)
+# What both servers do alike, and takes its time, is shown on one.
+on_one_server = pytest.mark.parametrize("server", ["opensearch"], indirect=True)
 QUICK = Patience(between=0.05, stalled=20)
 _RATE = 50_000
 _INDEX = "retentiond-test"
@@ -119,6 +135,12 @@ class Chats:
         answer = await asyncio.to_thread(send)
         assert not answer["errors"], answer
 
+    async def chats(self, account: str) -> set[int]:
+        """Return the chats of an account that are there."""
+        query = {"query": {"term": {"account": account}}, "size": 1000, "_source": ["threadid"]}
+        answer = await self.ask("POST", f"/{_INDEX}/_search", query)
+        return {hit["_source"]["threadid"] for hit in answer["hits"]["hits"]}
+
     async def left(self, account: str = "acme", index: str = _INDEX) -> int:
         """Count an account's documents."""
         await self.ask("POST", f"/{index}/_refresh")
@@ -150,6 +172,23 @@ class Chats:
         """Wait until a purge runs."""
         while not await self.tasks():
             await asyncio.sleep(0.02)
+
+
+class DiedError(BaseException):
+    """What a power cut is to the daemon."""
+
+
+def dying_in(
+    which: StoreName,
+) -> Callable[[StoreName, ChatTarget], AbstractAsyncContextManager[ChatStoreBeside]]:
+    """Return a way to open stores that dies when it comes to one of them."""
+
+    def opening(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStoreBeside]:
+        if name == which:
+            raise DiedError
+        return open_store(name, config)
+
+    return opening
 
 
 @pytest.fixture
@@ -224,6 +263,7 @@ async def test_a_document_of_two_accounts_or_of_a_date_before_all_chats_stays(ch
     assert await chats.left() == 2
 
 
+@on_one_server
 async def test_an_index_that_takes_accounts_for_each_other_is_refused(chats: Chats) -> None:
     alias = {"type": "alias", "path": "account"}
     await chats.make(account={"type": "keyword", "normalizer": "lowercase"}, tenant=alias)
@@ -235,6 +275,7 @@ async def test_an_index_that_takes_accounts_for_each_other_is_refused(chats: Cha
     assert await chats.left() == 1
 
 
+@on_one_server
 async def test_a_misspelt_field_of_chats_is_told_before_any_chat_stays(chats: Chats) -> None:
     await chats.make()
     async with chats.opened(thread_field="thredid") as store:
@@ -242,12 +283,14 @@ async def test_a_misspelt_field_of_chats_is_told_before_any_chat_stays(chats: Ch
     assert "thredid" in problem
 
 
+@on_one_server
 async def test_chats_that_stay_refuse_an_index_that_does_not_tell_them(chats: Chats) -> None:
     await chats.make()
     report = await chats.purge(Purge("acme", CUTOFF, excluded=Staying([1])), thread_field=None)
     assert report.state == "refused"
 
 
+@on_one_server
 @pytest.mark.parametrize(
     "change",
     [
@@ -281,6 +324,7 @@ async def test_a_field_that_one_of_several_indices_lacks_is_refused(chats: Chats
             await chats.ask("DELETE", f"/retentiond-test-{number}")
 
 
+@on_one_server
 async def test_a_hostile_account_matches_nothing_but_itself(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
@@ -289,6 +333,7 @@ async def test_a_hostile_account_matches_nothing_but_itself(chats: Chats) -> Non
     assert await chats.left() == 10
 
 
+@on_one_server
 async def test_what_is_not_visible_yet_is_counted_and_goes(chats: Chats) -> None:
     await chats.make()
     await chats.ask("PUT", f"/{_INDEX}/_settings", {"index": {"refresh_interval": "-1"}})
@@ -300,6 +345,7 @@ async def test_what_is_not_visible_yet_is_counted_and_goes(chats: Chats) -> None
     assert (await chats.purge()).rows == 1
 
 
+@on_one_server
 async def test_documents_that_others_change_meanwhile_are_not_called_gone_before_they_are(
     chats: Chats,
 ) -> None:
@@ -358,6 +404,7 @@ async def test_a_closed_index_behind_a_pattern_is_named_and_not_passed_over(chat
             await chats.ask("DELETE", f"/retentiond-test-{number}")
 
 
+@on_one_server
 async def test_what_the_daemons_death_left_running_is_followed_and_not_started_beside_it(
     chats: Chats,
 ) -> None:
@@ -379,6 +426,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
     assert len({note["mark"] for note in notes.written if note}) == 1
 
 
+@on_one_server
 async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_finds_it(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=4000)
@@ -392,6 +440,7 @@ async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_find
     assert await chats.left() == 0
 
 
+@on_one_server
 async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=6000)
@@ -404,6 +453,7 @@ async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Ch
     assert "cancelled" in (report.error or "")
 
 
+@on_one_server
 async def test_another_purges_result_under_the_same_number_is_not_believed(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
@@ -425,6 +475,7 @@ async def test_the_results_of_purges_do_not_pile_up_on_the_server(chats: Chats) 
         assert await ask_for(search, "GET", f"/_tasks/{tasks[-1]}") is None
 
 
+@on_one_server
 async def test_two_purges_at_once_both_end_well(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=2000)
@@ -440,6 +491,7 @@ async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -
             pass
 
 
+@on_one_server
 @pytest.mark.timeout(400)  # it starts twice, and takes its time
 async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_ends_what_it_began(
     chats: Chats, server: SearchServer | str
@@ -460,3 +512,61 @@ async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_e
     report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
     assert report.state == "finished"
     assert await chats.left() == 0
+
+
+@pytest.mark.parametrize("way", ["by hand, after a death between the stores", "by schedule"])
+async def test_one_purge_takes_a_chat_from_every_store_and_leaves_those_that_stay_in_every_store(
+    chats: Chats,
+    clickhouse_server: ClickHouseServer | None,
+    database: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    store = ChatStore(database, connection)
+    await store.make()
+    recent = datetime.now(UTC) - timedelta(days=30)
+    due = {await store.chat(), await store.chat()}
+    held = await store.chat()
+    stay = {
+        held,
+        await store.chat(state="chatting"),
+        await store.chat(messages=(OLD, recent)),
+        await store.chat(files=1),
+    }
+    newer = await store.chat(created=recent, modified=recent, messages=(recent,))
+    stats = Stats(
+        clickhouse_server.url if clickhouse_server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"]
+    )
+    await stats.make()
+    await chats.make()
+    lines: list[dict[str, Any]] = []
+    for account in (ACCOUNT, "other"):
+        for chat in due | stay | {newer}:
+            created = recent if chat == newer else OLD
+            await stats.row(account, created, chat)
+            lines += [
+                {"index": {}},
+                {"account": account, "created": created.isoformat(), "threadid": chat},
+            ]
+    await chats.bulk(lines, parameters="?refresh=true")
+    config: dict[str, Any] = {
+        "clickhouse": stats.config.model_dump(),
+        "elasticsearch": chats.config.model_dump(),
+    }
+    both: tuple[StoreName, ...] = ("clickhouse", "elasticsearch")
+    async with open_chat_database("chats", store.config()) as target:
+        await target.holds.add(HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held)))))
+    if way == "by schedule":
+        scheduled = {"schema": store.schema, "keep": "400d", "clickhouse": True, "elasticsearch": True}
+        (report,) = (await store.run_pass(accounts={ACCOUNT: scheduled}, **config)).purges
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(beside, "open_store", dying_in("elasticsearch"))
+            with pytest.raises(DiedError):
+                await store.purge(wish={"stores": both}, **config)
+        report = await store.purge(wish={"stores": both}, **config)
+    assert (report.state, report.exit_status) == ("finished", 0)
+    assert await store.chats() == stay | {newer}
+    assert await stats.chats(ACCOUNT) == await chats.chats(ACCOUNT) == stay | {newer}
+    assert await stats.chats("other") == await chats.chats("other") == due | stay | {newer}

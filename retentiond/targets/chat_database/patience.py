@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+_FIRST: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,10 @@ class Patience:
     between: float = 2.0
     stalled: float = 1800.0
     clock: Callable[[], float] = time.monotonic
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds before each next look: short at first, since most is soon done."""
+        pause = _FIRST
+        while True:
+            yield min(pause, self.between)
+            pause = min(2 * pause, self.between)

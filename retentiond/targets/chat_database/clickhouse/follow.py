@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.relations import Relations
     from retentiond.targets.chat_database.patience import Patience
 
-_FAILING_LOOKS: Final = 5
+_FAILING_LOOKS: Final = 10
 
 
 class MutationError(Exception):
@@ -42,7 +42,7 @@ class Follower:
         """Wait until it is done; False where somebody asked to stop first. Raises MutationError, having killed it."""
         failing = 0
         last, since = "", self._patience.clock()
-        while True:
+        for pause in self._patience.pauses():
             look = await self.look(mark)
             if look.standing in {"done", "absent"}:
                 return True
@@ -57,9 +57,10 @@ class Follower:
                 await self._give_up(
                     mark, f"it does not get on: {look.reason or 'the server does not say why'}"
                 )
-            await self._stop.wait(self._patience.between)
+            await self._stop.wait(pause)
             if self._stop.asked:
-                return False
+                break
+        return False
 
     async def _give_up(self, mark: str, reason: str) -> None:
         await self._server.do(self._relations.statement("kill"), self._relations.parameters(mark=mark))

@@ -67,7 +67,7 @@ class Follower:
     async def to_the_end(self, task: str, mark: str) -> bool:
         """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError."""
         last, since, told = "", self._patience.clock(), 0
-        while True:
+        for pause in self._patience.pauses():
             answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
             look = look_at(answer, mark)
             if look.standing == "failed":
@@ -87,9 +87,10 @@ class Follower:
             elif now - since >= self._patience.stalled:
                 await self._search.ask("POST", f"/_tasks/{task}/_cancel")
                 raise PurgeError("it does not get on; it was cancelled, what it had deleted stays deleted")
-            await self._stop.wait(self._patience.between)
+            await self._stop.wait(pause)
             if self._stop.asked:
-                return False
+                break
+        return False
 
     async def _forget(self, task: str) -> None:
         """Remove the result that the server keeps for ever; one that may not be removed does no harm."""
