@@ -27,6 +27,7 @@ from retentiond.cli.what_if import WhatIf, parse_ages
 from retentiond.config.units import parse_size
 from retentiond.demo.order import DemoOrder
 from retentiond.engine.purge import PurgeWish
+from retentiond.engine.target import READ_RATE
 from retentiond.model.errors import UsageError
 from retentiond.model.request import RequestKind, read_request
 
@@ -268,11 +269,13 @@ def audit(
         bool, typer.Option("--verify-content", help="Read every file, and hold its SHA-256 against its name.")
     ] = False,
     read_rate: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--rate", metavar="SIZE", help="With --verify-content: the most that is read in a second."
+            "--rate",
+            metavar="SIZE",
+            help="With --verify-content: the most that is read in a second; 50MiB unless said.",
         ),
-    ] = "50MiB",
+    ] = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Mend what is safe to mend; what is taken goes to quarantine first."),
@@ -293,7 +296,9 @@ def audit(
     Rows without files, files without rows, sizes that differ. Without --repair nothing is changed. All targets, where
     none is named.
     """
-    rate = parse_size(read_rate)
+    if read_rate is not None and not verify_content:
+        raise UsageError("--rate is for reading the files, and goes with --verify-content; add it")
+    rate = READ_RATE if read_rate is None else parse_size(read_rate)
     if rate < 1:
         raise UsageError("--rate is a size a second, such as 50MiB, and not 0")
     return Audit(

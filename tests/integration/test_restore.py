@@ -245,6 +245,15 @@ async def test_what_was_brought_back_for_a_time_goes_when_that_is_over(
     assert (report.removed_items, report.kept["restored"]) == (1, 0)
 
 
+async def test_what_was_brought_back_for_no_time_at_all_is_not_kept_for_good(
+    store: DendriteStore, target: Target
+) -> None:
+    await store.add()
+    await target.run_pass(Order(command="run"))
+    await target.restore(Selection(keep_for=timedelta(0)))
+    assert (await target.run_pass(Order(command="run"))).removed_items == 1
+
+
 async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
     store: DendriteStore, database: str, media_path: Path, connection: Connection
 ) -> None:

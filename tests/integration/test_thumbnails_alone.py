@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,25 @@ async def test_thumbnails_of_a_medium_that_is_held_by_then_are_not_purged_but_ca
         await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
         assert (await target.sweep(everything=True)).purged == 0
         assert (await target.restore(Selection(media=media.uri))).restored == [media.uri]
+    assert name(media, SMALL) in store.files()
+
+
+async def test_thumbnails_are_not_purged_while_the_disk_will_not_say_whether_a_row_needs_them(
+    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = await store.add(thumbnails=[SMALL])
+    async with opened(database, media_path, **ALONE, settle="0s", grace="0s") as target:
+        await target.run_pass(Order(command="run"))
+        # A row came whose file we hold, and its directory cannot be read just now.
+        await store.add_thumbnail(media, SMALL, file=False)
+
+        def deny(*_: object) -> object:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as hindered:
+            hindered.setattr(strays, "regular_file", deny)
+            assert (await target.sweep(everything=True)).purged == 0
+        assert (await target.sweep(everything=True)).returned == 1
     assert name(media, SMALL) in store.files()
 
 

@@ -48,7 +48,7 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
     """Bring back what was selected, a page of contents at a time."""
     report = RestoreReport()
     key = _selected_key(selection)
-    until = datetime.now(UTC) + selection.keep_for if selection.keep_for else None
+    until = datetime.now(UTC) + selection.keep_for if selection.keep_for is not None else None
     mark = {
         "claimant": work.claimant.claimant_id,
         "by": actor(),

@@ -180,11 +180,13 @@ async def _look(work: Workplace, report: SweepReport) -> None:
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
         await work.place.disk.share(bring_back(work.tree, work.claimant), back)
         report.returned += len(back)
-        due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and not is_wanted]
+        due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
         marked = await mark_purging(work, [row["entry_id"] for row in due])
         await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
         rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
-        unwanted = {row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if not is_wanted}
+        unwanted = {
+            row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if is_wanted is False
+        }
         async with work.place.pool.acquire() as connection:
             await connection.execute(
                 SQL["strays_looked"],
@@ -195,16 +197,19 @@ async def _look(work: Workplace, report: SweepReport) -> None:
         await change(work, "let_go", [entry for entry in rest if entry not in unwanted])
 
 
-def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool]]:
-    """Return, for a thread's share, whether a row knows a thumbnail that we hold and that is missing live."""
+def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool | None]]:
+    """Return, for a thread's share, whether a row knows a thumbnail that we hold and that is missing live.
 
-    def wanted(returns: Sequence[Return]) -> list[bool]:
+    None where the disk would not say: such an entry stays as it is.
+    """
+
+    def wanted(returns: Sequence[Return]) -> list[bool | None]:
         return [_is_wanted(tree, wish) for wish in returns]
 
     return wanted
 
 
-def _is_wanted(tree: MediaTree, wish: Return) -> bool:
+def _is_wanted(tree: MediaTree, wish: Return) -> bool | None:
     entry = wish.entry
     try:
         with (
@@ -216,5 +221,7 @@ def _is_wanted(tree: MediaTree, wish: Return) -> bool:
                 regular_file(copy, thumbnail.name) and not regular_file(live, thumbnail.name)
                 for thumbnail in wish.thumbnails or ()
             )
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
