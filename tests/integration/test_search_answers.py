@@ -13,7 +13,7 @@ from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.engine.target import Silence
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.targets.chat_database.search.store import open_elasticsearch
-from tests.integration.test_search_store import CUTOFF
+from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Purge
 
 if TYPE_CHECKING:

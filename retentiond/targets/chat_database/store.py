@@ -95,9 +95,6 @@ class ChatStore(Protocol):
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing, and return the problems found."""
 
-    async def count(self, purge: StorePurge) -> int:
-        """Count what would go."""
-
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Purge and see it through, or, asked to stop, leave it so that the next purge goes on from the notes.
 

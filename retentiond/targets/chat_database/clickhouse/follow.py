@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.patience import Patience
 
 _FAILING_LOOKS: Final = 10
+_ABSENT_LOOKS: Final = 5
+"""A replica hears of a mutation only a moment after it was written down."""
 
 
 class MutationError(Exception):
@@ -40,11 +42,12 @@ class Follower:
 
     async def to_the_end(self, mark: str) -> bool:
         """Wait until it is done; False where somebody asked to stop first. Raises MutationError, having killed it."""
-        failing = 0
+        failing = absent = 0
         last, since = "", self._patience.clock()
         for pause in self._patience.pauses():
             look = await self.look(mark)
-            if look.standing in {"done", "absent"}:
+            absent = absent + 1 if look.standing == "absent" else 0
+            if look.standing == "done" or absent == _ABSENT_LOOKS:
                 return True
             # A failure may pass: a part that was merged meanwhile, a moment without memory.
             failing = failing + 1 if look.standing == "failing" else 0

@@ -67,11 +67,6 @@ class ClickHouse:
             return [f"clickhouse: {error}"]
         return [] if allowed else [f"clickhouse: GRANT ALTER DELETE ON {self._config.table} to this user"]
 
-    async def count(self, purge: StorePurge) -> int:
-        """Count what would go; a refusal counts nothing."""
-        meant = await self._meant(purge)
-        return 0 if isinstance(meant, Refusal) else await self._rows.count(meant)
-
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
         try:

@@ -56,11 +56,6 @@ class Elasticsearch:
             return [f"elasticsearch: {error}"]
         return [f"elasticsearch: {refusal.value}; {refusal.hint}"] if refusal else []
 
-    async def count(self, purge: StorePurge) -> int:
-        """Count what would go; a refusal counts nothing."""
-        query = await self._meant(purge)
-        return 0 if isinstance(query, Refusal) else await self._index.count(query)
-
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow it to its end, and count again until nothing is left."""
         try:

@@ -1,0 +1,55 @@
+"""How a mutation is followed, where no server of one's own can be made to say so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from retentiond.config.chat_stores import ClickHouseStore
+from retentiond.engine.target import Stop
+from retentiond.targets.chat_database.clickhouse.follow import Follower
+from retentiond.targets.chat_database.clickhouse.relations import Relations
+from retentiond.targets.chat_database.patience import Patience
+
+if TYPE_CHECKING:
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+
+QUICK = Patience(between=0.001)
+
+
+class Replica:
+    """Answers each look at its mutations with the next of these lists."""
+
+    def __init__(self, *looks: list[dict[str, Any]]) -> None:
+        self.looks = list(looks)
+
+    async def rows(self, _statement: str, _parameters: object) -> list[dict[str, Any]]:
+        return self.looks.pop(0)
+
+    async def value(self, _statement: str, _parameters: object) -> str:
+        return "0 0"
+
+
+def mutation(*, done: bool) -> list[dict[str, Any]]:
+    told = {
+        "mutation_id": "0000000001",
+        "parts_to_do": 1,
+        "reason": "",
+        "postponed": "{}",
+        "created": "2026-01-01",
+    }
+    return [told | {"ours": 1, "done": int(done)}]
+
+
+async def followed(replica: Replica) -> bool:
+    relations = Relations(ClickHouseStore(url="http://localhost:8123"))
+    return await Follower(cast("Server", replica), relations, Stop(), QUICK).to_the_end("mark")
+
+
+async def test_a_replica_that_has_not_heard_of_a_mutation_yet_is_asked_again_before_it_is_sent_anew() -> None:
+    replica = Replica([], [], mutation(done=False), mutation(done=True))
+    assert await followed(replica)
+    assert replica.looks == []
+
+
+async def test_a_mutation_that_nobody_knows_is_waited_for_no_longer() -> None:
+    assert await followed(Replica(*[[]] * 9))
