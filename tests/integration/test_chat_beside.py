@@ -9,7 +9,7 @@ import pytest
 
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import UnreachableError, UsageError
-from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import beside
 from retentiond.targets.chat_database.target import open_chat_database
@@ -147,6 +147,20 @@ async def test_a_hold_on_the_whole_account_refuses_every_store(chats: ChatStore,
         report = await chats.purge(dry_run=dry_run, wish=BOTH, **STORES)
         assert [store.state for store in report.stores.values()] == ["refused", "refused"]
     assert stores.told == []
+
+
+async def test_a_held_chat_that_the_database_has_no_more_stays_in_every_store(
+    chats: ChatStore, stores: Beside
+) -> None:
+    gone = await chats.chat()
+    await chats.purge()
+    held = await chats.chat()
+    async with open_chat_database("chats", chats.config()) as target:
+        for chat in (str(gone), str(held), "no number"):
+            await target.holds.add(HoldRequest(HoldSubject("account", "testcom", Narrowing(chat=chat))))
+    for dry_run in (True, False):
+        await chats.purge(dry_run=dry_run, wish=BOTH, **STORES)
+    assert [set(told) for _, told in stores.told] == [{gone, held}] * 4
 
 
 async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goes_on(

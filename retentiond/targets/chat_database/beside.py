@@ -32,17 +32,22 @@ _HELD: Final = Refusal(
 )
 
 
+_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 _NOT_BEGUN: Final = StoreReport(
     "interrupted", error="not begun; run it again, and it goes on with this store"
 )
 
 
 class StayingChats:
-    """The chats that began before the date and are there all the same, set aside in a table of the session's own."""
+    """The chats that began before the date and are there all the same, set aside in a table of the session's own.
+
+    With them are those that somebody holds though they are there no more: another store may have something of them.
+    """
 
     def __init__(self, connection: Conn, purge: AccountPurge) -> None:
         self._connection = connection
         self._purge = purge
+        self._held: list[ChatId] = []
         self.count = 0
 
     async def set_aside(self) -> None:
@@ -50,10 +55,22 @@ class StayingChats:
         name = "keep_planned" if self._purge.report.dry_run else "keep_left"
         for statement in ("make_kept", name):
             await statements.execute(self._connection, self._statement(statement), self._purge.chats.values)
-        self.count = await self._connection.fetchval(self._statement("count_kept"))
+        if await self._purge.place.ledger.exists(self._connection):
+            self._held = await self._read_held()
+        self.count = await self._connection.fetchval(self._statement("count_kept")) + len(self._held)
+
+    async def _read_held(self) -> list[ChatId]:
+        rows = await statements.fetch(
+            self._connection, self._statement("held_elsewhere"), self._purge.chats.values
+        )
+        tree = self._purge.chats.tree
+        if tree.key_type(tree.top) not in _NUMBERS:
+            return [str(row["key"]) for row in rows]
+        # What is no number is the id of no chat here.
+        return [int(row["key"]) for row in rows if row["key"].isdecimal()]
 
     async def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
-        """Stream their ids in ascending order."""
+        """Stream their ids."""
         after = None
         values: dict[str, Any] = {"size": size}
         while rows := await statements.fetch(
@@ -61,6 +78,8 @@ class StayingChats:
         ):
             after = rows[-1]["key"]
             yield [row["key"] if isinstance(row["key"], int) else str(row["key"]) for row in rows]
+        for start in range(0, len(self._held), size):
+            yield self._held[start : start + size]
 
     def _statement(self, name: str) -> str:
         return self._purge.chats.tree.statement(name)

@@ -88,6 +88,13 @@ INSERT INTO {kept} (key) SELECT t.{key} FROM {top} t WHERE {of_account} AND {beg
 -- name: keep_planned
 INSERT INTO {kept} (key) SELECT key FROM {survey} WHERE verdict <> 'due'
 
+-- name: held_elsewhere
+-- Chats that are held, and not there: they may be in other stores still.
+SELECT DISTINCT h.narrowed->>'chat' AS key FROM retentiond.hold_in_force h
+WHERE h.kind = 'account' AND h.subject = $account_name::text AND h.narrowed->>'chat' IS NOT NULL
+  AND NOT EXISTS (SELECT FROM {kept} k WHERE k.key::text = h.narrowed->>'chat')
+ORDER BY 1
+
 -- name: count_kept
 SELECT count(*) FROM {kept}
 

@@ -36,7 +36,7 @@ class Excluded(Protocol):
         """How many they are."""
 
     def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
-        """Stream their ids in ascending order; it may be asked for again, and answers as of its beginning."""
+        """Stream their ids; it may be asked for again, and answers as of its beginning."""
 
 
 class StoreNotes(Protocol):
