@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import UnreachableError, UsageError
@@ -168,7 +169,10 @@ async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goe
 ) -> None:
     await chats.chat()
     stores.down = {"elasticsearch"}
-    report = await chats.purge(wish=BOTH, **STORES)
+    with capture_logs() as log:
+        report = await chats.purge(wish=BOTH, **STORES)
+    (entry,) = (entry for entry in log if entry["event"] == "item_failed")
+    assert (entry["log_level"], entry["store"]) == ("error", "elasticsearch")
     assert (report.state, report.exit_status) == ("finished_with_failures", 4)
     assert report.stores["clickhouse"].state == "finished"
     assert report.stores["elasticsearch"].error == "elasticsearch cannot be reached; try again"
