@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
+from tests.support.closing_lines import (
+    closing_lines,
+    receive_closing_lines,
+    say_at_the_end,
+    send_closing_lines,
+)
 from tests.support.database import DatabaseServer
-from tests.support.not_run import told_not_run
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
-
-RAN_ON = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
                 pytest.fail(f"{error}; or set RETENTIOND_TEST_DSN to a server to test on", pytrace=False)
         server = DatabaseServer(dsn)
         runner.run(server.__aenter__())
-        request.config.stash[RAN_ON] = f"PostgreSQL {server.version} ({where})"
+        say_at_the_end(request.config, f"Database: PostgreSQL {server.version} ({where})")
         try:
             yield server
         finally:
@@ -90,10 +93,18 @@ def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the process that prints know what this one has to say."""
+    send_closing_lines(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what one of several processes has to say."""
+    receive_closing_lines(node.config, getattr(node, "workeroutput", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which server the run was on, since that is part of what it shows."""
-    config: pytest.Config = terminalreporter.config
-    for line in told_not_run(config):
+    """Say which servers the run was on, and what it left out, since that is part of what it shows."""
+    for line in closing_lines(terminalreporter.config):
         terminalreporter.write_line(line)
-    if RAN_ON in config.stash:
-        terminalreporter.write_line(f"Database: {config.stash[RAN_ON]}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.clickhouse_server import ClickHouseServer
-from tests.support.not_run import not_run
+from tests.support.closing_lines import not_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,7 +27,7 @@ from retentiond.targets.chat_database.search.store import Elasticsearch, open_el
 from retentiond.targets.chat_database.stores import open_store
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
-from tests.support.not_run import not_run
+from tests.support.closing_lines import not_run
 from tests.support.search_server import NotToBeHadError, Product, SearchServer
 from tests.support.stats_table import Stats
 from tests.support.store_purge import Notes, Purge, Staying
