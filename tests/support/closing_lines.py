@@ -20,7 +20,8 @@ def not_run(config: pytest.Config, what: str, how: str) -> None:
 
 def closing_lines(config: pytest.Config) -> list[str]:
     """Return the closing lines."""
-    return sorted(config.stash.get(_CLOSING, dict[str, None]()))
+    said: dict[str, None] = config.stash.get(_CLOSING, {})
+    return sorted(said)
 
 
 def send_closing_lines(config: pytest.Config) -> None:
