@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -65,6 +66,8 @@ def _table(session: Session, standing: Standing) -> Table:
     refused = _refused(standing)
     if refused:
         table.add_row("refused", Text(refused, style="yellow"))
+    if standing.status.last_audit is not None:
+        table.add_row("last audit", Text(_last_audit(standing.status.last_audit)))
     table.add_row("next pass", Text(_next_pass(standing)))
     table.add_row("backlog", Text(_backlog(standing)))
     table.add_row("quarantine", Text(_quarantine(session, standing)))
@@ -93,6 +96,11 @@ def _refused(standing: Standing) -> str:
         f"by {refused['limit']}: found {refused['value']}, allowed {refused['allowed']}; {refused['hint']}"
     )
     return printable(found, _TEXT_LIMIT)
+
+
+def _last_audit(audit: Mapping[str, Any]) -> str:
+    found = sum(int(tally["items"]) for tally in audit["findings"].values())
+    return f"{time_in_words(audit['finished_at'])}: {count_in_words(found, 'finding')}"
 
 
 def _next_pass(standing: Standing) -> str:

@@ -224,6 +224,7 @@ class _Watch:
         self._stage, self._total, self._done = name, total, 0
         self.advance(0)
 
-    def advance(self, items: int) -> None:
+    def advance(self, items: int, size: int = 0) -> None:
+        del size
         self._done += items
         self._board.working(self._name, self._stage, self._done, self._total)

@@ -35,8 +35,8 @@ class Progress(Protocol):
     def stage(self, name: str, total: int | None) -> None:
         """Begin a stage, of so many items where that is known."""
 
-    def advance(self, items: int) -> None:
-        """Count items of the stage as done."""
+    def advance(self, items: int, size: int = 0) -> None:
+        """Count items of the stage as done, and the bytes that they held, where they are known."""
 
 
 class Silence:
@@ -45,7 +45,7 @@ class Silence:
     def stage(self, name: str, total: int | None) -> None:
         """Hear nothing."""
 
-    def advance(self, items: int) -> None:
+    def advance(self, items: int, size: int = 0) -> None:
         """Hear nothing."""
 
 

@@ -9,25 +9,31 @@ from rich.progress import Progress as RichProgress
 
 from retentiond.engine.target import Progress, Silence
 from retentiond.model.text import printable
+from retentiond.terminal.words import size_in_words
 
 
 class Bars:
-    """A bar for the stage under way, with its items and the time left; what is over leaves no trace."""
+    """A bar for the stage under way, with its items, bytes and the time left; what is over leaves no trace."""
 
     def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._stage: TaskID | None = None
+        self._size = 0
 
     def stage(self, name: str, total: int | None) -> None:
         """Begin a stage, in place of the one before."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
-        self._stage = self._progress.add_task(printable(name), total=total)
+        self._size = 0
+        self._stage = self._progress.add_task(printable(name), total=total, size="")
 
-    def advance(self, items: int) -> None:
+    def advance(self, items: int, size: int = 0) -> None:
         """Move the bar on."""
         if self._stage is not None:
-            self._progress.advance(self._stage, items)
+            self._size += size
+            self._progress.update(
+                self._stage, advance=items, size=size_in_words(self._size) if self._size else ""
+            )
 
 
 @contextmanager
@@ -40,6 +46,7 @@ def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[size]}", markup=False),
         TimeRemainingColumn(),
     )
     # What we print goes to consoles of our own, so there is nothing to redirect.

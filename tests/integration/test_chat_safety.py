@@ -372,7 +372,7 @@ async def test_asked_to_stop_it_ends_at_the_batchs_end_and_the_next_goes_on(chat
     class Watch:
         def stage(self, name: str, total: int | None) -> None: ...
 
-        def advance(self, items: int) -> None:
+        def advance(self, items: int, size: int = 0) -> None:
             nonlocal done
             done += items
             if done == 2:

@@ -89,13 +89,21 @@ def fetched(product: Product) -> Path:
             raise NotToBeHadError(
                 f"mvn cannot fetch {product} {version}: {(done.stdout + done.stderr)[-300:]}"
             )
-        subprocess.run(
-            ["unzip", "-q", str(place / f"jars/{product}-{version}.zip"), "-d", str(place)], check=True
-        )
+        _unpack(place / f"jars/{product}-{version}.zip", place)
         _add_reindex(place / f"{product}-{version}", place / "jars", product, version)
         place.chmod(0o755)
         (place / f"{product}-{version}").rename(home)
     return home
+
+
+def _unpack(archive: Path, place: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            path = Path(opened.extract(member, place))
+            # The library leaves out what may be run.
+            mode = member.external_attr >> 16 & 0o777
+            if mode and not member.is_dir():
+                path.chmod(mode)
 
 
 def _add_reindex(unpacked: Path, jars: Path, product: Product, version: str) -> None:

@@ -47,6 +47,11 @@ def test_status_shows_the_last_pass_the_quarantine_who_works_and_the_daemon(tmp_
     assert "daemon host b, process 8" in words
 
 
+def test_status_shows_what_the_last_audit_found(tmp_path: Path) -> None:
+    audit = {"findings": {"orphan_blob": {"items": 2, "bytes": 9}}, "finished_at": STARTED}
+    assert "2 findings" in shown(CommandLine(tmp_path, (working(last_audit=audit),)))
+
+
 def test_status_in_json_is_one_document(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (working(),)).type("status", "--json")
     assert outcome.status == 0

@@ -224,14 +224,16 @@ class _Planner:
         async for batch in ground.surveyor.due(self._place.batch):
             assessed = await assess(self._tree, self._place.disk, batch, accesses)
             bearers = await self._bearers([item.due.blob for item in assessed])
+            size = 0
             for item in assessed:
                 if group is None or group.blob != item.due.blob:
                     group = _Group(item.due.blob)
                 reason = ground.name_of(item.due)
                 leaving = self._count(item, reason, group, bearers[item.due.blob], ground.stayed(item.due))
+                size += leaving
                 if listen is not None:
                     listen(self._item(item, reason, leaving))
-            self._progress.advance(len(batch))
+            self._progress.advance(len(batch), size)
             # A thousand items may go to a slow terminal: the loop gets its turn.
             await asyncio.sleep(0)
 

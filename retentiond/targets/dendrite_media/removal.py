@@ -83,7 +83,7 @@ class Removal:
             released = await self._releaser.release([item for item in assessed if item.goes])
             self._count_released(released)
             await queue.put(released.intents)
-            self._order.progress.advance(len(batch))
+            self._order.progress.advance(len(batch), sum(intent.bytes for intent in released.intents))
 
     async def _quarantine_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
         failed_in_a_row = 0
