@@ -9,7 +9,6 @@ from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
 from retentiond.targets.chat_database.search.store import open_elasticsearch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
     from retentiond.config.chats import ChatTarget
@@ -25,15 +24,4 @@ def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManag
         return open_clickhouse(config.clickhouse)
     if name == "elasticsearch" and config.elasticsearch is not None:
         return open_elasticsearch(config.elasticsearch, config.pace.max_rows_per_second)
-    raise _absent(name)
-
-
-def check_stores(names: Iterable[StoreName], config: ChatTarget) -> None:
-    """Raise UsageError for a store that the target does not have: before anything else of it is purged."""
-    for name in names:
-        if getattr(config, name) is None:
-            raise _absent(name)
-
-
-def _absent(name: StoreName) -> UsageError:
-    return UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
+    raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
