@@ -163,7 +163,12 @@ def test_the_service_starts_reloads_and_keeps_the_old_file_where_the_new_one_is_
     service.configure(schedule={"cron": "30 3 * * *"})
     service.systemctl("enable", "--now")
     assert service.machine.show("retentiond", "ActiveState") == "active"
-    assert "next pass of media at" in service.machine.run("systemctl", "status", "retentiond").stdout
+    # Ready is said when the configuration is; the store is opened after that, and goes on the timetable then.
+    service.until(
+        lambda: "next pass of media at" in service.machine.show("retentiond", "StatusText"),
+        "the next pass's time",
+    )
+    service.until(lambda: service.events("config_loaded"), "the first configuration")
     (loaded,) = service.events("config_loaded")
     assert (loaded["PRIORITY"], loaded["_SYSTEMD_UNIT"]) == ("6", "retentiond.service")
     assert json.loads(loaded["MESSAGE"])["event"] == "config_loaded"
@@ -204,6 +209,7 @@ def test_a_stop_in_the_middle_of_a_pass_ends_it_at_a_batchs_end_and_the_next_sta
     )
     service.systemctl("stop")
     assert service.machine.show("retentiond", "Result") == "success"
+    service.until(lambda: service.events("pass_finished"), "the end of the pass in the journal")
     (finished,) = service.events("pass_finished")
     told = json.loads(finished["MESSAGE"])
     assert (told["state"], finished["RETENTIOND_TARGET"]) == ("interrupted", "media")
@@ -227,7 +233,10 @@ def test_a_blocked_event_loop_is_noticed_by_the_watchdog_and_the_service_comes_b
     service.until(lambda: service.machine.show("retentiond", "NRestarts") == "1", "a restart")
     service.until(lambda: service.machine.show("retentiond", "ActiveState") == "active", "the service")
     assert service.main_pid() != before
-    assert "Watchdog timeout" in service.machine.run("journalctl", "-u", "retentiond").stdout
+    service.until(
+        lambda: "Watchdog timeout" in service.machine.run("journalctl", "-u", "retentiond").stdout,
+        "what systemd says of it",
+    )
 
 
 def test_a_service_that_is_killed_in_the_middle_of_a_pass_finishes_it_when_it_is_back(
