@@ -34,6 +34,7 @@ RecordKind = Literal[
     "pass_refused",
     "grace_ended",
     "purged",
+    "store_purged",
     "restored",
     "accepted",
     "records_pruned",

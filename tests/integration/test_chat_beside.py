@@ -45,12 +45,22 @@ class Beside:
         self.notes: list[dict[str, Any]] = []
         self.chats_then: list[set[int]] = []
         self.down: set[str] = set()
+        self.problems: dict[str, list[str]] = {}
+        self.missing: set[str] = set()
 
     @asynccontextmanager
     async def open(self, name: StoreName, _config: Any) -> AsyncIterator[Beside]:
         """Open one of them."""
+        if name in self.missing:
+            raise UsageError(f"`{name}` needs a client; pip install 'retentiond[{name}]'")
         self.name = name
         yield self
+
+    async def check(self) -> list[str]:
+        """Return what a test says is wrong with it."""
+        if self.name in self.down:
+            raise UnreachableError(f"{self.name} cannot be reached; try again")
+        return self.problems.get(self.name, [])
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Note what was told; one that is down was begun all the same."""
@@ -178,6 +188,9 @@ async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goe
     assert report.stores["elasticsearch"].error == "elasticsearch cannot be reached; try again"
     (problem,) = (await status(chats)).problems
     assert problem.startswith("testcom: elasticsearch is interrupted since ")
+    assert problem.endswith(
+        " (elasticsearch cannot be reached; try again); purge it again up to 2023-08-21 to go on"
+    )
     stores.down = set()
     stores.notes.clear()
     await chats.purge(wish={"stores": ("elasticsearch",)}, **STORES)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Stop
+from retentiond.model.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
+    from retentiond.model.errors import Refusal
     from retentiond.targets.chat_database.store import ChatId
 
 
@@ -53,3 +55,9 @@ class Purge:
     dry_run: bool = False
     notes: Notes = field(default_factory=Notes)
     stop: Stop = field(default_factory=Stop)
+    held: Refusal | None = None
+
+    async def begin_step(self, notes: Mapping[str, Any]) -> None:
+        if self.held is not None:
+            raise RefusedError(self.held)
+        await self.notes.write(notes)

@@ -1,196 +1,190 @@
-"""The part of a purge beside the database: the chats that stay are set aside, and then each store is told."""
+"""The part of a purge beside the database: the stores are looked at before it, and told after it.
+
+The database goes first, since only then is it known which chats stay. A store that cannot be reached, or that what
+stays keeps from it, does not keep the database from its purge: what a store still holds it can be told later, too. What
+is wrong with the installation, the configuration or a right is found by the look, before anything is deleted.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
+from retentiond.ledger.records import Record, add_record
+from retentiond.model.errors import Refusal, RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
-    from retentiond.adapters.postgres import Conn, Db
-    from retentiond.engine.target import Order, Stop
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.store import ChatId, StoreName
+    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.store import StoreName
 
-
-_HELD: Final = Refusal(
-    "hold",
-    "a hold on the whole account",
-    "none",
-    "`retentiond hold list` shows it; release it, or purge again once it has ended",
-)
-
-
-_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 _NOT_BEGUN: Final = StoreReport(
     "interrupted", error="not begun; run it again, and it goes on with this store"
 )
 
 
-class StayingChats:
-    """The chats that began before the date and are there all the same, set aside in a table of the session's own.
+class StoresBeside:
+    """What one pass does in the stores; without a lease it is a dry run, which counts, and writes nothing down."""
 
-    With them are those that somebody holds though they are there no more: another store may have something of them.
-    """
-
-    def __init__(self, connection: Conn, purge: AccountPurge) -> None:
+    def __init__(self, place: Place, connection: Conn, order: Order, lease: Lease | None = None) -> None:
+        self._place = place
         self._connection = connection
-        self._purge = purge
-        self._held: list[ChatId] = []
-        self.count = 0
+        self._order = order
+        self._lease = lease
+        self.faults: dict[StoreName, RetentiondError] = {}
+        """What the look found: UsageError or RefusedError."""
 
-    async def set_aside(self) -> None:
-        """Read them: after a purge what is left, in a dry run what the survey keeps."""
-        name = "keep_planned" if self._purge.report.dry_run else "keep_left"
-        for statement in ("make_kept", name):
-            await statements.execute(self._connection, self._statement(statement), self._purge.chats.values)
-        if await self._purge.place.ledger.exists(self._connection):
-            self._held = await self._read_held()
-        self.count = await self._connection.fetchval(self._statement("count_kept")) + len(self._held)
+    async def look_first(self, wishes: Sequence[PurgeWish]) -> None:
+        """Try each store that is wished for, changing nothing, and tell the log what will not do."""
+        for name in STORES:
+            if any(name in wish.stores for wish in wishes):
+                fault = await self._look(name)
+                if fault is not None:
+                    get_logger(target=self._place.name).warning(
+                        "store_not_ready", store=name, error=str(fault)
+                    )
+                if isinstance(fault, RefusedError | UsageError):
+                    self.faults[name] = fault
 
-    async def _read_held(self) -> list[ChatId]:
-        rows = await statements.fetch(
-            self._connection, self._statement("held_elsewhere"), self._purge.chats.values
-        )
-        tree = self._purge.chats.tree
-        if tree.key_type(tree.top) not in _NUMBERS:
-            return [str(row["key"]) for row in rows]
-        # What is no number is the id of no chat here.
-        return [int(row["key"]) for row in rows if row["key"].isdecimal()]
+    async def _look(self, name: StoreName) -> RetentiondError | None:
+        try:
+            async with open_store(name, self._place.config) as store:
+                problems = await store.check()
+        except RetentiondError as error:
+            return error
+        return RefusedError(_refusal(name, problems)) if problems else None
 
-    async def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
-        """Stream their ids."""
-        after = None
-        values: dict[str, Any] = {"size": size}
-        while rows := await statements.fetch(
-            self._connection, self._statement("page_kept"), values | {"after": after}
-        ):
-            after = rows[-1]["key"]
-            yield [row["key"] if isinstance(row["key"], int) else str(row["key"]) for row in rows]
-        for start in range(0, len(self._held), size):
-            yield self._held[start : start + size]
-
-    def _statement(self, name: str) -> str:
-        return self._purge.chats.tree.statement(name)
-
-
-class Notes:
-    """A store's place in the ledger."""
-
-    def __init__(self, pool: Db, target: str, account: str, store: StoreName) -> None:
-        self._pool = pool
-        self._key = (target, account, store)
-
-    async def read(self) -> dict[str, Any]:
-        """Return what was written last."""
-        notes = await self._pool.fetchval(SQL["store_notes"], *self._key)
-        return dict(json.loads(notes)) if notes else {}
-
-    async def write(self, notes: Mapping[str, Any]) -> None:
-        """Write in place of what was there."""
-        await self._pool.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
-
-
-class NoNotes:
-    """A dry run writes nothing down."""
-
-    async def read(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    async def write(self, notes: Mapping[str, Any]) -> None:
-        """Forget it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What one store is told."""
-
-    purge_id: int | None
-    account: str
-    cutoff: datetime
-    excluded: StayingChats
-    dry_run: bool
-    notes: Notes | NoNotes
-    stop: Stop
-
-
-async def purge_stores(connection: Conn, purge: AccountPurge, order: Order, pass_id: int | None) -> None:
-    """Purge, or count in, each store that is wished for; what goes wrong with one does not keep the others from it."""
-    wished = [name for name in STORES if name in purge.wish.stores]
-    if not wished:
-        return
-    place, account = purge.place, purge.wish.account
-    if pass_id is not None:
-        # All of them at once: whoever dies between two of them leaves word of those that were not begun, too.
+    async def purge(self, purge: AccountPurge, pass_id: int | None) -> None:
+        """Purge, or count in, each store that is wished for; what goes wrong with one does not keep the others from it."""
+        wished = [name for name in STORES if name in purge.wish.stores]
+        if not wished:
+            return
+        # Where it is not known what stays in the database, nothing can be told to others.
+        known = purge.report.state != "interrupted" and not purge.report.failed.total()
+        staying = StayingChats(self._connection, purge)
+        if known:
+            await staying.set_aside()
         for name in wished:
-            await place.pool.execute(SQL["begin_store"], place.name, account, name, pass_id, purge.cutoff)
-    # Where it is not known what stays in the database, nothing can be told to others.
-    known = purge.report.state != "interrupted" and not purge.report.failed.total()
-    staying = StayingChats(connection, purge)
-    if known:
-        await staying.set_aside()
-    for name in wished:
-        begun = known and not order.stop.asked
-        report = await _purge_store(name, purge, staying, order, pass_id) if begun else _NOT_BEGUN
-        purge.report.stores[name] = report
-        if pass_id is not None:
-            await place.pool.execute(SQL["note_store"], place.name, account, name, report.state)
-            _tell(place.name, account, name, report, order)
+            begun = known and not self._order.stop.asked
+            if pass_id is None or self._lease is None:
+                store = await self._work(name, purge, staying, NoNotes(), None) if begun else _NOT_BEGUN
+            else:
+                store = await self._purge_and_record(name, purge, staying, pass_id, self._lease, begun=begun)
+            purge.report.stores[name] = store
+
+    async def _purge_and_record(
+        self,
+        name: StoreName,
+        purge: AccountPurge,
+        staying: StayingChats,
+        pass_id: int,
+        lease: Lease,
+        *,
+        begun: bool,
+    ) -> StoreReport:
+        place, account = self._place, purge.wish.account
+        notes = Notes(place.pool, lease, place.name, account, name)
+        store, continued = _NOT_BEGUN, False
+        if begun:
+            continued = bool(await notes.read())
+            await place.pool.execute(SQL["store_runs"], place.name, account, name)
+            store = await self._work(name, purge, staying, notes, pass_id)
+        async with place.pool.acquire() as connection, connection.transaction():
+            await lease.check(connection)
+            why = store.error or (store.refused and store.refused.hint)
+            await connection.execute(
+                SQL["note_store"], place.name, account, name, store.state, purge.cutoff, why
+            )
+            if begun and (store.state != "refused" or store.rows):
+                body = _body(name, purge, store, staying.count, continued=continued)
+                await add_record(connection, Record("store_purged", place.name, pass_id, body))
+        self._tell(account, name, store)
+        return store
+
+    async def _work(
+        self,
+        name: StoreName,
+        purge: AccountPurge,
+        staying: StayingChats,
+        notes: Notes | NoNotes,
+        pass_id: int | None,
+    ) -> StoreReport:
+        fault = await self._kept_from(name, purge, staying.count)
+        if fault is not None:
+            return _report(fault)
+        errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, self._order.stop)
+        try:
+            async with open_store(name, self._place.config) as store:
+                return await store.purge(errand, self._order.progress)
+        except RetentiondError as error:
+            return _report(error)
+
+    async def _kept_from(self, name: StoreName, purge: AccountPurge, staying: int) -> RetentiondError | None:
+        """Return what keeps a store from being told anything."""
+        refusal = await self._held(name, purge) or _no_ids(name, purge, staying)
+        return RefusedError(refusal) if refusal is not None else self.faults.get(name)
+
+    async def _held(self, name: StoreName, purge: AccountPurge) -> Refusal | None:
+        """Return the hold that keeps the store from being told anything."""
+        place = self._place
+        if not await place.ledger.exists(place.pool):
+            return None
+        account, zone = purge.wish.account, place.config.timezone
+        row = await place.pool.fetchrow(HOLDS_SQL["beyond_other_stores"], account, purge.cutoff, zone)
+        if row is None:
+            return None
+        hold = f"hold {row['hold_id']}"
+        if row["narrowed"] == "{}":
+            way_on = "`retentiond hold list` shows it; release it, or purge again once it has ended"
+            return Refusal("hold", f"{hold}, on the whole account", "none", way_on)
+        return Refusal(
+            "hold",
+            f"{hold}, on a visitor or on days",
+            "none",
+            f"the database may have some of those chats no more, and {name} cannot be told which they are: hold each by "
+            f"`retentiond hold add --account NAME --chat ID` and release {hold}, or purge again once it has ended",
+        )
+
+    def _tell(self, account: str, name: StoreName, store: StoreReport) -> None:
+        """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
+        log = get_logger(target=self._place.name, account=account, store=name)
+        if store.refused is not None:
+            log.warning("pass_refused", **asdict(store.refused))
+        elif store.error is not None and not self._order.stop.asked:
+            log.error("item_failed", reason=store.state, error=store.error)
 
 
-def _tell(target: str, account: str, store: StoreName, report: StoreReport, order: Order) -> None:
-    """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
-    log = get_logger(target=target, account=account, store=store)
-    if report.refused is not None:
-        log.warning("pass_refused", **asdict(report.refused))
-    elif report.error is not None and not order.stop.asked:
-        log.error("item_failed", reason=report.state, error=report.error)
+def _report(error: RetentiondError) -> StoreReport:
+    """Return the report of a store that an error ended."""
+    if isinstance(error, RefusedError):
+        return StoreReport("refused", refused=error.refusal)
+    unreachable = isinstance(error, UnreachableError)
+    return StoreReport("interrupted" if unreachable else "finished_with_failures", error=str(error))
 
 
-async def _purge_store(
-    name: StoreName, purge: AccountPurge, staying: StayingChats, order: Order, pass_id: int | None
-) -> StoreReport:
-    place, account = purge.place, purge.wish.account
-    if await place.ledger.exists(place.pool) and await place.pool.fetchval(
-        HOLDS_SQL["whole_account"], account
-    ):
-        return StoreReport("refused", refused=_HELD)
-    if staying.count and not _has_ids(purge, name):
-        return StoreReport("refused", refused=_no_ids(name, staying.count))
-    notes = NoNotes() if pass_id is None else Notes(place.pool, place.name, account, name)
-    errand = Errand(pass_id, account, purge.cutoff, staying, pass_id is None, notes, order.stop)
-    if pass_id is not None:
-        await place.pool.execute(SQL["note_store"], place.name, account, name, "running")
-    try:
-        async with open_store(name, place.config) as store:
-            return await store.purge(errand, order.progress)
-    except UnreachableError as error:
-        return StoreReport("interrupted", error=str(error))
-    except RetentiondError as error:
-        return StoreReport("finished_with_failures", error=str(error))
+def _refusal(name: StoreName, problems: Sequence[str]) -> Refusal:
+    """Turn what a store's own check found into a refusal; its first sentence is what was found."""
+    found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
+    return Refusal(name, found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first")
 
 
-def _has_ids(purge: AccountPurge, name: StoreName) -> bool:
-    section = getattr(purge.place.config, name)
-    return getattr(section, "thread_column", None) is not None or (
-        getattr(section, "thread_field", None) is not None
-    )
-
-
-def _no_ids(name: StoreName, staying: int) -> Refusal:
+def _no_ids(name: StoreName, purge: AccountPurge, staying: int) -> Refusal | None:
     key = "thread_column" if name == "clickhouse" else "thread_field"
+    if not staying or getattr(getattr(purge.place.config, name), key) is not None:
+        return None
     return Refusal(
         "no_chat_ids",
         staying,
@@ -198,3 +192,23 @@ def _no_ids(name: StoreName, staying: int) -> Refusal:
         f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
         "the id of a chat there",
     )
+
+
+def _body(
+    name: StoreName, purge: AccountPurge, store: StoreReport, staying: int, *, continued: bool
+) -> dict[str, Any]:
+    """Return what a record tells of a store's purge; `rows` are those that were counted as gone."""
+    return {
+        "account": purge.wish.account,
+        "store": name,
+        "to_date": purge.wish.to_date.isoformat(),
+        "cutoff": purge.cutoff.isoformat(),
+        "state": store.state,
+        "rows": store.rows,
+        "chats_left_out": staying,
+        "waiting": list(store.waiting),
+        # Its first rows went in an earlier purge, and are counted there, or nowhere where that one died.
+        "continued": continued,
+        "error": store.error,
+        "refused": store.refused.hint if store.refused is not None else None,
+    }

@@ -31,7 +31,19 @@ WHERE {of_account} AND {covers}
 SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
                WHERE h.kind = 'account' AND h.subject = $1 AND h.narrowed ? 'from')
 
--- name: whole_account
--- Whether a hold is on all of the account.
-SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
-               WHERE h.kind = 'account' AND h.subject = $1 AND h.narrowed = '{}')
+-- name: beyond_other_stores
+-- A hold that other stores cannot be told of by the ids of chats, since the database may have those chats no more: on
+-- all of the account, on a visitor, or on days. One that begins with the cutoff or later covers, of what began before
+-- it, only chats that go on after it; those are there, and stay.
+SELECT hold_id, narrowed FROM retentiond.hold_in_force
+WHERE kind = 'account' AND subject = $1 AND NOT narrowed ? 'chat'
+  AND NOT coalesce(((narrowed->>'from')::date::timestamp AT TIME ZONE $3) >= $2::timestamptz, false)
+ORDER BY narrowed <> '{}', hold_id LIMIT 1
+
+-- name: newest
+-- The newest hold there ever was, on whatever. Asked with the table locked: numbers are given before they are seen.
+SELECT coalesce(max(hold_id), 0) FROM retentiond.hold
+
+-- name: put_on_since
+-- The first hold in force on the account that is newer than another.
+SELECT min(hold_id) FROM retentiond.hold_in_force WHERE kind = 'account' AND subject = $1 AND hold_id > $2

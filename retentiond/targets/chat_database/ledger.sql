@@ -12,26 +12,35 @@ UPDATE retentiond.chat_purge SET report = $3::jsonb WHERE pass_id = $1 AND accou
 UPDATE retentiond.chat_purge SET state = $3, report = $4::jsonb WHERE pass_id = $1 AND account = $2
 
 -- name: begin_store
--- What an earlier purge wrote down stays, for this one to go on from.
+-- What an earlier purge wrote down stays, for this one to go on from; so does its date, where that is later and was not
+-- reached.
 INSERT INTO retentiond.chat_store (target, account, store, pass_id, cutoff, state)
 VALUES ($1, $2, $3, $4, $5, 'pending')
 ON CONFLICT (target, account, store) DO UPDATE
-SET pass_id = excluded.pass_id, cutoff = excluded.cutoff, state = excluded.state, changed_at = clock_timestamp()
+SET pass_id = excluded.pass_id, state = excluded.state,
+    cutoff = CASE WHEN chat_store.state = 'finished' THEN excluded.cutoff
+                  ELSE greatest(chat_store.cutoff, excluded.cutoff) END,
+    undone_since = CASE WHEN chat_store.state = 'finished' THEN excluded.undone_since ELSE chat_store.undone_since END
+
+-- name: store_runs
+UPDATE retentiond.chat_store SET state = 'running' WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: note_store
-UPDATE retentiond.chat_store SET state = $4, changed_at = clock_timestamp()
+-- A purge up to an earlier date does not end one that was meant to go further.
+UPDATE retentiond.chat_store
+SET state = CASE WHEN $4::text = 'finished' AND cutoff > $5::timestamptz THEN 'pending' ELSE $4::text END, reason = $6
 WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: store_notes
 SELECT notes FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: write_store_notes
-UPDATE retentiond.chat_store SET notes = $4::jsonb, changed_at = clock_timestamp()
+UPDATE retentiond.chat_store SET notes = $4::jsonb
 WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: open_stores
 -- The stores in which a purge has not come to its end.
-SELECT account, store, state, cutoff, changed_at FROM retentiond.chat_store
+SELECT account, store, state, cutoff, undone_since, reason FROM retentiond.chat_store
 WHERE target = $1 AND state <> 'finished' ORDER BY account, store
 
 -- name: clock

@@ -9,10 +9,10 @@ from retentiond.adapters.postgres import connect, reaching
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
-from retentiond.targets.chat_database.beside import purge_stores
+from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import refuse
 from retentiond.targets.chat_database.place import KIND
@@ -64,6 +64,12 @@ class Planner:
         for number, wish in enumerate(self._wishes):
             check_wish(self._place, wish, state.now)
             self._purges.append(await look_at(self._place, connection, wish, number, dry_run=True))
+        stores = StoresBeside(self._place, connection, self._order)
+        await stores.look_first(self._wishes)
+        for fault in stores.faults.values():
+            # What is refused is told with what can be counted all the same; a slip of who asks is not.
+            if self._by_hand and isinstance(fault, UsageError):
+                raise fault
         self._order.progress.stage("survey", len(self._purges))
         for purge in self._purges:
             await purge.survey()
@@ -73,7 +79,7 @@ class Planner:
                 report.refused = report.refused or judge_limits(purge, first=state.first)
             if listen is not None:
                 await self._list(connection, purge, listen)
-            await purge_stores(connection, purge, self._order, None)
+            await stores.purge(purge, None)
         missing = [index for purge in self._purges for index in purge.missing]
         if missing and not self._place.config.create_index:
             raise refuse(missing)

@@ -21,7 +21,9 @@ CREATE TABLE retentiond.chat_store (
     pass_id bigint NOT NULL,
     cutoff timestamptz NOT NULL,
     state text NOT NULL,
+    -- Why it is not finished.
+    reason text,
+    undone_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     notes jsonb NOT NULL DEFAULT '{}',
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (target, account, store)
 );

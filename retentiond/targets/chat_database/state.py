@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Order
@@ -23,8 +23,12 @@ from retentiond.targets.chat_database.stores import STORES, open_store
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asyncpg import Record
+
     from retentiond.engine.purge import PurgeWish
     from retentiond.targets.chat_database.place import Place
+
+_REASON_LIMIT: Final = 300
 
 
 async def read_status(place: Place) -> TargetStatus:
@@ -46,13 +50,17 @@ async def read_status(place: Place) -> TargetStatus:
             backlog=await read_backlog(connection, place.name),
             holder=str(holder) if holder else None,
             daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
-            problems=tuple(
-                f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['changed_at']:%Y-%m-%d %H:%M}; "
-                f"purge it again up to {row['cutoff']:%Y-%m-%d} to go on"
-                for row in undone
-            ),
+            problems=tuple(_undone(place, row) for row in undone),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
         )
+
+
+def _undone(place: Place, row: Record) -> str:
+    """Say what a purge has left undone in a store, and which command goes on."""
+    day = row["cutoff"].astimezone(place.config.zone).date()
+    told = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
+    why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
+    return f"{told}{why}; purge it again up to {day} to go on"
 
 
 async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondError]:

@@ -14,8 +14,10 @@ from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
+from retentiond.model.errors import RefusedError
+from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
-from retentiond.targets.chat_database.beside import purge_stores
+from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import make_indexes, refuse
 from retentiond.targets.chat_database.removal import Removal
@@ -54,11 +56,12 @@ class ChatSteps:
         self._wishes = wishes
         self._by_hand = by_hand
         self._first = False
+        self._stores = StoresBeside(place, connection, order, lease)
         self.purges: list[AccountPurge] = []
         self._log = get_logger(target=place.name)
 
     async def make_safe(self) -> None:
-        """Check the clock, the dates, and the tables against the layout; make the indexes that are missing."""
+        """Check the clock, the dates, the tables against the layout, and the stores beside the database."""
         place, connection = self._place, self._connection
         state = await place.ledger.store(connection)
         self._first = state.first
@@ -67,6 +70,18 @@ class ChatSteps:
         for number, wish in enumerate(self._wishes):
             check_wish(place, wish, state.now)
             self.purges.append(await look_at(place, connection, wish, number, dry_run=False))
+        await self._stores.look_first(self._wishes)
+        if self._by_hand:
+            self._refuse_faults()
+
+    def _refuse_faults(self) -> None:
+        """End a purge by hand before it begins: who asked is there to mend it, or to leave the store out."""
+        for name, fault in self._stores.faults.items():
+            if isinstance(fault, RefusedError):
+                for purge in self.purges:
+                    purge.report.stores[name] = StoreReport("refused", refused=fault.refusal)
+        for fault in self._stores.faults.values():
+            raise fault
 
     async def sweep(self) -> None:
         """Make the indexes that are missing, or refuse to go on without."""
@@ -128,6 +143,14 @@ class ChatSteps:
                     wish.file_messages,
                     wish.stats,
                 )
+                # Whoever dies from here on leaves word of the stores that were not begun, too.
+                for store in wish.stores:
+                    await self._connection.execute(
+                        SQL["begin_store"],
+                        *(self._place.name, wish.account, store),
+                        report.pass_id,
+                        purge.cutoff,
+                    )
         self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
 
     async def remove(self, report: PassReport) -> None:
@@ -139,7 +162,7 @@ class ChatSteps:
             for survey in (purge.chats, *purge.others):
                 if purge.report.state != "interrupted":
                     await removal.run(survey, purge.report)
-            await purge_stores(self._connection, purge, self._order, report.pass_id)
+            await self._stores.purge(purge, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
         """Take off the backlog what was taken; all else each batch has counted."""

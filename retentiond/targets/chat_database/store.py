@@ -84,6 +84,12 @@ class StorePurge(Protocol):
     def stop(self) -> Stop:
         """Asked between two steps."""
 
+    async def begin_step(self, notes: Mapping[str, Any]) -> None:
+        """Look at the holds a last time before a step is sent, and write down what it is found by.
+
+        Raises RefusedError where one was put on meanwhile, and LeaseLostError: then nothing more may be sent.
+        """
+
 
 class ChatStore(Protocol):
     """A store beside the database, opened. Refusals are in the report; UnreachableError is raised."""

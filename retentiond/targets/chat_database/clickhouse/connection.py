@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -64,12 +65,9 @@ class Server:
 @asynccontextmanager
 async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
     """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
-    try:
-        from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"ClickHouse needs {error.name}, which is not installed; pip install 'retentiond[clickhouse]'"
-        ) from error
+    require("clickhouse")
+    from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
+
     parts = urlsplit(config.url)
     secure = parts.scheme == "https"
     with _welcomed(config.url), _reaching(config.url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.clickhouse.follow import MutationError
 from retentiond.targets.chat_database.clickhouse.leftovers import leftovers
@@ -11,6 +12,7 @@ from retentiond.targets.chat_database.clickhouse.mutation import mark_of
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
+    from retentiond.model.errors import Refusal
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.follow import Follower
     from retentiond.targets.chat_database.clickhouse.rows import MeantRows
@@ -43,6 +45,7 @@ class Deletion:
     async def work(self) -> StoreReport:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
         error: str | None = None
+        refused: Refusal | None = None
         ended = True
         try:
             ended = await self._finish_earlier()
@@ -52,9 +55,13 @@ class Deletion:
                 ended = not self._purge.stop.asked and await self._delete_all(number)
         except MutationError as failure:
             error = str(failure)
+        except RefusedError as late:
+            refused = late.refusal
         after = await self._rows.count(self._meant)
         gone = max(self._before - after, 0)
         waiting = await leftovers(self._rows.server, self._rows.relations, self._meant)
+        if refused is not None:
+            return StoreReport("refused", gone, waiting, refused=refused)
         if not ended:
             text = "asked to stop; run it again, and it goes on"
             return StoreReport("interrupted", gone, waiting, error=text)
@@ -82,14 +89,14 @@ class Deletion:
 
     async def _delete_all(self, number: int) -> bool:
         """Do one round: whole parts at once, then a partition after the other; False where somebody asked to stop."""
-        await self._rows.drop_whole_parts(self._meant)
+        await self._rows.drop_whole_parts(self._meant, self._purge.begin_step)
         for partition in await self._rows.partitions(self._meant):
             if self._purge.stop.asked:
                 return False
             step = f"{self._purge.purge_id}:{number}:{partition}"
             mark = mark_of(self._purge.account, self._purge.cutoff, step)
             # Written down before it is sent: whoever comes next looks for it, and does not send it twice.
-            await self._purge.notes.write({"mark": mark})
+            await self._purge.begin_step({"mark": mark})
             await self._rows.delete(self._meant, partition, mark)
             if not await self._see_through(mark):
                 return False

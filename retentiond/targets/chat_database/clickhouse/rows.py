@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.connection import Server
     from retentiond.targets.chat_database.clickhouse.relations import Relations
@@ -40,7 +42,9 @@ class MeantRows:
         parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
         await self.server.do(statement, parameters)
 
-    async def drop_whole_parts(self, meant: Condition) -> None:
+    async def drop_whole_parts(
+        self, meant: Condition, begin_step: Callable[[Mapping[str, Any]], Awaitable[None]]
+    ) -> None:
         """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them.
 
         A part never changes under its name. A partition does: rows may come into it between the count and the drop.
@@ -51,6 +55,7 @@ class MeantRows:
             return
         statement = self.relations.statement("parts", condition=meant)
         for row in await self.server.rows(statement, self.relations.parameters(meant)):
+            await begin_step({})
             await self._drop(row["part"])
 
     async def _drop(self, part: str) -> None:

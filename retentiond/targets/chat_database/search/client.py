@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -50,14 +51,11 @@ async def ask_for(search: Search, method: str, path: str, body: Any = None, **pa
 @asynccontextmanager
 async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
     """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
-    try:
-        # Extras, loaded where they are asked for.
-        from elasticsearch import AsyncElasticsearch, ElasticsearchWarning  # noqa: PLC0415
-        from opensearchpy import AsyncOpenSearch, OpenSearchWarning  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the search needs {error.name}, which is not installed; pip install 'retentiond[elasticsearch]'"
-        ) from error
+    require("elasticsearch")
+    # Extras, loaded where they are asked for.
+    from elasticsearch import AsyncElasticsearch, ElasticsearchWarning  # noqa: PLC0415
+    from opensearchpy import AsyncOpenSearch, OpenSearchWarning  # noqa: PLC0415
+
     # Deprecations are for whoever programs these servers: what they tell goes to nobody who could mend it.
     for category in (ElasticsearchWarning, OpenSearchWarning):
         warnings.simplefilter("ignore", category)

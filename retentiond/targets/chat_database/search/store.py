@@ -6,7 +6,7 @@ import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.search.client import ServerError, open_search
@@ -93,6 +93,7 @@ class Elasticsearch:
     ) -> StoreReport:
         follower = Follower(self._index, purge.stop, self._patience, progress)
         error: str | None = None
+        refused: Refusal | None = None
         ended = True
         try:
             ended = await self._finish_earlier(purge, follower)
@@ -103,10 +104,14 @@ class Elasticsearch:
                 ended = not purge.stop.asked and await self._run(purge, follower, query)
         except PurgeError as failure:
             error = f"the server was told to delete, and it failed: {failure}"
+        except RefusedError as late:
+            refused = late.refusal
         await self._index.refresh()
         after = await self._index.count(query)
         gone = max(before - after, 0)
         waiting = (*await self._index.waiting(), *await self._unknown(purge))
+        if refused is not None:
+            return StoreReport("refused", gone, waiting, refused=refused)
         if not ended:
             return StoreReport(
                 "interrupted", gone, waiting, error="asked to stop; run it again, and it goes on"
@@ -119,7 +124,7 @@ class Elasticsearch:
     async def _run(self, purge: StorePurge, follower: Follower, query: dict[str, Any]) -> bool:
         mark = f"retentiond:{secrets.token_hex(12)}"
         # Written down before it is sent: whoever comes next looks for it, and does not send it beside itself.
-        await purge.notes.write({"mark": mark})
+        await purge.begin_step({"mark": mark})
         task = await follower.start(query, mark, self._rate)
         await purge.notes.write({"mark": mark, "task": task})
         return await self._see_through(purge, follower, task, mark)

@@ -1,0 +1,98 @@
+"""What one store is told to purge, and where it writes down how far it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retentiond.ledger.holds import lock_holds
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.statements import HOLDS_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Db
+    from retentiond.engine.target import Stop
+    from retentiond.ledger.lease import Lease
+    from retentiond.targets.chat_database.staying import StayingChats
+    from retentiond.targets.chat_database.store import StoreName
+
+
+class Notes:
+    """A store's place in the ledger; each step in the store begins with a look from here."""
+
+    def __init__(self, pool: Db, lease: Lease, target: str, account: str, store: StoreName) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._account = account
+        self._key = (target, account, store)
+
+    async def read(self) -> dict[str, Any]:
+        """Return what was written last."""
+        notes = await self._pool.fetchval(SQL["store_notes"], *self._key)
+        return dict(json.loads(notes)) if notes else {}
+
+    async def write(self, notes: Mapping[str, Any]) -> None:
+        """Write in place of what was there."""
+        await self._pool.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
+
+    async def begin_step(self, notes: Mapping[str, Any], newest_hold: int) -> None:
+        """Write what a step will be found by; raise RefusedError where a hold is newer than the newest that is known."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._lease.check(connection)
+            # A hold that is put on meanwhile waits, and then hears that this step is under way.
+            await lock_holds(connection)
+            late = await connection.fetchval(HOLDS_SQL["put_on_since"], self._account, newest_hold)
+            if late is not None:
+                raise RefusedError(_late(late))
+            await connection.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
+
+
+class NoNotes:
+    """A dry run writes nothing down, and takes no step."""
+
+    async def read(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    async def write(self, notes: Mapping[str, Any]) -> None:
+        """Forget it."""
+
+    async def begin_step(self, notes: Mapping[str, Any], newest_hold: int) -> None:
+        """Raise: nothing may come of a dry run."""
+        raise AssertionError(f"a dry run was about to take the step {notes} (holds up to {newest_hold})")
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one store is told; without a number it is a dry run."""
+
+    purge_id: int | None
+    account: str
+    cutoff: datetime
+    excluded: StayingChats
+    notes: Notes | NoNotes
+    stop: Stop
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may be changed."""
+        return self.purge_id is None
+
+    async def begin_step(self, notes: Mapping[str, Any]) -> None:
+        """Look at our lock and at the holds a last time, and write down what the step is found by."""
+        await self.notes.begin_step(notes, self.excluded.newest_hold)
+
+
+def _late(hold_id: int) -> Refusal:
+    return Refusal(
+        "hold",
+        f"hold {hold_id}, put on while the store was at work",
+        "none",
+        "nothing more was sent to the store, and what had gone before is gone; run it again, and it goes on with what is "
+        "not held",
+    )
