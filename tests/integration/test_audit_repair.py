@@ -235,6 +235,19 @@ async def test_where_a_thumbnails_sizes_differ_its_row_and_its_file_go(
     assert await left(audited) == {}
 
 
+async def test_thumbnails_of_one_content_go_together_also_where_its_findings_are_on_two_pages(
+    store: DendriteStore, audited: tuple[str, Path]
+) -> None:
+    media = await store.add()
+    for thumbnail in (SMALL, LARGE):
+        await store.add_thumbnail(media, thumbnail, size=7)
+    for thumbnail in ((33, 33, "crop"), (34, 34, "crop")):
+        await store.add_thumbnail(media, thumbnail, row=False)
+    report = await one_repair(*audited, keys={"pace": {"batch": 1}})
+    assert report.repaired == {"thumbnail_size_mismatch": 2, "orphan_thumbnail_file": 2}
+    assert await left(audited) == {}
+
+
 async def test_a_thumbnail_file_that_another_row_knows_rightly_stays(
     store: DendriteStore, audited: tuple[str, Path]
 ) -> None:
@@ -258,14 +271,10 @@ async def test_stale_uploads_go_and_those_in_use_stay(
         (upload / "content").write_bytes(b"half")
         then = datetime.now(UTC).timestamp() - age * 86400
         os.utime(upload / "content", (then, then))
-    # What a repair that died had taken away and not unlinked yet.
-    taken = audited[1] / ".retentiond" / "purging" / "1.upload.0123456789abcdef"
-    taken.mkdir(parents=True)
-    (taken / "content").write_bytes(b"half")
     report = await one_repair(*audited, in_future=timedelta(0))
     assert report.repaired == {"stale_upload": 1}
     assert [path.name for path in (audited[1] / "tmp").iterdir()] == ["in-use"]
-    assert list(taken.parent.iterdir()) == []
+    assert store.left_of_ours() == []
 
 
 async def damaged(store: DendriteStore) -> tuple[StoredMedia, StoredMedia]:

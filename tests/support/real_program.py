@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
@@ -76,11 +77,19 @@ class Run:
             (self._directory / name).unlink(missing_ok=True)
         return Ended(self._process.returncode, stdout, stderr)
 
+    def clear(self) -> None:
+        """Kill it where a failed test left it under way, or paused."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
 
 class Zygote:
     """A process that forks runs, one at a time; a context manager."""
 
     def __enter__(self) -> Self:
+        self._turn = Lock()
+        self._last: ForkedRun | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.zygote"],
             cwd=Path(__file__).resolve().parents[2],
@@ -91,57 +100,81 @@ class Zygote:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.clear()
         self._process.kill()
         self._process.communicate()
 
-    def fork(self, words: list[str], orders: list[Order], log: Path | None, directory: Path) -> ForkedRun:
+    def fork(self, request: dict[str, Any], directory: Path) -> ForkedRun:
         """Start a run."""
         files = {name: str(directory / name) for name in ("stdout", "stderr")}
         # It may be killed before it has opened them itself.
         for file in files.values():
             Path(file).write_bytes(b"")
-        request = {"words": words, "orders": orders, "log": str(log) if log else None, **files}
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(json.dumps(request | files) + "\n")
         self._process.stdin.flush()
-        return ForkedRun(self, int(self.answer()), directory)
+        self._last = ForkedRun(self, int(self._answer()), directory)
+        return self._last
 
-    def answer(self) -> str:
-        """Read its next answer."""
+    def wait(self, run: ForkedRun) -> int:
+        """Wait for a run's exit status."""
+        with self._turn:
+            if run.status is None:
+                run.status = int(self._answer())
+            return run.status
+
+    def clear(self) -> None:
+        """End what a failed test left under way: the next run must not get its answer."""
+        if self._last is not None and self._last.status is None:
+            self._last.kill()
+            self.wait(self._last)
+
+    def _answer(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ForkedRun:
     """A run under way, forked."""
 
     zygote: Zygote
     process_id: int
     directory: Path
+    status: int | None = None
 
     def kill(self) -> None:
-        """Kill it, if it is there still; its zygote buries it only when asked for its end."""
+        """Kill it, if it is there still; its zygote buries it only when it forks the next."""
         with suppress(ProcessLookupError):
             os.kill(self.process_id, signal.SIGKILL)
 
     async def end(self) -> Ended:
         """Wait for its end."""
-        status = int(await asyncio.to_thread(self.zygote.answer))
-        return Ended(
-            status, *((self.directory / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-        )
+        waiting = asyncio.create_task(asyncio.to_thread(self.zygote.wait, self))
+        done, _ = await asyncio.wait({waiting}, timeout=_TIMEOUT)
+        if not done:
+            self.kill()
+        status = await waiting
+        said = [(self.directory / name).read_text(errors="replace") for name in ("stdout", "stderr")]
+        ended = Ended(status, *said)
+        assert done, f"it did not end by itself: {ended}"
+        return ended
 
 
 @dataclass
 class RealProgram:
-    """`python -m retentiond` with a configuration of one target; `settings` are the target's keys."""
+    """`python -m retentiond` with a configuration of one target; `settings` are the target's keys.
+
+    With `all_is_old` a repair that is forked takes nothing for too young.
+    """
 
     directory: Path
     database: str
     media_path: Path
     settings: dict[str, Any] = field(default_factory=dict)
     zygote: Zygote | None = None
+    all_is_old: bool = False
+    _under_way: list[Run] = field(default_factory=list)
 
     def configure(self, **settings: Any) -> None:
         """Change the target's settings."""
@@ -179,7 +212,17 @@ class RealProgram:
             stderr=subprocess.PIPE,
             text=True,
         )
-        return Run(process, self.directory)
+        run = Run(process, self.directory)
+        self._under_way.append(run)
+        return run
+
+    def clear(self) -> None:
+        """End what a failed test left under way, of this program and of its copies."""
+        for run in self._under_way:
+            run.clear()
+        self._under_way.clear()
+        if self.zygote is not None:
+            self.zygote.clear()
 
     async def run(self, *words: str, orders: list[Order] | None = None, log: Path | None = None) -> Ended:
         """Run a command to its end."""
@@ -190,7 +233,8 @@ class RealProgram:
     def fork(self, *words: str, orders: list[Order] | None = None, log: Path | None = None) -> ForkedRun:
         """Start a command in a fork of the program as it is when loaded."""
         assert self.zygote is not None
-        return self.zygote.fork(self._line(words), orders or [], log, self.directory)
+        request = {"words": self._line(words), "orders": orders or [], "log": str(log) if log else None}
+        return self.zygote.fork(request | {"all_is_old": self.all_is_old}, self.directory)
 
     def _line(self, words: tuple[str, ...]) -> list[str]:
         return ["--config", str(self.write_config()), *words]

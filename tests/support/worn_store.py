@@ -55,6 +55,7 @@ class WornStore:
             store = self.store.copied_to(connection, media_path)
             yield replace(self, database=database, connection=connection, store=store, program=program)
         finally:
+            program.clear()
             await connection.close()
             await self.server.drop(database)
             await asyncio.to_thread(shutil.rmtree, directory)
@@ -79,12 +80,12 @@ class WornStore:
             *await self.store.broken_references(),
             *(f"no row stands for {path}" for path in await self.store.orphan_files()),
             *(f"no media row stands for {row}" for row in await self.store.orphan_thumbnail_rows()),
-            *(
-                f"left behind: {path}"
-                for path in self.store.left_of_ours()
-                if path.startswith(("purging/", "staging/"))
-            ),
+            *(f"left behind: {path}" for path in self.left_of_a_step()),
         ]
+
+    def left_of_a_step(self) -> list[str]:
+        """What lies where only a step under way puts it."""
+        return [path for path in self.store.left_of_ours() if path.startswith(("purging/", "staging/"))]
 
     async def missing(self) -> list[str]:
         """What is not there as it was at the beginning."""
@@ -159,4 +160,7 @@ async def make_worn_store(server: DatabaseServer, program: RealProgram) -> Async
     await connection.close()
     program.configure(grace="24h", settle="0s")
     keys = {media.key for media in due} | {nothing.key}
-    yield WornStore(server, program.database, connection, store, program, rows, thumbnails, keys)
+    try:
+        yield WornStore(server, program.database, connection, store, program, rows, thumbnails, keys)
+    finally:
+        program.clear()

@@ -1,7 +1,7 @@
 """A process that has the program loaded already, and forks a run of it when asked: a start costs a tenth so.
 
-It reads a JSON document a line, `{"words", "orders", "log", "stdout", "stderr"}`, and answers with the child's
-process id, and with its exit status when it has ended.
+It reads a JSON document a line, `{"words", "orders", "log", "all_is_old", "stdout", "stderr"}`, and answers with the
+child's process id, and with its exit status when it has ended.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from retentiond.cli import main
 from retentiond.targets import registry  # noqa: F401 - loaded here, so that no child has to
+from retentiond.targets.dendrite_media.audit import auditor
 from tests.support.sabotage import install
 
 
@@ -22,6 +24,9 @@ def _child(order: dict[str, Any]) -> NoReturn:
         os.dup2(os.open(str(order[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     if order["orders"] or order["log"]:
         install(order)
+    if order["all_is_old"]:
+        # A file's ctime cannot be set back; so nothing is too young for a repair.
+        auditor.YOUNG = timedelta(0)  # type: ignore[misc]
     sys.argv = ["retentiond", *order["words"]]
     status = 0
     try:
@@ -35,12 +40,18 @@ def _child(order: dict[str, Any]) -> NoReturn:
 
 
 def _serve() -> None:
+    process = 0
     for line in sys.stdin:
+        if process:
+            # Not sooner: until now its number could be killed, and must not be another's.
+            os.waitpid(process, 0)
         process = os.fork()
         if process == 0:
             _child(json.loads(line))
         _answer(process)
-        _answer(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+        ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        _answer(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
 
 
 def _answer(number: int) -> None:

@@ -6,14 +6,16 @@ The judge knows nothing of the ledger: it compares rows with files.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
-from collections import Counter
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.chance import AGAIN, NIGHTLY, SEED
+from tests.support.crashes import distinct, kill_at, points_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
 
 KILLS = 500 if NIGHTLY else 50
 
-# Within a transaction one point is like another, and what is temporary goes with the connection. Between two effects
-# there is one state: by night it is come to from both sides, else by the commit before it or the file's call after it.
-_ALIKE = r"before statement|(before|after) commit (\w+_function|(drop|make|sort)_due)|.* fsync"
-_SKIPPED = re.compile(_ALIKE if NIGHTLY else rf"{_ALIKE}|before commit|after (?!commit)")
 _COMMANDS = {
     "24h": [("once",), ("once",), ("quarantine", "restore", "--all"), ("plan",)],
     "0s": [("once",), ("once",), ("quarantine", "purge", "--yes")],
@@ -39,31 +37,6 @@ _OWN = re.compile(r"release|strays_quarantined|live>quarantine|mkdir quarantine|
 _QUOTA = {"policies": [], "quota": [_REMOTE | {"max_size": "1KiB", "evict": "oldest"}]}
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
-
-
-async def points_of(worn: WornStore, directory: Path, *commands: tuple[str, ...]) -> list[str]:
-    """The points that the last of these commands comes by, in their order, each as often as it is come by."""
-    async with worn.copy(directory / "dry") as copy:
-        for words in commands[:-1]:
-            await copy.program.run(*words)
-        log = directory / "points"
-        ended = await copy.program.run(*commands[-1], log=log)
-        assert ended.status == 0, ended
-        points = log.read_text().splitlines()
-        log.unlink()
-        return points
-
-
-def distinct(points: list[str]) -> dict[str, int]:
-    """The points that are worth a kill, with how often each is come by."""
-    return Counter(point for point in points if not _SKIPPED.match(point))
-
-
-async def kill_at(worn: WornStore, words: tuple[str, ...], at: str, nth: int) -> list[str]:
-    """Kill a command at a point. Nothing breaks by that which was whole."""
-    broken = await worn.broken()
-    await worn.program.run(*words, orders=[worn.program.order(at, "kill", nth)])
-    return sorted(await worn.broken() - broken)
 
 
 async def purged_undisturbed(worn: WornStore, directory: Path) -> tuple[int, int]:
@@ -161,3 +134,17 @@ async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
                 assert await copy.broken() <= broken, told
             problems = await (copy.judge_kept() if grace == "24h" else copy.judge_purged(expected))
             assert problems == [], told
+
+
+async def test_what_a_test_leaves_under_way_or_paused_ends_with_its_store(
+    worn: WornStore, tmp_path: Path
+) -> None:
+    async with worn.copy(tmp_path / "copy") as copy:
+        order = copy.program.order("before rename live>quarantine", "pause")
+        paused = copy.program.start("once", orders=[order])
+        await paused.until_paused()
+        # It waits for the other's lease.
+        waiting = copy.program.fork("once")
+    with pytest.raises(ProcessLookupError):
+        os.kill(paused.process_id, 0)
+    assert waiting.status == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Staging: where what comes back is put together, whole, before it is renamed into place.
+"""Staging: where what comes back is put together, whole, before it is renamed into place; and where what is dead ends.
 
 Whatever lies there bears the number of its claimant. What a crash left is removed by whoever finds the claimant dead.
 """
@@ -58,6 +58,12 @@ class Staging:
             return False
         return True
 
+    def take_apart(self, parent: int, name: str) -> None:
+        """Remove a directory of files for good: away first, as a whole, so that nobody sees half of it."""
+        aside = self._new_name()
+        os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=self.descriptor)
+        _remove(self.descriptor, aside)
+
     def link(self, source: int, name: str, target: int) -> None:
         """Give a file a second name in another directory, which never replaces, and is whole when it appears."""
         aside = self._second_name(source, name)
@@ -108,7 +114,7 @@ def staged(tree: MediaTree) -> dict[str, int]:
 
 
 def remove_staged(tree: MediaTree, names: list[str]) -> Callable[[], None]:
-    """Return the removal of what dead claimants left in staging: second names and copies, never the only ones."""
+    """Return the removal of what dead claimants left in staging: second names, copies, and what was to end anyhow."""
 
     def remove() -> None:
         with tree.directory(OWN, STAGING) as descriptor:

@@ -55,15 +55,17 @@ WHERE m.base64hash COLLATE "C" = ANY ($1::text[])
 ORDER BY t.media_id COLLATE "C", t.media_origin COLLATE "C", t.width, t.height, t.resize_method COLLATE "C"
 
 -- name: explained_by_quarantine
--- Which of these contents the quarantine has in its hands: all of it, or only thumbnails. What it has lost is not.
-SELECT hash, bool_or(whole) AS whole
-FROM (SELECT e.hash, e.kind = 'blob' AS whole FROM retentiond.entry e
+-- Which of these contents the quarantine has in its hands: all of it, or only thumbnails, and whether somebody is
+-- moving some now. What it has lost is not.
+SELECT hash, bool_or(whole) AS whole, bool_or(moving) AS moving
+FROM (SELECT e.hash, e.kind = 'blob' AS whole, e.state = 'intended' OR e.claimed_by IS NOT NULL AS moving
+      FROM retentiond.entry e
       WHERE e.hash = ANY ($1::text[]) AND e.state <> 'lost'
       UNION ALL
-      SELECT r.base64hash, true FROM retentiond.released_media r
+      SELECT r.base64hash, true, true FROM retentiond.released_media r
       WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NOT NULL
       UNION ALL
-      SELECT s.hash, false FROM retentiond.shared_blob s WHERE s.hash = ANY ($1::text[])) held
+      SELECT s.hash, false, true FROM retentiond.shared_blob s WHERE s.hash = ANY ($1::text[])) held
 GROUP BY hash
 
 -- name: invalid_hashes

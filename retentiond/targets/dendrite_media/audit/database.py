@@ -93,6 +93,7 @@ async def look_up(pool: Db, blobs: Sequence[Hash], *, ledger: bool) -> dict[Hash
             for row in await connection.fetch(SQL["explained_by_quarantine"], list(blobs)):
                 known[row["hash"]].whole_held = row["whole"]
                 known[row["hash"]].thumbnails_held = True
+                known[row["hash"]].thumbnails_moving = row["moving"]
     return known
 
 

@@ -29,12 +29,16 @@ class ThumbnailRow(NamedTuple):
 
 @dataclass(slots=True)
 class ContentInDatabase:
-    """The rows of one content; `held` is how much of it the quarantine has in its hands."""
+    """The rows of one content; `held` is how much of it the quarantine has in its hands.
+
+    Thumbnails that lie there explain those that are missing; only while some are `moving` they explain others, too.
+    """
 
     rows: list[MediaRow] = field(default_factory=list)
     thumbnails: list[ThumbnailRow] = field(default_factory=list)
     whole_held: bool = False
     thumbnails_held: bool = False
+    thumbnails_moving: bool = False
 
 
 def judge(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> list[Finding]:
@@ -52,7 +56,9 @@ def judge(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> list[
     elif seen.file is not None:
         found += _sizes(known, seen, seen.file.size)
         if not known.thumbnails_held:
-            found += _thumbnail_rows(known, seen)
+            found += _missing_thumbnails(known, seen)
+        if not known.thumbnails_moving:
+            found += _thumbnail_sizes(known, seen)
             found += _thumbnail_files(known, seen, before)
     return found
 
@@ -108,16 +114,20 @@ def _per_row(
         yield Finding(kind, f"{seen.path}/{FILE}", counted, detail, row.key, seen.blob)
 
 
-def _thumbnail_rows(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]:
+def _missing_thumbnails(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]:
     odd = {path.path for path in seen.odd}
     for row in known.thumbnails:
         path = f"{seen.path}/{row.thumbnail.name}"
+        if row.thumbnail not in seen.thumbnails and path not in odd:
+            size = max(row.size, 0)
+            yield Finding("missing_thumbnail_file", path, size, "", row.key, seen.blob, row.thumbnail)
+
+
+def _thumbnail_sizes(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]:
+    for row in known.thumbnails:
         file = seen.thumbnails.get(row.thumbnail)
-        if file is None and path not in odd:
-            yield Finding(
-                "missing_thumbnail_file", path, max(row.size, 0), "", row.key, seen.blob, row.thumbnail
-            )
-        elif file is not None and file.size != row.size:
+        if file is not None and file.size != row.size:
+            path = f"{seen.path}/{row.thumbnail.name}"
             detail = f"recorded {row.size}, on disk {file.size}"
             yield Finding(
                 "thumbnail_size_mismatch", path, file.size, detail, row.key, seen.blob, row.thumbnail
