@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
@@ -96,6 +97,20 @@ def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the process that prints know what this one has to say."""
     send_closing_lines(session.config)
+
+
+class _Together(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives a file's tests to one process, and those of a directory of files that share what they start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        # tests/integration/test_paths.py is by itself, tests/integration/search/test_tasks.py is not.
+        return "/".join(nodeid.partition("::")[0].split("/")[:3])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Say which tests go to the same process."""
+    return _Together(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(optionalhook=True)

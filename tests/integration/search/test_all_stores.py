@@ -1,0 +1,108 @@
+"""One purge of chats in the database, the statistics and the search, each of them real."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.demo.chats import ACCOUNT
+from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
+from retentiond.targets.chat_database import beside
+from retentiond.targets.chat_database.stores import open_store
+from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.chats import OLD, ChatStore
+from tests.support.stats_table import Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    import asyncpg
+
+    from retentiond.config.chats import ChatTarget
+    from retentiond.targets.chat_database.store import ChatStore as ChatStoreBeside
+    from retentiond.targets.chat_database.store import StoreName
+    from tests.support.clickhouse_server import ClickHouseServer
+    from tests.support.search_index import Chats
+
+
+# The first to ask for a server waits for its start.
+pytestmark = pytest.mark.timeout(300)
+
+
+class DiedError(BaseException):
+    """What a power cut is to the daemon."""
+
+
+def dying_in(
+    which: StoreName,
+) -> Callable[[StoreName, ChatTarget], AbstractAsyncContextManager[ChatStoreBeside]]:
+    """Return a way to open stores that dies when it comes to one of them."""
+
+    def opening(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStoreBeside]:
+        if name == which:
+            raise DiedError
+        return open_store(name, config)
+
+    return opening
+
+
+@pytest.mark.parametrize("way", ["by hand, after a death between the stores", "by schedule"])
+async def test_one_purge_takes_a_chat_from_every_store_and_leaves_those_that_stay_in_every_store(
+    chats: Chats,
+    clickhouse_server: ClickHouseServer | None,
+    database: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    store = ChatStore(database, connection)
+    await store.make()
+    recent = datetime.now(UTC) - timedelta(days=30)
+    due = {await store.chat(), await store.chat()}
+    held = await store.chat()
+    stay = {
+        held,
+        await store.chat(state="chatting"),
+        await store.chat(messages=(OLD, recent)),
+        await store.chat(files=1),
+    }
+    newer = await store.chat(created=recent, modified=recent, messages=(recent,))
+    stats = Stats(
+        clickhouse_server.url if clickhouse_server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"]
+    )
+    await stats.make()
+    await chats.make()
+    lines: list[dict[str, Any]] = []
+    for account in (ACCOUNT, "other"):
+        for chat in due | stay | {newer}:
+            created = recent if chat == newer else OLD
+            await stats.row(account, created, chat)
+            lines += [
+                {"index": {}},
+                {"account": account, "created": created.isoformat(), "threadid": chat},
+            ]
+    await chats.bulk(lines, parameters="?refresh=true")
+    config: dict[str, Any] = {
+        "clickhouse": stats.config.model_dump(),
+        "elasticsearch": chats.config.model_dump(),
+    }
+    both: tuple[StoreName, ...] = ("clickhouse", "elasticsearch")
+    async with open_chat_database("chats", store.config()) as target:
+        await target.holds.add(HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held)))))
+    if way == "by schedule":
+        scheduled = {"schema": store.schema, "keep": "400d", "clickhouse": True, "elasticsearch": True}
+        (report,) = (await store.run_pass(accounts={ACCOUNT: scheduled}, **config)).purges
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(beside, "open_store", dying_in("elasticsearch"))
+            with pytest.raises(DiedError):
+                await store.purge(wish={"stores": both}, **config)
+        report = await store.purge(wish={"stores": both}, **config)
+    assert (report.state, report.exit_status) == ("finished", 0)
+    assert await store.chats() == stay | {newer}
+    assert await stats.chats(ACCOUNT) == await chats.chats(ACCOUNT) == stay | {newer}
+    assert await stats.chats("other") == await chats.chats("other") == due | stay | {newer}

@@ -1,0 +1,130 @@
+"""An index of chats in a search server that a test writes, and purges of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from retentiond.config.chat_stores import ElasticsearchStore
+from retentiond.engine.target import Silence
+from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.search.store import Elasticsearch, open_elasticsearch
+from tests.support.stats_table import CUTOFF
+from tests.support.store_purge import Purge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from retentiond.model.purge import StoreReport
+
+INDEX = "retentiond-test"
+QUICK = Patience(between=0.05, stalled=20)
+_RATE = 50_000
+_MAPPING = {
+    "account": {"type": "keyword"},
+    "created": {"type": "date"},
+    "threadid": {"type": "long"},
+    "text": {"type": "text"},
+}
+
+
+class Chats:
+    """An index of chats, made anew for each test."""
+
+    def __init__(self, url: str) -> None:
+        self.config = ElasticsearchStore(url=url, index=INDEX, thread_field="threadid")
+
+    async def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Any:
+        """Ask the server something; raises HTTPError."""
+        sent = None if body is None else json.dumps(body).encode()
+        return await self._send(method, f"{path}?{urlencode(parameters)}", sent, "application/json")
+
+    async def _send(self, method: str, path: str, body: bytes | None, kind: str) -> Any:
+        request = Request(self.config.url + path, body, {"Content-Type": kind}, method=method)
+
+        def send() -> Any:
+            with urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+
+        return await asyncio.to_thread(send)
+
+    async def remove(self, path: str) -> None:
+        """Remove something that may not be there."""
+        with suppress(HTTPError):
+            await self.ask("DELETE", path)
+
+    async def make(self, index: str = INDEX, **changes: dict[str, Any]) -> None:
+        """Make an index, empty; a change is a field's mapping in place of the usual one."""
+        await self.remove(f"/{index}")
+        settings = {"number_of_shards": 2, "number_of_replicas": 0}
+        body = {"settings": settings, "mappings": {"properties": _MAPPING | changes}}
+        await self.ask("PUT", f"/{index}", body)
+
+    async def add(
+        self,
+        account: str | list[str] = "acme",
+        *,
+        first: datetime,
+        count: int,
+        every: timedelta = timedelta(hours=1),
+        index: str = INDEX,
+        **fields: Any,
+    ) -> None:
+        """Add documents, one every so often; their chats are numbered from 0."""
+        lines: list[dict[str, Any]] = []
+        for number in range(count):
+            moment = (first + number * every).isoformat().replace("+00:00", "Z")
+            document = {"account": account, "created": moment, "threadid": number, "text": "x" * 20} | fields
+            lines += [{"index": {}}, {key: value for key, value in document.items() if value is not None}]
+        await self.bulk(lines, index, "?refresh=true")
+
+    async def bulk(self, lines: list[dict[str, Any]], index: str = INDEX, parameters: str = "") -> None:
+        """Send lines of a bulk; what the server says of a line is in its answer."""
+        body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        answer = await self._send("POST", f"/{index}/_bulk{parameters}", body, "application/x-ndjson")
+        assert not answer["errors"], answer
+
+    async def chats(self, account: str) -> set[int]:
+        """Return the chats of an account that are there."""
+        query = {"query": {"term": {"account": account}}, "size": 1000, "_source": ["threadid"]}
+        answer = await self.ask("POST", f"/{INDEX}/_search", query)
+        return {hit["_source"]["threadid"] for hit in answer["hits"]["hits"]}
+
+    async def left(self, account: str = "acme", index: str = INDEX) -> int:
+        """Count an account's documents."""
+        await self.ask("POST", f"/{index}/_refresh")
+        answer = await self.ask("POST", f"/{index}/_count", {"query": {"term": {"account": account}}})
+        return int(answer["count"])
+
+    @asynccontextmanager
+    async def opened(self, rate: int = _RATE, **changes: Any) -> AsyncIterator[Elasticsearch]:
+        """Open the store."""
+        async with open_elasticsearch(self.config.model_copy(update=changes), rate, QUICK) as store:
+            yield store
+
+    async def purge(self, purge: Purge | None = None, **changes: Any) -> StoreReport:
+        """Purge."""
+        async with self.opened(**changes) as store:
+            return await store.purge(purge or Purge("acme", CUTOFF), Silence())
+
+    async def tasks(self) -> list[dict[str, Any]]:
+        """Return the purges that run."""
+        answer = await self.ask("GET", "/_tasks", actions="*/delete/byquery", detailed="true")
+        return [
+            task
+            for node in answer.get("nodes", {}).values()
+            for task in node["tasks"].values()
+            if "parent_task_id" not in task
+        ]
+
+    async def until_running(self) -> None:
+        """Wait until a purge runs."""
+        while not await self.tasks():
+            await asyncio.sleep(0.02)
