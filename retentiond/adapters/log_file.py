@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 BLOCK: Final = 1 << 20
 """The most that is read at once; a longer line is skipped."""
 _HEAD: Final = 256
-_PACKED: Final = (".gz", ".xz", ".bz2", ".zst")
+_TURN: Final = r"(?:[-._]\d[\dT:._-]*)?"
+"""What rotation puts into a name: a number, a date, a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,19 @@ def read_block(path: Path, position: LogPosition | None) -> LogBlock:
     # Only what has a whole line has begun; until then its predecessor may still be written to.
     for one in sorted(later, key=lambda one: (one.changed, one.path == path)):
         block = _read(one.path, 0)
-        if block.lines:
+        # It may begin with a line that is longer than a block.
+        if block.lines or not block.last:
             return LogBlock(block.lines, block.position, last=block.last and one.path == path)
     return LogBlock([], position, last=True)
 
 
 def _candidates(path: Path) -> list[_Candidate]:
-    """Return the log and its rotated files, that nobody has packed; the log first."""
-    stem = path.name.partition(".")[0]
+    """Return the log and its rotated files, that nobody has packed; the log first. Other logs lie beside it, too."""
+    of_this = re.compile(f"{re.escape(path.stem)}{_TURN}{re.escape(path.suffix)}{_TURN}", re.ASCII)
     found = []
     with os.scandir(path.parent) as entries:
         for entry in entries:
-            if entry.name.startswith(stem) and not entry.name.endswith(_PACKED) and entry.is_file():
+            if of_this.fullmatch(entry.name) and entry.is_file():
                 about = entry.stat()
                 found.append(_Candidate(path.parent / entry.name, about.st_mtime_ns, about.st_size))
     return sorted(found, key=lambda one: (one.path != path, -one.changed))

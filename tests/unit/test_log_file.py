@@ -128,3 +128,30 @@ def test_a_pipe_in_place_of_the_log_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(OSError, match="not a regular file"):
         read_block(path, None)
+
+
+def test_after_a_rotation_a_first_line_longer_than_a_block_does_not_hold_up_the_rest(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "BLOCK", 8)
+    follower = Follower(log)
+    follower.read()
+    age(log.rename(log.with_name("access.log.1")), 60)
+    log.write_text("x" * 50 + "\nthree\n")
+    assert follower.read()[-1:] == ["three"]
+
+
+@pytest.mark.parametrize(
+    "rotated",
+    ["access.log.1", "access.log-20260102", "access-20260102.log", "access-2026-01-02T03-04-05.678.log"],
+)
+def test_another_log_beside_it_is_not_taken_for_its_next_file(log: Path, rotated: str) -> None:
+    follower = Follower(log)
+    follower.read()
+    age(log.rename(log.with_name(rotated)), 60)
+    for other in ("access.error.log", "access-other.log", "access_ssl.log", "access.log.1.gz"):
+        log.with_name(other).write_text("of another\n")
+        age(log.with_name(other), 30)
+    log.write_text("three\n")
+    assert follower.read() == ["three"]
+    assert follower.gaps == 0
