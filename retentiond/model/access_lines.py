@@ -22,7 +22,8 @@ _NGINX: Final = re.compile(
     rb'\[(\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\] "(?:(GET|HEAD) ([^ "]+) [^"]*|[^"]*)" (\d{3})\b'
 )
 _MEDIA: Final = re.compile(
-    r"/_matrix/(?:media/[^/]+|client/(?:v1|unstable/[^/]+)/media)/(?:download|thumbnail)/([^/?#]+)/([^/?#]+)"
+    r"/_matrix/(?:(?:media/[^/]+|client/(?:v1|unstable/[^/]+)/media)/(?:download|thumbnail)/([^/?#]+)"
+    r"|federation/(?:v1|unstable/[^/]+)/media/(?:download|thumbnail))/([^/?#]+)"
 )
 _ANSWERED: Final = range(200, 400)
 _METHODS: Final = ("GET", "HEAD")
@@ -32,7 +33,10 @@ _LARGEST_MILLISECONDS: Final = 1e14
 
 
 class LogLine(NamedTuple):
-    """When a line was written, in seconds since the epoch, and the media that were asked for, if any."""
+    """When a line was written, in seconds since the epoch, and the media that were asked for, if any.
+
+    Other servers ask for ours by the ID alone: then the origin is empty.
+    """
 
     at: float
     media: MediaKey | None
@@ -99,7 +103,7 @@ def _asked_for(uri: str) -> MediaKey | None:
     if found is None:
         return None
     try:
-        origin, media_id = (unquote(part, errors="strict") for part in found.groups())
+        origin, media_id = (unquote(part or "", errors="strict") for part in found.groups())
         # Half a surrogate pair is no text, and PostgreSQL holds no NUL: no row can bear either.
         (origin + media_id).encode()
     except UnicodeError:

@@ -35,8 +35,10 @@ class ProxyLog:
         with self.path.open("a") as file:
             file.write(f'1.2.3.4 - - [{at:%d/%b/%Y:%H:%M:%S +0000}] "GET {uri} HTTP/2.0" 200 9 "-" "x"\n')
 
-    def begin(self, days_ago: float = 60) -> None:
-        self.line("/", days_ago)
+    def begin(self, days_ago: int = 60) -> None:
+        """Show somebody asking for media once a day since then."""
+        for day in range(days_ago, -1, -1):
+            self.line("/_matrix/client/v1/media/download/there.test/another", day)
 
     def ask(self, media: StoredMedia, days_ago: float) -> None:
         uri = f"/_matrix/client/v1/media/download/{media.key.media_origin}/{media.key.media_id}"
@@ -176,3 +178,50 @@ async def test_a_log_that_cannot_be_read_refuses_the_pass(
     assert report.refused
     assert plan.refused.limit == report.refused.limit == "access_log_unreadable"
     assert media.key in await store.rows()
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_a_log_that_no_media_are_asked_for_in_is_not_taken_for_a_store_that_nobody_wants(
+    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+) -> None:
+    media = await store.add()
+    for day in range(60, -1, -1):
+        log.line("/_matrix/client/v3/sync", day)
+    plan, _ = await one_plan(database, media_path, **log.keys)
+    report = await one_pass(database, media_path, **log.keys)
+    assert media.key in await store.rows()
+    assert plan.removed_items == 0
+    assert [str(log.path) in remark for remark in plan.remarks + report.remarks] == [True, True]
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_a_log_that_is_written_to_no_more_keeps_all_until_it_has_told_enough_anew(
+    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+) -> None:
+    media = await store.add()
+    for day in range(60, 4, -1):
+        log.line("/_matrix/client/v1/media/download/there.test/another", day)
+    plan, _ = await one_plan(database, media_path, **log.keys)
+    await one_pass(database, media_path, **log.keys)
+    assert plan.removed_items == 0
+    log.begin(days_ago=1)
+    await one_pass(database, media_path, **log.keys)
+    assert media.key in await store.rows()
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_what_other_servers_ask_for_by_its_id_alone_stays(
+    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+) -> None:
+    ours, theirs = [
+        await store.add(media_id="id", origin=origin, user_id=user)
+        for origin, user in (("Here.test", "@ann:here.test"), ("there.test", ""))
+    ]
+    log.begin()
+    log.line("/_matrix/federation/v1/media/download/id", 3)
+    log.line("/_matrix/client/v1/media/download/Here.test/id", 40)
+    every = {"name": "local", "match": {"origin": "local"}, "keep": "30d", "since": "accessed"}
+    keys = log.keys | {"policies": [*log.keys["policies"], every]}
+    await one_pass(database, media_path, **keys)
+    assert set(await store.rows()) == {ours.key}
+    assert theirs.key not in await store.rows()

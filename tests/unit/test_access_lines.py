@@ -46,6 +46,7 @@ def test_a_request_for_media_is_an_access_in_both_formats(path: str) -> None:
     [
         "/_matrix/media/v3/upload",
         "/_matrix/media/v3/download/there.test",
+        "/_matrix/federation/v1/publicRooms/download/abc",
         "/_matrix/client/v3/rooms/x/media/download/there.test/abc",
         "/x/_matrix/media/v3/download/there.test/abc",
         "/_matrix/media/v3/download/there.test/%00abc",
@@ -56,6 +57,12 @@ def test_a_request_for_media_is_an_access_in_both_formats(path: str) -> None:
 def test_any_other_request_has_only_a_time(path: str) -> None:
     assert "\ud800" in path or nginx(f"GET {path} HTTP/1.1") == LogLine(AT, None)
     assert caddy(request={"method": "GET", "uri": path}) == LogLine(AT, None)
+
+
+def test_another_server_asks_by_the_id_alone() -> None:
+    path = "/_matrix/federation/v1/media/thumbnail/abc?width=32&height=32"
+    assert nginx(f"GET {path} HTTP/1.1") == LogLine(AT, MediaKey("abc", ""))
+    assert caddy(request={"method": "GET", "uri": path}) == LogLine(AT, MediaKey("abc", ""))
 
 
 def test_what_was_not_answered_or_only_asked_about_is_no_access() -> None:

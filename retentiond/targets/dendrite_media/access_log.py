@@ -6,13 +6,13 @@ what was asked for before that cannot be told, and so it keeps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from retentiond.adapters.log_file import LogBlock, LogPosition, read_block
+from retentiond.adapters.log_file import LogPosition, read_block
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import host_name
-from retentiond.model.access_lines import parse_line
+from retentiond.model.access_record import Known, Stretch, read_stretch
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.database import key_columns, media_key
 
@@ -28,26 +28,18 @@ LEDGER_SQL: Final = named_queries(__package__, "accesses.sql", access="retention
 PLAN_SQL: Final = named_queries(__package__, "accesses.sql", access="pg_temp.plan_access")
 
 
-class _Digest:
-    """What a block of lines says: the newest time of each medium, and when its first line was written."""
+class _Reading(NamedTuple):
+    """The next lines of the log, what they tell, and whether there are no more for now."""
 
-    def __init__(self, block: LogBlock, config: AccessLogConfig) -> None:
-        self.block = block
-        self.first: float | None = None
-        self.times: dict[MediaKey, float] = {}
-        for text in block.lines:
-            line = parse_line(text, config.format)
-            if line is None:
-                continue
-            if self.first is None:
-                self.first = line.at
-            if line.media is not None:
-                self.times[line.media] = max(line.at, self.times.get(line.media, line.at))
+    position: LogPosition | None
+    stretch: Stretch
+    gap: bool
+    last: bool
 
 
-def _digest(config: AccessLogConfig, position: LogPosition | None) -> _Digest:
+def _read(config: AccessLogConfig, position: LogPosition | None, known: Known) -> _Reading:
     try:
-        return _Digest(read_block(config.path, position), config)
+        block = read_block(config.path, position)
     except OSError as error:
         raise RefusedError(
             Refusal(
@@ -57,27 +49,29 @@ def _digest(config: AccessLogConfig, position: LogPosition | None) -> _Digest:
                 "let this user read it, mend `access_log`, or leave it out",
             )
         ) from error
+    stretch = read_stretch(block.lines, config.format, known, gap=block.gap)
+    return _Reading(block.position, stretch, block.gap, block.last)
 
 
 class AccessLog:
-    """The log of one target. `since` is from when on, in seconds since the epoch, no line is missing."""
+    """The log of one target, and what is known by it."""
 
     def __init__(self, place: Place, config: AccessLogConfig) -> None:
         self._place = place
         self._config = config
         self._host = host_name()
         self._sql = LEDGER_SQL
-        self.since: float | None = None
+        self.known = Known()
 
     async def follow(self, connection: Conn) -> None:
         """Take what is new in the log into the ledger; raises RefusedError where it cannot be read."""
-        digest = None
-        while digest is None or not digest.block.last:
+        reading = None
+        while reading is None or not reading.last:
             position = await self._position(connection)
-            digest = await self._read(position)
+            reading = await self._read(position)
             async with connection.transaction():
-                if digest.block.position is None or await self._move(connection, position, digest):
-                    await self._note(connection, digest)
+                if reading.position is None or await self._move(connection, position, reading):
+                    await self._note(connection, reading.stretch)
         await self._position(connection)
 
     async def follow_for_plan(self, connection: Conn, *, ledger: bool) -> None:
@@ -88,13 +82,12 @@ class AccessLog:
         if ledger:
             position = await self._position(connection)
             await connection.execute(PLAN_SQL["fill_plan_access"])
-        digest = None
-        while digest is None or not digest.block.last:
-            digest = await self._read(position)
-            if digest.block.gap or position is None:
-                self.since = digest.first
-            position = digest.block.position or position
-            await self._note(connection, digest)
+        reading = None
+        while reading is None or not reading.last:
+            reading = await self._read(position)
+            self.known = reading.stretch.known
+            position = reading.position or position
+            await self._note(connection, reading.stretch)
 
     async def times(self, connection: Conn, keys: Sequence[MediaKey]) -> dict[MediaKey, float]:
         """Return when these media were last asked for, as far as the log was followed."""
@@ -111,20 +104,18 @@ class AccessLog:
 
     async def _position(self, connection: Conn) -> LogPosition | None:
         row = await connection.fetchrow(LEDGER_SQL["log_position"], self._host, str(self._config.path))
-        self.since = row["since"].timestamp() if row else None
+        self.known = Known(row["since"], row["newest"]) if row else Known()
         return LogPosition(row["head"], row["read_to"]) if row else None
 
-    async def _read(self, position: LogPosition | None) -> _Digest:
-        return await self._place.disk.call(lambda: _digest(self._config, position))
+    async def _read(self, position: LogPosition | None) -> _Reading:
+        return await self._place.disk.call(lambda: _read(self._config, position, self.known))
 
-    async def _move(self, connection: Conn, position: LogPosition | None, digest: _Digest) -> bool:
-        reached = digest.block.position
+    async def _move(self, connection: Conn, position: LogPosition | None, reading: _Reading) -> bool:
+        reached = reading.position
         if reached is None or reached == position:
             return True
-        if digest.block.gap:
+        if reading.gap:
             get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
-        # A block without any time in it begins the record now, which is what a time in the future becomes.
-        first = "infinity" if digest.first is None else digest.first
         return (
             await connection.fetchval(
                 LEDGER_SQL["move_position"],
@@ -132,19 +123,19 @@ class AccessLog:
                 str(self._config.path),
                 reached.head,
                 reached.offset,
-                float(first),
-                digest.block.gap,
+                reading.stretch.known.since,
+                reading.stretch.known.newest,
                 position.head if position else None,
                 position.offset if position else None,
             )
             is not None
         )
 
-    async def _note(self, connection: Conn, digest: _Digest) -> None:
-        if digest.times:
-            keys = list(digest.times)
+    async def _note(self, connection: Conn, stretch: Stretch) -> None:
+        if stretch.times:
+            keys = list(stretch.times)
             await connection.execute(
-                self._sql["note_accesses"], *key_columns(keys), [digest.times[key] for key in keys]
+                self._sql["note_accesses"], *key_columns(keys), [stretch.times[key] for key in keys]
             )
 
 

@@ -75,6 +75,17 @@ class AccessTimes:
             await self._log.follow(self._connection)
         if not self.known:
             self._fall_back(report)
+        elif policies and self._earliest_told() == self._now.timestamp():
+            self._say_untold(report)
+
+    def _say_untold(self, report: PassReport) -> None:
+        log = self._place.config.access_log
+        remark = (
+            f"{log.path if log else ''} shows no media being asked for, or is not written to of late: what counts from the "
+            "last access stays; see that it is the log of dendrite's media, in the format that `access_log` names"
+        )
+        report.remarks.append(remark)
+        get_logger(target=self._place.name).warning("access_log_tells_nothing", reason=remark)
 
     def _fall_back(self, report: PassReport) -> None:
         if self._place.config.since_fallback == "refuse":
@@ -111,7 +122,9 @@ class AccessTimes:
         """Return from when on an access is sure to be known; what was before that might have been one."""
         if self._noted or self._log is None:
             return None
-        return self._now.timestamp() if self._log.since is None else self._log.since
+        now = self._now.timestamp()
+        since = self._log.known.since_at(now)
+        return now if since is None else since
 
     async def drop_accessed(
         self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None

@@ -14,16 +14,20 @@ USING unnest($1::text[], $2::text[], $3::text[]) AS k(hash, media_id, media_orig
 WHERE d.hash = k.hash AND d.media_id = k.media_id AND d.media_origin = k.media_origin
 
 -- name: log_position
-SELECT head, read_to, since FROM retentiond.access_log WHERE host = $1 AND path = $2
+SELECT head, read_to, extract(epoch FROM since)::double precision AS since,
+       extract(epoch FROM newest)::double precision AS newest
+FROM retentiond.access_log WHERE host = $1 AND path = $2
 
 -- name: move_position
--- Notes how far the log was read, unless another has read on from the same place; a gap begins the record anew.
-INSERT INTO retentiond.access_log AS l (host, path, head, read_to, since)
-VALUES ($1, $2, $3, $4, least(to_timestamp($5::double precision), clock_timestamp()))
+-- Notes how far the log was read and what is known by it, unless another has read on from the same place.
+INSERT INTO retentiond.access_log AS l (host, path, head, read_to, since, newest)
+SELECT $1, $2, $3, $4, t.since, t.newest
+FROM (SELECT CASE WHEN $5::double precision IS NOT NULL THEN least(to_timestamp($5), clock_timestamp()) END AS since,
+             CASE WHEN $6::double precision IS NOT NULL THEN least(to_timestamp($6), clock_timestamp()) END AS newest) t
 ON CONFLICT (host, path) DO UPDATE
-SET head = excluded.head, read_to = excluded.read_to, since = CASE WHEN $6 THEN excluded.since ELSE l.since END
+SET head = excluded.head, read_to = excluded.read_to, since = excluded.since, newest = excluded.newest
 WHERE l.head = $7 AND l.read_to = $8
-RETURNING since
+RETURNING read_to
 
 -- name: make_plan_access
 -- A plan's own copy of the times, that goes with its connection.
@@ -38,12 +42,15 @@ CREATE TEMPORARY TABLE plan_access (
 INSERT INTO pg_temp.plan_access SELECT media_id, media_origin, accessed_at FROM retentiond.access
 
 -- name: note_accesses
--- Keeps the newest time of each medium; what no row bears is anybody's invention. No time lies in the future.
+-- Keeps the newest time of each medium; what no row bears is anybody's invention. No time lies in the future. Without
+-- an origin it is one of this server's, by whichever of its names.
 INSERT INTO {access} AS a (media_id, media_origin, accessed_at)
-SELECT n.media_id, n.media_origin, least(to_timestamp(n.at), clock_timestamp())
+SELECT m.media_id, m.media_origin, least(to_timestamp(max(n.at)), clock_timestamp())
 FROM unnest($1::text[], $2::text[], $3::double precision[]) AS n(media_id, media_origin, at)
-JOIN mediaapi_media_repository m ON m.media_id = n.media_id AND m.media_origin = n.media_origin
-ORDER BY n.media_id COLLATE "C", n.media_origin COLLATE "C"
+JOIN mediaapi_media_repository m
+  ON m.media_id = n.media_id AND (m.media_origin = n.media_origin OR n.media_origin = '' AND m.user_id <> '')
+GROUP BY m.media_id, m.media_origin
+ORDER BY m.media_id COLLATE "C", m.media_origin COLLATE "C"
 ON CONFLICT (media_id, media_origin) DO UPDATE SET accessed_at = greatest(a.accessed_at, excluded.accessed_at)
 
 -- name: access_times

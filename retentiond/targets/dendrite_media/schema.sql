@@ -123,13 +123,15 @@ CREATE TABLE retentiond.access (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- How far a host has read its access log: how the file begins, and the byte; since when no line is missing.
+-- How far a host has read its access log: how the file begins, and the byte; since when no access is missing (NULL: it
+-- has shown none yet), and when its newest line was written.
 CREATE TABLE retentiond.access_log (
     host text NOT NULL,
     path text NOT NULL,
     head bytea NOT NULL,
     read_to bigint NOT NULL,
-    since timestamptz NOT NULL,
+    since timestamptz,
+    newest timestamptz,
     PRIMARY KEY (host, path)
 );
 
