@@ -12,7 +12,7 @@ from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.text import printable
-from retentiond.targets.settings import Resolved, resolve_target
+from retentiond.targets.settings import Resolved, missing_extras, resolve_target
 from retentiond.terminal.words import age_in_words, policy_in_words, quota_in_words, schedule_in_words
 
 _TEXT_LIMIT = 1000
@@ -28,7 +28,7 @@ class CheckConfig:
         """Tell all problems, and exit 2; or what each target does."""
         try:
             targets = session.load().targets
-            settings = _resolved(targets)
+            settings = _resolved(targets, str(session.config_path))
         except ConfigError as error:
             # As editors and compilers write it, so that a click on the line leads to its place.
             for problem in error.problems:
@@ -56,8 +56,8 @@ class CheckConfig:
         return session.run(session.for_each(session.at_hand(targets), errand))
 
 
-def _resolved(targets: Mapping[str, TargetConfig]) -> dict[str, Resolved]:
-    """Read the files that targets name as well; raise ConfigError with the problems of all of them."""
+def _resolved(targets: Mapping[str, TargetConfig], file: str) -> dict[str, Resolved]:
+    """Read the files that targets name as well, and look for the extras; raise ConfigError with all problems."""
     settings: dict[str, Resolved] = {}
     problems: list[Problem] = []
     for name, config in targets.items():
@@ -66,6 +66,10 @@ def _resolved(targets: Mapping[str, TargetConfig]) -> dict[str, Resolved]:
         except ConfigError as error:
             # Several targets may name one file.
             problems += [problem for problem in error.problems if problem not in problems]
+        problems += [
+            Problem(file, None, None, f"targets.{name}.{section}", message, hint)
+            for section, message, hint in missing_extras(config)
+        ]
     if problems:
         raise ConfigError(problems)
     return settings

@@ -181,6 +181,12 @@ def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None
             "hold its members by --user as well, for what they upload",
             about=target,
         )
+    for store in coverage.under_way:
+        session.error(
+            f"warning: a purge is at work in {store}, and what it has sent there goes on to its end; nothing is sent "
+            "after it: look at its report for what went",
+            about=target,
+        )
 
 
 def _history(hold: Hold) -> str:

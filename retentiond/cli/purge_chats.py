@@ -89,7 +89,11 @@ def _tell(session: Session, report: PurgeReport) -> None:
     """Tell on standard error what is no success, where no account is shown."""
     refusals = [
         ("", report.refused),
-        *((f"{name}: ", store.refused) for name, store in report.stores.items()),
+        *(
+            (f"{name}: ", store.refused)
+            for name, store in report.stores.items()
+            if store.refused != report.refused
+        ),
     ]
     for prefix, refused in refusals:
         if refused is not None:

@@ -119,11 +119,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see."""
+    """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see.
+
+    In the stores `under_way` what a purge sent before the hold was there goes on to its end; nothing follows it.
+    """
 
     items: int
     in_quarantine: int
     encrypted: bool = False
+    under_way: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:

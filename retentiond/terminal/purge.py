@@ -30,6 +30,8 @@ def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> 
         console.print(_entities(report))
         console.print(_kept(report))
     for name, store in report.stores.items():
+        if report.refused is not None and store.refused == report.refused:
+            continue  # what kept all of it back is shown by itself
         for line in _store(name, store):
             console.print(Text(line), soft_wrap=True)
     for line in _remarks(report):

@@ -1,4 +1,4 @@
-"""Real servers that several files of tests ask for."""
+"""Stores that several files of tests ask for: real servers, and stand-ins where the store is not the subject."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.targets.chat_database import beside
+from tests.support.beside import Beside
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.closing_lines import not_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.chats import ChatStore
 
 _HOW = "set RETENTIOND_TEST_CLICKHOUSE_URL to a server to test on, or let pip fetch chdb-core"
 
@@ -35,3 +39,11 @@ def clickhouse_server(
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def stores(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> Beside:
+    """The stores beside a database of chats, in memory."""
+    made = Beside(chats)
+    monkeypatch.setattr(beside, "open_store", made.open)
+    return made

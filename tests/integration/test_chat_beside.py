@@ -2,79 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.target import Order, Stop
-from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database import beside
 from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.beside import BOTH, STORES, Beside
 from tests.support.chats import CUTOFF, OLD, ChatStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import asyncpg
 
     from retentiond.engine.target import Progress
     from retentiond.model.report import TargetStatus
-    from retentiond.targets.chat_database.store import StoreName, StorePurge
-
-STORES: dict[str, Any] = {
-    "clickhouse": {"url": "http://localhost:8123", "thread_column": "threadid"},
-    "elasticsearch": {"url": "http://localhost:9200", "index": "chats", "thread_field": "threadid"},
-}
-BOTH = {"stores": ("clickhouse", "elasticsearch")}
+    from retentiond.targets.chat_database.store import StorePurge
 
 
 class DiedError(BaseException):
     """What a power cut is to the daemon."""
-
-
-class Beside:
-    """Stores in memory, which remember what they were told."""
-
-    def __init__(self, chats: ChatStore) -> None:
-        self._chats = chats
-        self.told: list[tuple[str, list[Any]]] = []
-        self.notes: list[dict[str, Any]] = []
-        self.chats_then: list[set[int]] = []
-        self.down: set[str] = set()
-        self.problems: dict[str, list[str]] = {}
-        self.missing: set[str] = set()
-
-    @asynccontextmanager
-    async def open(self, name: StoreName, _config: Any) -> AsyncIterator[Beside]:
-        """Open one of them."""
-        if name in self.missing:
-            raise UsageError(f"`{name}` needs a client; pip install 'retentiond[{name}]'")
-        self.name = name
-        yield self
-
-    async def check(self) -> list[str]:
-        """Return what a test says is wrong with it."""
-        if self.name in self.down:
-            raise UnreachableError(f"{self.name} cannot be reached; try again")
-        return self.problems.get(self.name, [])
-
-    async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
-        """Note what was told; one that is down was begun all the same."""
-        del progress
-        assert purge.cutoff == CUTOFF
-        self.notes.append(await purge.notes.read())
-        await purge.notes.write({"begun": len(self.notes)})
-        if self.name in self.down:
-            raise UnreachableError(f"{self.name} cannot be reached; try again")
-        excluded = [chat async for batch in purge.excluded.batches(2) for chat in batch]
-        assert len(excluded) == purge.excluded.count
-        self.told.append((self.name, excluded))
-        self.chats_then.append(await self._chats.chats())
-        return StoreReport("planned" if purge.dry_run else "finished", 7)
 
 
 @pytest.fixture
@@ -82,13 +32,6 @@ async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -
     store = ChatStore(database, connection)
     await store.make()
     return store
-
-
-@pytest.fixture
-def stores(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> Beside:
-    made = Beside(chats)
-    monkeypatch.setattr(beside, "open_store", made.open)
-    return made
 
 
 async def status(chats: ChatStore) -> TargetStatus:

@@ -15,7 +15,7 @@ from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
 from tests.support.stats_table import Stats
-from tests.support.store_purge import Notes, Purge, Staying
+from tests.support.store_purge import HELD, Notes, Purge, Staying
 
 if TYPE_CHECKING:
     from tests.support.clickhouse_server import ClickHouseServer
@@ -78,6 +78,24 @@ async def test_only_partitions_that_hold_rows_to_delete_are_rewritten_one_after_
     assert (await stats.purge()).rows == 5
     assert await stats.marks() == 3
     assert await stats.left("other") == 5
+
+
+async def test_a_hold_between_two_partitions_keeps_the_second_and_what_went_is_told(stats: Stats) -> None:
+    await stats.make()
+    for account in ("acme", "other"):
+        await stats.add(account, first=datetime(2023, 6, 1, tzinfo=UTC), count=5, every=timedelta(days=20))
+    await stats.do("OPTIMIZE TABLE t FINAL")
+    report = await stats.purge(Purge("acme", CUTOFF, held_after=1))
+    assert (report.state, report.rows, report.refused) == ("refused", 2, HELD)
+    assert (await stats.left(), await stats.marks()) == (3, 1)
+
+
+async def test_a_hold_between_two_parts_that_could_be_dropped_keeps_the_second(stats: Stats) -> None:
+    await stats.make()
+    for month in (2, 3):
+        await stats.add(first=datetime(2023, month, 1, tzinfo=UTC), count=10)
+    assert (await stats.purge(Purge("acme", CUTOFF, held_after=1))).rows == 10
+    assert await stats.left() == 10
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Stop
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import Refusal, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
-    from retentiond.model.errors import Refusal
     from retentiond.targets.chat_database.store import ChatId
+
+HELD = Refusal("hold", "hold 7", "none", "release it")
 
 
 @dataclass
@@ -55,9 +56,12 @@ class Purge:
     dry_run: bool = False
     notes: Notes = field(default_factory=Notes)
     stop: Stop = field(default_factory=Stop)
-    held: Refusal | None = None
+    held_after: int | None = None
+    """After so many steps somebody puts a hold on."""
+    steps: int = 0
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
-        if self.held is not None:
-            raise RefusedError(self.held)
+        if self.steps == self.held_after:
+            raise RefusedError(HELD)
+        self.steps += 1
         await self.notes.write(notes)

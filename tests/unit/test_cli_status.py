@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.load import load_config
@@ -13,6 +14,8 @@ from tests.support.fake_target import STARTED, FakeTarget, make_report
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 DOWN = UnreachableError("the database does not answer; start it")
 
@@ -146,6 +149,27 @@ def test_check_config_reads_dendrites_files_of_all_targets(tmp_path: Path) -> No
     assert outcome.status == 2
     assert f"{tmp_path}/one.yaml: " in outcome.stderr
     assert f"{tmp_path}/two.yaml: " in outcome.stderr
+
+
+def test_check_config_tells_a_missing_extra_where_the_configuration_alone_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = CommandLine(tmp_path)
+    line.config.write_text(
+        """targets:
+  chats:
+    kind: chat_database
+    database: postgresql://webim@localhost/webim
+    accounts: {testcom: {schema: pro, keep: 400d, clickhouse: true}}
+    clickhouse: {url: "http://localhost:8123"}
+"""
+    )
+    assert line.type("check-config").status == 0
+    monkeypatch.setitem(sys.modules, "clickhouse_connect", None)
+    outcome = line.type("check-config")
+    assert outcome.status == 2
+    assert "targets.chats.clickhouse: needs clickhouse_connect, which is not installed" in outcome.stderr
+    assert "; pip install 'retentiond[clickhouse]'" in outcome.stderr
 
 
 def test_check_config_opens_no_target_unless_told_to_connect(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ class StoresBeside:
             await staying.set_aside()
         for name in wished:
             begun = known and not self._order.stop.asked
+            if begun:
+                await staying.reckon_with_holds()
             if pass_id is None or self._lease is None:
                 store = await self._work(name, purge, staying, NoNotes(), None) if begun else _NOT_BEGUN
             else:

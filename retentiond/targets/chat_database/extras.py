@@ -17,16 +17,26 @@ _MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
     "clickhouse": ("clickhouse_connect", "aiohttp", "clickhouse_connect.driver.asyncclient"),
     "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
 }
+NOT_THERE: Final = "is not installed, or cannot be loaded"
 
 
-def require(store: StoreName) -> None:
-    """See that a store's client is there; raise UsageError with what to install."""
+def missing(store: StoreName) -> str | None:
+    """Return what a store's client lacks; None where all of it is there."""
     for module in _MODULES[store]:
         try:
             import_module(module)
         except ImportError as error:
-            missing = error.name or module
-            raise UsageError(
-                f"`{store}` needs {missing}, which is not installed or cannot be loaded; "
-                f"pip install 'retentiond[{store}]'"
-            ) from error
+            return error.name or module
+    return None
+
+
+def require(store: StoreName) -> None:
+    """See that a store's client is there; raise UsageError with what to install."""
+    module = missing(store)
+    if module is not None:
+        raise UsageError(f"`{store}` needs {module}, which {NOT_THERE}; {to_install(store)}")
+
+
+def to_install(store: StoreName) -> str:
+    """Return the command that brings a store's client."""
+    return f"pip install 'retentiond[{store}]'"

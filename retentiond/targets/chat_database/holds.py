@@ -11,6 +11,7 @@ from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
+from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.place import SCHEMA
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
@@ -55,4 +56,6 @@ class ChatHolds(RecordedHolds):
         purge = await look_at(self._place, connection, wish, 0, dry_run=True)
         statement = purge.chats.tree.fill(HOLDS_SQL["count_covered"])
         values = purge.chats.values | {"hold_id": hold.hold_id}
-        return Coverage(int(await statements.fetchval(connection, statement, values)), 0)
+        items = int(await statements.fetchval(connection, statement, values))
+        under_way = await connection.fetch(SQL["running_stores"], self._place.name, hold.subject.name)
+        return Coverage(items, 0, under_way=tuple(row["store"] for row in under_way))

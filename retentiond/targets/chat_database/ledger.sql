@@ -25,6 +25,10 @@ SET pass_id = excluded.pass_id, state = excluded.state,
 -- name: store_runs
 UPDATE retentiond.chat_store SET state = 'running' WHERE target = $1 AND account = $2 AND store = $3
 
+-- name: running_stores
+-- The stores in which a purge of the account is at work, or has died at it.
+SELECT store FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND state = 'running' ORDER BY store
+
 -- name: note_store
 -- A purge up to an earlier date does not end one that was meant to go further.
 UPDATE retentiond.chat_store

@@ -31,24 +31,31 @@ class StayingChats:
         self._connection = connection
         self._purge = purge
         self._held: list[ChatId] = []
-        self.count = 0
+        self._kept = 0
         self.newest_hold = 0
         """The newest hold that is reckoned with; what is put on later stops what is under way."""
 
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self._kept + len(self._held)
+
     async def set_aside(self) -> None:
-        """Read them: after a purge what is left, in a dry run what the survey keeps."""
-        dry_run = self._purge.report.dry_run
-        if not dry_run:
+        """Read those that are there: after a purge what is left, in a dry run what the survey keeps."""
+        name = "keep_planned" if self._purge.report.dry_run else "keep_left"
+        for statement in ("make_kept", name):
+            await statements.execute(self._connection, self._statement(statement), self._purge.chats.values)
+        self._kept = await self._connection.fetchval(self._statement("count_kept"))
+
+    async def reckon_with_holds(self) -> None:
+        """Read those that are held, as of now: while one store is at work, a hold may come for the next."""
+        if not self._purge.report.dry_run:
             # One that is being put on is waited for: its number may be lower than that of another, which is there.
             async with self._connection.transaction():
                 await lock_holds(self._connection)
                 self.newest_hold = await self._connection.fetchval(HOLDS_SQL["newest"])
-        name = "keep_planned" if dry_run else "keep_left"
-        for statement in ("make_kept", name):
-            await statements.execute(self._connection, self._statement(statement), self._purge.chats.values)
         if await self._purge.place.ledger.exists(self._connection):
             self._held = await self._read_held()
-        self.count = await self._connection.fetchval(self._statement("count_kept")) + len(self._held)
 
     async def _read_held(self) -> list[ChatId]:
         rows = await statements.fetch(

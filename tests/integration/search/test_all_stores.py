@@ -10,21 +10,17 @@ import pytest
 
 from retentiond.demo.chats import ACCOUNT
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.targets.chat_database import beside
-from retentiond.targets.chat_database.stores import open_store
+from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
-
     import asyncpg
 
-    from retentiond.config.chats import ChatTarget
-    from retentiond.targets.chat_database.store import ChatStore as ChatStoreBeside
-    from retentiond.targets.chat_database.store import StoreName
+    from retentiond.engine.target import Progress
+    from retentiond.model.purge import StoreReport
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
     from tests.support.clickhouse_server import ClickHouseServer
     from tests.support.search_index import Chats
 
@@ -37,17 +33,9 @@ class DiedError(BaseException):
     """What a power cut is to the daemon."""
 
 
-def dying_in(
-    which: StoreName,
-) -> Callable[[StoreName, ChatTarget], AbstractAsyncContextManager[ChatStoreBeside]]:
-    """Return a way to open stores that dies when it comes to one of them."""
-
-    def opening(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStoreBeside]:
-        if name == which:
-            raise DiedError
-        return open_store(name, config)
-
-    return opening
+async def die(_store: Elasticsearch, _purge: StorePurge, _progress: Progress) -> StoreReport:
+    """Die when it comes to the search."""
+    raise DiedError
 
 
 @pytest.mark.parametrize("way", ["by hand, after a death between the stores", "by schedule"])
@@ -98,7 +86,7 @@ async def test_one_purge_takes_a_chat_from_every_store_and_leaves_those_that_sta
         (report,) = (await store.run_pass(accounts={ACCOUNT: scheduled}, **config)).purges
     else:
         with monkeypatch.context() as patched:
-            patched.setattr(beside, "open_store", dying_in("elasticsearch"))
+            patched.setattr(Elasticsearch, "purge", die)
             with pytest.raises(DiedError):
                 await store.purge(wish={"stores": both}, **config)
         report = await store.purge(wish={"stores": both}, **config)

@@ -1,0 +1,70 @@
+"""Stores beside the database, in memory."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.purge import StoreReport
+from tests.support.chats import CUTOFF, ChatStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from retentiond.engine.target import Progress
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
+
+STORES: dict[str, Any] = {
+    "clickhouse": {"url": "http://localhost:8123", "thread_column": "threadid"},
+    "elasticsearch": {"url": "http://localhost:9200", "index": "chats", "thread_field": "threadid"},
+}
+BOTH = {"stores": ("clickhouse", "elasticsearch")}
+
+
+class Beside:
+    """Stores in memory, which remember what they were told."""
+
+    def __init__(self, chats: ChatStore) -> None:
+        self._chats = chats
+        self.told: list[tuple[str, list[Any]]] = []
+        self.notes: list[dict[str, Any]] = []
+        self.chats_then: list[set[int]] = []
+        self.down: set[str] = set()
+        self.problems: dict[str, list[str]] = {}
+        self.missing: set[str] = set()
+        self.steps: list[Callable[[], Awaitable[None]]] = []
+        """What happens after each step; none, and it does all at once."""
+        self.taken = 0
+
+    @asynccontextmanager
+    async def open(self, name: StoreName, _config: Any) -> AsyncIterator[Beside]:
+        """Open one of them."""
+        if name in self.missing:
+            raise UsageError(f"`{name}` needs a client; pip install 'retentiond[{name}]'")
+        self.name = name
+        yield self
+
+    async def check(self) -> list[str]:
+        """Return what a test says is wrong with it."""
+        if self.name in self.down:
+            raise UnreachableError(f"{self.name} cannot be reached; try again")
+        return self.problems.get(self.name, [])
+
+    async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
+        """Note what was told; one that is down was begun all the same."""
+        del progress
+        assert purge.cutoff == CUTOFF
+        self.notes.append(await purge.notes.read())
+        await purge.notes.write({"begun": len(self.notes)})
+        if self.name in self.down:
+            raise UnreachableError(f"{self.name} cannot be reached; try again")
+        excluded = [chat async for batch in purge.excluded.batches(2) for chat in batch]
+        assert len(excluded) == purge.excluded.count
+        self.told.append((self.name, excluded))
+        self.chats_then.append(await self._chats.chats())
+        for happens in self.steps:
+            await purge.begin_step({"begun": len(self.notes)})
+            self.taken += 1
+            await happens()
+        return StoreReport("planned" if purge.dry_run else "finished", 7)
