@@ -15,7 +15,7 @@ from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ask_for, open_search
 from tests.support.search_index import INDEX
 from tests.support.stats_table import CUTOFF
-from tests.support.store_purge import Notes, Purge
+from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:
     from tests.support.search_index import Chats
@@ -94,6 +94,15 @@ async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_find
         assert (await task).state == "interrupted"
     assert (await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
     assert await chats.left() == 0
+
+
+@on_one_server
+async def test_a_hold_that_comes_before_a_round_keeps_it_from_being_sent(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    report = await chats.purge(Purge("acme", CUTOFF, held_after=0))
+    assert (report.state, report.rows, report.refused) == ("refused", 0, HELD)
+    assert await chats.left() == 10
 
 
 @on_one_server
