@@ -51,12 +51,17 @@ def test_the_json_of_a_hold_has_all_that_is_on_record_and_what_it_covers(line: C
         "items": 2,
         "in_quarantine": 1,
         "encrypted": False,
+        "under_way": [],
     }
 
 
 @pytest.mark.parametrize(
     ("coverage", "warning"),
-    [(Coverage(0, 0), "covers nothing now"), (Coverage(2, 0, encrypted=True), "the room is encrypted")],
+    [
+        (Coverage(0, 0), "covers nothing now"),
+        (Coverage(2, 0, encrypted=True), "the room is encrypted"),
+        (Coverage(2, 0, under_way=("clickhouse",)), "a purge is at work in clickhouse, and what it has sent"),
+    ],
 )
 def test_a_hold_that_may_not_keep_what_was_meant_comes_with_a_warning(
     line: CommandLine, target: FakeTarget, coverage: Coverage, warning: str
