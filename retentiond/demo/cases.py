@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.layout import FILE, blob_parts
+from retentiond.targets.dendrite_media.disk.layout import FILE, blob_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

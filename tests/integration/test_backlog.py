@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.engine.target import Order
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.removal import Removal
+from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from tests.support.media_target import opened
 
 if TYPE_CHECKING:

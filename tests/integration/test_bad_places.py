@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from retentiond.targets.dendrite_media.release import Releaser
+from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from tests.support.command_line import log_entries
 from tests.support.real_command_line import RealCommandLine
 

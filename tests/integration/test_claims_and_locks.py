@@ -19,12 +19,12 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.session import Guard
 from retentiond.model.errors import BusyError, LeaseLostError, RefusedError, UnreachableError
-from retentiond.targets.dendrite_media import removal
-from retentiond.targets.dendrite_media.assess import assess
-from retentiond.targets.dendrite_media.database import SCHEMA
-from retentiond.targets.dendrite_media.layout import EntryPath
-from retentiond.targets.dendrite_media.moves import purge_entries, quarantine_blobs
-from retentiond.targets.dendrite_media.tree import MediaTree
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
+from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.surveys.assess import assess
 from tests.support.media_target import one_pass, opened
 from tests.support.store import DendriteStore
 

@@ -12,8 +12,8 @@ import pytest
 
 from retentiond.model.errors import RefusedError
 from retentiond.model.holds import Hold, HoldRequest, HoldSubject, MediaKind
-from retentiond.targets.dendrite_media.hold_references import HoldReferences
-from retentiond.targets.dendrite_media.steps import MediaSteps
+from retentiond.targets.dendrite_media.passes.steps import MediaSteps
+from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from tests.support.media_target import one_pass, one_plan, opened
 
 if TYPE_CHECKING:
@@ -202,9 +202,9 @@ async def test_a_hold_that_comes_between_the_sweeps_look_and_the_purge_is_seen(
         return await refresh(self, *arguments, **named)
 
     async with opened(database, media_path, **keys) as target:
-        monkeypatch.setattr("retentiond.targets.dendrite_media.sweep.LARGEST_AGE", timedelta(0))
+        monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.LARGEST_AGE", timedelta(0))
         monkeypatch.setattr(HoldReferences, "refresh", refresh_and_hold)
-        monkeypatch.setattr("retentiond.targets.dendrite_media.sweep.restore_held", _restore_nothing)
+        monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.restore_held", _restore_nothing)
         assert (await target.end_grace()).purged == 0
         monkeypatch.undo()
         assert (await target.sweep(everything=False)).restored == 1
@@ -225,7 +225,7 @@ async def test_held_rows_that_never_had_an_entry_are_not_forgotten_when_their_gr
     await hold("media", held.uri)
     async with opened(database, media_path, **keys) as target:
         # It may be put on just after the sweep has brought back what was held.
-        monkeypatch.setattr("retentiond.targets.dendrite_media.sweep.restore_held", _restore_nothing)
+        monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.restore_held", _restore_nothing)
         await target.end_grace()
         monkeypatch.undo()
         await target.sweep(everything=False)

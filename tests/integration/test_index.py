@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
-from retentiond.targets.dendrite_media.database import SCHEMA, SQL
-from retentiond.targets.dendrite_media.index import SQL as INDEX_SQL
-from retentiond.targets.dendrite_media.index import ensure_index
+from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
+from retentiond.targets.dendrite_media.database.index import ensure_index
+from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
 from tests.support.media_target import one_pass
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.pace import Pace
 from retentiond.engine.target import Order, Selection, Stop
-from retentiond.targets.dendrite_media import quarantine, removal
-from retentiond.targets.dendrite_media.assess import assess
-from retentiond.targets.dendrite_media.release import Releaser
+from retentiond.targets.dendrite_media.quarantine import entries as quarantine
+from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.surveys.assess import assess
 from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
@@ -334,7 +335,7 @@ async def test_two_batches_in_a_row_that_cannot_be_moved_stop_the_pass(
     def fail(*_arguments: Any, **_keywords: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("retentiond.targets.dendrite_media.moves._rename_in", fail)
+    monkeypatch.setattr("retentiond.targets.dendrite_media.disk.moves._rename_in", fail)
     report = await one_pass(database, media_path, pace={"batch": 1})
     assert report.state == "interrupted"
     assert report.error is not None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from retentiond.targets.dendrite_media import survey
+from retentiond.targets.dendrite_media.surveys import survey
 from tests.support.media_target import one_pass, one_plan
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 

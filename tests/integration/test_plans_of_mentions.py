@@ -9,9 +9,8 @@ import pytest
 
 from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
-from retentiond.targets.dendrite_media.database import PLAN_SQL, SCHEMA, SQL
-from retentiond.targets.dendrite_media.references import PLAN_COPY
-from retentiond.targets.dendrite_media.references import SQL as REFERENCES
+from retentiond.targets.dendrite_media.database.rows import PLAN_COPY, PLAN_SQL, SCHEMA, SQL
+from retentiond.targets.dendrite_media.references.copies import SQL as REFERENCES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

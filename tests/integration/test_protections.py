@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from retentiond.engine.target import Order
-from retentiond.targets.dendrite_media import removal
-from retentiond.targets.dendrite_media.assess import assess
-from retentiond.targets.dendrite_media.survey import Surveyor
+from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from tests.support.ledger_time import let_pass
 from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore

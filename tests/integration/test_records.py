@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import Order, Selection
-from retentiond.targets.dendrite_media import release
+from retentiond.targets.dendrite_media.quarantine import release
 from tests.support.media_target import one_pass, opened
 
 if TYPE_CHECKING:

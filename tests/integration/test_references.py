@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.targets.dendrite_media.sources import SQL, prepare
+from retentiond.targets.dendrite_media.references.sources import SQL, prepare
 from tests.support.media_target import one_pass, one_plan
 
 if TYPE_CHECKING:

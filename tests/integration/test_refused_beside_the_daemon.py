@@ -17,7 +17,7 @@ from retentiond.daemon.clock import SystemClock
 from retentiond.daemon.keeper import Keeper
 from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.terms import Terms
-from retentiond.targets.dendrite_media.assess import assess
+from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.registry import open_target
 from tests.support.media_target import configure, one_pass, opened
 
@@ -133,7 +133,7 @@ async def test_a_protection_that_becomes_unreadable_in_the_midst_of_a_pass_ends_
             await connection.execute("ALTER TABLE userapi_profiles RENAME TO gone")
         return await assess(*arguments)
 
-    monkeypatch.setattr("retentiond.targets.dendrite_media.removal.assess", lose_the_protection)
+    monkeypatch.setattr("retentiond.targets.dendrite_media.quarantine.removal.assess", lose_the_protection)
     report = await one_pass(database, media_path, pace={"batch": 1})
     assert (report.state, report.removed_items) == ("refused", 1)
     assert report.refused is not None

@@ -12,7 +12,7 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from retentiond.ledger.host import actor
-from retentiond.targets.dendrite_media import restore as restoring
+from retentiond.targets.dendrite_media.restore import media as restoring
 from tests.support.media_target import one_pass, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 

@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 
 from retentiond.model.mentions import ANYWHERE
-from retentiond.targets.dendrite_media import release, steps
-from retentiond.targets.dendrite_media.mentioned import mentions_of
-from retentiond.targets.dendrite_media.references import References
-from retentiond.targets.dendrite_media.sources import Sources
+from retentiond.targets.dendrite_media.passes import steps
+from retentiond.targets.dendrite_media.quarantine import release
+from retentiond.targets.dendrite_media.references.copies import References
+from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
 from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import DendriteStore
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from retentiond.ledger import clocks
-from retentiond.targets.dendrite_media.tree import MediaTree
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from tests.support.command_line import log_entries
 from tests.support.real_command_line import RealCommandLine
 

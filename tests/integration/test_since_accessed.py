@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import Order, Selection
-from retentiond.targets.dendrite_media import accesses
+from retentiond.targets.dendrite_media.surveys import accesses
 from tests.support.media_target import REMOTE, one_pass, one_plan, opened
 
 if TYPE_CHECKING:

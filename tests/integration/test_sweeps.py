@@ -13,10 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.target import Selection
-from retentiond.targets.dendrite_media import removal, strays
-from retentiond.targets.dendrite_media import sweep as sweeping
-from retentiond.targets.dendrite_media.purge import purge_due
-from retentiond.targets.dendrite_media.quarantine import carry_out
+from retentiond.targets.dendrite_media.disk import thumbnails as moving
+from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.sweeps import strays
+from retentiond.targets.dendrite_media.sweeps import sweep as sweeping
+from retentiond.targets.dendrite_media.sweeps.purge import purge_due
 from tests.support.ledger_time import let_pass
 from tests.support.media_target import one_pass, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
@@ -376,7 +378,7 @@ async def test_a_stray_thumbnail_that_cannot_be_moved_keeps_nothing_else_from_be
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as hindered, capture_logs() as logs:
-        hindered.setattr(strays, "move_thumbnails", deny)
+        hindered.setattr(moving, "move_thumbnails", deny)
         assert (await sweep(database, media_path)).purged == 1
     assert [log["hash"] for log in logs if log["event"] == "item_failed"] == [media.base64hash]
     # It is tried again, and not every minute.

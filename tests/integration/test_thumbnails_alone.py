@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from retentiond.engine.target import Order, Selection
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
-from retentiond.targets.dendrite_media import strays
+from retentiond.targets.dendrite_media.disk import thumbnails as moving
+from retentiond.targets.dendrite_media.sweeps import strays
 from tests.support.media_target import REMOTE, one_pass, one_plan, opened
 
 if TYPE_CHECKING:
@@ -237,12 +238,12 @@ async def test_files_that_a_crash_left_without_rows_go_with_a_later_sweep(
         raise UnreachableError("the machine stops here")
 
     with monkeypatch.context() as dying:
-        dying.setattr(strays, "move_thumbnails", die)
+        dying.setattr(moving, "move_thumbnails", die)
         await one_pass(database, media_path, **ALONE)
     assert await store.thumbnail_rows() == []
     assert name(media, SMALL) in store.files()
     await connection.execute("UPDATE retentiond.shared_blob SET noted_at = noted_at - interval '2 hours'")
-    monkeypatch.setattr("retentiond.targets.dendrite_media.strays._YOUNG", -1.0)
+    monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.strays._YOUNG", -1.0)
     async with opened(database, media_path, **ALONE) as target:
         await target.sweep(everything=True)
     assert store.files() == {name(media): media.content}

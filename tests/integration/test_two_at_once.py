@@ -18,7 +18,7 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
-from retentiond.targets.dendrite_media.steps import MediaSteps
+from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from tests.support.media_target import opened
 
 if TYPE_CHECKING:

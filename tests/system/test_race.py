@@ -16,7 +16,7 @@ import pytest
 
 from retentiond.engine.target import Order
 from retentiond.model.media import MediaKey
-from retentiond.targets.dendrite_media.database import SQL
+from retentiond.targets.dendrite_media.database.rows import SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter
 from tests.support.media_target import opened

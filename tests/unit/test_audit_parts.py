@@ -18,8 +18,8 @@ from retentiond.terminal.audit import MEANINGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 BLOB = Hash("A" * 43)
 ROW = MediaRow("a", "there.test", "image/png", 5, 0, "", BLOB, "")

@@ -9,9 +9,9 @@ import pytest
 
 from retentiond.ledger.session import Guard
 from retentiond.model.media import Hash
-from retentiond.targets.dendrite_media.layout import EntryPath, blob_parts
-from retentiond.targets.dendrite_media.moves import purge_entries, quarantine_blobs
-from retentiond.targets.dendrite_media.tree import MediaTree, Shelves
+from retentiond.targets.dendrite_media.disk.layout import EntryPath, blob_parts
+from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,28 +24,28 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import BusyError, RefusedError, UnreachableError, UsageError
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.accept import accept_store, look_at_store
-from retentiond.targets.dendrite_media.access_log import follow_access_log
+from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
-from retentiond.targets.dendrite_media.checking import check
-from retentiond.targets.dendrite_media.database import SCHEMA, SQL
-from retentiond.targets.dendrite_media.explaining import explain
-from retentiond.targets.dendrite_media.hold_references import HoldReferences
-from retentiond.targets.dendrite_media.holds import MediaHolds
-from retentiond.targets.dendrite_media.mark import refuse_ahead
-from retentiond.targets.dendrite_media.picture import draw
-from retentiond.targets.dendrite_media.planning import plan
+from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
+from retentiond.targets.dendrite_media.holds.holds import MediaHolds
+from retentiond.targets.dendrite_media.passes.steps import MediaSteps, note_unreachable, record_end
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
-from retentiond.targets.dendrite_media.references import References
-from retentiond.targets.dendrite_media.released import released
-from retentiond.targets.dendrite_media.restore import forget, restore
-from retentiond.targets.dendrite_media.sources import Sources
-from retentiond.targets.dendrite_media.state import read_status
-from retentiond.targets.dendrite_media.steps import MediaSteps, note_unreachable, record_end
-from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.references.copies import References
+from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
+from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.restore.listing import released
+from retentiond.targets.dendrite_media.restore.media import forget, restore
+from retentiond.targets.dendrite_media.store.mark import refuse_ahead
+from retentiond.targets.dendrite_media.store.workplace import Place, open_workplace
+from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
-from retentiond.targets.dendrite_media.workplace import Place, open_workplace
+from retentiond.targets.dendrite_media.views.check import check
+from retentiond.targets.dendrite_media.views.picture import draw
+from retentiond.targets.dendrite_media.views.plan import plan
+from retentiond.targets.dendrite_media.views.status import read_status
+from retentiond.targets.dendrite_media.views.story import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.audit.scan import Levels
     from retentiond.targets.dendrite_media.audit.telling import Telling
     from retentiond.targets.dendrite_media.audit.verify import Verified
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 YOUNG: Final = timedelta(days=1)
 """What is newer than this before the start of an audit is no orphan: it may be on its way."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
     from retentiond.targets.dendrite_media.audit.notes import Notes
     from retentiond.targets.dendrite_media.audit.telling import Telling
-    from retentiond.targets.dendrite_media.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 
 @dataclass(slots=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from retentiond.targets.dendrite_media.audit.scan import OddPath, odd_entry
-from retentiond.targets.dendrite_media.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
-from retentiond.targets.dendrite_media.tree import ODD
+from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
+from retentiond.targets.dendrite_media.disk.tree import ODD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 
 class FileSeen(NamedTuple):

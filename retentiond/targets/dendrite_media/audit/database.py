@@ -9,8 +9,8 @@ from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.audit import Finding
 from retentiond.model.media import Hash
 from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase, ThumbnailRow
-from retentiond.targets.dendrite_media.database import media_key, media_row
-from retentiond.targets.dendrite_media.layout import Thumbnail
+from retentiond.targets.dendrite_media.database.rows import media_key, media_row
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from retentiond.model.audit import FindingKind
     from retentiond.model.media import Hash, MediaKey, MediaRow
-    from retentiond.targets.dendrite_media.mentioned import Mentions
-    from retentiond.targets.dendrite_media.survey import Due
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.survey import Due
 
 _REMOTE = Match(origin="remote")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from retentiond.model.audit import Finding
-from retentiond.targets.dendrite_media.layout import FILE, Thumbnail
+from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

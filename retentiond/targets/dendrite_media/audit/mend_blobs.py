@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.records import add_record
 from retentiond.model.media import Hash
-from retentiond.targets.dendrite_media.assess import assess
 from retentiond.targets.dendrite_media.audit.grounds import DamagedGround, MissingGround, is_remote
 from retentiond.targets.dendrite_media.audit.notes import SQL
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
-from retentiond.targets.dendrite_media.disposal import orphans_record
-from retentiond.targets.dendrite_media.layout import EntryPath
-from retentiond.targets.dendrite_media.look import look_at_blobs
-from retentiond.targets.dendrite_media.quarantine import carry_out
-from retentiond.targets.dendrite_media.release import Releaser
-from retentiond.targets.dendrite_media.survey import Due
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.quarantine.disposal import orphans_record
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.survey import Due
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from retentiond.model.audit import Finding, FindingKind
     from retentiond.model.media import MediaRow
-    from retentiond.targets.dendrite_media.assess import Assessed
     from retentiond.targets.dendrite_media.audit.bench import Bench
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
-    from retentiond.targets.dendrite_media.grounds import ReleaseGround
-    from retentiond.targets.dendrite_media.look import BlobLook
+    from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.surveys.assess import Assessed
+    from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
 
 
 async def mend_missing(bench: Bench) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from retentiond.targets.dendrite_media.audit.database import thumbnail_columns, thumbnail_row
 from retentiond.targets.dendrite_media.audit.judge import ThumbnailRow, judge
 from retentiond.targets.dendrite_media.audit.notes import SQL
-from retentiond.targets.dendrite_media.layout import Thumbnail
-from retentiond.targets.dendrite_media.strays import Stray, quarantine_stray
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.sweeps.strays import Stray, quarantine_stray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

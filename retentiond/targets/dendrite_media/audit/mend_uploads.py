@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from retentiond.targets.dendrite_media.audit.scan import UPLOADS
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
-from retentiond.targets.dendrite_media.moves import named_error
-from retentiond.targets.dendrite_media.staging import Staging
+from retentiond.targets.dendrite_media.disk.moves import named_error
+from retentiond.targets.dendrite_media.disk.staging import Staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.ledger.claims import Claimant
     from retentiond.targets.dendrite_media.audit.bench import Bench
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 
 async def mend_uploads(bench: Bench) -> None:

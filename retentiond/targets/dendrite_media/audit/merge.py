@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.database import Contents, Expected
     from retentiond.targets.dendrite_media.audit.scan import OddPath, ScannedShelf, Shelf
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 
 _SHELVES_A_CALL: Final = 8

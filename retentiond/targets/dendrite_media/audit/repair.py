@@ -24,18 +24,18 @@ from retentiond.targets.dendrite_media.audit.mend_uploads import mend_uploads
 from retentiond.targets.dendrite_media.audit.notes import SQL, Notes
 from retentiond.targets.dendrite_media.audit.run import record_end
 from retentiond.targets.dendrite_media.audit.telling import Telling
-from retentiond.targets.dendrite_media.index import ensure_index
-from retentiond.targets.dendrite_media.preparing import begin, make_safe
-from retentiond.targets.dendrite_media.safety import foreign_users
-from retentiond.targets.dendrite_media.sweep import sweep
-from retentiond.targets.dendrite_media.workplace import open_workplace
+from retentiond.targets.dendrite_media.database.index import ensure_index
+from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
+from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.store.workplace import open_workplace
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.config.schema import Limits
     from retentiond.engine.target import AuditOrder
     from retentiond.ledger.lease import Lease
-    from retentiond.targets.dendrite_media.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
 
 COMMAND = "audit --repair"
 

@@ -12,12 +12,12 @@ from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.audit import AuditReport
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
 from retentiond.targets.dendrite_media.audit.telling import Telling
-from retentiond.targets.dendrite_media.belonging import check_belonging
-from retentiond.targets.dendrite_media.tree import MediaTree
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.store.belonging import check_belonging
 
 if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 
 async def audit(place: Place, order: AuditOrder) -> AuditReport:

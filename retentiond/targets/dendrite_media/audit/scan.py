@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.model.media import valid_hash
-from retentiond.targets.dendrite_media.layout import OWN
-from retentiond.targets.dendrite_media.tree import DIRECTORY, ODD, inside
+from retentiond.targets.dendrite_media.disk.layout import OWN
+from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 UPLOADS: Final = "tmp"
 _TYPE: Final = 0o170000

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.model.audit import Finding
 from retentiond.targets.dendrite_media.audit.scan import UPLOADS, odd_entry
-from retentiond.targets.dendrite_media.tree import inside
+from retentiond.targets.dendrite_media.disk.tree import inside
 
 if TYPE_CHECKING:
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 CONTENT: Final = "content"
 

@@ -13,14 +13,14 @@ import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from retentiond.targets.dendrite_media.layout import FILE, blob_parts
+from retentiond.targets.dendrite_media.disk.layout import FILE, blob_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.engine.target import Stop
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 _CHUNK: Final = 1 << 20
 Verdict = Literal["right", "wrong", "gone", "unreadable"]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
-    from retentiond.targets.dendrite_media.survey import Survey
-    from retentiond.targets.dendrite_media.tree import MediaTree
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)

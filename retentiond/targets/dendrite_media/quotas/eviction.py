@@ -12,14 +12,14 @@ from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain, size_shortage
+from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
 from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
 from retentiond.targets.dendrite_media.quotas.space import read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL
-from retentiond.targets.dendrite_media.references import LARGEST_AGE
-from retentiond.targets.dendrite_media.release import Releaser
-from retentiond.targets.dendrite_media.removal import Removal
-from retentiond.targets.dendrite_media.sweep import sweep
+from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.survey import Survey
-    from retentiond.targets.dendrite_media.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 
 class Evictions:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.model.quota import decide_eviction
-from retentiond.targets.dendrite_media.grounds import PolicyGround
 from retentiond.targets.dendrite_media.quotas.survey import REASONS, QuotaSurveyor
+from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
-    from retentiond.targets.dendrite_media.mentioned import Mentions
-    from retentiond.targets.dendrite_media.survey import Due
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.survey import Due
 
 
 class QuotaGround(PolicyGround):

@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from retentiond.model.quota import SpaceReading, disk_shortage
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.survey import SQL
-from retentiond.targets.dendrite_media.tree import MediaTree
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 
 def free_bytes(tree: MediaTree) -> int:

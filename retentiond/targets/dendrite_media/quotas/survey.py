@@ -12,11 +12,11 @@ from retentiond.model.media import Hash, valid_hash
 from retentiond.model.policy import KeepReason, foreign_user, matches
 from retentiond.model.quota import decide_eviction
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database import SQL as MEDIA_SQL
-from retentiond.targets.dendrite_media.database import media_row
-from retentiond.targets.dendrite_media.look import look_at_blobs
-from retentiond.targets.dendrite_media.safety import foreign_users
-from retentiond.targets.dendrite_media.survey import Surveyor
+from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database.rows import media_row
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
     from retentiond.model.report import Item
-    from retentiond.targets.dendrite_media.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.survey import Survey
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "quotas.sql")
 REASONS: Final[tuple[KeepReason, ...]] = get_args(KeepReason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.model.policy import Remove, decide
-from retentiond.targets.dendrite_media.grounds import PolicyGround
+from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
 from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailSurveyor, newest_dates
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.media import MediaRow
-    from retentiond.targets.dendrite_media.mentioned import Mentions
-    from retentiond.targets.dendrite_media.survey import Due
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.survey import Due
 
 
 class ThumbnailGround(PolicyGround):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.model.report import Released
-from retentiond.targets.dendrite_media.database import media_key
+from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.store.workplace import Place
 
 
 async def released_thumbnails(place: Place) -> AsyncIterator[Released]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.model.report import Item
-from retentiond.targets.dendrite_media.assess import assess
-from retentiond.targets.dendrite_media.database import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.media import Hash
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.assess import Assessed
-    from retentiond.targets.dendrite_media.planning import Means
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Place
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.assess import Assessed
+    from retentiond.targets.dendrite_media.surveys.means import Means
 
 
 async def plan_thumbnails(

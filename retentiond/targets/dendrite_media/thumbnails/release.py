@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from retentiond.model.errors import RetentiondError
 from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
-from retentiond.targets.dendrite_media.database import SQL as MEDIA_SQL
-from retentiond.targets.dendrite_media.database import key_columns
-from retentiond.targets.dendrite_media.disposal import thumbnails_record
-from retentiond.targets.dendrite_media.layout import EntryPath, Thumbnail
-from retentiond.targets.dendrite_media.release import Intent, Releaser
+from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database.rows import key_columns
+from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
+from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
+from retentiond.targets.dendrite_media.quarantine.release import Intent, Releaser
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.records import Record
     from retentiond.model.media import MediaKey, MediaRow
-    from retentiond.targets.dendrite_media.assess import Assessed
-    from retentiond.targets.dendrite_media.release import ReleasedBatch
+    from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
-    from retentiond.targets.dendrite_media.workplace import Workplace
 
 
 class ThumbnailReleaser(Releaser):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.model.errors import RefusedError
-from retentiond.targets.dendrite_media.claiming import change
-from retentiond.targets.dendrite_media.quarantine import Moves, give_up
-from retentiond.targets.dendrite_media.removal import Removal
-from retentiond.targets.dendrite_media.strays import try_to_move
+from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.entries import Moves, give_up
+from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.session import Guard
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.moves import MoveResult
-    from retentiond.targets.dendrite_media.release import Intent
-    from retentiond.targets.dendrite_media.tree import MediaTree
-    from retentiond.targets.dendrite_media.workplace import Workplace
+    from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.quarantine.release import Intent
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 
 
 class ThumbnailRemoval(Removal):

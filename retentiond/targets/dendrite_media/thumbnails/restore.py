@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import add_record
-from retentiond.targets.dendrite_media.bring_back import Return, bring_back, live_blobs
-from retentiond.targets.dendrite_media.claiming import change
-from retentiond.targets.dendrite_media.database import entry_path, media_key
-from retentiond.targets.dendrite_media.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine import known_thumbnails
+from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import RestoreReport
-    from retentiond.targets.dendrite_media.bring_back import LiveBlob
-    from retentiond.targets.dendrite_media.workplace import Workplace
+    from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 
 async def restore_thumbnails(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.policy import FIRST_BELIEVABLE_MS, decide
-from retentiond.targets.dendrite_media.survey import Surveyor
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaRow
     from retentiond.model.policy import Keep, Remove, Rules
     from retentiond.model.report import Item
-    from retentiond.targets.dendrite_media.survey import Survey
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "thumbnails.sql")
 

@@ -1,0 +1,180 @@
+"""Accept a store whose database and disk do not fit, or whose clock leapt: first a look, then what leads on from there.
+
+What rows bear comes back; what else lies in quarantine is taken into the ledger, to be kept until somebody purges it;
+entries whose files are gone are closed. Each step can be done again, and the mark comes last: until then all is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
+from retentiond.ledger.claims import claimant
+from retentiond.ledger.host import actor
+from retentiond.model.acceptance import Acceptance, Known
+from retentiond.model.errors import RefusedError
+from retentiond.model.media import valid_hash
+from retentiond.model.report import SweepReport
+from retentiond.targets.dendrite_media.acceptance.take_in import (
+    ACCEPT_SQL,
+    highest_on_disk,
+    strangers_on_disk,
+    take_in,
+)
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import live_blobs, standing
+from retentiond.targets.dendrite_media.disk.look import file_missing
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.store.safety import check_directory
+from retentiond.targets.dendrite_media.store.workplace import Workplace
+from retentiond.targets.dendrite_media.sweeps.recovery import recover
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from asyncpg import Record as Row
+
+    from retentiond.ledger.ledger import StoreState
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+_SAMPLE: Final = 1000
+_CLOCKS: Final = frozenset({"clock_behind", "clock_leapt"})
+
+
+async def look_at_store(place: Place) -> Acceptance:
+    """Say what the ledger and the disk know, and what rows want; change nothing."""
+    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        ledger = await place.ledger.exists(place.pool)
+        return await _look(place, tree, await place.ledger.store(place.pool) if ledger else None)
+
+
+async def accept_store(place: Place) -> Acceptance:
+    """Do what leads on, and say what it was; the lease of the store is held, and there is a ledger.
+
+    Raises RefusedError for what no acceptance goes over: a directory that is empty beside rows, or another device.
+    """
+    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        state = await place.ledger.store(place.pool)
+        acceptance = await _look(place, tree, state)
+        async with claimant(place.settings.database) as claiming:
+            # Whatever they are: from an older database nothing is finished, and nothing goes.
+            await _accept(Workplace(place, tree, claiming, state, "ahead", 0.0), acceptance)
+    return acceptance
+
+
+async def _look(place: Place, tree: MediaTree, state: StoreState | None) -> Acceptance:
+    acceptance = Acceptance(place.name)
+    mark = await _read_mark(place, tree, acceptance)
+    if mark is not None:
+        acceptance.disk = Known(str(mark.store_id), mark.last_pass, mark.written_at or None)
+    if state is not None:
+        if not acceptance.refused:
+            _note_fit(mark, state, acceptance)
+        await look_at_ledger(place.pool, place.ledger, state, acceptance)
+    async for strangers, wanted in strangers_on_disk(place, tree, ledger=state is not None):
+        acceptance.unknown += len(strangers)
+        acceptance.wanted += sum(entry.hash in wanted for entry in strangers)
+    if state is not None:
+        acceptance.gone = await _count_gone(place, tree)
+    hashes = [row["hash"] for row in await place.pool.fetch(ACCEPT_SQL["sample_contents"], _SAMPLE)]
+    missing = await place.disk.share(
+        file_missing(tree), [blob for text in hashes if (blob := valid_hash(text))]
+    )
+    acceptance.sampled, acceptance.without_file = len(missing), sum(missing)
+    return acceptance
+
+
+async def _read_mark(place: Place, tree: MediaTree, acceptance: Acceptance) -> Mark | None:
+    try:
+        return await place.disk.call(lambda: read_mark(tree, place.name))
+    except RefusedError as error:
+        acceptance.refused.append(error.refusal)
+        return None
+
+
+def _note_fit(mark: Mark | None, state: StoreState, acceptance: Acceptance) -> None:
+    try:
+        if compare(mark, state, acceptance.target) == "ahead":
+            raise refuse_ahead(acceptance.target)
+    except RefusedError as error:
+        acceptance.refused.append(error.refusal)
+
+
+async def _count_gone(place: Place, tree: MediaTree) -> int:
+    gone = after = 0
+    while rows := await place.pool.fetch(ACCEPT_SQL["entries_page"], after, place.batch):
+        after = rows[-1]["entry_id"]
+        gone += (await place.disk.share(standing(tree), [entry_path(row) for row in rows])).count(False)
+    return gone
+
+
+async def _accept(work: Workplace, acceptance: Acceptance) -> None:
+    place, tree = work.place, work.tree
+    has_rows = await place.pool.fetchval(SQL["has_media"])
+    await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    await place.disk.call(tree.prepare)
+    await place.disk.call(tree.probe)
+    await recover(work, SweepReport())
+    highest = await place.disk.call(lambda: highest_on_disk(tree))
+    await place.pool.fetchval(ACCEPT_SQL["ids_above"], highest.entry_id)
+    async for strangers, wanted in strangers_on_disk(place, tree):
+        await take_in(work, acceptance, strangers, wanted)
+    await _close_gone(work, acceptance)
+    last_pass = max(highest.pass_id, acceptance.disk.last_pass or 0)
+    mark = await _accept_ledger(work, acceptance, last_pass)
+    await place.disk.call(lambda: write_mark(tree, mark))
+    acceptance.accepted = True
+
+
+async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
+    """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
+    async for page in _claimed(work):
+        stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
+        gone = [row for row, stood in zip(page, stands, strict=True) if stood is False]
+        live = await work.place.disk.share(live_blobs(work.tree), sorted({row["hash"] for row in gone}))
+        whole = {blob.blob for blob in live if blob.size is not None}
+        spares = [row for row in gone if row["state"] == "returned" and row["hash"] in whole]
+        lost = [row for row in gone if row not in spares]
+        await change(work, "forget_entries", [row["entry_id"] for row in spares])
+        await _record_lost(work, lost)
+        acceptance.lost += len(lost)
+        await change(work, "let_go", [row["entry_id"] for row in page if row not in gone])
+
+
+async def _record_lost(work: Workplace, rows: Sequence[Row]) -> None:
+    log = get_logger(target=work.place.name)
+    for row in rows:
+        log.warning("inconsistency", kind="lost_blob", hash=row["hash"], pass_id=row["pass_id"])
+    await work.place.pool.execute(
+        SQL["entries_lost"],
+        [row["entry_id"] for row in rows],
+        ["its files were gone when the store was accepted"] * len(rows),
+        work.claimant.claimant_id,
+    )
+
+
+async def _claimed(work: Workplace) -> AsyncIterator[list[Row]]:
+    after = 0
+    while True:
+        work.claimant.guard.ensure()
+        page = await work.place.pool.fetch(
+            ACCEPT_SQL["claim_entries"], after, work.place.batch, work.claimant.claimant_id
+        )
+        if not page:
+            return
+        yield page
+        after = max(row["entry_id"] for row in page)
+
+
+async def _accept_ledger(work: Workplace, acceptance: Acceptance, last_pass: int) -> Mark:
+    place = work.place
+    async with place.pool.acquire() as connection, connection.transaction():
+        if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
+            for statement in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
+                await connection.execute(ACCEPT_SQL[f"begin_{statement}_anew"])
+            await connection.execute(ACCEPT_SQL["begin_settles_anew"], place.config.grace)
+        store = await note_acceptance(connection, place.ledger, acceptance, last_pass)
+    return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

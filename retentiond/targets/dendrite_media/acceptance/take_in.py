@@ -1,0 +1,143 @@
+"""Take what lies in quarantine on the disk, and the ledger does not know, into the ledger.
+
+What rows bear is given back first. The others become entries without rows, which no sweep purges by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.sweeps.inventory import list_entries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from retentiond.model.acceptance import Acceptance
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+
+ACCEPT_SQL: Final = named_queries(__package__, "accept.sql")
+
+
+async def strangers_on_disk(
+    place: Place, tree: MediaTree, *, ledger: bool = True
+) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
+    """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
+    listing = list_entries(tree)
+    while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
+        known: set[EntryPath] = set()
+        if ledger:
+            rows = await place.pool.fetch(SQL["known_entries"], [entry.entry_id for entry in page])
+            known = {entry_path(row) for row in rows}
+        strangers = [entry for entry in page if entry not in known]
+        hashes = sorted({entry.hash for entry in strangers})
+        wanted = {row["hash"] for row in await place.pool.fetch(SQL["wanted_hashes"], hashes)}
+        yield strangers, wanted
+
+
+class Highest(NamedTuple):
+    """The highest numbers of a pass and of an entry."""
+
+    pass_id: int
+    entry_id: int
+
+
+def highest_on_disk(tree: MediaTree) -> Highest:
+    """Return the highest numbers in use on the disk: new ones shall be above them."""
+    highest = Highest(0, 1)
+    for entry in list_entries(tree):
+        highest = Highest(max(highest.pass_id, entry.pass_id), max(highest.entry_id, entry.entry_id))
+    return highest
+
+
+async def take_in(
+    work: Workplace, acceptance: Acceptance, strangers: list[EntryPath], wanted: set[Hash]
+) -> None:
+    """Take a page of them in, and count in the acceptance what became of it."""
+    if not strangers:
+        return
+    place = work.place
+    known = await known_thumbnails(work, sorted(wanted))
+    returns = [Return(entry, known.get(entry.hash, set())) for entry in strangers if entry.hash in wanted]
+    results = await place.disk.share(bring_back(work.tree, work.claimant), returns)
+    acceptance.returned += sum(result.outcome == "returned" for result in results)
+    acceptance.failed += sum(result.outcome == "failed" for result in results)
+    stands = {result.entry for result in results if result.live.size is not None}
+    held = await place.disk.share(_measure(work.tree), await _number_anew(work, strangers))
+    columns = zip(
+        *(
+            (
+                one.entry.entry_id,
+                one.entry.pass_id,
+                one.entry.hash,
+                "blob" if one.has_file else "thumbnails",
+                "returned" if one.has_file and stranger in stands else "quarantined",
+                one.files,
+                one.bytes,
+            )
+            for stranger, one in zip(strangers, held, strict=True)
+        ),
+        strict=True,
+    )
+    await place.pool.execute(
+        ACCEPT_SQL["take_in"], place.config.settle, *(list(column) for column in columns)
+    )
+    acceptance.taken += len(strangers)
+
+
+async def _number_anew(work: Workplace, strangers: list[EntryPath]) -> list[EntryPath]:
+    """Return where the entries lie, with new numbers for those whose number the ledger has given to another."""
+    place = work.place
+    rows = await place.pool.fetch(ACCEPT_SQL["taken_ids"], [entry.entry_id for entry in strangers])
+    taken = {row["entry_id"] for row in rows}
+    seen: set[int] = set()
+    places: list[EntryPath] = []
+    for entry in strangers:
+        if entry.entry_id not in taken | seen:
+            seen.add(entry.entry_id)
+            places.append(entry)
+            continue
+        [row] = await place.pool.fetch(ACCEPT_SQL["new_ids"], 1)
+        renamed = entry._replace(entry_id=row["entry_id"])
+        work.claimant.guard.ensure()
+        await place.disk.call(_renaming(work.tree, entry, renamed))
+        places.append(renamed)
+    return places
+
+
+def _renaming(tree: MediaTree, entry: EntryPath, renamed: EntryPath) -> Callable[[], None]:
+    def rename() -> None:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent:
+            os.rename(entry.name, renamed.name, src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+
+    return rename
+
+
+class _Held(NamedTuple):
+    entry: EntryPath
+    has_file: bool
+    files: int
+    bytes: int
+
+
+def _measure(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[_Held]]:
+    def measure(entries: Sequence[EntryPath]) -> list[_Held]:
+        return [_measure_one(tree, entry) for entry in entries]
+
+    return measure
+
+
+def _measure_one(tree: MediaTree, entry: EntryPath) -> _Held:
+    place = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+    with tree.directory(*place) as directory, os.scandir(directory) as found:
+        sizes = {one.name: one.stat(follow_symlinks=False).st_size for one in found}
+    return _Held(entry, FILE in sizes, len(sizes), sum(sizes.values()))

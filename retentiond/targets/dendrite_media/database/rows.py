@@ -1,0 +1,51 @@
+"""The statements of this target by name, and rows of dendrite's table as the model knows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.media import Hash, MediaKey, MediaRow
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from asyncpg import Record
+
+KEPT_COPY: Final = "retentiond.reference"
+PLAN_COPY: Final = "pg_temp.plan_reference"
+"""Where the copy of what mentions media lies: the ledger's, and a plan's own."""
+SQL: Final = named_queries(__package__, reference=KEPT_COPY)
+PLAN_SQL: Final = named_queries(__package__, reference=PLAN_COPY)
+SCHEMA: Final = (__package__, "schema.sql")
+
+
+def media_row(record: Record) -> MediaRow:
+    """Return a row of dendrite's media table as the decisions see it."""
+    return MediaRow(
+        record["media_id"],
+        record["media_origin"],
+        record["content_type"],
+        record["file_size_bytes"],
+        record["creation_ts"],
+        record["upload_name"],
+        record["base64hash"],
+        record["user_id"],
+    )
+
+
+def media_key(record: Record) -> MediaKey:
+    """Return a row's key."""
+    return MediaKey(record["media_id"], record["media_origin"])
+
+
+def key_columns(keys: Iterable[MediaKey]) -> tuple[list[str], list[str]]:
+    """Return keys as the two arrays that statements take, in their order."""
+    pairs = list(keys)
+    return [key.media_id for key in pairs], [key.media_origin for key in pairs]
+
+
+def entry_path(record: Record) -> EntryPath:
+    """Return where an entry lies; its hash was valid when it was recorded."""
+    return EntryPath(record["pass_id"], Hash(record["hash"]), record["entry_id"])

@@ -1,0 +1,240 @@
+"""Bring a blob back from the quarantine to where dendrite looks for it.
+
+What dendrite has made there meanwhile stays, when it is whole. A directory is built aside, with its owner and
+mode, and renamed into place: dendrite panics on one that it may not search, however briefly.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from retentiond.targets.dendrite_media.disk.layout import (
+    FILE,
+    OWN,
+    QUARANTINE,
+    EntryPath,
+    Thumbnail,
+    blob_parts,
+    parse_thumbnail,
+    shelf,
+)
+from retentiond.targets.dendrite_media.disk.moves import named_error, regular_file
+from retentiond.targets.dendrite_media.disk.staging import Staging
+from retentiond.targets.dendrite_media.disk.tree import inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from retentiond.ledger.claims import Claimant
+    from retentiond.ledger.session import Guard
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+
+Back = Literal["returned", "whole_already", "no_copy", "failed"]
+"""`returned`: something was put back. `whole_already`: the live file needed nothing. `no_copy`: nothing to put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """An entry whose blob is wanted, with the thumbnails that rows know (None: all that lie there)."""
+
+    entry: EntryPath
+    thumbnails: Collection[Thumbnail] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBlob:
+    """What stands where dendrite looks for a content: sizes in bytes; no size where no file stands."""
+
+    blob: Hash
+    size: int | None
+    thumbnails: Mapping[Thumbnail, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnResult:
+    """What became of it, and what stands live afterwards."""
+
+    entry: EntryPath
+    outcome: Back
+    live: LiveBlob
+    error: str = ""
+
+
+def bring_back(tree: MediaTree, claimant: Claimant) -> Callable[[Sequence[Return]], list[ReturnResult]]:
+    """Return the way back for a thread's share of entries; the copies in quarantine stay where they are."""
+
+    def bring_all(returns: Sequence[Return]) -> list[ReturnResult]:
+        with Staging(tree, claimant.claimant_id) as staging:
+            return [_bring_one(staging, claimant.guard, wanted) for wanted in returns]
+
+    return bring_all
+
+
+def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
+    guard.ensure()
+    tree, entry = staging.tree, wanted.entry
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
+            names = _names_to_link(copy, wanted.thumbnails)
+            if FILE not in names and live_blob(tree, entry.hash).size is None:
+                # Thumbnails without their content serve nobody.
+                names = []
+            changed = bool(names) and _put_in_place(staging, copy, entry, names)
+    except FileNotFoundError:
+        changed = False
+    except OSError as error:
+        return ReturnResult(entry, "failed", live_blob(tree, entry.hash), named_error(error))
+    live = live_blob(tree, entry.hash)
+    if live.size is None:
+        return ReturnResult(entry, "no_copy", live)
+    return ReturnResult(entry, "returned" if changed else "whole_already", live)
+
+
+def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
+    """Return what stands live of a content; what cannot be read counts as not there."""
+    thumbnails = {}
+    try:
+        with tree.directory(*blob_parts(blob)) as live:
+            found = regular_file(live, FILE)
+            for name in os.listdir(live):
+                thumbnail = parse_thumbnail(name)
+                file = regular_file(live, name) if thumbnail else None
+                if thumbnail and file:
+                    thumbnails[thumbnail] = file.size
+    except OSError:
+        return LiveBlob(blob, None, {})
+    return LiveBlob(blob, found.size if found else None, thumbnails)
+
+
+def live_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[LiveBlob]]:
+    """Return the look at live contents for a thread's share of hashes."""
+
+    def look_at(blobs: Sequence[Hash]) -> list[LiveBlob]:
+        return [live_blob(tree, blob) for blob in blobs]
+
+    return look_at
+
+
+def _names_to_link(copy: int, wanted: Collection[Thumbnail] | None) -> list[str]:
+    names = []
+    for name in sorted(os.listdir(copy)):
+        thumbnail = parse_thumbnail(name)
+        if name == FILE or (thumbnail is not None and (wanted is None or thumbnail in wanted)):
+            names.append(name)
+    return names
+
+
+def _put_in_place(staging: Staging, copy: int, entry: EntryPath, names: list[str]) -> bool:
+    tree = staging.tree
+    first, second, rest = blob_parts(entry.hash)
+    # dendrite's upper levels, should they be gone, are like the directory we hold.
+    _ensure_directory(staging, tree.root, first, os.fstat(copy))
+    with inside(tree.root, first) as upper:
+        _ensure_directory(staging, upper, second, os.fstat(copy))
+        with inside(upper, second) as parent:
+            if _place_whole(staging, copy, names, parent, rest):
+                return True
+            with inside(parent, rest) as live:
+                changed = [_place_one(staging, copy, live, name) for name in names]
+                os.fsync(live)
+            return any(changed)
+
+
+def _ensure_directory(staging: Staging, parent: int, name: str, like: os.stat_result) -> None:
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return
+    staging.move_or_drop(staging.directory_like(like), parent, name)
+    os.fsync(parent)
+
+
+def _place_whole(staging: Staging, copy: int, names: list[str], parent: int, rest: str) -> bool:
+    made = staging.directory_like(os.fstat(copy))
+    with inside(staging.descriptor, made) as descriptor:
+        for name in names:
+            staging.link(copy, name, descriptor)
+        os.fsync(descriptor)
+    placed = staging.move_or_drop(made, parent, rest)
+    if placed:
+        os.fsync(parent)
+    return placed
+
+
+def _place_one(staging: Staging, copy: int, live: int, name: str) -> bool:
+    ours = regular_file(copy, name)
+    theirs = regular_file(live, name)
+    if ours is None or (theirs is not None and theirs.size == ours.size):
+        return False
+    if theirs is None:
+        with suppress(FileExistsError):
+            staging.link(copy, name, live)
+            return True
+        return False
+    # One of another size is no copy of this content: dendrite would refuse to serve it, and every upload of it.
+    staging.replace(copy, name, live)
+    return True
+
+
+def sizes_at_hand(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[list[int]]]:
+    """Return, for a thread's share of entries, the sizes of the content's files: the copy's and the live one's."""
+
+    def all_sizes(entries: Sequence[EntryPath]) -> list[list[int]]:
+        return [_sizes_at_hand(tree, entry) for entry in entries]
+
+    return all_sizes
+
+
+def _sizes_at_hand(tree: MediaTree, entry: EntryPath) -> list[int]:
+    live = live_blob(tree, entry.hash).size
+    sizes = [] if live is None else [live]
+    with (
+        suppress(OSError),
+        tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as directory,
+    ):
+        copy = regular_file(directory, FILE)
+        sizes += [copy.size] if copy else []
+    return sizes
+
+
+def dispensable(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
+    """Return, for a thread's share of entries, whether the live file is whole without the copy in quarantine."""
+
+    def all_dispensable(entries: Sequence[EntryPath]) -> list[bool]:
+        return [_dispensable(tree, entry) for entry in entries]
+
+    return all_dispensable
+
+
+def _dispensable(tree: MediaTree, entry: EntryPath) -> bool:
+    live = live_blob(tree, entry.hash)
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
+            ours = regular_file(copy, FILE)
+    except FileNotFoundError:
+        return live.size is not None
+    except OSError:
+        return False
+    return live.size is not None and (ours is None or ours.size == live.size)
+
+
+def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool | None]]:
+    """Return, for a thread's share of entries, whether their directory stands in quarantine; None: it cannot be told."""
+
+    def all_standing(entries: Sequence[EntryPath]) -> list[bool | None]:
+        return [_standing(tree, entry) for entry in entries]
+
+    return all_standing
+
+
+def _standing(tree: MediaTree, entry: EntryPath) -> bool | None:
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name):
+            return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None

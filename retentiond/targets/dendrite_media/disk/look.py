@@ -1,0 +1,138 @@
+"""Look at blobs on the disk: what is there, how large it is, and whether it is what dendrite would have made.
+
+Nothing here changes anything; threads do it by the batch.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
+from retentiond.targets.dendrite_media.disk.tree import ODD, MediaTree, Shelves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from retentiond.model.media import Hash
+
+LookResult = Literal["present", "missing", "unsafe", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobLook:
+    """What one look at a blob's directory saw; sizes in bytes.
+
+    `missing`: there is no directory. `unsafe`: a link, a special file, a name that dendrite never makes, another
+    device. `failed`: it cannot be read or renamed by us. `problem` is the reason in words. `accessed` is when any
+    of its files was last read, in seconds since the epoch.
+    """
+
+    blob: Hash
+    result: LookResult
+    file_size: int | None = None
+    thumbnails: tuple[tuple[Thumbnail, int], ...] = ()
+    problem: str = ""
+    accessed: float | None = None
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the content itself is there."""
+        return self.file_size is not None
+
+    @property
+    def files(self) -> int:
+        """How many files the directory holds."""
+        return len(self.thumbnails) + self.has_file
+
+    @property
+    def bytes(self) -> int:
+        """How much the directory's files hold."""
+        return (self.file_size or 0) + sum(size for _, size in self.thumbnails)
+
+
+def look_at_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[BlobLook]]:
+    """Return the look for a thread's share of hashes; sorted ones share their parent directories."""
+
+    def look_at(blobs: Sequence[Hash]) -> list[BlobLook]:
+        with Shelves() as shelves:
+            return [look_at_blob(tree, shelves, blob) for blob in blobs]
+
+    return look_at
+
+
+def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
+    """Look at one blob: first at its path, then at each name in it."""
+    first, second, rest = blob_parts(blob)
+    try:
+        parent = shelves.get(tree, first, second)
+        descriptor = os.open(rest, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return BlobLook(blob, "missing")
+    except OSError as error:
+        if error.errno in ODD:
+            return BlobLook(blob, "unsafe", problem="a link or a file stands in its path")
+        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {error.strerror}")
+    try:
+        if os.fstat(descriptor).st_dev != tree.device:
+            return BlobLook(blob, "unsafe", problem="its directory lies on another device")
+        look = _look_inside(blob, descriptor)
+        if look.result == "present" and not (_may_change(parent, ".") and _may_change(parent, rest)):
+            return BlobLook(blob, "failed", problem="this user may not move its directory")
+        return look
+    except OSError as error:
+        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {error.strerror}")
+    finally:
+        os.close(descriptor)
+
+
+def _look_inside(blob: Hash, descriptor: int) -> BlobLook:
+    file_size: int | None = None
+    thumbnails: list[tuple[Thumbnail, int]] = []
+    accessed: float | None = None
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            about = entry.stat(follow_symlinks=False)
+            thumbnail = parse_thumbnail(entry.name)
+            if not stat.S_ISREG(about.st_mode) or (thumbnail is None and entry.name != FILE):
+                return BlobLook(blob, "unsafe", problem="it holds something that dendrite does not make")
+            accessed = max(accessed or about.st_atime, about.st_atime)
+            if thumbnail is None:
+                file_size = about.st_size
+            else:
+                thumbnails.append((thumbnail, about.st_size))
+    return BlobLook(
+        blob,
+        "present",
+        file_size,
+        tuple(sorted(thumbnails)),
+        accessed=accessed,
+    )
+
+
+def _may_change(parent: int, name: str) -> bool:
+    return os.access(name, os.W_OK | os.X_OK, dir_fd=parent, effective_ids=True)
+
+
+def file_missing(tree: MediaTree) -> Callable[[Sequence[Hash]], list[bool]]:
+    """Return, for a thread's share of hashes, whether the content's file is missing; only ENOENT counts as that."""
+
+    def missing(blobs: Sequence[Hash]) -> list[bool]:
+        with Shelves() as shelves:
+            return [_file_missing(tree, shelves, blob) for blob in blobs]
+
+    return missing
+
+
+def _file_missing(tree: MediaTree, shelves: Shelves, blob: Hash) -> bool:
+    first, second, rest = blob_parts(blob)
+    try:
+        with_rest = shelves.get(tree, first, second)
+        os.stat(f"{rest}/{FILE}", dir_fd=with_rest, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

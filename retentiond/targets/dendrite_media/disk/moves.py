@@ -1,0 +1,198 @@
+"""Move blobs: into the quarantine, back, and out for good. Each effect can be repeated; threads do it by the batch.
+
+Whoever calls has recorded the intent in the ledger before, and records the outcome after. Directories on both
+sides of a rename are synced before a function returns, so that a commit may rely on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from retentiond.targets.dendrite_media.disk.layout import (
+    OWN,
+    PURGING,
+    QUARANTINE,
+    EntryPath,
+    blob_parts,
+    shelf,
+)
+from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from retentiond.ledger.session import Guard
+
+Moved = Literal["moved", "already", "missing", "failed"]
+"""`moved`: by us. `already`: the source is gone and the destination stands. `missing`: neither stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveResult:
+    """What became of one entry on the disk; `error` is the errno's name and text."""
+
+    entry: EntryPath
+    outcome: Moved
+    error: str = ""
+
+
+def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath]], list[MoveResult]]:
+    """Return the renaming of blobs into the quarantine for a thread's share of entries."""
+
+    def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
+        with Shelves() as live, Shelves() as held:
+            done = [_quarantine(tree, guard, live, held, entry) for entry in entries]
+            live.sync()
+            held.sync()
+            _sync_shelves_parents(tree, entries)
+            return done
+
+    return rename_all
+
+
+def _quarantine(tree: MediaTree, guard: Guard, live: Shelves, held: Shelves, entry: EntryPath) -> MoveResult:
+    guard.ensure()
+    try:
+        try:
+            return MoveResult(entry, _rename_in(tree, live, held, entry))
+        except FileNotFoundError:
+            # The source is gone, or a purge beside us has just dropped the empty shelf we hold open.
+            held.sync()
+            held.close()
+            return MoveResult(entry, _rename_in(tree, live, held, entry))
+    except FileNotFoundError as error:
+        return _judge_missing(tree, entry, error)
+    except OSError as error:
+        return MoveResult(entry, "failed", named_error(error))
+
+
+def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
+    """Call missing only what is not to be seen; a disk that denies what it shows is to be asked again."""
+    first, second, rest = blob_parts(entry.hash)
+    try:
+        with tree.directory(first, second) as parent:
+            stands = _stands(parent, rest)
+    except FileNotFoundError:
+        stands = False
+    except OSError as unreadable:
+        return MoveResult(entry, "failed", named_error(unreadable))
+    return MoveResult(entry, "failed", named_error(error)) if stands else MoveResult(entry, "missing")
+
+
+def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) -> Moved:
+    target = held.get(tree, QUARANTINE, str(entry.pass_id), shelf(entry.hash), own=True)
+    if _stands(target, entry.name):
+        return "already"
+    first, second, rest = blob_parts(entry.hash)
+    os.rename(rest, entry.name, src_dir_fd=live.get(tree, first, second), dst_dir_fd=target)
+    return "moved"
+
+
+def named_error(error: OSError) -> str:
+    """Return an error of the disk as its name and its text."""
+    return f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}"
+
+
+def _sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
+    with Shelves() as parents:
+        parents.get(tree, QUARANTINE, own=True)
+        for pass_id in {entry.pass_id for entry in entries}:
+            parents.get(tree, QUARANTINE, str(pass_id), own=True)
+        parents.sync()
+
+
+def _stands(parent: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath]], list[MoveResult]]:
+    """Return the removal for good of claimed entries for a thread's share.
+
+    Each is first renamed out of the quarantine, whole, so that half an entry is never taken for a copy.
+    """
+
+    def purge_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
+        with Shelves() as held, Shelves() as purging:
+            done = [_purge(tree, guard, held, purging, entry) for entry in entries]
+            held.sync()
+            purging.sync()
+        _drop_empty_shelves(tree, entries)
+        return done
+
+    return purge_all
+
+
+def _purge(tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry: EntryPath) -> MoveResult:
+    guard.ensure()
+    try:
+        grave = purging.get(tree, PURGING, own=True)
+        moved = _rename_away(tree, held, grave, entry)
+        gone = unlink_directory(grave, entry.purging_name)
+    except OSError as error:
+        return MoveResult(entry, "failed", named_error(error))
+    return MoveResult(entry, "moved" if moved or gone else "already")
+
+
+def _rename_away(tree: MediaTree, held: Shelves, grave: int, entry: EntryPath) -> bool:
+    try:
+        source = held.get(tree, OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash))
+        os.rename(entry.name, entry.purging_name, src_dir_fd=source, dst_dir_fd=grave)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def unlink_directory(parent: int, name: str) -> bool:
+    """Unlink a directory that holds files only; tell whether it was there. Raises OSError."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    try:
+        with os.scandir(descriptor) as entries:
+            names = [entry.name for entry in entries]
+        for inner in names:
+            with suppress(FileNotFoundError):
+                os.unlink(inner, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    os.rmdir(name, dir_fd=parent)
+    return True
+
+
+def _drop_empty_shelves(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
+    # Only our own directories; dendrite's first two levels are never removed, since an upload may be using them.
+    for pass_id, name in sorted({(entry.pass_id, shelf(entry.hash)) for entry in entries}):
+        with suppress(OSError), tree.directory(OWN, QUARANTINE, str(pass_id)) as parent:
+            os.rmdir(name, dir_fd=parent)
+    for pass_id in {entry.pass_id for entry in entries}:
+        with suppress(OSError), tree.directory(OWN, QUARANTINE) as parent:
+            os.rmdir(str(pass_id), dir_fd=parent)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A regular file's size in bytes and when it last changed, in seconds since the epoch."""
+
+    size: int
+    changed: float
+
+
+def regular_file(parent: int, name: str) -> FoundFile | None:
+    """Return what is known of a regular file; None where there is none. Raises OSError for all but ENOENT."""
+    try:
+        about = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", name)
+    return FoundFile(about.st_size, max(about.st_mtime, about.st_ctime))

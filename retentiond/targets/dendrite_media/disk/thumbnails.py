@@ -1,0 +1,58 @@
+"""Move thumbnails of a live content into the quarantine, while the content stays where it is.
+
+Whoever calls has recorded the intent before, as for blobs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.disk.layout import (
+    OWN,
+    QUARANTINE,
+    EntryPath,
+    Thumbnail,
+    blob_parts,
+    shelf,
+)
+from retentiond.targets.dendrite_media.disk.moves import MoveResult, named_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+
+
+def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
+    """Move thumbnails as `move_thumbnails` does; what the disk denies is told, and stops nobody else."""
+    try:
+        moved = move_thumbnails(tree, entry, thumbnails)
+    except OSError as error:
+        return MoveResult(entry, "failed", named_error(error))
+    return MoveResult(entry, "moved" if moved else "missing")
+
+
+def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
+    """Rename thumbnails of a live content into the quarantine; tell whether any was there. Raises OSError."""
+    target = tree.own_directory(QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+    moved = False
+    try:
+        with tree.directory(*blob_parts(entry.hash)) as live:
+            for thumbnail in thumbnails:
+                try:
+                    os.rename(thumbnail.name, thumbnail.name, src_dir_fd=live, dst_dir_fd=target)
+                    moved = True
+                except FileNotFoundError:
+                    continue
+            os.fsync(target)
+            os.fsync(live)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(target)
+    with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent:
+        if not moved:
+            os.rmdir(entry.name, dir_fd=parent)
+        os.fsync(parent)
+    return moved

@@ -1,0 +1,234 @@
+"""The media directory, reached through one descriptor: the jail that no name and no link leads out of.
+
+It is opened anew for each piece of work, checked, and from then on everything goes through that descriptor:
+a disk that is unmounted or exchanged meanwhile is never mistaken for the one that was checked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Self
+
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.disk.layout import OWN, PURGING, QUARANTINE, STAGING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ODD: Final = (errno.ELOOP, errno.ENOTDIR)
+
+
+@contextmanager
+def inside(parent: int, name: str) -> Iterator[int]:
+    """Open a directory of a directory, through no link; raises OSError."""
+    descriptor = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class MediaTree:
+    """An open media directory. `device` is compared within a moment, never stored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # The last component of the configured path may be a link: the administrator chose it.
+            self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnreachableError(
+                f"the media directory {path} cannot be opened: {error.strerror}; "
+                "check that it is mounted, that `media_path` (or base_path in dendrite.yaml) names it, "
+                "and that this user may enter it"
+            ) from error
+        about = os.fstat(self.root)
+        self.device = about.st_dev
+        self.owner = (about.st_uid, about.st_gid)
+        self.mode = stat.S_IMODE(about.st_mode)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def directory(self, *parts: str) -> Iterator[int]:
+        """Open a directory below the root, level by level and through no link; raises OSError."""
+        opened = self.open_directory(*parts)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
+
+    def open_directory(self, *parts: str) -> int:
+        """Return a descriptor of a directory below the root; the caller closes it. Raises OSError."""
+        current = os.dup(self.root)
+        try:
+            for part in parts:
+                deeper = os.open(part, DIRECTORY, dir_fd=current)
+                os.close(current)
+                current = deeper
+        except OSError:
+            os.close(current)
+            raise
+        return current
+
+    def own_directory(self, *parts: str) -> int:
+        """Return a descriptor of a directory below `.retentiond`, made where it is missing, synced into its parent.
+
+        What we make belongs to the owner of the media directory, also when root runs us.
+        """
+        current = os.dup(self.root)
+        try:
+            for part in (OWN, *parts):
+                current = self._enter_own(current, part)
+        except OSError:
+            os.close(current)
+            raise
+        return current
+
+    def _enter_own(self, parent: int, name: str) -> int:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            made = os.open(name, DIRECTORY, dir_fd=parent)
+            try:
+                self.adopt(made, self.owner, 0o700)
+            finally:
+                os.close(made)
+        opened = os.open(name, DIRECTORY, dir_fd=parent)
+        os.close(parent)
+        return opened
+
+    def adopt(self, descriptor: int, owner: tuple[int, int], mode: int) -> None:
+        """Give a directory or file of ours this owner and mode; the owner only where we may."""
+        about = os.fstat(descriptor)
+        if (about.st_uid, about.st_gid) != owner:
+            with suppress(PermissionError):
+                os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)
+
+    def prepare(self) -> None:
+        """Make `.retentiond` and its directories; raises UnreachableError where nothing can be written."""
+        try:
+            for name in (QUARANTINE, PURGING, STAGING):
+                os.close(self.own_directory(name))
+            with self.directory(OWN) as own:
+                os.fsync(own)
+            os.fsync(self.root)
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def probe(self) -> None:
+        """Rename a directory from the root to where the quarantine lies and back; raises UnreachableError.
+
+        A bind mount answers EXDEV although the device numbers are equal, and only a try can tell.
+        """
+        name = f"{OWN}-probe"
+        with self._own(QUARANTINE) as quarantine:
+            try:
+                # One that a crash left behind serves as well.
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=self.root)
+                try:
+                    os.rename(name, name, src_dir_fd=self.root, dst_dir_fd=quarantine)
+                    os.rename(name, name, src_dir_fd=quarantine, dst_dir_fd=self.root)
+                finally:
+                    for place in (self.root, quarantine):
+                        with suppress(FileNotFoundError):
+                            os.rmdir(name, dir_fd=place)
+            except OSError as error:
+                raise self.unwritable(error) from error
+
+    @contextmanager
+    def _own(self, *parts: str) -> Iterator[int]:
+        opened = self.own_directory(*parts)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
+
+    def unwritable(self, error: OSError) -> UnreachableError:
+        """Say that directories cannot be made and renamed here, and what to check."""
+        return UnreachableError(
+            f"directories cannot be made and renamed in {self.path}: {error.strerror}; "
+            "run retentiond as the user of dendrite, and check that the file system is writable and is one"
+        )
+
+    def first_level(self) -> list[tuple[str, int]]:
+        """Return dendrite's `<h0>` directories with their device numbers."""
+        with os.scandir(self.root) as entries:
+            found = [
+                (entry.name, entry.stat(follow_symlinks=False).st_dev)
+                for entry in entries
+                if len(entry.name) == 1 and entry.is_dir(follow_symlinks=False)
+            ]
+        return sorted(found)
+
+    def own_device(self) -> int | None:
+        """Return the device of `.retentiond`, None where it is not there yet; raises OSError for a link."""
+        try:
+            about = os.stat(OWN, dir_fd=self.root, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISDIR(about.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), OWN)
+        return about.st_dev
+
+    def mounts_below(self) -> list[str]:
+        """Return the mount points below the media directory, as the kernel lists them."""
+        base = os.path.realpath(self.path).rstrip("/") + "/"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            points = [_unescape(line.split(" ")[4]) for line in lines]
+        return sorted(point for point in points if point.startswith(base))
+
+
+def _unescape(text: str) -> str:
+    # mountinfo writes blanks, tabs, newlines and backslashes in octal.
+    for code in ("040", "011", "012", "134"):
+        text = text.replace("\\" + code, chr(int(code, 8)))
+    return text
+
+
+class Shelves:
+    """Directories that a run of sorted work keeps opening, open once each, for one thread; at most `limit` of them."""
+
+    def __init__(self, limit: int = 64) -> None:
+        self._open: dict[tuple[str, ...], int] = {}
+        self._limit = limit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def get(self, tree: MediaTree, *parts: str, own: bool = False) -> int:
+        """Return the descriptor of a directory of dendrite's (or of our own, made if missing); raises OSError."""
+        key = (OWN, *parts) if own else parts
+        if key not in self._open:
+            if len(self._open) >= self._limit:
+                self.sync()
+                self.close()
+            self._open[key] = tree.own_directory(*parts) if own else tree.open_directory(*parts)
+        return self._open[key]
+
+    def sync(self) -> None:
+        """Write the open directories to the disk."""
+        for descriptor in self._open.values():
+            os.fsync(descriptor)
+
+    def close(self) -> None:
+        """Sync nothing, close everything."""
+        while self._open:
+            os.close(self._open.popitem()[1])

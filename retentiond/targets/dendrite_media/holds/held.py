@@ -1,0 +1,78 @@
+"""What holds keep, as passes, purges and sweeps ask: read in the transaction that deletes, and never from memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.holds import lock_holds
+from retentiond.targets.dendrite_media.references.of_holds import KEPT_HOLDS, PLAN_HOLDS
+from retentiond.targets.dendrite_media.references.of_holds import SQL as READING_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+def _statements(relation: str) -> Mapping[str, str]:
+    found = named_queries(__package__, "holds.sql", hold_media=relation)
+    return {
+        name: text.replace("{held}", found["held"]).replace("{held_by}", found["held_by"])
+        for name, text in found.items()
+    }
+
+
+SQL: Final = _statements(KEPT_HOLDS)
+_PLAN_SQL: Final = _statements(PLAN_HOLDS)
+
+
+async def keep_held(connection: Conn, *, plan: bool) -> None:
+    """Mark the due rows of a survey that holds keep; a plan asks its own copy."""
+    if await connection.fetchval(SQL["any_hold"]):
+        for statement in ("keep_held_keys", "keep_held_origins", "keep_held_users"):
+            await connection.execute((_PLAN_SQL if plan else SQL)[statement])
+
+
+async def lock_and_find_held(
+    connection: Conn, rows: Iterable[MediaRow], *, begun_after: datetime
+) -> set[MediaKey] | None:
+    """Say which rows are held, for a transaction that deletes: no hold is added or released until it ends.
+
+    None where a hold came meanwhile of which nobody has read yet what it refers to: read that, and begin again.
+    """
+    await lock_holds(connection)
+    if not await connection.fetchval(SQL["any_hold"]):
+        return set()
+    if await connection.fetch(READING_SQL["unread_holds"], begun_after):
+        return None
+    rows = list(rows)
+    found = await connection.fetch(
+        SQL["held_keys"],
+        [row.media_id for row in rows],
+        [row.media_origin for row in rows],
+        [row.user_id for row in rows],
+    )
+    by_name = {(row.media_id, row.media_origin): row.key for row in rows}
+    return {by_name[record["media_id"], record["media_origin"]] for record in found}
+
+
+async def mark_purging(work: Workplace, entry_ids: Sequence[int]) -> set[int]:
+    """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked."""
+    if not entry_ids:
+        return set()
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await lock_holds(connection)
+        rows = await connection.fetch(SQL["entries_purging"], list(entry_ids), work.claimant.claimant_id)
+    return {row["entry_id"] for row in rows}
+
+
+async def forget_rows_without_entry(work: Workplace) -> bool:
+    """Forget a batch of the ledger's copies whose grace is over and that no entry stands for; say if there were any."""
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await lock_holds(connection)
+        status = await connection.execute(SQL["forget_rows_without_entry"], work.place.batch)
+    return status != "DELETE 0"

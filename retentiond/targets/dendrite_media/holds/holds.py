@@ -1,0 +1,56 @@
+"""The holds of a media target: put on, told of, released, with what each covers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.postgres import reaching
+from retentiond.ledger.holds import RecordedHolds, add_hold
+from retentiond.model.errors import RefusedError
+from retentiond.model.holds import Coverage
+from retentiond.model.media import parse_media_uri
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.holds.held import SQL
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.holds import Hold, HoldRequest
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+class MediaHolds(RecordedHolds):
+    """The holds of one store, as the engine's Protocol wants them."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.name, place.pool, place.ledger)
+        self._place = place
+
+    async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
+        """Put a hold on, and say what it covers. Once this returns, nothing that it covers is taken any more."""
+        place = self._place
+        with reaching("the database"):
+            async with place.pool.acquire() as connection:
+                await place.ledger.make(connection, SCHEMA)
+                async with connection.transaction():
+                    hold_id = await add_hold(connection, request)
+                    key = parse_media_uri(request.subject.name) if request.subject.kind == "media" else None
+                    if key is not None:
+                        await connection.execute(SQL["hold_medium"], hold_id, *key)
+                hold = await self._added(connection, hold_id)
+                return hold, await self._coverage(connection, hold)
+
+    async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
+        place = self._place
+        try:
+            await place.hold_references.refresh(connection, begun_after=hold.added_at)
+        except RefusedError as error:
+            stands = f"the hold stands all the same, and until this is mended no pass and no purge begins: {error.refusal.hint}"
+            raise RefusedError(replace(error.refusal, hint=stands)) from error
+        counts = await connection.fetchrow(
+            SQL["coverage"], hold.hold_id, hold.subject.kind, hold.subject.name
+        )
+        encrypted = hold.subject.kind == "room" and await place.hold_references.encrypted(
+            connection, hold.subject.name
+        )
+        return Coverage(**dict(counts or {}), encrypted=encrypted)

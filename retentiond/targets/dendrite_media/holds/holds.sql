@@ -1,0 +1,97 @@
+-- What the holds in force keep. {hold_media} is the table that the ledger keeps, or a plan's own copy of it.
+
+-- name: held
+-- A condition: is a hold on the row `k`, by its key, its server, or who uploaded it? It is put into other statements.
+(EXISTS (SELECT FROM {hold_media} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+         WHERE x.media_id = k.media_id COLLATE "C" AND x.media_origin = k.media_origin COLLATE "C")
+ OR EXISTS (SELECT FROM retentiond.hold_in_force h
+            WHERE h.kind = 'origin' AND h.subject = lower(k.media_origin COLLATE "C"))
+ OR EXISTS (SELECT FROM retentiond.hold_in_force h WHERE h.kind = 'user' AND h.subject = k.user_id COLLATE "C"))
+
+-- name: held_by
+-- A condition: is the hold of this number, kind and subject on the row `k`?
+((k.media_id COLLATE "C", k.media_origin COLLATE "C") IN
+     (SELECT x.media_id, x.media_origin FROM retentiond.hold_media x WHERE x.hold_id = $1)
+ OR ($2::text = 'origin' AND lower(k.media_origin COLLATE "C") = $3::text)
+ OR ($2::text = 'user' AND k.user_id = $3::text))
+
+-- name: any_hold
+SELECT EXISTS (SELECT FROM retentiond.hold_in_force)
+
+-- name: keep_held_keys
+-- Marks due rows that a hold keeps by their key.
+UPDATE pg_temp.due d SET kept = 'hold'
+FROM {hold_media} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+WHERE d.kept IS NULL AND x.media_id = d.media_id AND x.media_origin = d.media_origin
+
+-- name: keep_held_origins
+UPDATE pg_temp.due d SET kept = 'hold'
+FROM retentiond.hold_in_force h
+WHERE d.kept IS NULL AND h.kind = 'origin' AND h.subject = lower(d.media_origin)
+
+-- name: keep_held_users
+UPDATE pg_temp.due d SET kept = 'hold'
+FROM retentiond.hold_in_force h JOIN mediaapi_media_repository m ON m.user_id = h.subject COLLATE "default"
+WHERE d.kept IS NULL AND h.kind = 'user'
+  AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+
+-- name: held_keys
+-- Which of these rows (by ID, server and uploader) a hold keeps.
+SELECT k.media_id, k.media_origin
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k(media_id, media_origin, user_id)
+WHERE {held}
+
+-- name: hold_medium
+-- A hold on one medium keeps it by its key.
+INSERT INTO retentiond.hold_media (hold_id, media_id, media_origin) VALUES ($1, $2, $3)
+
+-- name: coverage
+-- How many rows a hold is on now, and how many that lie in quarantine and can come back.
+SELECT (SELECT count(*) FROM mediaapi_media_repository k WHERE {held_by}) AS items,
+       (SELECT count(*) FROM retentiond.released_media k
+        WHERE k.had_file AND {held_by}
+          AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state IN ('purging', 'lost'))
+          AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                          WHERE m.media_id = k.media_id COLLATE "default"
+                            AND m.media_origin = k.media_origin COLLATE "default")) AS in_quarantine
+
+-- name: held_in_quarantine
+-- A page of contents of which a released row is held.
+SELECT DISTINCT k.base64hash AS hash FROM retentiond.released_media k
+WHERE k.base64hash > $1 AND k.had_file AND k.restoring IS NULL AND {held}
+ORDER BY 1 LIMIT $2
+
+-- name: lock_copies_of
+-- Locks what the quarantine holds of these contents, so that nothing is claimed between the look and the mark.
+SELECT entry_id FROM retentiond.entry WHERE hash = ANY ($1::text[]) ORDER BY entry_id FOR UPDATE
+
+-- name: mark_held
+-- Marks held rows as being brought back, without keeping them by hand; but for contents that a step under way has.
+UPDATE retentiond.released_media k SET restoring = jsonb_build_object('claimant', $2::integer)
+WHERE k.base64hash = ANY ($1::text[]) AND k.had_file AND k.restoring IS NULL AND {held}
+  AND NOT EXISTS (SELECT FROM retentiond.entry e
+                  WHERE e.hash = k.base64hash
+                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
+RETURNING k.base64hash AS hash
+
+-- name: entries_purging
+-- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on, and
+-- not the thumbnails that went alone of a medium that it is on.
+UPDATE retentiond.entry e SET state = 'purging'
+WHERE e.entry_id = ANY ($1::bigint[]) AND e.claimed_by = $2
+  AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
+  AND NOT (e.kind = 'thumbnails'
+           AND EXISTS (SELECT FROM retentiond.thumbnail_release r JOIN mediaapi_media_repository k
+                           ON k.media_id = r.media_id COLLATE "default" AND k.media_origin = r.media_origin COLLATE "default"
+                       WHERE r.base64hash = e.hash AND {held}))
+RETURNING e.entry_id
+
+-- name: forget_rows_without_entry
+-- Forgets, a page at a time, the ledger's copies of rows whose grace is over and that never had an entry (a shared
+-- blob, no file); not those that a hold is on, if they can come back.
+DELETE FROM retentiond.released_media WHERE release_id IN (
+    SELECT k.release_id FROM retentiond.released_media k
+    WHERE k.grace_until <= clock_timestamp() AND k.restoring IS NULL
+      AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state <> 'lost')
+      AND NOT (k.had_file AND {held})
+    LIMIT $1)

@@ -1,0 +1,49 @@
+"""What comes before anything is taken, by a pass or by a repair: a store that is safe, and a number in the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.store.safety import check_columns, check_directory
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.lease import Lease
+    from retentiond.ledger.ledger import PassHeader
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def make_safe(work: Workplace, connection: Conn) -> None:
+    """Check that this is the store, its clock and its directory; make what the quarantine needs."""
+    tree, place = work.tree, work.place
+    if work.fit == "ahead":
+        # What rows bear comes back all the same.
+        await sweep(work, everything=True)
+        raise refuse_ahead(place.name)
+    check_clocks(work.state, work.leap, place.name)
+    check_columns(await connection.fetch(SQL["media_columns"]))
+    has_rows = await connection.fetchval(SQL["has_media"])
+    await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    await place.disk.call(tree.prepare)
+    await place.disk.call(tree.probe)
+    if work.fit == "new":
+        mark = Mark(work.state.store_id, work.state.last_pass)
+        await place.disk.call(lambda: write_mark(tree, mark))
+    await place.ledger.note_clock(connection, read_clock())
+
+
+async def begin(work: Workplace, connection: Conn, lease: Lease, header: PassHeader) -> int:
+    """Give a pass its number, in the ledger and then on the disk."""
+    async with connection.transaction():
+        await lease.check(connection)
+        pass_id = await work.place.ledger.begin_pass(connection, header)
+    mark = Mark(work.state.store_id, pass_id)
+    await work.place.disk.call(lambda: write_mark(work.tree, mark))
+    get_logger(target=work.place.name).info("pass_started", pass_id=pass_id, command=header.command)
+    return pass_id

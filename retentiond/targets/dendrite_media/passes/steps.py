@@ -1,0 +1,184 @@
+"""The steps of a pass over dendrite's media, as the engine asks for them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.records import prune_after
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.targets.dendrite_media.database.index import ensure_index
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.look import file_missing
+from retentiond.targets.dendrite_media.passes.backlog import note_backlog, shrink_backlog
+from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
+from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.quarantine.removal import Removal
+from retentiond.targets.dendrite_media.quotas.eviction import Evictions
+from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+from retentiond.targets.dendrite_media.surveys.grounds import ground_of
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
+from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Order
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.errors import UnreachableError
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
+
+
+class MediaSteps:
+    """One pass: `connection` is its own, for the survey and the releases, one at a time."""
+
+    def __init__(self, work: Workplace, connection: Conn, lease: Lease, order: Order, now: datetime) -> None:
+        self._work = work
+        self._place = work.place
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._now = now
+        self._log = get_logger(target=work.place.name)
+        self._ground = ground_of(work.place, connection, order.request, now)
+        self._surveyor = self._ground.surveyor
+        self._accesses = AccessTimes(work.place, work.tree, connection, now)
+
+    async def make_safe(self) -> None:
+        """Check that this is the store, its clock and its directory; make what the quarantine needs."""
+        await make_safe(self._work, self._connection)
+
+    async def sweep(self) -> None:
+        """Finish what is open, take stock, purge what is due; and make the index, before any cursor is open."""
+        if self._place.config.create_index:
+            await ensure_index(self._connection, self._place.name)
+        await sweep(self._work, everything=True)
+
+    async def survey(self, report: PassReport) -> Refusal | None:
+        """Judge every row, mark what is kept, and hold the counts against the limits."""
+        progress = self._order.progress
+        references = self._ground.references
+        # What cannot be read refuses the pass before the long look at every row.
+        if self._ground.by_access:
+            await self._accesses.prepare(report)
+        async with references.held(self._connection, begun_after=self._now) as copy:
+            await self._surveyor.learn(copy, references.asked, plan=False)
+        await self._place.hold_references.refresh(self._connection, begun_after=self._now)
+        progress.stage("survey", None)
+        survey = await self._surveyor.judge(self._now, progress)
+        await self._accesses.drop_accessed(survey, progress, listen=None)
+        async with references.held(self._connection, begun_after=self._now) as copy:
+            await self._surveyor.keep(
+                survey, ledger=True, copy=copy, protections=references.protections, plan=False
+            )
+        report.kept.update(survey.kept)
+        report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
+        if report.orphan_thumbnail_row:
+            self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
+        if self._order.request is None:
+            await note_backlog(self._connection, self._place.name, self._place.settings.rules.policies)
+        progress.stage("remove", survey.due)
+        return await self._judge(survey)
+
+    async def _judge(self, survey: Survey) -> Refusal | None:
+        sample = survey.sample.contents()
+        missing = await self._place.disk.share(file_missing(self._work.tree), sample)
+        first = self._work.state.first
+        return self._ground.over_limit(survey, sum(missing), len(sample), first=first)
+
+    async def begin(self, report: PassReport) -> None:
+        """Give the pass its number, in the ledger and then on the disk."""
+        await self._number(report)
+
+    async def _number(self, report: PassReport) -> int:
+        header = PassHeader(
+            target=self._place.name,
+            kind=report.kind,
+            command=self._order.command,
+            started_at=report.started_at,
+            rules=self._ground.rules(),
+            grace=self._place.config.grace,
+            settle=self._place.config.settle,
+            cutoffs=self._ground.cutoffs(),
+        )
+        pass_id = await begin(self._work, self._connection, self._lease, header)
+        report.pass_id = pass_id
+        return pass_id
+
+    async def remove(self, report: PassReport) -> None:
+        """Take what the survey found due through the protocol."""
+        if report.pass_id is None:
+            return
+        releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._ground)
+        removal = Removal(self._work, releaser, self._ground, self._accesses, report, self._order)
+        await removal.run()
+        if self._order.request is not None:
+            return
+        for further in (self._remove_thumbnails, self.evict):
+            try:
+                await further(report)
+            except RefusedError as error:
+                # What came before is done, and counted; this is told.
+                report.refused = report.refused or error.refusal
+
+    async def _remove_thumbnails(self, report: PassReport) -> None:
+        await remove_thumbnails(
+            self._work, self._connection, self._lease, self._order, self._accesses, report, self._now
+        )
+
+    async def evict(self, report: PassReport) -> None:
+        """Keep to the quotas; raises RefusedError where one would go over the limits."""
+        evictions = Evictions(
+            self._work, self._connection, self._lease, self._order, self._accesses, self._number
+        )
+        await evictions.run(report)
+
+    async def prepare_eviction(self, report: PassReport) -> None:
+        """See where access times are to be had, for a check of the quotas alone."""
+        await self._accesses.prepare(report, policies=False)
+
+    async def account(self, report: PassReport) -> None:
+        """Count the contents of which some rows went and some stayed."""
+        if self._order.request is None:
+            await shrink_backlog(self._connection, report, self._place.settings.rules)
+        report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
+        await self._accesses.forget_old()
+
+    async def end(self, report: PassReport) -> None:
+        """Say the last word, and forget records that are too old."""
+        await record_end(self._place, report)
+        await prune_after(self._connection, report, self._order.keep_records)
+
+
+async def record_end(place: Place, report: PassReport) -> None:
+    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    log = get_logger(target=place.name)
+    fields = report.as_json()
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    try:
+        if report.pass_id is not None:
+            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
+        elif report.refused is not None:
+            await place.ledger.note_refusal(place.pool, place.name, report.refused)
+    except LOST as error:
+        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+    if report.refused is None or report.pass_id is not None:
+        fields.pop("target")
+        log.info("pass_finished", **fields, error=report.error)
+
+
+async def note_unreachable(place: Place, error: UnreachableError) -> None:
+    """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
+    found, _, hint = str(error).partition("; ")
+    with suppress(*LOST):
+        await place.ledger.note_refusal(
+            place.pool, place.name, Refusal("unreachable", found, "reachable", hint)
+        )

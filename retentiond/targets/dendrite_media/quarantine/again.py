@@ -1,0 +1,50 @@
+"""What stands live although no row bears it any more goes into quarantine again, as an entry of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
+    """Make copies of returned entries (claimed by us) wait anew, and quarantine what was linked into place for them.
+
+    An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever.
+    """
+    if not rows:
+        return
+    blobs = {row["hash"] for row in rows}
+    # A pass that has just released the last row renames the file itself.
+    intended = {row["hash"] for row in await work.place.pool.fetch(SQL["intended_hashes"], list(blobs))}
+    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - intended))
+    present = {look.blob: look for look in looks if look.result == "present"}
+    for row in rows:
+        look = present.pop(row["hash"], None)
+        if look is None:
+            continue
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            recorded = await connection.fetch(
+                SQL["record_entries"],
+                row["pass_id"],
+                work.claimant.claimant_id,
+                work.place.config.settle,
+                [look.blob],
+                [look.files],
+                [look.bytes],
+            )
+        await carry_out(
+            work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
+        )
+    await change(work, "entries_quarantined_again", [entry_path(row).entry_id for row in rows])

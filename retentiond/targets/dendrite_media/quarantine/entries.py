@@ -1,0 +1,129 @@
+"""Quarantine: blobs whose rows are released are renamed away, and then looked at again.
+
+Who uploaded the same content in between bears a row by now, or will by a later sweep; the blob comes back to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.disk.moves import quarantine_blobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.disk.layout import EntryPath
+    from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+@dataclass(slots=True)
+class Moves:
+    """What became of a batch of entries: in quarantine, returned to a row that wants them, lost, failed."""
+
+    quarantined: int = 0
+    returned: int = 0
+    lost: int = 0
+    failed: int = 0
+
+
+async def carry_out(work: Workplace, entries: Sequence[EntryPath]) -> Moves:
+    """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted."""
+    moves = Moves()
+    results = await work.place.disk.share(quarantine_blobs(work.tree, work.claimant.guard), entries)
+    moves.lost = await record_lost(work, [result for result in results if result.outcome == "missing"])
+    failed = [result for result in results if result.outcome == "failed"]
+    await give_up(work, failed)
+    moves.failed = len(failed)
+    moved = [result.entry.entry_id for result in results if result.outcome in {"moved", "already"}]
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(SQL["quarantine_done"], moved, work.claimant.claimant_id)
+    wanted = [entry_path(row) for row in rows if row["wanted"]]
+    moves.returned = await return_to_rows(work, wanted)
+    moves.quarantined = len(rows) - moves.returned
+    return moves
+
+
+async def return_to_rows(work: Workplace, entries: Sequence[EntryPath]) -> int:
+    """Bring claimed entries back to rows that want them, with the thumbnails those know; return how many came."""
+    if not entries:
+        return 0
+    known = await known_thumbnails(work, [entry.hash for entry in entries])
+    returns = [Return(entry, known.get(entry.hash, frozenset())) for entry in entries]
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    await record_returned(work, results)
+    return sum(result.outcome == "returned" for result in results)
+
+
+async def known_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
+    """Return the thumbnails that rows know, by content."""
+    known: dict[Hash, set[Thumbnail]] = {}
+    for row in await work.place.pool.fetch(SQL["wanted_thumbnails"], list(blobs)):
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        known.setdefault(row["hash"], set()).add(thumbnail)
+    return known
+
+
+async def record_returned(work: Workplace, results: Sequence[ReturnResult]) -> list[EntryPath]:
+    """Record which entries are spares now, since their live file stands; let go of the others."""
+    log = get_logger(target=work.place.name)
+    returned = [result for result in results if result.outcome in {"returned", "whole_already"}]
+    for result in returned:
+        if result.outcome == "returned":
+            log.info("blob_restored", hash=result.entry.hash, pass_id=result.entry.pass_id)
+    others = [result for result in results if result not in returned]
+    for result in others:
+        log.error("item_failed", kind="not_returned", hash=result.entry.hash, error=result.error)
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            SQL["entries_returned"],
+            [result.entry.entry_id for result in returned],
+            work.claimant.claimant_id,
+        )
+        await connection.execute(
+            SQL["give_up_claims"],
+            [result.entry.entry_id for result in others],
+            [result.error or "nothing in quarantine to bring back" for result in others],
+            work.claimant.claimant_id,
+        )
+    return [result.entry for result in returned]
+
+
+async def record_lost(work: Workplace, results: Sequence[MoveResult]) -> int:
+    """Record entries of which neither the source nor the destination is there to be seen."""
+    if results:
+        log = get_logger(target=work.place.name)
+        for result in results:
+            log.warning(
+                "inconsistency", kind="lost_blob", hash=result.entry.hash, pass_id=result.entry.pass_id
+            )
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                SQL["entries_lost"],
+                [result.entry.entry_id for result in results],
+                ["gone before it could be moved"] * len(results),
+                work.claimant.claimant_id,
+            )
+    return len(results)
+
+
+async def give_up(work: Workplace, results: Sequence[MoveResult]) -> None:
+    """Let go of entries whose move failed; the next sweep tries them again."""
+    if not results:
+        return
+    log = get_logger(target=work.place.name)
+    for result in results:
+        log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            SQL["give_up_claims"],
+            [result.entry.entry_id for result in results],
+            [result.error for result in results],
+            work.claimant.claimant_id,
+        )

@@ -1,0 +1,166 @@
+"""Release: in one transaction a batch's rows are looked at again, copied into the ledger, and deleted.
+
+Keep when in doubt is decided here for the last time: what is not as the survey saw it stays, as `changed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.records import add_record
+from retentiond.model.errors import RetentiondError
+from retentiond.targets.dendrite_media.database.rows import SQL, key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
+from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
+from retentiond.targets.dendrite_media.quarantine.disposal import released_record
+from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.lease import Lease
+    from retentiond.ledger.records import Record
+    from retentiond.model.media import Hash, MediaKey, MediaRow
+    from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+    from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.surveys.assess import Assessed
+    from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A blob that no row bears any more, or such thumbnails of one that stays: claimed, recorded, and to be renamed."""
+
+    entry: EntryPath
+    bytes: int
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
+@dataclass(slots=True)
+class ReleasedBatch:
+    """What one release did: rows gone, by policy; those that had changed; those without a file; the intents."""
+
+    gone: list[Assessed] = field(default_factory=list)
+    changed: list[Assessed] = field(default_factory=list)
+    intents: list[Intent] = field(default_factory=list)
+
+
+class Releaser:
+    """Releases batches, one at a time, on one connection, under the lease of a pass."""
+
+    def __init__(
+        self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: ReleaseGround
+    ) -> None:
+        self._work = work
+        self._connection = connection
+        self._lease = lease
+        self._pass_id = pass_id
+        self._ground = ground
+
+    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
+        """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
+        while (released := await self._try_release(batch)) is None:
+            # A hold was put on in between, of which nobody had read what it refers to.
+            pass
+        return released
+
+    async def _try_release(self, batch: Sequence[Assessed]) -> ReleasedBatch | None:
+        oldest = await self._oldest_copy()
+        await self._work.place.hold_references.refresh(self._connection, begun_after=oldest)
+        async with self._ground.references.held(self._connection, begun_after=oldest) as copy:
+            await self._lease.check(self._connection)
+            locked = await self._lock(batch)
+            held = await lock_and_find_held(self._connection, locked.values(), begun_after=oldest)
+            if held is None:
+                return None
+            going, changed = await self._look_again(batch, copy, locked, held)
+            if not going:
+                return ReleasedBatch(changed=changed)
+            await self._delete(going)
+            intents = await self._intend(going)
+            await add_record(self._connection, self._record(going, locked))
+        return ReleasedBatch(going, changed, intents)
+
+    async def _oldest_copy(self) -> datetime:
+        now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
+        return now - LARGEST_AGE
+
+    async def _lock(self, batch: Sequence[Assessed]) -> dict[MediaKey, MediaRow]:
+        keys = key_columns([item.due.key for item in batch])
+        return {
+            media_key(row): media_row(row)
+            for row in await self._connection.fetch(SQL["lock_candidates"], *keys)
+        }
+
+    async def _look_again(
+        self,
+        batch: Sequence[Assessed],
+        copy: int | None,
+        locked: dict[MediaKey, MediaRow],
+        held: set[MediaKey],
+    ) -> tuple[list[Assessed], list[Assessed]]:
+        keys = key_columns([item.due.key for item in batch])
+        kept = held | {
+            media_key(row)
+            for row in await self._connection.fetch(
+                SQL["kept_keys"], *keys, copy, list(self._ground.references.protections)
+            )
+        }
+        mentions = await self._ground.mentions_again(locked.keys(), copy)
+        going: list[Assessed] = []
+        changed: list[Assessed] = []
+        for item in batch:
+            row = locked.get(item.due.key)
+            still = (
+                row is not None
+                and row.base64hash == item.due.blob
+                and item.due.key not in kept
+                and self._ground.still_due(row, item.due, mentions)
+            )
+            (going if still else changed).append(item)
+        return going, changed
+
+    def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
+        released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]
+        return released_record(self._work.place.name, self._pass_id, released)
+
+    async def _delete(self, going: Sequence[Assessed]) -> None:
+        counts = await self._connection.fetchrow(
+            SQL["release"],
+            self._pass_id,
+            *key_columns([item.due.key for item in going]),
+            [self._ground.name_of(item.due) for item in going],
+            [item.look.has_file for item in going],
+            self._work.place.config.grace,
+            self._ground.even_protected,
+        )
+        if (
+            counts is None
+            or counts["media"] != len(going)
+            or counts["media_copied"] != counts["media"]
+            or counts["thumbnails_copied"] != counts["thumbnails"]
+        ):
+            raise RetentiondError(
+                f"a batch of {len(going)} rows did not come out even ({counts}); it was rolled back, "
+                "please report this with the log"
+            )
+
+    async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
+        looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}
+        settle: timedelta = self._work.place.config.settle
+        present = [look for _, look in sorted(looks.items()) if look.result == "present"]
+        rows = await self._connection.fetch(
+            SQL["record_entries"],
+            self._pass_id,
+            self._work.claimant.claimant_id,
+            settle,
+            [look.blob for look in present],
+            [look.files for look in present],
+            [look.bytes for look in present],
+        )
+        await self._connection.execute(SQL["note_shared"], self._pass_id, settle, sorted(looks))
+        return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]

@@ -1,0 +1,136 @@
+"""Removal: what a survey found due goes through the protocol, batch by batch.
+
+Two workers with a bounded queue between them: while one batch is renamed on the disk, the next is looked at and
+released in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.engine.pace import Pace
+from retentiond.model.errors import RetentiondError, UnreachableError
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.engine.target import Order
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.quarantine.entries import Moves
+    from retentiond.targets.dendrite_media.quarantine.release import Intent, ReleasedBatch, Releaser
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.grounds import Ground
+
+_FAILED_BATCHES_THAT_STOP: Final = 2
+
+
+class Removal:
+    """One pass's way from due to quarantined; it writes what it does into the report as it goes."""
+
+    def __init__(
+        self,
+        work: Workplace,
+        releaser: Releaser,
+        ground: Ground,
+        accesses: AccessTimes | None,
+        report: PassReport,
+        order: Order,
+    ) -> None:
+        self._work = work
+        self._releaser = releaser
+        self._ground = ground
+        self._accesses = accesses
+        self._report = report
+        self._order = order
+        self._log = get_logger(target=work.place.name)
+        # A slow pace must not keep a stop waiting.
+        self._pace = Pace(work.place.config.pace.max_items_per_second, sleep=order.stop.wait)
+
+    async def run(self) -> None:
+        """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
+        # One batch waits while one is renamed and one is released: never more.
+        queue: asyncio.Queue[list[Intent] | None] = asyncio.Queue(maxsize=1)
+        failure: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._quarantine_all(queue))
+                try:
+                    await self._release_all(queue)
+                except (RetentiondError, *LOST) as error:
+                    # What was released before it is renamed all the same.
+                    failure = error
+                await queue.put(None)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        if failure is not None:
+            raise failure
+
+    async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
+        async for batch in self._ground.surveyor.due(self._work.place.batch):
+            await self._pace.take(len(batch))
+            if self._order.stop.asked:
+                self._report.state = "interrupted"
+                self._report.error = "it was asked to stop"
+                break
+            assessed = await assess(self._work.tree, self._work.place.disk, batch, self._accesses)
+            self._count_staying(assessed)
+            released = await self._releaser.release([item for item in assessed if item.goes])
+            self._count_released(released)
+            await queue.put(released.intents)
+            self._order.progress.advance(len(batch), sum(intent.bytes for intent in released.intents))
+
+    async def _quarantine_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
+        failed_in_a_row = 0
+        while (intents := await queue.get()) is not None:
+            if not intents:
+                continue
+            moves = await self._carry_out(intents)
+            if moves.failed:
+                self._report.failed["not_moved"] += moves.failed
+            failed_in_a_row = failed_in_a_row + 1 if moves.failed == len(intents) else 0
+            if failed_in_a_row == _FAILED_BATCHES_THAT_STOP:
+                raise UnreachableError(
+                    "two batches in a row could not be moved; check the media directory's rights and file system"
+                )
+
+    async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
+        return await carry_out(self._work, [intent.entry for intent in intents])
+
+    def _count_staying(self, assessed: list[Assessed]) -> None:
+        for item in assessed:
+            stayed = self._ground.stayed(item.due)
+            if item.kept is not None:
+                if stayed is None:
+                    self._report.kept[item.kept] += 1
+                if item.kept == "unsafe_path":
+                    self._warn("unsafe_path", item)
+            elif item.failed is not None:
+                self._report.stays_no_more(stayed)
+                self._report.failed[item.failed] += 1
+                self._log.error(
+                    "item_failed", kind=item.failed, media=item.due.key.uri, error=item.look.problem
+                )
+
+    def _count_released(self, released: ReleasedBatch) -> None:
+        for item in released.changed:
+            if self._ground.stayed(item.due) is None:
+                self._report.kept["changed"] += 1
+        leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
+        # The bytes of a blob leave with the last row that bore it; the batch is sorted by hash.
+        for item in reversed(released.gone):
+            self._report.stays_no_more(self._ground.stayed(item.due))
+            self._report.remove(self._ground.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
+            if not item.look.has_file:
+                self._report.missing_file += 1
+                self._warn("missing_file", item)
+
+    def _warn(self, kind: str, item: Assessed) -> None:
+        self._log.warning(
+            "inconsistency", kind=kind, media=item.due.key.uri, path=item.due.blob, reason=item.look.problem
+        )

@@ -1,0 +1,138 @@
+"""The copy of what mentions media: what profiles, room state and account data refer to is never purged.
+
+Each source is read whole, in one statement, into a copy; passes and sweeps ask the copy. A source that cannot be
+read refuses whatever would have relied on it.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.database.rows import KEPT_COPY, PLAN_COPY
+from retentiond.targets.dendrite_media.references.sources import MESSAGES, refusing, statements, stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.dendrite_media.references.sources import Sources, Statement
+
+SQL: Final = named_queries(__package__, "references.sql")
+LARGEST_AGE: Final = timedelta(minutes=10)
+"""How old the copy may be that a deletion relies on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A whole copy of what the sources refer to, and when the database server's clock saw it begun."""
+
+    copy_id: int
+    begun_at: datetime
+
+
+class References:
+    """The copy of what the sources of a target refer to.
+
+    `protections` keep what they mention, the first of them is the reason; `asked` are the sources that policies ask
+    about. Sweeps need the protections only.
+    """
+
+    def __init__(self, sources: Sources, protections: Sequence[str], asked: Collection[str]) -> None:
+        self._sources = sources
+        self.protections = tuple(protections)
+        self.asked = frozenset(asked)
+        self._everything = (*self.protections, *sorted(self.asked - set(self.protections)))
+
+    def only(self, protections: Sequence[str]) -> References:
+        """Return references that ask for these protections, and for nothing else."""
+        return References(self._sources, protections, ())
+
+    async def copy(self, connection: Conn, *, begun_after: datetime) -> Copy | None:
+        """Return a copy of the protections begun after that time; make one where there is none.
+
+        None where nothing is protected. It may be dropped at any time: `held` keeps it. Raises RefusedError where
+        a source cannot be read.
+        """
+        return await self._copy(connection, self.protections, begun_after)
+
+    @asynccontextmanager
+    async def held(
+        self, connection: Conn, *, begun_after: datetime, everything: bool = True
+    ) -> AsyncIterator[int | None]:
+        """Open a transaction, and give the number of such a copy, which is not dropped before its end.
+
+        `everything`: the sources that policies ask about are in it, too. Otherwise as `copy`.
+        """
+        wanted = self._everything if everything else self.protections
+        while True:
+            copy = await self._copy(connection, wanted, begun_after)
+            async with connection.transaction():
+                if copy is None or await connection.fetchval(SQL["hold_copy"], copy.copy_id) is not None:
+                    yield copy.copy_id if copy else None
+                    return
+
+    async def _copy(self, connection: Conn, wanted: Sequence[str], begun_after: datetime) -> Copy | None:
+        if not wanted:
+            return None
+        found = await connection.fetchrow(SQL["newest_copy"], list(wanted), begun_after)
+        return Copy(**dict(found)) if found else await self._make(connection, wanted, begun_after)
+
+    async def _make(self, connection: Conn, wanted: Sequence[str], begun_after: datetime) -> Copy:
+        # One transaction: whoever finds the copy's number finds all of it.
+        async with connection.transaction():
+            await connection.execute(SQL["take_turn"])
+            made_meanwhile = await connection.fetchrow(SQL["newest_copy"], list(wanted), begun_after)
+            if made_meanwhile:
+                return Copy(**dict(made_meanwhile))
+            copy = await connection.fetchrow(SQL["begin_copy"], list(wanted))
+            if copy is None:
+                raise UnreachableError("the ledger took no copy of the references; look at the server's log")
+            await self._fill(connection, KEPT_COPY, copy["copy_id"], wanted)
+        await connection.execute(SQL["drop_old_copies"], copy["copy_id"])
+        await connection.execute(SQL["analyze_copy"].replace("{reference}", KEPT_COPY))
+        return Copy(**dict(copy))
+
+    async def copy_for_plan(self, connection: Conn) -> int | None:
+        """Fill a copy that goes with the connection, and return its number; raises RefusedError."""
+        if not self._everything:
+            return None
+        await connection.execute(SQL["make_plan_copy"])
+        await self._fill(connection, PLAN_COPY, 0, self._everything)
+        await connection.execute(SQL["analyze_copy"].replace("{reference}", PLAN_COPY))
+        return 0
+
+    async def _fill(self, connection: Conn, relation: str, copy_id: int, wanted: Sequence[str]) -> None:
+        for statement in statements(wanted):
+            with refusing(connection, statement, wanted):
+                async with self._sources.reading(connection, statement) as source:
+                    if statement is MESSAGES:
+                        await self._sources.classify_rooms(source, connection, wanted)
+                    if source is connection:
+                        await self._fill_here(connection, relation, copy_id, statement, wanted)
+                    else:
+                        await self._fill_from(source, connection, relation, copy_id, statement, wanted)
+
+    async def _fill_here(
+        self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
+    ) -> None:
+        filling = SQL["copy_source"].replace("{reference}", relation)
+        await connection.execute(filling.replace("{source}", statement.text), list(wanted), copy_id)
+
+    async def _fill_from(
+        self, source: Conn, connection: Conn, relation: str, copy_id: int, statement: Statement,
+        wanted: Sequence[str],
+    ) -> None:  # fmt: skip
+        schema, table = relation.split(".")
+        async for page in stream(source, statement.text, list(wanted)):
+            await connection.copy_records_to_table(
+                table,
+                schema_name=schema,
+                records=[(copy_id, *row) for row in page],
+                columns=("copy_id", "source", "media_id", "media_origin"),
+            )

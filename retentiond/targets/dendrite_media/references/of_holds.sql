@@ -1,0 +1,67 @@
+-- What a held room or user refers to, and when it was read. Each source is one statement over one table, for the room or
+-- user in $1; references are cut out of events as for the protections, and what does not parse counts with whatever it
+-- mentions. {hold_media} is the table that the ledger keeps, or a plan's own copy of it.
+
+-- name: events
+-- Whatever the content of these events mentions, avatars of members too.
+SELECT DISTINCT k.media_id, k.media_origin
+FROM (SELECT headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
+      FROM {table}
+      WHERE {whose} = $1 AND (headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%')
+      OFFSET 0) e
+CROSS JOIN LATERAL (
+    SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
+    UNION ALL
+    SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s
+CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
+
+-- name: profile
+-- The avatar of a local user.
+SELECT DISTINCT k.media_id, k.media_origin
+FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+WHERE '@' || p.localpart || ':' || p.server_name = $1
+
+-- name: encrypted
+-- Whether what the room's messages refer to cannot be seen.
+SELECT EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = $1 AND type = 'm.room.encryption')
+
+-- name: unread_holds
+-- Holds in force whose references were not read, as a whole, since the time given.
+SELECT h.hold_id, h.kind, h.subject
+FROM retentiond.hold_in_force h LEFT JOIN retentiond.hold_reading r ON r.hold_id = h.hold_id
+WHERE h.kind IN ('room', 'user') AND (r.begun_at IS NULL OR r.begun_at < $1)
+ORDER BY h.hold_id
+
+-- name: oldest_reading
+-- When the oldest of the readings was begun that holds in force rely on.
+SELECT min(r.begun_at)
+FROM retentiond.hold_in_force h JOIN retentiond.hold_reading r ON r.hold_id = h.hold_id
+WHERE h.kind IN ('room', 'user')
+
+-- name: lock_reading
+-- One reader a hold at a time; the rows of two would wait for each other.
+SELECT pg_advisory_xact_lock(1380931143, ($1::bigint % 2147483647)::integer)
+
+-- name: note_reading
+INSERT INTO retentiond.hold_reading (hold_id, begun_at) VALUES ($1, $2)
+ON CONFLICT (hold_id) DO UPDATE SET begun_at = excluded.begun_at
+
+-- name: add_references
+-- Adds what a source in the same database refers to; the source's own parameter is $1.
+INSERT INTO {hold_media} (hold_id, media_id, media_origin)
+SELECT $2::bigint, r.media_id, r.media_origin FROM ({source}) r
+ON CONFLICT DO NOTHING
+
+-- name: add_keys
+-- Adds a page of what a source elsewhere refers to.
+INSERT INTO {hold_media} (hold_id, media_id, media_origin)
+SELECT $1::bigint, k.media_id, k.media_origin FROM unnest($2::text[], $3::text[]) AS k(media_id, media_origin)
+ON CONFLICT DO NOTHING
+
+-- name: make_plan_holds
+-- A plan's copy, which goes with the connection.
+CREATE TEMPORARY TABLE plan_hold_media (LIKE retentiond.hold_media INCLUDING INDEXES)
+
+-- name: fill_plan_holds
+INSERT INTO pg_temp.plan_hold_media
+SELECT x.* FROM retentiond.hold_media x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id

@@ -1,0 +1,64 @@
+"""What can be brought back, as the list of the quarantine shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.report import Released
+from retentiond.targets.dendrite_media.database.rows import SQL, media_key
+from retentiond.targets.dendrite_media.restore.orphans import path_of
+from retentiond.targets.dendrite_media.thumbnails.listing import released_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg import Record
+
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def released(place: Place) -> AsyncIterator[Released]:
+    """Stream rows by their release, blobs that no row stands for by their entry, and thumbnails by their release."""
+    if not await place.ledger.exists(place.pool):
+        return
+    after = 0
+    while page := await place.pool.fetch(SQL["quarantine_page"], after, place.batch):
+        for row in page:
+            yield _row(row)
+        after = page[-1]["release_id"]
+    after = 0
+    while page := await place.pool.fetch(SQL["rowless_page"], after, place.batch):
+        for row in page:
+            yield _rowless(row)
+        after = page[-1]["entry_id"]
+    async for thumbnails in released_thumbnails(place):
+        yield thumbnails
+
+
+def _row(row: Record) -> Released:
+    return Released(
+        pass_id=row["pass_id"],
+        media=media_key(row).uri,
+        policy=row["policy"],
+        content_type=row["content_type"],
+        upload_name=row["upload_name"],
+        bytes=row["file_size_bytes"],
+        state=row["state"] or ("shared" if row["had_file"] else "no_file"),
+        released_at=row["released_at"],
+        grace_until=row["grace_until"],
+    )
+
+
+def _rowless(row: Record) -> Released:
+    # Its path stands for its name: there is no other.
+    return Released(
+        pass_id=row["pass_id"],
+        media="",
+        policy="orphan_blob",
+        content_type="",
+        upload_name=path_of(row),
+        bytes=row["bytes"],
+        state=row["state"],
+        released_at=row["renamed_at"],
+        grace_until=row["grace_until"],
+    )

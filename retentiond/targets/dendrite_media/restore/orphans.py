@@ -1,0 +1,68 @@
+"""Restore what a repair took and no row stands for: orphan blobs.
+
+An orphan is an orphan again once it is back, and the next repair leaves it alone for a day, since its ctime is new.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.host import actor
+from retentiond.ledger.records import add_record
+from retentiond.model.media import Hash
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.disk.layout import blob_parts
+from retentiond.targets.dendrite_media.disk.moves import purge_entries
+from retentiond.targets.dendrite_media.holds.held import mark_purging
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.disposal import restored_orphans_record
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from retentiond.model.report import RestoreReport
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+def path_of(row: Record) -> str:
+    """Return where an entry's blob lies below the media directory, when it is there."""
+    return "/".join(blob_parts(Hash(row["hash"])))
+
+
+async def restore_repaired(work: Workplace, report: RestoreReport, pass_id: int | None, reason: str) -> None:
+    """Bring back what repair `pass_id` took, or every repair; paths stand for the URIs that orphans lack."""
+    async for page in claimed_pages(work, "claim_rowless", pass_id):
+        await _bring_orphans(work, report, page, reason)
+
+
+async def _bring_orphans(work: Workplace, report: RestoreReport, page: list[Record], reason: str) -> None:
+    returns = [Return(entry_path(row), None) for row in page]
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    by_id = {row["entry_id"]: row for row in page}
+    back = [by_id[result.entry.entry_id] for result in results if result.live.size is not None]
+    await _close(work, back, reason)
+    report.restored.extend(path_of(row) for row in back)
+    left = [result for result in results if result.live.size is None]
+    await change(work, "entries_demoted", [result.entry.entry_id for result in left])
+    for result in left:
+        # Thumbnails alone serve nobody.
+        names = report.failed if result.outcome == "failed" else report.without_file
+        names.append(path_of(by_id[result.entry.entry_id]))
+
+
+async def _close(work: Workplace, back: list[Record], reason: str) -> None:
+    """Drop the copies of what stands live again: kept as spares, the next sweep would take it away once more."""
+    if not back:
+        return
+    marked = await mark_purging(work, [row["entry_id"] for row in back])
+    entries = [entry_path(row) for row in back if row["entry_id"] in marked]
+    results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
+    gone = [result.entry.entry_id for result in results if result.outcome != "failed"]
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["forget_entries"], gone, work.claimant.claimant_id)
+        await add_record(connection, restored_orphans_record(work.place.name, back, actor(), reason))
+    log = get_logger(target=work.place.name)
+    for row in back:
+        log.info("restored", path=path_of(row))

@@ -1,0 +1,131 @@
+"""A pass that looks wrong does not start: the checks that need no survey, each with what to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from retentiond.config.schema import Limits
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+
+_COLUMNS: Final = {
+    "mediaapi_media_repository": {
+        "media_id": "text",
+        "media_origin": "text",
+        "content_type": "text",
+        "file_size_bytes": "bigint",
+        "creation_ts": "bigint",
+        "upload_name": "text",
+        "base64hash": "text",
+        "user_id": "text",
+    },
+    "mediaapi_thumbnail": {
+        "media_id": "text",
+        "media_origin": "text",
+        "content_type": "text",
+        "file_size_bytes": "bigint",
+        "creation_ts": "bigint",
+        "width": "integer",
+        "height": "integer",
+        "resize_method": "text",
+    },
+}
+
+
+def check_columns(found: list[Record]) -> None:
+    """Refuse tables that are not as we copy them: what we cannot copy we could not bring back."""
+    for relation, columns in _COLUMNS.items():
+        there = {row["column"]: row["type"] for row in found if row["relation"] == relation}
+        if not there:
+            raise UnreachableError(
+                f"the database has no table {relation} that this role sees; "
+                "check that `database` is the one of dendrite's media, and the role's rights"
+            )
+        if there != columns:
+            odd = sorted({name for name, _ in set(there.items()) ^ set(columns.items())})
+            raise RefusedError(
+                Refusal(
+                    "unknown_columns",
+                    f"{relation}: {', '.join(odd)}",
+                    "the columns of dendrite 0.15",
+                    "this dendrite keeps its media otherwise than retentiond knows; use a newer retentiond",
+                )
+            )
+
+
+def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
+    """Refuse a directory that is empty beside rows, or is not one file system with its quarantine."""
+    first_level = tree.first_level()
+    if has_rows and not first_level:
+        raise RefusedError(
+            Refusal(
+                "empty_media_directory",
+                "no media",
+                "dendrite's directories",
+                f"the database has media and {tree.path} has none: "
+                "check that the disk is mounted and that `media_path` is right",
+            )
+        )
+    try:
+        own = tree.own_device()
+    except OSError as error:
+        raise RefusedError(
+            Refusal(
+                "quarantine_not_a_directory",
+                str(error.strerror),
+                "a directory",
+                f"something else stands at {tree.path}/.retentiond; move it away",
+            )
+        ) from error
+    elsewhere = [name for name, device in first_level if device != tree.device]
+    if own is not None and own != tree.device:
+        elsewhere.append(".retentiond")
+    mounts = tree.mounts_below()
+    if elsewhere or mounts:
+        raise RefusedError(
+            Refusal(
+                "another_device",
+                ", ".join(elsewhere or mounts),
+                "one file system",
+                f"{tree.path} must be one file system down to its last directory, "
+                "since blobs are renamed into the quarantine; unmount what is mounted below it",
+            )
+        )
+
+
+def judge_limits(
+    target: str, limits: Limits, *, rows: int, due: int, missing: int, sampled: int, first: bool
+) -> Refusal | None:
+    """Hold a survey's counts against the three limits that `once --yes` goes over."""
+    way_on = f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
+    if sampled and missing / sampled > limits.max_missing_files:
+        return Refusal(
+            "max_missing_files",
+            round(missing / sampled, 4),
+            limits.max_missing_files,
+            f"{missing} of {sampled} contents have no file: check that the right disk is mounted; {way_on}",
+        )
+    if rows and due / rows > limits.max_share:
+        told = f"{due} of {rows} rows would go"
+        opening = f"this is the first pass over this store, and {told}" if first else told
+        return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {way_on}")
+    if due > limits.max_items:
+        return Refusal("max_items", due, limits.max_items, f"{due} rows would go; {way_on}")
+    return None
+
+
+def foreign_users(uris: int, example: str) -> RefusedError:
+    """Say that rows bear users of a server that is not ours."""
+    return RefusedError(
+        Refusal(
+            "foreign_users",
+            f"{uris} rows, such as {example}",
+            0,
+            "local uploads in this database belong to another server name: set `server_name` to all the names "
+            "this server goes by, and check that `database` is the right one",
+        )
+    )

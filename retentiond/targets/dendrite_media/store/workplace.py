@@ -1,0 +1,76 @@
+"""What every piece of work on the store holds in its hands, opened and checked anew for each."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.claims import Claimant, claimant
+from retentiond.ledger.host import read_clock
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+
+    from retentiond.adapters.disk import DiskWorkers
+    from retentiond.adapters.postgres import Db
+    from retentiond.config.resolve import MediaSettings
+    from retentiond.config.schema import MediaTarget
+    from retentiond.ledger.ledger import Ledger, StoreState
+    from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The target's settings and the means to work on it, for as long as the target is open."""
+
+    name: str
+    config: MediaTarget
+    settings: MediaSettings
+    pool: Db
+    disk: DiskWorkers
+    ledger: Ledger
+    references: References
+    hold_references: HoldReferences
+
+    def keeping(self, keep: timedelta) -> Place:
+        """Return the same place with policies of another time."""
+        return replace(self, settings=replace(self.settings, rules=self.settings.rules.keeping(keep)))
+
+    @property
+    def batch(self) -> int:
+        """How many rows or entries are worked on at once."""
+        return self.config.pace.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One piece of work: the directory through its descriptor, a claimant, and how disk and ledger fit.
+
+    `leap` is by how many seconds this machine's clock leapt; nothing is purged when it did.
+    """
+
+    place: Place
+    tree: MediaTree
+    claimant: Claimant
+    state: StoreState
+    fit: Fit
+    leap: float
+
+
+@asynccontextmanager
+async def open_workplace(place: Place) -> AsyncIterator[Workplace]:
+    """Open the media directory, check it against the ledger, and become a claimant.
+
+    Raises UnreachableError for a directory that cannot be opened, RefusedError for one of another store.
+    """
+    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        state = await place.ledger.store(place.pool)
+        fit = compare(await place.disk.call(lambda: read_mark(tree, place.name)), state, place.name)
+        leap = await place.ledger.clock_leap(place.pool, read_clock())
+        async with claimant(place.settings.database) as claiming:
+            yield Workplace(place, tree, claiming, state, fit, leap)

@@ -1,0 +1,151 @@
+"""The access log of a reverse proxy, followed into the ledger: when each medium was last asked for.
+
+Where the file system keeps no access times, it is the only trace. A time counts only from when the record is whole:
+what was asked for before that cannot be told, and so it keeps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from retentiond.adapters.log_file import LogPosition, read_block
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.host import host_name
+from retentiond.model.access_record import Known, Stretch, read_stretch
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.config.access_log import AccessLogConfig
+    from retentiond.model.media import MediaKey
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+LEDGER_SQL: Final = named_queries(__package__, "accesses.sql", access="retentiond.access")
+PLAN_SQL: Final = named_queries(__package__, "accesses.sql", access="pg_temp.plan_access")
+
+
+class _Reading(NamedTuple):
+    """The next lines of the log, what they tell, and whether there are no more for now."""
+
+    position: LogPosition | None
+    stretch: Stretch
+    gap: bool
+    last: bool
+
+
+def _read(config: AccessLogConfig, position: LogPosition | None, known: Known) -> _Reading:
+    try:
+        block = read_block(config.path, position)
+    except OSError as error:
+        raise RefusedError(
+            Refusal(
+                "access_log_unreadable",
+                f"{config.path}: {error.strerror}",
+                "readable",
+                "let this user read it, mend `access_log`, or leave it out",
+            )
+        ) from error
+    stretch = read_stretch(block.lines, config.format, known, gap=block.gap)
+    return _Reading(block.position, stretch, block.gap, block.last)
+
+
+class AccessLog:
+    """The log of one target, and what is known by it."""
+
+    def __init__(self, place: Place, config: AccessLogConfig) -> None:
+        self._place = place
+        self._config = config
+        self._host = host_name()
+        self._sql = LEDGER_SQL
+        self.known = Known()
+
+    async def follow(self, connection: Conn) -> None:
+        """Take what is new in the log into the ledger; raises RefusedError where it cannot be read."""
+        reading = None
+        while reading is None or not reading.last:
+            position = await self._position(connection)
+            reading = await self._read(position)
+            async with connection.transaction():
+                if reading.position is None or await self._move(connection, position, reading):
+                    await self._note(connection, reading.stretch)
+        await self._position(connection)
+
+    async def follow_for_plan(self, connection: Conn, *, ledger: bool) -> None:
+        """Take the ledger's times and what is new in the log into a table that goes with the connection."""
+        self._sql = PLAN_SQL
+        await connection.execute(PLAN_SQL["make_plan_access"])
+        position = None
+        if ledger:
+            position = await self._position(connection)
+            await connection.execute(PLAN_SQL["fill_plan_access"])
+        reading = None
+        while reading is None or not reading.last:
+            reading = await self._read(position)
+            self.known = reading.stretch.known
+            position = reading.position or position
+            await self._note(connection, reading.stretch)
+
+    async def times(self, connection: Conn, keys: Sequence[MediaKey]) -> dict[MediaKey, float]:
+        """Return when these media were last asked for, as far as the log was followed."""
+        rows = await connection.fetch(self._sql["access_times"], *key_columns(keys))
+        return {media_key(row): row["at"] for row in rows}
+
+    async def raise_contents(self, connection: Conn) -> None:
+        """Raise the access times of the contents that a quota looks at."""
+        await connection.execute(self._sql["raise_contents"])
+
+    async def forget(self, connection: Conn) -> None:
+        """Forget the times of media that are gone."""
+        await connection.execute(LEDGER_SQL["forget_accesses"])
+
+    async def _position(self, connection: Conn) -> LogPosition | None:
+        row = await connection.fetchrow(LEDGER_SQL["log_position"], self._host, str(self._config.path))
+        self.known = Known(row["since"], row["newest"]) if row else Known()
+        return LogPosition(row["head"], row["read_to"]) if row else None
+
+    async def _read(self, position: LogPosition | None) -> _Reading:
+        return await self._place.disk.call(lambda: _read(self._config, position, self.known))
+
+    async def _move(self, connection: Conn, position: LogPosition | None, reading: _Reading) -> bool:
+        reached = reading.position
+        if reached is None or reached == position:
+            return True
+        if reading.gap:
+            get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
+        return (
+            await connection.fetchval(
+                LEDGER_SQL["move_position"],
+                self._host,
+                str(self._config.path),
+                reached.head,
+                reached.offset,
+                reading.stretch.known.since,
+                reading.stretch.known.newest,
+                position.head if position else None,
+                position.offset if position else None,
+            )
+            is not None
+        )
+
+    async def _note(self, connection: Conn, stretch: Stretch) -> None:
+        if stretch.times:
+            keys = list(stretch.times)
+            await connection.execute(
+                self._sql["note_accesses"], *key_columns(keys), [stretch.times[key] for key in keys]
+            )
+
+
+async def follow_access_log(place: Place, *, tell: bool) -> None:
+    """Follow the log between passes, before it is rotated away; one that cannot be read is told only now and then."""
+    if place.config.access_log is None:
+        return
+    try:
+        async with place.pool.acquire() as connection:
+            await AccessLog(place, place.config.access_log).follow(connection)
+    except RefusedError as error:
+        if tell:
+            get_logger(target=place.name).warning("access_log_unreadable", error=str(error))

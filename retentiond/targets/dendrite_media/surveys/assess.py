@@ -1,0 +1,54 @@
+"""Look at a batch of due rows on the disk, and say of each whether it may still go: the same for plans and passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.disk.look import BlobLook, look_at_blobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.disk import DiskWorkers
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.survey import Due
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A due row with what its blob looks like; `kept` or `failed` says why it stays, neither that it may go."""
+
+    due: Due
+    look: BlobLook
+    kept: str | None = None
+    failed: str | None = None
+
+    @property
+    def goes(self) -> bool:
+        """Whether nothing stands in its way so far."""
+        return self.kept is None and self.failed is None
+
+
+async def assess(
+    tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due], accesses: AccessTimes | None = None
+) -> list[Assessed]:
+    """Look at each blob of the batch once; the batch is sorted by hash. Access times count where they are given."""
+    looks = await disk.share(look_at_blobs(tree), sorted({due.blob for due in batch}))
+    by_blob = {look.blob: look for look in looks}
+    accessed = await accesses.accessed(batch, looks) if accesses else ()
+    return [_judge(due, by_blob[due.blob], accessed=due.key in accessed) for due in batch]
+
+
+def _judge(due: Due, look: BlobLook, *, accessed: bool) -> Assessed:
+    if look.result == "unsafe":
+        return Assessed(due, look, kept="unsafe_path")
+    if due.kept is not None:
+        return Assessed(due, look, kept=due.kept)
+    if look.result == "failed":
+        return Assessed(due, look, failed="not_movable")
+    if accessed:
+        # The survey saw it unread; somebody has asked for it since.
+        return Assessed(due, look, kept="changed")
+    return Assessed(due, look)

@@ -1,0 +1,188 @@
+"""Why rows go: by the policies of a pass, or because somebody asked for it. All else is the same for both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from retentiond.model.policy import Remove, decide
+from retentiond.model.request import REQUESTED, decide_request
+from retentiond.targets.dendrite_media.store.safety import judge_limits
+from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.errors import Refusal
+    from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
+
+
+class ReleaseGround(Protocol):
+    """What a release goes by."""
+
+    @property
+    def references(self) -> References:
+        """What protects from it; the purge asks the target's own."""
+
+    @property
+    def even_protected(self) -> bool:
+        """Whether no protection shall bring back what goes by it."""
+
+    def name_of(self, due: Due) -> str:
+        """Return what reports call the reason for which a row goes."""
+
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+        """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Tell whether a row that was due may still go, now that it is locked and read again."""
+
+
+class Ground(ReleaseGround, Protocol):
+    """What a pass or a request goes by; its surveys and second looks run on one connection."""
+
+    @property
+    def surveyor(self) -> Surveyor:
+        """Who finds what is due."""
+
+    @property
+    def by_access(self) -> bool:
+        """Whether access times have a say."""
+
+    def stayed(self, due: Due) -> str | None:
+        """Return the reason for which it was counted as staying before; None where it was not counted."""
+
+    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
+        """Hold the counts against the limits."""
+
+    def rules(self) -> dict[str, Any]:
+        """Return what the ledger remembers to have gone by."""
+
+    def cutoffs(self) -> dict[str, str]:
+        """Return the dates before which it takes, by policy."""
+
+
+def ground_of(place: Place, connection: Conn, request: Request | None, now: datetime) -> Ground:
+    """Return what a pass goes by, or a request where there is one."""
+    if request is None:
+        return PolicyGround(place, connection, now)
+    return RequestGround(place, connection, request)
+
+
+class PolicyGround:
+    """The policies of the configuration, at the time the pass began."""
+
+    even_protected = False
+    by_access = True
+
+    def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
+        self._place = place
+        self._rules = place.settings.rules
+        self._connection = connection
+        self._now = now
+        self.surveyor = Surveyor(connection, place.name, self._rules)
+        self.references = place.references
+
+    def name_of(self, due: Due) -> str:
+        """Return the policy's name."""
+        return self._rules.policies[due.policy].name
+
+    def stayed(self, due: Due) -> str | None:
+        """Return None: nothing was counted before."""
+        del due
+        return None
+
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+        """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
+        return await mentions_of(self._connection, keys, copy, self.references.asked)
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Tell whether the same policy still takes it."""
+        verdict = decide(row, self._rules, self._now, mentions.get(row.key))
+        return verdict == Remove(self.name_of(due), due.policy)
+
+    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
+        """Hold the counts against what no pass may go over by itself."""
+        return judge_limits(
+            self._place.name,
+            self._place.config.limits,
+            rows=survey.rows,
+            due=survey.due,
+            missing=missing,
+            sampled=sampled,
+            first=first,
+        )
+
+    def rules(self) -> dict[str, Any]:
+        """Return the policies, the protections, and the names that they go by."""
+        config = self._place.config
+        return {
+            "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
+            "quota": [quota.model_dump(mode="json", exclude_none=True) for quota in config.quota],
+            "protect": list(self.references.protections),
+            "server_names": sorted(self._place.settings.server_names),
+        }
+
+    def cutoffs(self) -> dict[str, str]:
+        """Return when a row must have been created to be due by now."""
+        return {
+            policy.name: (self._now - policy.keep).isoformat()
+            for policy in self._rules.policies
+            if policy.keep is not None
+        }
+
+
+class RequestGround:
+    """What somebody asked for by hand, whatever its age; they saw the plan of it, so no limit is held against it."""
+
+    by_access = False
+
+    def __init__(self, place: Place, connection: Conn, request: Request) -> None:
+        self._place = place
+        self._request = request
+        self.surveyor = RequestSurveyor(connection, place, request)
+        self.even_protected = request.even_protected
+        # What policies ask about is nothing to it.
+        protections = () if self.even_protected else place.references.protections
+        self.references = place.references.only(protections)
+
+    def name_of(self, due: Due) -> str:
+        """Return that it was asked for."""
+        del due
+        return REQUESTED
+
+    def stayed(self, due: Due) -> str | None:
+        """Return None: nothing was counted before."""
+        del due
+        return None
+
+    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+        """Read which of these the user or room refers to."""
+        del copy
+        return dict.fromkeys(await self.surveyor.referred_to(keys), frozenset({REQUESTED}))
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Tell whether the request still means it."""
+        del due
+        return isinstance(decide_request(row, self._request, referred_to=row.key in mentions), Remove)
+
+    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
+        """Hold nothing against it."""
+        del survey, missing, sampled, first
+        return None
+
+    def rules(self) -> dict[str, Any]:
+        """Return the request, and the protections that held."""
+        return {"request": self._request.as_json(), "protect": list(self.references.protections)}
+
+    def cutoffs(self) -> dict[str, str]:
+        """Return none: age has no say."""
+        return {}

@@ -1,0 +1,22 @@
+"""What the surveys of one plan share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.targets.dendrite_media.store.belonging import Belonging
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The access times, how the store was found, the number of the references' copy, and the time that it is."""
+
+    accesses: AccessTimes
+    belonging: Belonging
+    copy: int | None
+    now: datetime

@@ -1,0 +1,176 @@
+"""The survey: every row is judged before the first is released, and what is due is put in order.
+
+It streams dendrite's table a page at a time, decides in pure code, and keeps what is due in a temporary table of
+its connection, sorted by hash: memory stays flat, and rows that share a blob come together.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import pages
+from retentiond.model.media import Hash, MediaKey, valid_hash
+from retentiond.model.policy import Keep, Remove, decide, foreign_user
+from retentiond.model.report import Item
+from retentiond.model.sample import ContentSample
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rows import PLAN_SQL, SQL, key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.holds.held import keep_held
+from retentiond.targets.dendrite_media.store.safety import foreign_users
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from datetime import datetime
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import MediaRow
+    from retentiond.model.policy import Rules
+
+SAMPLE_SIZE: Final = 10_000
+_PAGE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that is due by age and policy; `kept` is the hold, mark or protection that keeps it all the same."""
+
+    blob: Hash
+    key: MediaKey
+    policy: int
+    kept: str | None
+
+
+def due_row(record: Record) -> Due:
+    """Return a row of the temporary table."""
+    return Due(Hash(record["hash"]), media_key(record), record["policy"], record["kept"])
+
+
+async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
+    """Return which of these keys a quota of the same plan takes; there is no such table but in a plan."""
+    if not keys:
+        return set()
+    return {media_key(row) for row in await connection.fetch(SQL["evicted_of"], *key_columns(keys))}
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the survey counted: all rows, what would go, and a sample of contents to look for on the disk."""
+
+    rows: int = 0
+    due: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    foreign: int = 0
+    foreign_example: str = ""
+    sample: ContentSample = field(default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16)))
+
+
+class Surveyor:
+    """Makes a survey on one connection, and hands out what is due, page by page."""
+
+    def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
+        self._connection = connection
+        self._target = target
+        self._rules = rules
+        self._asks = False
+
+    async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
+        """Learn from the references' copy what mentions media, of the sources that policies ask about."""
+        if copy is None or not asked:
+            return
+        statements = PLAN_SQL if plan else SQL
+        await self._connection.execute(SQL["drop_mentions"])
+        await self._connection.execute(SQL["make_mentions"])
+        await self._connection.execute(statements["learn_mentions"], copy, sorted(asked))
+        for statement in ("sort_mentions", "analyze_mentions"):
+            await self._connection.execute(SQL[statement])
+        self._asks = True
+
+    async def judge(
+        self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
+    ) -> Survey:
+        """Judge every row at the time `now`; what is due goes into the temporary table."""
+        survey = await self._begin()
+        statement = SQL["media_page_with_mentions" if self._asks else "media_page"]
+        async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
+            judged = []
+            for record in page:
+                row = media_row(record)
+                if foreign_user(row, self._rules.server_names):
+                    survey.foreign += 1
+                    survey.foreign_example = printable(row.key.uri)
+                judged.append((row, self._decide(row, now, self._mentions(record))))
+            await self._take(survey, judged, listen)
+            progress.advance(len(page))
+        if survey.foreign:
+            raise foreign_users(survey.foreign, survey.foreign_example)
+        await self._finish()
+        return survey
+
+    def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
+        return decide(row, self._rules, now, mentions)
+
+    def _mentions(self, record: Record) -> frozenset[str] | None:
+        return frozenset(record["mentions"]) if self._asks else None
+
+    async def _begin(self) -> Survey:
+        await self._connection.execute(SQL["drop_due"])
+        await self._connection.execute(SQL["make_due"])
+        return Survey()
+
+    async def _take(
+        self,
+        survey: Survey,
+        judged: Sequence[tuple[MediaRow, Keep | Remove]],
+        listen: Callable[[Item], None] | None,
+    ) -> None:
+        """Count a page of judged rows, and put what is due into the temporary table."""
+        due = []
+        # Only plans are listened to; what their quotas take they tell themselves.
+        keys = [row.key for row, _ in judged] if listen is not None else []
+        untold = await evicted_of(self._connection, keys)
+        for row, verdict in judged:
+            self._count(survey, row, verdict, None if row.key in untold else listen)
+            if isinstance(verdict, Remove):
+                due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
+        await self._connection.copy_records_to_table(
+            "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+        )
+
+    async def _finish(self) -> None:
+        for statement in ("sort_due", "analyze_due"):
+            await self._connection.execute(SQL[statement])
+
+    def _count(
+        self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
+    ) -> None:
+        survey.rows += 1
+        blob = valid_hash(row.base64hash)
+        if blob is not None:
+            survey.sample.add(blob)
+        if isinstance(verdict, Keep):
+            survey.kept[verdict.reason] += 1
+            if listen is not None:
+                listen(Item(self._target, row.key.uri, "keep", verdict.reason, verdict.policy, 0))
+
+    async def keep(self, survey: Survey, *, ledger: bool, copy: int | None, protections: tuple[str, ...],
+                   plan: bool) -> None:  # fmt: skip
+        """Mark what holds, marks and protections keep, each in one statement, and count what is left."""
+        if ledger:
+            await keep_held(self._connection, plan=plan)
+            await self._connection.execute(SQL["keep_restored"])
+        if copy is not None:
+            statement = (PLAN_SQL if plan else SQL)["keep_referenced"]
+            await self._connection.execute(statement, copy, list(protections))
+        survey.due = await self._connection.fetchval(SQL["count_due"])
+
+    async def due(self, size: int) -> AsyncIterator[list[Due]]:
+        """Stream what is due by hash, a page at a time."""
+        after: tuple[Any, ...] = ("", 0)
+        async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
+            yield [due_row(row) for row in page]

@@ -1,0 +1,81 @@
+"""Take stock of the quarantine on the disk: it explains itself, should the ledger have lost its memory.
+
+An entry that the ledger does not know goes back if a row bears its hash, and is kept and reported otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
+from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def take_stock(work: Workplace) -> int:
+    """Compare the quarantine's directories with the ledger; return how many the ledger does not know."""
+    listing = list_entries(work.tree)
+    unknown = 0
+    while page := await work.place.disk.call(lambda: list(islice(listing, work.place.batch))):
+        rows = await work.place.pool.fetch(SQL["known_entries"], [entry.entry_id for entry in page])
+        known = {EntryPath(row["pass_id"], row["hash"], row["entry_id"]) for row in rows}
+        strange = [entry for entry in page if entry not in known]
+        # One that a purge beside us took between the list and the question is no stranger.
+        stands = await work.place.disk.share(standing(work.tree), strange)
+        strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
+        unknown += len(strangers)
+        await _give_back(work, strangers)
+    return unknown
+
+
+async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
+    if not strangers:
+        return
+    hashes = [entry.hash for entry in strangers]
+    wanted = {row["hash"] for row in await work.place.pool.fetch(SQL["wanted_hashes"], hashes)}
+    known = await known_thumbnails(work, sorted(wanted))
+    returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    log = get_logger(target=work.place.name)
+    for result in results:
+        if result.outcome == "returned":
+            log.info("blob_restored", hash=result.entry.hash, pass_id=result.entry.pass_id)
+    for entry in strangers:
+        log.warning(
+            "inconsistency",
+            kind="unknown_entry",
+            path=f"{OWN}/{QUARANTINE}/{entry.pass_id}/{entry.hash[:2]}/{entry.name}",
+            wanted=entry.hash in wanted,
+        )
+
+
+def list_entries(tree: MediaTree) -> Iterator[EntryPath]:
+    """Walk the quarantine on the disk, one shelf at a time; names that we never make are passed over."""
+    for pass_name in _names(tree, OWN, QUARANTINE):
+        for shelf_name in _names(tree, OWN, QUARANTINE, pass_name):
+            for name in _names(tree, OWN, QUARANTINE, pass_name, shelf_name):
+                entry = parse_entry(pass_name, name)
+                if entry is not None and entry.hash[:2] == shelf_name:
+                    yield entry
+
+
+def _names(tree: MediaTree, *parts: str) -> list[str]:
+    try:
+        with tree.directory(*parts) as directory:
+            return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        # What cannot be read is told, and holds up nobody but itself.
+        get_logger().warning("inconsistency", kind="unreadable", path="/".join(parts), reason=error.strerror)
+        return []

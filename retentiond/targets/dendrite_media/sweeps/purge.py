@@ -1,0 +1,128 @@
+"""Purge: what nobody wants any more leaves for good, after grace, settle, and a last look.
+
+The last look asks rows, holds and protections once for the whole batch; what it asks was read after settle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.records import add_record
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import dispensable
+from retentiond.targets.dendrite_media.disk.moves import purge_entries
+from retentiond.targets.dendrite_media.holds.held import forget_rows_without_entry, mark_purging
+from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
+from retentiond.targets.dendrite_media.quarantine.entries import give_up, return_to_rows
+from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
+from retentiond.targets.dendrite_media.restore.media import restore_protected
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from retentiond.model.media import Hash
+    from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.references.copies import Copy
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False) -> None:
+    """Purge every entry whose time is over; `fresh` asks for a copy of the protections that begins now."""
+    place = work.place
+    async with place.pool.acquire() as connection:
+        if not await connection.fetchval(SQL["any_due_entry"]):
+            await _forget(work)
+            return
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        oldest = now if fresh else now - LARGEST_AGE
+        copy = await place.references.copy(connection, begun_after=oldest)
+        reading = await place.hold_references.refresh(connection, begun_after=oldest)
+    # What was read in the midst of an entry's settle cannot speak for it.
+    read_at = min(now, copy.begun_at if copy else now, reading or now)
+    async for page in claimed_pages(work, "claim_due_entries", read_at):
+        await _purge_page(work, report, page, copy)
+    await _forget(work)
+
+
+async def _purge_page(work: Workplace, report: SweepReport, page: list[Record], copy: Copy | None) -> None:
+    unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
+    report.returned += await return_to_rows(
+        work, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
+    )
+    # A spare whose rows have gone is a copy like any other again, and waits anew.
+    await quarantine_again(work, [row for row in page if row["state"] == "returned" and not row["wanted"]])
+    spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
+    protected = await _protected(work, [row["hash"] for row in unwanted], copy)
+    report.restored += await restore_protected(work, [row for row in unwanted if row["hash"] in protected])
+    await _unlink(
+        work,
+        report,
+        [row for row in unwanted if row["hash"] not in protected] + await _dispensable(work, report, spares),
+    )
+
+
+async def _protected(work: Workplace, blobs: list[Hash], copy: Copy | None) -> set[Hash]:
+    if copy is None or not blobs:
+        return set()
+    references = work.place.references
+    async with (
+        work.place.pool.acquire() as connection,
+        references.held(connection, begun_after=copy.begun_at, everything=False) as held,
+    ):
+        rows = await connection.fetch(SQL["protected_hashes"], blobs, held, list(references.protections))
+    return {row["hash"] for row in rows}
+
+
+async def _dispensable(work: Workplace, report: SweepReport, spares: list[Record]) -> list[Record]:
+    """Return the spares whose live file is whole; put the others in their place."""
+    if not spares:
+        return []
+    whole = await work.place.disk.share(dispensable(work.tree), [entry_path(row) for row in spares])
+    needed = [entry_path(row) for row, is_whole in zip(spares, whole, strict=True) if not is_whole]
+    report.returned += await return_to_rows(work, needed)
+    return [row for row, is_whole in zip(spares, whole, strict=True) if is_whole]
+
+
+async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
+    if not rows:
+        return
+    marked = await mark_purging(work, [row["entry_id"] for row in rows])
+    # Held since the sweep looked: the next one brings it back.
+    await change(work, "let_go", [row["entry_id"] for row in rows if row["entry_id"] not in marked])
+    await finish_purge(work, report, [row for row in rows if row["entry_id"] in marked])
+
+
+async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
+    """Unlink entries that are marked as purging and claimed by us, and forget them."""
+    if not rows:
+        return
+    entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.pass_id, entry.hash))
+    results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
+    failed = [result for result in results if result.outcome == "failed"]
+    report.failed += len(failed)
+    await give_up(work, failed)
+    gone = [result.entry for result in results if result.outcome != "failed"]
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        closed = await connection.fetch(
+            SQL["forget_entries"], [entry.entry_id for entry in gone], work.claimant.claimant_id
+        )
+        await connection.execute(SQL["forget_rows"], sorted({entry.hash for entry in gone}))
+        await connection.execute(
+            LEDGER_SQL["count_purged"], [row["pass_id"] for row in closed], [row["bytes"] for row in closed]
+        )
+        if closed:
+            await add_record(connection, purged_record(work.place.name, closed))
+    report.purged += len(closed)
+    report.purged_bytes += sum(row["bytes"] for row in closed)
+
+
+async def _forget(work: Workplace) -> None:
+    """Forget copies of rows that never had an entry, and lost entries without any row left, by the batch."""
+    while await forget_rows_without_entry(work):
+        await asyncio.sleep(0)
+    await work.place.pool.execute(SQL["forget_lost"])
+    await work.place.pool.execute(SQL["forget_thumbnails"])

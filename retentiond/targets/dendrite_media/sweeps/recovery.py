@@ -1,0 +1,101 @@
+"""Recovery: what a crash left open is finished, or taken back, by whoever comes next.
+
+A claim whose lock can be taken is nobody's. Everything here can be interrupted and done again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import standing
+from retentiond.targets.dendrite_media.disk.moves import MoveResult
+from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out, give_up
+from retentiond.targets.dendrite_media.restore.media import finish_restores
+from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
+from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from retentiond.model.media import Hash
+    from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def recover(work: Workplace, report: SweepReport) -> None:
+    """Take over the open steps of claimants who are gone, and finish each by its state."""
+    claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
+    dead = await work.claimant.bury(claimants)
+    async for page in claimed_pages(work, "inherit_claims", dead):
+        get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
+        await _finish(work, report, page)
+    if work.fit == "fits":
+        report.restored += await finish_restores(work)
+        await finish_thumbnail_restores(work)
+
+
+async def clear_staging(work: Workplace) -> None:
+    """Remove what was being put together for a return when its claimant died."""
+    left = await work.place.disk.call(lambda: staged(work.tree))
+    dead = await work.claimant.bury(set(left.values()))
+    names = [name for name, claimant in left.items() if claimant in dead]
+    if names:
+        await work.place.disk.call(remove_staged(work.tree, names))
+
+
+async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:
+    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
+    there = {row["entry_id"] for row, stood in zip(page, stands, strict=True) if stood}
+    # One bad directory holds up nobody but itself: a later sweep asks again.
+    unread = [row for row, stood in zip(page, stands, strict=True) if stood is None]
+    await give_up(work, [MoveResult(entry_path(row), "failed", "it cannot be read") for row in unread])
+    report.failed += len(unread)
+    page = [row for row in page if row not in unread]
+    # A database that was put back describes a disk that has gone on: nothing is finished by its word.
+    finish = work.fit == "fits"
+    await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
+    purging = [row for row in page if row["state"] == "purging"]
+    await change(work, "entries_demoted", [row["entry_id"] for row in purging if row["entry_id"] in there])
+    away = [row for row in purging if row["entry_id"] not in there]
+    if finish:
+        await finish_purge(work, report, away)
+    # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.
+    restoring = [row["entry_id"] for row in page if row["state"] == "restoring"]
+    await change(work, "entries_demoted", restoring)
+    rest = [row["entry_id"] for row in page if row["state"] in {"quarantined", "returned", "lost"}]
+    await change(work, "let_go", rest + ([] if finish else [row["entry_id"] for row in away]))
+
+
+async def _finish_intents(
+    work: Workplace, report: SweepReport, intents: list[Record], there: set[int], *, finish: bool
+) -> None:
+    thumbnails = [row["entry_id"] for row in intents if row["kind"] == "thumbnails"]
+    await change(work, "strays_quarantined", [entry for entry in thumbnails if entry in there])
+    await change(work, "drop_intents", [entry for entry in thumbnails if entry not in there])
+    blobs = [row for row in intents if row["kind"] == "blob"]
+    wanted = await _wanted(work, [row["hash"] for row in blobs])
+    # Nothing was moved, and a row bears it again: there is nothing to do.
+    await change(
+        work,
+        "drop_intents",
+        [row["entry_id"] for row in blobs if row["hash"] in wanted and row["entry_id"] not in there],
+    )
+    open_steps = [row for row in blobs if row["hash"] not in wanted or row["entry_id"] in there]
+    if finish:
+        moves = await carry_out(work, [entry_path(row) for row in open_steps])
+        report.returned += moves.returned
+        report.lost += moves.lost
+        report.failed += moves.failed
+    else:
+        await change(
+            work, "entries_demoted", [row["entry_id"] for row in open_steps if row["entry_id"] in there]
+        )
+        await change(work, "let_go", [row["entry_id"] for row in open_steps if row["entry_id"] not in there])
+
+
+async def _wanted(work: Workplace, blobs: list[Hash]) -> set[Hash]:
+    return {row["hash"] for row in await work.place.pool.fetch(SQL["wanted_hashes"], blobs)}

@@ -1,0 +1,194 @@
+"""Stray thumbnails: files beside a blob that stays, whose rows went with another medium of the same content.
+
+Left there, they keep dendrite from ever making those thumbnails again. They go through the quarantine as blobs do;
+the look for them asks by hash, size and method.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.disk.layout import (
+    FILE,
+    OWN,
+    QUARANTINE,
+    EntryPath,
+    Thumbnail,
+    blob_parts,
+    parse_thumbnail,
+    shelf,
+)
+from retentiond.targets.dendrite_media.disk.moves import MoveResult, regular_file
+from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
+from retentiond.targets.dendrite_media.disk.tree import inside
+from retentiond.targets.dendrite_media.holds.held import mark_purging
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import give_up, known_thumbnails
+from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
+
+    from retentiond.model.media import Hash
+    from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+# dendrite writes a thumbnail before its row; a young file without a row is one that is being made.
+_YOUNG: Final = 3600.0
+
+
+class Stray(NamedTuple):
+    """Thumbnail files of a live content that no row knows; bytes together. `young`: others are being made, perhaps."""
+
+    blob: Hash
+    thumbnails: tuple[Thumbnail, ...] = ()
+    bytes: int = 0
+    young: bool = False
+
+
+async def sweep_strays(work: Workplace, report: SweepReport) -> None:
+    """Look at what lies in quarantine of them, purge what is due, and take new ones."""
+    await _look(work, report)
+    await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
+    await _take(work)
+
+
+async def _take(work: Workplace) -> None:
+    after = ""
+    while True:
+        page = await work.place.pool.fetch(SQL["shared_due"], after, work.place.batch)
+        if not page:
+            return
+        after = page[-1]["hash"]
+        by_hash = {row["hash"]: row for row in page}
+        known = await known_thumbnails(work, list(by_hash))
+        found = await work.place.disk.share(_find(work.tree, known, time.time()), list(by_hash))
+        for stray in found:
+            if stray.thumbnails:
+                shared = by_hash[stray.blob]
+                result = await quarantine_stray(work, shared["pass_id"], shared["settle"], stray)
+                if result.outcome == "failed":
+                    # Another hour: it must not be tried, and told, every minute.
+                    again = shared["pass_id"], shared["settle"], [stray.blob]
+                    await work.place.pool.execute(SQL["note_shared"], *again)
+        done = [stray.blob for stray in found if not stray.young]
+        await work.place.pool.execute(SQL["forget_shared"], done)
+
+
+def _find(
+    tree: MediaTree, known: dict[Hash, set[Thumbnail]], now: float
+) -> Callable[[Sequence[Hash]], list[Stray]]:
+    def find(blobs: Sequence[Hash]) -> list[Stray]:
+        return [_find_in(tree, blob, known.get(blob, set()), now) for blob in blobs]
+
+    return find
+
+
+def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> Stray:
+    strays, size, young = [], 0, False
+    try:
+        with tree.directory(*blob_parts(blob)) as live:
+            if regular_file(live, FILE) is None:
+                return Stray(blob)
+            for name in sorted(os.listdir(live)):
+                thumbnail = parse_thumbnail(name)
+                file = regular_file(live, name) if thumbnail and thumbnail not in known else None
+                if thumbnail and file and now - file.changed <= _YOUNG:
+                    young = True
+                elif thumbnail and file:
+                    strays.append(thumbnail)
+                    size += file.size
+    except OSError:
+        return Stray(blob)
+    return Stray(blob, tuple(strays), size, young)
+
+
+async def quarantine_stray(
+    work: Workplace, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
+) -> MoveResult:
+    """Take stray thumbnails of one content into quarantine; say what became of them.
+
+    Without a `grace` they go as soon as that of the rows is over that knew them.
+    """
+    claimant = work.claimant.claimant_id
+    entry_id = await work.place.pool.fetchval(
+        SQL["record_stray"],
+        pass_id,
+        stray.blob,
+        claimant,
+        len(stray.thumbnails),
+        stray.bytes,
+        settle,
+        grace,
+    )
+    entry = EntryPath(pass_id, stray.blob, entry_id)
+    work.claimant.guard.ensure()
+    result = await work.place.disk.call(lambda: try_to_move(work.tree, entry, stray.thumbnails))
+    if result.outcome == "failed":
+        await give_up(work, [result])
+    else:
+        await change(work, "strays_quarantined" if result.outcome == "moved" else "drop_intents", [entry_id])
+    return result
+
+
+async def _look(work: Workplace, report: SweepReport) -> None:
+    async for page in claimed_pages(work, "claim_strays"):
+        looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
+        known = await known_thumbnails(work, [row["hash"] for row in page])
+        returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
+        wanted = await work.place.disk.share(_wanted(work.tree), returns)
+        back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
+        await work.place.disk.share(bring_back(work.tree, work.claimant), back)
+        report.returned += len(back)
+        due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
+        marked = await mark_purging(work, [row["entry_id"] for row in due])
+        await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
+        rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
+        unwanted = {
+            row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if is_wanted is False
+        }
+        async with work.place.pool.acquire() as connection:
+            await connection.execute(
+                SQL["strays_looked"],
+                [entry for entry in rest if entry in unwanted],
+                work.claimant.claimant_id,
+                looked,
+            )
+        await change(work, "let_go", [entry for entry in rest if entry not in unwanted])
+
+
+def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool | None]]:
+    """Return, for a thread's share, whether a row knows a thumbnail that we hold and that is missing live.
+
+    None where the disk would not say: such an entry stays as it is.
+    """
+
+    def wanted(returns: Sequence[Return]) -> list[bool | None]:
+        return [_is_wanted(tree, wish) for wish in returns]
+
+    return wanted
+
+
+def _is_wanted(tree: MediaTree, wish: Return) -> bool | None:
+    entry = wish.entry
+    try:
+        with (
+            tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
+            inside(parent, entry.name) as copy,
+            tree.directory(*blob_parts(entry.hash)) as live,
+        ):
+            return any(
+                regular_file(copy, thumbnail.name) and not regular_file(live, thumbnail.name)
+                for thumbnail in wish.thumbnails or ()
+            )
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None

@@ -1,0 +1,122 @@
+"""Sweeps: they finish what a crash left open, give back what rows want, and purge what has waited long enough.
+
+They work by claims, beside a pass and beside each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.clocks import check_leap
+from retentiond.ledger.host import read_clock
+from retentiond.model.errors import RefusedError
+from retentiond.model.report import SweepReport
+from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
+from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
+from retentiond.targets.dendrite_media.restore.media import restore_held, restore_newly_protected
+from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
+from retentiond.targets.dendrite_media.sweeps.purge import purge_due
+from retentiond.targets.dendrite_media.sweeps.recovery import clear_staging, recover
+from retentiond.targets.dendrite_media.sweeps.strays import sweep_strays
+from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbnail_rows
+
+if TYPE_CHECKING:
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+_PROTECTIONS_EVERY: Final = timedelta(hours=1)
+"""How old the copy may be by which a sweep of everything gives back; a purge's is younger."""
+
+
+async def sweep(
+    work: Workplace, *, everything: bool, fresh: bool = False, purging: bool = True
+) -> SweepReport:
+    """Do one sweep: what is open, what is wanted, what is due.
+
+    `everything` looks at all entries and at the disk, too; `fresh` asks for protections read from now on;
+    without `purging` nothing leaves for good.
+    """
+    report = SweepReport()
+    if work.fit == "new":
+        return report
+    await recover(work, report)
+    await _look_at_quarantined(work, report, everything=everything)
+    await _look_at_returned(work, report)
+    if everything:
+        await clear_staging(work)
+        report.unknown += await take_stock(work)
+    # With a database that was put back nothing goes.
+    if work.fit == "fits":
+        await _restore_held(work, report, everything=everything)
+        if everything:
+            await _restore_protected(work, report)
+        await sweep_thumbnail_rows(work, everything=everything)
+        if purging:
+            await _let_go(work, report, fresh=fresh)
+    _tell(work, report)
+    return report
+
+
+async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+    async for page in claimed_pages(work, "look_quarantined", everything):
+        report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
+
+
+async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
+    async for page in claimed_pages(work, "claim_returned"):
+        report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
+        unwanted = [row for row in page if not row["wanted"]]
+        if work.fit == "fits":
+            await quarantine_again(work, unwanted)
+        else:
+            # An older database does not know who bears it now.
+            await change(work, "let_go", [row["entry_id"] for row in unwanted])
+
+
+async def _restore_held(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+    if not await work.place.pool.fetchval(HELD_SQL["any_hold"]):
+        return
+    if everything:
+        try:
+            async with work.place.pool.acquire() as connection:
+                now = await connection.fetchval("SELECT clock_timestamp()")
+                await work.place.hold_references.refresh(connection, begun_after=now - LARGEST_AGE)
+        except RefusedError as error:
+            # What was held already comes back; and the purge, which asks anew, is refused.
+            get_logger(target=work.place.name).warning("holds_unread", **asdict(error.refusal))
+    report.restored += await restore_held(work)
+
+
+async def _restore_protected(work: Workplace, report: SweepReport) -> None:
+    pool = work.place.pool
+    if not work.place.references.protections or not await pool.fetchval(SQL["any_released"]):
+        return
+    now = await pool.fetchval("SELECT clock_timestamp()")
+    try:
+        report.restored += await restore_newly_protected(work, begun_after=now - _PROTECTIONS_EVERY)
+    except RefusedError as error:
+        # The purge asks anew, and is refused as well.
+        get_logger(target=work.place.name).warning("protections_unread", **asdict(error.refusal))
+
+
+async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:
+    try:
+        # With a clock that leapt no time is over, whatever the clock says.
+        check_leap(work.leap, work.place.name)
+        await work.place.ledger.note_clock(work.place.pool, read_clock())
+        await sweep_strays(work, report)
+        await purge_due(work, report, fresh=fresh)
+    except RefusedError as error:
+        get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
+
+
+def _tell(work: Workplace, report: SweepReport) -> None:
+    counts = asdict(report)
+    if any(counts.values()):
+        get_logger(target=work.place.name).info("sweep_finished", **counts)

@@ -1,0 +1,69 @@
+"""What `check-config --connect` tries: all that a pass will need, and nothing that a pass would change."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.postgres import LOST, reaching
+from retentiond.engine.target import Silence
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
+from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.views.plan import plan
+
+if TYPE_CHECKING:
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def check(place: Place) -> list[RetentiondError]:
+    """Try the database, the rights, the media directory, and a plan; return what is wrong."""
+    problems: list[RetentiondError] = []
+    try:
+        with reaching("the database"):
+            problems += map(UnreachableError, await _check_rights(place))
+            problems += map(UnreachableError, await place.disk.call(lambda: _check_directory(place)))
+            report = await plan(place, None, Silence())
+        if report.refused is not None:
+            problems.append(RefusedError(report.refused))
+        if report.failed.total():
+            words = f"{report.failed.total()} due items cannot be moved by this user"
+            problems.append(UnreachableError(f"{words}; run retentiond as the user of dendrite"))
+    except RetentiondError as error:
+        problems.append(error)
+    except LOST as error:
+        problems.append(UnreachableError(f"the database was lost: {error}; try again"))
+    return problems
+
+
+async def _check_rights(place: Place) -> list[str]:
+    problems = []
+    async with place.pool.acquire() as connection:
+        right = await connection.fetchrow(LEDGER_SQL["may_create_schema"])
+        if right is not None and not right["allowed"] and not await place.ledger.exists(connection):
+            problems.append(
+                "the role may not make the schema retentiond; as a superuser run: "
+                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
+            )
+        if not await connection.fetchval(SQL["may_delete"]):
+            problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
+        standing = await connection.fetchval(INDEX_SQL["index_state"])
+        if (
+            place.config.create_index
+            and standing != "valid"
+            and not await connection.fetchval(SQL["owns_media"])
+        ):
+            problems.append(
+                "the role does not own mediaapi_media_repository and cannot make the index that passes need to be "
+                "fast; connect as its owner, or set create_index: false"
+            )
+    return problems
+
+
+def _check_directory(place: Place) -> list[str]:
+    with MediaTree(place.settings.media_path) as tree:
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
+            return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
+    return []

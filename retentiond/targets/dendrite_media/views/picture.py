@@ -1,0 +1,125 @@
+"""Draws the picture of a store for the report. Like a plan, it changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import connect, named_queries
+from retentiond.model.picture import AgeCurve, Freed, Picture, Slice, with_others
+from retentiond.model.report import Tally
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.views.status import read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.policy import Policy
+    from retentiond.model.report import TargetStatus
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "picture.sql")
+_MOST_SLICES: Final = 9
+_MOST_DAYS: Final = 120
+_AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months", 365: "up to a year"}
+_OLDER: Final = "older than that"
+
+
+async def draw(place: Place, progress: Progress) -> Picture:
+    """Count what the store is made of, and what each policy would take at any age; raises RefusedError as a plan does."""
+    connection = await connect(place.settings.database)
+    try:
+        ledger = await place.ledger.exists(connection)
+        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        status = await read_status(place)
+        total = Tally(**dict(await _row(connection, "total")))
+        return Picture(
+            place.name,
+            "dendrite_media",
+            now,
+            total,
+            by_origin=with_others(await _slices(connection, "by_origin"), total, "other servers"),
+            by_type=with_others(await _slices(connection, "by_type"), total, "other types"),
+            by_age=await _by_age(connection, now),
+            curves=await _curves(place, connection, now, progress, ledger=ledger),
+            freed=await _freed(connection, place.name) if ledger else (),
+            kept=_kept(status),
+            findings=_findings(status),
+            quarantine=_in_quarantine(status),
+        )
+    finally:
+        await connection.close(timeout=10)
+
+
+async def _row(connection: Conn, statement: str) -> Record:
+    (row,) = await connection.fetch(SQL[statement])
+    return row
+
+
+async def _slices(connection: Conn, statement: str) -> tuple[Slice, ...]:
+    return tuple(Slice(**dict(row)) for row in await connection.fetch(SQL[statement], _MOST_SLICES))
+
+
+async def _by_age(connection: Conn, now: datetime) -> tuple[Slice, ...]:
+    rows = await connection.fetch(SQL["by_age"], _milliseconds(now), list(_AGES))
+    return tuple(Slice(_AGES.get(row["days"], _OLDER), row["items"], row["bytes"]) for row in rows)
+
+
+async def _curves(
+    place: Place, connection: Conn, now: datetime, progress: Progress, *, ledger: bool
+) -> tuple[AgeCurve, ...]:
+    """Survey the store as if every policy kept nothing: what is due then is all that a policy may ever take."""
+    rules = place.settings.rules
+    if not rules.policies:
+        return ()
+    at_once = tuple(replace(policy, keep=timedelta(0)) for policy in rules.policies)
+    copy = await place.references.copy_for_plan(connection)
+    if ledger:
+        await place.hold_references.copy_for_plan(connection)
+    surveyor = Surveyor(connection, place.name, replace(rules, policies=at_once))
+    await surveyor.learn(copy, place.references.asked, plan=True)
+    progress.stage("survey", None)
+    survey = await surveyor.judge(now, progress)
+    await surveyor.keep(survey, ledger=ledger, copy=copy, protections=place.references.protections, plan=True)
+    curves = [AgeCurve(policy.name, _days(policy)) for policy in rules.policies]
+    for row in await connection.fetch(SQL["ages"], _milliseconds(now)):
+        curves[row["policy"]].add(row["age"], row["items"], row["bytes"])
+    return tuple(curves)
+
+
+def _days(policy: Policy) -> int | None:
+    return policy.keep.days if policy.keep is not None else None
+
+
+async def _freed(connection: Conn, target: str) -> tuple[Freed, ...]:
+    rows = await connection.fetch(SQL["freed"], target, _MOST_DAYS)
+    return tuple(Freed(row["day"], row["items"], row["bytes"]) for row in reversed(rows))
+
+
+def _kept(status: TargetStatus) -> Mapping[str, int]:
+    kept: dict[str, Any] = (status.last_pass or {}).get("kept") or {}
+    return {str(reason): int(items) for reason, items in kept.get("by_reason", {}).items()}
+
+
+def _findings(status: TargetStatus) -> Mapping[str, int]:
+    """Return what the last audit found; where there was none, what the last pass came across."""
+    if status.last_audit is not None:
+        return {kind: int(tally["items"]) for kind, tally in status.last_audit["findings"].items()}
+    return {
+        str(kind): int(items) for kind, items in (status.last_pass or {}).get("inconsistencies", {}).items()
+    }
+
+
+def _in_quarantine(status: TargetStatus) -> Tally:
+    if status.quarantine is None:
+        return Tally()
+    return Tally(status.quarantine.items, sum(tally.bytes for tally in status.quarantine.blobs.values()))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

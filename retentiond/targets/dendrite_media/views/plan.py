@@ -1,0 +1,267 @@
+"""A plan: what a pass would do now. It changes nothing: no row, no file, no schema, no index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from retentiond.adapters.postgres import connect, reaching
+from retentiond.model.errors import RefusedError
+from retentiond.model.quota import disk_shortage
+from retentiond.model.report import Item, PassReport
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.look import file_missing
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.quotas.choosing import Chooser
+from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+from retentiond.targets.dendrite_media.quotas.space import free_now
+from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
+from retentiond.targets.dendrite_media.store.belonging import check_belonging
+from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
+from retentiond.targets.dendrite_media.surveys.grounds import ground_of
+from retentiond.targets.dendrite_media.surveys.means import Means
+from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import Hash
+    from retentiond.model.quota import Quota
+    from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.store.belonging import Belonging
+    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.grounds import Ground
+    from retentiond.targets.dendrite_media.surveys.survey import Survey
+
+
+async def plan(
+    place: Place,
+    listen: Callable[[Item], None] | None,
+    progress: Progress,
+    request: Request | None = None,
+    witness: Witness | None = None,
+) -> PassReport:
+    """Survey the store and look at what is due; refusals are told, and what can still be counted is counted.
+
+    A `witness` is called at the end, while the plan's connection still knows what it went by.
+    """
+    report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
+    connection = await connect(place.settings.database)
+    try:
+        with (
+            reaching("the database"),
+            await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
+        ):
+            try:
+                planner = _Planner(place, connection, tree, report, progress, request)
+                belonging = await planner.work(listen)
+                if witness is not None:
+                    await witness(connection, tree, ledger=belonging.ledger)
+            except RefusedError as error:
+                report.refused = error.refusal
+    finally:
+        await connection.close(timeout=10)
+    report.state = "refused" if report.refused else "planned"
+    report.finished_at = datetime.now(UTC)
+    return report
+
+
+class Witness(Protocol):
+    """Who asks a plan's connection, at its end, what it went by."""
+
+    async def __call__(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
+        """Ask; without a ledger nobody has held or restored anything."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The rows of one content as they come by: how many would go, by which policy the last, what would leave."""
+
+    blob: Hash
+    going: int = 0
+    policy: str = ""
+    bytes: int = 0
+
+
+class _Bearers(NamedTuple):
+    """How many rows bear a content still, and how many have gone by then."""
+
+    rows: int = 0
+    gone: int = 0
+
+
+class _Planner:
+    def __init__(
+        self,
+        place: Place,
+        connection: Conn,
+        tree: MediaTree,
+        report: PassReport,
+        progress: Progress,
+        request: Request | None,
+    ) -> None:
+        self._place = place
+        self._connection = connection
+        self._tree = tree
+        self._report = report
+        self._progress = progress
+        self._request = request
+
+    async def work(self, listen: Callable[[Item], None] | None) -> Belonging:
+        place, connection = self._place, self._connection
+        belonging = await check_belonging(place, connection, self._tree)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        ground = ground_of(place, connection, self._request, now)
+        copy = await ground.references.copy_for_plan(connection)
+        if belonging.ledger:
+            await place.hold_references.copy_for_plan(connection)
+        accesses = AccessTimes(place, self._tree, connection, now)
+        if ground.by_access:
+            await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
+        for statement in ("make_gone", "make_evicted"):
+            await connection.execute(SQL[statement])
+        await ground.surveyor.learn(copy, ground.references.asked, plan=True)
+        means = Means(accesses, belonging, copy, now)
+        if self._request is not None:
+            await self._survey(ground, means, listen)
+            await self._warn_of_encryption(self._request)
+            return belonging
+        quotas = place.settings.quotas
+        await self._survey(ground, means, None if quotas else listen)
+        await connection.execute(SQL["note_gone"])
+        await plan_thumbnails(place, connection, self._tree, means, self._report, self._progress, listen)
+        for quota in quotas:
+            await self._plan_quota(quota, means, listen)
+            await connection.execute(SQL["note_gone"])
+            await connection.execute(SQL["note_evicted"])
+        if quotas and listen is not None:
+            await self._tell_the_rest(ground, means, listen)
+        return belonging
+
+    async def _warn_of_encryption(self, request: Request) -> None:
+        if request.kind == "room" and await self._place.hold_references.encrypted(
+            self._connection, request.name
+        ):
+            self._report.remarks.append(
+                "the room is encrypted: what its messages refer to cannot be seen, and stays"
+            )
+
+    async def _survey(self, ground: Ground, means: Means, listen: Callable[[Item], None] | None) -> None:
+        place, connection, belonging = self._place, self._connection, means.belonging
+        accesses, now, copy = means.accesses, means.now, means.copy
+        surveyor = ground.surveyor
+        self._progress.stage("survey", None)
+        survey = await surveyor.judge(now, self._progress, listen)
+        await accesses.drop_accessed(survey, self._progress, listen)
+        await surveyor.keep(
+            survey,
+            ledger=belonging.ledger,
+            copy=copy,
+            protections=ground.references.protections,
+            plan=True,
+        )
+        self._report.kept.update(survey.kept)
+        self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])
+        sample = survey.sample.contents()
+        missing = await place.disk.share(file_missing(self._tree), sample)
+        self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=belonging.first)
+        self._progress.stage("look", survey.due)
+        await self._look(ground, accesses, listen)
+
+    async def _plan_quota(self, quota: Quota, means: Means, listen: Callable[[Item], None] | None) -> None:
+        """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
+        place, connection, ledger = self._place, self._connection, means.belonging.ledger
+        free = await free_now(place, self._tree)
+        held = await connection.fetchval(QUOTA_SQL["held_bytes"]) if ledger else 0
+        short = disk_shortage(quota, free, held + self._report.removed_bytes)
+        ground = QuotaGround(place, connection, quota, means.now)
+        await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
+
+        async def keep(survey: Survey) -> None:
+            await ground.surveyor.keep(
+                survey, ledger=ledger, copy=means.copy, protections=place.references.protections, plan=True
+            )
+
+        chooser = Chooser(self._tree, means.accesses, self._progress, keep)
+        survey = await chooser.choose(quota, ground, means.now, short, self._report)
+        if survey is None:
+            await connection.execute(SQL["drop_due"])
+            await connection.execute(SQL["make_due"])
+            return
+        self._report.refused = self._report.refused or ground.over_limit(survey, 0, 0, first=False)
+        await self._look(ground, None, listen)
+
+    async def _tell_the_rest(self, ground: Ground, means: Means, listen: Callable[[Item], None]) -> None:
+        """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
+        report = self._report
+        self._report = PassReport(self._place.name, report.kind, dry_run=True, started_at=report.started_at)
+        await self._connection.execute(SQL["forget_gone"])
+        await self._survey(ground, means, listen)
+        self._report = report
+
+    async def _look(
+        self, ground: Ground, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
+    ) -> None:
+        await self._connection.execute(SQL["drop_bearers"])
+        await self._connection.execute(SQL["count_bearers"])
+        await self._connection.execute(SQL["sort_bearers"])
+        group: _Group | None = None
+        async for batch in ground.surveyor.due(self._place.batch):
+            assessed = await assess(self._tree, self._place.disk, batch, accesses)
+            bearers = await self._bearers([item.due.blob for item in assessed])
+            size = 0
+            for item in assessed:
+                if group is None or group.blob != item.due.blob:
+                    group = _Group(item.due.blob)
+                reason = ground.name_of(item.due)
+                leaving = self._count(item, reason, group, bearers[item.due.blob], ground.stayed(item.due))
+                size += leaving
+                if listen is not None:
+                    listen(self._item(item, reason, leaving))
+            self._progress.advance(len(batch), size)
+            # A thousand items may go to a slow terminal: the loop gets its turn.
+            await asyncio.sleep(0)
+
+    async def _bearers(self, blobs: list[Hash]) -> defaultdict[Hash, _Bearers]:
+        rows = await self._connection.fetch(SQL["bearers_of"], sorted(set(blobs)))
+        found = ((row["hash"], _Bearers(row["rows"], row["gone"])) for row in rows)
+        return defaultdict(_Bearers, found)
+
+    def _count(
+        self, item: Assessed, policy: str, group: _Group, bearers: _Bearers, stayed: str | None
+    ) -> int:
+        """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
+        report = self._report
+        if item.kept is not None:
+            # What stayed before is counted.
+            report.kept[item.kept] += stayed is None
+            return 0
+        report.stays_no_more(stayed)
+        if item.failed is not None:
+            report.failed[item.failed] += 1
+            return 0
+        if not item.look.has_file:
+            report.missing_file += 1
+        group.going += 1
+        if group.going == 1 and bearers.rows > 1 and not bearers.gone:
+            report.shared_blobs += 1
+        leaving = 0
+        if group.going == bearers.rows:
+            leaving = item.look.bytes
+            report.shared_blobs -= bearers.rows + bearers.gone > 1
+        report.remove(policy, 1, leaving)
+        return leaving
+
+    def _item(self, item: Assessed, policy: str, leaving: int) -> Item:
+        uri = item.due.key.uri
+        if item.kept is not None:
+            return Item(self._place.name, uri, "keep", item.kept, policy, 0)
+        if item.failed is not None:
+            return Item(self._place.name, uri, "fail", item.failed, policy, 0)
+        return Item(self._place.name, uri, "remove", "due", policy, leaving)

@@ -1,0 +1,56 @@
+"""The target's state as the ledger tells it: it works while a daemon runs, and while none does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.holds import count_holds
+from retentiond.ledger.lease import current_holder
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass
+from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
+from retentiond.targets.dendrite_media.database.rows import SQL
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def read_status(place: Place) -> TargetStatus:
+    """Read the target's last pass, its quarantine, and who looks after it."""
+    async with place.pool.acquire() as connection:
+        if not await place.ledger.exists(connection):
+            return TargetStatus(place.name, "dendrite_media", ledger=False)
+        await place.ledger.check_version(connection)
+        holder = await current_holder(connection)
+        daemons = await connection.fetch(LEDGER_SQL["daemons"])
+        return TargetStatus(
+            place.name,
+            "dendrite_media",
+            ledger=True,
+            last_pass=await read_last_pass(connection, place.name),
+            last_audit=await read_last_audit(connection, place.name),
+            quarantine=await _quarantine(connection),
+            holds=await count_holds(connection),
+            holder=str(holder) if holder else None,
+            daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
+            problems=await _problems(connection),
+            backlog=await read_backlog(connection, place.name),
+            last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
+        )
+
+
+async def _quarantine(connection: Conn) -> QuarantineSummary:
+    released = await connection.fetchrow(SQL["released_summary"])
+    blobs = {
+        row["state"]: Tally(row["entries"], row["bytes"])
+        for row in await connection.fetch(SQL["quarantine_summary"])
+    }
+    return QuarantineSummary(
+        released["items"] if released else 0, blobs, released["until"] if released else None
+    )
+
+
+async def _problems(connection: Conn) -> tuple[str, ...]:
+    rows = await connection.fetch(SQL["entry_problems"])
+    return tuple(f"{row['entries']} blobs: {row['problem']}" for row in rows)

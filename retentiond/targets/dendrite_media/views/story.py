@@ -1,0 +1,126 @@
+"""One item's story: a plan of the whole store gives the verdict, and a witness asks its connection why.
+
+The verdict is the plan's own, so that it can say nothing else than `plan --list` does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import connect, named_queries, reaching
+from retentiond.model.errors import UsageError
+from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
+from retentiond.model.story import DiskStory, Story, policy_stories
+from retentiond.model.text import instant, printable
+from retentiond.targets.dendrite_media.database.rows import media_row
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.references.of_holds import PLAN_HOLDS
+from retentiond.targets.dendrite_media.views.plan import plan
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.media import Hash, MediaRow
+    from retentiond.model.report import Item
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "explain.sql", hold_media=PLAN_HOLDS)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def explain(place: Place, media: str, progress: Progress) -> Story:
+    """Tell the story of a medium; raises UsageError for what is no URI of one."""
+    key = parse_media_uri(media)
+    if key is None:
+        raise UsageError(f"`{printable(media)}` is no medium; write it as mxc://SERVER/ID")
+    witness = _Witness(place, key)
+    with reaching("the database"):
+        await witness.identify()
+    report = await plan(place, witness.listen, progress, witness=witness.ask)
+    witness.story.refusal = report.refused
+    return witness.story
+
+
+class _Witness:
+    """Gathers what there is to tell of one medium."""
+
+    def __init__(self, place: Place, key: MediaKey) -> None:
+        self._place = place
+        self._key = key
+        self.story = Story(place.name, key.uri, datetime.now(UTC))
+
+    def listen(self, item: Item) -> None:
+        """Hear of each item of the plan, and keep what is said of this one."""
+        # The verdict is the medium's; of its thumbnails the policies tell.
+        if item.media == self._key.uri and item.reason != "thumbnails":
+            self.story.verdict = item
+
+    async def identify(self) -> None:
+        """Read the row, before anything can refuse the plan."""
+        connection = await connect(self._place.settings.database)
+        try:
+            found = await connection.fetchrow(SQL["row"], *self._key)
+            if found is not None:
+                self.story.row = row = media_row(found)
+                self.story.created_at = _moment(row.creation_ts)
+        finally:
+            await connection.close(timeout=10)
+
+    async def ask(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
+        """Ask the plan's connection, at its end, for what the verdict came from."""
+        self.story.now = await connection.fetchval("SELECT clock_timestamp()")
+        if ledger:
+            await self._ask_ledger(connection)
+        row = self.story.row
+        if row is not None:
+            await self._ask_sources(connection, row)
+            await self._look(connection, tree, row)
+
+    async def _ask_ledger(self, connection: Conn) -> None:
+        story, user = self.story, self.story.row.user_id if self.story.row else ""
+        for hold in await connection.fetch(SQL["holds"], *self._key, user):
+            story.holds.append(f"hold {hold['hold_id']}, on the {hold['kind']} {hold['subject']}")
+        mark = await connection.fetchrow(SQL["restored"], *self._key)
+        if mark is not None:
+            until = f"until {instant(mark['until'])}" if mark["until"] else "for good"
+            story.restored = (
+                f"brought back at {instant(mark['restored_at'])} by {mark['restored_by']} ({mark['reason']}), "
+                f"and kept {until}"
+            )
+        for gone in await connection.fetch(SQL["released"], *self._key):
+            story.quarantine.append(
+                f"released by pass {gone['pass_id']} ({gone['policy']}) at {instant(gone['released_at'])}; "
+                f"its grace ends at {instant(gone['grace_until'])}"
+            )
+
+    async def _ask_sources(self, connection: Conn, row: MediaRow) -> None:
+        references, rules = self._place.references, self._place.settings.rules
+        mentions: frozenset[str] = frozenset()
+        if references.protections or references.asked:
+            rows = await connection.fetch(SQL["mentions"], *self._key)
+            mentions = frozenset(found["source"] for found in rows)
+        self.story.protections = {name: name in mentions for name in references.protections}
+        asked = mentions & references.asked if references.asked else None
+        self.story.policies = policy_stories(row, rules, self.story.now, asked)
+
+    async def _look(self, connection: Conn, tree: MediaTree, row: MediaRow) -> None:
+        self.story.bearers = await connection.fetchval(SQL["bearers"], row.base64hash)
+        blob = valid_hash(row.base64hash)
+        if blob is None:
+            return
+        blobs: list[Hash] = [blob]
+        (look,) = await self._place.disk.share(look_at_blobs(tree), blobs)
+        accessed = None if look.accessed is None else datetime.fromtimestamp(look.accessed, UTC)
+        self.story.disk = DiskStory(
+            look.result, look.files, look.bytes, look.has_file, accessed, look.problem
+        )
+
+
+def _moment(milliseconds: int) -> datetime | None:
+    """Return a row's date; None for one that no calendar has."""
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
