@@ -364,11 +364,12 @@ async def test_no_transaction_is_open_while_files_are_touched(
     async def look_then_share(self: DiskWorkers, pieces: Sequence[Any]) -> Any:
         nonlocal looks
         looks += 1
+        # A server's process that is going away opens a transaction of its own, to drop temporary tables; not those.
         open_ones.extend(
             row["query"]
             for row in await connection.fetch(
                 "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name = 'retentiond' AND xact_start IS NOT NULL AND state <> 'active'"
+                " AND application_name = 'retentiond' AND state LIKE 'idle in transaction%'"
             )
         )
         return await share(self, pieces)
