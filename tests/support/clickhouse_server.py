@@ -16,7 +16,7 @@ _VERSION = "26.9.0"
 _START_SECONDS = 120.0
 _CONFIG = """\
 <clickhouse>
-  <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><timezone>UTC</timezone>
+  <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><tcp_port>{port}</tcp_port><timezone>UTC</timezone>
   <logger><level>warning</level><log>{directory}/server.log</log></logger>
   <path>{directory}/data/</path><tmp_path>{directory}/data/tmp/</tmp_path>
   <users_config>{directory}/users.xml</users_config>

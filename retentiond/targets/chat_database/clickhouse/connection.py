@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -11,9 +12,10 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
+    from retentiond.engine.target import Stop
 
 _CONNECT_SECONDS: Final = 15
 _ANSWER_SECONDS: Final = 900
@@ -21,12 +23,33 @@ _ANSWER_SECONDS: Final = 900
 _SETTINGS: Final = {
     # The official default, and not everybody's: a mutation is written down, and followed by us.
     "mutations_sync": 0,
+    # Rows are counted as they lie there: not without those that a mutation has yet to take, and not with hidden ones.
+    "apply_mutations_on_fly": 0,
+    "apply_deleted_mask": 1,
+    "apply_patch_parts": 1,
+    "final": 0,
     # A count that leaves out a shard, or ends early, would be too small.
     "skip_unavailable_shards": 0,
+    "limit": 0,
+    "offset": 0,
     "read_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
     "result_overflow_mode": "throw",
     "group_by_overflow_mode": "throw",
+}
+"""What an answer's truth hangs on, said each time: a user's profile may have it otherwise."""
+_READING: Final = {
+    # The server ends a query that nobody waits for any more, and only one that can change nothing.
+    "readonly": 2,
+    "cancel_http_readonly_queries_on_client_close": 1,
+}
+
+
+_NEXT: Final = {
+    243: "make room on its disk, and run it again",
+    497: "grant that to this user, and run it again",
+    692: "see what holds the table's other mutations up (system.mutations), and run it again",
+    774: "make the table writable, and run it again",
 }
 
 
@@ -37,6 +60,15 @@ class ServerError(Exception):
         super().__init__(message)
         self.code = code
 
+    @property
+    def told(self) -> str:
+        """The no, and what can be done about it."""
+        return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'mend that, and run it again')}"
+
+
+class StoppedError(Exception):
+    """Somebody asked to stop while the server was asked."""
+
 
 class Server:
     """Asks ClickHouse; a server that cannot be reached is an UnreachableError, what it refuses a ServerError."""
@@ -44,11 +76,19 @@ class Server:
     def __init__(self, client: Any, url: str) -> None:
         self._client = client
         self._url = url
+        self._stop: Stop | None = None
+        known = client.server_settings
+        self._settings = {name: value for name, value in _SETTINGS.items() if name in known or not known}
+
+    def heed(self, stop: Stop) -> None:
+        """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop."""
+        self._stop = stop
 
     async def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of a query."""
+        query = self._client.query(statement, parameters=dict(parameters), settings=self._settings | _READING)
         with _reaching(self._url):
-            answer = await self._client.query(statement, parameters=dict(parameters), settings=_SETTINGS)
+            answer = await (query if self._stop is None else _unless_stopped(query, self._stop))
         return list(answer.named_results())
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
@@ -59,7 +99,21 @@ class Server:
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         """Send a statement that is no query; return the one value that it may have."""
         with _reaching(self._url):
-            return await self._client.command(statement, parameters=dict(parameters), settings=_SETTINGS)
+            return await self._client.command(statement, parameters=dict(parameters), settings=self._settings)
+
+
+async def _unless_stopped(query: Awaitable[Any], stop: Stop) -> Any:
+    asked = asyncio.ensure_future(query)
+    stopped = asyncio.ensure_future(stop.wait(_ANSWER_SECONDS))
+    try:
+        await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.asked and not asked.done():
+            raise StoppedError
+        return await asked
+    finally:
+        asked.cancel()
+        stopped.cancel()
+        await asyncio.gather(asked, stopped, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.clickhouse.connection import ServerError, StoppedError
 from retentiond.targets.chat_database.clickhouse.follow import MutationError
-from retentiond.targets.chat_database.clickhouse.leftovers import leftovers
+from retentiond.targets.chat_database.clickhouse.leftovers import frozen_parts, leftovers
 from retentiond.targets.chat_database.clickhouse.mutation import mark_of
+from retentiond.targets.chat_database.clickhouse.tally import Tally
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
@@ -38,69 +40,104 @@ class Deletion:
         self._follower = follower
         self._purge = purge
         self._meant = meant
-        self._before = before
-        self._progress = progress
-        self._advanced = 0
+        self._tally = Tally(before, progress)
+        self._error: str | None = None
+        self._refused: Refusal | None = None
 
     async def work(self) -> StoreReport:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
-        error: str | None = None
-        refused: Refusal | None = None
-        ended = True
+        server, relations = self._rows.server, self._rows.relations
+        waiting: tuple[str, ...] = ()
         try:
-            ended = await self._finish_earlier()
+            # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
+            frozen = await frozen_parts(server, relations)
+            await self._delete()
+            waiting = await leftovers(server, relations, self._meant, frozen)
+        except StoppedError:
+            return self._broken_off("asked to stop")
+        except UnreachableError as lost:
+            return self._broken_off(str(lost))
+        except ServerError as no:
+            self._fail(no.told)
+        if self._refused is not None:
+            return StoreReport("refused", self._tally.gone, waiting, refused=self._refused, error=self._error)
+        if self._error is None and self._tally.left:
+            self._fail(f"{self._tally.left} rows are left, or came in meanwhile; run it again")
+        gone = self._tally.gone
+        if self._error is None:
+            return StoreReport("finished", gone, waiting)
+        return StoreReport("finished_with_failures", gone, waiting, error=self._error)
+
+    def _fail(self, reason: str) -> None:
+        self._error = reason if self._error is None else f"{self._error}; {reason}"
+
+    def _broken_off(self, reason: str) -> StoreReport:
+        """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
+        self._fail(reason)
+        gone = self._tally.gone
+        text = f"{self._error}; {gone} rows are known to be gone, and the rest is not: run it again, and it goes on"
+        return StoreReport("interrupted", gone, refused=self._refused, error=text)
+
+    async def _delete(self) -> None:
+        try:
+            if await self._finish_earlier():
+                await self._count()
             for number in range(_ROUNDS):
-                if not ended or not await self._rows.count(self._meant):
-                    break
-                ended = not self._purge.stop.asked and await self._delete_all(number)
+                if not self._tally.left:
+                    return
+                await self._delete_all(number)
+                await self._count()
         except MutationError as failure:
-            error = str(failure)
+            self._fail(str(failure))
+            if not (failure.alive or await self._follower.settle()):
+                self._fail("parts that it was rewriting are still at work, and more rows may go with them")
+        except ServerError as no:
+            self._fail(no.told)
         except RefusedError as late:
-            refused = late.refusal
-        after = await self._rows.count(self._meant)
-        gone = max(self._before - after, 0)
-        waiting = await leftovers(self._rows.server, self._rows.relations, self._meant)
-        if refused is not None:
-            return StoreReport("refused", gone, waiting, refused=refused)
-        if not ended:
-            text = "asked to stop; run it again, and it goes on"
-            return StoreReport("interrupted", gone, waiting, error=text)
-        if error is not None or after:
-            text = error or f"{after} rows are left, or came in meanwhile; run it again"
-            return StoreReport("finished_with_failures", gone, waiting, error=text)
-        return StoreReport("finished", gone, waiting)
+            self._refused = late.refusal
+        else:
+            return
+        await self._count()
+
+    async def _count(self) -> None:
+        self._tally.counted(await self._rows.count(self._meant))
 
     async def _finish_earlier(self) -> bool:
         """Follow what an earlier purge left running to its end: the server went on with it, whoever died."""
         mark = (await self._purge.notes.read()).get("mark")
-        return await self._see_through(str(mark)) if mark else True
+        if mark:
+            await self._see_through(str(mark))
+        return bool(mark)
 
     async def _see_through(self, mark: str) -> bool:
-        ended = False
+        """Follow it to its end; True where it was seen done. What still runs then stays written down."""
         try:
-            ended = await self._follower.to_the_end(mark)
-        except MutationError:
-            ended = True
-            raise
-        finally:
-            if ended:
+            done = await self._follower.to_the_end(mark)
+        except MutationError as failure:
+            if not failure.alive:
                 await self._purge.notes.write({})
-        return ended
+            raise
+        await self._purge.notes.write({})
+        return done
 
-    async def _delete_all(self, number: int) -> bool:
-        """Do one round: whole parts at once, then a partition after the other; False where somebody asked to stop."""
-        await self._rows.drop_whole_parts(self._meant, self._purge.begin_step)
-        for partition in await self._rows.partitions(self._meant):
-            if self._purge.stop.asked:
-                return False
+    async def _delete_all(self, number: int) -> None:
+        """Do one round: whole parts at once, then a partition after the other."""
+        async for rows in self._rows.drop_whole_parts(self._meant, self._purge.begin_step):
+            self._tally.went(rows)
+            self._heed()
+        for partition, rows in (await self._rows.partitions(self._meant)).items():
+            self._heed()
             step = f"{self._purge.purge_id}:{number}:{partition}"
             mark = mark_of(self._purge.account, self._purge.cutoff, step)
             # Written down before it is sent: whoever comes next looks for it, and does not send it twice.
             await self._purge.begin_step({"mark": mark})
             await self._rows.delete(self._meant, partition, mark)
-            if not await self._see_through(mark):
-                return False
-            left = await self._rows.count(self._meant)
-            self._progress.advance(max(self._before - left - self._advanced, 0))
-            self._advanced = max(self._before - left, self._advanced)
-        return True
+            if await self._see_through(mark):
+                self._tally.went(rows)
+            else:
+                # No row is no answer: it was killed, or is done and forgotten.
+                await self._count()
+
+    def _heed(self) -> None:
+        if self._purge.stop.asked:
+            raise StoppedError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.clickhouse.connection import ServerError, StoppedError
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
 
 if TYPE_CHECKING:
@@ -15,10 +17,16 @@ if TYPE_CHECKING:
 _FAILING_LOOKS: Final = 10
 _ABSENT_LOOKS: Final = 5
 """A replica hears of a mutation only a moment after it was written down."""
+_SETTLING: Final = 60.0
+"""Seconds for the parts that were at work when a mutation was killed: the server may finish those."""
 
 
 class MutationError(Exception):
-    """A mutation that came to no end; its text says why, and what became of it."""
+    """A mutation that came to no end; its text says why, and what became of it. `alive`: it could not be killed."""
+
+    def __init__(self, message: str, *, alive: bool) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 class Follower:
@@ -41,14 +49,17 @@ class Follower:
         )
 
     async def to_the_end(self, mark: str) -> bool:
-        """Wait until it is done; False where somebody asked to stop first. Raises MutationError, having killed it."""
+        """Wait until it is over: True where it was seen done, False where nobody knows it (any more).
+
+        Raises MutationError, having killed it, and StoppedError where somebody asked to stop first.
+        """
         failing = absent = 0
         last, since = "", self._patience.clock()
         for pause in self._patience.pauses():
             look = await self.look(mark)
             absent = absent + 1 if look.standing == "absent" else 0
             if look.standing == "done" or absent == _ABSENT_LOOKS:
-                return True
+                return look.standing == "done"
             # A failure may pass: a part that was merged meanwhile, a moment without memory.
             failing = failing + 1 if look.standing == "failing" else 0
             if failing == _FAILING_LOOKS:
@@ -63,10 +74,29 @@ class Follower:
             await self._stop.wait(pause)
             if self._stop.asked:
                 break
+        raise StoppedError
+
+    async def settle(self) -> bool:
+        """Wait until no part is rewritten any more; False where some still are after a minute."""
+        since = self._patience.clock()
+        for pause in self._patience.pauses():
+            if not await self._server.value(
+                self._relations.statement("at_work"), self._relations.parameters()
+            ):
+                return True
+            if self._patience.clock() - since >= _SETTLING:
+                break
+            await self._stop.wait(pause)
         return False
 
     async def _give_up(self, mark: str, reason: str) -> None:
-        await self._server.do(self._relations.statement("kill"), self._relations.parameters(mark=mark))
-        raise MutationError(
-            f"the server was told to delete, and {reason}; it was killed, what it had done stays done"
-        )
+        told = f"the server was told to delete, and {reason}"
+        try:
+            await self._server.do(self._relations.statement("kill"), self._relations.parameters(mark=mark))
+        except (ServerError, UnreachableError) as error:
+            raise MutationError(
+                f"{told}; it could not be killed, so that the server goes on with it, and more rows may go: mend the "
+                f"cause and run it again, or have it killed (KILL MUTATION) by somebody who may; {error}",
+                alive=True,
+            ) from error
+        raise MutationError(f"{told}; it was killed, what it had done stays done", alive=False)

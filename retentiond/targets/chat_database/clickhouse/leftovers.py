@@ -10,41 +10,48 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.connection import Server
     from retentiond.targets.chat_database.clickhouse.relations import Relations
 
-_PARTS: Final = {
-    "old_parts": "old parts still hold the deleted rows; the server removes them by itself (old_parts_lifetime, "
-    "usually 8 minutes, and its next cleaning)",
-    "detached_parts": "detached parts were not reached; ATTACH would bring their rows back: drop them "
-    "(ALTER TABLE … DROP DETACHED PARTITION)",
-    "frozen_parts": "parts are frozen in a backup on the server's disk, which was not reached: UNFREEZE it",
-}
+_OLD: Final = (
+    "old parts still hold the deleted rows; the server removes them by itself (old_parts_lifetime, usually 8 minutes, "
+    "and its next cleaning)"
+)
+_DETACHED: Final = (
+    "detached parts were not reached; ATTACH would bring their rows back: drop them "
+    "(ALTER TABLE … DROP DETACHED PARTITION)"
+)
+_FROZEN: Final = "parts are frozen in a backup on the server's disk, which was not reached: UNFREEZE it"
+_VIEW: Final = "has rows of its own, which were made of these and stay"
+_BUFFER: Final = "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again"
 
 
-async def leftovers(server: Server, relations: Relations, condition: Condition) -> tuple[str, ...]:
-    """Say what holds rows of a purge still, a sentence each."""
-    told = []
-    for statement, words in _PARTS.items():
-        found = await server.value(relations.statement(statement), relations.parameters())
-        if found:
-            told.append(f"{found} {words}")
+async def frozen_parts(server: Server, relations: Relations) -> int:
+    """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""
+    return int(await server.value(relations.statement("frozen_parts"), relations.parameters()))
+
+
+async def leftovers(
+    server: Server, relations: Relations, condition: Condition, frozen: int
+) -> tuple[str, ...]:
+    """Say what holds rows of a purge still, a sentence each; `frozen` are the parts that were so when it began."""
+    found = {
+        _OLD: await server.value(relations.statement("old_parts"), relations.parameters()),
+        _DETACHED: await server.value(relations.statement("detached_parts"), relations.parameters()),
+        _FROZEN: max(frozen, await frozen_parts(server, relations)),
+    }
     hidden = await server.value(
-        relations.statement("count_hidden", condition=condition), relations.parameters(condition)
+        relations.statement("hidden", condition=condition), relations.parameters(condition)
     )
     if hidden:
-        told.append(
-            f"{hidden} rows are only hidden, by a lightweight DELETE of somebody's: ALTER TABLE … APPLY DELETED MASK"
-        )
+        # Where patch parts hide them, the mask does not know of them.
+        patched = await server.value(relations.statement("patched"), relations.parameters())
+        erase = "OPTIMIZE TABLE … FINAL" if patched else "ALTER TABLE … APPLY DELETED MASK"
+        found[f"rows are only hidden, by a lightweight DELETE of somebody's: {erase} erases them"] = hidden
     for text, words in condition.unknown.items():
         rows = Condition(text, condition.parameters)
-        unknown = await server.value(relations.statement("count", condition=rows), relations.parameters(rows))
-        if unknown:
-            told.append(f"{unknown} {words}")
-    for statement, words in (
-        ("views", "has rows of its own, which were made of these and stay"),
-        (
-            "buffers",
-            "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again",
-        ),
-    ):
+        found[words] = await server.value(
+            relations.statement("count", condition=rows), relations.parameters(rows)
+        )
+    told = [f"{number} {words}" for words, number in found.items() if number]
+    for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
         named = await server.rows(relations.statement(statement), relations.parameters())
         told += [f"{row['name']} {words}" for row in named]
     return tuple(told)

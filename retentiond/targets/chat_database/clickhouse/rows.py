@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.connection import Server
@@ -30,11 +30,14 @@ class MeantRows:
         statement = self.relations.statement("count", condition=meant)
         return int(await self.server.value(statement, self.relations.parameters(meant)))
 
-    async def partitions(self, meant: Condition) -> list[str | None]:
-        """Return the partitions that hold some; None for a table without any, whose parts are all one."""
+    async def partitions(self, meant: Condition) -> dict[str | None, int]:
+        """Return the partitions that hold some, and how many; None for a table without any, whose parts are all one."""
         statement = self.relations.statement("partitions", condition=meant)
         rows = await self.server.rows(statement, self.relations.parameters(meant))
-        return [None if row["partition"] == "all" else row["partition"] for row in rows]
+        return {
+            None if row["_partition_id"] == "all" else row["_partition_id"]: int(row["_matching"])
+            for row in rows
+        }
 
     async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
         """Have the server write down a mutation that deletes those of a partition."""
@@ -44,8 +47,8 @@ class MeantRows:
 
     async def drop_whole_parts(
         self, meant: Condition, begin_step: Callable[[Mapping[str, Any]], Awaitable[None]]
-    ) -> None:
-        """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them.
+    ) -> AsyncIterator[int]:
+        """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them; tell each one's rows.
 
         A part never changes under its name. A partition does: rows may come into it between the count and the drop.
         """
@@ -56,12 +59,15 @@ class MeantRows:
         statement = self.relations.statement("parts", condition=meant)
         for row in await self.server.rows(statement, self.relations.parameters(meant)):
             await begin_step({})
-            await self._drop(row["part"])
+            if await self._drop(row["part"]):
+                yield int(row["rows"])
 
-    async def _drop(self, part: str) -> None:
+    async def _drop(self, part: str) -> bool:
         try:
             await self.server.do(self.relations.statement("drop_part"), self.relations.parameters(part=part))
         except ServerError as error:
             # It was merged meanwhile, or is too large to be dropped: then its rows are deleted.
             if error.code not in {_NO_SUCH_PART, _TOO_LARGE_TO_DROP}:
                 raise
+            return False
+        return True

@@ -1,4 +1,5 @@
 -- ClickHouse's own dialect: `{name:Type}` is a parameter of the server's, for identifiers, too.
+-- Beside a condition nothing is given a name that a column may bear: in a WHERE such a name goes before the column.
 
 -- name: table
 -- The table's engine and keys; no row where there is none, or where this user may not see it.
@@ -19,28 +20,28 @@ SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:S
 
 -- name: count
 -- How many rows the condition means, as readers see them.
-SELECT count() AS rows FROM {rows} WHERE {condition}
+SELECT count() FROM {rows} WHERE {condition}
 
--- name: count_hidden
--- The same rows, with those that a lightweight DELETE only hides.
-SELECT count() AS rows FROM {rows} WHERE {condition} SETTINGS apply_deleted_mask = 0
+-- name: hidden
+-- Such rows that a lightweight DELETE hides from readers, and that still lie there.
+SELECT count() FROM {rows} WHERE {condition} AND _row_exists = 0 SETTINGS apply_deleted_mask = 0
 
 -- name: parts
 -- Each part of which such rows are all there is, by the server's own word: a user may not see every row.
-SELECT p.name AS part
-FROM (SELECT _part AS name, count() AS matching FROM {database:Identifier}.{table:Identifier} WHERE {condition} GROUP BY 1) AS m
+SELECT p.name AS part, p.rows AS rows
+FROM (SELECT _part, count() AS _matching FROM {database:Identifier}.{table:Identifier} WHERE {condition} GROUP BY _part) AS m
 JOIN (SELECT name, rows FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active) AS p
-USING (name)
-WHERE m.matching = p.rows
-ORDER BY 1
+ON m._part = p.name
+WHERE m._matching = p.rows
+ORDER BY part
 
 -- name: partitions
--- Each partition that holds such rows.
-SELECT _partition_id AS partition, count() AS rows FROM {rows} WHERE {condition} GROUP BY 1 ORDER BY 1
+-- Each partition that holds such rows, and how many.
+SELECT _partition_id, count() AS _matching FROM {rows} WHERE {condition} GROUP BY _partition_id ORDER BY _partition_id
 
 -- name: patched
 -- 1 where patch parts change what parts hold: then no part is what it was when it was written.
-SELECT count() > 0 AS patched FROM system.parts
+SELECT count() > 0 AS patched FROM {parts}
 WHERE database = {database:String} AND table = {table:String} AND active AND startsWith(partition_id, 'patch-')
 
 -- name: drop_part
@@ -63,6 +64,10 @@ ORDER BY create_time, mutation_id
 SELECT toString(sum(rows_read)) || ' ' || toString(count()) AS progress
 FROM {merges} WHERE database = {database:String} AND table = {table:String} AND is_mutation
 
+-- name: at_work
+-- How many of the table's parts are being rewritten.
+SELECT count() AS parts FROM {merges} WHERE database = {database:String} AND table = {table:String} AND is_mutation
+
 -- name: kill
 KILL MUTATION {on_cluster} WHERE database = {database:String} AND table = {table:String} AND position(command, {mark:String}) > 0
 
@@ -81,10 +86,10 @@ SELECT countIf(is_frozen) AS found FROM {parts} WHERE database = {database:Strin
 SELECT concat(pair.1, '.', pair.2) AS name
 FROM (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) AS pair FROM system.tables
       WHERE database = {database:String} AND name = {table:String})
-ORDER BY 1
+ORDER BY name
 
 -- name: buffers
 -- Buffers that write into the table: what lies in them comes later.
 SELECT concat(database, '.', name) AS name FROM system.tables
 WHERE engine = 'Buffer' AND position(engine_full, {table:String}) > 0
-ORDER BY 1
+ORDER BY name

@@ -14,7 +14,12 @@ from retentiond.targets.chat_database.clickhouse.condition import (
     Condition,
     condition,
 )
-from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
+from retentiond.targets.chat_database.clickhouse.connection import (
+    Server,
+    ServerError,
+    StoppedError,
+    open_server,
+)
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
 from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.relations import Relations
@@ -69,6 +74,7 @@ class ClickHouse:
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
+        self._server.heed(purge.stop)
         try:
             meant = await self._meant(purge)
             if isinstance(meant, Refusal):
@@ -77,12 +83,14 @@ class ClickHouse:
             if purge.dry_run:
                 return StoreReport("planned", rows=before)
             await self._try_reading()
-            progress.stage("clickhouse", before)
-            follower = Follower(self._server, self._relations, purge.stop, self._patience)
-            table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
-            return await Deletion(table, follower, purge, meant, before, progress).work()
+        except StoppedError:
+            return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
-            return StoreReport("finished_with_failures", error=f"ClickHouse refused: {error}")
+            return StoreReport("finished_with_failures", error=error.told)
+        progress.stage("clickhouse", before)
+        follower = Follower(self._server, self._relations, purge.stop, self._patience)
+        table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
+        return await Deletion(table, follower, purge, meant, before, progress).work()
 
     async def _try_reading(self) -> None:
         """Read whatever a purge reads, before anything is sent that could not be followed to its end."""
