@@ -12,6 +12,7 @@ from retentiond.targets.chat_database import beside
 from tests.support.beside import Beside
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.closing_lines import not_run
+from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,3 +48,9 @@ def stores(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> Beside:
     made = Beside(chats)
     monkeypatch.setattr(beside, "open_store", made.open)
     return made
+
+
+@pytest.fixture
+def stats(clickhouse_server: ClickHouseServer | None) -> Stats:
+    """A table of statistics on that server, which a test makes."""
+    return Stats(clickhouse_server.url if clickhouse_server else os.environ["RETENTIOND_TEST_CLICKHOUSE_URL"])

@@ -26,7 +26,13 @@ _CONFIG = """\
     <old_parts_lifetime>480</old_parts_lifetime>
     <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
   </merge_tree>
-  <remote_servers><alone><shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard></alone></remote_servers>
+  <remote_servers>
+    <alone><shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard></alone>
+    <halved>
+      <shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>
+      <shard><replica><host>127.0.0.1</host><port>1</port></replica></shard>
+    </halved>
+  </remote_servers>
 </clickhouse>
 """
 _USERS = """\
@@ -37,6 +43,13 @@ _USERS = """\
       <max_threads>1</max_threads><max_rows_to_read>1</max_rows_to_read><read_overflow_mode>break</read_overflow_mode>
     </hasty>
     <nulls><transform_null_in>1</transform_null_in></nulls>
+    <odd>
+      <apply_mutations_on_fly>1</apply_mutations_on_fly><apply_deleted_mask>0</apply_deleted_mask>
+      <final>1</final><limit>1</limit><enable_positional_arguments>0</enable_positional_arguments>
+      <session_timezone>Asia/Tokyo</session_timezone><skip_unavailable_shards>1</skip_unavailable_shards>
+    </odd>
+    <wary><max_partition_size_to_drop>1</max_partition_size_to_drop></wary>
+    <slow><max_block_size>1</max_block_size><max_threads>1</max_threads></slow>
   </profiles>
   <quotas><default/></quotas>
   <users>
@@ -60,6 +73,16 @@ _USERS = """\
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>nulls</profile>
       <quota>default</quota>
     </nulls>
+    <odd>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>odd</profile><quota>default</quota>
+    </odd>
+    <wary>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>wary</profile><quota>default</quota>
+    </wary>
+    <slow>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>slow</profile>
+      <quota>default</quota><databases><retentiond_test><thread><filter>sleepEachRow(1) = 0</filter></thread></retentiond_test></databases>
+    </slow>
     <blind>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota><grants>

@@ -19,6 +19,7 @@ from retentiond.demo.postgres import EmbeddedPostgres
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.database import DatabaseServer
 from tests.support.real_program import RealProgram
+from tests.support.small_disk import small_disk
 from tests.support.worn_store import WornStore, make_worn_store
 
 if TYPE_CHECKING:
@@ -239,22 +240,6 @@ async def test_a_media_directory_that_is_exchanged_under_a_pass_is_not_mistaken_
     assert await worn.judge_kept() == []
 
 
-@contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """A file system that is soon full, where one can be mounted."""
-    path = directory / "disk"
-    path.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=2000", "tmpfs", str(path)], check=False
-    )
-    if done.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
 def fill(directory: Path) -> None:
     """Take all the room there is, and all the names."""
     directory.mkdir()
@@ -269,7 +254,7 @@ def fill(directory: Path) -> None:
 async def test_a_full_disk_holds_a_pass_up_and_breaks_nothing(worn: WornStore, tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("only root mounts")
-    with small_disk(tmp_path) as disk:
+    with small_disk(tmp_path, "4m,nr_inodes=2000") as disk:
         async with worn.copy(disk / "copy") as copy:
             # What is not on the full disk: the program's configuration and its output.
             copy.program.directory = tmp_path

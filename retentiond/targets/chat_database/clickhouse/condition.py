@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from retentiond.targets.chat_database.store import ChatId
 
-DateType = Literal["day", "moment"]
 IdType = Literal["Int64", "UInt64", "String", "UUID"]
 """How the ids of chats are sent; the server compares them with the column, whatever its width."""
 
+DAY: Final = "Date32"
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(2106, 1, 1, tzinfo=UTC)
 """What a DateTime can hold; a boundary beyond it would mean every row, or none."""
@@ -33,11 +33,14 @@ _FIELD_SIZE: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that tell which rows are meant, and how the date's and the chat's are compared."""
+    """The columns that tell which rows are meant, and the types that the date and the chats are sent with.
+
+    The date's is the column's own, in UTC: by one that is coarser the server skips what lies in the last second.
+    """
 
     account: str
     date: str
-    date_type: DateType
+    date_type: str
     thread: str | None = None
     thread_type: IdType | None = None
 
@@ -61,13 +64,12 @@ def condition(columns: Columns, account: str, cutoff: datetime, excluded: Sequen
         "account": account,
         "date_column": columns.date,
     }
-    if columns.date_type == "day":
+    kind = columns.date_type
+    if kind == DAY:
         # A day has no zone: it is compared with the day of the boundary in the zone that was configured.
         parameters |= {"before": cutoff.date(), "earliest": EARLIEST_DATE.date()}
-        kind = "Date32"
     else:
         parameters |= {"before": cutoff.astimezone(UTC), "earliest": EARLIEST_DATE}
-        kind = "DateTime('UTC')"
     account_is = "{account_column:Identifier} = {account:String}"
     earliest, before = f"{{earliest:{kind}}}", f"{{before:{kind}}}"
     undated = f"({{date_column:Identifier}} IS NULL OR {{date_column:Identifier}} < {earliest})"

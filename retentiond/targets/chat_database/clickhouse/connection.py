@@ -23,21 +23,24 @@ _ANSWER_SECONDS: Final = 900
 _SETTINGS: Final = {
     # The official default, and not everybody's: a mutation is written down, and followed by us.
     "mutations_sync": 0,
-    # Rows are counted as they lie there: not without those that a mutation has yet to take, and not with hidden ones.
-    "apply_mutations_on_fly": 0,
-    "apply_deleted_mask": 1,
-    "apply_patch_parts": 1,
-    "final": 0,
     # A count that leaves out a shard, or ends early, would be too small.
     "skip_unavailable_shards": 0,
     "limit": 0,
-    "offset": 0,
     "read_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
     "result_overflow_mode": "throw",
     "group_by_overflow_mode": "throw",
 }
 """What an answer's truth hangs on, said each time: a user's profile may have it otherwise."""
+_YOUNG_SETTINGS: Final = {
+    # Rows are counted as they lie there: all versions, without hidden ones, with those that a mutation has yet to take.
+    "apply_mutations_on_fly": 0,
+    "apply_deleted_mask": 1,
+    "apply_patch_parts": 1,
+    "final": 0,
+}
+"""The same, of settings that older servers do not know, and would refuse."""
+_KNOWN: Final = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}"
 _READING: Final = {
     # The server ends a query that nobody waits for any more, and only one that can change nothing.
     "readonly": 2,
@@ -77,8 +80,12 @@ class Server:
         self._client = client
         self._url = url
         self._stop: Stop | None = None
-        known = client.server_settings
-        self._settings = {name: value for name, value in _SETTINGS.items() if name in known or not known}
+        self._settings: dict[str, Any] = dict(_SETTINGS)
+
+    async def learn(self) -> None:
+        """Learn which settings the server knows, to say those, too."""
+        rows = await self.rows(_KNOWN, {"names": list(_YOUNG_SETTINGS)})
+        self._settings |= {row["name"]: _YOUNG_SETTINGS[row["name"]] for row in rows}
 
     def heed(self, stop: Stop) -> None:
         """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop."""
@@ -137,8 +144,11 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
             # Ids of chats are many, and no URL is long enough for them.
             form_encode_query_params=True,
         )
+    server = Server(client, config.url)
     try:
-        yield Server(client, config.url)
+        with _welcomed(config.url):
+            await server.learn()
+        yield server
     finally:
         await client.close()
 

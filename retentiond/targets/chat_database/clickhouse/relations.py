@@ -50,7 +50,8 @@ class Relations:
             "rows": rows,
             "quoted": ".".join(_quoted(self._named[part]) for part in ("database", "table")),
             "condition": condition.text if condition else "",
-            "on_cluster": "ON CLUSTER {cluster:Identifier}" if self._on_cluster else "",
+            # The server takes no parameter there.
+            "on_cluster": f"ON CLUSTER {_quoted(self._named['cluster'])}" if self._on_cluster else "",
             "in_partition": "IN PARTITION ID {partition:String}" if partition is not None else "",
         }
         statement = SQL[name]

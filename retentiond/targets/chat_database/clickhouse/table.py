@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal
-from retentiond.targets.chat_database.clickhouse.condition import Columns
+from retentiond.targets.chat_database.clickhouse.condition import DAY, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
-    from retentiond.targets.chat_database.clickhouse.condition import DateType, IdType
+    from retentiond.targets.chat_database.clickhouse.condition import IdType
 
 _FAMILY: Final = re.compile(r"(?:Replicated|Shared)?(?P<variant>\w*)MergeTree")
 _WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((?P<inner>.*)\)")
+_MOMENT: Final = re.compile(r"DateTime(?:64\((?P<digits>\d)(?:, *'[^']*')?\)|\('[^']*'\))?")
 _NAME: Final = re.compile(r"`(?P<quoted>[^`]+)`|(?P<plain>[A-Za-z_]\w*)")
 
 
@@ -71,7 +72,7 @@ def judge(facts: TableFacts | None, config: ClickHouseStore, *, excluded: int) -
 
 
 def _with_thread(
-    facts: TableFacts, config: ClickHouseStore, date_type: DateType, excluded: int
+    facts: TableFacts, config: ClickHouseStore, date_type: str, excluded: int
 ) -> Columns | Refusal:
     plain = Columns(config.account_column, config.date_column, date_type)
     if not excluded:
@@ -109,11 +110,15 @@ def _plain(declared: str) -> str:
     return declared
 
 
-def _date_type(declared: str) -> DateType | None:
+def _date_type(declared: str) -> str | None:
+    """Return the type that a boundary is sent with, to be compared as it is."""
     plain = _plain(declared)
     if plain in {"Date", "Date32"}:
-        return "day"
-    return "moment" if re.fullmatch(r"DateTime(64)?(\(.*\))?", plain) else None
+        return DAY
+    found = _MOMENT.fullmatch(plain)
+    if found is None:
+        return None
+    return f"DateTime64({found['digits']}, 'UTC')" if found["digits"] else "DateTime('UTC')"
 
 
 def _id_type(declared: str) -> IdType | None:
