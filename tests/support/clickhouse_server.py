@@ -49,7 +49,7 @@ _USERS = """\
       <session_timezone>Asia/Tokyo</session_timezone><skip_unavailable_shards>1</skip_unavailable_shards>
     </odd>
     <wary><max_partition_size_to_drop>1</max_partition_size_to_drop></wary>
-    <slow><max_block_size>1</max_block_size><max_threads>1</max_threads></slow>
+    <slow><max_threads>1</max_threads></slow>
   </profiles>
   <quotas><default/></quotas>
   <users>
@@ -81,7 +81,9 @@ _USERS = """\
     </wary>
     <slow>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>slow</profile>
-      <quota>default</quota><databases><retentiond_test><thread><filter>sleepEachRow(1) = 0</filter></thread></retentiond_test></databases>
+      <quota>default</quota>
+      <databases><retentiond_test><thread><filter>threadid NOT IN (SELECT number FROM system.numbers
+        WHERE sipHash64(number) = 1)</filter></thread></retentiond_test></databases>
     </slow>
     <blind>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
