@@ -10,11 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from retentiond.config.chat_stores import ClickHouseStore
-from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
 from tests.support.stats_table import Stats
-from tests.support.store_purge import HELD, Notes, Purge, Staying
+from tests.support.store_purge import HELD, Purge, Staying
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
 
@@ -166,44 +165,6 @@ async def test_a_date_that_no_column_holds_is_refused_before_it_matches_everythi
     report = await stats.purge(Purge("acme", datetime(2300, 1, 1, tzinfo=UTC)))
     assert report.state == "refused"
     assert await stats.left() == 10
-
-
-async def test_what_the_daemons_death_left_running_is_followed_and_not_sent_again(stats: Stats) -> None:
-    await stats.make(partition=None)
-    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
-    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
-    notes = Notes()
-    async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
-        while not await stats.marks():
-            await asyncio.sleep(0.02)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    await stats.do("SYSTEM START MERGES retentiond_test.thread")
-    report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
-    assert report.state == "finished"
-    assert await stats.left() == 50
-    assert await stats.marks() == 1
-    assert await notes.read() == {}
-
-
-async def test_asked_to_stop_it_leaves_the_mutation_to_the_server_and_the_next_purge_finds_it(
-    stats: Stats,
-) -> None:
-    await stats.make(partition=None)
-    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
-    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
-    stop, notes = Stop(), Notes()
-    async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence()))
-        while not await stats.marks():
-            await asyncio.sleep(0.02)
-        stop.ask()
-        report = await task
-    assert report.state == "interrupted"
-    await stats.do("SYSTEM START MERGES retentiond_test.thread")
-    assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
-    assert await stats.marks() == 1
 
 
 async def test_two_purges_at_once_both_end_well(stats: Stats) -> None:

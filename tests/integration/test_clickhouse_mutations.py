@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,54 @@ from tests.support.stats_table import CUTOFF, Stats
 from tests.support.store_purge import Notes, Purge
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from retentiond.model.purge import StoreReport
 
-async def begun(stats: Stats, notes: Notes) -> None:
-    """Leave a mutation that waits, as a daemon does that dies."""
+
+@asynccontextmanager
+async def waiting(stats: Stats, purge: Purge) -> AsyncIterator[asyncio.Task[StoreReport]]:
+    """Begin a purge whose mutation is written down and waits, since nothing is rewritten in its table."""
     await stats.make(partition=None)
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
     await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
     async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
-        await written_down(stats)
+        task = asyncio.create_task(store.purge(purge, Silence()))
+        while not await stats.marks():
+            await asyncio.sleep(0.02)
+        yield task
+
+
+async def left_waiting(stats: Stats, notes: Notes) -> None:
+    """Leave a mutation that waits, as a daemon does that dies."""
+    async with waiting(stats, Purge("acme", CUTOFF, notes=notes)) as task:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def written_down(stats: Stats, mutations: int = 1) -> None:
-    """Wait until there are so many mutations of ours."""
-    while await stats.marks() < mutations:
-        await asyncio.sleep(0.02)
+async def test_what_the_daemons_death_left_running_is_followed_and_not_sent_again(stats: Stats) -> None:
+    notes = Notes()
+    await left_waiting(stats, notes)
+    await stats.do("SYSTEM START MERGES retentiond_test.thread")
+    report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert report.state == "finished"
+    assert await stats.left() == 50
+    assert await stats.marks() == 1
+    assert await notes.read() == {}
+
+
+async def test_asked_to_stop_it_leaves_the_mutation_to_the_server_and_the_next_purge_finds_it(
+    stats: Stats,
+) -> None:
+    stop, notes = Stop(), Notes()
+    async with waiting(stats, Purge("acme", CUTOFF, notes=notes, stop=stop)) as task:
+        stop.ask()
+        report = await task
+    assert report.state == "interrupted"
+    await stats.do("SYSTEM START MERGES retentiond_test.thread")
+    assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
+    assert await stats.marks() == 1
 
 
 async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) -> None:
@@ -91,7 +121,7 @@ async def test_a_mutation_that_may_not_be_killed_is_told_with_its_own_reason_and
     stats: Stats,
 ) -> None:
     notes = Notes()
-    await begun(stats, notes)
+    await left_waiting(stats, notes)
     report = await stats.as_user("reader").purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
     assert (report.state, report.rows) == ("finished_with_failures", 0)
     assert "does not get on: the server does not say why; it could not be killed" in (report.error or "")
@@ -148,7 +178,7 @@ async def test_a_mutation_that_somebody_kills_is_no_answer_and_the_rows_are_dele
     stats: Stats,
 ) -> None:
     notes = Notes()
-    await begun(stats, notes)
+    await left_waiting(stats, notes)
     async with stats.opened() as store:
         purge = Purge("acme", CUTOFF, purge_id=2, notes=notes)
         task = asyncio.create_task(store.purge(purge, Silence()))
@@ -163,7 +193,7 @@ async def test_a_mutation_that_was_done_and_then_forgotten_by_the_server_is_not_
     stats: Stats,
 ) -> None:
     notes = Notes()
-    await begun(stats, notes)
+    await left_waiting(stats, notes)
     await stats.do("SYSTEM START MERGES retentiond_test.thread")
     while await stats.left() > 50:
         await asyncio.sleep(0.02)
@@ -175,12 +205,7 @@ async def test_a_mutation_that_was_done_and_then_forgotten_by_the_server_is_not_
 
 
 async def test_rows_that_come_in_while_a_mutation_waits_are_deleted_too_and_counted(stats: Stats) -> None:
-    await stats.make(partition=None)
-    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
-    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
-    async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), Silence()))
-        await written_down(stats)
+    async with waiting(stats, Purge("acme", CUTOFF)) as task:
         await stats.add(first=CUTOFF - timedelta(hours=10), count=20)
         await stats.do("SYSTEM START MERGES retentiond_test.thread")
         report = await task
@@ -193,14 +218,8 @@ async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_e
 ) -> None:
     if clickhouse_server is None:
         pytest.skip("a server that was named is not ours to kill")
-    await stats.make(partition=None)
-    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
-    await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
     notes = Notes()
-    async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
-        while not await stats.marks():
-            await asyncio.sleep(0.02)
+    async with waiting(stats, Purge("acme", CUTOFF, notes=notes)) as task:
         clickhouse_server.kill()
         report = await task
     assert (report.state, report.rows) == ("interrupted", 0)
