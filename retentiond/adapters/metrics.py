@@ -54,6 +54,7 @@ class Metrics:
             "by",
         )
         self._holds = self._gauge("holds", "Holds in force.")
+        self._problems = self._gauge("problems", "What `status` calls a problem, and somebody must see to.")
         self._swept = self._gauge(
             "last_sweep_timestamp_seconds", "When a sweep of the quarantine last ended."
         )
@@ -124,6 +125,7 @@ class Metrics:
         """Note what the ledger knows of a target."""
         target, quarantine, backlog = status.target, status.quarantine, status.backlog
         self._holds.labels(target).set(status.holds)
+        self._problems.labels(target).set(len(status.problems))
         if backlog is not None:
             self._overdue_items.labels(target).set(backlog.items)
             self._overdue_bytes.labels(target).set(backlog.bytes)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
+from retentiond.adapters.metrics import Metrics
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.beside import BOTH, STORES, Beside
-from tests.support.chats import CUTOFF, OLD, ChatStore
+from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
     import asyncpg
@@ -61,6 +64,7 @@ async def test_each_store_is_told_after_the_database_and_of_the_chats_that_stay(
     }
     # A dry run writes nothing down.
     assert stores.notes == [{}, {}, {}, {}]
+    assert set(stores.cutoffs) == {CUTOFF}
 
 
 async def test_a_store_that_cannot_tell_the_chats_that_stay_is_refused_and_the_other_is_not(
@@ -158,6 +162,73 @@ async def test_a_death_in_one_store_leaves_word_of_the_one_that_was_not_begun(
     await chats.purge(wish=BOTH, **STORES)
     assert [name for name, _ in stores.told] == ["clickhouse", "elasticsearch"]
     assert (await status(chats)).problems == ()
+
+
+async def test_a_death_in_the_databases_part_leaves_no_word_of_the_stores_that_were_to_come(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.chat()
+
+    async def die(*_: object) -> None:
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Removal, "run", die)
+        with pytest.raises(DiedError):
+            await chats.purge(wish=BOTH, **STORES)
+    told = [problem.partition(" since ")[0] for problem in (await status(chats)).problems]
+    assert told == ["testcom: clickhouse is pending", "testcom: elasticsearch is pending"]
+    await chats.purge(wish=BOTH, **STORES)
+    assert (await status(chats)).problems == ()
+
+
+async def test_a_purge_up_to_an_earlier_date_makes_one_forgotten_that_was_not_done(
+    chats: ChatStore, stores: Beside
+) -> None:
+    await chats.chat()
+    stores.down = {"clickhouse"}
+    await chats.purge(wish={"stores": ("clickhouse",)}, **STORES)
+    stores.down.clear()
+    for to_date, done in ((date(2020, 1, 1), False), (TO_DATE, True)):
+        report = await chats.purge(to_date, wish={"stores": ("clickhouse",)}, **STORES)
+        assert report.stores["clickhouse"].state == "finished"
+        problems = (await status(chats)).problems
+        assert not problems if done else "purge it again up to 2023-08-21" in problems[0]
+
+
+async def test_a_store_that_is_down_for_days_is_told_at_each_pass_and_status_says_since_when(
+    chats: ChatStore, stores: Beside
+) -> None:
+    stores.down = {"clickhouse"}
+    config = {"accounts": {"testcom": {"schema": "pro", "keep": "400d", "clickhouse": True}}, **STORES}
+    metrics = Metrics()
+    since = set()
+    for number in range(1, 4):
+        gone, stays = await chats.chat(), await chats.chat(state="chatting")
+        with capture_logs() as log:
+            report = await chats.run_pass(**config)
+        metrics.passed(report)
+        (told,) = (entry for entry in log if entry["event"] == "item_failed")
+        assert (told["log_level"], told["store"]) == ("error", "clickhouse")
+        # The database does not wait for it.
+        assert {gone, stays} & await chats.chats() == {stays}
+        standing = await status(chats)
+        (problem,) = standing.problems
+        since.add(problem.partition(" since ")[2].partition(" ")[0])
+        metrics.stands(standing)
+        labels = {"target": "chats", "state": "finished_with_failures"}
+        assert metrics.registry.get_sample_value("retentiond_passes_total", labels) == number
+        assert metrics.registry.get_sample_value("retentiond_problems", {"target": "chats"}) == 1
+    assert len(since) == 1
+    undone = await chats.connection.fetchrow(
+        "SELECT undone_since < (SELECT max(started_at) FROM retentiond.pass) AS first FROM retentiond.chat_store"
+    )
+    assert undone is not None
+    assert undone["first"]
+    stores.down.clear()
+    await chats.run_pass(**config)
+    metrics.stands(await status(chats))
+    assert metrics.registry.get_sample_value("retentiond_problems", {"target": "chats"}) == 0
 
 
 async def test_a_store_that_the_target_does_not_have_is_told_before_anything_is_purged(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
-from tests.support.chats import CUTOFF, ChatStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
 
     from retentiond.engine.target import Progress
     from retentiond.targets.chat_database.store import StoreName, StorePurge
+    from tests.support.chats import ChatStore
 
 STORES: dict[str, Any] = {
     "clickhouse": {"url": "http://localhost:8123", "thread_column": "threadid"},
@@ -28,6 +29,7 @@ class Beside:
     def __init__(self, chats: ChatStore) -> None:
         self._chats = chats
         self.told: list[tuple[str, list[Any]]] = []
+        self.cutoffs: list[datetime] = []
         self.notes: list[dict[str, Any]] = []
         self.chats_then: list[set[int]] = []
         self.down: set[str] = set()
@@ -54,7 +56,7 @@ class Beside:
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Note what was told; one that is down was begun all the same."""
         del progress
-        assert purge.cutoff == CUTOFF
+        self.cutoffs.append(purge.cutoff)
         self.notes.append(await purge.notes.read())
         await purge.notes.write({"begun": len(self.notes)})
         if self.name in self.down:

@@ -1,0 +1,122 @@
+"""The proof of disposal of a purge of chats: of the database, and of each store beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.model.errors import UnreachableError
+from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.beside import BOTH, STORES, Beside
+from tests.support.chats import ChatStore
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from retentiond.engine.target import Progress
+    from retentiond.targets.chat_database.store import StorePurge
+
+CLICKHOUSE = {"stores": ("clickhouse",)}
+
+
+@pytest.fixture
+async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
+    store = ChatStore(database, connection)
+    await store.make()
+    return store
+
+
+async def records(chats: ChatStore) -> list[dict[str, Any]]:
+    """Return the records, once their chain was followed."""
+    async with open_chat_database("chats", chats.config()) as target:
+        assert (await target.verify_records()).broken is None
+        return [record async for record in target.records()]
+
+
+async def test_the_proof_of_disposal_says_nothing_of_the_stores(chats: ChatStore, stores: Beside) -> None:
+    gone = await chats.chat()
+    await chats.chat(state="chatting")
+    await chats.purge(wish=BOTH, **STORES)
+    found = await records(chats)
+    assert [record["kind"] for record in found] == [
+        "pass_began",
+        "purged",
+        "store_purged",
+        "store_purged",
+        "pass_ended",
+    ]
+    assert found[1]["body"]["chats"] == [gone]
+    assert [record["body"] for record in found[2:4]] == [
+        {
+            "account": "testcom",
+            "store": store,
+            "to_date": "2023-08-21",
+            "cutoff": "2023-08-21T00:00:00+00:00",
+            "state": "finished",
+            "rows": 7,
+            "chats_left_out": 1,
+            "waiting": [],
+            "continued": False,
+            "error": None,
+            "refused": None,
+        }
+        for store in BOTH["stores"]
+    ]
+
+
+async def test_what_is_still_to_be_erased_and_what_failed_is_in_the_proof(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: Beside, purge: StorePurge, progress: Progress) -> StoreReport:
+        del self, progress
+        await purge.begin_step({"mark": "m"})
+        return StoreReport(
+            "finished_with_failures", 3, ("5 old parts",), error="4 rows are left; run it again"
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Beside, "purge", fail)
+        await chats.purge(wish=CLICKHOUSE, **STORES)
+    await chats.purge(wish=CLICKHOUSE, **STORES)
+    failed, done = (record["body"] for record in await records(chats) if record["kind"] == "store_purged")
+    assert (failed["state"], failed["rows"], failed["waiting"]) == (
+        "finished_with_failures",
+        3,
+        ["5 old parts"],
+    )
+    assert failed["error"] == "4 rows are left; run it again"
+    assert [failed["continued"], done["continued"]] == [False, True]
+
+
+async def test_a_store_that_was_lost_on_the_way_is_in_the_proof_and_one_that_was_refused_is_not(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(self: Beside, purge: StorePurge, progress: Progress) -> StoreReport:
+        del self, purge, progress
+        raise UnreachableError("lost; try again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Beside, "purge", lose)
+        await chats.purge(wish=CLICKHOUSE, **STORES)
+    async with open_chat_database("chats", chats.config()) as target:
+        await target.holds.add(HoldRequest(HoldSubject("account", "testcom")))
+    await chats.purge(wish=CLICKHOUSE, **STORES)
+    (lost,) = (record["body"] for record in await records(chats) if record["kind"] == "store_purged")
+    assert (lost["state"], lost["rows"], lost["error"]) == ("interrupted", 0, "lost; try again")
+
+
+async def test_where_no_record_can_be_written_the_store_is_not_called_done(
+    chats: ChatStore, stores: Beside
+) -> None:
+    async def spoil() -> None:
+        await chats.connection.execute("ALTER TABLE retentiond.record ADD CHECK (content !~ 'store_purged')")
+
+    stores.steps = [spoil]
+    with pytest.raises(Exception, match="violates check constraint"):
+        await chats.purge(wish=CLICKHOUSE, **STORES)
+    async with open_chat_database("chats", chats.config()) as target:
+        (problem,) = (await target.status()).problems
+    assert problem.startswith("testcom: clickhouse is running since ")
