@@ -30,7 +30,7 @@ async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -
 
 
 async def hold(chats: ChatStore, account: str = "testcom", **narrowed: Any) -> Coverage:
-    config = chats.config(accounts={"testcom": {"schema": "pro"}, "other": {"schema": "pro"}})
+    config = chats.config(accounts={"testcom": {"schema": "pro"}, "other": {"schema": "other"}})
     async with open_chat_database("chats", config) as target:
         _, coverage = await target.holds.add(
             HoldRequest(HoldSubject("account", account, Narrowing(**narrowed)))
@@ -65,6 +65,7 @@ async def test_a_hold_that_is_put_on_while_a_store_is_at_work_does_not_stop_it(
 
 
 async def test_a_hold_on_another_account_does_not_stop_it(chats: ChatStore, stores: Beside) -> None:
+    await ChatStore(chats.dsn, chats.connection, "other").make()
     await chats.chat()
 
     async def hold_another() -> None:
@@ -78,6 +79,7 @@ async def test_a_hold_on_another_account_does_not_stop_it(chats: ChatStore, stor
 async def test_who_puts_on_a_hold_hears_of_the_step_that_is_under_way(
     chats: ChatStore, stores: Beside
 ) -> None:
+    await ChatStore(chats.dsn, chats.connection, "other").make()
     await chats.chat()
     told: list[Coverage] = []
 

@@ -10,6 +10,7 @@ from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.indexes import missing_indexes
+from retentiond.targets.chat_database.renames import names_of
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
@@ -29,10 +30,11 @@ _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 
 @dataclass(slots=True)
 class AccountPurge:
-    """The work on one account: `chats` and `others` are its surveys, once it was surveyed."""
+    """The work on one account: `names` are what it is and was called, `chats` and `others` are its surveys, once it was surveyed."""
 
     place: Place
     wish: PurgeWish
+    names: list[str]
     cutoff: datetime
     schema: str
     catalogue: Catalogue
@@ -89,12 +91,11 @@ async def look_at(
     """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
     schema = place.schema_of(wish.account)
     catalogue = await read_catalogue(connection, place.layout, schema)
-    by_top = trees(
-        place.layout, schema, catalogue, number, holds=await _holds(place, connection, wish.account)
-    )
+    names = await names_of(connection, place, wish.account)
+    by_top = trees(place.layout, schema, catalogue, number, holds=await _holds(place, connection, names))
     cutoff = cutoff_of(wish.to_date, place.config.zone)
     terms = Terms(
-        wish.account,
+        names,
         place.column_value_of(wish.account),
         cutoff,
         place.config.timezone,
@@ -105,6 +106,7 @@ async def look_at(
     return AccountPurge(
         place=place,
         wish=wish,
+        names=names,
         cutoff=cutoff,
         schema=schema,
         catalogue=catalogue,
@@ -115,10 +117,10 @@ async def look_at(
     )
 
 
-async def _holds(place: Place, connection: Conn, account: str) -> Holds:
+async def _holds(place: Place, connection: Conn, names: list[str]) -> Holds:
     if not await place.ledger.exists(connection):
         return "no_ledger"
-    return "dated" if await connection.fetchval(HOLDS_SQL["dated"], account) else "undated"
+    return "dated" if await connection.fetchval(HOLDS_SQL["dated"], names) else "undated"
 
 
 def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:

@@ -7,13 +7,14 @@ is wrong with the installation, the configuration or a right is found by the loo
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import Refusal, RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
@@ -21,7 +22,7 @@ from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.purge import PurgeWish
@@ -98,7 +99,7 @@ class StoresBeside:
         begun: bool,
     ) -> StoreReport:
         place, account = self._place, purge.wish.account
-        notes = Notes(place.pool, lease, place.name, account, name)
+        notes = Notes(place.pool, lease, place.name, purge.names, name)
         store, continued = _NOT_BEGUN, False
         if begun:
             continued = bool(await notes.read())
@@ -130,9 +131,20 @@ class StoresBeside:
         errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, self._order.stop)
         try:
             async with open_store(name, self._place.config) as store:
-                return await store.purge(errand, self._order.progress)
+                report = await store.purge(errand, self._order.progress)
         except RetentiondError as error:
             return _report(error)
+
+        return replace(report, waiting=(*report.waiting, *self._under_other_names(purge)))
+
+    def _under_other_names(self, purge: AccountPurge) -> Iterator[str]:
+        """Say what the store may have of the account that its name of now does not mean."""
+        for former in purge.names[1:]:
+            if former not in self._place.config.accounts:
+                yield (
+                    f"what the store has under {printable(former)}, which the account was called before, stays: give the "
+                    "account that name again to purge it"
+                )
 
     async def _kept_from(self, name: StoreName, purge: AccountPurge, staying: int) -> RetentiondError | None:
         """Return what keeps a store from being told anything."""
@@ -144,8 +156,9 @@ class StoresBeside:
         place = self._place
         if not await place.ledger.exists(place.pool):
             return None
-        account, zone = purge.wish.account, place.config.timezone
-        row = await place.pool.fetchrow(HOLDS_SQL["beyond_other_stores"], account, purge.cutoff, zone)
+        row = await place.pool.fetchrow(
+            HOLDS_SQL["beyond_other_stores"], purge.names, purge.cutoff, place.config.timezone
+        )
         if row is None:
             return None
         hold = f"hold {row['hold_id']}"

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class Notes:
     """A store's place in the ledger; each step in the store begins with a look from here."""
 
-    def __init__(self, pool: Db, lease: Lease, target: str, account: str, store: StoreName) -> None:
+    def __init__(self, pool: Db, lease: Lease, target: str, names: list[str], store: StoreName) -> None:
         self._pool = pool
         self._lease = lease
-        self._account = account
-        self._key = (target, account, store)
+        self._names = names
+        self._key = (target, names[0], store)
 
     async def read(self) -> dict[str, Any]:
         """Return what was written last."""
@@ -46,7 +46,7 @@ class Notes:
             await self._lease.check(connection)
             # A hold that is put on meanwhile waits, and then hears that this step is under way.
             await lock_holds(connection)
-            late = await connection.fetchval(HOLDS_SQL["put_on_since"], self._account, newest_hold)
+            late = await connection.fetchval(HOLDS_SQL["put_on_since"], self._names, newest_hold)
             if late is not None:
                 raise RefusedError(_late(late))
             await connection.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))

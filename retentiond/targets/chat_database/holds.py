@@ -13,6 +13,7 @@ from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.place import SCHEMA
+from retentiond.targets.chat_database.renames import note_name
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class ChatHolds(RecordedHolds):
         with reaching("the database"):
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
-                hold_id = await add_hold(connection, request)
+                async with connection.transaction():
+                    await note_name(connection, place, request.subject.name)
+                    hold_id = await add_hold(connection, request)
                 hold = await self._added(connection, hold_id)
                 return hold, await self._coverage(connection, hold)
 

@@ -3,7 +3,7 @@
 -- name: held
 -- Whether a hold in force covers the row.
 EXISTS (SELECT FROM retentiond.hold_in_force h
-        WHERE h.kind = 'account' AND h.subject = $account_name::text AND {covers})
+        WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[]) AND {covers})
 
 -- name: covers
 -- A chat lasts from its first date to its last; a range of days holds it where the two have a moment in common.
@@ -29,14 +29,14 @@ WHERE {of_account} AND {covers}
 -- name: dated
 -- Whether a hold on the account asks how new chats are.
 SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
-               WHERE h.kind = 'account' AND h.subject = $1 AND h.narrowed ? 'from')
+               WHERE h.kind = 'account' AND h.subject = ANY($1::text[]) AND h.narrowed ? 'from')
 
 -- name: beyond_other_stores
 -- A hold that other stores cannot be told of by the ids of chats, since the database may have those chats no more: on
 -- all of the account, on a visitor, or on days. One that begins with the cutoff or later covers, of what began before
 -- it, only chats that go on after it; those are there, and stay.
 SELECT hold_id, narrowed FROM retentiond.hold_in_force
-WHERE kind = 'account' AND subject = $1 AND NOT narrowed ? 'chat'
+WHERE kind = 'account' AND subject = ANY($1::text[]) AND NOT narrowed ? 'chat'
   AND NOT coalesce(((narrowed->>'from')::date::timestamp AT TIME ZONE $3) >= $2::timestamptz, false)
 ORDER BY narrowed <> '{}', hold_id LIMIT 1
 
@@ -46,4 +46,4 @@ SELECT coalesce(max(hold_id), 0) FROM retentiond.hold
 
 -- name: put_on_since
 -- The first hold in force on the account that is newer than another.
-SELECT min(hold_id) FROM retentiond.hold_in_force WHERE kind = 'account' AND subject = $1 AND hold_id > $2
+SELECT min(hold_id) FROM retentiond.hold_in_force WHERE kind = 'account' AND subject = ANY($1::text[]) AND hold_id > $2

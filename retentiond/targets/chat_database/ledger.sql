@@ -11,6 +11,15 @@ UPDATE retentiond.chat_purge SET report = $3::jsonb WHERE pass_id = $1 AND accou
 -- name: end_purge
 UPDATE retentiond.chat_purge SET state = $3, report = $4::jsonb WHERE pass_id = $1 AND account = $2
 
+-- name: note_name
+INSERT INTO retentiond.chat_account (schema_name, column_value, account) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+
+-- name: knows_names
+SELECT to_regclass('retentiond.chat_account') IS NOT NULL
+
+-- name: names
+SELECT account FROM retentiond.chat_account WHERE schema_name = $1 AND column_value = $2 ORDER BY account
+
 -- name: begin_store
 -- What an earlier purge wrote down stays, for this one to go on from; so does its date, where that is later and was not
 -- reached.

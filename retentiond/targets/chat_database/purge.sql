@@ -91,7 +91,7 @@ INSERT INTO {kept} (key) SELECT key FROM {survey} WHERE verdict <> 'due'
 -- name: held_elsewhere
 -- Chats that are held, and not there: they may be in other stores still.
 SELECT DISTINCT h.narrowed->>'chat' AS key FROM retentiond.hold_in_force h
-WHERE h.kind = 'account' AND h.subject = $account_name::text AND h.narrowed->>'chat' IS NOT NULL
+WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[]) AND h.narrowed->>'chat' IS NOT NULL
   AND NOT EXISTS (SELECT FROM {kept} k WHERE k.key::text = h.narrowed->>'chat')
 ORDER BY 1
 

@@ -13,6 +13,14 @@ CREATE TABLE retentiond.chat_purge (
     PRIMARY KEY (pass_id, account)
 );
 
+-- What accounts have been called, by where their chats are: the schema, and what the account's column holds.
+CREATE TABLE retentiond.chat_account (
+    schema_name text NOT NULL,
+    column_value text NOT NULL,
+    account text NOT NULL,
+    PRIMARY KEY (schema_name, column_value, account)
+);
+
 -- How far the purge of an account is in a store beside the database.
 CREATE TABLE retentiond.chat_store (
     target text NOT NULL,

@@ -60,6 +60,8 @@ def _undone(place: Place, row: Record) -> str:
     day = row["cutoff"].astimezone(place.config.zone).date()
     told = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
+    if row["account"] not in place.config.accounts:
+        return f"{told}{why}; {place.name} has no such account any more: add it again, and purge it up to {day} to go on"
     return f"{told}{why}; purge it again up to {day} to go on"
 
 

@@ -21,6 +21,7 @@ from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import make_indexes, refuse
 from retentiond.targets.chat_database.removal import Removal
+from retentiond.targets.chat_database.renames import note_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +144,7 @@ class ChatSteps:
                     wish.file_messages,
                     wish.stats,
                 )
+                await note_name(self._connection, self._place, wish.account)
                 # Whoever dies from here on leaves word of the stores that were not begun, too.
                 for store in wish.stores:
                     await self._connection.execute(

@@ -13,7 +13,7 @@ from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.statements import SQL, column, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.judgement import Holds
@@ -28,10 +28,10 @@ BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 class Terms:
     """What a purge of one account goes by, in the time zone of its days.
 
-    `column_value` is what the account's column holds, and None where it has a schema of its own.
+    `account_names` are what holds may call the account; `column_value` is what the account's column holds, and None where it has a schema of its own.
     """
 
-    account: str
+    account_names: Sequence[str]
     column_value: str | None
     cutoff: datetime
     zone: str
@@ -65,7 +65,7 @@ class Tree:
             "kinds": [int(kind) for kind in self._kinds] if self._kinds_are_numbers else list(self._kinds),
             "files_stay": not terms.file_messages,
             "account": terms.column_value,
-            "account_name": terms.account,
+            "account_names": list(terms.account_names),
             "zone": terms.zone,
         }
 

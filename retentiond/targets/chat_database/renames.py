@@ -1,0 +1,28 @@
+"""The names that an account has had: a hold is on chats, and stays on them when the configuration calls them otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.targets.chat_database.gate import SQL
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.place import Place
+
+
+async def note_name(connection: Conn, place: Place, account: str) -> None:
+    """Remember where the chats of an account are."""
+    await connection.execute(SQL["note_name"], *_whereabouts(place, account), account)
+
+
+async def names_of(connection: Conn, place: Place, account: str) -> list[str]:
+    """Return the account's name, and those under which its chats were known before."""
+    if not await connection.fetchval(SQL["knows_names"]):
+        return [account]
+    rows = await connection.fetch(SQL["names"], *_whereabouts(place, account))
+    return [account, *(row["account"] for row in rows if row["account"] != account)]
+
+
+def _whereabouts(place: Place, account: str) -> tuple[str, str]:
+    return place.schema_of(account), place.column_value_of(account) or ""
