@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
-from retentiond.targets.dendrite_media.references.sources import Statement, stream
+from retentiond.targets.dendrite_media.references.sources import BUSY, Statement, stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,7 @@ class HoldReferences:
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = 0")
                 await connection.execute(SQL["lock_reading"], hold["hold_id"])
+                await connection.execute("SET LOCAL lock_timeout TO DEFAULT")
                 begun_at = await connection.fetchval("SELECT clock_timestamp()")
                 await self._read(connection, KEPT_HOLDS, hold)
                 await connection.execute(SQL["note_reading"], hold["hold_id"], begun_at)
@@ -106,13 +107,11 @@ class HoldReferences:
 
 
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
-    return RefusedError(
-        Refusal(
-            "hold_unreadable",
-            f"{source.table}: {printable(str(error))}",
-            "readable",
-            f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps what it refers to, and that cannot be read: "
-            f"let this role read {source.table} (GRANT SELECT ON {source.table}), name its database under `databases`, "
-            f"or release the hold (`retentiond hold release {hold['hold_id']}`)",
-        )
+    found = f"{source.table}: {printable(str(error))}"
+    told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps what it refers to, and that cannot be read"
+    way_on = (
+        f"let this role read {source.table} (GRANT SELECT ON {source.table}), name its database under `databases`, "
+        f"or release the hold (`retentiond hold release {hold['hold_id']}`)"
     )
+    hint = f"{told}: {BUSY if isinstance(error, LOST) else way_on}"
+    return RefusedError(Refusal("hold_unreadable", found, "readable", hint))

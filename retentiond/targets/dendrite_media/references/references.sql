@@ -25,6 +25,10 @@ SELECT copy_id FROM retentiond.reference_copy WHERE copy_id = $1 FOR KEY SHARE
 SELECT set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
        pg_advisory_xact_lock(hashtextextended('retentiond.reference', 0))
 
+-- name: end_patience
+-- For a table that somebody has locked it is waited no longer than elsewhere.
+SET LOCAL lock_timeout TO DEFAULT
+
 -- name: begin_copy
 INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_timestamp()) RETURNING copy_id, begun_at
 

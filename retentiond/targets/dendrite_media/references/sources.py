@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import connect, named_queries
+from retentiond.adapters.postgres import LOST, connect, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import MESSAGES_IN, ROOM_KINDS, room_source
 from retentiond.model.text import printable
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "sources.sql")
 _PAGE: Final = 5000
+BUSY: Final = (
+    "somebody keeps it locked, or the server could not go on: look at pg_stat_activity, and try again"
+)
 _FUNCTIONS: Final = tuple(name for name in SQL if name.endswith("_function"))
 _ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
 
@@ -129,21 +132,22 @@ def refusing(connection: Conn, statement: Statement, wanted: Sequence[str]) -> I
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():
             raise
-        served = [name for name in wanted if statement in _BY_SOURCE.get(name, ())]
-        switch = (
-            f"leave {' and '.join(served)} out of `protect`, and `unreferenced` out of the policies"
-            if served
-            else "leave `room` and `unreferenced` out of the policies, and joined_rooms out of `messages_in`"
-        )
-        raise RefusedError(
-            Refusal(
-                "protection_unreadable",
-                f"{statement.table}: {printable(str(error))}",
-                "readable",
-                f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), name its database under "
-                f"`databases: {{{statement.component}: ...}}`, or {switch}",
-            )
-        ) from error
+        found = f"{statement.table}: {printable(str(error))}"
+        way_on = BUSY if isinstance(error, LOST) else _way_on(statement, wanted)
+        raise RefusedError(Refusal("protection_unreadable", found, "readable", way_on)) from error
+
+
+def _way_on(statement: Statement, wanted: Sequence[str]) -> str:
+    served = [name for name in wanted if statement in _BY_SOURCE.get(name, ())]
+    switch = (
+        f"leave {' and '.join(served)} out of `protect`, and `unreferenced` out of the policies"
+        if served
+        else "leave `room` and `unreferenced` out of the policies, and joined_rooms out of `messages_in`"
+    )
+    return (
+        f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), name its database under "
+        f"`databases: {{{statement.component}: ...}}`, or {switch}"
+    )
 
 
 async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
