@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -53,6 +55,7 @@ def disguises(uri: str) -> dict[str, str]:
     slashes = uri.replace("/", "\\/")
     letters = "".join(f"\\u{ord(char):04x}" for char in uri)
     capitals = uri.replace("mxc:", "\\u006D\\u0078c\\u003A")
+    entities = uri.replace(":", "&#58;").replace("/", "&#x2F;")
     names = f'{{"state_key": "", "content": {{"{uri}": 1}}}}'
     return {
         "escaped slashes": f'{{"content": {{"url": "{slashes}"}}}}',
@@ -64,6 +67,10 @@ def disguises(uri: str) -> dict[str, str]:
         "in markup": f'{{"content": {{"b": "<img src=\'{uri}\'>"}}}}',
         "after another": f'{{"content": {{"b": "mxc://x.test/a,{uri},mxc://x.test/b"}}}}',
         "with a query": f'{{"content": {{"url": "{uri}?width=1#x"}}}}',
+        "in JSON in a text": json.dumps({"content": {"x": f'{{"url":"{slashes}"}}'}}),
+        "in JSON in JSON in a text": json.dumps({"content": {"x": json.dumps({"y": f'["{slashes}"]'})}}),
+        "in a link's query": f'{{"content": {{"url": "https://x.test/?a={quote(uri, safe="")}&b=1"}}}}',
+        "in markup that escapes all": f'{{"content": {{"b": "<img src=\'{entities}\'>"}}}}',
         "a huge text": f'{{"content": {{"b": "{"x" * 200_000}", "url": "{uri}"}}}}',
         "no JSON": f'{{"content": {{"url": "{uri}"',
         "no JSON, escaped": f'{{"content": {{"url": "{letters}"',

@@ -7,7 +7,7 @@
 SELECT DISTINCT k.media_id, k.media_origin
 FROM (SELECT headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
       FROM {table}
-      WHERE {whose} = $1 AND (headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%')
+      WHERE {whose} = $1 AND (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
       OFFSET 0) e
 CROSS JOIN LATERAL (
     SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'

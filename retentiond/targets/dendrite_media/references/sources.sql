@@ -1,7 +1,7 @@
 -- What dendrite's tables refer to. Each source is one statement, and so one snapshot; its rows are (source, media_id,
 -- media_origin), of the sources that $1 names.
 -- What counts of an event is its content: dendrite keeps the previous content beside it, under `unsigned`. What does
--- not parse keeps whatever it mentions. Texts without `mxc:`, plain or escaped, are never parsed.
+-- not parse keeps whatever it mentions. Texts without `mxc`, plain or escaped, are never parsed.
 
 -- name: json_function
 -- Parses JSON, or returns NULL. It lives, as all these, in the connection's own temporary schema: nothing is left.
@@ -37,12 +37,12 @@ END
 $$
 
 -- name: string_function
--- Every string in a JSON document that mentions `mxc://`, keys of objects too, with its escapes undone. In FROM it
+-- Every string in a JSON document that mentions `mxc`, keys of objects too, with its escapes undone. In FROM it
 -- becomes part of the statement; called in the list of columns it costs ten times as much.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_strings(given jsonb) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT ('"' || s[1] || '"')::jsonb #>> '{}'
-    FROM regexp_matches(given::text, '"((?:[^"\\]|\\.)*mxc://(?:[^"\\]|\\.)*)"', 'g') AS s
+    FROM regexp_matches(given::text, '"((?:[^"\\]|\\.)*mxc(?:[^"\\]|\\.)*)"', 'g') AS s
 $$
 
 -- name: raw_function
@@ -55,20 +55,33 @@ LANGUAGE sql IMMUTABLE AS $$
     FROM regexp_split_to_table(given, '(?=\\)') WITH ORDINALITY AS p(piece, place)
 $$
 
+-- name: unquoted_function
+-- A text that holds another which is escaped by itself (JSON, a link's query, markup), with as much of that undone as a
+-- mention could hide in.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_unquoted(given text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT regexp_replace(regexp_replace(regexp_replace(given, '\\+/', '/', 'g'),
+                                         '%3a|&#58;|&#x3a;|&colon;', ':', 'gi'),
+                          '%2f|&#47;|&#x2f;|&sol;', '/', 'gi')
+$$
+
 -- name: key_function
 -- Every key that a text might mean by its `mxc://`; `plain` are those that it plainly means. Media IDs are whatever
 -- another server chose, so an ID may end where the text does, at white space or punctuation, or at the first
--- character that is unusual in one. Events hold any text: a key that is too long for dendrite's own index, and would
--- be for ours, names no row.
+-- character that is unusual in one. What a text within the text mentions is never plain. Events hold any text: a key
+-- that is too long for dendrite's own index, and would be for ours, names no row.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_keys(given text)
 RETURNS TABLE (media_id text, media_origin text, plain boolean)
 LANGUAGE sql IMMUTABLE AS $$
     SELECT split_part(given, '/', 4), split_part(given, '/', 3), true
     WHERE octet_length(given) <= 2600 AND given ~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$'
     UNION ALL
-    SELECT c.id, m.origin, bool_or(c.plain)
-    FROM (SELECT split_part(piece, '/', 1) AS origin, substr(piece, strpos(piece, '/') + 1) AS rest
-          FROM unnest((string_to_array(given, 'mxc://'))[2:]) AS piece
+    SELECT c.id, m.origin, bool_or(c.plain AND m.as_written)
+    FROM (SELECT split_part(piece, '/', 1) AS origin, substr(piece, strpos(piece, '/') + 1) AS rest, as_written
+          FROM (SELECT unnest((string_to_array(given, 'mxc://'))[2:]) AS piece, true AS as_written
+                UNION ALL
+                SELECT unnest((string_to_array(pg_temp.retentiond_unquoted(given), 'mxc://'))[2:]), false
+                WHERE given ~ 'mxc(%|&|:[\\%&])') p
           WHERE strpos(piece, '/') > 1) m
     CROSS JOIN LATERAL (
         VALUES (m.rest, false), (substring(m.rest FROM '^[^\s"\\<>]+'), false),
@@ -84,20 +97,20 @@ $$
 -- Avatars of local users.
 SELECT DISTINCT 'profile_avatars' AS source, k.media_id, k.media_origin
 FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
-WHERE p.avatar_url LIKE '%mxc:%' AND 'profile_avatars' = ANY ($1::text[])
+WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 
 -- name: room_state
 -- Whatever the state of rooms mentions: as profile_avatars the avatars of everybody, local and remote, as the rooms
 -- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both.
 SELECT DISTINCT m.source, k.media_id, k.media_origin
-FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc://%' THEN c.rest END AS rest, c.raw
+FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc%' THEN c.rest END AS rest, c.raw
       FROM (SELECT CASE WHEN e.type = 'm.room.member' THEN e.content ->> 'avatar_url' END AS avatar,
                    CASE WHEN e.type = 'm.room.member' AND jsonb_typeof(e.content) = 'object'
                         THEN e.content - 'avatar_url' ELSE e.content END AS rest,
                    CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw
             FROM (SELECT type, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
                   FROM syncapi_current_room_state
-                  WHERE headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%'
+                  WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
                   OFFSET 0) e) c) d
 CROSS JOIN LATERAL (
     SELECT 'profile_avatars' AS source, d.avatar AS mention WHERE d.avatar IS NOT NULL
@@ -114,7 +127,7 @@ WHERE m.source = ANY ($1::text[])
 SELECT DISTINCT 'account_data' AS source, k.media_id, k.media_origin
 FROM (SELECT content AS raw, pg_temp.retentiond_json(content) AS content
       FROM userapi_account_datas
-      WHERE content LIKE '%mxc:%' OR content LIKE '%\\u00%'
+      WHERE content LIKE '%mxc%' OR content LIKE '%\\u00%'
       OFFSET 0) d
 CROSS JOIN LATERAL (
     SELECT x AS mention FROM pg_temp.retentiond_strings(d.content) AS x WHERE d.content IS NOT NULL
@@ -172,7 +185,7 @@ FROM (SELECT k.media_id, k.media_origin,
             FROM (SELECT room_id, headered_event_json AS raw,
                          pg_temp.retentiond_content(headered_event_json) AS content
                   FROM syncapi_output_room_events
-                  WHERE (headered_event_json LIKE '%mxc:%' OR headered_event_json LIKE '%\\u00%')
+                  WHERE (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
                     AND NOT (headered_event_json LIKE '%"state_key"%' AND pg_temp.retentiond_is_state(headered_event_json))
                   OFFSET 0) e
             CROSS JOIN LATERAL (
