@@ -7,7 +7,8 @@ from typing import Any
 from retentiond.cli.listing import write_finding
 from retentiond.cli.outcome import may_show_bars, tell_refusal
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.media import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import READ_RATE, AuditOrder, Stop, Target
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import UsageError

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from retentiond.cli.failures import worst
 from retentiond.cli.session import Session
+from retentiond.config.chats import ChatTarget
 from retentiond.config.connection import redacted
+from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.quotas import unnamed_quota
 from retentiond.config.resolve import MediaSettings
-from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target

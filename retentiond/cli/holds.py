@@ -7,7 +7,9 @@ from typing import Any
 from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
 from retentiond.cli.listing import JsonList
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import ChatTarget, MediaTarget, TargetConfig
+from retentiond.config.chats import ChatTarget
+from retentiond.config.media import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject

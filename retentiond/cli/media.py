@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.media import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from retentiond.cli.session import Scope, Session
-from retentiond.config.schema import MediaTarget, TargetConfig
+from retentiond.config.media import MediaTarget
+from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import Refusal, RetentiondError
 from retentiond.model.report import PassReport, QuarantineSummary

@@ -10,9 +10,11 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from retentiond.config.chats import ChatTarget
+from retentiond.config.media import MediaTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
-from retentiond.config.schema import ChatTarget, Config, MediaTarget
+from retentiond.config.schema import Config
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from retentiond.config.connection import to_url
 from retentiond.config.dendrite_yaml import COMPONENTS, Component, DendriteConfig, Part, read_dendrite_config
-from retentiond.config.schema import MediaTarget
+from retentiond.config.media import MediaTarget
 from retentiond.model.errors import UsageError
 from retentiond.model.policy import Rules
 from retentiond.model.quota import Quota

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import tenacity
 
 from retentiond.adapters.logging import get_logger
-from retentiond.config.schema import MediaTarget
+from retentiond.config.media import MediaTarget
 from retentiond.daemon.audits import Audits
 from retentiond.daemon.contact import Contact
 from retentiond.daemon.foresight import Foresight, OpenTarget

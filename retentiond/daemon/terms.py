@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from retentiond.config.schema import MediaTarget
+from retentiond.config.media import MediaTarget
 
 if TYPE_CHECKING:
     from retentiond.config.schema import TargetConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from rich.text import Text
 
-from retentiond.config.schema import ChatTarget
+from retentiond.config.chats import ChatTarget
 from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.engine.purge import PurgesChats, PurgeWish
 from retentiond.engine.target import Order

@@ -14,7 +14,7 @@ from retentiond.model.errors import UnreachableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retentiond.config.schema import MediaTarget
+    from retentiond.config.media import MediaTarget
     from retentiond.demo.postgres import EmbeddedPostgres
 
 _HEAD: Final = """\

@@ -14,7 +14,7 @@ import asyncpg
 from rich.text import Text
 
 from retentiond import __version__
-from retentiond.config.schema import MediaTarget
+from retentiond.config.media import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.chat_show import show_chats
 from retentiond.demo.keepsake import leave_keepsake

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from retentiond.config.schema import ChatTarget
+from retentiond.config.chats import ChatTarget
 from retentiond.demo.chats import ACCOUNT, SCHEMA, make_chat_tables
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order

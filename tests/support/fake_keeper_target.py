@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import timedelta
 
-    from retentiond.config.schema import MediaTarget, TargetConfig
+    from retentiond.config.media import MediaTarget
+    from retentiond.config.schema import TargetConfig
     from retentiond.engine.holds import Holds
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.acceptance import Acceptance

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from datetime import timedelta
 
-    from retentiond.config.schema import MediaTarget, TargetConfig
+    from retentiond.config.media import MediaTarget
+    from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import Finding
     from retentiond.model.errors import RetentiondError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.config.schema import MediaTarget
+from retentiond.config.media import MediaTarget
 
 if TYPE_CHECKING:
     from retentiond.config.schema import Config, TargetConfig

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.config.chats import ChatTarget
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError
-from retentiond.config.schema import ChatTarget
 from retentiond.config.units import format_duration
 from retentiond.targets.chat_database.layout import Layout, read_layout
 

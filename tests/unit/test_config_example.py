@@ -4,7 +4,8 @@ from pathlib import Path
 
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
-from retentiond.config.schema import Config, Databases, Limits, Logging, Pace, Records
+from retentiond.config.media import Databases, Limits, Pace
+from retentiond.config.schema import Config, Logging, Records
 from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from retentiond.config.from_dendrite import from_dendrite_config
+from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError
 from retentiond.config.resolve import MediaSettings, resolve
-from retentiond.config.schema import MediaTarget
 from retentiond.model.errors import UsageError
 from tests.support.targets import media_target
 

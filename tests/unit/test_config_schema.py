@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from retentiond.config.schema import PROTECTIONS, Config, Limits, MediaTarget, Pace, PolicyConfig
+from retentiond.config.media import PROTECTIONS, Limits, MediaTarget, Pace
+from retentiond.config.policies import PolicyConfig
+from retentiond.config.schema import Config
 from retentiond.model.policy import Match, Policy, Rules
 
 TARGET: Mapping[str, Any] = {"kind": "dendrite_media", "dendrite_config": "/etc/dendrite/dendrite.yaml"}

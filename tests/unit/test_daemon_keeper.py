@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
+from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
-from retentiond.config.schema import MediaTarget
 from retentiond.daemon.board import Board
 from retentiond.daemon.keeper import Keeper
 from retentiond.daemon.settings import TargetSettings

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from retentiond.config.chats import ChatTarget
+from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
-from retentiond.config.schema import ChatTarget, MediaTarget
 from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.terms import Terms
 from retentiond.targets.settings import resolve_target

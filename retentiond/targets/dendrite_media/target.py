@@ -50,7 +50,7 @@ from retentiond.targets.dendrite_media.views.story import explain
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from retentiond.config.schema import MediaTarget
+    from retentiond.config.media import MediaTarget
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport

@@ -32,7 +32,7 @@ from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
-    from retentiond.config.schema import Limits
+    from retentiond.config.media import Limits
     from retentiond.engine.target import AuditOrder
     from retentiond.ledger.lease import Lease
     from retentiond.targets.dendrite_media.store.workplace import Place, Workplace

@@ -9,7 +9,7 @@ from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from retentiond.config.schema import Limits
+    from retentiond.config.media import Limits
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 _COLUMNS: Final = {

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.disk import DiskWorkers
     from retentiond.adapters.postgres import Db
+    from retentiond.config.media import MediaTarget
     from retentiond.config.resolve import MediaSettings
-    from retentiond.config.schema import MediaTarget
     from retentiond.ledger.ledger import Ledger, StoreState
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.references.of_holds import HoldReferences

@@ -1,0 +1,241 @@
+"""A target of kind `dendrite_media`: which store it is, what goes and what stays, and how hard a pass works."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field
+
+from retentiond.config.access_log import AccessLogConfig
+from retentiond.config.policies import PolicyConfig
+from retentiond.config.quotas import QuotaConfig, unnamed_quota
+from retentiond.config.schedule import AuditSchedule, Schedule
+from retentiond.config.section import Conflict, Section
+from retentiond.config.values import (
+    AbsolutePath,
+    Count,
+    Dsn,
+    Duration,
+    HostName,
+    ServerNames,
+    Share,
+)
+from retentiond.model.mentions import MESSAGES_IN, Protection
+from retentiond.model.policy import Rules
+from retentiond.model.quota import Quota
+
+PROTECTIONS: Final[tuple[Protection, ...]] = ("profile_avatars", "room_state", "account_data")
+"""All the protections there are, which are the default."""
+
+
+class Databases(Section):
+    """The databases of dendrite's components, where they have their own; each a connection string."""
+
+    media_api: Dsn | None = Field(
+        default=None,
+        description="The same as `database`.",
+        examples=["postgresql://dendrite@localhost/dendrite_media"],
+    )
+    sync_api: Dsn | None = Field(
+        default=None,
+        description="Where the state of rooms and the messages are; without it, the media's database.",
+        examples=["postgresql://dendrite@localhost/dendrite_sync"],
+    )
+    user_api: Dsn | None = Field(
+        default=None,
+        description="Where the profiles and the account data are; without it, the media's database.",
+        examples=["postgresql://dendrite@localhost/dendrite_user"],
+    )
+    room_server: Dsn | None = Field(
+        default=None,
+        description="Where it is known who is in which room; without it, the media's database.",
+        examples=["postgresql://dendrite@localhost/dendrite_rooms"],
+    )
+
+
+class Limits(Section):
+    """What no pass may go over by itself; `retentiond once TARGET --yes` goes over them, once."""
+
+    max_share: Share = Field(
+        default=0.5,
+        description="The most of all rows that may be due, from 0 to 1. A first pass over an old store is usually above.",
+    )
+    max_items: Count = Field(default=1_000_000, description="The most rows that may be due.")
+    max_missing_files: Share = Field(
+        default=0.05, description="The most of all contents that may be without a file, from 0 to 1."
+    )
+
+
+class Pace(Section):
+    """How hard a pass works."""
+
+    batch: Annotated[Count, Field(le=10_000)] = Field(default=1000, description="Rows in one transaction.")
+    concurrency: Annotated[Count, Field(le=64)] = Field(
+        default=4, description="Calls to the file system at the same time."
+    )
+    max_items_per_second: Count = Field(default=5000, description="The most rows that leave in a second.")
+
+
+class MediaTarget(Section):
+    """The media of one dendrite server."""
+
+    kind: Literal["dendrite_media"] = Field(description="What the target is.", examples=["dendrite_media"])
+    dendrite_config: AbsolutePath | None = Field(
+        default=None,
+        description="dendrite's own configuration; it says where the database and the media are, and the server's name. "
+        "In place of it, or over it: database, media_path and server_name.",
+        examples=["/etc/dendrite/dendrite.yaml"],
+    )
+    database: Dsn | None = Field(
+        default=None,
+        description="The PostgreSQL database of the media; a URL, or key=value pairs. The host is localhost where none is "
+        "said. This, like any value, may be ${VARIABLE}, file:/PATH or credential:NAME (systemd's).",
+        examples=["credential:database"],
+    )
+    media_path: AbsolutePath | None = Field(
+        default=None,
+        description="The directory of the media (dendrite's base_path).",
+        examples=["/var/lib/dendrite/media"],
+    )
+    server_name: ServerNames | None = Field(
+        default=None,
+        description="The name that this server's own media bear, or a list of them.",
+        examples=["example.org"],
+    )
+    databases: Databases = Field(
+        default=Databases(),
+        description="Databases that components have of their own, where dendrite_config does not say so.",
+    )
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When passes run; what was missed is caught up with. Without it, only by hand.",
+    )
+    audit: AuditSchedule | None = Field(
+        default=None,
+        description="How often the daemon holds the database against the disk. It reports, and never repairs.",
+    )
+    grace: Duration = Field(
+        default=timedelta(hours=24),
+        description="How long what a pass took stays in quarantine, from where one command brings it back.",
+    )
+    settle: Duration = Field(
+        default=timedelta(minutes=10),
+        description="The least time in quarantine, whatever else is said: an upload on its way needs it.",
+    )
+    policies: tuple[PolicyConfig, ...] = Field(
+        default=(), description="The rules: the first that matches decides, and what none matches stays."
+    )
+    since_fallback: Literal["created", "refuse"] = Field(
+        default="created",
+        description="What `since: accessed` does where access times are not to be had (a file system mounted noatime): "
+        "created, count from creation and say so; or refuse.",
+    )
+    access_log: AccessLogConfig | None = Field(
+        default=None,
+        description="The access log of a reverse proxy: what was asked for there counts as accessed, too. Let logrotate "
+        "pack rotated files a day later (delaycompress).",
+    )
+    quota: tuple[QuotaConfig, ...] = Field(
+        default=(),
+        description="How much room media may take; after the policies, and between passes, the oldest go until it fits.",
+    )
+    protect: tuple[Protection, ...] = Field(
+        default=PROTECTIONS,
+        description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "
+        "refers to (emoji, stickers).",
+    )
+    messages_in: tuple[Literal["joined_rooms"], ...] = Field(
+        default=(),
+        description="Rooms whose messages keep what they refer to: [joined_rooms] are those with members of this server. Without it, none.",
+        examples=[["joined_rooms"]],
+    )
+    limits: Limits = Field(
+        default=Limits(),
+        description="A pass that would go over one of these does nothing, and says what to look at.",
+    )
+    pace: Pace = Field(default=Pace(), description="How hard a pass works, beside the server that it cleans.")
+    create_index: bool = Field(
+        default=True,
+        description="Make the index that dendrite lacks; without it each look reads the whole table.",
+    )
+    hosts: Annotated[tuple[HostName, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Only for a configuration that several hosts share: those that work on this target; the others leave it "
+        "alone. Without it, each may, one at a time.",
+        examples=[["media1"]],
+    )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield what is missing without dendrite_config, and what is there twice."""
+        if given.get("dendrite_config") is None:
+            if given.get("database") is None and _part(given.get("databases"), "media_api") is None:
+                yield Conflict(
+                    (), "needs `dendrite_config`, or `database` and `media_path`; `database` is missing"
+                )
+            if given.get("media_path") is None:
+                yield Conflict(
+                    (), "needs `dendrite_config`, or `database` and `media_path`; `media_path` is missing"
+                )
+        if given.get("database") is not None and _part(given.get("databases"), "media_api") is not None:
+            yield Conflict(("databases", "media_api"), "means the same as `database`; keep one of them")
+        names = [_part(policy, "name") for policy in _items(given.get("policies"))]
+        for where in _repeated(names):
+            yield Conflict(
+                ("policies", where, "name"), "is the name of an earlier policy, too; give it one of its own"
+            )
+        for place, quota in enumerate(_items(given.get("quota"))):
+            name = _part(quota, "name") or unnamed_quota(place)
+            if name in names:
+                yield Conflict(
+                    ("quota", place, "name"),
+                    f"{name} is the name of another quota or policy, too; give it its own",
+                )
+            names.append(name)
+        for key in ("protect", "messages_in"):
+            for where in _repeated(_items(given.get(key))):
+                yield Conflict((key, where), "is there twice; leave one out")
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """The sources whose media stay, in the order in which they are told."""
+        named = tuple(name for name in PROTECTIONS if name in self.protect)
+        return (*named, MESSAGES_IN) if self.messages_in else named
+
+    @property
+    def keeps(self) -> dict[str, timedelta | None]:
+        """How long each policy lets media stay; None is for ever."""
+        return {policy.name: policy.keep for policy in self.policies}
+
+    def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
+        """Return the same target with other times for these policies."""
+        policies = tuple(
+            policy.model_copy(update={"keep": keeps[policy.name]}) if policy.name in keeps else policy
+            for policy in self.policies
+        )
+        return self.model_copy(update={"policies": policies})
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """Return the quotas as the decisions take them."""
+        return tuple(quota.to_quota(place) for place, quota in enumerate(self.quota))
+
+    def rules(self, server_names: Iterable[str]) -> Rules:
+        """Return the policies with the names that this server goes by, in small letters."""
+        names = frozenset(name.lower() for name in server_names)
+        return Rules(tuple(policy.to_policy() for policy in self.policies), names)
+
+
+def _part(section: object, key: str) -> object:
+    # What comes from a file is a mapping; code may give a section.
+    return section.get(key) if isinstance(section, Mapping) else getattr(section, key, None)
+
+
+def _items(values: object) -> Sequence[object]:
+    return values if isinstance(values, list | tuple) else ()
+
+
+def _repeated(values: Sequence[object]) -> Iterator[int]:
+    """Yield the places of values that are there before, too."""
+    for place, value in enumerate(values):
+        if value is not None and value in values[:place]:
+            yield place
