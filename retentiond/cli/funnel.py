@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from retentiond.cli.line import read_line
+from retentiond.cli.line.app import read_line
 from retentiond.cli.session import Options, Session
 from retentiond.cli.streams import ReaderGoneError
 from retentiond.cli.surroundings import Surroundings

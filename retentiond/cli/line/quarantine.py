@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.accept import Accept, Forget
-from retentiond.cli.grammar import Json, Targets, example
+from retentiond.cli.line.grammar import Json, Targets, example
 from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.session import Scope, Work
 from retentiond.config.units import parse_duration

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from retentiond.cli.grammar import Json, Targets, example
 from retentiond.cli.hold_subjects import Subjects
 from retentiond.cli.holds import Add, ListHolds, Release
+from retentiond.cli.line.grammar import Json, Targets, example
 from retentiond.cli.session import Scope, Work
 
 hold = typer.Typer(

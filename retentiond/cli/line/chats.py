@@ -1,0 +1,62 @@
+"""The command line of `purge-chats`."""
+
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+from typing import Annotated
+
+import typer
+
+from retentiond.cli.hold_subjects import read_day
+from retentiond.cli.line.grammar import Json, example
+from retentiond.cli.purge_chats import PurgeChats
+from retentiond.cli.session import Work
+from retentiond.engine.purge import PurgeWish
+
+chats = typer.Typer()
+
+
+@chats.command(
+    name="purge-chats",
+    epilog=example(
+        "retentiond purge-chats --account testcom --to-date 2023-08-21 --dry-run",
+        "retentiond purge-chats --account testcom --to-date 2023-08-21 --delete-file-messages",
+    ),
+)
+def purge_chats(
+    account: Annotated[str, typer.Option(metavar="NAME", help="Whose chats, as the configuration names it.")],
+    to_date: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Up to the beginning of this day, which itself stays.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The target, where several have such an account.")
+    ] = None,
+    delete_file_messages: Annotated[
+        bool,
+        typer.Option(
+            "--delete-file-messages", help="Messages with files, too; else they and their chats' rows stay."
+        ),
+    ] = False,
+    purge_stats: Annotated[
+        bool, typer.Option("--purge-stats", help="The statistics of those days and their log, too.")
+    ] = False,
+    purge_clickhouse: Annotated[
+        bool, typer.Option("--purge-clickhouse", help="The statistics in ClickHouse, too.")
+    ] = False,
+    purge_elastic: Annotated[
+        bool, typer.Option("--purge-elastic", help="The search in Elasticsearch or OpenSearch, too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> Work:
+    """Purge an account's chats up to a date.
+
+    A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
+    Nothing of it comes back.
+    """
+    wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
+    stores = tuple(name for name, is_wished in wished.items() if is_wished)
+    wish = PurgeWish(
+        account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats, stores=stores
+    )
+    return PurgeChats(wish, target, dry_run, as_json)
