@@ -11,7 +11,8 @@ from typing import Any, Final, TextIO, cast
 from rich.file_proxy import FileProxy
 from rich.text import Text
 
-from retentiond.adapters.logging import configure_logging, redact
+from retentiond.adapters.log_entries import redact
+from retentiond.adapters.logging import configure_logging
 from retentiond.cli.failures import failure_of, worst
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError

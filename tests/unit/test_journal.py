@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from retentiond.adapters.logging import LogFormat
+    from retentiond.adapters.log_entries import LogFormat
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from retentiond.adapters.logging import LogFormat, configure_logging, get_logger, redact
+from retentiond.adapters.log_entries import LogFormat, redact
+from retentiond.adapters.logging import configure_logging, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,151 @@
+"""What is logged, made plain data and then a line.
+
+It comes from strangers (file names, database rows, exceptions that quote a connection string), so each entry is made
+plain data first: credentials are taken out there, once, whatever is rendered afterwards, and no renderer lets a
+control character through to a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
+
+from structlog.dev import ConsoleRenderer, plain_traceback
+from structlog.processors import ExceptionRenderer, LogfmtRenderer
+from structlog.tracebacks import ExceptionDictTransformer
+
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["json", "logfmt", "console"]
+
+_HIDDEN = "***"
+_SECRET_FIELDS = frozenset({"password", "api_key", "token", "secret"})
+_URL_USER = re.compile(r"://[^\s:/]*:")
+_WORD = re.compile(r"\S+")
+_PASSWORD_SETTING = re.compile(r"(password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+_DEEPEST = 16
+# Room for a traceback; more than that is not for a line that somebody reads.
+_LONGEST_TEXT = 16_384
+
+
+def redact(text: str) -> str:
+    """Take passwords out: of URLs (`scheme://user:***@host`), and of settings such as `password=…`.
+
+    Passwords in the wild hold unescaped `/` and `@`: all up to a word's last `@` goes, rather too much than too
+    little. The time taken grows with the length only, since the text may be a stranger's.
+    """
+    if "@" in text and "://" in text:
+        text = _WORD.sub(_redact_url, text)
+    return _PASSWORD_SETTING.sub(rf"\1{_HIDDEN}", text)
+
+
+def _redact_url(match: re.Match[str]) -> str:
+    word = match.group()
+    user = _URL_USER.search(word)
+    end = word.rfind("@")
+    if user is None or end < user.end():
+        return word
+    return word[: user.end()] + _HIDDEN + word[end:]
+
+
+def renderers(format: LogFormat, *, colours: bool) -> list[Processor]:  # noqa: A002 - the configuration's own word
+    """Return what makes an `Entry` of the fields of an event, one step after the other."""
+    if format == "json":
+        # Never the local variables: they are where the secrets are.
+        tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        return [tracebacks, _make_plain, _entry_by(_render_json)]
+    if format == "logfmt":
+        renderer: Processor = LogfmtRenderer(bool_as_flag=False)
+        return [ExceptionRenderer(), _make_plain, _make_legible, _entry_by(renderer)]
+    # The traceback is text by then, and the renderer warns if it thinks that it could have made a nicer one.
+    renderer = ConsoleRenderer(colors=colours, sort_keys=False, exception_formatter=plain_traceback)
+    return [ExceptionRenderer(), _make_plain, _indent_traceback, _make_legible, _entry_by(renderer)]
+
+
+def _make_plain(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Leave nothing but JSON's types, without credentials; time, level and event come first."""
+    first = {name: fields[name] for name in ("timestamp", "level", "event") if name in fields}
+    plain: dict[str, Any] = _plain({**first, **fields})
+    return plain
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    plain: object
+    match value:
+        case None | bool() | int():
+            plain = value
+        case float():
+            plain = value if math.isfinite(value) else str(value)  # JSON has no word for the others
+        case Mapping() | AbstractSet() | list() | tuple() if depth >= _DEEPEST:
+            plain = "…"
+        case Mapping():
+            plain = {str(name): _plain_field(str(name), item, depth + 1) for name, item in value.items()}
+        case AbstractSet():
+            plain = sorted((_plain(item, depth + 1) for item in value), key=str)
+        case list() | tuple():
+            plain = [_plain(item, depth + 1) for item in value]
+        case date():  # datetime is one
+            plain = value.isoformat()
+        case _:
+            plain = redact(str(value))
+    return plain
+
+
+def _plain_field(name: str, value: object, depth: int) -> Any:
+    return _HIDDEN if name in _SECRET_FIELDS and value is not None else _plain(value, depth)
+
+
+def _indent_traceback(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Mark each line of a traceback, so that an exception's text cannot pass for an entry of its own."""
+    if isinstance(text := fields.get("exception"), str):
+        fields["exception"] = [f"  | {printable(line, _LONGEST_TEXT)}" for line in text.splitlines()]
+    return fields
+
+
+def _make_legible(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Escape what could command a terminal or turn the text round; what is nested becomes JSON."""
+    return {name: _legible(name, value) for name, value in fields.items()}
+
+
+def _legible(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value, _LONGEST_TEXT)
+    if name == "exception" and isinstance(value, list):
+        return "\n".join(value)
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _render_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+    return json.dumps(fields)  # in ASCII: a file name cannot command the terminal that shows it
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rendered line, and what the journal wants to know beside it."""
+
+    line: str
+    level: str
+    event: str
+    target: str | None
+
+
+def _entry_by(renderer: Processor) -> Processor:
+    """Make the last processor: what it returns are the arguments for the output."""
+
+    def finish(
+        logger: WrappedLogger, method: str, fields: EventDict
+    ) -> tuple[tuple[Entry], dict[str, object]]:
+        level, event, target = fields["level"], fields["event"], fields.get("target")
+        line = str(renderer(logger, method, fields))
+        return (Entry(line, str(level), str(event), None if target is None else str(target)),), {}
+
+    return finish

@@ -1,0 +1,96 @@
+"""Where log entries go: a stream, or systemd's journal.
+
+Neither raises into the daemon, and neither waits for the journal: an entry that the journal has no room for is dropped
+and counted, and the count is the next entry that gets through (`log_entries_lost`). To fall back to standard output
+would be no way out: under systemd that is another socket of the same journal, and a blocking one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from retentiond.adapters.log_entries import Entry
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from retentiond.adapters.journal import JournalSocket
+
+_PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
+
+
+class Output(Protocol):
+    """Where entries go; structlog calls `write` by the level's name."""
+
+    def write(self, entry: Entry) -> None:
+        """Let it go out, and never raise."""
+
+
+class StreamOutput:
+    """A line an entry on a stream, which may go away at any time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        # Re-entrant: the collector may run in the middle of a write, and asyncio logs from there.
+        self._lock = threading.RLock()
+
+    def write(self, entry: Entry) -> None:
+        """Write the line, and what the stream's encoding has no letters for by its number."""
+        line = entry.line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        with self._lock:
+            try:
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+            except BrokenPipeError:
+                self._discard()
+            except (OSError, ValueError, RuntimeError):
+                return  # a full disk, a closed stream, a write within a write: nowhere is left to say it
+
+    def _discard(self) -> None:
+        """Let the rest go nowhere, else Python's last flush fails again and changes the exit status."""
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    debug = info = warning = error = critical = write
+
+
+class JournalOutput:
+    """An entry a message in the journal."""
+
+    def __init__(self, journal: JournalSocket) -> None:
+        self._journal = journal
+        self._lost = 0
+        self._lock = threading.RLock()
+
+    def write(self, entry: Entry) -> None:
+        """Send it, and before it how many were lost, once there is room again."""
+        with self._lock:
+            if self._lost and self._send(_loss(self._lost)):
+                self._lost = 0
+            if not self._send(entry):
+                self._lost += 1
+
+    def _send(self, entry: Entry) -> bool:
+        fields = {
+            "MESSAGE": entry.line,
+            "PRIORITY": _PRIORITIES[entry.level],
+            "SYSLOG_IDENTIFIER": "retentiond",
+            "RETENTIOND_EVENT": entry.event,
+        }
+        if entry.target is not None:
+            fields["RETENTIOND_TARGET"] = entry.target
+        return self._journal.send(fields)
+
+    debug = info = warning = error = critical = write
+
+
+def _loss(items: int) -> Entry:
+    timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    fields = {"timestamp": timestamp, "level": "warning", "event": "log_entries_lost", "items": items}
+    return Entry(json.dumps(fields), "warning", "log_entries_lost", None)
