@@ -16,7 +16,11 @@ DateRule = Literal["floor", "within"]
 
 def cutoff_of(day: date, zone: ZoneInfo) -> datetime:
     """Return the first moment of a day in a time zone, in UTC: what lies before it goes, the day itself stays."""
-    return datetime.combine(day, time(), zone).astimezone(UTC)
+    try:
+        return datetime.combine(day, time(), zone).astimezone(UTC)
+    except OverflowError:
+        # East of Greenwich the first of all days begins before there are any.
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def day_before(now: datetime, age: timedelta, zone: ZoneInfo) -> date:

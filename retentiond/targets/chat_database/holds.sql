@@ -11,6 +11,11 @@ EXISTS (SELECT FROM retentiond.hold_in_force h
 AND (h.narrowed->>'from' IS NULL OR {last} >= {hold_from})
 AND (h.narrowed->>'before' IS NULL OR {first} < {hold_before})
 
+-- name: day
+-- The first moment of a day. Where midnight comes twice, since a clock is put back then, PostgreSQL takes the second.
+(SELECT CASE WHEN ((begins - interval '1 hour') AT TIME ZONE $zone::text)::date = day THEN begins - interval '1 hour' ELSE begins END
+ FROM (SELECT day, day::timestamp AT TIME ZONE $zone::text AS begins FROM (SELECT (h.narrowed->>'{end}')::date AS day) d) m)
+
 -- name: of_chat
 (h.narrowed->>'chat' IS NULL OR h.narrowed->>'chat' = t.{key}::text)
 

@@ -27,7 +27,6 @@ _AS_MOMENT: Final = {
     "seconds": "to_timestamp({date})",
     "milliseconds": "to_timestamp({date} / 1000.0)",
 }
-_DAY_OF_HOLD: Final = "((h.narrowed->>'{end}')::date::timestamp AT TIME ZONE $zone::text)"
 Holds = Literal["no_ledger", "undated", "dated"]
 """Whether there can be holds, and whether one of an account is on what is newer than a day."""
 
@@ -87,8 +86,8 @@ class Judgement:
             "visitor": quoted(self._root.visitor) if self._root.visitor else "",
             "first": dates[0],
             "last": f"greatest({', '.join(dates + newest)})",
-            "hold_from": self._moment(_DAY_OF_HOLD.replace("{end}", "from")),
-            "hold_before": self._moment(_DAY_OF_HOLD.replace("{end}", "before")),
+            "hold_from": self._moment(HOLDS_SQL["day"].replace("{end}", "from")),
+            "hold_before": self._moment(HOLDS_SQL["day"].replace("{end}", "before")),
         }
 
     def _as_moment(self, date: str) -> str:

@@ -99,8 +99,8 @@ class ChatDatabase(RecordsDesk):
         """Say what a pass would do now, changing nothing."""
         if request is not None or keep is not None:
             raise UsageError(f"{self.name} holds chats, and no media; name the TARGET of the media")
-        order = Order("plan", progress=progress)
-        return await Planner(self._place, self._scheduled(), order, by_hand=False).plan(listen)
+        order, wishes = Order("plan", progress=progress), self._scheduled(datetime.now(UTC))
+        return await Planner(self._place, wishes, order, by_hand=False).plan(listen)
 
     async def explain(self, media: str, progress: Progress) -> Story:
         """Refuse: chats are judged by their account, and `plan` tells of each."""
@@ -111,7 +111,7 @@ class ChatDatabase(RecordsDesk):
 
     async def run_pass(self, order: Order) -> PassReport:
         """Purge all accounts that have a `keep`."""
-        return await self._run(self._scheduled(), order, by_hand=False)
+        return await self._run(self._scheduled, order, by_hand=False)
 
     async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
         """Purge one account up to a date, as asked for by hand."""
@@ -119,7 +119,7 @@ class ChatDatabase(RecordsDesk):
         if dry_run:
             report = await Planner(self._place, [wish], order, by_hand=True).plan()
         else:
-            report = await self._run([wish], order, by_hand=True)
+            report = await self._run(lambda _now: [wish], order, by_hand=True)
         if report.purges:
             return report.purges[0]
         # It was refused before anything was looked at.
@@ -127,9 +127,9 @@ class ChatDatabase(RecordsDesk):
         told.state = "interrupted" if report.state == "interrupted" else "refused"
         return told
 
-    def _scheduled(self) -> list[PurgeWish]:
+    def _scheduled(self, now: datetime) -> list[PurgeWish]:
         """Return what the configuration wants purged by now."""
-        now, config = datetime.now(UTC), self._place.config
+        config = self._place.config
         return [
             PurgeWish(
                 account=name,
@@ -142,7 +142,9 @@ class ChatDatabase(RecordsDesk):
             if account.keep is not None
         ]
 
-    async def _run(self, wishes: Sequence[PurgeWish], order: Order, *, by_hand: bool) -> PassReport:
+    async def _run(
+        self, wishes: Callable[[datetime], list[PurgeWish]], order: Order, *, by_hand: bool
+    ) -> PassReport:
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
@@ -155,12 +157,21 @@ class ChatDatabase(RecordsDesk):
         return report
 
     async def _work(
-        self, wishes: Sequence[PurgeWish], order: Order, lease: Lease, report: PassReport, *, by_hand: bool
+        self,
+        wishes: Callable[[datetime], list[PurgeWish]],
+        order: Order,
+        lease: Lease,
+        report: PassReport,
+        *,
+        by_hand: bool,
     ) -> None:
         connection = await connect(self._place.settings.database)
         try:
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
-            steps = ChatSteps(self._place, connection, lease, order, wishes, by_hand=by_hand)
+            # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
+            steps = ChatSteps(
+                self._place, connection, lease, order, wishes(report.started_at), by_hand=by_hand
+            )
             try:
                 await run_steps(steps, order, report)
             except LOST as error:
@@ -239,7 +250,7 @@ class ChatDatabase(RecordsDesk):
 
     async def check(self) -> list[RetentiondError]:
         """Try what a pass needs, and return the problems found."""
-        return await check(self._place, self._scheduled())
+        return await check(self._place, self._scheduled(datetime.now(UTC)))
 
     async def check_quotas(self, order: Order) -> PassReport | None:
         """Find nothing: chats have no quotas."""
