@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
     # Each client can be there without what its asynchronous part stands on.
-    "clickhouse": ("clickhouse_connect", "aiohttp", "clickhouse_connect.driver.asyncclient"),
+    "clickhouse": ("clickhouse_connect", "aiohttp"),
     "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
 }
 NOT_THERE: Final = "is not installed, or cannot be loaded"
