@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class StoreReport:
     """What became of a purge in one store. `rows` are those that went, or would go.
 
+    Where it was lost before they could be counted they are those that are known to have gone: `at_least` so many.
     `waiting` says, a sentence each, what is erased only later (old parts of a table, segments of an index).
     """
 
@@ -25,10 +26,13 @@ class StoreReport:
     waiting: tuple[str, ...] = ()
     refused: Refusal | None = None
     error: str | None = None
+    at_least: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the account in the interface's words; what there is nothing of is left out."""
         told: dict[str, Any] = {"state": self.state, "rows": self.rows}
+        if self.at_least:
+            told["at_least"] = True
         if self.waiting:
             told["waiting"] = list(self.waiting)
         if self.refused is not None:

@@ -70,7 +70,8 @@ def _kept(report: PurgeReport) -> Table:
 
 
 def _store(name: str, store: StoreReport) -> Iterable[str]:
-    yield f"{name}: {store.state}, {count_in_words(store.rows, 'row')}"
+    at_least = "at least " if store.at_least else ""
+    yield f"{name}: {store.state}, {at_least}{count_in_words(store.rows, 'row')}"
     yield from (f"  {printable(line, _LIMIT)}" for line in store.waiting)
     if store.refused is not None:
         yield f"  refused by {store.refused.limit}: {printable(store.refused.hint, _LIMIT)}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -27,12 +29,35 @@ if TYPE_CHECKING:
 INDEX = "retentiond-test"
 QUICK = Patience(between=0.05, stalled=20)
 _RATE = 50_000
-_MAPPING = {
+_SETTINGS: dict[str, Any] = {
+    "number_of_shards": 2,
+    "number_of_replicas": 0,
+    # A test says itself when something becomes visible.
+    "refresh_interval": "-1",
+}
+_MAPPING: dict[str, dict[str, Any] | None] = {
     "account": {"type": "keyword"},
     "created": {"type": "date"},
     "threadid": {"type": "long"},
     "text": {"type": "text"},
 }
+
+
+class Watching(Silence):
+    """Who watches a purge: how many documents are gone, as it tells."""
+
+    def __init__(self) -> None:
+        self.gone = 0
+        self._some = asyncio.Event()
+
+    def advance(self, items: int, size: int = 0) -> None:
+        self.gone += items
+        if items:
+            self._some.set()
+
+    async def until_some_are_gone(self) -> None:
+        """Wait until it tells of the first."""
+        await self._some.wait()
 
 
 class Chats:
@@ -60,12 +85,28 @@ class Chats:
         with suppress(HTTPError):
             await self.ask("DELETE", path)
 
-    async def make(self, index: str = INDEX, **changes: dict[str, Any]) -> None:
+    async def make(
+        self, index: str = INDEX, settings: dict[str, Any] | None = None, **changes: dict[str, Any] | None
+    ) -> None:
         """Make an index, empty; a change is a field's mapping in place of the usual one."""
         await self.remove(f"/{index}")
-        settings = {"number_of_shards": 2, "number_of_replicas": 0}
-        body = {"settings": settings, "mappings": {"properties": _MAPPING | changes}}
-        await self.ask("PUT", f"/{index}", body)
+        properties = {
+            field: mapping for field, mapping in (_MAPPING | changes).items() if mapping is not None
+        }
+        body = {"settings": _SETTINGS | (settings or {}), "mappings": {"properties": properties}}
+        await self.ask("PUT", f"/{index}", body, wait_for_active_shards="0" if settings else "1")
+
+    async def alias(self, index: str, name: str, **more: Any) -> None:
+        """Give an index another name."""
+        await self.ask("POST", "/_aliases", {"actions": [{"add": {"index": index, "alias": name, **more}}]})
+
+    async def change_unseen(self, *chats: int, index: str = INDEX) -> None:
+        """Change what is there of some chats, without making that visible: a purge conflicts over it."""
+        query = {"query": {"terms": {"threadid": list(chats)}}, "_source": False}
+        answer = await self.ask("POST", f"/{index}/_search", query)
+        for hit in answer["hits"]["hits"]:
+            change = {"doc": {"text": secrets.token_hex(8)}}
+            await self.ask("POST", f"/{index}/_update/{hit['_id']}", change, refresh="false")
 
     async def add(
         self,
@@ -104,9 +145,11 @@ class Chats:
         return int(answer["count"])
 
     @asynccontextmanager
-    async def opened(self, rate: int = _RATE, **changes: Any) -> AsyncIterator[Elasticsearch]:
+    async def opened(
+        self, rate: int = _RATE, patience: Patience = QUICK, **changes: Any
+    ) -> AsyncIterator[Elasticsearch]:
         """Open the store."""
-        async with open_elasticsearch(self.config.model_copy(update=changes), rate, QUICK) as store:
+        async with open_elasticsearch(self.config.model_copy(update=changes), rate, patience) as store:
             yield store
 
     async def purge(self, purge: Purge | None = None, **changes: Any) -> StoreReport:
@@ -123,6 +166,15 @@ class Chats:
             for task in node["tasks"].values()
             if "parent_task_id" not in task
         ]
+
+    async def result(self, task: str) -> Any | None:
+        """Return what the server says of a task; None where it knows nothing of it."""
+        try:
+            return await self.ask("GET", f"/_tasks/{task}")
+        except HTTPError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return None
 
     async def until_running(self) -> None:
         """Wait until a purge runs."""

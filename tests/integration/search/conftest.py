@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from tests.support.closing_lines import not_run
-from tests.support.search_index import Chats
+from tests.support.search_index import INDEX, Chats
 from tests.support.search_server import NotToBeHadError, Product, SearchServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @pytest.fixture(scope="session", params=get_args(Product))
@@ -44,6 +44,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[SearchServer | str]:
 
 
 @pytest.fixture
-def chats(server: SearchServer | str) -> Chats:
-    """An index of chats on the server."""
-    return Chats(server if isinstance(server, str) else server.url)
+async def chats(server: SearchServer | str) -> AsyncIterator[Chats]:
+    """Indices of chats on the server, which go with the test."""
+    chats = Chats(server if isinstance(server, str) else server.url)
+    yield chats
+    await chats.remove(f"/{INDEX}*")

@@ -99,10 +99,76 @@ async def test_a_hostile_account_matches_nothing_but_itself(chats: Chats) -> Non
 @on_one_server
 async def test_what_is_not_visible_yet_is_counted_and_goes(chats: Chats) -> None:
     await chats.make()
-    await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"refresh_interval": "-1"}})
     body: list[dict[str, Any]] = [
         {"index": {}},
         {"account": "acme", "created": "2023-01-01T00:00:00Z", "threadid": 1},
     ]
     await chats.bulk(body)
     assert (await chats.purge()).rows == 1
+
+
+@on_one_server
+async def test_an_account_is_told_from_another_of_which_it_is_a_word_where_the_server_chose_the_fields(
+    chats: Chats,
+) -> None:
+    # Without a mapping a string is a text, with a keyword below it.
+    await chats.make(account=None)
+    old = CUTOFF - timedelta(hours=50)
+    for account in ("acme", "acme-Nord"):
+        await chats.add(account, first=old, count=10)
+    report = await chats.purge(Purge("acme-Nord", CUTOFF), account_field="account.keyword")
+    assert (report.state, report.rows) == ("finished", 10)
+    # The text of both has the word.
+    assert await chats.left("acme") == 10
+
+
+@on_one_server
+async def test_an_index_of_one_account_goes_by_its_constant(chats: Chats) -> None:
+    await chats.make(account={"type": "constant_keyword", "value": "acme"})
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=60)
+    assert (await chats.purge(Purge("other", CUTOFF))).rows == 0
+    assert (await chats.purge()).rows == 50
+    assert await chats.left() == 10
+
+
+@on_one_server
+async def test_a_purge_by_an_alias_reaches_every_index_behind_it(chats: Chats) -> None:
+    for number in (1, 2):
+        await chats.make(f"{INDEX}-{number}")
+        await chats.alias(f"{INDEX}-{number}", f"{INDEX}-both")
+        await chats.add(first=CUTOFF - timedelta(hours=10), count=20, index=f"{INDEX}-{number}")
+    report = await chats.purge(index=f"{INDEX}-both")
+    assert (report.state, report.rows) == ("finished", 20)
+    assert await chats.left(index=f"{INDEX}-both") == 20
+
+
+@on_one_server
+async def test_a_purge_by_a_streams_name_reaches_its_older_indices_and_the_one_that_is_written(
+    chats: Chats,
+) -> None:
+    stream = f"{INDEX}-stream"
+    template: dict[str, Any] = {
+        "index_patterns": [stream],
+        "data_stream": {},
+        "template": {"mappings": {"properties": {"account": {"type": "keyword"}}}},
+    }
+    await chats.ask("PUT", f"/_index_template/{stream}", template)
+    try:
+        for _ in range(2):
+            lines: list[dict[str, Any]] = []
+            for days in (-1, 1):
+                moment = (CUTOFF + timedelta(days=days)).isoformat()
+                lines += [{"create": {}}, {"@timestamp": moment, "account": "acme"}]
+            await chats.bulk(lines, stream)
+            await chats.ask("POST", f"/{stream}/_rollover")
+        await chats.bulk(lines, stream)
+        report = await chats.purge(index=stream, date_field="@timestamp", thread_field=None)
+        assert (report.state, report.rows) == ("finished", 3)
+        assert await chats.left(index=stream) == 3
+        await chats.ask("POST", f"/.ds-{stream}-000001/_close")
+        report = await chats.purge(index=f"{stream}*", date_field="@timestamp", thread_field=None)
+        assert report.refused is not None
+        assert report.refused.value == f".ds-{stream}-000001"
+    finally:
+        await chats.remove(f"/_data_stream/{stream}")
+        await chats.remove(f"/_index_template/{stream}")

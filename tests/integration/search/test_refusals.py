@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.search.client import open_search
+from retentiond.targets.chat_database.search.index import Index
 from tests.support.search_index import INDEX
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Purge, Staying
@@ -48,37 +51,86 @@ async def test_chats_that_stay_refuse_an_index_that_does_not_tell_them(chats: Ch
 
 
 @on_one_server
-@pytest.mark.parametrize(
-    "change",
-    [
+async def test_what_is_misspelt_or_of_another_type_is_refused_and_matches_nothing_and_not_everything(
+    chats: Chats,
+) -> None:
+    await chats.make(chat={"type": "nested", "properties": {"account": {"type": "keyword"}}})
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    changes: tuple[dict[str, Any], ...] = (
         {"index": "retentiond-tset"},
+        {"index": "retentiond-tset-*"},
+        {"index": f"{INDEX},retentiond-tset"},
         {"account_field": "acount"},
+        {"account_field": "account.keyword"},
         {"account_field": "text"},
         {"account_field": "account*"},
+        {"account_field": "chat.account"},
         {"date_field": "creatd"},
+        {"date_field": "text"},
         {"date_field": "threadid"},
-    ],
-)
-async def test_what_is_misspelt_or_of_another_type_is_refused_and_matches_nothing_and_not_everything(
-    chats: Chats, change: dict[str, Any]
-) -> None:
-    await chats.make()
-    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
-    report = await chats.purge(**change)
-    assert report.state == "refused"
+    )
+    for change in changes:
+        report = await chats.purge(**change)
+        assert report.refused is not None, change
+        assert report.refused.limit == f"elasticsearch_{next(iter(change))}"
     assert await chats.left() == 10
 
 
-async def test_a_field_that_one_of_several_indices_lacks_is_refused(chats: Chats) -> None:
-    await chats.make("retentiond-test-1")
-    await chats.make("retentiond-test-2", account={"type": "text"})
-    try:
-        report = await chats.purge(index="retentiond-test-*")
+@pytest.mark.parametrize("mapping", [{"type": "text"}, None])
+async def test_a_field_that_one_of_several_indices_lacks_is_refused(
+    chats: Chats, mapping: dict[str, Any] | None
+) -> None:
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2", account=mapping)
+    report = await chats.purge(index=f"{INDEX}-*")
+    assert report.refused is not None
+    assert f"keyword, {'text' if mapping else 'unmapped'}" in str(report.refused.value)
+
+
+@on_one_server
+async def test_an_alias_that_shows_a_part_of_an_index_is_refused_unless_the_rest_is_reached_beside_it(
+    chats: Chats,
+) -> None:
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2")
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-1")
+    await chats.alias(f"{INDEX}-1", f"{INDEX}-few", filter={"term": {"threadid": 1}})
+    await chats.alias(f"{INDEX}-2", f"{INDEX}-few")
+    await chats.alias(f"{INDEX}-1", f"{INDEX}-one-shard", routing="1")
+    for name in ("few", "one-shard"):
+        report = await chats.purge(index=f"{INDEX}-{name}")
         assert report.refused is not None
-        assert "keyword, text" in str(report.refused.value)
+        assert report.refused.value == f"{INDEX}-1"
+    assert await chats.left(index=f"{INDEX}-1") == 10
+    # The pattern has the index itself beside its aliases.
+    assert (await chats.purge(index=f"{INDEX}-*")).rows == 10
+
+
+async def test_a_shard_that_is_not_there_is_no_count_of_nothing(chats: Chats) -> None:
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2", settings={"index.routing.allocation.require._name": "nowhere"})
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-1")
+    for name in ("2", "*"):
+        with pytest.raises(UnreachableError, match="cluster's health"):
+            await chats.purge(index=f"{INDEX}-{name}")
+    # One that was there when it was looked for may be lost before it is counted.
+    config = chats.config.model_copy(update={"index": f"{INDEX}-*"})
+    async with open_search(config) as search:
+        with pytest.raises(UnreachableError, match="2 of 4 shards"):
+            await Index(search, config).count({"term": {"account": "acme"}})
+    assert await chats.left(index=f"{INDEX}-1") == 10
+
+
+@on_one_server
+async def test_a_cluster_that_forbids_the_look_for_a_second_account_is_told_so(chats: Chats) -> None:
+    await chats.make()
+    await chats.ask("PUT", "/_cluster/settings", {"transient": {"search.allow_expensive_queries": False}})
+    try:
+        report = await chats.purge()
+        assert report.refused is not None
+        assert "set search.allow_expensive_queries to true" in report.refused.hint
     finally:
-        for number in (1, 2):
-            await chats.ask("DELETE", f"/retentiond-test-{number}")
+        await chats.ask("PUT", "/_cluster/settings", {"transient": {"search.allow_expensive_queries": None}})
 
 
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
@@ -94,14 +146,25 @@ async def test_a_block_is_named_before_anything_is_tried(chats: Chats, block: st
         await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {block: None}}})
 
 
-async def test_a_closed_index_behind_a_pattern_is_named_and_not_passed_over(chats: Chats) -> None:
-    await chats.make("retentiond-test-1")
-    await chats.make("retentiond-test-2")
+@on_one_server
+async def test_a_block_of_the_whole_cluster_is_named(chats: Chats) -> None:
+    await chats.make()
+    await chats.ask("PUT", "/_cluster/settings", {"transient": {"cluster.blocks.read_only": True}})
     try:
-        await chats.ask("POST", "/retentiond-test-2/_close")
-        report = await chats.purge(index="retentiond-test-*")
+        report = await chats.purge()
         assert report.refused is not None
-        assert "retentiond-test-2" in str(report.refused.value)
+        assert report.refused.value == "the whole cluster"
     finally:
-        for number in (1, 2):
-            await chats.ask("DELETE", f"/retentiond-test-{number}")
+        await chats.ask("PUT", "/_cluster/settings", {"transient": {"cluster.blocks.read_only": None}})
+
+
+async def test_a_closed_index_is_named_and_not_passed_over(chats: Chats) -> None:
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2")
+    for number in (1, 2):
+        await chats.alias(f"{INDEX}-{number}", f"{INDEX}-both")
+    await chats.ask("POST", f"/{INDEX}-2/_close")
+    for index in (f"{INDEX}-*", f"{INDEX}-1,{INDEX}-2", f"{INDEX}-both"):
+        report = await chats.purge(index=index)
+        assert report.refused is not None
+        assert (report.refused.limit, report.refused.value) == ("elasticsearch_closed", f"{INDEX}-2")

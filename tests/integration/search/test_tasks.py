@@ -1,19 +1,20 @@
-"""Purges in the background: what is believed of them, and what becomes of them when somebody dies, writes or cancels."""
+"""What is known of a purge that the server does in the background, when an answer, the daemon or the server is lost."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
 
 import pytest
 
 from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.search.client import ask_for, open_search
-from tests.support.search_index import INDEX
+from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.search.client import open_search
+from tests.support.search_index import INDEX, Watching
+from tests.support.search_proxy import standing_before
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import HELD, Notes, Purge
 
@@ -23,41 +24,8 @@ if TYPE_CHECKING:
 
 # The first to ask for a server waits for its start.
 pytestmark = pytest.mark.timeout(300)
-# What both servers do alike, and takes its time, is shown on one.
+# What both servers do alike is shown on one.
 on_one_server = pytest.mark.parametrize("server", ["opensearch"], indirect=True)
-
-
-@on_one_server
-async def test_documents_that_others_change_meanwhile_are_not_called_gone_before_they_are(
-    chats: Chats,
-) -> None:
-    await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=3000)
-    stop = asyncio.Event()
-
-    async def change() -> None:
-        update = {"query": {"range": {"threadid": {"lt": 200}}}}
-        while not stop.is_set():
-            try:
-                await chats.ask(
-                    "POST", f"/{INDEX}/_update_by_query", update, conflicts="proceed", refresh="true"
-                )
-            except HTTPError:
-                await asyncio.sleep(0.01)
-
-    writer = asyncio.create_task(change())
-    await asyncio.sleep(0.05)
-    try:
-        report = await chats.purge()
-    finally:
-        stop.set()
-        await writer
-    # What is changed at each look conflicts at each; nothing is called done that is not.
-    left = await chats.left()
-    assert report.rows == 3000 - left
-    assert report.state == ("finished_with_failures" if left else "finished")
-    assert (await chats.purge()).state == "finished"
-    assert await chats.left() == 0
 
 
 @on_one_server
@@ -80,6 +48,81 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
     assert await chats.left() == 0
     # Only the first was ever started.
     assert len({note["mark"] for note in notes.written if note}) == 1
+
+
+async def test_a_start_whose_answer_is_lost_is_found_again_and_not_sent_twice(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1500)
+    notes = Notes()
+    async with standing_before(chats.config.url) as between:
+        between.lost.add("_delete_by_query")
+        async with chats.opened(rate=1000, url=between.url) as store:
+            report = await store.purge(Purge("acme", CUTOFF, notes=notes), Silence())
+        assert report.state == "interrupted"
+        # The client did not try again by itself.
+        assert between.times("_delete_by_query") == 1
+        assert len(await chats.tasks()) == 1
+        report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
+        assert report.state == "finished"
+        assert between.times("_delete_by_query") == 1
+    assert await chats.left() == 0
+
+
+@on_one_server
+async def test_what_ended_while_nobody_looked_leaves_no_result_on_the_server(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+    notes = Notes()
+    async with standing_before(chats.config.url) as between:
+        # The daemon hears of the start, and dies.
+        between.lost.add("GET /_tasks")
+        await chats.purge(Purge("acme", CUTOFF, notes=notes), url=between.url)
+    (task,) = [note["task"] for note in notes.written if "task" in note]
+    while not (await chats.result(task) or {}).get("completed"):
+        await asyncio.sleep(0.02)
+    assert (await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
+    assert await chats.result(task) is None
+
+
+async def test_the_results_of_purges_do_not_pile_up_on_the_server(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    notes = Notes()
+    await chats.purge(Purge("acme", CUTOFF, notes=notes))
+    (task,) = [note["task"] for note in notes.written if "task" in note]
+    assert await chats.result(task) is None
+
+
+@on_one_server
+async def test_another_purges_result_under_the_same_number_is_neither_believed_nor_removed(
+    chats: Chats,
+) -> None:
+    await chats.make()
+    await chats.add("other", first=CUTOFF - timedelta(hours=50), count=10)
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    query = {"query": {"term": {"account": "other"}}}
+    started = await chats.ask("POST", f"/{INDEX}/_delete_by_query", query, wait_for_completion="false")
+    notes = Notes()
+    # Ours died with its node, and since then its number has come up again.
+    await notes.write({"mark": "retentiond:ours", "task": started["task"]})
+    report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert (report.state, report.rows) == ("finished", 10)
+    assert await chats.result(started["task"]) is not None
+    await chats.remove(f"/.tasks/_doc/{started['task']}")
+
+
+@on_one_server
+async def test_a_node_that_does_not_say_what_it_is_at_may_be_at_the_last_purge(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    notes = Notes()
+    await notes.write({"mark": "retentiond:ours"})
+    failure = {"type": "failed_node_exception", "reason": "Failed node [Cc6B]", "node_id": "Cc6B"}
+    async with standing_before(chats.config.url) as between:
+        between.instead["_tasks?actions"] = {"node_failures": [failure], "nodes": {}}
+        report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
+    assert (report.state, report.rows, report.at_least) == ("interrupted", 0, False)
+    assert await chats.left() == 10
 
 
 @on_one_server
@@ -119,34 +162,31 @@ async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Ch
 
 
 @on_one_server
-async def test_another_purges_result_under_the_same_number_is_not_believed(chats: Chats) -> None:
+async def test_a_purge_that_does_not_get_on_is_cancelled_and_its_result_removed(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
     notes = Notes()
-    # It ended long ago, and its number has come up again since.
-    await notes.write({"mark": "retentiond:somebody's", "task": "node:1"})
-    report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
-    assert (report.state, report.rows) == ("finished", 10)
-
-
-async def test_the_results_of_purges_do_not_pile_up_on_the_server(chats: Chats) -> None:
-    await chats.make()
-    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
-    notes = Notes()
-    await chats.purge(Purge("acme", CUTOFF, notes=notes))
-    tasks = [note["task"] for note in notes.written if "task" in note]
-    assert tasks
-    async with open_search(chats.config) as search:
-        assert await ask_for(search, "GET", f"/_tasks/{tasks[-1]}") is None
+    # Each of its slices deletes one, and then waits for longer than we do.
+    impatient = Patience(between=0.05, stalled=0.3)
+    async with chats.opened(rate=1, patience=impatient) as store:
+        report = await store.purge(Purge("acme", CUTOFF, notes=notes), Silence())
+    assert report.state == "finished_with_failures"
+    assert "did not get on" in (report.error or "")
+    assert report.rows == 20 - await chats.left() > 0
+    assert await chats.tasks() == []
+    (task,) = [note["task"] for note in notes.written if "task" in note]
+    assert await chats.result(task) is None
 
 
 @on_one_server
-async def test_two_purges_at_once_both_end_well(chats: Chats) -> None:
+async def test_an_index_that_goes_before_the_purge_is_an_error_of_its_task(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=2000)
-    reports = await asyncio.gather(chats.purge(), chats.purge(Purge("acme", CUTOFF, purge_id=2)))
-    assert [report.state for report in reports] == ["finished", "finished"]
-    assert await chats.left() == 0
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = lambda: chats.ask("DELETE", f"/{INDEX}")
+        report = await chats.purge(url=between.url)
+    assert (report.state, report.at_least) == ("finished_with_failures", True)
+    assert "no such index" in (report.error or "")
 
 
 async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -> None:
@@ -158,22 +198,24 @@ async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -
 
 @on_one_server
 @pytest.mark.timeout(400)  # it starts twice, and takes its time
-async def test_a_server_killed_in_the_middle_is_unreachable_and_the_next_purge_ends_what_it_began(
+async def test_a_server_killed_in_the_middle_tells_what_is_known_to_be_gone_and_the_next_purge_ends_what_it_began(
     chats: Chats, server: SearchServer | str
 ) -> None:
     if isinstance(server, str):
         pytest.skip("a server that was named is not ours to kill")
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=4000)
-    notes = Notes()
+    notes, watching = Notes(), Watching()
     async with chats.opened(rate=500) as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
-        await chats.until_running()
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), watching))
+        await watching.until_some_are_gone()
         server.kill()
-        with pytest.raises(UnreachableError):
-            await task
+        lost = await task
+    assert (lost.state, lost.rows, lost.at_least) == ("interrupted", watching.gone, True)
     await asyncio.to_thread(server.start)
+    left = await chats.left()
+    assert 0 < lost.rows <= 4000 - left
     # It died with the server, and is not among its tasks any more.
     report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
-    assert report.state == "finished"
+    assert (report.state, report.rows) == ("finished", left)
     assert await chats.left() == 0

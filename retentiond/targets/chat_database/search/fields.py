@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from retentiond.model.errors import Refusal
 
@@ -18,10 +19,19 @@ _PLAIN: Final = frozenset('*?,<>|\\"')
 
 
 def fields_of(config: ElasticsearchStore) -> list[str]:
-    """Return the fields that a purge asks about."""
-    return [
-        field for field in (config.account_field, config.date_field, config.thread_field) if field is not None
-    ]
+    """Return the fields that a purge asks about, and the objects that they are parts of."""
+    fields = [config.account_field, config.date_field, config.thread_field]
+    return sorted({name for field in fields if field is not None for name in (field, *_objects(field))})
+
+
+def quoted(field: str) -> str:
+    """Return a field as a part of a path."""
+    return quote(field, safe="")
+
+
+def _objects(field: str) -> list[str]:
+    parts = field.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def judge(
@@ -50,6 +60,13 @@ def judge(
                 f"{field} is {told}",
                 f"in each index `{key}` must be {' or '.join(sorted(types))}; of a text the keyword is often in "
                 f"{field}.keyword",
+            )
+        nested = [name for name in _objects(field) if "nested" in capabilities["fields"].get(name, {})]
+        if nested:
+            return _refusal(
+                key,
+                f"{field} is in {nested[0]}, which is nested",
+                "a purge does not look into what is nested; name a field of the document itself",
             )
     return None
 

@@ -9,12 +9,16 @@ from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.task import look_at, progress_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from retentiond.engine.target import Progress, Stop
     from retentiond.targets.chat_database.patience import Patience
     from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.search.task import TaskLook
 
 _BATCH: Final = 1000
 _ACTION: Final = "*/delete/byquery"
+_STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
 
 
 class PurgeError(Exception):
@@ -22,7 +26,7 @@ class PurgeError(Exception):
 
 
 class Follower:
-    """Follows purges of one index."""
+    """Follows purges of one index; `gone` documents are known to be gone by them."""
 
     def __init__(self, index: Index, stop: Stop, patience: Patience, progress: Progress) -> None:
         self._index = index
@@ -30,6 +34,7 @@ class Follower:
         self._stop = stop
         self._patience = patience
         self._progress = progress
+        self.gone = 0
 
     async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
         """Start one, sent once and never again, and return its task; `rate` is documents a second."""
@@ -64,33 +69,60 @@ class Follower:
                     return str(name)
         return None
 
-    async def to_the_end(self, task: str, mark: str) -> bool:
-        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError."""
-        last, since, told = "", self._patience.clock(), 0
+    async def to_the_end(self, task: str, mark: str, *, earlier: bool = False) -> bool:
+        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError.
+
+        What an earlier purge's had deleted when it is first looked at is not counted again.
+        """
+        last, since = "", self._patience.clock()
+        told: int | None = None if earlier else 0
+        cancelled = False
         for pause in self._patience.pauses():
             answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
             look = look_at(answer, mark)
-            if look.standing == "failed":
-                await self._forget(task)
-                raise PurgeError(look.reason)
-            if look.standing != "running":
-                if look.standing == "over":
-                    await self._forget(task)
+            if look.standing == "gone":
                 return True
-            children = await self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
-            gone, progress = progress_of(answer, children)
-            self._progress.advance(max(gone - told, 0))
-            told = max(gone, told)
+            progress, told = await self._count(task, answer, look, told)
+            if look.standing != "running":
+                await self._forget(task)
+                if look.standing == "failed":
+                    raise PurgeError(_STALLED if cancelled else look.reason)
+                return True
             now = self._patience.clock()
             if progress != last:
                 last, since = progress, now
             elif now - since >= self._patience.stalled:
+                if cancelled:
+                    raise PurgeError(
+                        "it does not get on, and cannot be cancelled; look at the cluster's health"
+                    )
+                # One that has ended meanwhile is not cancelled: the next look tells.
                 await self._search.ask("POST", f"/_tasks/{task}/_cancel")
-                raise PurgeError("it does not get on; it was cancelled, what it had deleted stays deleted")
+                cancelled, since = True, now
             await self._stop.wait(pause)
             if self._stop.asked:
                 break
         return False
+
+    async def _count(
+        self, task: str, answer: Mapping[str, Any] | None, look: TaskLook, told: int | None
+    ) -> tuple[str, int]:
+        """Count what went since it was told last; return a text that differs while anything is done, and the new sum."""
+        children: Mapping[str, Any] = {}
+        if look.standing == "running":
+            children = await self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
+        deleted, progress = progress_of(answer, children)
+        # A slice that ended between the two questions is in neither answer: it is counted at the next look.
+        more = 0 if told is None else max(deleted - told, 0)
+        self._progress.advance(more)
+        self.gone += more
+        return progress, deleted if told is None else told + more
+
+    async def forget(self, task: str, mark: str) -> None:
+        """Remove what the server keeps of a purge that nobody waited for, if it is that one's."""
+        answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
+        if look_at(answer, mark).standing in {"over", "failed"}:
+            await self._forget(task)
 
     async def _forget(self, task: str) -> None:
         """Remove the result that the server keeps for ever; one that may not be removed does no harm."""

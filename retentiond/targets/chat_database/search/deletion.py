@@ -1,0 +1,132 @@
+"""One deletion in the search: round after round, until a count of nothing that every shard has answered."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.model.errors import RefusedError, UnreachableError
+from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.search.client import ServerError
+from retentiond.targets.chat_database.search.follow import PurgeError
+from retentiond.targets.chat_database.search.query import without_chat
+
+if TYPE_CHECKING:
+    from retentiond.targets.chat_database.search.follow import Follower
+    from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.store import StorePurge
+
+_ROUNDS: Final = 5
+"""How often it is deleted and counted anew: documents that were written meanwhile conflict, and are left."""
+
+
+class Deletion:
+    """Deletes what a query means, at most `rate` documents a second; `before` it were so many."""
+
+    def __init__(
+        self,
+        index: Index,
+        follower: Follower,
+        purge: StorePurge,
+        query: dict[str, Any],
+        before: int,
+        rate: int,
+    ) -> None:
+        self._index = index
+        self._follower = follower
+        self._purge = purge
+        self._query = query
+        self._before = before
+        self._rate = rate
+
+    async def work(self) -> StoreReport:
+        """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
+        report = StoreReport("finished")
+        try:
+            if not await self._rounds():
+                report = StoreReport("interrupted", error="asked to stop; run it again, and it goes on")
+        except PurgeError as failure:
+            text = f"the server was told to delete, and it failed: {failure}"
+            report = StoreReport("finished_with_failures", error=text)
+        except RefusedError as late:
+            report = StoreReport("refused", refused=late.refusal)
+        except ServerError as no:
+            report = StoreReport("finished_with_failures", error=f"the search refused: {no}")
+        except UnreachableError as lost:
+            report = StoreReport("interrupted", error=str(lost))
+        await self._look_back(report)
+        return report
+
+    async def _rounds(self) -> bool:
+        """Delete; False where somebody asked to stop first."""
+        if not await self._finish_earlier():
+            return False
+        for _ in range(_ROUNDS):
+            await self._index.refresh()
+            if not await self._index.count(self._query):
+                return True
+            if self._purge.stop.asked or not await self._run():
+                return False
+        return True
+
+    async def _run(self) -> bool:
+        mark = f"retentiond:{secrets.token_hex(12)}"
+        # Written down before it is sent: whoever comes next looks for it, and does not send it beside itself.
+        await self._purge.begin_step({"mark": mark})
+        task = await self._follower.start(self._query, mark, self._rate)
+        await self._purge.notes.write({"mark": mark, "task": task})
+        return await self._see_through(task, mark)
+
+    async def _finish_earlier(self) -> bool:
+        """Follow what an earlier purge left running to its end."""
+        notes = await self._purge.notes.read()
+        mark, task = str(notes.get("mark", "")), notes.get("task")
+        if not mark:
+            return True
+        running = await self._follower.find(mark)
+        if running is not None:
+            return await self._see_through(running, mark, earlier=True)
+        if task is not None:
+            # What it left, and why, does not matter any more: that is counted and deleted anew.
+            await self._follower.forget(str(task), mark)
+        return True
+
+    async def _see_through(self, task: str, mark: str, *, earlier: bool = False) -> bool:
+        try:
+            ended = await self._follower.to_the_end(task, mark, earlier=earlier)
+        except PurgeError:
+            await self._purge.notes.write({})
+            raise
+        if ended:
+            await self._purge.notes.write({})
+        return ended
+
+    async def _look_back(self, report: StoreReport) -> None:
+        """Write down what is gone, what is left, and what waits; where that cannot be counted, what is known."""
+        try:
+            await self._index.refresh()
+            after = await self._index.count(self._query)
+            report.waiting = (*await self._index.waiting(), *await self._unknown())
+        except (ServerError, UnreachableError) as lost:
+            report.state = "interrupted" if report.state == "finished" else report.state
+            report.rows, report.at_least = self._follower.gone, True
+            known = f"{self._follower.gone} documents are known to be gone, and more may be: run it again, and it goes on"
+            report.error = f"{report.error or lost}; {known}"
+            return
+        # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
+        report.rows = max(self._before - after, self._follower.gone)
+        if after and report.state == "finished":
+            report.state = "finished_with_failures"
+            report.error = f"{after} documents are left, or came in meanwhile; run it again"
+
+    async def _unknown(self) -> list[str]:
+        """Say how many documents stay because they say of no chat."""
+        purge = self._purge
+        if not purge.excluded.count:
+            return []
+        unknown = await self._index.count(without_chat(self._index.config, purge.account, purge.cutoff))
+        return (
+            [f"{unknown} documents say of no chat, and stay: they might be of one that does"]
+            if unknown
+            else []
+        )

@@ -1,0 +1,141 @@
+"""What keeps a purge from all that is meant: found before anything is deleted, and named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.model.errors import Refusal, UnreachableError
+from retentiond.targets.chat_database.search.client import ask_for
+from retentiond.targets.chat_database.search.fields import fields_of, judge, judge_accounts, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.targets.chat_database.search.index import Index
+
+_BLOCKS: Final = ("read_only_allow_delete", "read_only", "write")
+_CLUSTER: Final = "*.search.allow_expensive_queries,*.cluster.blocks"
+_LEVELS: Final = ("transient", "persistent", "defaults")
+
+
+class Obstacles:
+    """Looks at an index, and at all that lie behind its name, changing nothing."""
+
+    def __init__(self, index: Index) -> None:
+        self._search = index.search
+        self._config = index.config
+        self._path = index.path
+
+    async def refusal(self, excluded: int) -> Refusal | None:
+        """Return why a purge that leaves out so many chats cannot be told here."""
+        # What is closed, or not there, first: the other questions pass it over, or fail over it.
+        if refusal := await self._closed():
+            return refusal
+        shards = await self._shards()
+        capabilities = shards and await ask_for(
+            self._search,
+            "GET",
+            f"{self._path}/_field_caps",
+            fields=",".join(fields_of(self._config)),
+            include_unmapped="true",
+            allow_no_indices="false",
+        )
+        refusal = judge(self._config, capabilities, excluded=excluded)
+        if refusal is not None or capabilities is None:
+            return refusal
+        account = await self._ask(f"_mapping/field/{quoted(self._config.account_field)}")
+        settings = await self._ask("_settings", flat_settings="true", expand_wildcards="open")
+        cluster = await self._search.ask(
+            "GET", "/_cluster/settings", include_defaults="true", filter_path=_CLUSTER
+        )
+        return (
+            judge_accounts(self._config, account)
+            or _narrowed(shards, settings)
+            or self._costly(capabilities, cluster)
+            or _blocked(settings, cluster)
+        )
+
+    async def _ask(self, question: str, **parameters: str) -> Any:
+        return await self._search.ask("GET", f"{self._path}/{question}", **parameters)
+
+    async def _closed(self) -> Refusal | None:
+        """Name what is closed, which a pattern passes over."""
+        listed = await ask_for(
+            self._search,
+            "GET",
+            f"/_cat/indices{self._path}",
+            format="json",
+            h="index,status",
+            expand_wildcards="all",
+        )
+        closed = sorted(row["index"] for row in listed or () if row["status"] != "open")
+        return _refusal("closed", closed, "is closed: open it, or name the others in `index`")
+
+    async def _shards(self) -> Any:
+        """Return which shards a purge goes to; raises UnreachableError where one is not there."""
+        shards = await ask_for(
+            self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false"
+        )
+        if shards and not all(shards["shards"]):
+            raise UnreachableError(
+                f"not all shards of {self._config.index} are there; look at the cluster's health, then run it again"
+            )
+        return shards
+
+    def _costly(self, capabilities: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
+        """Tell where the server does not let us ask for documents of two accounts."""
+        field = self._config.account_field
+        if "keyword" not in capabilities["fields"][field]:
+            return None
+        given = [cluster.get(level, {}).get("search", {}).get("allow_expensive_queries") for level in _LEVELS]
+        if next((value for value in given if value is not None), "true") == "true":
+            return None
+        return Refusal(
+            "elasticsearch_expensive_queries",
+            "search.allow_expensive_queries is false",
+            None,
+            f"whether a document bears another account beside the one to purge is asked by a range of {field}, which the "
+            "cluster forbids: set search.allow_expensive_queries to true",
+        )
+
+
+def _narrowed(shards: Mapping[str, Any], settings: Mapping[str, Any]) -> Refusal | None:
+    """Name the indices of which an alias shows a part only: its filter and its routing hold for a purge, too."""
+    reached = Counter(shard[0]["index"] for shard in shards["shards"])
+    narrowed = sorted(
+        name
+        for name, index in shards["indices"].items()
+        if "filter" in index
+        or (name in settings and reached[name] < int(settings[name]["settings"]["index.number_of_shards"]))
+    )
+    return _refusal(
+        "alias",
+        narrowed,
+        "is behind an alias with a filter or a routing, so that a purge would not reach all of it: name the index "
+        "itself in `index`",
+    )
+
+
+def _blocked(settings: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
+    """Tell what a purge would run into: for a minute, and half done, or not at all."""
+    of_cluster = [cluster.get(level, {}).get("cluster", {}).get("blocks", {}) for level in _LEVELS]
+    for block in _BLOCKS:
+        blocked = sorted(
+            name
+            for name, index in settings.items()
+            if str(index["settings"].get(f"index.blocks.{block}")) == "true"
+        )
+        if any(str(blocks.get(block)) == "true" for blocks in of_cluster):
+            blocked = ["the whole cluster"]
+        if blocked:
+            hint = (
+                f"has the block `{block}`; a full disk sets read_only_allow_delete: make room, then lift it"
+            )
+            return _refusal("blocked", blocked, hint)
+    return None
+
+
+def _refusal(limit: str, names: list[str], hint: str) -> Refusal | None:
+    told = ", ".join(names[:5])
+    return Refusal(f"elasticsearch_{limit}", told, None, f"{told} {hint}") if names else None

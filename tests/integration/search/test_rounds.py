@@ -1,0 +1,130 @@
+"""A purge while others write, stop it, block it or slow it down: round after round, and each document counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.engine.target import Silence, Stop
+from tests.support.search_index import INDEX, Watching
+from tests.support.search_proxy import standing_before
+from tests.support.stats_table import CUTOFF
+from tests.support.store_purge import Notes, Purge
+
+if TYPE_CHECKING:
+    from tests.support.search_index import Chats
+
+# The first to ask for a server waits for its start.
+pytestmark = pytest.mark.timeout(300)
+# What both servers do alike is shown on one.
+on_one_server = pytest.mark.parametrize("server", ["opensearch"], indirect=True)
+
+
+async def test_what_another_changes_meanwhile_is_left_and_goes_in_the_next_round(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+
+    async def change_once() -> None:
+        between.first.clear()
+        await chats.change_unseen(1, 2)
+
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = change_once
+        report = await chats.purge(url=between.url)
+        assert between.times("_delete_by_query") == 2
+    assert (report.state, report.rows) == ("finished", 20)
+    assert await chats.left() == 0
+
+
+@on_one_server
+async def test_another_who_is_always_ahead_ends_it_with_what_is_left(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = lambda: chats.change_unseen(1, 2)
+        report = await chats.purge(url=between.url)
+        assert between.times("_delete_by_query") == 5
+    assert (report.state, report.rows) == ("finished_with_failures", 18)
+    assert "2 documents are left" in (report.error or "")
+    assert await chats.left() == 2
+
+
+@on_one_server
+async def test_what_comes_in_meanwhile_and_goes_is_counted_too(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+
+    async def add_once() -> None:
+        between.first.clear()
+        await chats.add(first=CUTOFF - timedelta(hours=50), count=5)
+
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = add_once
+        report = await chats.purge(url=between.url)
+    assert (report.state, report.rows) == ("finished", 25)
+
+
+@on_one_server
+async def test_asked_to_stop_between_two_rounds_it_begins_no_other_and_the_next_purge_goes_on(
+    chats: Chats,
+) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+    stop, notes = Stop(), Notes()
+
+    async def stop_now() -> None:
+        stop.ask()
+
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = lambda: chats.change_unseen(1, 2)
+        # The first round is over when its result is removed.
+        between.first["DELETE /.tasks"] = stop_now
+        report = await chats.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), url=between.url)
+        assert between.times("_delete_by_query") == 1
+    assert (report.state, report.rows) == ("interrupted", 18)
+    report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert (report.state, report.rows) == ("finished", 2)
+
+
+@on_one_server
+async def test_a_block_in_the_middle_is_named_and_what_went_before_is_counted(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(days=200), count=4000)
+    watching = Watching()
+    try:
+        async with chats.opened(rate=500) as store:
+            task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), watching))
+            await watching.until_some_are_gone()
+            await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {"write": True}}})
+            report = await task
+    finally:
+        await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {"write": None}}})
+    assert report.state == "finished_with_failures"
+    assert "blocked by" in (report.error or "")
+    assert report.rows == 4000 - await chats.left() > 0
+
+
+@on_one_server
+async def test_no_batch_is_larger_than_what_may_go_in_a_second(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+    async with standing_before(chats.config.url) as between:
+        for rate in (100, 50_000):
+            async with chats.opened(rate=rate, url=between.url) as store:
+                await store.purge(Purge("acme", CUTOFF), Silence())
+            await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+        slow, fast = [line for line in between.asked if "_delete_by_query" in line]
+    assert "scroll_size=100&" in slow.replace(" ", "&")
+    assert "scroll_size=1000&" in fast.replace(" ", "&")
+
+
+@on_one_server
+async def test_two_purges_at_once_both_end_well(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(days=200), count=2000)
+    reports = await asyncio.gather(chats.purge(), chats.purge(Purge("acme", CUTOFF, purge_id=2)))
+    assert [report.state for report in reports] == ["finished", "finished"]
+    assert await chats.left() == 0
