@@ -74,9 +74,7 @@ class Obstacles:
 
     async def _shards(self) -> Any:
         """Return which shards a purge goes to; raises UnreachableError where one is not there."""
-        shards = await ask_for(
-            self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false"
-        )
+        shards = await ask_for(self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false")
         if shards and not all(shards["shards"]):
             raise UnreachableError(
                 f"not all shards of {self._config.index} are there; look at the cluster's health, then run it again"
