@@ -29,11 +29,11 @@ class Replica:
         return "0 0"
 
 
-def mutation(*, done: bool) -> list[dict[str, Any]]:
+def mutation(*, done: bool = False, reason: str = "") -> list[dict[str, Any]]:
     told = {
         "mutation_id": "0000000001",
         "parts_to_do": 1,
-        "reason": "",
+        "reason": reason,
         "postponed": "{}",
         "created": "2026-01-01",
     }
@@ -53,3 +53,8 @@ async def test_a_replica_that_has_not_heard_of_a_mutation_yet_is_asked_again_bef
 
 async def test_a_mutation_that_nobody_knows_is_waited_for_no_longer() -> None:
     assert not await followed(Replica(*[[]] * 9))
+
+
+async def test_a_failure_that_passes_is_waited_for_and_kills_nothing() -> None:
+    looks = [mutation(reason="no memory")] * 9 + [mutation()] + [mutation(reason="no memory")] * 9
+    assert await followed(Replica(*looks, mutation(done=True)))

@@ -1,0 +1,95 @@
+"""What a purge makes of answers that no server of one's own can be made to give."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from retentiond.config.chat_stores import ClickHouseStore
+from retentiond.engine.target import Silence
+from retentiond.targets.chat_database.clickhouse.store import ClickHouse
+from retentiond.targets.chat_database.patience import Patience
+from tests.support.store_purge import Notes, Purge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from retentiond.engine.target import Stop
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+
+    Rows = list[dict[str, Any]]
+
+CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
+TABLE = {"engine": "MergeTree", "engine_full": "", "partition_key": "", "sorting_key": ""}
+COLUMNS = [{"name": "account", "type": "String"}, {"name": "created", "type": "DateTime"}]
+FAILING = {
+    "mutation_id": "0000000001",
+    "ours": 1,
+    "done": 0,
+    "parts_to_do": 2,
+    "reason": "a broken part",
+    "postponed": "{}",
+    "created": "2026-01-01",
+}
+
+
+class Told:
+    """A server that answers by what it is asked of: by the first of these words that are in the statement."""
+
+    def __init__(self, answers: Mapping[str, Callable[[], Rows]]) -> None:
+        self._answers: dict[str, Callable[[], Rows]] = {
+            "engine_full, partition_key": lambda: [TABLE],
+            "system.columns": lambda: COLUMNS,
+            **answers,
+        }
+        self.sent: list[str] = []
+
+    def heed(self, stop: Stop) -> None:
+        pass
+
+    async def rows(self, statement: str, _parameters: Mapping[str, Any]) -> Rows:
+        found = (answer() for words, answer in self._answers.items() if words in statement)
+        return next(found, [{"found": 0}] if "count" in statement else [])
+
+    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        rows = await self.rows(statement, parameters)
+        return next(iter(rows[0].values())) if rows else None
+
+    async def do(self, statement: str, _parameters: Mapping[str, Any]) -> None:
+        self.sent.append(statement.split(maxsplit=1)[0])
+
+
+def store(told: Told) -> ClickHouse:
+    config = ClickHouseStore(url="http://localhost:8123")
+    return ClickHouse(cast("Server", told), config, Patience(between=0.001))
+
+
+async def test_a_replica_that_takes_no_writes_is_refused_before_anything_is_sent() -> None:
+    told = Told({"system.replicas": lambda: [{"readonly": 1}]})
+    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
+    assert report.refused is not None
+    assert report.refused.limit == "clickhouse_readonly"
+    assert told.sent == []
+
+
+async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_the_last_count() -> None:
+    at_work = [2, 1, 0]
+
+    def rows() -> Rows:
+        """Count what the parts that are at work have not taken yet."""
+        return [{"rows": 40 + 30 * sum(at_work) if told.sent else 130}]
+
+    told = Told(
+        {
+            "count() AS parts": lambda: [{"parts": at_work.pop(0)}],
+            "IS NULL": list,
+            "_row_exists": list,
+            "SELECT count() FROM": rows,
+            "system.mutations": lambda: [FAILING],
+        }
+    )
+    purge = Purge("acme", CUTOFF, notes=Notes([{"mark": "retentiond:1"}]))
+    report = await store(told).purge(purge, Silence())
+    assert told.sent == ["KILL"]
+    assert (report.state, report.rows) == ("finished_with_failures", 90)
+    assert "a broken part" in (report.error or "")
