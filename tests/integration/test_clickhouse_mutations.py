@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -126,6 +125,7 @@ async def test_a_mutation_that_may_not_be_killed_is_told_with_its_own_reason_and
     assert (report.state, report.rows) == ("finished_with_failures", 0)
     assert "does not get on: the server does not say why; it could not be killed" in (report.error or "")
     assert "ALTER DELETE" in (report.error or "")
+    assert "mark" in await notes.read()
     await stats.do("SYSTEM START MERGES retentiond_test.thread")
     assert (await stats.purge(Purge("acme", CUTOFF, purge_id=3, notes=notes))).state == "finished"
     assert await stats.left() == 50
@@ -163,6 +163,7 @@ async def test_a_refusal_in_the_middle_tells_the_rows_that_are_gone_already(stat
     await stats.do("ALTER TABLE t MODIFY SETTING number_of_mutations_to_throw = 1")
     report = await stats.purge()
     assert (report.state, report.rows) == ("finished_with_failures", 10)
+    assert any("old parts still hold" in text for text in report.waiting)
 
 
 async def test_a_part_too_large_to_be_dropped_is_rewritten(stats: Stats) -> None:
@@ -177,11 +178,7 @@ async def test_a_part_too_large_to_be_dropped_is_rewritten(stats: Stats) -> None
 async def test_a_mutation_that_somebody_kills_is_no_answer_and_the_rows_are_deleted_anew(
     stats: Stats,
 ) -> None:
-    notes = Notes()
-    await left_waiting(stats, notes)
-    async with stats.opened() as store:
-        purge = Purge("acme", CUTOFF, purge_id=2, notes=notes)
-        task = asyncio.create_task(store.purge(purge, Silence()))
+    async with waiting(stats, Purge("acme", CUTOFF)) as task:
         await stats.do("KILL MUTATION WHERE database = 'retentiond_test'")
         await stats.do("SYSTEM START MERGES retentiond_test.thread")
         report = await task
@@ -274,7 +271,7 @@ async def test_a_long_count_is_let_go_of_when_somebody_asks_to_stop_and_the_serv
             await asyncio.sleep(0.02)
 
 
-async def test_a_full_disk_is_told_as_why_a_mutation_waits_and_with_room_the_next_purge_ends_well(
+async def test_a_full_disk_cuts_no_count_short_and_is_told_as_why_a_mutation_waits_until_there_is_room(
     tmp_path: Path,
 ) -> None:
     if os.geteuid():
@@ -289,13 +286,20 @@ async def test_a_full_disk_is_told_as_why_a_mutation_waits_and_with_room_the_nex
                 "INSERT INTO TABLE t SELECT 'acme', toDateTime('2023-08-20 00:00:00', 'UTC') + number * 10, number, "
                 "randomString(1000) FROM numbers(15000)"
             )
-            with (disk / "ballast").open("wb") as ballast:
-                ballast.write(bytes(shutil.disk_usage(disk).free - 8_000_000))
-            report = await stats.purge()
+            ballast = disk / "ballast"
+            async with stats.opened() as store:
+                for _ in range(3):
+                    with suppress(OSError), ballast.open("ab", buffering=0) as filler:
+                        while True:
+                            filler.write(bytes(4096))
+                    assert (await store.purge(Purge("acme", CUTOFF, dry_run=True), Silence())).rows == 8640
+                # Enough to write a mutation down.
+                os.truncate(ballast, ballast.stat().st_size - 1_000_000)
+                report = await store.purge(Purge("acme", CUTOFF), Silence())
             assert (report.state, report.rows) == ("finished_with_failures", 0)
             assert "Exceed max source part size" in (report.error or "")
             assert await stats.marks() == 0
-            (disk / "ballast").unlink()
+            ballast.unlink()
             assert (await stats.purge()).rows == 8640
             assert await stats.left() == 15_000 - 8640
         finally:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Silence
+from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
 from retentiond.targets.chat_database.patience import Patience
 from tests.support.store_purge import Notes, Purge
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from retentiond.engine.target import Stop
-    from retentiond.targets.chat_database.clickhouse.connection import Server
 
     Rows = list[dict[str, Any]]
 
@@ -49,11 +51,11 @@ class Told:
 
     async def rows(self, statement: str, _parameters: Mapping[str, Any]) -> Rows:
         found = (answer() for words, answer in self._answers.items() if words in statement)
-        return next(found, [{"found": 0}] if "count" in statement else [])
+        return next(found, [])
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         rows = await self.rows(statement, parameters)
-        return next(iter(rows[0].values())) if rows else None
+        return next(iter(rows[0].values())) if rows else 0
 
     async def do(self, statement: str, _parameters: Mapping[str, Any]) -> None:
         self.sent.append(statement.split(maxsplit=1)[0])
@@ -93,3 +95,15 @@ async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_th
     assert told.sent == ["KILL"]
     assert (report.state, report.rows) == ("finished_with_failures", 90)
     assert "a broken part" in (report.error or "")
+
+
+async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_error_and_not_zero() -> None:
+    class Silent:
+        async def query(self, *_statement: object, **_values: object) -> Silent:
+            return self
+
+        def named_results(self) -> Rows:
+            return []
+
+    with pytest.raises(ServerError, match="answered a question with nothing"):
+        await Server(Silent(), "http://localhost:8123").value("SELECT count() FROM thread", {})

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 15
 _ANSWER_SECONDS: Final = 900
 """A count over a large table takes its time; a mutation is never waited for in a request."""
+_ANSWER_SIZE: Final = 4_000_000
+"""Bytes of an answer that the server keeps in memory."""
 _SETTINGS: Final = {
     # The official default, and not everybody's: a mutation is written down, and followed by us.
     "mutations_sync": 0,
@@ -41,13 +43,10 @@ _YOUNG_SETTINGS: Final = {
 }
 """The same, of settings that older servers do not know, and would refuse."""
 _KNOWN: Final = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}"
-_READING: Final = {
-    # The server ends a query that nobody waits for any more, and only one that can change nothing.
-    "readonly": 2,
-    "cancel_http_readonly_queries_on_client_close": 1,
-}
-
-
+_READING: Final = {"readonly": 2}
+"""A query that can change nothing is one that the server ends as soon as nobody waits for it any more."""
+_STRANGERS: Final = frozenset({192, 193, 194, 516})
+"""The codes by which it says that it does not know who asks."""
 _NEXT: Final = {
     243: "make room on its disk, and run it again",
     497: "grant that to this user, and run it again",
@@ -99,9 +98,11 @@ class Server:
         return list(answer.named_results())
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the one value of a query; None where it has no row."""
+        """Return the one value of a query that always has one; an answer without it is no answer."""
         rows = await self.rows(statement, parameters)
-        return next(iter(rows[0].values())) if rows else None
+        if not rows:
+            raise ServerError("it answered a question with nothing", None)
+        return next(iter(rows[0].values()))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         """Send a statement that is no query; return the one value that it may have."""
@@ -141,6 +142,8 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
             proxy_path=parts.path.strip("/"),
             connect_timeout=_CONNECT_SECONDS,
             send_receive_timeout=_ANSWER_SECONDS,
+            # Or the server keeps it in a file until it is whole, and a full disk leaves little or nothing of it.
+            settings={"buffer_size": _ANSWER_SIZE},
             # Ids of chats are many, and no URL is long enough for them.
             form_encode_query_params=True,
         )
@@ -159,9 +162,10 @@ def _welcomed(url: str) -> Iterator[None]:
     try:
         yield
     except ServerError as error:
-        raise UnreachableError(
-            f"ClickHouse at {url} does not let us in: {error}; check `user` and `password`"
-        ) from error
+        advice = (
+            "check `user` and `password`" if error.code in _STRANGERS else "look at its log, and at its disk"
+        )
+        raise UnreachableError(f"ClickHouse at {url} does not let us in: {error}; {advice}") from error
 
 
 class _reaching:  # noqa: N801 - used as a function is
