@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.batch import Page, Removed
 
 LATER = CUTOFF + timedelta(days=100)
+# In this database: other tests may use the server.
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 TREE = ("chatmessage", "chatthreadhistory", "chatrate", "surveylaunch", "thread_category")
 
 
@@ -137,8 +141,7 @@ async def test_without_foreign_keys_a_row_that_comes_in_unseen_keeps_its_chat_wh
         tasks.append(asyncio.create_task(commit()))
 
     async def commit() -> None:
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not await chats.connection.fetchval(waiting):
+        while not await chats.connection.fetchval(WAITING):
             await asyncio.sleep(0.01)
         await writing.commit()
 
@@ -198,7 +201,7 @@ async def test_without_foreign_keys_a_session_that_a_new_chat_names_stays(
         tasks.append(asyncio.create_task(commit()))
 
     async def commit() -> None:
-        while not await chats.connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await chats.connection.fetchval(WAITING):
             await asyncio.sleep(0.01)
         await writing.commit()
 
@@ -452,7 +455,8 @@ async def test_killed_or_stopped_in_the_midst_it_leaves_whole_chats_only(
         "kind": "chat_database",
         "database": chats.dsn,
         "accounts": {"testcom": {"schema": "pro"}},
-        "pace": {"batch": 20},
+        # Slower than anybody is killed.
+        "pace": {"batch": 20, "max_rows_per_second": 200},
     }
     config.write_text(json.dumps({"targets": {"chats": target}}))
     process = await asyncio.create_subprocess_exec(

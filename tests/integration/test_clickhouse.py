@@ -300,9 +300,9 @@ async def test_a_wrong_password_is_told_as_such(stats: Stats) -> None:
         await stats.as_user("reader", "wrong").purge()
 
 
-async def test_a_server_that_is_not_there_is_unreachable(unused_tcp_port: int) -> None:
+async def test_a_server_that_is_not_there_is_unreachable(closed_port: int) -> None:
     with pytest.raises(UnreachableError, match="cannot be reached"):
-        async with open_clickhouse(ClickHouseStore(url=f"http://127.0.0.1:{unused_tcp_port}")):
+        async with open_clickhouse(ClickHouseStore(url=f"http://127.0.0.1:{closed_port}")):
             pass
 
 

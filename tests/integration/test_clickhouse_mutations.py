@@ -13,7 +13,7 @@ import pytest
 from retentiond.engine.target import Silence, Stop
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.small_disk import small_disk
-from tests.support.stats_table import CUTOFF, Stats
+from tests.support.stats_table import CUTOFF, IMPATIENT, Stats
 from tests.support.store_purge import Notes, Purge
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) 
     await stats.make(partition=None)
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
     await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
-    report = await stats.purge()
+    report = await stats.purge(patience=IMPATIENT)
     assert report.state == "finished_with_failures"
     assert report.error is not None
     assert "does not get on" in report.error
@@ -103,7 +103,7 @@ async def test_a_mutation_behind_anothers_that_fails_says_whose_and_leaves_that_
     await stats.do(
         "ALTER TABLE t DELETE WHERE throwIf(threadid = 3, 'somebody else') SETTINGS mutations_sync = 0"
     )
-    report = await stats.purge()
+    report = await stats.purge(patience=IMPATIENT)
     assert report.error is not None
     assert "which is not ours" in report.error
     assert "somebody else" in report.error
@@ -121,7 +121,7 @@ async def test_a_mutation_that_may_not_be_killed_is_told_with_its_own_reason_and
 ) -> None:
     notes = Notes()
     await left_waiting(stats, notes)
-    report = await stats.as_user("reader").purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    report = await stats.as_user("reader").purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), IMPATIENT)
     assert (report.state, report.rows) == ("finished_with_failures", 0)
     assert "does not get on: the server does not say why; it could not be killed" in (report.error or "")
     assert "ALTER DELETE" in (report.error or "")

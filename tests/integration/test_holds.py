@@ -310,7 +310,8 @@ async def _until_one_waits(database: str, running: asyncio.Task[Any]) -> None:
     async with _watching(database) as watcher:
         while not await watcher.fetchval(
             "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
-            " WHERE NOT l.granted AND c.relname = 'hold')"
+            " WHERE NOT l.granted AND c.relname = 'hold'"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
         ):
             assert not running.done()
             await asyncio.sleep(0.01)

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 OLD = timedelta(days=90)
 BRIEF: dict[str, Any] = {"settle": "30s"}
 """A command by hand waits for no last sweep with it."""
+END_HOLDERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+"""Of this database alone: other tests may use the server."""
 COMMANDS: dict[str, Any] = {
     "once": lambda target: target.run_pass(Order("once", patience=0.3)),
     "delete": lambda target: target.run_pass(
@@ -103,9 +108,7 @@ async def test_a_holder_whose_connection_ended_is_no_holder(
 ) -> None:
     async with ledger(database, media_path, store) as target, at_work(database):
         assert (await target.status()).holder is not None
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1380931140"
-        )
+        await connection.execute(END_HOLDERS, 1380931140)
         # Its name still stands in the lease.
         assert await connection.fetchval("SELECT host FROM retentiond.lease") == socket.gethostname()
         while (await target.status()).holder is not None:
@@ -140,9 +143,7 @@ async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone
         with pytest.raises(BusyError):
             await second.run_pass(Order("run", patience=0.0))
         # As it is when the first is killed: the server ends its session.
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1380931142"
-        )
+        await connection.execute(END_HOLDERS, 1380931142)
         await store.add(origin="there.test", age=OLD)
         while (report := await _try_pass(second)) is None:
             await asyncio.sleep(0.01)
@@ -194,12 +195,10 @@ async def test_a_pass_under_way_ends_when_its_lock_is_lost_and_another_goes_on(
 
     async def begin_and_lose(self: MediaSteps, report: Any) -> None:
         await begin(self, report)
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1380931140"
-        )
+        await connection.execute(END_HOLDERS, 1380931140)
         monkeypatch.undo()
         async with opened(database, media_path, **BRIEF) as other:
-            assert (await other.run_pass(Order("once", patience=5.0))).removed_items == len(media)
+            assert (await other.run_pass(Order("once", patience=100.0))).removed_items == len(media)
 
     monkeypatch.setattr(MediaSteps, "begin", begin_and_lose)
     async with opened(database, media_path, **BRIEF) as target:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from tests.support.ports import free_port
 
 _VERSION = "26.9.0"
 _START_SECONDS = 120.0
@@ -100,11 +102,14 @@ def fetched_engine() -> Path:
     """Return where the engine's package lies, fetched at the first time; raises CalledProcessError where it cannot be."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = cache / "retentiond-tests" / f"chdb-core-{_VERSION}"
-    if not (place / "fetched").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        words = ["install", "--quiet", "--no-deps", "--target", str(place), f"chdb-core=={_VERSION}"]
-        subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
-        (place / "fetched").touch()
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        # Two processes of one run may ask at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "fetched").exists():
+            words = ["install", "--quiet", "--no-deps", "--target", str(place), f"chdb-core=={_VERSION}"]
+            subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+            (place / "fetched").touch()
     return place
 
 
@@ -115,8 +120,7 @@ class ClickHouseServer:
         self._directory = directory
         self._engine = fetched_engine()
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         (directory / "data" / "tmp").mkdir(parents=True)
         (directory / "config.xml").write_text(_CONFIG.format(port=self._port, directory=directory))
         (directory / "users.xml").write_text(_USERS)

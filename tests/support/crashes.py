@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tests.support.chance import NIGHTLY
 
 if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.worn_store import WornStore
@@ -44,3 +46,21 @@ async def kill_at(worn: WornStore, words: tuple[str, ...], at: str, nth: int) ->
     broken = await worn.broken()
     await worn.program.run(*words, orders=[worn.program.order(at, "kill", nth)])
     return sorted(await worn.broken() - broken)
+
+
+_ERRORS = ("EACCES", "EIO", "EROFS", "ENOENT", "ENOSPC")
+
+
+def failing_calls(calls: Sequence[str], few: int, rng: random.Random) -> Iterator[tuple[str, str, int]]:
+    """Each call with each error, once (1) and always (0); by day a few calls, and one of these each."""
+    for at in calls if NIGHTLY else rng.sample(calls, few):
+        cases = [(at, error, nth) for error in _ERRORS for nth in (0, 1)]
+        yield from cases if NIGHTLY else [rng.choice(cases)]
+
+
+async def fail_at(worn: WornStore, words: tuple[str, ...], at: str, error: str, nth: int) -> list[str]:
+    """Let a call of a command fail. It says so, and nothing breaks by that which was whole."""
+    broken = await worn.broken()
+    ended = await worn.program.run(*words, orders=[worn.program.order(at, error, nth)])
+    told = ended.status in {0, 1, 4} and not re.search("Traceback|the database was lost", ended.stderr)
+    return ([] if told else [f"{ended}"]) + sorted(await worn.broken() - broken)

@@ -25,7 +25,7 @@ DEFAULT_THUMBNAILS: tuple[Thumbnail, ...] = ((32, 32, "crop"), (640, 480, "scale
 
 
 class ClientGoneError(Exception):
-    """The client went away, and with it the context of the insert."""
+    """The client went away, or waited for too long, and with it the context of the insert."""
 
 
 async def no_pause(_step: str) -> None:
@@ -33,14 +33,19 @@ async def no_pause(_step: str) -> None:
 
 
 class DendriteWriter:
-    """One server's media API, `here.test`. `pause` hears `stored` between the file and its row, and so on."""
+    """One server's media API, `here.test`. `pause` hears `stored` between the file and its row, and so on.
+
+    `timeout` is how many seconds after its look at the file an insert may come, as dendrite's own time-out has it.
+    """
 
     def __init__(
         self,
         database: asyncpg.Pool[asyncpg.Record],
         media_path: Path,
         pause: Callable[[str], Awaitable[None]] = no_pause,
+        timeout: float = 300.0,
     ) -> None:
+        self._timeout = timeout
         self._database = database
         self._media_path = media_path
         self._pause = pause
@@ -94,22 +99,30 @@ class DendriteWriter:
         temporary.mkdir(parents=True)
         (temporary / "content").write_bytes(content)
         await self._pause("written")
+        looked = time.time()
         found = self._move(temporary / "content", self._directory(base64hash) / "file", len(content))
         temporary.rmdir()
         await self._pause("stored")
-        if client_goes:
+        row = (*key, len(content), int(time.time() * 1000), base64hash, user_id)
+        if client_goes or not await self._insert(row, looked + self._timeout):
             shutil.rmtree(self._directory(base64hash), ignore_errors=True)
             raise ClientGoneError
-        await self._database.execute(
-            "INSERT INTO mediaapi_media_repository (media_id, media_origin, content_type, file_size_bytes,"
-            " creation_ts, upload_name, base64hash, user_id) VALUES ($1, $2, 'image/png', $3, $4, 'a', $5, $6)",
-            *(*key, len(content), int(time.time() * 1000), base64hash, user_id),
-        )
         await self._pause("inserted")
         if not found:
             # What it found there already gets no thumbnails from it.
             for thumbnail in DEFAULT_THUMBNAILS:
                 await self._make_thumbnail(key, base64hash, thumbnail)
+
+    async def _insert(self, row: tuple[object, ...], deadline: float) -> bool:
+        """Insert a row, unless it comes too late; the server's own clock tells, at the last moment."""
+        status = await self._database.execute(
+            "INSERT INTO mediaapi_media_repository (media_id, media_origin, content_type, file_size_bytes,"
+            " creation_ts, upload_name, base64hash, user_id) SELECT $1, $2, 'image/png', $3, $4, 'a', $5, $6"
+            " WHERE clock_timestamp() < to_timestamp($7)",
+            *row,
+            deadline,
+        )
+        return status == "INSERT 0 1"
 
     def _move(self, temporary: Path, final: Path, size: int) -> bool:
         """Move the file in; True where one of the same size stands and the new one is thrown away."""

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from tests.support.ports import free_port
 
 Product = Literal["opensearch", "elasticsearch"]
 
@@ -133,8 +134,7 @@ class SearchServer:
         self._product: Product = product
         self._java = _java(product)
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._directory = directory
         # It writes into its own configuration, so each server has a copy.
         self._home = directory / "home"

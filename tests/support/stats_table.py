@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from retentiond.model.purge import StoreReport
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
-QUICK = Patience(between=0.05, stalled=1.5)
+QUICK = Patience(between=0.05)
+"""With what gets on, however slowly."""
+IMPATIENT = Patience(between=0.05, stalled=1.5)
+"""With what never gets on."""
 
 
 class Stats:
@@ -110,12 +113,12 @@ class Stats:
         return int(await self.value(question))
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[ClickHouse]:
+    async def opened(self, patience: Patience = QUICK) -> AsyncIterator[ClickHouse]:
         """Open the store."""
-        async with open_clickhouse(self.config, QUICK) as store:
+        async with open_clickhouse(self.config, patience) as store:
             yield store
 
-    async def purge(self, purge: Purge | None = None) -> StoreReport:
+    async def purge(self, purge: Purge | None = None, patience: Patience = QUICK) -> StoreReport:
         """Purge."""
-        async with self.opened() as store:
+        async with self.opened(patience) as store:
             return await store.purge(purge or Purge("acme", CUTOFF), Silence())

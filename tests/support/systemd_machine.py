@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _SYSTEMD = Path("/lib/systemd/systemd")
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 # Run inside the new namespaces: $1 is the working directory. It builds a root, puts it in the place of the old one,
 # and becomes systemd.
@@ -144,7 +144,7 @@ class SystemdMachine:
             self._outer.wait()
             self._outer = None
         if self._cgroup is not None:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while self._cgroup.exists() and time.monotonic() < deadline:
                 for child in sorted(self._cgroup.rglob("*"), reverse=True):
                     if child.is_dir():
@@ -191,7 +191,7 @@ class SystemdMachine:
             "--uts",
             *words,
         ]
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120)
 
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MEDIA = "300"
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Path:
@@ -46,7 +48,7 @@ def _demo(temporary: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=240,
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from retentiond.demo.postgres import EmbeddedPostgres
 from tests.support.chance import AGAIN, NIGHTLY, SEED
+from tests.support.crashes import fail_at, failing_calls
 from tests.support.database import DatabaseServer
 from tests.support.real_program import RealProgram
 from tests.support.small_disk import small_disk
@@ -267,7 +268,7 @@ async def test_a_full_disk_holds_a_pass_up_and_breaks_nothing(worn: WornStore, t
             assert await copy.judge_kept() == []
 
 
-CALLS = (
+_CALLS = (
     "before rename live>quarantine",
     "before rename quarantine>purging",
     "before unlink purging",
@@ -275,13 +276,13 @@ CALLS = (
     "before link quarantine>staging",
     "before link staging>staging",
     "before unlink staging",
+    "before rmdir staging",
     "before rename staging>live",
     "before rename own>own",
     "before create own",
     "before mkdir *",
     "before fsync *",
 )
-ERRORS = ("EACCES", "EIO", "EROFS", "ENOENT", "ENOSPC")
 
 
 async def test_a_call_of_the_disk_that_fails_is_tried_again_and_breaks_nothing(
@@ -289,17 +290,8 @@ async def test_a_call_of_the_disk_that_fails_is_tried_again_and_breaks_nothing(
 ) -> None:
     rng = random.Random(SEED)
     failures = []
-    for at in CALLS if NIGHTLY else rng.sample(CALLS, 5):
-        # By day some calls, and one error each, once or always.
-        cases = [(error, nth) for error in ERRORS for nth in (0, 1)]
-        for error, nth in cases if NIGHTLY else [rng.choice(cases)]:
-            async with worn.copy(tmp_path / "copy") as copy:
-                broken = await copy.broken()
-                ended = await copy.program.run("once", orders=[copy.program.order(at, error, nth)])
-                problems = [] if ended.status in {0, 1, 4} else [f"{ended}"]
-                if "Traceback" in ended.stderr or "the database was lost" in ended.stderr:
-                    problems.append(f"{ended}")
-                problems += sorted(await copy.broken() - broken)
-                problems += await copy.judge_kept()
-                failures += [f"{at}, {error}, {nth}: {problem}" for problem in problems]
+    for at, error, nth in failing_calls(_CALLS, 5, rng):
+        async with worn.copy(tmp_path / "copy") as copy:
+            problems = await fail_at(copy, ("once",), at, error, nth) + await copy.judge_kept()
+            failures += [f"{at}, {error}, {nth}: {problem}" for problem in problems]
     assert failures == [], AGAIN

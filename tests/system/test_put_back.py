@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.support.worn_store import WornStore
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @asynccontextmanager
 async def older(worn: WornStore) -> AsyncIterator[WornStore]:

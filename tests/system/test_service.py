@@ -36,9 +36,10 @@ _MEDIA = "/var/lib/dendrite/media_store"
 _DROP_IN = """\
 [Service]
 LoadCredential=database:/etc/retentiond/database-url
-WatchdogSec=4
 RestartSec=200ms
 """
+# Only where it is wanted: on a slow machine a daemon that is well may be late, too.
+_SHORT_WATCHDOG = "[Service]\nWatchdogSec=4\n"
 _PROGRAM = """\
 #!/bin/sh
 export PYTHONPATH=/opt/source:/opt/packages:/opt/test PYTHONDONTWRITEBYTECODE=1 LD_LIBRARY_PATH=/opt/python/lib
@@ -46,9 +47,12 @@ exec /opt/python/bin/python3 -m retentiond "$@"
 """
 # What blocks an event loop: a call that does not come back. SIGUSR2 makes one.
 _BLOCKER = "import signal, time\nsignal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))\n"
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
-pytestmark = pytest.mark.skipif(missing_for_systemd() is not None, reason=str(missing_for_systemd()))
+pytestmark = [
+    pytest.mark.skipif(missing_for_systemd() is not None, reason=str(missing_for_systemd())),
+    pytest.mark.timeout(600),
+]
 
 
 class Service:
@@ -88,9 +92,18 @@ class Service:
         """Wait for something to come about."""
         deadline = time.monotonic() + _PATIENCE
         while not holds():
-            journal = self.machine.run("journalctl", "-n", "50", "-o", "cat").stdout
-            assert time.monotonic() < deadline, f"{what} did not come about:\n{journal}"
+            if time.monotonic() > deadline:
+                journal = self.machine.run("journalctl", "-n", "50", "-o", "cat").stdout
+                pytest.fail(f"{what} did not come about:\n{journal}")
             time.sleep(0.1)
+
+    def until_active(self) -> None:
+        """Wait until it is ready; a reload is over only after what the journal says of it."""
+        self.until(lambda: self.machine.show("retentiond", "ActiveState") == "active", "the service")
+
+    def until_restarted(self) -> None:
+        """Wait until systemd has started it anew."""
+        self.until(lambda: self.machine.show("retentiond", "NRestarts") != "0", "a restart")
 
     def main_pid(self) -> int:
         """Return the daemon's process ID inside; 0 while there is none."""
@@ -182,7 +195,7 @@ def test_the_service_starts_reloads_and_keeps_the_old_file_where_the_new_one_is_
     service.systemctl("reload")
     service.until(lambda: service.events("config_rejected"), "the refusal")
     assert service.events("config_rejected")[0]["PRIORITY"] == "3"
-    assert service.machine.show("retentiond", "ActiveState") == "active"
+    service.until_active()
     service.systemctl("stop")
     assert service.machine.show("retentiond", "Result") == "success"
 
@@ -227,11 +240,13 @@ def test_a_stop_in_the_middle_of_a_pass_ends_it_at_a_batchs_end_and_the_next_sta
 
 def test_a_blocked_event_loop_is_noticed_by_the_watchdog_and_the_service_comes_back(service: Service) -> None:
     service.configure()
+    service.machine.write("/etc/systemd/system/retentiond.service.d/watchdog.conf", _SHORT_WATCHDOG)
+    service.machine.run("systemctl", "daemon-reload")
     service.systemctl("start")
     before = service.main_pid()
-    service.machine.run("kill", "-USR2", str(before))
-    service.until(lambda: service.machine.show("retentiond", "NRestarts") == "1", "a restart")
-    service.until(lambda: service.machine.show("retentiond", "ActiveState") == "active", "the service")
+    service.machine.run("kill", "-USR2", str(before), check=False)
+    service.until_restarted()
+    service.until_active()
     assert service.main_pid() != before
     service.until(
         lambda: "Watchdog timeout" in service.machine.run("journalctl", "-u", "retentiond").stdout,
@@ -243,12 +258,14 @@ def test_a_service_that_is_killed_in_the_middle_of_a_pass_finishes_it_when_it_is
     service: Service,
 ) -> None:
     service.fill(40)
-    service.configure(schedule={"every": "1s"}, pace={"batch": 4, "max_items_per_second": 8}, grace="0s")
+    # A minute's worth of work at this pace; what comes after it reads another.
+    service.configure(schedule={"every": "1s"}, pace={"batch": 1, "max_items_per_second": 1}, grace="0s")
     service.systemctl("start")
     service.until(lambda: service.events("pass_started"), "a pass")
     service.until(lambda: any(service.media_path.glob(".retentiond/quarantine/*/*/*")), "its first blobs")
+    service.configure(schedule={"every": "1s"}, grace="0s")
     service.machine.run("kill", "-KILL", str(service.main_pid()))
-    service.until(lambda: service.machine.show("retentiond", "NRestarts") == "1", "a restart")
+    service.until_restarted()
     service.until(lambda: service.events("pass_finished"), "a whole pass")
     with service.store() as (runner, store):
         service.until(lambda: runner.run(store.rows()) == {}, "the end of the rows")

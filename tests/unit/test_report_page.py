@@ -126,6 +126,7 @@ def test_the_command_writes_a_page_about_its_targets(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     _CHROMIUM is None, reason="there is no Chromium on this machine (Debian: apt install chromium)"
 )
+@pytest.mark.timeout(300)
 def test_in_a_browser_the_slider_tells_what_another_age_would_free_and_no_name_runs(tmp_path: Path) -> None:
     page = render([_picture(_HOSTILE)], _NOW, "1.0")
     # The page's own policy would not let the test's script run: it stands in for the person who moves the slider.
@@ -147,7 +148,7 @@ def test_in_a_browser_the_slider_tells_what_another_age_would_free_and_no_name_r
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert ">20 days</output>" in done.stdout
     assert ">3.0 MiB in 3 items</output>" in done.stdout
