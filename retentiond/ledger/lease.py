@@ -102,3 +102,5 @@ async def _give_back(session: Session, epoch: int) -> None:
     with suppress(*LOST):
         async with session.turn:
             await session.connection.execute(SQL["end_lease"], epoch)
+            # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
+            await session.connection.execute(SQL["unlock_store"])

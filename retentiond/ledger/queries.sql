@@ -61,6 +61,9 @@ RETURNING epoch
 -- Says that nobody works, if it is still our epoch.
 UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NULL WHERE epoch = $1
 
+-- name: unlock_store
+SELECT pg_advisory_unlock(1380931140, 1)
+
 -- name: check_lease
 -- Holds our epoch until this transaction ends; no row where it is over.
 SELECT epoch FROM retentiond.lease WHERE epoch = $1 FOR SHARE

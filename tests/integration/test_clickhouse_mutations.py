@@ -287,7 +287,7 @@ async def test_a_full_disk_cuts_no_count_short_and_is_told_as_why_a_mutation_wai
                 "randomString(1000) FROM numbers(15000)"
             )
             ballast = disk / "ballast"
-            async with stats.opened() as store:
+            async with stats.opened(IMPATIENT) as store:
                 for _ in range(3):
                     with suppress(OSError), ballast.open("ab", buffering=0) as filler:
                         while True:

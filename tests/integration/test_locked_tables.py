@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tests.support.store import DendriteStore
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(autouse=True)
 def _short_patience() -> Iterator[None]:

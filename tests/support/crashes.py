@@ -45,6 +45,7 @@ async def kill_at(worn: WornStore, words: tuple[str, ...], at: str, nth: int) ->
     """Kill a command at a point. Nothing breaks by that which was whole."""
     broken = await worn.broken()
     await worn.program.run(*words, orders=[worn.program.order(at, "kill", nth)])
+    await worn.until_gone()
     return sorted(await worn.broken() - broken)
 
 

@@ -70,6 +70,12 @@ class WornStore:
         finally:
             await connection.close()
 
+    async def until_gone(self) -> None:
+        """Wait until the server has seen that whoever was killed is gone, and given its locks free."""
+        here = "application_name = 'retentiond' AND datname = current_database()"
+        while await self.connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {here}"):
+            await asyncio.sleep(0.005)
+
     async def broken(self) -> set[str]:
         """References that are broken now."""
         return set(await self.store.broken_references())

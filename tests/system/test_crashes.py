@@ -131,6 +131,7 @@ async def test_kills_at_random_times_one_after_the_other_leave_nothing_broken(
                     run.kill()
                     ended = await run.end()
                 kills += ended.killed
+                await copy.until_gone()
                 assert await copy.broken() <= broken, told
             problems = await (copy.judge_kept() if grace == "24h" else copy.judge_purged(expected))
             assert problems == [], told

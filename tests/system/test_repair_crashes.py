@@ -106,6 +106,7 @@ async def kill_by_chance(copy: WornStore, rng: random.Random, points: int) -> li
             await asyncio.sleep(rng.uniform(0.0, 0.6))
             run.kill()
             await run.end()
+        await copy.until_gone()
     return sorted(await copy.broken() - broken)
 
 
