@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from retentiond.engine.target import Order, Selection
 from retentiond.targets.dendrite_media.surveys import accesses
@@ -141,3 +142,16 @@ async def test_a_pass_and_a_restore_leave_access_times_as_they_were(
         await target.restore(Selection())
     assert [path.stat().st_atime for path in paths] == [1_600_000_000] * 2
     assert set(await store.rows()) == {media.key, kept.key, gone.key}
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_a_daemon_says_at_its_start_and_once_that_access_times_are_missing(
+    database: str, media_path: Path
+) -> None:
+    cases: list[tuple[dict[str, Any], int]] = [(BY_ACCESS, 1), ({}, 0)]
+    for keys, told in cases:
+        with capture_logs() as logs:
+            async with opened(database, media_path, **keys) as target:
+                for _ in range(2):
+                    await target.sweep(everything=True)
+        assert [entry["event"] for entry in logs].count("access_times_missing") == told

@@ -39,6 +39,7 @@ from retentiond.targets.dendrite_media.restore.media import forget, restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import Place, open_workplace
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
+from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from retentiond.targets.dendrite_media.views.check import check
@@ -88,6 +89,7 @@ class DendriteMedia(RecordsDesk):
         super().__init__(place)
         self._place = place
         self._duty = duty
+        self._mount_noticed = False
 
     @property
     def name(self) -> str:
@@ -211,6 +213,9 @@ class DendriteMedia(RecordsDesk):
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Look after the quarantine."""
         with reaching("the database"):
+            if not self._mount_noticed:
+                await notice_mount(self._place)
+                self._mount_noticed = True
             async with self._place.pool.acquire() as connection:
                 if not await self._place.ledger.exists(connection):
                     return SweepReport()

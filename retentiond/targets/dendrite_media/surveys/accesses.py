@@ -17,19 +17,20 @@ from retentiond.model.policy import accessed_lately
 from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.surveys.access_log import AccessLog
 from retentiond.targets.dendrite_media.surveys.survey import due_row, evicted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.look import BlobLook
-    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
@@ -40,6 +41,25 @@ _PAGE: Final = 2000
 def notes_access(tree: MediaTree) -> bool:
     """Tell whether the mount that holds the media directory notes when a file is read (once a day is enough)."""
     return not os.fstatvfs(tree.root).f_flag & os.ST_NOATIME
+
+
+def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
+    quotas = any(quota.evict == "least_recently_accessed" for quota in place.settings.quotas)
+    return quotas or (policies and bool(place.settings.rules.by_access))
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is mounted noatime: what counts from the last access counts from creation"
+
+
+async def notice_mount(place: Place) -> None:
+    """Say, at the start, that access times are not to be had; each pass says so again, or refuses."""
+    if place.config.access_log is not None or not _asks_for_accesses(place):
+        return
+    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        noted = await place.disk.call(lambda: notes_access(tree))
+    if not noted:
+        get_logger(target=place.name).warning("access_times_missing", reason=_missing(tree.path))
 
 
 class AccessTimes:
@@ -64,8 +84,7 @@ class AccessTimes:
 
         Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
-        by_access = any(quota.evict == "least_recently_accessed" for quota in self._place.settings.quotas)
-        if not by_access and not (policies and self._place.settings.rules.by_access):
+        if not _asks_for_accesses(self._place, policies=policies):
             return
         self._noted = await self._place.disk.call(lambda: notes_access(self._tree))
         self.known = self._noted or self._log is not None
@@ -97,9 +116,7 @@ class AccessTimes:
                     "mount it with relatime, name a proxy's `access_log`, or set `since_fallback: created`",
                 )
             )
-        remark = (
-            f"{self._tree.path} is mounted noatime: what counts from the last access counts from creation"
-        )
+        remark = _missing(self._tree.path)
         report.remarks.append(remark)
         get_logger(target=self._place.name).warning("access_times_missing", reason=remark)
 
