@@ -296,6 +296,21 @@ async def test_the_limits_hold_for_it_too(store: DendriteStore, database: str, m
     assert len(await store.rows()) == 10
 
 
+async def test_ages_and_quota_together_take_no_more_in_one_pass_than_the_limits_allow(
+    store: DendriteStore, database: str, media_path: Path
+) -> None:
+    for days in range(20, 10, -1):
+        await add(store, days)
+    by_age = {"policies": [REMOTE | {"keep": "16d12h"}]}
+    keys = quota(max_size="3KiB") | by_age | {"limits": {"max_share": 0.5}}
+    plan, _ = await one_plan(database, media_path, **keys)
+    report = await one_pass(database, media_path, **keys)
+    assert plan.refused
+    assert report.refused
+    assert plan.refused.value == report.refused.value == 0.7
+    assert len(await store.rows()) == 6
+
+
 async def test_the_plan_shows_what_goes_by_age_and_what_by_quota_each_item_once(
     store: DendriteStore, database: str, media_path: Path
 ) -> None:

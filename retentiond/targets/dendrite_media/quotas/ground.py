@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retentiond.model.quota import decide_eviction
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
+    from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
-    from retentiond.targets.dendrite_media.surveys.survey import Due
+    from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
 class QuotaGround(PolicyGround):
@@ -38,6 +41,14 @@ class QuotaGround(PolicyGround):
     def stayed(self, due: Due) -> str | None:
         """Return the reason for which the policies let it stay."""
         return REASONS[due.policy]
+
+    def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
+        """Hold against the limits what is due together with the rows that the same pass, or plan, took before."""
+        alone = {policy.name for policy in self._rules.policies if policy.removes == "thumbnails"}
+        taken = sum(tally.items for name, tally in report.removed.items() if name not in alone)
+        # In a plan they are still there.
+        rows = survey.rows if report.dry_run else survey.rows + taken
+        return self.over_limit(replace(survey, rows=rows, due=survey.due + taken), 0, 0, first=False)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the quota may still take it."""

@@ -194,7 +194,7 @@ class _Planner:
             await connection.execute(SQL["drop_due"])
             await connection.execute(SQL["make_due"])
             return
-        self._report.refused = self._report.refused or ground.over_limit(survey, 0, 0, first=False)
+        self._report.refused = self._report.refused or ground.over_limit_with(survey, self._report)
         await self._look(ground, None, listen)
 
     async def _tell_the_rest(self, ground: Ground, means: Means, listen: Callable[[Item], None]) -> None:
