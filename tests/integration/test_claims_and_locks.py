@@ -150,6 +150,24 @@ async def test_who_waits_a_moment_for_another_gets_its_turn(
         assert (await waiting).removed_items == 1
 
 
+async def test_a_store_is_free_at_once_when_a_pass_is_over_however_late_the_server_hears_of_its_connections_end(
+    ledger: None, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Any] = []
+
+    def linger(self: Connection) -> None:
+        left.append(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "terminate", linger)
+        for _ in range(2):
+            async with hold_lease(database, "once", patience=0.0):
+                pass
+    assert len(left) == 2
+    for lingering in left:
+        lingering.terminate()
+
+
 @asynccontextmanager
 async def hold_lease_of_nobody(connection: Connection) -> AsyncIterator[None]:
     """Hold the store's lock without a word of who does, as one does who has just taken it."""
