@@ -185,8 +185,8 @@ def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None
         )
     for store in coverage.under_way:
         session.error(
-            f"warning: a purge is at work in {store}, and what it has sent there goes on to its end; nothing is sent "
-            "after it: look at its report for what went",
+            f"warning: a purge is at work in {store}, or was left at work there: it is ended where the server can, and "
+            "nothing is sent after it, but some of what this hold covers may be gone by then; its report says what went",
             about=target,
         )
 

@@ -121,7 +121,7 @@ class Hold:
 class Coverage:
     """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see.
 
-    In the stores `under_way` what a purge sent before the hold was there goes on to its end; nothing follows it.
+    In the stores `under_way` a purge had sent something before the hold was there, and it may come too late for that.
     """
 
     items: int

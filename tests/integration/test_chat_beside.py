@@ -15,7 +15,7 @@ from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import BOTH, STORES, Beside
+from tests.support.beside import BOTH, STORES, Beside, DiedError
 from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.report import TargetStatus
     from retentiond.targets.chat_database.store import StorePurge
-
-
-class DiedError(BaseException):
-    """What a power cut is to the daemon."""
 
 
 @pytest.fixture

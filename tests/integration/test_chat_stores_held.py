@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from retentiond.model.errors import LeaseLostError
+from retentiond.model.errors import LeaseLostError, UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
+from retentiond.targets.chat_database import watch
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import BOTH, STORES, Beside
+from tests.support.beside import BOTH, STORES, Beside, DiedError
 from tests.support.chats import TO_DATE, ChatStore
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from retentiond.engine.target import Progress
     from retentiond.model.holds import Coverage
+    from retentiond.model.purge import StoreReport
+    from retentiond.targets.chat_database.store import StorePurge
 
 CLICKHOUSE = {"stores": ("clickhouse",)}
 
@@ -89,7 +94,60 @@ async def test_who_puts_on_a_hold_hears_of_the_step_that_is_under_way(
     stores.steps = [hold_both]
     await chats.purge(wish=CLICKHOUSE, **STORES)
     assert [coverage.under_way for coverage in told] == [("clickhouse",), ()]
-    assert (await hold(chats, visitor="1")).under_way == ()
+
+
+async def test_a_hold_that_comes_in_the_middle_of_a_step_ends_what_was_sent(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    await chats.chat()
+
+    async def hold_and_wait() -> None:
+        await hold(chats, chat="7")
+        async with asyncio.timeout(30):
+            while not stores.halted:
+                await asyncio.sleep(0.01)
+
+    stores.steps = [hold_and_wait, hold_and_wait]
+    report = await chats.purge(wish=CLICKHOUSE, **STORES)
+    assert stores.halted == [("clickhouse", {"begun": 1})]
+    assert (stores.taken, report.stores["clickhouse"].state) == (1, "refused")
+
+
+@pytest.mark.parametrize("narrowed", [{}, {"chat": "7"}])
+async def test_what_a_death_left_at_work_is_followed_though_a_hold_came_since(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch, narrowed: dict[str, Any]
+) -> None:
+    await chats.chat()
+
+    async def send_and_die(self: Beside, purge: StorePurge, progress: Progress) -> StoreReport:
+        del self, progress
+        await purge.begin_step({"mark": "m"})
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Beside, "purge", send_and_die)
+        with pytest.raises(DiedError):
+            await chats.purge(wish=CLICKHOUSE, **STORES)
+    assert (await hold(chats, **narrowed)).under_way == ("clickhouse",)
+    assert stores.halted == []
+    await chats.purge(wish=CLICKHOUSE, **STORES)
+    assert stores.halted == [("clickhouse", {"mark": "m"})]
+
+
+async def test_what_was_left_at_work_is_followed_where_no_hold_came_since(
+    chats: ChatStore, stores: Beside
+) -> None:
+    await hold(chats, chat="7")
+
+    async def lose() -> None:
+        raise UnreachableError("lost; try again")
+
+    stores.steps = [lose]
+    await chats.purge(wish=CLICKHOUSE, **STORES)
+    stores.steps = []
+    report = await chats.purge(wish=CLICKHOUSE, **STORES)
+    assert (report.exit_status, stores.halted, stores.notes[-1]) == (0, [], {"begun": 1})
 
 
 async def test_a_step_is_not_taken_once_another_has_taken_the_work_over(

@@ -14,7 +14,7 @@ from retentiond.engine.target import Silence, Stop
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.small_disk import small_disk
 from tests.support.stats_table import CUTOFF, IMPATIENT, Stats
-from tests.support.store_purge import Notes, Purge
+from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,6 +77,15 @@ async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) 
     assert "does not get on" in report.error
     assert await stats.marks() == 0
     assert await stats.left() == 100
+
+
+async def test_a_hold_has_the_mutation_killed_that_was_sent_before_it_and_none_follows(stats: Stats) -> None:
+    purge = Purge("acme", CUTOFF, held_after=1)
+    async with waiting(stats, purge) as task, stats.opened() as beside:
+        await beside.halt(await purge.notes.read())
+        report = await task
+    assert (report.state, report.rows, report.refused) == ("refused", 0, HELD)
+    assert await stats.marks() == 0
 
 
 async def test_a_mutation_that_fails_is_killed_with_the_servers_reason(

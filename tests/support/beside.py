@@ -9,7 +9,7 @@ from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from retentiond.engine.target import Progress
@@ -21,6 +21,10 @@ STORES: dict[str, Any] = {
     "elasticsearch": {"url": "http://localhost:9200", "index": "chats", "thread_field": "threadid"},
 }
 BOTH = {"stores": ("clickhouse", "elasticsearch")}
+
+
+class DiedError(BaseException):
+    """What a power cut is to the daemon."""
 
 
 class Beside:
@@ -38,6 +42,7 @@ class Beside:
         self.steps: list[Callable[[], Awaitable[None]]] = []
         """What happens after each step; none, and it does all at once."""
         self.taken = 0
+        self.halted: list[tuple[str, Any]] = []
 
     @asynccontextmanager
     async def open(self, name: StoreName, _config: Any) -> AsyncIterator[Beside]:
@@ -52,6 +57,10 @@ class Beside:
         if self.name in self.down:
             raise UnreachableError(f"{self.name} cannot be reached; try again")
         return self.problems.get(self.name, [])
+
+    async def halt(self, notes: Mapping[str, Any]) -> None:
+        """Note what was halted."""
+        self.halted.append((self.name, notes))
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Note what was told; one that is down was begun all the same."""

@@ -60,7 +60,7 @@ def test_the_json_of_a_hold_has_all_that_is_on_record_and_what_it_covers(line: C
     [
         (Coverage(0, 0), "covers nothing now"),
         (Coverage(2, 0, encrypted=True), "the room is encrypted"),
-        (Coverage(2, 0, under_way=("clickhouse",)), "a purge is at work in clickhouse, and what it has sent"),
+        (Coverage(2, 0, under_way=("clickhouse",)), "a purge is at work in clickhouse, or was left"),
     ],
 )
 def test_a_hold_that_may_not_keep_what_was_meant_comes_with_a_warning(

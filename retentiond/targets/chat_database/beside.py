@@ -8,6 +8,7 @@ is wrong with the installation, the configuration or a right is found by the loo
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
@@ -15,11 +16,12 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import Refusal, RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
+from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes, refuse_late
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
+from retentiond.targets.chat_database.watch import HoldWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.place import Place
-    from retentiond.targets.chat_database.store import StoreName
+    from retentiond.targets.chat_database.store import ChatStore, StoreName
 
 _NOT_BEGUN: Final = StoreReport(
     "interrupted", error="not begun; run it again, and it goes on with this store"
@@ -125,17 +127,36 @@ class StoresBeside:
         notes: Notes | NoNotes,
         pass_id: int | None,
     ) -> StoreReport:
-        fault = await self._kept_from(name, purge, staying.count)
-        if fault is not None:
-            return _report(fault)
         errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, self._order.stop)
         try:
+            if isinstance(notes, Notes):
+                await self._halt_earlier(name, notes)
+            fault = await self._kept_from(name, purge, staying.count)
+            if fault is not None:
+                return _report(fault)
             async with open_store(name, self._place.config) as store:
-                report = await store.purge(errand, self._order.progress)
+                report = await self._watched(name, store, errand)
         except RetentiondError as error:
             return _report(error)
-
         return replace(report, waiting=(*report.waiting, *self._under_other_names(purge)))
+
+    async def _halt_earlier(self, name: StoreName, notes: Notes) -> None:
+        """End what an earlier purge left at work, where a hold came since: nobody was there to see it."""
+        sent = await notes.read()
+        if sent and await notes.held_since() is not None:
+            async with open_store(name, self._place.config) as store:
+                await store.halt(sent)
+
+    async def _watched(self, name: StoreName, store: ChatStore, errand: Errand) -> StoreReport:
+        """Purge, and let a hold that comes meanwhile end what was sent."""
+        if not isinstance(errand.notes, Notes):
+            return await store.purge(errand, self._order.progress)
+        opening = partial(open_store, name, self._place.config)
+        async with HoldWatch(errand.notes, errand.excluded.newest_hold, opening) as watch:
+            report = await store.purge(errand, self._order.progress)
+        if watch.late is None or report.state == "finished":
+            return report
+        return replace(report, state="refused", refused=refuse_late(watch.late))
 
     def _under_other_names(self, purge: AccountPurge) -> Iterator[str]:
         """Say what the store may have of the account that its name of now does not mean."""

@@ -48,8 +48,19 @@ class Notes:
             await lock_holds(connection)
             late = await connection.fetchval(HOLDS_SQL["put_on_since"], self._names, newest_hold)
             if late is not None:
-                raise RefusedError(_late(late))
-            await connection.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
+                raise RefusedError(refuse_late(late))
+            await connection.execute(
+                SQL["begin_store_step"], *self._key, json.dumps(dict(notes)), newest_hold
+            )
+
+    async def late_hold(self, newest_hold: int) -> int | None:
+        """Return the first hold in force that is newer than the newest that is known."""
+        late: int | None = await self._pool.fetchval(HOLDS_SQL["put_on_since"], self._names, newest_hold)
+        return late
+
+    async def held_since(self) -> int | None:
+        """Return the first hold that is newer than all that the last step was sent with."""
+        return await self.late_hold(await self._pool.fetchval(SQL["holds_of_last_step"], *self._key) or 0)
 
 
 class NoNotes:
@@ -88,7 +99,8 @@ class Errand:
         await self.notes.begin_step(notes, self.excluded.newest_hold)
 
 
-def _late(hold_id: int) -> Refusal:
+def refuse_late(hold_id: int) -> Refusal:
+    """Say that a hold came too late for what was sent, and in time for the rest."""
     return Refusal(
         "hold",
         f"hold {hold_id}, put on while the store was at work",

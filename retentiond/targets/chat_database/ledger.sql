@@ -35,8 +35,9 @@ SET pass_id = excluded.pass_id, state = excluded.state,
 UPDATE retentiond.chat_store SET state = 'running' WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: running_stores
--- The stores in which a purge of the account is at work, or has died at it.
-SELECT store FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND state = 'running' ORDER BY store
+-- The stores in which a purge of the account is at work, or has left something at work.
+SELECT store FROM retentiond.chat_store
+WHERE target = $1 AND account = $2 AND (state = 'running' OR notes <> '{}') ORDER BY store
 
 -- name: note_store
 -- A purge up to an earlier date does not end one that was meant to go further.
@@ -50,6 +51,13 @@ SELECT notes FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND s
 -- name: write_store_notes
 UPDATE retentiond.chat_store SET notes = $4::jsonb
 WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: begin_store_step
+UPDATE retentiond.chat_store SET notes = $4::jsonb, newest_hold = $5
+WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: holds_of_last_step
+SELECT newest_hold FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: open_stores
 -- The stores in which a purge has not come to its end.

@@ -33,5 +33,7 @@ CREATE TABLE retentiond.chat_store (
     reason text,
     undone_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     notes jsonb NOT NULL DEFAULT '{}',
+    -- The newest hold that the last step reckoned with.
+    newest_hold bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (target, account, store)
 );

@@ -106,3 +106,9 @@ class ChatStore(Protocol):
 
         In a dry run it only counts. What an earlier purge left running, by its notes, is followed to its end first.
         """
+
+    async def halt(self, notes: Mapping[str, Any]) -> None:
+        """End what the notes say was sent, since a hold came after it; what it has done stays done.
+
+        Whoever follows it sees that it is over. Raises UnreachableError where it cannot be ended.
+        """

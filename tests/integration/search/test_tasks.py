@@ -151,6 +151,24 @@ async def test_a_hold_that_comes_before_a_round_keeps_it_from_being_sent(chats: 
 
 
 @on_one_server
+async def test_a_hold_has_the_task_cancelled_that_was_started_before_it(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(days=200), count=4000)
+    purge = Purge("acme", CUTOFF)
+    async with chats.opened(rate=500) as store, chats.opened() as beside:
+        task = asyncio.create_task(store.purge(purge, Silence()))
+        await chats.until_running()
+        await beside.halt({})
+        await beside.halt({"mark": "another's"})
+        assert len(await chats.tasks()) == 1
+        await beside.halt(await purge.notes.read())
+        assert await chats.tasks() == []
+        report = await task
+    assert report.state == "finished_with_failures"
+    assert await chats.left() == 4000 - report.rows > 0
+
+
+@on_one_server
 async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=1000)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.clickhouse.condition import (
     EARLIEST,
@@ -29,7 +29,7 @@ from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.store import MOST_EXCLUDED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
@@ -91,6 +91,19 @@ class ClickHouse:
         follower = Follower(self._server, self._relations, purge.stop, self._patience)
         table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
         return await Deletion(table, follower, purge, meant, before, progress).work()
+
+    async def halt(self, notes: Mapping[str, Any]) -> None:
+        """Kill the mutation that the notes name; whoever follows it finds it gone, and counts what is left."""
+        if not notes.get("mark"):
+            return
+        try:
+            await self._server.do(
+                self._relations.statement("kill"), self._relations.parameters(mark=str(notes["mark"]))
+            )
+        except ServerError as error:
+            raise UnreachableError(
+                f"the mutation could not be killed: {error}; have it killed (KILL MUTATION) by somebody who may"
+            ) from error
 
     async def _try_reading(self) -> None:
         """Read whatever a purge reads, before anything is sent that could not be followed to its end."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from retentiond.model.errors import Refusal
+from retentiond.engine.target import Silence, Stop
+from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.search.client import ServerError, open_search
@@ -17,7 +18,7 @@ from retentiond.targets.chat_database.search.query import meant
 from retentiond.targets.chat_database.store import MOST_EXCLUDED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.engine.target import Progress
@@ -71,6 +72,18 @@ class Elasticsearch:
             return await Deletion(self._index, follower, purge, query, before, self._rate).work()
         except ServerError as error:
             return StoreReport("finished_with_failures", error=f"the search refused: {error}")
+
+    async def halt(self, notes: Mapping[str, Any]) -> None:
+        """Cancel the task that the notes name; what it has deleted stays deleted."""
+        follower = Follower(self._index, Stop(), self._patience, Silence())
+        try:
+            task = await follower.find(str(notes["mark"])) if notes.get("mark") else None
+            if task is not None:
+                await self._index.search.ask("POST", f"/_tasks/{task}/_cancel", wait_for_completion="true")
+        except ServerError as error:
+            raise UnreachableError(
+                f"the task could not be cancelled: {error}; cancel it as somebody who may (_tasks/_cancel)"
+            ) from error
 
     async def _meant(self, purge: StorePurge) -> dict[str, Any] | Refusal:
         """Return which documents are meant, or why that cannot be told."""
