@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from asyncpg import InsufficientPrivilegeError
-
 from retentiond.adapters.disk import DiskWorkers
-from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, connect, pool, reaching
+from retentiond.adapters.postgres import pool, reaching
 from retentiond.config.resolve import resolve
-from retentiond.engine.passes import conclude, run_eviction, run_steps
+from retentiond.engine.passes import run_eviction, run_steps
 from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
-from retentiond.ledger.host import actor
-from retentiond.ledger.lease import Lease, hold_lease
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
-from retentiond.ledger.records import Record, add_record
-from retentiond.model.errors import BusyError, RefusedError, UnreachableError, UsageError
+from retentiond.model.errors import BusyError
 from retentiond.model.report import PassReport, Released, SweepReport
-from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
-from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
-from retentiond.targets.dendrite_media.passes.steps import MediaSteps, note_unreachable, record_end
+from retentiond.targets.dendrite_media.passes.ending import end_by_hand
+from retentiond.targets.dendrite_media.passes.lease import under_lease
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.restore.listing import released
-from retentiond.targets.dendrite_media.restore.media import forget, restore
-from retentiond.targets.dendrite_media.store.mark import refuse_ahead
-from retentiond.targets.dendrite_media.store.workplace import Place, open_workplace
+from retentiond.targets.dendrite_media.restore.media import forget
+from retentiond.targets.dendrite_media.store.workplace import Place
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
+from retentiond.targets.dendrite_media.sweeps.by_hand import end_grace, restore_by_hand
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
 from retentiond.targets.dendrite_media.views.check import check
 from retentiond.targets.dendrite_media.views.picture import draw
 from retentiond.targets.dendrite_media.views.plan import plan
@@ -49,7 +40,7 @@ from retentiond.targets.dendrite_media.views.status import read_status
 from retentiond.targets.dendrite_media.views.story import explain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from retentiond.config.media import MediaTarget
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
@@ -62,8 +53,6 @@ if TYPE_CHECKING:
     from retentiond.model.story import Story
 
 KIND: Final = "dendrite_media"
-LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
-"""Without a daemon, a pass by hand sweeps once more after this time: dendrite's uploads may take as long."""
 
 
 @asynccontextmanager
@@ -127,19 +116,15 @@ class DendriteMedia(RecordsDesk):
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
             await self._take_duty(order.command)
-            await self._under_lease(order, report, lambda steps: run_steps(steps, order, report))
+            await under_lease(place, order, report, lambda steps: run_steps(steps, order, report))
             if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
-                await self._end_by_hand(order, removed=report.removed_items > 0)
+                await end_by_hand(place, order, removed=report.removed_items > 0)
         return report
 
     async def _take_duty(self, command: str) -> None:
         """See that no other daemon looks after the target, where it is a daemon that asks; commands need the lease only."""
         if command == "run":
             await self._duty.take()
-
-    async def _make_ledger(self) -> None:
-        async with self._place.pool.acquire() as connection:
-            await self._place.ledger.make(connection, SCHEMA)
 
     async def check_quotas(self, order: Order) -> PassReport | None:
         """Keep to the quotas; None where nothing had to go."""
@@ -151,64 +136,8 @@ class DendriteMedia(RecordsDesk):
             await self._take_duty(order.command)
             if await fits_at_a_glance(place, place.pool):
                 return None
-            await self._under_lease(order, report, lambda steps: run_eviction(steps, report))
+            await under_lease(place, order, report, lambda steps: run_eviction(steps, report))
         return report if report.is_worth_telling else None
-
-    async def _under_lease(
-        self, order: Order, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
-    ) -> None:
-        place = self._place
-        try:
-            await self._make_ledger()
-            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
-                await self._work(order, lease, report, run)
-        except RefusedError as error:
-            # A server that nothing can be written to, a pooler: there is nothing to record it in.
-            report.refused = error.refusal
-            conclude(report)
-            get_logger(target=place.name).warning("pass_refused", **asdict(error.refusal))
-
-    async def _work(
-        self, order: Order, lease: Lease, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
-    ) -> None:
-        place = self._place
-        connection = await connect(place.settings.database)
-        try:
-            report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
-            async with open_workplace(place) as work:
-                steps = MediaSteps(work, connection, lease, order, now)
-                try:
-                    await run(steps)
-                except (*LOST, InsufficientPrivilegeError) as error:
-                    # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
-                    report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
-                    conclude(report)
-                    await record_end(place, report)
-        except RefusedError as error:
-            # The store is not the one: there is nothing to take steps on.
-            report.refused = error.refusal
-            conclude(report)
-            await record_end(place, report)
-        except UnreachableError as error:
-            await note_unreachable(place, error)
-            raise
-        finally:
-            connection.terminate()
-
-    async def _end_by_hand(self, order: Order | AuditOrder, *, removed: bool) -> None:
-        """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
-        place = self._place
-        if place.config.settle == timedelta(0):
-            # What a dead pass had released is purged as well.
-            await self._sweep(everything=True, fresh=True)
-        elif (
-            removed
-            and place.config.settle >= LAST_SWEEP_AFTER
-            and not await place.pool.fetch(LEDGER_SQL["daemons"])
-        ):
-            order.progress.stage("wait", None)
-            await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
-            await self._sweep(everything=False)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Look after the quarantine."""
@@ -219,18 +148,14 @@ class DendriteMedia(RecordsDesk):
             async with self._place.pool.acquire() as connection:
                 if not await self._place.ledger.exists(connection):
                     return SweepReport()
-            await self._make_ledger()
+            await self._place.make_ledger()
             await follow_access_log(self._place, tell=everything)
             try:
                 await self._duty.take()
             except BusyError:
                 # The other one sweeps.
                 return SweepReport()
-            return await self._sweep(everything=everything)
-
-    async def _sweep(self, *, everything: bool, fresh: bool = False) -> SweepReport:
-        async with open_workplace(self._place) as work:
-            return await sweep(work, everything=everything, fresh=fresh)
+            return await sweep_store(self._place, everything=everything)
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream what can be brought back, by release."""
@@ -240,51 +165,12 @@ class DendriteMedia(RecordsDesk):
     async def restore(self, selection: Selection) -> RestoreReport:
         """Bring back what was selected; a pass that is under way is not taken from behind its back."""
         with reaching("the database"):
-            await self._existing_ledger()
-            async with open_workplace(self._place) as work:
-                await self._refuse_running(selection)
-                # Nothing is purged under the hands of somebody who wants it back.
-                await sweep(work, everything=True, purging=False)
-                return await restore(work, selection)
-
-    async def _existing_ledger(self) -> None:
-        if not await self._place.ledger.exists(self._place.pool):
-            raise UsageError(
-                "there is no quarantine: no pass has run on this database; see `retentiond status`"
-            )
-        await self._make_ledger()
-
-    async def _refuse_running(self, selection: Selection) -> None:
-        if selection.pass_id is None:
-            return
-        row = await self._place.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
-        if row is None:
-            raise UsageError(
-                f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them"
-            )
-        if row["state"] != "running":
-            return
-        # It may have died without a word; then its lock is free.
-        async with (
-            hold_lease(self._place.settings.database, "quarantine restore", patience=0.0),
-            self._place.pool.acquire() as connection,
-            connection.transaction(),
-        ):
-            await self._place.ledger.interrupt_passes(connection)
+            return await restore_by_hand(self._place, selection)
 
     async def end_grace(self) -> SweepReport:
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""
         with reaching("the database"):
-            await self._existing_ledger()
-            async with open_workplace(self._place) as work:
-                if work.fit == "ahead":
-                    raise refuse_ahead(self._place.name)
-                async with self._place.pool.acquire() as connection, connection.transaction():
-                    for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
-                        await connection.execute(SQL[statement])
-                    await connection.execute(THUMBNAIL_SQL["end_thumbnail_grace"])
-                    await add_record(connection, Record("grace_ended", self.name, body={"by": actor()}))
-                return await sweep(work, everything=True, fresh=True)
+            return await end_grace(self._place)
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """End the mark of what was restored: of these media, or of all; return those that had it."""
@@ -299,11 +185,10 @@ class DendriteMedia(RecordsDesk):
         with reaching("the database"):
             if not yes:
                 return await look_at_store(place)
-            await self._make_ledger()
+            await place.make_ledger()
             async with hold_lease(place.settings.database, "quarantine accept", patience=10.0):
                 acceptance = await accept_store(place)
-            async with open_workplace(place) as work:
-                swept = await sweep(work, everything=True, purging=False)
+            swept = await sweep_store(place, everything=True, purging=False)
             acceptance.returned += swept.returned
             return acceptance
 
@@ -313,16 +198,16 @@ class DendriteMedia(RecordsDesk):
             await self._take_duty(order.command)
             if order.command == "run":
                 # The daemon goes by the last audit's time, which must be somewhere.
-                await self._make_ledger()
+                await self._place.make_ledger()
             if not order.repair:
                 return await audit(self._place, order)
-            await self._make_ledger()
+            await self._place.make_ledger()
             async with hold_lease(
                 self._place.settings.database, order.command, patience=order.patience
             ) as lease:
                 report = await repair(self._place, order, lease)
             if report.pass_id is not None:
-                await self._end_by_hand(order, removed=report.repaired.total() > 0)
+                await end_by_hand(self._place, order, removed=report.repaired.total() > 0)
             return report
 
     async def picture(self, progress: Progress) -> Picture:

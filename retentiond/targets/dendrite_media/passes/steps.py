@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import Refusal, RefusedError
@@ -15,6 +12,7 @@ from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.passes.backlog import note_backlog, shrink_backlog
+from retentiond.targets.dendrite_media.passes.ending import record_end
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
@@ -30,9 +28,8 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
-    from retentiond.model.errors import UnreachableError
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 
@@ -155,30 +152,3 @@ class MediaSteps:
         """Say the last word, and forget records that are too old."""
         await record_end(self._place, report)
         await prune_after(self._connection, report, self._order.keep_records)
-
-
-async def record_end(place: Place, report: PassReport) -> None:
-    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
-    log = get_logger(target=place.name)
-    fields = report.as_json()
-    if report.refused is not None:
-        log.warning("pass_refused", **asdict(report.refused))
-    try:
-        if report.pass_id is not None:
-            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
-        elif report.refused is not None:
-            await place.ledger.note_refusal(place.pool, place.name, report.refused)
-    except LOST as error:
-        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
-    if report.refused is None or report.pass_id is not None:
-        fields.pop("target")
-        log.info("pass_finished", **fields, error=report.error)
-
-
-async def note_unreachable(place: Place, error: UnreachableError) -> None:
-    """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
-    found, _, hint = str(error).partition("; ")
-    with suppress(*LOST):
-        await place.ledger.note_refusal(
-            place.pool, place.name, Refusal("unreachable", found, "reachable", hint)
-        )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import Claimant, claimant
 from retentiond.ledger.host import read_clock
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
 
@@ -40,6 +41,11 @@ class Place:
     def keeping(self, keep: timedelta) -> Place:
         """Return the same place with policies of another time."""
         return replace(self, settings=replace(self.settings, rules=self.settings.rules.keeping(keep)))
+
+    async def make_ledger(self) -> None:
+        """Make the ledger where it is missing, and bring it up to this version."""
+        async with self.pool.acquire() as connection:
+            await self.ledger.make(connection, SCHEMA)
 
     @property
     def batch(self) -> int:

@@ -21,6 +21,7 @@ from retentiond.targets.dendrite_media.quarantine.claiming import change, claime
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.media import restore_held, restore_newly_protected
+from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
 from retentiond.targets.dendrite_media.sweeps.recovery import clear_staging, recover
@@ -28,10 +29,18 @@ from retentiond.targets.dendrite_media.sweeps.strays import sweep_strays
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
 
 _PROTECTIONS_EVERY: Final = timedelta(hours=1)
 """How old the copy may be by which a sweep of everything gives back; a purge's is younger."""
+
+
+async def sweep_store(
+    place: Place, *, everything: bool, fresh: bool = False, purging: bool = True
+) -> SweepReport:
+    """Open the store anew and do one sweep, as `sweep` does."""
+    async with open_workplace(place) as work:
+        return await sweep(work, everything=everything, fresh=fresh, purging=purging)
 
 
 async def sweep(

@@ -1,0 +1,65 @@
+"""The end of a pass: what the ledger and the log hear of it, and what is swept where no daemon will."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.model.errors import Refusal
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
+
+if TYPE_CHECKING:
+    from retentiond.engine.target import AuditOrder, Order
+    from retentiond.model.errors import UnreachableError
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
+"""Without a daemon, a pass by hand sweeps once more after this time: dendrite's uploads may take as long."""
+
+
+async def record_end(place: Place, report: PassReport) -> None:
+    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    log = get_logger(target=place.name)
+    fields = report.as_json()
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    try:
+        if report.pass_id is not None:
+            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
+        elif report.refused is not None:
+            await place.ledger.note_refusal(place.pool, place.name, report.refused)
+    except LOST as error:
+        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+    if report.refused is None or report.pass_id is not None:
+        fields.pop("target")
+        log.info("pass_finished", **fields, error=report.error)
+
+
+async def note_unreachable(place: Place, error: UnreachableError) -> None:
+    """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
+    found, _, hint = str(error).partition("; ")
+    with suppress(*LOST):
+        await place.ledger.note_refusal(
+            place.pool, place.name, Refusal("unreachable", found, "reachable", hint)
+        )
+
+
+async def end_by_hand(place: Place, order: Order | AuditOrder, *, removed: bool) -> None:
+    """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
+    if place.config.settle == timedelta(0):
+        # What a dead pass had released is purged as well.
+        await sweep_store(place, everything=True, fresh=True)
+    elif (
+        removed
+        and place.config.settle >= LAST_SWEEP_AFTER
+        and not await place.pool.fetch(LEDGER_SQL["daemons"])
+    ):
+        order.progress.stage("wait", None)
+        await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
+        await sweep_store(place, everything=False)

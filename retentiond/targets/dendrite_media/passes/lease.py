@@ -1,0 +1,67 @@
+"""One run over a store under its lease: opened, run, and its end on record whatever came between."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from asyncpg import InsufficientPrivilegeError
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST, connect
+from retentiond.engine.passes import conclude
+from retentiond.ledger.lease import Lease, hold_lease
+from retentiond.model.errors import RefusedError, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.passes.ending import note_unreachable, record_end
+from retentiond.targets.dendrite_media.passes.steps import MediaSteps
+from retentiond.targets.dendrite_media.store.workplace import open_workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retentiond.engine.target import Order
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def under_lease(
+    place: Place, order: Order, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
+) -> None:
+    """Run what is to be run on the store's steps under its lease; a refusal is the report's, and on record."""
+    try:
+        await place.make_ledger()
+        async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
+            await _work(place, order, lease, report, run)
+    except RefusedError as error:
+        # A server that nothing can be written to, a pooler: there is nothing to record it in.
+        report.refused = error.refusal
+        conclude(report)
+        get_logger(target=place.name).warning("pass_refused", **asdict(error.refusal))
+
+
+async def _work(
+    place: Place, order: Order, lease: Lease, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
+) -> None:
+    connection = await connect(place.settings.database)
+    try:
+        report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
+        async with open_workplace(place) as work:
+            steps = MediaSteps(work, connection, lease, order, now)
+            try:
+                await run(steps)
+            except (*LOST, InsufficientPrivilegeError) as error:
+                # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
+                report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
+                conclude(report)
+                await record_end(place, report)
+    except RefusedError as error:
+        # The store is not the one: there is nothing to take steps on.
+        report.refused = error.refusal
+        conclude(report)
+        await record_end(place, report)
+    except UnreachableError as error:
+        await note_unreachable(place, error)
+        raise
+    finally:
+        connection.terminate()

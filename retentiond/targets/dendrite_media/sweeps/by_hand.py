@@ -1,0 +1,69 @@
+"""What somebody asks of the quarantine by hand, each with the sweep that belongs to it: restore, and the end of grace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.ledger.host import actor
+from retentiond.ledger.lease import hold_lease
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.records import Record, add_record
+from retentiond.model.errors import UsageError
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.restore.media import restore
+from retentiond.targets.dendrite_media.store.mark import refuse_ahead
+from retentiond.targets.dendrite_media.store.workplace import open_workplace
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
+
+if TYPE_CHECKING:
+    from retentiond.engine.target import Selection
+    from retentiond.model.report import RestoreReport, SweepReport
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def restore_by_hand(place: Place, selection: Selection) -> RestoreReport:
+    """Bring back what was selected; a pass that is under way is not taken from behind its back."""
+    await _existing_ledger(place)
+    async with open_workplace(place) as work:
+        await _refuse_running(place, selection)
+        # Nothing is purged under the hands of somebody who wants it back.
+        await sweep(work, everything=True, purging=False)
+        return await restore(work, selection)
+
+
+async def end_grace(place: Place) -> SweepReport:
+    """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+    await _existing_ledger(place)
+    async with open_workplace(place) as work:
+        if work.fit == "ahead":
+            raise refuse_ahead(place.name)
+        async with place.pool.acquire() as connection, connection.transaction():
+            for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
+                await connection.execute(SQL[statement])
+            await connection.execute(THUMBNAIL_SQL["end_thumbnail_grace"])
+            await add_record(connection, Record("grace_ended", place.name, body={"by": actor()}))
+        return await sweep(work, everything=True, fresh=True)
+
+
+async def _existing_ledger(place: Place) -> None:
+    if not await place.ledger.exists(place.pool):
+        raise UsageError("there is no quarantine: no pass has run on this database; see `retentiond status`")
+    await place.make_ledger()
+
+
+async def _refuse_running(place: Place, selection: Selection) -> None:
+    if selection.pass_id is None:
+        return
+    row = await place.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
+    if row is None:
+        raise UsageError(f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them")
+    if row["state"] != "running":
+        return
+    # It may have died without a word; then its lock is free.
+    async with (
+        hold_lease(place.settings.database, "quarantine restore", patience=0.0),
+        place.pool.acquire() as connection,
+        connection.transaction(),
+    ):
+        await place.ledger.interrupt_passes(connection)
