@@ -20,6 +20,7 @@ from tests.support.closing_lines import (
     send_closing_lines,
 )
 from tests.support.database import DatabaseServer
+from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ def media_path(tmp_path: Path) -> Path:
 def store(connection: asyncpg.Connection[asyncpg.Record], media_path: Path) -> DendriteStore:
     """An empty dendrite store, `here.test`, in the test's database and media directory."""
     return DendriteStore(connection, media_path)
+
+
+@pytest.fixture
+def retention(database: str, media_path: Path) -> Retention:
+    """retentiond at work on that store."""
+    return Retention(database, media_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from retentiond.engine.target import Selection
 from retentiond.model.errors import RefusedError
-from tests.support.media_target import one_pass, one_plan, opened
+from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ AT_ONCE: dict[str, Any] = {"grace": "0s", "settle": "0s"}
 LATER: dict[str, Any] = {"grace": "30d", "settle": "0s"}
 
 
-async def accept(database: str, media_path: Path, *, yes: bool) -> Acceptance:
-    async with opened(database, media_path) as target:
+async def accept(retention: Retention, *, yes: bool) -> Acceptance:
+    async with retention.opened() as target:
         return await target.accept(yes=yes)
 
 
-async def refused_by(database: str, media_path: Path) -> str:
+async def refused_by(retention: Retention) -> str:
     """Check that plan and pass are refused by the same limit, which prints the way on, and return it."""
     limits = set()
-    for report in ((await one_plan(database, media_path))[0], await one_pass(database, media_path)):
+    for report in ((await retention.one_plan())[0], await retention.one_pass()):
         assert report.refused is not None
         assert WAY_ON in report.refused.hint
         limits.add(report.refused.limit)
@@ -72,31 +72,31 @@ def everything(media_path: Path) -> dict[str, bytes]:
 
 @asynccontextmanager
 async def older(
-    postgres: DatabaseServer, database: str, connection: Connection, media_path: Path, store: DendriteStore
-) -> AsyncIterator[tuple[str, DendriteStore]]:
-    """Give the database of before a pass that took all its media, under the disk of after it.
+    postgres: DatabaseServer, retention: Retention, connection: Connection, store: DendriteStore
+) -> AsyncIterator[tuple[Retention, DendriteStore]]:
+    """Give retentiond on the database of before a pass that took all its media, under the disk of after it.
 
     One went before the backup, which has it in quarantine, and its grace is over; of the two that went after it the
     backup has the row of one, and nothing of the other, which came later.
     """
     await store.add(media_id="early", origin="there.test", age=OLD)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     await connection.execute("UPDATE retentiond.released_media SET grace_until = clock_timestamp()")
     await store.add(media_id="known", origin="there.test", thumbnails=((32, 32, "crop"),), age=OLD)
     await connection.close()
-    backup = await postgres.copy(database)
+    backup = await postgres.copy(retention.database)
     try:
-        fresh = await asyncpg.connect(database)
-        later = DendriteStore(fresh, media_path)
+        fresh = await asyncpg.connect(retention.database)
+        later = DendriteStore(fresh, retention.media_path)
         await later.add(media_id="later", origin="there.test", age=OLD)
         await fresh.execute("UPDATE retentiond.released_media SET grace_until = 'infinity'")
         await fresh.close()
-        await one_pass(database, media_path, **LATER)
+        await retention.one_pass(**LATER)
         restored = await asyncpg.connect(backup)
         try:
             # A copy of the protections that is too old for a purge shall not be what holds it back.
             await restored.execute("DELETE FROM retentiond.reference_copy")
-            yield backup, DendriteStore(restored, media_path)
+            yield Retention(backup, retention.media_path), DendriteStore(restored, retention.media_path)
         finally:
             await restored.close()
     finally:
@@ -104,14 +104,18 @@ async def older(
 
 
 async def test_an_older_database_gives_back_what_rows_bear_purges_nothing_and_goes_on_when_accepted(
-    postgres: DatabaseServer, database: str, connection: Connection, media_path: Path, store: DendriteStore
+    postgres: DatabaseServer,
+    retention: Retention,
+    connection: Connection,
+    media_path: Path,
+    store: DendriteStore,
 ) -> None:
-    async with older(postgres, database, connection, media_path, store) as (backup, put_back):
+    async with older(postgres, retention, connection, store) as (backup, put_back):
         live = store.path_of(next(iter((await put_back.rows()).values())).base64hash)
         assert not live.exists()
-        assert await refused_by(backup, media_path) == "restored_database"
+        assert await refused_by(backup) == "restored_database"
         assert sorted(path.name for path in live.iterdir()) == ["file", "thumbnail-32x32-crop"]
-        async with opened(backup, media_path, **AT_ONCE) as target:
+        async with backup.opened(**AT_ONCE) as target:
             with pytest.raises(RefusedError, match="restored_database"):
                 await target.end_grace()
             swept = await target.sweep(everything=True)
@@ -119,21 +123,21 @@ async def test_an_older_database_gives_back_what_rows_bear_purges_nothing_and_go
         assert len(quarantined(media_path)) == 3
 
         before = everything(media_path)
-        shown = await accept(backup, media_path, yes=False)
+        shown = await accept(backup, yes=False)
         assert (shown.unknown, shown.wanted, shown.gone, shown.accepted) == (2, 1, 0, False)
         assert (shown.ledger.last_pass, shown.disk.last_pass) == (1, 2)
         assert shown.ledger.store == shown.disk.store
         assert everything(media_path) == before
 
-        async with opened(backup, media_path, **AT_ONCE) as target:
+        async with backup.opened(**AT_ONCE) as target:
             done = await target.accept(yes=True)
         assert (done.accepted, done.taken, done.lost, done.failed) == (True, 2, 0, 0)
         assert mark_on(media_path)["last_pass"] == 2
         assert "@" in mark_on(media_path)["accepted_by"]
 
         # No sweep and no pass purges what was taken in; what the ledger knew and is due, they do.
-        assert (await one_pass(backup, media_path, policies=[], **AT_ONCE)).pass_id == 3
-        async with opened(backup, media_path, **AT_ONCE) as target:
+        assert (await backup.one_pass(policies=[], **AT_ONCE)).pass_id == 3
+        async with backup.opened(**AT_ONCE) as target:
             await target.sweep(everything=True)
             assert len(quarantined(media_path)) == 2
             assert [found.grace_until.year async for found in target.released()] == [9000, 9000]
@@ -141,16 +145,20 @@ async def test_an_older_database_gives_back_what_rows_bear_purges_nothing_and_go
 
 
 async def test_what_was_taken_in_is_purged_by_hand_after_its_settle(
-    postgres: DatabaseServer, database: str, connection: Connection, media_path: Path, store: DendriteStore
+    postgres: DatabaseServer,
+    retention: Retention,
+    connection: Connection,
+    media_path: Path,
+    store: DendriteStore,
 ) -> None:
-    async with older(postgres, database, connection, media_path, store) as (backup, put_back):
-        async with opened(backup, media_path, settle="10m") as target:
+    async with older(postgres, retention, connection, store) as (backup, put_back):
+        async with backup.opened(settle="10m") as target:
             await target.accept(yes=True)
             assert (await target.end_grace()).purged == 1  # what went before the backup
-        fresh = await asyncpg.connect(backup)
+        fresh = await asyncpg.connect(backup.database)
         await fresh.execute("UPDATE retentiond.entry SET settle = '0s'")
         await fresh.close()
-        async with opened(backup, media_path) as target:
+        async with backup.opened() as target:
             assert (await target.end_grace()).purged == 2
         assert quarantined(media_path) == []
         assert len(await put_back.rows()) == 1
@@ -159,94 +167,94 @@ async def test_what_was_taken_in_is_purged_by_hand_after_its_settle(
 
 
 async def test_another_store_is_left_alone_until_it_is_accepted(
-    postgres: DatabaseServer, database: str, media_path: Path, store: DendriteStore
+    postgres: DatabaseServer, retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path, **LATER)
-    other = await postgres.clone()
+    await retention.one_pass(**LATER)
+    other = Retention(await postgres.clone(), media_path)
     try:
         own_id = mark_on(media_path)["store"]
-        async with opened(other, media_path) as target:
+        async with other.opened() as target:
             shown = await target.accept(yes=False)
             assert (shown.ledger.store, shown.disk.store, shown.unknown) == (None, own_id, 1)
-        assert (await one_pass(other, media_path)).refused is not None  # it makes the ledger
+        assert (await other.one_pass()).refused is not None  # it makes the ledger
         before = everything(media_path)
-        assert await refused_by(other, media_path) == "another_store"
-        async with opened(other, media_path) as target:
+        assert await refused_by(other) == "another_store"
+        async with other.opened() as target:
             with pytest.raises(RefusedError, match="another_store"):
                 await target.sweep(everything=True)
         assert everything(media_path) == before
-        done = await accept(other, media_path, yes=True)
+        done = await accept(other, yes=True)
         assert (done.taken, done.returned) == (1, 0)
         assert mark_on(media_path)["store"] != own_id
-        assert (await one_pass(other, media_path)).pass_id == 2
+        assert (await other.one_pass()).pass_id == 2
     finally:
-        await postgres.drop(other)
+        await postgres.drop(other.database)
     # And now it is the first database that does not fit.
-    assert await refused_by(database, media_path) == "another_store"
+    assert await refused_by(retention) == "another_store"
 
 
 async def test_a_missing_mark_is_another_store_where_the_ledger_has_had_a_pass(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     (media_path / ".retentiond/store").unlink()
-    assert await refused_by(database, media_path) == "another_store"
-    done = await accept(database, media_path, yes=True)
+    assert await refused_by(retention) == "another_store"
+    done = await accept(retention, yes=True)
     assert (done.unknown, done.taken, done.lost) == (0, 0, 0)
-    assert (await one_pass(database, media_path, **LATER)).refused is None
+    assert (await retention.one_pass(**LATER)).refused is None
     assert quarantined(media_path) == [held.base64hash]
 
 
 async def test_a_mark_that_cannot_be_read_is_shown_and_written_anew(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     (media_path / ".retentiond/store").write_text('{"store": 5}')
-    assert await refused_by(database, media_path) == "another_store"
-    shown = await accept(database, media_path, yes=False)
+    assert await refused_by(retention) == "another_store"
+    shown = await accept(retention, yes=False)
     assert [refusal.value for refusal in shown.refused] == ["not a mark of retentiond"]
-    await accept(database, media_path, yes=True)
-    assert (await one_pass(database, media_path)).refused is None
+    await accept(retention, yes=True)
+    assert (await retention.one_pass()).refused is None
 
 
 async def test_a_disk_that_is_not_mounted_is_not_accepted(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     empty(media_path)
-    shown = await accept(database, media_path, yes=False)
+    shown = await accept(retention, yes=False)
     assert (shown.sampled, shown.without_file) == (1, 1)
     with pytest.raises(RefusedError, match="empty_media_directory"):
-        await accept(database, media_path, yes=True)
+        await accept(retention, yes=True)
     assert not (media_path / ".retentiond").exists()
 
 
 async def test_entries_whose_files_are_gone_are_closed_as_lost_with_their_rows_kept(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     shutil.rmtree(media_path / ".retentiond/quarantine/1")
-    assert (await accept(database, media_path, yes=False)).gone == 1
-    assert (await accept(database, media_path, yes=True)).lost == 1
-    async with opened(database, media_path) as target:
+    assert (await accept(retention, yes=False)).gone == 1
+    assert (await accept(retention, yes=True)).lost == 1
+    async with retention.opened() as target:
         status = await target.status()
         assert status.problems == ("1 blobs: its files were gone when the store was accepted",)
         assert [released.state async for released in target.released()] == ["lost"]
 
 
 async def test_a_last_pass_in_the_future_stops_passes_until_the_clock_is_accepted(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     year = timedelta(days=365)
     await connection.execute("UPDATE retentiond.store SET last_pass_at = last_pass_at + $1::interval", year)
     await connection.execute(
@@ -254,9 +262,9 @@ async def test_a_last_pass_in_the_future_stops_passes_until_the_clock_is_accepte
         " grace_until = grace_until + $1::interval",
         year,
     )
-    assert await refused_by(database, media_path) == "clock_behind"
-    await accept(database, media_path, yes=True)
-    assert (await one_pass(database, media_path)).refused is None
+    assert await refused_by(retention) == "clock_behind"
+    await accept(retention, yes=True)
+    assert (await retention.one_pass()).refused is None
     row = await connection.fetchrow(
         "SELECT grace_until - clock_timestamp() AS left, released_at < clock_timestamp() AS past"
         " FROM retentiond.released_media"
@@ -268,52 +276,52 @@ async def test_a_last_pass_in_the_future_stops_passes_until_the_clock_is_accepte
 
 @pytest.mark.parametrize("leap", [7200, -7200])
 async def test_after_a_leap_of_the_clock_nothing_passes_or_goes_and_every_grace_begins_anew(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, leap: int
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection, leap: int
 ) -> None:
     taken = await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path, grace="1h", settle="0s")
+    await retention.one_pass(grace="1h", settle="0s")
     await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - $1", leap)
     # By the clock as it is now the grace is over.
     await connection.execute(
         "UPDATE retentiond.released_media SET released_at = released_at - interval '2 hours',"
         " grace_until = grace_until - interval '2 hours'"
     )
-    assert await refused_by(database, media_path) == "clock_leapt"
-    async with opened(database, media_path) as target:
+    assert await refused_by(retention) == "clock_leapt"
+    async with retention.opened() as target:
         assert (await target.sweep(everything=True)).purged == 0
-    shown = await accept(database, media_path, yes=False)
+    shown = await accept(retention, yes=False)
     assert [refusal.limit for refusal in shown.refused] == ["clock_leapt"]
-    await accept(database, media_path, yes=True)
-    assert (await one_pass(database, media_path)).refused is None
+    await accept(retention, yes=True)
+    assert (await retention.one_pass()).refused is None
     assert quarantined(media_path) == [taken.base64hash]
     assert await connection.fetchval("SELECT grace_until > clock_timestamp() FROM retentiond.released_media")
 
 
 async def test_after_an_accepted_leap_a_content_in_quarantine_is_still_told_once_with_its_row(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     taken = await store.add(origin="there.test", age=OLD)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
-    await accept(database, media_path, yes=True)
-    async with opened(database, media_path) as target:
+    await accept(retention, yes=True)
+    async with retention.opened() as target:
         assert [item.media async for item in target.released()] == [taken.uri]
 
 
 async def test_after_an_accepted_leap_the_grace_of_thumbnails_that_went_alone_begins_anew(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="there.test", age=OLD, thumbnails=((32, 32, "crop"),))
     thumbs = {"name": "thumbs", "match": {"origin": "remote"}, "keep": "30d", "remove": "thumbnails"}
-    await one_pass(database, media_path, policies=[thumbs], **LATER)
+    await retention.one_pass(policies=[thumbs], **LATER)
     await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
     # By the clock as it is now the grace is over.
     await connection.execute(
         "UPDATE retentiond.thumbnail_release SET released_at = released_at - interval '40 days',"
         " grace_until = grace_until - interval '40 days'"
     )
-    async with opened(database, media_path, **AT_ONCE) as target:
+    async with retention.opened(**AT_ONCE) as target:
         await target.accept(yes=True)
         for _ in range(2):
             await target.sweep(everything=True)
@@ -322,30 +330,30 @@ async def test_after_an_accepted_leap_the_grace_of_thumbnails_that_went_alone_be
 
 
 async def test_an_entry_on_the_disk_gets_a_new_number_where_the_ledger_has_given_its_own_to_another(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     taken = await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path, **LATER)
+    await retention.one_pass(**LATER)
     await connection.execute("UPDATE retentiond.entry SET hash = $1, state = 'lost'", "x" * 43)
-    assert (await accept(database, media_path, yes=True)).taken == 1
+    assert (await accept(retention, yes=True)).taken == 1
     rows = await connection.fetch(
         "SELECT hash, grace_until IS NULL AS own FROM retentiond.entry ORDER BY entry_id"
     )
     assert [tuple(row) for row in rows] == [("x" * 43, True), (taken.base64hash, False)]
-    assert (await accept(database, media_path, yes=False)).unknown == 0
+    assert (await accept(retention, yes=False)).unknown == 0
     await store.add(origin="there.test", age=OLD)
-    assert (await one_pass(database, media_path, **LATER)).removed_items == 1
+    assert (await retention.one_pass(**LATER)).removed_items == 1
 
 
 async def test_who_accepted_is_on_record(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="there.test", age=YOUNG)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     (media_path / ".retentiond/store").unlink()
-    await accept(database, media_path, yes=True)
-    async with opened(database, media_path) as target:
+    await accept(retention, yes=True)
+    async with retention.opened() as target:
         [record] = [record async for record in target.records() if record["kind"] == "accepted"]
         assert (await target.verify_records()).broken is None
     assert record["body"]["refused"] == ["another_store"]
@@ -353,14 +361,14 @@ async def test_who_accepted_is_on_record(
 
 
 async def test_what_was_restored_is_kept_until_that_is_forgotten(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     one, other = [await store.add(origin="there.test", age=OLD) for _ in range(2)]
-    await one_pass(database, media_path, **LATER)
-    async with opened(database, media_path, **LATER) as target:
+    await retention.one_pass(**LATER)
+    async with retention.opened(**LATER) as target:
         await target.restore(Selection())
-        assert dict((await one_pass(database, media_path, **LATER)).kept) == {"restored": 2}
+        assert dict((await retention.one_pass(**LATER)).kept) == {"restored": 2}
         assert await target.forget([one.uri, "mxc://there.test/unknown"]) == [one.uri]
-        assert dict((await one_plan(database, media_path))[0].kept) == {"restored": 1}
+        assert dict((await retention.one_plan())[0].kept) == {"restored": 1}
         assert await target.forget(None) == [other.uri]
-    assert (await one_pass(database, media_path, **LATER)).removed_items == 2
+    assert (await retention.one_pass(**LATER)).removed_items == 2

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import Order, Silence
-from tests.support.media_target import REMOTE, one_pass, one_plan, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import asyncpg
 
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore, StoredMedia
 
 
@@ -52,14 +53,14 @@ def log(tmp_path: Path) -> ProxyLog:
 
 @pytest.mark.usefixtures("noatime")
 async def test_without_atime_what_the_log_names_stays_and_the_rest_goes(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     asked, asked_long_ago, never = await store.add(), await store.add(), await store.add()
     log.begin()
     log.ask(asked_long_ago, 40)
     log.ask(asked, 10)
-    plan, items = await one_plan(database, media_path, **log.keys)
-    report = await one_pass(database, media_path, **log.keys)
+    plan, items = await retention.one_plan(**log.keys)
+    report = await retention.one_pass(**log.keys)
     assert set(await store.rows()) == {asked.key}
     assert dict(plan.kept) == dict(report.kept) == {"not_due": 1}
     assert {item.media for item in items if item.action == "remove"} == {asked_long_ago.uri, never.uri}
@@ -68,31 +69,31 @@ async def test_without_atime_what_the_log_names_stays_and_the_rest_goes(
 
 @pytest.mark.usefixtures("noatime")
 async def test_before_the_log_began_anything_may_have_been_asked_for(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     await store.add()
     log.begin(days_ago=20)
-    plan, _ = await one_plan(database, media_path, **log.keys)
+    plan, _ = await retention.one_plan(**log.keys)
     assert plan.removed_items == 0
-    assert (await one_pass(database, media_path, **log.keys)).removed_items == 0
+    assert (await retention.one_pass(**log.keys)).removed_items == 0
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_after_a_gap_the_record_begins_anew(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     log.begin()
-    await one_pass(database, media_path, **log.keys)
+    await retention.one_pass(**log.keys)
     await store.add()
     log.path.unlink()
     log.begin(days_ago=5)
-    plan, _ = await one_plan(database, media_path, **log.keys)
+    plan, _ = await retention.one_plan(**log.keys)
     assert plan.removed_items == 0
-    assert (await one_pass(database, media_path, **log.keys)).removed_items == 0
+    assert (await retention.one_pass(**log.keys)).removed_items == 0
 
 
 async def test_the_newest_of_access_time_and_log_counts(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     by_log, by_atime, neither = await store.add(), await store.add(), await store.add()
     for media, days in ((by_log, 90), (by_atime, 3), (neither, 90)):
@@ -100,30 +101,30 @@ async def test_the_newest_of_access_time_and_log_counts(
         os.utime(path, (time.time() - days * 86400,) * 2)
     log.begin(days_ago=20)
     log.ask(by_log, 3)
-    await one_pass(database, media_path, **log.keys)
+    await retention.one_pass(**log.keys)
     assert set(await store.rows()) == {by_log.key, by_atime.key}
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_what_was_asked_for_is_known_after_the_log_is_gone_and_across_its_rotation(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     first, second, never = await store.add(), await store.add(), await store.add()
     log.begin()
     log.ask(first, 10)
     limits = {"limits": {"max_items": 1, "max_share": 1.0, "max_missing_files": 1.0}}
-    async with opened(database, media_path, **log.keys | limits) as target:
+    async with retention.opened(**log.keys | limits) as target:
         refused = await target.plan(None, Silence())
         assert refused.refused
-    await one_pass(database, media_path, **log.keys | limits)
+    await retention.one_pass(**log.keys | limits)
     log.ask(second, 9)
     old = log.path.rename(log.path.with_name("access.log.1"))
     os.utime(old, (time.time() - 60,) * 2)
     log.begin(days_ago=1)
-    async with opened(database, media_path, **log.keys) as target:
+    async with retention.opened(**log.keys) as target:
         await target.sweep(everything=False)
     old.unlink()
-    await one_pass(database, media_path, **log.keys)
+    await retention.one_pass(**log.keys)
     assert set(await store.rows()) == {first.key, second.key}
     assert never.key not in await store.rows()
 
@@ -131,14 +132,13 @@ async def test_what_was_asked_for_is_known_after_the_log_is_gone_and_across_its_
 async def test_a_plan_leaves_no_trace_of_the_log(
     connection: asyncpg.Connection[asyncpg.Record],
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     log: ProxyLog,
 ) -> None:
-    await one_pass(database, media_path)
+    await retention.one_pass()
     log.begin()
     log.ask(await store.add(), 1)
-    await one_plan(database, media_path, **log.keys)
+    await retention.one_plan(**log.keys)
     for table in ("access", "access_log"):
         assert await connection.fetchval(f"SELECT count(*) FROM retentiond.{table}") == 0
 
@@ -146,8 +146,7 @@ async def test_a_plan_leaves_no_trace_of_the_log(
 async def test_the_ledger_takes_no_times_of_media_that_nobody_has(
     connection: asyncpg.Connection[asyncpg.Record],
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     log: ProxyLog,
 ) -> None:
     there = await store.add(age=timedelta(days=1))
@@ -155,7 +154,7 @@ async def test_the_ledger_takes_no_times_of_media_that_nobody_has(
     log.ask(there, -100)
     for number in range(10):
         log.line(f"/_matrix/client/v1/media/download/there.test/invented{number}", 1)
-    async with opened(database, media_path, **log.keys) as target:
+    async with retention.opened(**log.keys) as target:
         await target.run_pass(Order(command="run"))
         log.line("/_matrix/client/v1/media/download/there.test/invented", 1)
         await target.sweep(everything=False)
@@ -164,16 +163,16 @@ async def test_the_ledger_takes_no_times_of_media_that_nobody_has(
     )
     assert [tuple(row) for row in rows] == [(there.key.media_id, True)]
     await connection.execute("DELETE FROM mediaapi_media_repository")
-    await one_pass(database, media_path, **log.keys)
+    await retention.one_pass(**log.keys)
     assert await connection.fetchval("SELECT count(*) FROM retentiond.access") == 0
 
 
 async def test_a_log_that_cannot_be_read_refuses_the_pass(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     media = await store.add()
-    plan, _ = await one_plan(database, media_path, **log.keys)
-    report = await one_pass(database, media_path, **log.keys)
+    plan, _ = await retention.one_plan(**log.keys)
+    report = await retention.one_pass(**log.keys)
     assert plan.refused
     assert report.refused
     assert plan.refused.limit == report.refused.limit == "access_log_unreadable"

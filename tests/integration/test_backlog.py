@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING
 from retentiond.engine.target import Order
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
-from tests.support.media_target import opened
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 
 async def test_what_a_limit_holds_back_is_in_the_backlog_since_it_is_due(
-    database: str, store: DendriteStore, media_path: Path
+    retention: Retention, store: DendriteStore
 ) -> None:
     oldest = await store.add(age=timedelta(days=100))
     await store.add(age=timedelta(days=40))
-    async with opened(database, media_path, limits={"max_share": 0.5}) as target:
+    async with retention.opened(limits={"max_share": 0.5}) as target:
         assert (await target.status()).backlog is None
         report = await target.run_pass(Order("run"))
         assert report.refused is not None
@@ -34,24 +32,20 @@ async def test_what_a_limit_holds_back_is_in_the_backlog_since_it_is_due(
     assert abs(backlog.since - (datetime.now(UTC) - timedelta(days=70))) < timedelta(hours=1)
 
 
-async def test_what_a_pass_took_is_no_backlog_any_more(
-    database: str, store: DendriteStore, media_path: Path
-) -> None:
+async def test_what_a_pass_took_is_no_backlog_any_more(retention: Retention, store: DendriteStore) -> None:
     await store.add()
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order("run"))
         backlog = (await target.status()).backlog
     assert backlog is not None
     assert (backlog.items, backlog.bytes, backlog.since) == (0, 0, None)
 
 
-async def test_what_is_not_due_or_protected_is_no_backlog(
-    database: str, store: DendriteStore, media_path: Path
-) -> None:
+async def test_what_is_not_due_or_protected_is_no_backlog(retention: Retention, store: DendriteStore) -> None:
     await store.add(age=timedelta(days=1))
     avatar = await store.add()
     await store.add_profile("ann", avatar.uri)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order("run"))
         backlog = (await target.status()).backlog
     assert backlog is not None
@@ -59,7 +53,7 @@ async def test_what_is_not_due_or_protected_is_no_backlog(
 
 
 async def test_a_pass_that_was_lost_leaves_its_backlog_to_be_seen(
-    database: str, store: DendriteStore, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    retention: Retention, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.add()
 
@@ -67,7 +61,7 @@ async def test_a_pass_that_was_lost_leaves_its_backlog_to_be_seen(
         raise UnreachableError("the disk is gone")
 
     monkeypatch.setattr(Removal, "run", fail)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         report = await target.run_pass(Order("run"))
         backlog = (await target.status()).backlog
     assert report.state == "interrupted"

@@ -122,7 +122,7 @@ def test_a_database_that_is_down_is_4_and_is_told_without_its_password(
     assert told.document == {"passes": []}
 
 
-def test_a_database_without_dendrites_tables_is_told(line: RealCommandLine, database: str) -> None:
+def test_a_database_without_dendrites_tables_is_told(line: RealCommandLine) -> None:
     line.execute("DROP TABLE mediaapi_media_repository CASCADE")
     told = line.type("plan")
     assert told.status == 4

@@ -25,7 +25,7 @@ from retentiond.targets.dendrite_media.disk.moves import purge_entries, quaranti
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
-from tests.support.media_target import one_pass, opened
+from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ async def entry(connection: Connection) -> tuple[str, int | None]:
 
 
 async def test_a_claim_of_one_who_lives_is_left_alone_and_of_one_who_died_is_taken_over(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, database: str, media_path: Path, connection: Connection
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
-    async with opened(database, media_path) as target:
+    await retention.one_pass()
+    async with retention.opened() as target:
         async with claimant(database) as other:
             await connection.execute(INTENT, other.claimant_id)
             await target.sweep(everything=True)
@@ -69,13 +69,13 @@ async def test_a_claim_of_one_who_lives_is_left_alone_and_of_one_who_died_is_tak
 
 
 async def test_what_a_living_purge_has_in_its_hands_is_not_given_back(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, database: str, connection: Connection
 ) -> None:
     """A purge that holds a directory open while a sweep renames it back unlinks live files."""
     media = await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await store.add(media_id="again", content=media.content, file=False)
-    async with claimant(database) as other, opened(database, media_path) as target:
+    async with claimant(database) as other, retention.opened() as target:
         await connection.execute(
             "UPDATE retentiond.entry SET state = 'purging', claimed_by = $1", other.claimant_id
         )
@@ -124,10 +124,10 @@ async def test_a_guard_falls_when_the_server_gives_no_sign_of_life(
 
 
 async def test_two_passes_never_work_on_one_store_also_by_two_names(
-    ledger: None, store: DendriteStore, database: str, media_path: Path
+    ledger: None, store: DendriteStore, retention: Retention, database: str
 ) -> None:
     await store.add()
-    async with hold_lease(database, "once", patience=0.0), opened(database, media_path) as target:
+    async with hold_lease(database, "once", patience=0.0), retention.opened() as target:
         with pytest.raises(BusyError, match=r"once on .*, pid \d+, since \d{4}-"):
             await target.run_pass(Order("run", patience=0.0))
         # Who only looks, and who works by claims, needs no lock.
@@ -135,14 +135,14 @@ async def test_two_passes_never_work_on_one_store_also_by_two_names(
         await target.sweep(everything=True)
         await target.status()
     assert len(await store.rows()) == 1
-    assert (await one_pass(database, media_path)).removed_items == 1
+    assert (await retention.one_pass()).removed_items == 1
 
 
 async def test_who_waits_a_moment_for_another_gets_its_turn(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         async with hold_lease_of_nobody(connection):
             waiting = asyncio.create_task(target.run_pass(Order("run", patience=100.0)))
             while not await connection.fetchval(TRYING):
@@ -178,8 +178,7 @@ async def hold_lease_of_nobody(connection: Connection) -> AsyncIterator[None]:
 
 async def test_a_batch_rolls_back_when_another_has_taken_the_store_over(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -190,7 +189,7 @@ async def test_a_batch_rolls_back_when_another_has_taken_the_store_over(
         return await assess(*arguments, **keywords)
 
     monkeypatch.setattr(removal, "assess", take_over)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert (report.state, report.removed_items) == ("interrupted", 0)
     assert report.error is not None
     assert "took the store over" in report.error
@@ -224,10 +223,10 @@ def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_pooler_in_transaction_mode_is_noticed_and_refused(
-    pooled: None, store: DendriteStore, database: str, media_path: Path
+    pooled: None, store: DendriteStore, retention: Retention
 ) -> None:
     await store.add()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.refused is not None
     assert (report.state, report.refused.limit) == ("refused", "transaction_pooler")
     assert "session mode" in report.refused.hint
@@ -238,13 +237,14 @@ async def test_a_standby_is_refused_with_and_without_a_ledger(tmp_path: Path) ->
     media_path = tmp_path / "media"
     media_path.mkdir()
     with EmbeddedPostgres({"fsync": "off"}) as server:
+        retention = Retention(server.dsn(), media_path)
         async with store_on(server.dsn(), media_path) as store:
             await store.add()
         for with_ledger in (False, True):
             if with_ledger:
-                await one_pass(server.dsn(), media_path, policies=[])
+                await retention.one_pass(policies=[])
             become(server, standby=True)
-            async with opened(server.dsn(), media_path) as target:
+            async with retention.opened() as target:
                 for report in (await target.plan(None, Silence()), await target.run_pass(Order("run"))):
                     assert report.refused is not None
                     assert (report.state, report.refused.limit) == ("refused", "standby")
@@ -252,7 +252,7 @@ async def test_a_standby_is_refused_with_and_without_a_ledger(tmp_path: Path) ->
                     with pytest.raises(UnreachableError, match="could not go on"):
                         await target.sweep(everything=True)
             become(server, standby=False)
-        assert (await one_pass(server.dsn(), media_path)).removed_items == 1
+        assert (await retention.one_pass()).removed_items == 1
 
 
 def become(server: EmbeddedPostgres, *, standby: bool) -> None:
@@ -298,11 +298,11 @@ async def test_commits_are_synchronous_whatever_the_server_is_tuned_to(
 
 
 async def test_a_sweep_that_is_refused_by_the_store_says_so(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await connection.execute("UPDATE retentiond.store SET store_id = gen_random_uuid()")
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         with pytest.raises(RefusedError, match="another_store"):
             await target.sweep(everything=True)

@@ -15,7 +15,6 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
-from tests.support.media_target import opened
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.report import PassReport
     from tests.support.database import DatabaseServer
+    from tests.support.media_target import Retention
     from tests.support.store import StoredMedia
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 ALICE = "@alice:here.test"
 
 
-async def delete(database: str, media_path: Path, request: Request, **keys: Any) -> PassReport:
-    async with opened(database, media_path, **keys) as target:
+async def delete(retention: Retention, request: Request, **keys: Any) -> PassReport:
+    async with retention.opened(**keys) as target:
         return await target.run_pass(Order(command="run", request=request))
 
 
@@ -47,13 +47,13 @@ async def left(store: DendriteStore, **media: StoredMedia) -> set[str]:
 
 
 async def test_a_medium_goes_whatever_its_age_and_only_by_its_whole_key(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     young = await store.add(media_id="one", age=timedelta(0), thumbnails=[(32, 32, "crop")])
     undated = await store.add(media_id="zero", created_ms=0)
     namesake = await store.add(media_id="one", origin="other.test")
-    assert (await delete(database, media_path, Request("media", young.uri))).removed_items == 1
-    assert (await delete(database, media_path, Request("media", undated.uri))).removed_items == 1
+    assert (await delete(retention, Request("media", young.uri))).removed_items == 1
+    assert (await delete(retention, Request("media", undated.uri))).removed_items == 1
     assert await left(store, young=young, undated=undated, namesake=namesake) == {"namesake"}
     assert await store.orphan_files() == []
     assert await store.orphan_thumbnail_rows() == []
@@ -61,30 +61,30 @@ async def test_a_medium_goes_whatever_its_age_and_only_by_its_whole_key(
 
 
 async def test_an_origin_goes_with_all_its_media_and_no_others(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     theirs = await store.add(origin="there.test")
     capitals = await store.add(origin="There.Test")
     port = await store.add(origin="there.test:8448")
     ours = await store.add(origin="here.test", user_id=ALICE)
-    report = await delete(database, media_path, Request("origin", "there.test"))
+    report = await delete(retention, Request("origin", "there.test"))
     assert report.removed_items == 2
     assert await left(store, theirs=theirs, capitals=capitals, port=port, ours=ours) == {"port", "ours"}
 
 
 async def test_a_content_that_another_row_bears_stays_for_it(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     asked = await store.add(content=b"same", origin="there.test")
     other = await store.add(content=b"same", origin="other.test")
-    report = await delete(database, media_path, Request("media", asked.uri))
+    report = await delete(retention, Request("media", asked.uri))
     assert (report.removed_items, report.removed_bytes, report.shared_blobs) == (1, 0, 1)
     assert await left(store, asked=asked, other=other) == {"other"}
     assert await store.broken_references() == []
 
 
 async def test_a_user_goes_with_uploads_and_with_what_events_and_profile_refer_to(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     upload = await store.add(origin="here.test", user_id=ALICE)
     sent = await store.add()
@@ -102,14 +102,14 @@ async def test_a_user_goes_with_uploads_and_with_what_events_and_profile_refer_t
     )  # fmt: skip
     await store.add_profile("alice", avatar.uri)
     request = Request("user", ALICE, even_protected=True)
-    report = await delete(database, media_path, request)
+    report = await delete(retention, request)
     assert report.removed_items == 5
     named = {"upload": upload, "sent": sent, "html": html, "emoji": emoji, "avatar": avatar}
     assert await left(store, **named, others=others, replaced=replaced) == {"others", "replaced"}
 
 
 async def test_a_room_goes_with_what_no_other_room_refers_to(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     only, in_both, in_state, unparsed, elsewhere = [await store.add() for _ in range(5)]
     await store.add_event(
@@ -120,27 +120,25 @@ async def test_a_room_goes_with_what_no_other_room_refers_to(
     await store.add_state_event("!kept:here.test", "m.room.topic", "", {"topic": f"see {in_state.uri}"})
     await store.add_event("!kept:here.test", f"no json, but {unparsed.uri}", sender=ALICE)
     await store.add_event("!kept:here.test", {"url": elsewhere.uri}, sender=ALICE)
-    report = await delete(database, media_path, Request("room", "!gone:here.test", even_protected=True))
+    report = await delete(retention, Request("room", "!gone:here.test", even_protected=True))
     assert report.removed_items == 1
     named = {"in_both": in_both, "in_state": in_state, "unparsed": unparsed, "elsewhere": elsewhere}
     assert await left(store, only=only, **named) == set(named)
 
 
-async def test_an_encrypted_room_is_told_as_such(
-    database: str, media_path: Path, store: DendriteStore
-) -> None:
+async def test_an_encrypted_room_is_told_as_such(retention: Retention, store: DendriteStore) -> None:
     await store.add()
     await store.add_state_event(
         "!r:here.test", "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"}
     )
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         planned = await target.plan(None, Silence(), Request("room", "!r:here.test"))
     assert planned.remarks == ["the room is encrypted: what its messages refer to cannot be seen, and stays"]
 
 
 @pytest.mark.parametrize("kind", ["user", "room"])
 async def test_components_with_databases_of_their_own_are_asked_there(
-    database: str, media_path: Path, store: DendriteStore, postgres: DatabaseServer, kind: Any
+    retention: Retention, media_path: Path, store: DendriteStore, postgres: DatabaseServer, kind: Any
 ) -> None:
     elsewhere = await postgres.clone()
     try:
@@ -157,7 +155,7 @@ async def test_components_with_databases_of_their_own_are_asked_there(
             await there.close()
         request_ = Request(kind, ALICE if kind == "user" else "!r:here.test", even_protected=True)
         own = {"sync_api": elsewhere, "user_api": elsewhere}
-        report = await delete(database, media_path, request_, databases=own)
+        report = await delete(retention, request_, databases=own)
         assert report.refused is None
         gone = {"sent", "in_both", "avatar"} - await left(store, sent=sent, in_both=in_both, avatar=avatar)
         assert gone == ({"sent", "in_both", "avatar"} if kind == "user" else {"sent"})
@@ -166,11 +164,11 @@ async def test_components_with_databases_of_their_own_are_asked_there(
 
 
 async def test_what_cannot_be_read_of_a_user_refuses_the_request(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add(origin="here.test", user_id=ALICE)
     await connection.execute("ALTER TABLE syncapi_output_room_events RENAME TO gone")
-    report = await delete(database, media_path, Request("user", ALICE))
+    report = await delete(retention, Request("user", ALICE))
     assert report.refused is not None
     assert report.refused.limit == "request_unreadable"
     assert len(await store.rows()) == 1
@@ -178,7 +176,7 @@ async def test_what_cannot_be_read_of_a_user_refuses_the_request(
 
 @pytest.mark.parametrize("request_", [Request("user", ALICE), Request("room", "!r:here.test")])
 async def test_what_an_event_might_only_mean_is_not_deleted(
-    database: str, media_path: Path, store: DendriteStore, request_: Request
+    retention: Retention, store: DendriteStore, request_: Request
 ) -> None:
     """An ID that another begins with, a text that is no JSON, and the key beside the content mean nothing."""
     short = await store.add(media_id="abc")
@@ -187,23 +185,23 @@ async def test_what_an_event_might_only_mean_is_not_deleted(
     beside = json.dumps({"unsigned": {"url": short.uri}, "content": {}})
     await store.add_event("!r:here.test", beside, sender=ALICE)
     await store.add_profile("alice", "mxc://there.test/abc.def")
-    report = await delete(database, media_path, replace(request_, even_protected=True))
+    report = await delete(retention, replace(request_, even_protected=True))
     assert report.removed_items == 0
     assert await left(store, short=short) == {"short"}
 
 
 async def test_a_protection_brings_back_what_a_pass_took_and_not_what_went_in_spite_of_it(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     asked = await store.add(content=b"same", age=timedelta(0))
     passed = await store.add(content=b"same", origin="other.test")
     await store.add_profile("alice", asked.uri)
-    async with opened(database, media_path, settle="0s") as target:
+    async with retention.opened(settle="0s") as target:
         await target.run_pass(Order("run", request=Request("media", asked.uri, even_protected=True)))
         await target.run_pass(Order("run"))
     assert await store.rows() == {}
     await store.add_profile("bob", passed.uri)
-    async with opened(database, media_path, settle="0s") as target:
+    async with retention.opened(settle="0s") as target:
         await target.end_grace()
     assert await left(store, asked=asked, passed=passed) == {"passed"}
     assert await store.broken_references() == []
@@ -211,38 +209,38 @@ async def test_a_protection_brings_back_what_a_pass_took_and_not_what_went_in_sp
 
 @pytest.mark.parametrize("request_kind", ["media", "origin"])
 async def test_a_protection_stops_it_unless_it_goes_even_over_that(
-    database: str, media_path: Path, store: DendriteStore, request_kind: Any
+    retention: Retention, store: DendriteStore, request_kind: Any
 ) -> None:
     avatar = await store.add()
     await store.add_profile("alice", avatar.uri)
     name = avatar.uri if request_kind == "media" else "there.test"
-    report = await delete(database, media_path, Request(request_kind, name))
+    report = await delete(retention, Request(request_kind, name))
     assert (report.removed_items, dict(report.kept)) == (0, {"profile_avatars": 1})
-    report = await delete(database, media_path, Request(request_kind, name, even_protected=True))
+    report = await delete(retention, Request(request_kind, name, even_protected=True))
     assert report.removed_items == 1
     assert await store.rows() == {}
 
 
 async def test_a_hold_stops_it_also_where_it_goes_over_protections(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     held, other = await store.add(), await store.add()
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.holds.add(HoldRequest(HoldSubject("media", held.uri)))
         request = Request("origin", "there.test", even_protected=True)
         planned = await target.plan(None, Silence(), request)
-    report = await delete(database, media_path, request)
+    report = await delete(retention, request)
     assert (dict(planned.kept), dict(report.kept)) == ({"hold": 1}, {"hold": 1})
     assert await left(store, held=held, other=other) == {"held"}
 
 
 async def test_a_hold_that_is_put_on_afterwards_brings_it_back(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     media = await store.add()
     await store.add_profile("alice", media.uri)
-    await delete(database, media_path, Request("media", media.uri, even_protected=True))
-    async with opened(database, media_path) as target:
+    await delete(retention, Request("media", media.uri, even_protected=True))
+    async with retention.opened() as target:
         await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
         await target.sweep(everything=True)
     assert await left(store, media=media) == {"media"}
@@ -250,24 +248,24 @@ async def test_a_hold_that_is_put_on_afterwards_brings_it_back(
 
 
 async def test_what_went_in_spite_of_a_protection_is_not_brought_back_by_the_purge(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     avatar = await store.add()
     await store.add_profile("alice", avatar.uri)
     request = Request("media", avatar.uri, even_protected=True)
-    async with opened(database, media_path, grace="0s", settle="0s") as target:
+    async with retention.opened(grace="0s", settle="0s") as target:
         await target.run_pass(Order("delete", request=request))
     assert await store.rows() == {}
     assert not [path for path in all_paths(media_path) if path.endswith("/file")]
 
 
 async def test_its_own_sweep_does_not_purge_what_a_protection_wants_of_an_earlier_pass(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     """Only what was asked for goes in spite of protections."""
     avatar, asked = await store.add(), await store.add(age=timedelta(0))
     keys = {"grace": "0s", "settle": "0s"}
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         await target.run_pass(Order("run"))
         await store.add_profile("alice", avatar.uri)
         await target.run_pass(Order("delete", request=Request("media", asked.uri, even_protected=True)))
@@ -275,74 +273,70 @@ async def test_its_own_sweep_does_not_purge_what_a_protection_wants_of_an_earlie
 
 
 async def test_a_pass_brings_back_by_its_number_what_was_deleted(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     await store.add(thumbnails=[(32, 32, "crop")])
     before = await store.rows(), await store.thumbnail_rows(), store.files()
-    report = await delete(database, media_path, Request("origin", "there.test"))
+    report = await delete(retention, Request("origin", "there.test"))
     assert await store.rows() == {}
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.restore(Selection(pass_id=report.pass_id))
     assert (await store.rows(), await store.thumbnail_rows(), store.files()) == before
 
 
-async def test_what_was_restored_is_kept_from_it(
-    database: str, media_path: Path, store: DendriteStore
-) -> None:
+async def test_what_was_restored_is_kept_from_it(retention: Retention, store: DendriteStore) -> None:
     await store.add()
-    await delete(database, media_path, Request("origin", "there.test"))
-    async with opened(database, media_path) as target:
+    await delete(retention, Request("origin", "there.test"))
+    async with retention.opened() as target:
         await target.restore(Selection())
-    report = await delete(database, media_path, Request("origin", "there.test", even_protected=True))
+    report = await delete(retention, Request("origin", "there.test", even_protected=True))
     assert (report.removed_items, dict(report.kept)) == (0, {"restored": 1})
 
 
 async def test_the_plan_of_it_changes_nothing_and_says_the_same(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
 ) -> None:
     avatar = await store.add()
     await store.add(thumbnails=[(32, 32, "crop")])
     await store.add_profile("alice", avatar.uri)
     before = await store.rows(), store.files(), all_paths(media_path)
     request = Request("origin", "there.test")
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         planned = await target.plan(None, Silence(), request)
     assert (await store.rows(), store.files(), all_paths(media_path)) == before
     assert await connection.fetchval("SELECT to_regnamespace('retentiond')") is None
-    done = await delete(database, media_path, request)
+    done = await delete(retention, request)
     assert (planned.removed, planned.kept) == (done.removed, done.kept)
     assert done.removed_items == 1
 
 
 async def test_no_limit_is_held_against_it_but_a_wrong_store_is(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     media = [await store.add() for _ in range(2)]
     limits = {"max_share": 0.1, "max_items": 1}
-    report = await delete(database, media_path, Request("media", media[0].uri), limits=limits)
+    report = await delete(retention, Request("media", media[0].uri), limits=limits)
     assert report.removed_items == 1
     (media_path / ".retentiond" / "store").unlink()
-    report = await delete(database, media_path, Request("media", media[1].uri), limits=limits)
+    report = await delete(retention, Request("media", media[1].uri), limits=limits)
     assert report.refused is not None
     assert (report.refused.limit, await left(store, media=media[1])) == ("another_store", {"media"})
 
 
-async def test_users_of_another_server_refuse_it(
-    database: str, media_path: Path, store: DendriteStore
-) -> None:
+async def test_users_of_another_server_refuse_it(retention: Retention, store: DendriteStore) -> None:
     media = await store.add()
     await store.add(origin="here.test", user_id="@alice:elsewhere.test")
-    report = await delete(database, media_path, Request("media", media.uri))
+    report = await delete(retention, Request("media", media.uri))
     assert report.refused is not None
     assert report.refused.limit == "foreign_users"
     assert len(await store.rows()) == 2
 
 
 async def test_beside_a_pass_that_is_under_way_it_is_busy(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, database: str, store: DendriteStore
 ) -> None:
     media = await store.add(age=timedelta(0))
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order("run"))
         async with hold_lease(database, "once", patience=0.0):
             with pytest.raises(BusyError, match="once on"):
@@ -350,12 +344,10 @@ async def test_beside_a_pass_that_is_under_way_it_is_busy(
     assert await left(store, media=media) == {"media"}
 
 
-async def test_the_records_say_who_asked_for_what(
-    database: str, media_path: Path, store: DendriteStore
-) -> None:
+async def test_the_records_say_who_asked_for_what(retention: Retention, store: DendriteStore) -> None:
     media = await store.add()
-    await delete(database, media_path, Request("media", media.uri))
-    async with opened(database, media_path) as target:
+    await delete(retention, Request("media", media.uri))
+    async with retention.opened() as target:
         began, released, *_ = [record async for record in target.records()]
     assert began["body"]["rules"]["request"] == {"media": media.uri, "even_protected": False}
     assert began["body"]["by"]

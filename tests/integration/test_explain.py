@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from retentiond.engine.target import Selection, Silence
 from retentiond.model.holds import HoldRequest, HoldSubject
-from tests.support.media_target import REMOTE, one_pass, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 LEFT = {"name": "left", "match": {"room": "no_local_members", "content_type": "video/*"}, "keep": "1d"}
@@ -20,12 +19,12 @@ POLICIES = [LEFT, REMOTE, LATER]
 
 
 async def test_each_policy_protection_and_file_of_an_item_is_told(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(age=timedelta(days=40), content=b"shared", thumbnails=[(32, 32, "crop")])
     await store.add(age=timedelta(days=1), content=b"shared")
     await store.add_state_event("!r:there.test", "m.room.avatar", "", {"url": media.uri})
-    async with opened(database, media_path, policies=POLICIES) as target:
+    async with retention.opened(policies=POLICIES) as target:
         story = await target.explain(media.uri, Silence())
     assert [(one.name, one.mismatches, one.decides, one.due) for one in story.policies] == [
         ("left", ("content_type", "room"), False, None),
@@ -43,11 +42,11 @@ async def test_each_policy_protection_and_file_of_an_item_is_told(
 
 
 async def test_holds_marks_and_what_lies_in_quarantine_are_told(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
-    await one_pass(database, media_path)
-    async with opened(database, media_path) as target:
+    await retention.one_pass()
+    async with retention.opened() as target:
         (released,) = (await target.explain(media.uri, Silence())).quarantine
         assert released.startswith("released by pass 1 (remote)")
         await target.restore(Selection(media=media.uri, reason="a mistake"))
@@ -62,20 +61,20 @@ async def test_holds_marks_and_what_lies_in_quarantine_are_told(
 
 
 async def test_of_a_medium_without_a_row_there_is_no_verdict(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     await store.add()
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         story = await target.explain("mxc://there.test/nowhere", Silence())
     assert (story.row, story.verdict, story.refusal) == (None, None, None)
 
 
 async def test_a_plan_that_is_refused_leaves_the_story_open(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
     elsewhere = {"sync_api": "postgresql://nobody@127.0.0.1:1/none"}
-    async with opened(database, media_path, databases=elsewhere) as target:
+    async with retention.opened(databases=elsewhere) as target:
         story = await target.explain(media.uri, Silence())
     assert story.refusal is not None
     assert story.refusal.limit == "protection_unreadable"
@@ -83,14 +82,14 @@ async def test_a_plan_that_is_refused_leaves_the_story_open(
 
 
 async def test_a_policy_of_thumbnails_alone_decides_beside_that_of_the_media(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[(32, 32, "crop")], age=timedelta(days=60))
     policies = [
         {"name": "media", "match": {"origin": "remote"}, "keep": "365d"},
         {"name": "thumbs", "match": {"origin": "remote"}, "keep": "30d", "remove": "thumbnails"},
     ]
-    async with opened(database, media_path, policies=policies) as target:
+    async with retention.opened(policies=policies) as target:
         story = await target.explain(media.uri, Silence())
     assert [(policy.name, policy.decides, policy.due) for policy in story.policies] == [
         ("media", True, False),

@@ -14,7 +14,6 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.holds import Hold, HoldRequest, HoldSubject, MediaKind
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
-from tests.support.media_target import one_pass, one_plan, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from retentiond.model.holds import Coverage
     from retentiond.model.report import PassReport
     from tests.support.database import DatabaseServer
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -44,18 +44,18 @@ AT_ONCE: dict[str, Any] = {"grace": "0s", "settle": "0s"}
 
 
 @pytest.fixture
-async def hold(database: str, media_path: Path) -> Any:
+async def hold(retention: Retention) -> Any:
     """Puts a hold on, and says what it covers."""
 
     async def put_on(kind: MediaKind, name: str, **keys: Any) -> tuple[Hold, Coverage]:
-        async with opened(database, media_path, **keys) as target:
+        async with retention.opened(**keys) as target:
             return await target.holds.add(HoldRequest(HoldSubject.read(kind, name)))
 
     return put_on
 
 
-async def release(database: str, media_path: Path, *hold_ids: int) -> list[Hold]:
-    async with opened(database, media_path) as target:
+async def release(retention: Retention, *hold_ids: int) -> list[Hold]:
+    async with retention.opened() as target:
         return await target.holds.release(list(hold_ids), None, "the case is closed")
 
 
@@ -69,7 +69,7 @@ async def release(database: str, media_path: Path, *hold_ids: int) -> list[Hold]
     ],
 )
 async def test_what_is_held_stays_in_plan_and_pass_and_nothing_else_does(
-    database: str, media_path: Path, store: DendriteStore, hold: Any, kind: MediaKind, name: str
+    retention: Retention, store: DendriteStore, hold: Any, kind: MediaKind, name: str
 ) -> None:
     kept = {
         "media": await store.add(media_id="kept", origin="there.test", age=OLD),
@@ -82,8 +82,8 @@ async def test_what_is_held_stays_in_plan_and_pass_and_nothing_else_does(
 
     _, coverage = await hold(kind, name)
     assert (coverage.items, coverage.in_quarantine) == (1, 0)
-    planned, items = await one_plan(database, media_path, **BOTH)
-    report = await one_pass(database, media_path, **BOTH)
+    planned, items = await retention.one_plan(**BOTH)
+    report = await retention.one_pass(**BOTH)
 
     assert [item.media for item in items if item.reason == "hold"] == [kept[kind].uri]
     assert dict(planned.kept) == dict(report.kept) == {"hold": 1}
@@ -93,42 +93,42 @@ async def test_what_is_held_stays_in_plan_and_pass_and_nothing_else_does(
 
 
 async def test_a_hold_is_told_before_a_restore_and_a_protection(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     avatar = await store.add(origin="there.test", age=OLD)
     await store.add_profile("ann", avatar.uri)
-    await one_pass(database, media_path, policies=[])
+    await retention.one_pass(policies=[])
     await connection.execute(
         "INSERT INTO retentiond.restored VALUES ($1, $2, NULL, clock_timestamp(), 'ann', '')",
         *(avatar.key.media_id, avatar.key.media_origin),
     )
-    report, _ = await one_plan(database, media_path)
+    report, _ = await retention.one_plan()
     assert dict(report.kept) == {"restored": 1}
     await hold("media", avatar.uri)
-    report, _ = await one_plan(database, media_path)
+    report, _ = await retention.one_plan()
     assert dict(report.kept) == {"hold": 1}
 
 
 async def test_one_of_two_rows_of_a_content_is_held_and_the_file_stays_for_it(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
+    retention: Retention, store: DendriteStore, hold: Any
 ) -> None:
     held = await store.add(origin="there.test", content=b"shared", age=OLD)
     await store.add(origin="elsewhere.test", content=b"shared", age=OLD)
     await hold("media", held.uri)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert (report.removed_items, report.shared_blobs) == (1, 1)
     assert set(await store.rows()) == {held.key}
     assert not await store.broken_references()
 
 
 async def test_a_released_hold_keeps_nothing_and_stays_on_record(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
+    retention: Retention, store: DendriteStore, hold: Any
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
     put_on, _ = await hold("media", held.uri)
-    [released] = await release(database, media_path, put_on.hold_id)
-    assert (await one_pass(database, media_path)).removed_items == 1
-    async with opened(database, media_path) as target:
+    [released] = await release(retention, put_on.hold_id)
+    assert (await retention.one_pass()).removed_items == 1
+    async with retention.opened() as target:
         assert [found async for found in target.holds.on_record(closed=False)] == []
         assert [found async for found in target.holds.on_record(closed=True)] == [released]
     assert (released.state, released.release_reason) == ("released", "the case is closed")
@@ -137,27 +137,27 @@ async def test_a_released_hold_keeps_nothing_and_stays_on_record(
 
 
 async def test_a_hold_ends_when_its_last_day_is_over(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
     await hold("media", held.uri)
     today = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
     await connection.execute("UPDATE retentiond.hold SET until = $1", today)
-    assert dict((await one_plan(database, media_path))[0].kept) == {"hold": 1}
+    assert dict((await retention.one_plan())[0].kept) == {"hold": 1}
     await connection.execute("UPDATE retentiond.hold SET until = $1", today - timedelta(days=1))
-    assert (await one_pass(database, media_path)).removed_items == 1
+    assert (await retention.one_pass()).removed_items == 1
 
 
 async def test_what_is_in_quarantine_and_becomes_held_comes_back_with_the_next_sweep_and_without_a_mark(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     held = await store.add(origin="there.test", thumbnails=((32, 32, "crop"),), age=OLD)
     other = await store.add(origin="there.test", age=OLD)
     rows, files = await store.rows(), store.files()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     _, coverage = await hold("media", held.uri)
     assert (coverage.items, coverage.in_quarantine) == (0, 1)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         report = await target.sweep(everything=False)
     assert report.restored == 1
     assert await store.rows() == {held.key: rows[held.key]}
@@ -167,14 +167,14 @@ async def test_what_is_in_quarantine_and_becomes_held_comes_back_with_the_next_s
 
 
 async def test_a_purge_by_hand_takes_nothing_that_is_held(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
+    retention: Retention, store: DendriteStore, hold: Any
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=OLD)
     keys = {"grace": "30d", "settle": "0s"}
-    await one_pass(database, media_path, **keys)
+    await retention.one_pass(**keys)
     await hold("media", held.uri)
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         report = await target.end_grace()
     # The other content went, and the spare of the held one, whose live file is whole again.
     assert (report.restored, report.purged) == (1, 2)
@@ -183,8 +183,7 @@ async def test_a_purge_by_hand_takes_nothing_that_is_held(
 
 
 async def test_a_hold_that_comes_between_the_sweeps_look_and_the_purge_is_seen(
-    database: str,
-    media_path: Path,
+    retention: Retention,
     store: DendriteStore,
     connection: Connection,
     hold: Any,
@@ -192,7 +191,7 @@ async def test_a_hold_that_comes_between_the_sweeps_look_and_the_purge_is_seen(
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
     keys = {"grace": "30d", "settle": "0s"}
-    await one_pass(database, media_path, **keys)
+    await retention.one_pass(**keys)
     await hold("origin", "unknown.test")
     refresh = HoldReferences.refresh
 
@@ -201,7 +200,7 @@ async def test_a_hold_that_comes_between_the_sweeps_look_and_the_purge_is_seen(
         await connection.execute("UPDATE retentiond.hold SET subject = 'there.test'")
         return await refresh(self, *arguments, **named)
 
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.LARGEST_AGE", timedelta(0))
         monkeypatch.setattr(HoldReferences, "refresh", refresh_and_hold)
         monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.restore_held", _restore_nothing)
@@ -216,14 +215,14 @@ async def _restore_nothing(_work: object) -> int:
 
 
 async def test_held_rows_that_never_had_an_entry_are_not_forgotten_when_their_grace_is_over(
-    database: str, media_path: Path, store: DendriteStore, hold: Any, monkeypatch: pytest.MonkeyPatch
+    retention: Retention, store: DendriteStore, hold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.add(origin="there.test", content=b"shared", age=timedelta(days=1))
     held = await store.add(origin="elsewhere.test", content=b"shared", age=OLD)
     keys = {"grace": "30d", "settle": "0s"}
-    await one_pass(database, media_path, **keys)
+    await retention.one_pass(**keys)
     await hold("media", held.uri)
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         # It may be put on just after the sweep has brought back what was held.
         monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.sweep.restore_held", _restore_nothing)
         await target.end_grace()
@@ -233,12 +232,12 @@ async def test_held_rows_that_never_had_an_entry_are_not_forgotten_when_their_gr
 
 
 async def test_a_purge_waits_for_a_hold_that_is_being_put_on_and_then_sees_it(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, database: str, store: DendriteStore, connection: Connection
 ) -> None:
     held = await store.add(origin="there.test", age=OLD)
     keys = {"grace": "30d", "settle": "0s"}
-    await one_pass(database, media_path, **keys)
-    async with opened(database, media_path, **keys) as target:
+    await retention.one_pass(**keys)
+    async with retention.opened(**keys) as target:
         async with connection.transaction():
             await connection.execute(INSERT_HOLD, "origin", "there.test")
             running = asyncio.create_task(target.end_grace())
@@ -249,8 +248,8 @@ async def test_a_purge_waits_for_a_hold_that_is_being_put_on_and_then_sees_it(
 
 
 async def test_a_pass_waits_for_a_hold_that_is_being_put_on_and_then_sees_it(
+    retention: Retention,
     database: str,
-    media_path: Path,
     store: DendriteStore,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -267,7 +266,7 @@ async def test_a_pass_waits_for_a_hold_that_is_being_put_on_and_then_sees_it(
         await connection.execute(INSERT_HOLD, "origin", "there.test")
 
     monkeypatch.setattr(MediaSteps, "begin", begin_and_hold)
-    running = asyncio.create_task(one_pass(database, media_path))
+    running = asyncio.create_task(retention.one_pass())
     await _until_one_waits(database, running)
     await adding.commit()
     report = await running
@@ -276,8 +275,8 @@ async def test_a_pass_waits_for_a_hold_that_is_being_put_on_and_then_sees_it(
 
 
 async def test_a_hold_on_a_room_that_comes_while_a_pass_is_under_way_is_read_before_the_next_batch(
+    retention: Retention,
     database: str,
-    media_path: Path,
     store: DendriteStore,
     hold: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,7 +294,7 @@ async def test_a_hold_on_a_room_that_comes_while_a_pass_is_under_way_is_read_bef
         return found
 
     monkeypatch.setattr(HoldReferences, "refresh", refresh_and_hold)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert dict(report.kept) == {"changed": 1}
     assert set(await store.rows()) == {shown.key}
 
@@ -327,7 +326,7 @@ async def _watching(database: str) -> AsyncIterator[Connection]:
 
 
 async def test_what_a_held_room_showed_stays_held_after_a_redaction_and_what_it_shows_later_joins(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     shown = await store.add(origin="there.test", age=OLD)
     later = await store.add(origin="there.test", age=OLD)
@@ -337,13 +336,13 @@ async def test_what_a_held_room_showed_stays_held_after_a_redaction_and_what_it_
         "UPDATE syncapi_output_room_events SET headered_event_json = '{\"content\": {}}'"
     )
     await store.add_event(ROOM, {"info": {"thumbnail_url": later.uri}})
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert dict(report.kept) == {"hold": 2}
     assert set(await store.rows()) == {shown.key, later.key}
 
 
 async def test_a_room_is_held_with_its_state_its_members_and_events_that_do_not_parse(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
+    retention: Retention, store: DendriteStore, hold: Any
 ) -> None:
     avatar, member, odd, elsewhere = [await store.add(origin="there.test", age=OLD) for _ in range(4)]
     await store.add_state_event(ROOM, "m.room.avatar", "", {"url": avatar.uri})
@@ -354,12 +353,12 @@ async def test_a_room_is_held_with_its_state_its_members_and_events_that_do_not_
     await store.add_event("!other:there.test", {"url": elsewhere.uri})
     _, coverage = await hold("room", ROOM)
     assert coverage.items == 3
-    await one_pass(database, media_path, protect=[])
+    await retention.one_pass(protect=[])
     assert set(await store.rows()) == {avatar.key, member.key, odd.key}
 
 
 async def test_a_held_user_keeps_what_they_uploaded_sent_and_show_as_their_avatar(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
+    retention: Retention, store: DendriteStore, hold: Any
 ) -> None:
     uploaded = await store.add(origin="here.test", user_id="@ann:here.test", age=OLD)
     sent, avatar, others = [await store.add(origin="there.test", age=OLD) for _ in range(3)]
@@ -368,44 +367,44 @@ async def test_a_held_user_keeps_what_they_uploaded_sent_and_show_as_their_avata
     await store.add_profile("ann", avatar.uri)
     _, coverage = await hold("user", "@ann:here.test")
     assert coverage.items == 3
-    await one_pass(database, media_path, protect=[], **BOTH)
+    await retention.one_pass(protect=[], **BOTH)
     assert set(await store.rows()) == {uploaded.key, sent.key, avatar.key}
 
 
 async def test_a_plan_sees_what_a_held_room_shows_now_and_writes_nothing_down(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     shown = await store.add(origin="there.test", age=OLD)
     await hold("room", ROOM)
     await store.add_event(ROOM, {"url": shown.uri})
-    report, _ = await one_plan(database, media_path)
+    report, _ = await retention.one_plan()
     assert dict(report.kept) == {"hold": 1}
     assert await connection.fetchval("SELECT count(*) FROM retentiond.hold_media") == 0
 
 
 async def test_a_held_room_whose_events_cannot_be_read_refuses_pass_plan_and_purge(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, hold: Any
+    retention: Retention, store: DendriteStore, connection: Connection, hold: Any
 ) -> None:
     await store.add(origin="there.test", age=OLD)
-    await one_pass(database, media_path, **AT_ONCE | {"grace": "1d"})
+    await retention.one_pass(**AT_ONCE | {"grace": "1d"})
     await hold("room", ROOM)
     await store.add(origin="there.test", age=OLD)
     await connection.execute("ALTER TABLE syncapi_output_room_events RENAME TO elsewhere")
-    for report in (await one_pass(database, media_path), (await one_plan(database, media_path))[0]):
+    for report in (await retention.one_pass(), (await retention.one_plan())[0]):
         assert report.refused is not None
         assert report.refused.limit == "hold_unreadable"
         assert "retentiond hold release 1" in report.refused.hint
-    async with opened(database, media_path, **AT_ONCE) as target:
+    async with retention.opened(**AT_ONCE) as target:
         assert (await target.end_grace()).purged == 0
         with pytest.raises(RefusedError, match="the hold stands all the same"):
             await target.holds.add(HoldRequest(HoldSubject("room", "!another")))
         assert len([found async for found in target.holds.on_record(closed=False)]) == 2
-    await release(database, media_path, 1, 2)
-    assert (await one_pass(database, media_path)).refused is None
+    await release(retention, 1, 2)
+    assert (await retention.one_pass()).refused is None
 
 
 async def test_a_room_in_another_components_database_is_held_too(
-    database: str, media_path: Path, store: DendriteStore, postgres: DatabaseServer, hold: Any
+    retention: Retention, media_path: Path, store: DendriteStore, postgres: DatabaseServer, hold: Any
 ) -> None:
     shown = await store.add(origin="there.test", age=OLD)
     await store.add(origin="there.test", age=OLD)
@@ -422,19 +421,17 @@ async def test_a_room_in_another_components_database_is_held_too(
         keys: dict[str, Any] = {"databases": {"sync_api": other}}
         _, coverage = await hold("room", ROOM, **keys)
         assert (coverage.items, coverage.encrypted) == (1, True)
-        planned, _ = await one_plan(database, media_path, **keys)
-        report = await one_pass(database, media_path, **keys)
+        planned, _ = await retention.one_plan(**keys)
+        report = await retention.one_pass(**keys)
     finally:
         await postgres.drop(other)
     assert dict(planned.kept) == dict(report.kept) == {"hold": 1}
     assert set(await store.rows()) == {shown.key}
 
 
-async def test_holds_are_counted_in_the_status(
-    database: str, media_path: Path, store: DendriteStore, hold: Any
-) -> None:
+async def test_holds_are_counted_in_the_status(retention: Retention, store: DendriteStore, hold: Any) -> None:
     await hold("origin", "there.test")
     await hold("room", ROOM)
-    await release(database, media_path, 1)
-    async with opened(database, media_path) as target:
+    await release(retention, 1)
+    async with retention.opened() as target:
         assert (await target.status()).holds == 1

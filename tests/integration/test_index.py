@@ -14,7 +14,7 @@ from retentiond.ledger.ledger import Ledger
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
-from tests.support.media_target import one_pass
+from tests.support.media_target import Retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -36,35 +36,35 @@ async def definitions(connection: Connection) -> list[str]:
 
 
 async def test_the_index_is_a_hash_index_in_collation_c_made_once_and_logged(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
     with capture_logs() as log:
-        await one_pass(database, media_path)
-        await one_pass(database, media_path)
+        await retention.one_pass()
+        await retention.one_pass()
     (ours,) = [text for text in await definitions(connection) if "retentiond" in text]
     assert 'USING hash (base64hash COLLATE "C")' in ours
     assert [entry["event"] for entry in log if "index" in entry["event"]] == ["index_making", "index_made"]
 
 
 async def test_no_index_is_made_where_the_configuration_says_so(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
     before = await definitions(connection)
-    assert (await one_pass(database, media_path, create_index=False)).removed_items == 1
+    assert (await retention.one_pass(create_index=False)).removed_items == 1
     assert await definitions(connection) == before
 
 
 async def test_an_invalid_remnant_of_ours_is_made_again(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
     await connection.execute(INDEX_SQL["make_index"])
     await connection.execute(
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'retentiond_base64hash'::regclass"
     )
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert await connection.fetchval(INDEX_SQL["index_state"]) == "valid"
 
 
@@ -81,7 +81,7 @@ async def test_without_the_right_to_make_it_the_pass_goes_on(
         )
         guest = database.replace(database.split("//")[1].split("@", maxsplit=1)[0], f"{role}:x")
         with capture_logs() as log:
-            assert (await one_pass(guest, media_path)).state == "finished"
+            assert (await Retention(guest, media_path).one_pass()).state == "finished"
         assert await store.rows() == {}
         (told,) = [entry for entry in log if entry["event"] == "index_not_made"]
         assert "must be owner" in told["reason"]

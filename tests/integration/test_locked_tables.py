@@ -10,12 +10,11 @@ import pytest
 from retentiond.adapters import postgres
 from retentiond.engine.target import Order
 from retentiond.model.holds import HoldRequest, HoldSubject
-from tests.support.media_target import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 
@@ -34,12 +33,12 @@ def _short_patience() -> Iterator[None]:
     ],
 )
 async def test_a_source_that_somebody_keeps_locked_refuses_the_pass_and_blames_no_right(
-    store: DendriteStore, database: str, media_path: Path, table: str, protect: list[str], limit: str
+    store: DendriteStore, retention: Retention, database: str, table: str, protect: list[str], limit: str
 ) -> None:
     await store.add()
     other = await asyncpg.connect(database)
     try:
-        async with opened(database, media_path, protect=protect) as target:
+        async with retention.opened(protect=protect) as target:
             await target.holds.add(HoldRequest(HoldSubject.read("room", "!held:there.test")))
             async with other.transaction():
                 await other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")

@@ -17,11 +17,13 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from tests.support.dendrite_writer import DendriteWriter
-from tests.support.media_target import REMOTE, one_pass, opened
+from tests.support.media_target import REMOTE
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -29,7 +31,7 @@ YOUNG = timedelta(days=1)
 
 
 async def test_live_media_are_not_lost_with_an_old_row_that_shares_their_hash(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     await store.add(content=b"forwarded", thumbnails=COMMON_THUMBNAILS)
     live = [
@@ -37,28 +39,28 @@ async def test_live_media_are_not_lost_with_an_old_row_that_shares_their_hash(
         await store.add(content=b"forwarded", origin="elsewhere.test", age=YOUNG),
     ]
     files = store.files()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {media.key for media in live}
     assert store.files() == files
 
 
 async def test_another_origins_row_does_not_go_with_the_same_media_id(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     await store.add(media_id="same", thumbnails=COMMON_THUMBNAILS)
     other = await store.add(media_id="same", origin="elsewhere.test", age=YOUNG, thumbnails=COMMON_THUMBNAILS)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {other.key}
     assert {row.key for row in await store.thumbnail_rows()} == {other.key}
     assert await store.broken_references() == []
 
 
 async def test_media_whose_directory_is_gone_do_not_stay_broken_for_ever(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, database: str, media_path: Path
 ) -> None:
     await store.add(age=YOUNG)
     broken = await store.add(file=False)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     # Without the row, dendrite fetches them again.
     async with asyncpg.create_pool(database, min_size=0) as pool:
         await DendriteWriter(pool, media_path).fetch(broken.key, broken.content)
@@ -67,7 +69,7 @@ async def test_media_whose_directory_is_gone_do_not_stay_broken_for_ever(
 
 
 async def test_a_remote_users_avatar_stays_though_no_profile_and_no_local_policy_speaks_of_it(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     avatar = await store.add()
     await store.add()
@@ -77,21 +79,21 @@ async def test_a_remote_users_avatar_stays_though_no_profile_and_no_local_policy
         "@remote:there.test",
         {"membership": "join", "avatar_url": avatar.uri},
     )
-    await one_pass(database, media_path, policies=[REMOTE])
+    await retention.one_pass(policies=[REMOTE])
     assert set(await store.rows()) == {avatar.key}
 
 
 async def test_a_file_that_only_an_archived_row_refers_to_is_not_forgotten(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     archived = await store.add(content=b"of both")
     later = await store.add(content=b"of both", origin="elsewhere.test", age=YOUNG)
-    await one_pass(database, media_path, grace="30d")
+    await retention.one_pass(grace="30d")
     await connection.execute(
         "UPDATE mediaapi_media_repository SET creation_ts = 1500000000000 WHERE media_id = $1",
         later.key.media_id,
     )
-    async with opened(database, media_path, grace="0s", settle="0s", protect=[]) as target:
+    async with retention.opened(grace="0s", settle="0s", protect=[]) as target:
         assert (await target.run_pass(Order(command="run"))).removed_items == 1
         await target.sweep(everything=True)
         assert (await target.sweep(everything=True)).purged == 0
@@ -102,7 +104,7 @@ async def test_a_file_that_only_an_archived_row_refers_to_is_not_forgotten(
 
 @pytest.mark.parametrize("call", ["rename", "unlink", "stat", "fsync"])
 async def test_a_disk_that_does_not_answer_does_not_hold_up_the_event_loop(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     await store.add(thumbnails=COMMON_THUMBNAILS)
     asked, answer = threading.Event(), threading.Event()
@@ -122,7 +124,7 @@ async def test_a_disk_that_does_not_answer_does_not_hold_up_the_event_loop(
             await asyncio.sleep(0.001)
         answer.set()
 
-    async with opened(database, media_path, grace="0s", settle="0s") as target:
+    async with retention.opened(grace="0s", settle="0s") as target:
         loop = asyncio.create_task(answer_when_asked())
         with monkeypatch.context() as patched:
             patched.setattr(os, call, slow)

@@ -20,12 +20,13 @@ from retentiond.targets.dendrite_media.quarantine import entries as quarantine
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.surveys.assess import assess
-from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -48,13 +49,13 @@ def everything(directory: Path) -> list[Path]:
 
 
 async def test_what_is_due_goes_into_quarantine_with_its_thumbnails_and_the_rest_stays(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     due = await store.add(thumbnails=COMMON_THUMBNAILS)
     young = await store.add(age=29 * DAY, thumbnails=LONE)
     local = await store.add(origin="here.test", user_id="@alice:here.test", thumbnails=LONE)
     before = store.files()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert set(await store.rows()) == {young.key, local.key}
     assert {row.key for row in await store.thumbnail_rows()} == {young.key, local.key}
     assert await store.broken_references() == []
@@ -69,7 +70,7 @@ async def test_what_is_due_goes_into_quarantine_with_its_thumbnails_and_the_rest
 
 
 async def test_the_account_says_what_went_and_why_the_rest_stayed(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
     await store.add(age=DAY)
@@ -82,7 +83,7 @@ async def test_the_account_says_what_went_and_why_the_rest_stayed(
     await store.add_thumbnail(shared, (32, 32, "crop"))
     await connection.execute("UPDATE mediaapi_thumbnail SET media_id = 'nobody'")
     with capture_logs() as log:
-        report = await one_pass(database, media_path)
+        report = await retention.one_pass()
     told = report.as_json()
     assert told["removed"]["items"] == 3
     assert told["kept"] == {
@@ -106,26 +107,24 @@ async def test_the_account_says_what_went_and_why_the_rest_stayed(
     assert await connection.fetchval("SELECT report->'removed'->>'items' FROM retentiond.pass") == "3"
 
 
-async def test_the_same_media_id_of_another_server_stays(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_the_same_media_id_of_another_server_stays(store: DendriteStore, retention: Retention) -> None:
     """Elsewhere a purge went by the media ID alone, and took another origin's row."""
     await store.add(media_id="same", origin="there.test", thumbnails=LONE)
     other = await store.add(media_id="same", origin="elsewhere.test", age=DAY, thumbnails=LONE)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {other.key}
     assert {row.key for row in await store.thumbnail_rows()} == {other.key}
     assert await store.broken_references() == []
 
 
 async def test_a_content_that_another_row_shares_stays_with_all_its_files(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     """Elsewhere the whole directory of a hash was removed though other rows shared it."""
     first = await store.add(content=b"shared", thumbnails=COMMON_THUMBNAILS)
     second = await store.add(content=b"shared", origin="here.test", user_id="@alice:here.test")
     before = store.files()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert set(await store.rows()) == {second.key}
     assert store.files() == before
     assert held_files(media_path) == {}
@@ -134,24 +133,22 @@ async def test_a_content_that_another_row_shares_stays_with_all_its_files(
 
 
 async def test_a_content_goes_when_all_the_rows_that_share_it_are_due_whatever_the_batch(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     for origin in ("a.test", "b.test", "c.test"):
         await store.add(content=b"shared", origin=origin, thumbnails=LONE if origin == "a.test" else ())
     size = sum(map(len, store.files().values()))
-    report = await one_pass(database, media_path, pace={"batch": 1})
+    report = await retention.one_pass(pace={"batch": 1})
     assert store.files() == {}
     assert (report.shared_blobs, report.removed_items, report.removed_bytes) == (0, 3, size)
 
 
-async def test_a_row_without_a_file_goes_and_is_counted(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_a_row_without_a_file_goes_and_is_counted(store: DendriteStore, retention: Retention) -> None:
     """Elsewhere such a row stayed for ever, and dendrite never fetched it again."""
     await store.add(file=False)
     only_thumbnails = await store.add(thumbnails=LONE)
     (store.path_of(only_thumbnails.base64hash) / "file").unlink()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert await store.rows() == {}
     assert await store.thumbnail_rows() == []
     assert (report.missing_file, report.removed_items) == (2, 2)
@@ -159,18 +156,18 @@ async def test_a_row_without_a_file_goes_and_is_counted(
     assert await store.orphan_files() == []
 
 
-async def test_an_empty_upload_goes_like_any_other(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_an_empty_upload_goes_like_any_other(store: DendriteStore, retention: Retention) -> None:
     await store.add(content=b"")
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert (await store.rows(), store.files()) == ({}, {})
     assert (report.removed_items, report.removed_bytes, report.missing_file) == (1, 0, 0)
 
 
-async def test_dendrites_first_two_levels_stay(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_dendrites_first_two_levels_stay(
+    store: DendriteStore, retention: Retention, media_path: Path
+) -> None:
     media = await store.add()
-    async with opened(database, media_path, grace="0s", settle="0s") as target:
+    async with retention.opened(grace="0s", settle="0s") as target:
         await target.run_pass(Order("once"))
     assert store.path_of(media.base64hash).parent.is_dir()
     assert not store.path_of(media.base64hash).exists()
@@ -178,7 +175,7 @@ async def test_dendrites_first_two_levels_stay(store: DendriteStore, database: s
 
 
 async def test_the_first_policy_that_matches_decides_and_is_named(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     video = await store.add(content_type="video/mp4", age=8 * DAY)
     picture = await store.add(age=8 * DAY)
@@ -186,7 +183,7 @@ async def test_the_first_policy_that_matches_decides_and_is_named(
         {"name": "videos", "match": {"content_type": "video/*", "larger_than": "1B"}, "keep": "7d"},
         {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"},
     ]
-    report = await one_pass(database, media_path, policies=policies)
+    report = await retention.one_pass(policies=policies)
     assert set(await store.rows()) == {picture.key}
     assert {name: tally.items for name, tally in report.removed.items()} == {"videos": 1}
     assert video.key not in await store.rows()
@@ -194,8 +191,7 @@ async def test_the_first_policy_that_matches_decides_and_is_named(
 
 async def test_what_changed_since_the_survey_stays(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -217,7 +213,7 @@ async def test_what_changed_since_the_survey_stays(
         return await assess(*arguments)
 
     monkeypatch.setattr(removal, "assess", change_then_assess)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert set(await store.rows()) == {became_young.key, other_content.key, replacement.key}
     assert (report.kept["changed"], report.removed_items) == (3, 1)
     assert goes.key not in await store.rows()
@@ -225,11 +221,11 @@ async def test_what_changed_since_the_survey_stays(
 
 
 async def test_counts_that_do_not_agree_roll_the_batch_back(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     """Elsewhere only a part was archived before all of it was deleted."""
     media = await store.add(thumbnails=LONE)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order("run"))
     await store.add()
     # A rule of the database that keeps rows out of the ledger's copy.
@@ -239,14 +235,14 @@ async def test_counts_that_do_not_agree_roll_the_batch_back(
     )
     left = set(await store.rows())
     with pytest.raises(Exception, match="did not come out even"):
-        await one_pass(database, media_path)
+        await retention.one_pass()
     assert set(await store.rows()) == left
     assert await store.broken_references() == []
     assert media.key not in left
 
 
 async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything_in_its_place(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, media_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(4):
         await store.add()
@@ -259,7 +255,7 @@ async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything
         return released
 
     monkeypatch.setattr(Releaser, "release", release_then_ask)
-    async with opened(database, media_path, pace={"batch": 2}) as target:
+    async with retention.opened(pace={"batch": 2}) as target:
         report = await target.run_pass(Order("run", stop=stop))
     assert (report.state, report.removed_items) == ("interrupted", 2)
     assert len(await store.rows()) == 2
@@ -268,7 +264,7 @@ async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything
 
 
 async def test_a_slow_pace_keeps_no_stop_waiting(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
         await store.add()
@@ -280,7 +276,7 @@ async def test_a_slow_pace_keeps_no_stop_waiting(
         return await release(self, batch)
 
     monkeypatch.setattr(Releaser, "release", release_then_ask)
-    async with opened(database, media_path, pace={"batch": 1, "max_items_per_second": 1}) as target:
+    async with retention.opened(pace={"batch": 1, "max_items_per_second": 1}) as target:
         # An hour for each item: the test's own time-out is the bound.
         monkeypatch.setattr(
             removal, "Pace", lambda _rate, sleep: Pace(1, lambda: 0.0, lambda _pause: sleep(3600.0))
@@ -291,8 +287,7 @@ async def test_a_slow_pace_keeps_no_stop_waiting(
 
 async def test_what_was_released_is_renamed_also_when_the_next_release_fails(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -316,7 +311,7 @@ async def test_what_was_released_is_renamed_also_when_the_next_release_fails(
 
     monkeypatch.setattr(Releaser, "release", fail_at_the_third)
     monkeypatch.setattr(removal, "carry_out", take_time)
-    report = await one_pass(database, media_path, pace={"batch": 2})
+    report = await retention.one_pass(pace={"batch": 2})
     assert report.state == "interrupted"
     assert report.error is not None
     assert "closed the connection" in report.error
@@ -327,7 +322,7 @@ async def test_what_was_released_is_renamed_also_when_the_next_release_fails(
 
 
 async def test_two_batches_in_a_row_that_cannot_be_moved_stop_the_pass(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(6):
         await store.add()
@@ -336,22 +331,21 @@ async def test_two_batches_in_a_row_that_cannot_be_moved_stop_the_pass(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("retentiond.targets.dendrite_media.disk.moves._rename_in", fail)
-    report = await one_pass(database, media_path, pace={"batch": 1})
+    report = await retention.one_pass(pace={"batch": 1})
     assert report.state == "interrupted"
     assert report.error is not None
     assert "could not be moved" in report.error
     # One more may have been released while the second was tried; not all six.
     assert len(await store.rows()) >= 2
     monkeypatch.undo()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.state == "finished"
     assert (await store.rows(), await store.orphan_files()) == ({}, [])
 
 
 async def test_no_transaction_is_open_while_files_are_touched(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -376,7 +370,7 @@ async def test_no_transaction_is_open_while_files_are_touched(
 
     # One batch: the release of the next would rightly be under way beside a rename.
     monkeypatch.setattr(DiskWorkers, "_all", look_then_share)
-    async with opened(database, media_path, grace="0s", settle="0s") as target:
+    async with retention.opened(grace="0s", settle="0s") as target:
         await target.run_pass(Order("once"))
     assert store.files() == {}
     assert looks > 5
@@ -384,7 +378,7 @@ async def test_no_transaction_is_open_while_files_are_touched(
 
 
 async def test_the_quarantine_belongs_to_the_owner_of_the_media(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
@@ -392,7 +386,7 @@ async def test_the_quarantine_belongs_to_the_owner_of_the_media(
     for path in everything(media_path):
         os.chown(path, 12345, 23456)
     (store.path_of(media.base64hash)).chmod(0o751)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     ours = everything(media_path / ".retentiond")
     assert {(path.stat().st_uid, path.stat().st_gid) for path in ours} == {(12345, 23456)}
     (blob,) = [path for path in ours if path.name.startswith(media.base64hash)]
@@ -400,13 +394,13 @@ async def test_the_quarantine_belongs_to_the_owner_of_the_media(
 
 
 async def test_a_pass_is_as_good_in_small_batches_as_in_one(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     for number in range(9):
         await store.add(content=b"%d" % (number % 5), origin=f"server{number}.test", thumbnails=LONE)
         await store.add(age=DAY)
-    plan, _ = await one_plan(database, media_path)
-    report = await one_pass(database, media_path, pace={"batch": 2, "concurrency": 2})
+    plan, _ = await retention.one_plan()
+    report = await retention.one_pass(pace={"batch": 2, "concurrency": 2})
     assert (report.removed, report.kept, report.shared_blobs) == (plan.removed, plan.kept, plan.shared_blobs)
     assert report.removed_items == 9
     assert await store.broken_references() == []
@@ -414,7 +408,7 @@ async def test_a_pass_is_as_good_in_small_batches_as_in_one(
 
 
 async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_will(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
 
@@ -430,7 +424,7 @@ async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_wi
 
     monkeypatch.setattr(Stop, "wait", upload_meanwhile)
     await store.add(content=b"same")
-    async with opened(database, media_path, settle="10m") as target:
+    async with retention.opened(settle="10m") as target:
         await target.run_pass(Order("once"))
         assert waits == [60.0]
         assert await store.broken_references() == []
@@ -440,17 +434,17 @@ async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_wi
         await target.end_beat()
         await target.run_pass(Order("once"))  # nothing was renamed
     await store.add()
-    async with opened(database, media_path, settle="59s") as target:
+    async with retention.opened(settle="59s") as target:
         await target.run_pass(Order("once"))
     assert waits == [60.0]
 
 
 async def test_an_id_that_just_fits_into_dendrites_index_stops_no_pass(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     """Another server chose it, and anybody can make dendrite fetch it."""
     media = await store.add(media_id=secrets.token_hex(1330))
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert (report.removed_items, await store.rows()) == (1, {})
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         assert (await target.restore(Selection(media=media.uri))).restored == [media.uri]

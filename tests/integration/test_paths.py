@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.media_target import one_pass, one_plan
+from tests.support.media_target import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,16 +109,16 @@ ODDITIES: dict[str, Callable[[Path, Path], None]] = {
 
 
 async def test_what_dendrite_would_not_have_made_stays_with_its_row_and_is_told(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     odd = {name: await store.add(media_id=name) for name in ODDITIES}
     for name, make in ODDITIES.items():
         make(store.path_of(odd[name].base64hash), media_path)
     before = everything(media_path.parent)
     plain = await store.add(media_id="plain")
-    plan, items = await one_plan(database, media_path)
+    plan, items = await retention.one_plan()
     with capture_logs() as log:
-        report = await one_pass(database, media_path)
+        report = await retention.one_pass()
     reasons = {item.media.rpartition("/")[2]: item.reason for item in items}
     assert reasons == dict.fromkeys(ODDITIES, "unsafe_path") | {"plain": "due"}
     assert report.kept == plan.kept == {"unsafe_path": len(ODDITIES)}
@@ -136,20 +136,20 @@ def everything(directory: Path) -> set[Path]:
 
 
 async def test_an_unsafe_path_is_told_before_marks_and_protections(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
     await store.add_profile("alice", media.uri)
     (store.path_of(media.base64hash) / "odd").write_bytes(b"x")
-    assert (await one_pass(database, media_path)).kept == {"unsafe_path": 1}
+    assert (await retention.one_pass()).kept == {"unsafe_path": 1}
 
 
 async def test_a_link_where_our_own_directory_should_be_is_refused(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     await store.add()
     (media_path / ".retentiond").symlink_to(outside(media_path))
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.refused is not None
     assert report.refused.limit in {"quarantine_not_a_directory", "another_store"}
     assert len(await store.rows()) == 1
@@ -158,15 +158,15 @@ async def test_a_link_where_our_own_directory_should_be_is_refused(
 
 @pytest.mark.parametrize("where", ["quarantine", "quarantine/2"])
 async def test_a_link_within_our_own_directory_leads_nowhere(
-    where: str, store: DendriteStore, database: str, media_path: Path
+    where: str, store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
-    await one_pass(database, media_path)
+    await retention.one_pass()
     media = await store.add()
     link = media_path / ".retentiond" / where
     if link.exists():
         link.rmdir()
     link.symlink_to(outside(media_path))
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.state in {"interrupted", "finished_with_failures"}
     assert os.listdir(media_path.parent / "outside") == ["file"]
     assert list(store.files().values()) == [media.content]
@@ -178,15 +178,15 @@ async def test_the_media_directory_itself_may_be_a_link_that_the_administrator_c
     await store.add()
     link = media_path.parent / "link"
     link.symlink_to(media_path)
-    assert (await one_pass(database, link)).removed_items == 1
+    assert (await Retention(database, link).one_pass()).removed_items == 1
 
 
 async def test_what_stands_beside_the_media_is_left_alone(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
     await store.add()
     (media_path / "tmp/random").mkdir(parents=True)
     (media_path / "tmp/random/content").write_bytes(b"in flight")
     (media_path / "README").write_bytes(b"of the administrator")
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert store.files() == {"tmp/random/content": b"in flight", "README": b"of the administrator"}

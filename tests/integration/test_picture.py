@@ -9,33 +9,30 @@ import pytest
 
 from retentiond.engine.target import Order, Silence
 from retentiond.model.errors import RefusedError
-from tests.support.media_target import REMOTE, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import asyncpg
 
     from retentiond.model.picture import Picture
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 _LOCAL = {"name": "local", "match": {"origin": "local"}, "keep": "forever"}
 
 
-async def _picture(database: str, media_path: Path, **keys: object) -> Picture:
-    async with opened(database, media_path, **keys) as target:
+async def _picture(retention: Retention, **keys: object) -> Picture:
+    async with retention.opened(**keys) as target:
         return await target.picture(Silence())
 
 
-async def test_a_store_is_told_by_server_type_and_age(
-    database: str, store: DendriteStore, media_path: Path
-) -> None:
+async def test_a_store_is_told_by_server_type_and_age(retention: Retention, store: DendriteStore) -> None:
     await store.add(origin="a.test", age=timedelta(days=3), content=b"1" * 10)
     await store.add(
         origin="a.test", age=timedelta(days=400), content=b"2" * 20, content_type="Video/mp4; x=y"
     )
     await store.add(origin="here.test", user_id="@u:here.test", age=timedelta(days=60), content=b"3" * 5)
-    picture = await _picture(database, media_path)
+    picture = await _picture(retention)
     assert (picture.total.items, picture.total.bytes) == (3, 35)
     assert [(part.name, part.items, part.bytes) for part in picture.by_origin] == [
         ("a.test", 2, 30),
@@ -50,45 +47,43 @@ async def test_a_store_is_told_by_server_type_and_age(
 
 
 async def test_many_servers_are_the_largest_and_the_others(
-    database: str, store: DendriteStore, media_path: Path
+    retention: Retention, store: DendriteStore
 ) -> None:
     for number in range(12):
         await store.add(origin=f"s{number}.test", content=bytes([number]) * (100 - number))
-    picture = await _picture(database, media_path)
+    picture = await _picture(retention)
     assert picture.by_origin[0].name == "s0.test"
     assert (picture.by_origin[-1].name, picture.by_origin[-1].items) == ("other servers", 3)
     assert sum(part.bytes for part in picture.by_origin) == picture.total.bytes
 
 
 async def test_a_policy_is_shown_at_every_age_though_it_keeps_for_ever(
-    database: str, store: DendriteStore, media_path: Path
+    retention: Retention, store: DendriteStore
 ) -> None:
     for days in (1, 10, 10, 100):
         await store.add(age=timedelta(days=days))
     await store.add(origin="here.test", user_id="@u:here.test", age=timedelta(days=50))
-    remote, local = (await _picture(database, media_path, policies=[REMOTE, _LOCAL])).curves
+    remote, local = (await _picture(retention, policies=[REMOTE, _LOCAL])).curves
     assert (remote.policy, remote.keep, local.keep) == ("remote", 30, None)
     assert [remote.older_than(days).items for days in (0, 1, 2, 10, 11, 100, 101)] == [4, 4, 3, 3, 1, 1, 0]
     assert local.older_than(30).items == 1
 
 
 async def test_what_is_protected_or_restored_is_in_no_curve(
-    database: str, store: DendriteStore, media_path: Path
+    retention: Retention, store: DendriteStore
 ) -> None:
     avatar = await store.add()
     await store.add_profile("ann", avatar.uri)
     await store.add()
-    (curve,) = (await _picture(database, media_path)).curves
+    (curve,) = (await _picture(retention)).curves
     assert curve.older_than(0).items == 1
 
 
-async def test_what_passes_took_and_found_is_told(
-    database: str, store: DendriteStore, media_path: Path
-) -> None:
+async def test_what_passes_took_and_found_is_told(retention: Retention, store: DendriteStore) -> None:
     media = await store.add()
     await store.add(file=False)
     await store.add(age=timedelta(days=1))
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order("run"))
         picture = await target.picture(Silence())
     (day,) = picture.freed
@@ -99,23 +94,21 @@ async def test_what_passes_took_and_found_is_told(
 
 
 async def test_a_picture_changes_nothing(
-    database: str,
+    retention: Retention,
     store: DendriteStore,
-    media_path: Path,
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     await store.add()
-    await _picture(database, media_path)
+    await _picture(retention)
     assert await connection.fetchval("SELECT to_regnamespace('retentiond')") is None
 
 
 async def test_a_protection_that_cannot_be_read_is_said_and_not_left_out(
-    database: str,
+    retention: Retention,
     store: DendriteStore,
-    media_path: Path,
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     await store.add()
     await connection.execute("DROP TABLE userapi_profiles")
     with pytest.raises(RefusedError, match="userapi_profiles"):
-        await _picture(database, media_path)
+        await _picture(retention)

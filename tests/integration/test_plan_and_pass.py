@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from retentiond.targets.dendrite_media.surveys import survey
-from tests.support.media_target import one_pass, one_plan
+from tests.support.media_target import Retention
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def tree_of(directory: Path) -> dict[str, tuple[Any, ...]]:
 
 
 async def test_a_plan_changes_no_row_no_file_no_schema_and_no_index(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, media_path: Path, connection: Connection
 ) -> None:
     """Elsewhere a dry run was not dry."""
     await store.add(thumbnails=COMMON_THUMBNAILS)
@@ -78,11 +78,11 @@ async def test_a_plan_changes_no_row_no_file_no_schema_and_no_index(
     for _ in range(2):
         # Without a ledger, and with one.
         rows, files = await everything_of(connection), tree_of(media_path)
-        plan, _ = await one_plan(database, media_path)
+        plan, _ = await retention.one_plan()
         assert plan.removed_items == 1
         assert await everything_of(connection) == rows
         assert tree_of(media_path) == files
-        await one_pass(database, media_path, policies=[])
+        await retention.one_pass(policies=[])
     assert "retentiond.ledger_version" in await everything_of(connection)
 
 
@@ -138,10 +138,11 @@ async def compare(server: DatabaseServer, directory: Path, items: list[dict[str,
         store = DendriteStore(connection, media_path)
         await build(store, items)
         keys: dict[str, Any] = {"policies": POLICIES, "pace": {"batch": batch}}
-        plan, listed = await one_plan(dsn, media_path, **keys)
+        retention = Retention(dsn, media_path)
+        plan, listed = await retention.one_plan(**keys)
         orphans = await store.orphan_thumbnail_rows()
         before = {key.uri for key in await store.rows()}
-        report = await one_pass(dsn, media_path, **keys)
+        report = await retention.one_pass(**keys)
         after = {key.uri for key in await store.rows()}
         assert {item.media for item in listed} == before
         assert {item.media for item in listed if item.action == "remove"} == before - after
@@ -151,7 +152,7 @@ async def compare(server: DatabaseServer, directory: Path, items: list[dict[str,
         assert sum(item.bytes for item in listed) == report.removed_bytes
         assert await store.broken_references() == []
         assert await store.orphan_thumbnail_rows() == orphans
-        assert (await one_plan(dsn, media_path, **keys))[0].removed_items == 0
+        assert (await retention.one_plan(**keys))[0].removed_items == 0
     finally:
         await connection.close()
         await server.drop(dsn)

@@ -13,7 +13,6 @@ from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from tests.support.ledger_time import let_pass
-from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.support.database import DatabaseServer
+    from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -35,7 +35,7 @@ ALL_AGES: dict[str, Any] = {
 
 
 async def test_each_protection_keeps_what_it_names_with_or_without_local_policies(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     """Elsewhere remote avatars were promised to stay, and were looked for only with --local, and only in profiles."""
     alice: dict[str, Any] = {"origin": "here.test", "user_id": "@alice:here.test"}
@@ -49,8 +49,8 @@ async def test_each_protection_keeps_what_it_names_with_or_without_local_policie
     pack = {"images": {"cat": {"url": emoji.uri, "info": {"thumbnail_url": sticker.uri}}}}
     await store.add_state_event(ROOM, "im.ponies.room_emotes", "pack", pack)
     await store.add_account_data("alice", "im.ponies.user_emotes", {"images": {personal.uri: [personal.uri]}})
-    plan, _ = await one_plan(database, media_path, **ALL_AGES)
-    report = await one_pass(database, media_path, **ALL_AGES)
+    plan, _ = await retention.one_plan(**ALL_AGES)
+    report = await retention.one_pass(**ALL_AGES)
     assert set(await store.rows()) == {
         media.key for media in (local, remote, member, own_member, room, emoji, sticker, personal)
     }
@@ -59,7 +59,7 @@ async def test_each_protection_keeps_what_it_names_with_or_without_local_policie
 
 
 async def test_of_several_reasons_the_first_in_order_is_told(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     avatar, emoji = await store.add(), await store.add()
     for media in (avatar, emoji):
@@ -67,27 +67,27 @@ async def test_of_several_reasons_the_first_in_order_is_told(
         await store.add_state_event(ROOM, "emotes", media.key.media_id, {"url": media.uri})
     await store.add_profile("alice", avatar.uri)
     protect = ["account_data", "room_state", "profile_avatars"]
-    report = await one_pass(database, media_path, protect=protect)
+    report = await retention.one_pass(protect=protect)
     assert report.kept == {"profile_avatars": 1, "room_state": 1}
 
 
 async def test_what_is_not_protected_by_the_configuration_goes(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     avatar, emoji = await store.add(), await store.add()
     await store.add_profile("alice", avatar.uri)
     await store.add_state_event(ROOM, "emotes", "", {"url": emoji.uri})
     # What is not asked need not be there.
     await connection.execute("DROP TABLE userapi_account_datas")
-    await one_pass(database, media_path, protect=["profile_avatars"])
+    await retention.one_pass(protect=["profile_avatars"])
     assert set(await store.rows()) == {avatar.key}
     await connection.execute("DROP TABLE userapi_profiles")
-    await one_pass(database, media_path, protect=[])
+    await retention.one_pass(protect=[])
     assert await store.rows() == {}
 
 
 async def test_the_previous_content_of_an_event_protects_nothing(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     """Elsewhere a search in the event's whole text kept every avatar that was ever replaced."""
     old, new = await store.add(), await store.add()
@@ -95,12 +95,12 @@ async def test_the_previous_content_of_an_event_protects_nothing(
         ROOM, "m.room.member", "@eve:there.test", {"avatar_url": new.uri}, previous={"avatar_url": old.uri}
     )
     await store.add_state_event(ROOM, "m.room.avatar", "", {"url": new.uri}, previous={"url": old.uri})
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {new.key}
 
 
 async def test_what_does_not_parse_keeps_whatever_it_mentions(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     texts = [
         "no JSON: {uri} }}",
@@ -119,23 +119,21 @@ async def test_what_does_not_parse_keeps_whatever_it_mentions(
             event = text.format(uri=media.uri, escaped=escaped)
             await store.add_state_event(ROOM, event_type, str(number), event)
     goes = await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == mentioned
     assert goes.key not in mentioned
 
 
 async def test_account_data_that_does_not_parse_keeps_what_it_mentions(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
     await store.add_account_data("alice", "broken", f"{{ {media.uri}")
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {media.key}
 
 
-async def test_escaped_references_protect_like_plain_ones(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_escaped_references_protect_like_plain_ones(store: DendriteStore, retention: Retention) -> None:
     def unicode_escaped(text: str) -> str:
         return "".join(f"\\u{ord(char):04x}" for char in text)
 
@@ -151,12 +149,12 @@ async def test_escaped_references_protect_like_plain_ones(
     for (event_type, state_key), text in written.items():
         await store.add_state_event(ROOM, event_type, state_key, text)
     await store.add_account_data("alice", "emotes", '{"url": "' + unicode_escaped(in_account.uri) + '"}')
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {media.key for media in (slashes, in_member, in_state, in_account)}
 
 
 async def test_a_reference_is_found_in_whatever_surrounds_it(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     mentions = {
         ("abc", "there.test"): "mxc://there.test/abc?width=1#x",
@@ -170,23 +168,25 @@ async def test_a_reference_is_found_in_whatever_surrounds_it(
     for (media_id, origin), text in mentions.items():
         await store.add(media_id=media_id, origin=origin)
         await store.add_state_event(ROOM, "emotes", text, {"text": text})
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert set(await store.rows()) == set(mentions)
     assert report.kept == {"room_state": len(mentions)}
 
 
-async def test_a_reference_means_one_origin_only(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_a_reference_means_one_origin_only(store: DendriteStore, retention: Retention) -> None:
     meant = await store.add(media_id="same", origin="there.test")
     await store.add(media_id="same", origin="elsewhere.test")
     await store.add_profile("alice", meant.uri)
-    await one_pass(database, media_path)
+    await retention.one_pass()
     assert set(await store.rows()) == {meant.key}
 
 
 async def test_components_may_have_databases_of_their_own(
-    store: DendriteStore, database: str, media_path: Path, postgres: DatabaseServer, connection: Connection
+    store: DendriteStore,
+    retention: Retention,
+    media_path: Path,
+    postgres: DatabaseServer,
+    connection: Connection,
 ) -> None:
     avatar, emoji, goes = [await store.add() for _ in range(3)]
     sync_dsn, user_dsn = await postgres.clone(), await postgres.clone()
@@ -202,13 +202,13 @@ async def test_components_may_have_databases_of_their_own(
         databases = {"sync_api": sync_dsn, "user_api": user_dsn}
         for table in ("userapi_profiles", "userapi_account_datas", "syncapi_current_room_state"):
             await connection.execute(f"DROP TABLE {table}")
-        plan, _ = await one_plan(database, media_path, databases=databases)
-        report = await one_pass(database, media_path, databases=databases)
+        plan, _ = await retention.one_plan(databases=databases)
+        report = await retention.one_pass(databases=databases)
         assert set(await store.rows()) == {avatar.key, emoji.key}
         assert plan.kept == report.kept == {"profile_avatars": 1, "room_state": 1}
         await postgres.drop(user_dsn)
         await store.add()
-        report = await one_pass(database, media_path, databases=databases)
+        report = await retention.one_pass(databases=databases)
         assert report.refused is not None
         assert report.refused.limit == "protection_unreadable"
         assert len(await store.rows()) == 3
@@ -219,8 +219,7 @@ async def test_components_may_have_databases_of_their_own(
 
 async def test_what_becomes_protected_between_survey_and_release_stays(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -233,19 +232,19 @@ async def test_what_becomes_protected_between_survey_and_release_stays(
         return await assess(*arguments)
 
     monkeypatch.setattr(removal, "assess", protect_then_assess)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert set(await store.rows()) == {media.key}
     assert report.kept == {"changed": 1}
 
 
 async def test_what_becomes_protected_in_quarantine_comes_back_by_the_next_hourly_sweep(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
     before, rows, thumbnails = store.files(), await store.rows(), await store.thumbnail_rows()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await store.add_profile("alice", media.uri)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await let_pass(connection, timedelta(minutes=50))
         assert (await target.sweep(everything=True)).restored == 0
         await let_pass(connection, timedelta(minutes=11))
@@ -254,18 +253,18 @@ async def test_what_becomes_protected_in_quarantine_comes_back_by_the_next_hourl
     assert (await store.rows(), await store.thumbnail_rows(), store.files()) == (rows, thumbnails, before)
     # It came back for its protection, and stays only as long as that holds.
     assert await connection.fetchval("SELECT count(*) FROM retentiond.restored") == 0
-    assert (await one_pass(database, media_path)).kept == {"profile_avatars": 1}
+    assert (await retention.one_pass()).kept == {"profile_avatars": 1}
 
 
 async def test_what_becomes_protected_just_before_its_purge_comes_back(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
     goes = await store.add()
     before, rows = store.files(), await store.rows()
     keys: dict[str, Any] = {"grace": "0s", "settle": "10m"}
-    await one_pass(database, media_path, **keys)
-    async with opened(database, media_path, **keys) as target:
+    await retention.one_pass(**keys)
+    async with retention.opened(**keys) as target:
         # A sweep has looked; nobody wants them, and settle and grace are over.
         await target.sweep(everything=True)
         await let_pass(connection, timedelta(minutes=11))
@@ -279,12 +278,12 @@ async def test_what_becomes_protected_just_before_its_purge_comes_back(
 
 
 async def test_a_source_that_cannot_be_read_at_the_purge_keeps_the_quarantine(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add()
     keys: dict[str, Any] = {"grace": "0s", "settle": "10m"}
-    await one_pass(database, media_path, **keys)
-    async with opened(database, media_path, **keys) as target:
+    await retention.one_pass(**keys)
+    async with retention.opened(**keys) as target:
         await target.sweep(everything=True)
         await let_pass(connection, timedelta(minutes=11))
         await connection.execute("ALTER TABLE userapi_account_datas RENAME TO gone")
@@ -295,8 +294,7 @@ async def test_a_source_that_cannot_be_read_at_the_purge_keeps_the_quarantine(
 
 async def test_a_new_copy_does_not_take_the_old_one_from_a_pass_that_relies_on_it(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -305,7 +303,7 @@ async def test_a_new_copy_does_not_take_the_old_one_from_a_pass_that_relies_on_i
     keep = Surveyor.keep
 
     async def keep_beside_a_purge(self: Surveyor, *arguments: Any, **keywords: Any) -> None:
-        async with opened(database, media_path) as other:
+        async with retention.opened() as other:
             # It asks for a copy that begins now, and drops the others.
             await connection.execute(
                 "INSERT INTO retentiond.entry (pass_id, hash, kind, state, files, bytes, settle,"
@@ -314,25 +312,25 @@ async def test_a_new_copy_does_not_take_the_old_one_from_a_pass_that_relies_on_i
             await other.end_grace()
         await keep(self, *arguments, **keywords)
 
-    await one_pass(database, media_path)
+    await retention.one_pass()
     monkeypatch.setattr(Surveyor, "keep", keep_beside_a_purge)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.kept == {"profile_avatars": 1}
     assert set(await store.rows()) == {media.key}
 
 
 async def test_what_is_kept_for_its_restore_is_told_so_before_protections(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media, both = await store.add(), await store.add()
     await store.add_profile("alice", both.uri)
-    await one_pass(database, media_path, policies=[])
+    await retention.one_pass(policies=[])
     await connection.executemany(
         "INSERT INTO retentiond.restored VALUES ($1, $2, NULL, now(), 'ann', '')", [media.key, both.key]
     )
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.kept == {"restored": 2}
     await connection.execute("UPDATE retentiond.restored SET until = now() - interval '1 second'")
-    assert (await one_pass(database, media_path)).kept == {"profile_avatars": 1}
-    async with opened(database, media_path) as target:
+    assert (await retention.one_pass()).kept == {"profile_avatars": 1}
+    async with retention.opened() as target:
         assert (await target.run_pass(Order("run"))).removed_items == 0

@@ -11,7 +11,7 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from retentiond.targets.dendrite_media.quotas import space
-from tests.support.media_target import REMOTE, one_pass, one_plan, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from retentiond.model.report import PassReport
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore, StoredMedia
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -46,9 +47,9 @@ def read_at(store: DendriteStore, media: StoredMedia, days_ago: float) -> None:
     os.utime(path, (time.time() - days_ago * 86400,) * 2)
 
 
-async def check(database: str, media_path: Path, **keys: Any) -> PassReport | None:
+async def check(retention: Retention, **keys: Any) -> PassReport | None:
     """Do what the daemon does between passes."""
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         return await target.check_quotas(Order(command="run"))
 
 
@@ -84,10 +85,10 @@ async def left(store: DendriteStore) -> set[str]:
 
 
 async def test_the_oldest_go_until_the_low_water_mark_is_reached_and_no_further(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = [await add(store, days) for days in range(12, 2, -1)]
-    report = await one_pass(database, media_path, **quota(max_size="9KiB", low_water=0.8))
+    report = await retention.one_pass(**quota(max_size="9KiB", low_water=0.8))
     # 10 KiB are there, 9 may be, and 7.2 is the mark: three go.
     assert await left(store) == {one.uri for one in media[3:]}
     assert (report.removed_items, report.removed_bytes) == (3, 3 * KIB)
@@ -95,34 +96,34 @@ async def test_the_oldest_go_until_the_low_water_mark_is_reached_and_no_further(
     assert dict(report.kept) == {"no_policy": 7}
 
 
-async def test_what_fits_is_left_alone(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_what_fits_is_left_alone(store: DendriteStore, retention: Retention) -> None:
     for days in range(9):
         await add(store, days + 2)
     keys = quota(max_size="9KiB")
-    assert (await one_pass(database, media_path, **keys)).removed_items == 0
-    assert await check(database, media_path, **keys) is None
+    assert (await retention.one_pass(**keys)).removed_items == 0
+    assert await check(retention, **keys) is None
 
 
 async def test_the_least_recently_accessed_go_first_where_so_said(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     old, young = await add(store, 90), await add(store, 10)
     read_at(store, old, 2)
-    report = await check(database, media_path, **quota(max_size="1KiB", evict="least_recently_accessed"))
+    report = await check(retention, **quota(max_size="1KiB", evict="least_recently_accessed"))
     assert report
     assert await left(store) == {old.uri}
     assert young.uri not in await left(store)
 
 
 async def test_a_check_between_passes_is_a_pass_of_its_own_that_can_be_taken_back(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = [await add(store, days) for days in (9, 8)]
     files = store.files()
-    report = await check(database, media_path, **quota(max_size="1KiB"))
+    report = await check(retention, **quota(max_size="1KiB"))
     assert report
     assert (report.pass_id, report.state, report.removed_items) == (1, "finished", 1)
-    async with opened(database, media_path, **quota(max_size="1KiB")) as target:
+    async with retention.opened(**quota(max_size="1KiB")) as target:
         await target.restore(Selection())
         # What was restored stays, though it does not fit.
         again = await target.check_quotas(Order(command="run"))
@@ -134,27 +135,27 @@ async def test_a_check_between_passes_is_a_pass_of_its_own_that_can_be_taken_bac
 
 @pytest.mark.usefixtures("disk")
 async def test_what_lies_in_quarantine_is_not_evicted_for_again(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     keys = quota(min_free_disk="8KiB", low_water=0.8)
     # 10 KiB are wanted free, and 7 are.
-    first = await check(database, media_path, **keys)
+    first = await check(retention, **keys)
     assert first
     assert first.removed_items == 3
-    assert await check(database, media_path, **keys) is None
+    assert await check(retention, **keys) is None
     assert len(await store.rows()) == 7
 
 
 async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
-    store: DendriteStore, database: str, media_path: Path, disk: Disk, connection: Connection
+    store: DendriteStore, retention: Retention, disk: Disk, connection: Connection
 ) -> None:
     keys = quota(min_free_disk="8KiB") | {"grace": "0s", "settle": "0s"}
-    await check(database, media_path, **keys)
+    await check(retention, **keys)
     assert len(await store.rows()) == 9
     # As with a snapshot: what is unlinked frees nothing.
     disk.other = KIB
-    await check(database, media_path, **keys)
-    report = await one_pass(database, media_path, **keys)
+    await check(retention, **keys)
+    report = await retention.one_pass(**keys)
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
     assert len(await store.rows()) == 9
     assert any("did not raise the free space" in remark for remark in report.remarks)
@@ -162,83 +163,81 @@ async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
 
 @pytest.mark.usefixtures("disk")
 async def test_a_disk_that_media_fill_as_fast_as_they_are_purged_goes_on_being_freed(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     keys = quota(min_free_disk="8KiB") | {"grace": "0s", "settle": "0s"}
-    await check(database, media_path, **keys)
+    await check(retention, **keys)
     await store.add(content=os.urandom(KIB), created_ms=int(time.time() * 1000) + 1000)
-    await check(database, media_path, **keys)
+    await check(retention, **keys)
     assert len(await store.rows()) == 9
 
 
 async def test_where_purging_frees_some_the_rest_of_the_shortage_is_evicted(
-    store: DendriteStore, database: str, media_path: Path, disk: Disk
+    store: DendriteStore, retention: Retention, disk: Disk
 ) -> None:
     keys = quota(min_free_disk="8KiB", low_water=0.8) | {"grace": "0s", "settle": "0s"}
-    await check(database, media_path, **keys)
+    await check(retention, **keys)
     # Of the three that are freed something else takes two and a half.
     disk.other = 5 * KIB // 2
-    await check(database, media_path, **keys)
+    await check(retention, **keys)
     assert len(await store.rows()) == 4
 
 
 @pytest.mark.usefixtures("disk")
 async def test_the_grace_gives_way_only_where_so_said_and_settle_never(
-    database: str, media_path: Path, connection: Connection
+    retention: Retention, connection: Connection
 ) -> None:
     plain = quota(min_free_disk="8KiB", low_water=0.8)
     shortening = quota(min_free_disk="8KiB", low_water=0.8, shorten_grace=True)
-    await check(database, media_path, **plain)
+    await check(retention, **plain)
 
     async def entries() -> int:
         return int(await connection.fetchval("SELECT count(*) FROM retentiond.entry"))
 
     assert await entries() == 3
-    await check(database, media_path, **shortening)
+    await check(retention, **shortening)
     assert await entries() == 3
     await connection.execute(
         "UPDATE retentiond.entry SET renamed_at = renamed_at - interval '1 hour', looked_at = now()"
         " WHERE entry_id < (SELECT max(entry_id) FROM retentiond.entry)"
     )
-    await check(database, media_path, **plain)
+    await check(retention, **plain)
     assert await entries() == 3
-    report = await one_pass(database, media_path, **shortening)
+    report = await retention.one_pass(**shortening)
     assert await entries() == 1
     assert ["the grace of 2 contents was ended" in remark for remark in report.remarks] == [True]
 
 
 @pytest.mark.usefixtures("disk")
 async def test_what_an_acceptance_took_in_is_not_purged_by_a_quota_that_shortens_graces(
-    database: str, media_path: Path, connection: Connection
+    retention: Retention, connection: Connection
 ) -> None:
-    await check(database, media_path, **quota(min_free_disk="8KiB", low_water=0.8))
+    await check(retention, **quota(min_free_disk="8KiB", low_water=0.8))
     # The database was put back to before that: the disk knows entries that it does not.
     await connection.execute(
         "DELETE FROM retentiond.entry; DELETE FROM retentiond.released_media;"
         " UPDATE retentiond.store SET last_pass = 0"
     )
-    async with opened(database, media_path, settle="0s") as target:
+    async with retention.opened(settle="0s") as target:
         assert (await target.accept(yes=True)).taken == 3
-    report = await one_pass(database, media_path, **quota(min_free_disk="40KiB", shorten_grace=True))
+    report = await retention.one_pass(**quota(min_free_disk="40KiB", shorten_grace=True))
     assert not [remark for remark in report.remarks if "grace" in remark]
-    async with opened(database, media_path, settle="0s") as target:
+    async with retention.opened(settle="0s") as target:
         await target.sweep(everything=True)
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry WHERE pass_id = 1") == 3
 
 
-async def test_nothing_younger_than_min_age_goes(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_nothing_younger_than_min_age_goes(store: DendriteStore, retention: Retention) -> None:
     young = [await add(store, 0.5) for _ in range(3)]
     old = await add(store, 3)
-    report = await one_pass(database, media_path, **quota(max_size="1KiB"))
+    report = await retention.one_pass(**quota(max_size="1KiB"))
     assert await left(store) == {one.uri for one in young}
     assert old.uri not in await left(store)
     assert any("too young" in remark for remark in report.remarks)
 
 
 async def test_what_is_protected_or_kept_for_ever_stays_and_younger_media_go_in_its_place(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     avatar, forever = await add(store, 90), await add(store, 80, origin="friend.test")
     free = await add(store, 9)
@@ -246,50 +245,50 @@ async def test_what_is_protected_or_kept_for_ever_stays_and_younger_media_go_in_
     keys = quota(max_size="2KiB") | {
         "policies": [{"name": "friend", "match": {"origin": "friend.test"}, "keep": "forever"}]
     }
-    await one_pass(database, media_path, **keys)
+    await retention.one_pass(**keys)
     assert await left(store) == {avatar.uri, forever.uri}
     assert free.uri not in await left(store)
 
 
 async def test_a_content_that_another_row_needs_is_not_taken_for_nothing(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     shared = await add(store, 90)
     local = await store.add(content=shared.content, origin="here.test", user_id="@a:here.test")
     own = await add(store, 10)
-    await one_pass(database, media_path, **quota(max_size="1KiB"))
+    await retention.one_pass(**quota(max_size="1KiB"))
     assert await left(store) == {shared.uri, local.uri}
     assert own.uri not in await left(store)
     assert await store.broken_references() == []
 
 
 async def test_rows_that_share_a_content_go_together_and_count_once(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     first = await add(store, 90)
     await store.add(content=first.content, origin="other.test", age=timedelta(days=50))
     newer = await add(store, 10)
-    report = await one_pass(database, media_path, **quota(max_size="1KiB"))
+    report = await retention.one_pass(**quota(max_size="1KiB"))
     assert await left(store) == {newer.uri}
     assert (report.removed_items, report.removed_bytes) == (2, KIB)
 
 
-async def test_it_comes_after_the_ages(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_it_comes_after_the_ages(store: DendriteStore, retention: Retention) -> None:
     due, middle, young = await add(store, 90), await add(store, 20), await add(store, 10)
     keys = quota(max_size="2KiB", low_water=1.0)
     del keys["policies"]
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     # Once what is due is gone the rest fits.
     assert await left(store) == {middle.uri, young.uri}
     assert due.uri not in await left(store)
     assert {name: tally.items for name, tally in report.removed.items()} == {"remote": 1}
 
 
-async def test_the_limits_hold_for_it_too(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_the_limits_hold_for_it_too(store: DendriteStore, retention: Retention) -> None:
     for days in range(20, 10, -1):
         await add(store, days)
     keys = quota(max_size="2KiB") | {"limits": {"max_share": 0.5}}
-    report = await check(database, media_path, **keys)
+    report = await check(retention, **keys)
     assert report
     assert report.refused
     assert (report.refused.limit, report.pass_id, report.exit_status) == ("max_share", None, 3)
@@ -312,13 +311,13 @@ async def test_ages_and_quota_together_take_no_more_in_one_pass_than_the_limits_
 
 
 async def test_the_plan_shows_what_goes_by_age_and_what_by_quota_each_item_once(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     due, twin = await add(store, 90), await add(store, 20)
     shared = await store.add(content=due.content, origin="other.test", age=timedelta(days=15))
     young = await add(store, 10)
     keys = quota(max_size="1KiB") | {"policies": [REMOTE]}
-    plan, items = await one_plan(database, media_path, **keys)
+    plan, items = await retention.one_plan(**keys)
     told = {item.media: (item.action, item.policy, item.bytes) for item in items}
     assert len(items) == 4
     assert told == {
@@ -327,29 +326,27 @@ async def test_the_plan_shows_what_goes_by_age_and_what_by_quota_each_item_once(
         twin.uri: ("remove", "quota", KIB),
         young.uri: ("keep", "remote", 0),
     }
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     assert await left(store) == {young.uri}
     for part in ("removed", "kept", "shared_blobs"):
         assert getattr(plan, part) == getattr(report, part)
 
 
-async def test_thumbnails_count_and_go_along(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_thumbnails_count_and_go_along(store: DendriteStore, retention: Retention) -> None:
     media = await add(store, 10)
     await store.add_thumbnail(media, (32, 32, "crop"))
     size = len(media.content) + len(f"thumbnail-32x32-crop of {media.base64hash}")
-    assert (await one_pass(database, media_path, **quota(max_size=f"{size}B"))).removed_items == 0
-    report = await one_pass(database, media_path, **quota(max_size=f"{size - 1}B"))
+    assert (await retention.one_pass(**quota(max_size=f"{size}B"))).removed_items == 0
+    report = await retention.one_pass(**quota(max_size=f"{size - 1}B"))
     assert (report.removed_items, report.removed_bytes) == (1, size)
     assert store.files() == {}
 
 
-async def test_rows_without_a_file_take_no_room(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_rows_without_a_file_take_no_room(store: DendriteStore, retention: Retention) -> None:
     for _ in range(5):
         await add_missing(store)
     there = await add(store, 10)
-    report = await one_pass(database, media_path, **quota(max_size="1KiB"))
+    report = await retention.one_pass(**quota(max_size="1KiB"))
     assert report.removed_items == 0
     assert there.uri in await left(store)
 
@@ -360,29 +357,27 @@ async def add_missing(store: DendriteStore) -> None:
 
 @pytest.mark.usefixtures("noatime")
 async def test_without_access_times_the_oldest_go_first_and_it_is_said(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     old, young = await add(store, 90), await add(store, 10)
     read_at(store, old, 2)
     keys = quota(max_size="1KiB", evict="least_recently_accessed")
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     assert await left(store) == {young.uri}
     assert any("noatime" in remark for remark in report.remarks)
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_without_access_times_it_refuses_where_so_configured_and_the_oldest_first_goes_on(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     for days in (90, 10):
         await add(store, days)
     refusing = {"since_fallback": "refuse"}
-    by_access = await check(
-        database, media_path, **quota(max_size="1KiB", evict="least_recently_accessed"), **refusing
-    )
+    by_access = await check(retention, **quota(max_size="1KiB", evict="least_recently_accessed"), **refusing)
     assert by_access
     assert by_access.refused
     assert by_access.refused.limit == "no_access_times"
-    by_age = await check(database, media_path, **quota(max_size="1KiB"), **refusing)
+    by_age = await check(retention, **quota(max_size="1KiB"), **refusing)
     assert by_age
     assert by_age.removed_items == 1

@@ -10,11 +10,9 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from retentiond.targets.dendrite_media.quarantine import release
-from tests.support.media_target import one_pass, opened
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -22,13 +20,13 @@ if TYPE_CHECKING:
 AT_ONCE = {"grace": "0s", "settle": "0s"}
 
 
-async def records(database: str, media_path: Path) -> list[dict[str, Any]]:
-    async with opened(database, media_path) as target:
+async def records(retention: Retention) -> list[dict[str, Any]]:
+    async with retention.opened() as target:
         return [record async for record in target.records()]
 
 
-async def broken(database: str, media_path: Path) -> str:
-    async with opened(database, media_path) as target:
+async def broken(retention: Retention) -> str:
+    async with retention.opened() as target:
         return str((await target.verify_records()).broken)
 
 
@@ -39,12 +37,12 @@ async def unguarded(connection: Connection, statement: str) -> None:
 
 
 async def test_a_pass_a_purge_and_their_items_are_recorded(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     media = await store.add(upload_name="secret name.png", user_id="")
-    async with opened(database, media_path, **AT_ONCE) as target:
+    async with retention.opened(**AT_ONCE) as target:
         await target.run_pass(Order("once"))
-    found = await records(database, media_path)
+    found = await records(retention)
     assert [record["kind"] for record in found] == ["pass_began", "released", "pass_ended", "purged"]
     began, released, ended, purged = (record["body"] for record in found)
     assert began["command"] == "once"
@@ -55,41 +53,39 @@ async def test_a_pass_a_purge_and_their_items_are_recorded(
     assert ended["removed"]["items"] == 1
     assert purged["items"] == [[media.base64hash, len(media.content), 1]]
     assert "secret" not in str(found)
-    assert await broken(database, media_path) == "None"
+    assert await broken(retention) == "None"
 
 
-async def test_a_refusal_is_recorded(database: str, media_path: Path, store: DendriteStore) -> None:
+async def test_a_refusal_is_recorded(retention: Retention, store: DendriteStore) -> None:
     await store.add()
-    await one_pass(database, media_path, limits={"max_share": 0.5})
-    (record,) = await records(database, media_path)
+    await retention.one_pass(limits={"max_share": 0.5})
+    (record,) = await records(retention)
     assert (record["kind"], record["body"]["limit"]) == ("pass_refused", "max_share")
 
 
-async def test_a_restore_is_recorded_with_who_and_why(
-    database: str, media_path: Path, store: DendriteStore
-) -> None:
+async def test_a_restore_is_recorded_with_who_and_why(retention: Retention, store: DendriteStore) -> None:
     media = await store.add()
-    await one_pass(database, media_path)
-    async with opened(database, media_path) as target:
+    await retention.one_pass()
+    async with retention.opened() as target:
         await target.restore(Selection(pass_id=1, reason="asked for by Ann"))
-    record = (await records(database, media_path))[-1]
+    record = (await records(retention))[-1]
     ((uri, pass_id, by, reason),) = record["body"]["items"]
     assert (record["kind"], uri, pass_id, reason) == ("restored", media.uri, 1, "asked for by Ann")
     assert "@" in by
 
 
-async def test_who_purges_by_hand_is_recorded(database: str, media_path: Path, store: DendriteStore) -> None:
+async def test_who_purges_by_hand_is_recorded(retention: Retention, store: DendriteStore) -> None:
     await store.add()
-    await one_pass(database, media_path, settle="0s")
-    async with opened(database, media_path, settle="0s") as target:
+    await retention.one_pass(settle="0s")
+    async with retention.opened(settle="0s") as target:
         await target.end_grace()
-    ended, purged = (await records(database, media_path))[-2:]
+    ended, purged = (await records(retention))[-2:]
     assert (ended["kind"], purged["kind"]) == ("grace_ended", "purged")
     assert "@" in ended["body"]["by"]
 
 
 async def test_rows_whose_record_cannot_be_written_stay(
-    database: str, media_path: Path, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
+    retention: Retention, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.add()
 
@@ -97,7 +93,7 @@ async def test_rows_whose_record_cannot_be_written_stay(
         raise asyncpg.DiskFullError("no space left")
 
     monkeypatch.setattr(release, "add_record", fail)
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert report.state == "interrupted"
     assert len(await store.rows()) == 1
     assert await store.broken_references() == []
@@ -112,10 +108,10 @@ async def test_rows_whose_record_cannot_be_written_stay(
     ],
 )
 async def test_the_database_refuses_to_change_or_delete_a_record(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, statement: str
+    retention: Retention, store: DendriteStore, connection: Connection, statement: str
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     with pytest.raises(asyncpg.RaiseError, match="only ever added to"):
         await connection.execute(statement)
 
@@ -145,12 +141,12 @@ async def test_the_database_refuses_to_change_or_delete_a_record(
     ],
 )
 async def test_verify_names_the_first_record_that_somebody_meddled_with(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, statement: str, named: str
+    retention: Retention, store: DendriteStore, connection: Connection, statement: str, named: str
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await unguarded(connection, statement)
-    assert await broken(database, media_path) == named
+    assert await broken(retention) == named
 
 
 async def age(connection: Connection, through: int) -> None:
@@ -161,50 +157,50 @@ async def age(connection: Connection, through: int) -> None:
 
 
 async def test_records_older_than_their_time_are_pruned_and_the_rest_still_holds(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await age(connection, through=2)
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order(command="run", keep_records=timedelta(days=3 * 365)))
-    found = await records(database, media_path)
+    found = await records(retention)
     assert [record["number"] for record in found] == [3, 4, 5, 6]
     assert found[-1]["kind"] == "records_pruned"
     assert found[-1]["body"]["through"] == 2
-    assert await broken(database, media_path) == "None"
+    assert await broken(retention) == "None"
     # It is told once, and not with every pass from then on.
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order(command="run", keep_records=timedelta(days=3 * 365)))
-    assert [record["kind"] for record in await records(database, media_path)].count("records_pruned") == 1
+    assert [record["kind"] for record in await records(retention)].count("records_pruned") == 1
 
 
 async def test_a_pass_that_was_refused_prunes_nothing(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await age(connection, through=3)
     # By a clock that is wrong, every record is old.
     await connection.execute(
         "UPDATE retentiond.store SET last_pass_at = clock_timestamp() + interval '1 day'"
     )
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         report = await target.run_pass(Order(command="run", keep_records=timedelta(days=365)))
     assert report.refused is not None
-    assert (await records(database, media_path))[0]["number"] == 1
+    assert (await records(retention))[0]["number"] == 1
 
 
 async def test_a_pass_that_died_is_closed_in_the_records_by_the_next(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add()
-    await one_pass(database, media_path)
+    await retention.one_pass()
     await connection.execute("UPDATE retentiond.pass SET state = 'running'")
-    await one_pass(database, media_path)
+    await retention.one_pass()
     ended = [
         (record["pass_id"], record["body"]["state"])
-        for record in await records(database, media_path)
+        for record in await records(retention)
         if record["kind"] == "pass_ended"
     ]
     assert ended == [(1, "finished"), (1, "interrupted"), (2, "finished")]

@@ -11,14 +11,12 @@ from urllib.parse import quote
 import pytest
 
 from retentiond.targets.dendrite_media.references.sources import SQL, prepare
-from tests.support.media_target import one_pass, one_plan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import asyncpg
 
     from retentiond.model.report import Item
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -31,20 +29,20 @@ def fates(items: list[Item]) -> dict[str, str]:
     return {item.media: item.reason for item in items}
 
 
-async def planned(database: str, media_path: Path, **keys: Any) -> dict[str, str]:
-    report, items = await one_plan(database, media_path, **keys)
+async def planned(retention: Retention, **keys: Any) -> dict[str, str]:
+    report, items = await retention.one_plan(**keys)
     assert report.refused is None
     return fates(items)
 
 
 async def test_a_member_event_is_room_state_like_any_other_but_for_its_avatar(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     avatar, banner = await store.add(), await store.add()
     content = {"avatar_url": avatar.uri, "org.example.banner": [{"picture": banner.uri}]}
     await store.add_state_event(ROOM, "m.room.member", "@b:there.test", content)
-    assert await planned(database, media_path) == {avatar.uri: "profile_avatars", banner.uri: "room_state"}
-    assert await planned(database, media_path, protect=["room_state"]) == {
+    assert await planned(retention) == {avatar.uri: "profile_avatars", banner.uri: "room_state"}
+    assert await planned(retention, protect=["room_state"]) == {
         avatar.uri: "due",
         banner.uri: "room_state",
     }
@@ -88,7 +86,7 @@ def disguises(uri: str) -> dict[str, str]:
     }
 
 
-async def test_no_disguise_hides_a_reference(store: DendriteStore, database: str, media_path: Path) -> None:
+async def test_no_disguise_hides_a_reference(store: DendriteStore, retention: Retention) -> None:
     ways = list(disguises(""))
     in_state = {way: await store.add() for way in ways}
     of_members = {way: await store.add() for way in ways}
@@ -97,21 +95,21 @@ async def test_no_disguise_hides_a_reference(store: DendriteStore, database: str
         await store.add_state_event(ROOM, "x", way, disguises(in_state[way].uri)[way])
         await store.add_state_event(ROOM, "m.room.member", way, disguises(of_members[way].uri)[way])
         await store.add_account_data("ann", way, disguises(in_data[way].uri)[way])
-    found = await planned(database, media_path)
+    found = await planned(retention)
     assert {way for way in ways if found[in_state[way].uri] == "due"} == set()
     assert {way for way in ways if found[of_members[way].uri] == "due"} == set()
     assert {way for way in ways if found[in_data[way].uri] == "due"} == set()
-    report = await one_pass(database, media_path)
+    report = await retention.one_pass()
     assert (report.refused, report.removed_items) == (None, 0)
 
 
 async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_parse(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
     await store.add_state_event(ROOM, "m.room.member", "@a:b", f'{{"content": {{"avatar_url": "{media.uri}"')
     for name in ("profile_avatars", "room_state"):
-        assert await planned(database, media_path, protect=[name]) == {media.uri: name}
+        assert await planned(retention, protect=[name]) == {media.uri: name}
 
 
 @pytest.mark.parametrize(
@@ -129,12 +127,12 @@ async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_p
     ],
 )
 async def test_a_source_that_cannot_be_read_refuses_and_says_how_to_do_without(
-    store: DendriteStore, connection: Connection, database: str, media_path: Path, table: str,
+    store: DendriteStore, connection: Connection, retention: Retention, table: str,
     keys: dict[str, Any], way_on: str,
 ) -> None:  # fmt: skip
     await store.add()
     await connection.execute(f"ALTER TABLE {table} RENAME TO gone")
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     assert report.refused is not None
     assert report.refused.limit == "protection_unreadable"
     assert table in str(report.refused.value)

@@ -19,7 +19,7 @@ from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.terms import Terms
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.registry import open_target
-from tests.support.media_target import configure, one_pass, opened
+from tests.support.media_target import configure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncpg
     import pytest
 
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -56,8 +57,8 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(database: str, media_path: Path, **keys: Any) -> AsyncIterator[Kept]:
-    config = configure(database, media_path, **keys).targets["media"]
+async def kept(retention: Retention, **keys: Any) -> AsyncIterator[Kept]:
+    config = configure(retention.database, retention.media_path, **keys).targets["media"]
     assert isinstance(config, MediaTarget)
     reached = asyncio.Event()
     clock = SystemClock()
@@ -81,13 +82,13 @@ async def kept(database: str, media_path: Path, **keys: Any) -> AsyncIterator[Ke
 
 
 async def test_a_refused_pass_is_logged_and_shown_and_tried_again_at_the_next_time(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:
     await store.add()
-    async with kept(database, media_path) as daemon:
+    async with kept(retention) as daemon:
         await connection.execute("ALTER TABLE userapi_profiles RENAME TO gone")
         assert (await daemon.ask_for_a_pass())["limit"] == "protection_unreadable"
-        async with opened(database, media_path) as target:
+        async with retention.opened() as target:
             told = (await target.status()).last_pass
         assert told is not None
         assert (told["state"], told["refused"]["limit"]) == ("refused", "protection_unreadable")
@@ -97,11 +98,11 @@ async def test_a_refused_pass_is_logged_and_shown_and_tried_again_at_the_next_ti
 
 
 async def test_a_media_directory_that_is_away_for_a_while_ends_no_daemon(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, media_path: Path, store: DendriteStore
 ) -> None:
     await store.add()
     away = media_path.with_name("away")
-    async with kept(database, media_path) as daemon:
+    async with kept(retention) as daemon:
         assert (await daemon.ask_for_a_pass())["event"] == "pass_finished"
         await store.add()
         move(media_path, away)
@@ -114,8 +115,7 @@ async def test_a_media_directory_that_is_away_for_a_while_ends_no_daemon(
 
 
 async def test_a_protection_that_becomes_unreadable_in_the_midst_of_a_pass_ends_it_as_refused(
-    database: str,
-    media_path: Path,
+    retention: Retention,
     store: DendriteStore,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -134,13 +134,13 @@ async def test_a_protection_that_becomes_unreadable_in_the_midst_of_a_pass_ends_
         return await assess(*arguments)
 
     monkeypatch.setattr("retentiond.targets.dendrite_media.quarantine.removal.assess", lose_the_protection)
-    report = await one_pass(database, media_path, pace={"batch": 1})
+    report = await retention.one_pass(pace={"batch": 1})
     assert (report.state, report.removed_items) == ("refused", 1)
     assert report.refused is not None
     assert report.refused.limit == "protection_unreadable"
     assert len(await store.rows()) == 2
     assert await store.broken_references() == []
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         told = (await target.status()).last_pass
     assert told is not None
     assert (told["state"], told["pass_id"]) == ("refused", 1)

@@ -13,7 +13,6 @@ import pytest
 from retentiond.engine.target import Order, Selection
 from retentiond.ledger.host import actor
 from retentiond.targets.dendrite_media.restore import media as restoring
-from tests.support.media_target import one_pass, opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 
 if TYPE_CHECKING:
@@ -23,14 +22,15 @@ if TYPE_CHECKING:
     import asyncpg
 
     from retentiond.engine.target import Target
+    from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
 @pytest.fixture
-async def target(database: str, media_path: Path) -> AsyncIterator[Target]:
+async def target(retention: Retention) -> AsyncIterator[Target]:
     # A content a page, so that what hangs together across pages is seen.
-    async with opened(database, media_path, pace={"batch": 1}) as opened_target:
+    async with retention.opened(pace={"batch": 1}) as opened_target:
         yield opened_target
 
 
@@ -255,10 +255,10 @@ async def test_what_was_brought_back_for_no_time_at_all_is_not_kept_for_good(
 
 
 async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = await store.add()
-    async with opened(database, media_path, grace="1s", settle="1s") as target:
+    async with retention.opened(grace="1s", settle="1s") as target:
         await target.run_pass(Order(command="run"))
         await target.sweep(everything=False)
         # Grace and settle were over an hour ago, and nobody has swept since.
@@ -318,15 +318,15 @@ async def test_what_the_disk_does_not_give_back_is_named_and_can_be_tried_again(
 
 
 async def test_restoring_beside_sweeps_and_passes_of_a_daemon_is_safe(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = [await store.add(thumbnails=COMMON_THUMBNAILS[:1]) for _ in range(12)]
-    await one_pass(database, media_path)
+    await retention.one_pass()
     before = store.files()
     assert before == {}
     async with (
-        opened(database, media_path, pace={"batch": 2}) as daemon,
-        opened(database, media_path) as target,
+        retention.opened(pace={"batch": 2}) as daemon,
+        retention.opened() as target,
     ):
         done = asyncio.Event()
 

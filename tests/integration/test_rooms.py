@@ -14,7 +14,6 @@ from retentiond.targets.dendrite_media.quarantine import release
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
-from tests.support.media_target import one_pass, one_plan, opened
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.report import PassReport
     from tests.support.database import DatabaseServer
+    from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -40,9 +40,9 @@ UNREFERENCED = policy(unreferenced=True)
 MESSAGES_STAY = {"protect": [], "messages_in": ["joined_rooms"]}
 
 
-async def due(database: str, media_path: Path, **keys: Any) -> set[str]:
+async def due(retention: Retention, **keys: Any) -> set[str]:
     """What a plan would remove."""
-    report, items = await one_plan(database, media_path, **keys)
+    report, items = await retention.one_plan(**keys)
     assert report.refused is None
     return {item.media for item in items if item.action == "remove"}
 
@@ -56,7 +56,7 @@ async def rooms(store: DendriteStore) -> DendriteStore:
 
 
 async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     only, thumbnail, both, young, unsent = [await rooms.add() for _ in range(3)] + [
         await rooms.add(age=timedelta(days=2)),
@@ -67,12 +67,12 @@ async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
     await rooms.add_event("!second:there.test", {"url": only.uri})
     await rooms.add_event(LEFT, {"formatted_body": f'<img src="{both.uri}">', "url": young.uri})
     await rooms.add_event(JOINED, {"body": f"look: {both.uri}"})
-    assert await due(database, media_path, **VACATED) == {only.uri, thumbnail.uri}
-    assert unsent.uri not in await due(database, media_path, **VACATED)
+    assert await due(retention, **VACATED) == {only.uri, thumbnail.uri}
+    assert unsent.uri not in await due(retention, **VACATED)
 
 
 async def test_what_cannot_be_tied_to_a_room_is_not_matched(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     broken, doubtful, plain, state = [await rooms.add() for _ in range(4)]
     await rooms.add_event(LEFT, f'{{"content": {{"url": "{broken.uri}"')
@@ -81,30 +81,30 @@ async def test_what_cannot_be_tied_to_a_room_is_not_matched(
     await rooms.add_event(LEFT, {"body": f"{doubtful.uri}/more"})
     await rooms.add_event(LEFT, {"body": f"{plain.uri}, or so"})
     await rooms.add_event(LEFT, {"avatar_url": state.uri}, event_type="m.room.member", state_key="@a:b")
-    assert await due(database, media_path, **VACATED) == {plain.uri}
+    assert await due(retention, **VACATED) == {plain.uri}
 
 
 async def test_of_a_room_that_the_room_server_does_not_know_nobody_can_tell_that_it_is_empty(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     media = await rooms.add()
     await rooms.add_event("!unknown:there.test", {"url": media.uri})
-    assert await due(database, media_path, **VACATED) == set()
-    assert await due(database, media_path, **MESSAGES_STAY) == set()
+    assert await due(retention, **VACATED) == set()
+    assert await due(retention, **MESSAGES_STAY) == set()
 
 
 async def test_a_room_whose_state_shows_a_member_of_ours_is_not_empty(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     media = await rooms.add()
     await rooms.add_event(LEFT, {"url": media.uri})
     await rooms.add_state_event(LEFT, "m.room.member", "@ann:Here.test", {"membership": "join"})
-    assert await due(database, media_path, **VACATED) == set()
-    assert await due(database, media_path, **MESSAGES_STAY) == set()
+    assert await due(retention, **VACATED) == set()
+    assert await due(retention, **MESSAGES_STAY) == set()
 
 
 async def test_upgraded_rooms_are_those_with_a_tombstone_that_names_another(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     upgraded, redacted, odd = [await rooms.add() for _ in range(3)]
     await rooms.add_state_event(JOINED, "m.room.tombstone", "", {"replacement_room": "!new:there.test"})
@@ -113,18 +113,18 @@ async def test_upgraded_rooms_are_those_with_a_tombstone_that_names_another(
     await rooms.add_event(JOINED, {"url": upgraded.uri})
     await rooms.add_event(LEFT, {"url": redacted.uri})
     await rooms.add_event("!odd:t", {"url": odd.uri})
-    assert await due(database, media_path, **UPGRADED) == {upgraded.uri}
+    assert await due(retention, **UPGRADED) == {upgraded.uri}
 
 
-async def test_a_room_may_be_named(rooms: DendriteStore, database: str, media_path: Path) -> None:
+async def test_a_room_may_be_named(rooms: DendriteStore, retention: Retention) -> None:
     here, elsewhere, both = [await rooms.add() for _ in range(3)]
     await rooms.add_event(JOINED, {"url": here.uri, "more": both.uri})
     await rooms.add_event(LEFT, {"url": elsewhere.uri, "more": both.uri})
-    assert await due(database, media_path, **policy(room=JOINED)) == {here.uri}
+    assert await due(retention, **policy(room=JOINED)) == {here.uri}
 
 
 async def test_a_redacted_message_and_an_avatar_that_was_replaced_leave_their_media_unreferenced(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     message, redacted, old, new, profile, data = [await rooms.add() for _ in range(6)]
     await rooms.add_event(LEFT, {"url": message.uri})
@@ -134,48 +134,48 @@ async def test_a_redacted_message_and_an_avatar_that_was_replaced_leave_their_me
     await rooms.add_state_event(JOINED, *member, {"avatar_url": new.uri}, previous={"avatar_url": old.uri})
     await rooms.add_profile("ann", profile.uri)
     await rooms.add_account_data("ann", "x", {"a": data.uri})
-    assert await due(database, media_path, **UNREFERENCED) == {redacted.uri, old.uri}
+    assert await due(retention, **UNREFERENCED) == {redacted.uri, old.uri}
 
 
 async def test_a_message_that_does_not_parse_keeps_what_it_mentions_from_being_unreferenced(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     broken, escaped, state = [await rooms.add() for _ in range(3)]
     await rooms.add_event(JOINED, f'{{"content": {{"url": "{broken.uri}"')
     slashes = escaped.uri.replace("/", "\\/")
     await rooms.add_event(JOINED, f'{{"content": {{"url": "{slashes}", "body": "\\u0000"}}}}')
     await rooms.add_event(JOINED, f'{{"state_key": "", "content": {{"url": "{state.uri}"')
-    assert await due(database, media_path, **UNREFERENCED) == set()
+    assert await due(retention, **UNREFERENCED) == set()
 
 
 async def test_the_picture_of_an_encrypted_message_is_never_unreferenced(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     encrypted = await rooms.add(content_type="application/octet-stream")
-    assert await due(database, media_path, **UNREFERENCED) == set()
+    assert await due(retention, **UNREFERENCED) == set()
     named = policy(unreferenced=True, content_type="application/octet-stream")
-    assert await due(database, media_path, **named) == {encrypted.uri}
+    assert await due(retention, **named) == {encrypted.uri}
 
 
 async def test_messages_in_joined_rooms_keep_what_they_refer_to(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     joined, left = await rooms.add(), await rooms.add()
     await rooms.add_event(JOINED, {"url": joined.uri})
     await rooms.add_event(LEFT, {"url": left.uri})
-    report = await one_pass(database, media_path, **MESSAGES_STAY)
+    report = await retention.one_pass(**MESSAGES_STAY)
     assert (report.removed_items, report.kept) == (1, {"messages_in": 1})
     assert set(await rooms.rows()) == {joined.key}
 
 
 async def test_what_a_message_in_a_joined_room_mentions_by_then_is_not_purged(
-    rooms: DendriteStore, database: str, media_path: Path
+    rooms: DendriteStore, retention: Retention
 ) -> None:
     media = await rooms.add()
     keys = {**MESSAGES_STAY, "grace": "0s", "settle": "0s"}
-    assert (await one_pass(database, media_path, **keys)).removed_items == 1
+    assert (await retention.one_pass(**keys)).removed_items == 1
     await rooms.add_event(JOINED, {"url": media.uri})
-    async with opened(database, media_path, **keys) as target:
+    async with retention.opened(**keys) as target:
         await target.end_grace()
     assert set(await rooms.rows()) == {media.key}
     assert await rooms.broken_references() == []
@@ -185,7 +185,7 @@ async def test_what_a_message_in_a_joined_room_mentions_by_then_is_not_purged(
     ("sent_before", "keys"), [(False, UNREFERENCED), (False, MESSAGES_STAY), (True, policy(room=LEFT))]
 )
 async def test_a_release_looks_again_at_what_mentions_the_media(
-    rooms: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch,
+    rooms: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch,
     sent_before: bool, keys: dict[str, Any],
 ) -> None:  # fmt: skip
     """A message is sent between the survey and the release, ten minutes later, as it were."""
@@ -200,7 +200,7 @@ async def test_a_release_looks_again_at_what_mentions_the_media(
 
     monkeypatch.setattr(steps.MediaSteps, "begin", send_and_begin)
     monkeypatch.setattr(release, "LARGEST_AGE", timedelta(0))
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     assert (report.removed_items, dict(report.kept)) == (0, {"changed": 1})
     assert set(await rooms.rows()) == {media.key}
 
@@ -217,6 +217,7 @@ async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[list[str]]:
 @pytest.mark.parametrize(("room_server", "sync_api"), [(1, 2), (0, 1), (1, 0), (1, 1)])
 async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
     store: DendriteStore,
+    retention: Retention,
     database: str,
     media_path: Path,
     elsewhere: list[str],
@@ -236,18 +237,18 @@ async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
         await connection.close()
     databases = {"room_server": dsns[room_server], "sync_api": dsns[sync_api]}
     keys = VACATED | {"databases": databases}
-    assert await due(database, media_path, **keys) == {left.uri}
-    report = await one_pass(database, media_path, **keys)
+    assert await due(retention, **keys) == {left.uri}
+    report = await retention.one_pass(**keys)
     assert report.removed_items == 1
 
 
 async def test_a_copy_that_a_sweep_made_does_not_answer_what_policies_ask(
-    rooms: DendriteStore, connection: Connection, database: str, media_path: Path
+    rooms: DendriteStore, connection: Connection, retention: Retention, database: str
 ) -> None:
     """It knows nothing of messages, and so everything would seem unreferenced."""
     media = await rooms.add()
     await rooms.add_event(JOINED, {"url": media.uri})
-    await one_pass(database, media_path, policies=[])
+    await retention.one_pass(policies=[])
     references = References(Sources(database, {}, frozenset()), ["profile_avatars"], ANYWHERE)
     long_ago = await connection.fetchval("SELECT now() - interval '1 hour'")
     of_a_sweep = await references.copy(connection, begun_after=long_ago)

@@ -12,11 +12,10 @@ from structlog.testing import capture_logs
 
 from retentiond.engine.target import Order, Selection
 from retentiond.targets.dendrite_media.surveys import accesses
-from tests.support.media_target import REMOTE, one_pass, one_plan, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore, StoredMedia
 
 BY_ACCESS: dict[str, Any] = {"policies": [REMOTE | {"since": "accessed"}]}
@@ -30,13 +29,13 @@ def read_at(store: DendriteStore, media: StoredMedia, days_ago: float, name: str
 
 
 async def test_what_was_read_lately_stays_and_the_plan_says_the_same(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     unread, read = await store.add(), await store.add()
     read_at(store, unread, 31)
     read_at(store, read, 29)
-    plan, items = await one_plan(database, media_path, **BY_ACCESS)
-    report = await one_pass(database, media_path, **BY_ACCESS)
+    plan, items = await retention.one_plan(**BY_ACCESS)
+    report = await retention.one_pass(**BY_ACCESS)
     assert set(await store.rows()) == {read.key}
     assert report.removed_items == plan.removed_items == 1
     assert dict(report.kept) == dict(plan.kept) == {"not_due": 1}
@@ -46,45 +45,41 @@ async def test_what_was_read_lately_stays_and_the_plan_says_the_same(
     }
 
 
-async def test_a_thumbnail_that_was_read_keeps_its_media(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_a_thumbnail_that_was_read_keeps_its_media(store: DendriteStore, retention: Retention) -> None:
     media = await store.add(thumbnails=[THUMBNAIL])
     read_at(store, media, 90)
     read_at(store, media, 1, "thumbnail-32x32-crop")
-    assert (await one_pass(database, media_path, **BY_ACCESS)).removed_items == 0
+    assert (await retention.one_pass(**BY_ACCESS)).removed_items == 0
 
 
 async def test_young_media_stay_however_old_their_access_time_looks(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(age=timedelta(days=3))
     read_at(store, media, 300)
-    assert (await one_pass(database, media_path, **BY_ACCESS)).removed_items == 0
+    assert (await retention.one_pass(**BY_ACCESS)).removed_items == 0
 
 
 async def test_a_row_without_a_file_counts_from_its_creation(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     await store.add(file=False)
     old = await store.add()
     read_at(store, old, 60)
-    report = await one_pass(database, media_path, **BY_ACCESS)
+    report = await retention.one_pass(**BY_ACCESS)
     assert (report.removed_items, report.missing_file) == (2, 1)
 
 
-async def test_the_limits_count_only_what_nobody_has_read(
-    store: DendriteStore, database: str, media_path: Path
-) -> None:
+async def test_the_limits_count_only_what_nobody_has_read(store: DendriteStore, retention: Retention) -> None:
     for days in (90, 1, 1, 1):
         read_at(store, await store.add(), days)
     limits = {"max_share": 0.25}
-    report = await one_pass(database, media_path, **BY_ACCESS, limits=limits)
+    report = await retention.one_pass(**BY_ACCESS, limits=limits)
     assert (report.refused, report.removed_items) == (None, 1)
 
 
 async def test_what_is_read_between_the_survey_and_its_turn_stays(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add()
     read_at(store, media, 90)
@@ -95,31 +90,31 @@ async def test_what_is_read_between_the_survey_and_its_turn_stays(
         read_at(store, media, 0)
 
     monkeypatch.setattr(accesses.AccessTimes, "drop_accessed", drop_and_read)
-    report = await one_pass(database, media_path, **BY_ACCESS)
+    report = await retention.one_pass(**BY_ACCESS)
     assert dict(report.kept) == {"changed": 1}
     assert media.key in await store.rows()
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_without_access_times_it_counts_from_creation_and_says_so(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     read_at(store, await store.add(), 1)
-    plan, _ = await one_plan(database, media_path, **BY_ACCESS)
-    report = await one_pass(database, media_path, **BY_ACCESS)
+    plan, _ = await retention.one_plan(**BY_ACCESS)
+    report = await retention.one_pass(**BY_ACCESS)
     assert plan.removed_items == report.removed_items == 1
     assert ["noatime" in remark for remark in plan.remarks + report.remarks] == [True, True]
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_without_access_times_it_refuses_where_so_configured(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add()
     read_at(store, media, 90)
     keys = BY_ACCESS | {"since_fallback": "refuse"}
-    plan, _ = await one_plan(database, media_path, **keys)
-    report = await one_pass(database, media_path, **keys)
+    plan, _ = await retention.one_plan(**keys)
+    report = await retention.one_pass(**keys)
     assert plan.refused
     assert report.refused
     assert plan.refused.limit == report.refused.limit == "no_access_times"
@@ -128,7 +123,7 @@ async def test_without_access_times_it_refuses_where_so_configured(
 
 
 async def test_a_pass_and_a_restore_leave_access_times_as_they_were(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[THUMBNAIL])
     kept = await store.add(content=media.content, age=timedelta(days=1), origin="elsewhere.test")
@@ -136,7 +131,7 @@ async def test_a_pass_and_a_restore_leave_access_times_as_they_were(
     paths = [store.path_of(one.base64hash) / "file" for one in (media, gone)]
     for path in paths:
         os.utime(path, (1_600_000_000, 1_600_000_000))
-    async with opened(database, media_path) as target:
+    async with retention.opened() as target:
         await target.run_pass(Order(command="run"))
         assert not paths[1].exists()
         await target.restore(Selection())

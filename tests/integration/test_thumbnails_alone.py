@@ -11,14 +11,13 @@ from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.disk import thumbnails as moving
 from retentiond.targets.dendrite_media.sweeps import strays
-from tests.support.media_target import REMOTE, one_pass, one_plan, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import asyncpg
     import pytest
 
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore, StoredMedia, Thumbnail
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -40,12 +39,12 @@ def days_ago(days: float) -> int:
 
 
 async def test_removing_thumbnails_by_age_never_removes_the_media(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL, LARGE])
     size = sum(len(content) for path, content in store.files().items() if "thumbnail" in path)
-    plan, items = await one_plan(database, media_path, **ALONE)
-    report = await one_pass(database, media_path, **ALONE)
+    plan, items = await retention.one_plan(**ALONE)
+    report = await retention.one_pass(**ALONE)
     assert set(await store.rows()) == {media.key}
     assert store.files() == {name(media): media.content}
     assert await store.thumbnail_rows() == []
@@ -56,13 +55,13 @@ async def test_removing_thumbnails_by_age_never_removes_the_media(
 
 
 async def test_a_thumbnail_that_was_made_lately_stays_with_its_file(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     await store.add_thumbnail(media, LARGE, created_ms=days_ago(2))
     undated = await store.add()
     await store.add_thumbnail(undated, SMALL, created_ms=0)
-    report = await one_pass(database, media_path, **ALONE)
+    report = await retention.one_pass(**ALONE)
     assert report.removed["thumbs"].items == 1
     left = [(row.key, row.file_name) for row in await store.thumbnail_rows()]
     assert left == [(media.key, "thumbnail-640x480-scale"), (undated.key, "thumbnail-32x32-crop")]
@@ -71,15 +70,15 @@ async def test_a_thumbnail_that_was_made_lately_stays_with_its_file(
 
 
 async def test_media_and_thumbnails_are_judged_apart_whatever_the_order_of_the_policies(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     old = await store.add(thumbnails=[SMALL], age=timedelta(days=200))
     media = await store.add(thumbnails=[SMALL])
     policies = [REMOTE | {"keep": "150d"}, THUMBS]
     for one in (policies, policies[::-1]):
-        plan, _ = await one_plan(database, media_path, policies=one)
+        plan, _ = await retention.one_plan(policies=one)
         assert {policy: tally.items for policy, tally in plan.removed.items()} == {"remote": 1, "thumbs": 1}
-    report = await one_pass(database, media_path, policies=policies[::-1])
+    report = await retention.one_pass(policies=policies[::-1])
     assert report.removed == plan.removed
     assert set(await store.rows()) == {media.key}
     assert old.key not in await store.rows()
@@ -87,13 +86,13 @@ async def test_media_and_thumbnails_are_judged_apart_whatever_the_order_of_the_p
 
 
 async def test_a_thumbnail_file_that_another_row_knows_stays(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL, LARGE])
     twin = await store.add(content=media.content, origin="here.test", user_id="@a:here.test")
     await store.add_thumbnail(twin, SMALL, created_ms=days_ago(100))
-    plan, _ = await one_plan(database, media_path, **ALONE)
-    report = await one_pass(database, media_path, **ALONE)
+    plan, _ = await retention.one_plan(**ALONE)
+    report = await retention.one_pass(**ALONE)
     assert [row.key for row in await store.thumbnail_rows()] == [twin.key]
     assert set(store.files()) == {name(media), name(media, SMALL)}
     assert report.removed == plan.removed
@@ -101,24 +100,24 @@ async def test_a_thumbnail_file_that_another_row_knows_stays(
 
 
 async def test_what_is_protected_or_read_lately_keeps_its_thumbnails(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     avatar = await store.add(thumbnails=[SMALL])
     await store.add_profile("alice", avatar.uri)
-    assert (await one_pass(database, media_path, **ALONE)).removed_items == 0
+    assert (await retention.one_pass(**ALONE)).removed_items == 0
     # Its files were written just now, which is when they were last read.
     keys = {"policies": [THUMBS | {"since": "accessed"}], "protect": []}
-    assert (await one_pass(database, media_path, **keys)).removed_items == 0
-    assert (await one_pass(database, media_path, **keys, since_fallback="created")).removed_items == 0
-    assert (await one_pass(database, media_path, **ALONE, protect=[])).removed_items == 1
+    assert (await retention.one_pass(**keys)).removed_items == 0
+    assert (await retention.one_pass(**keys, since_fallback="created")).removed_items == 0
+    assert (await retention.one_pass(**ALONE, protect=[])).removed_items == 1
 
 
 async def test_until_they_are_purged_one_command_brings_them_back_and_they_stay(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL, LARGE])
     before, rows = store.files(), await store.thumbnail_rows()
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.run_pass(Order(command="run"))
         listed = [one async for one in target.released()]
         assert [(one.media, one.state, one.policy) for one in listed] == [(media.uri, "thumbnails", "thumbs")]
@@ -131,10 +130,10 @@ async def test_until_they_are_purged_one_command_brings_them_back_and_they_stay(
 
 
 async def test_thumbnails_of_a_medium_that_is_gone_are_not_brought_back(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.run_pass(Order(command="run"))
         await connection.execute("DELETE FROM mediaapi_media_repository")
         report = await target.restore(Selection())
@@ -143,10 +142,10 @@ async def test_thumbnails_of_a_medium_that_is_gone_are_not_brought_back(
 
 
 async def test_they_are_purged_after_grace_and_settle_and_then_forgotten(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.run_pass(Order(command="run"))
         await connection.execute("UPDATE retentiond.entry SET renamed_at = renamed_at - interval '1 hour'")
         for _ in range(2):
@@ -158,10 +157,10 @@ async def test_they_are_purged_after_grace_and_settle_and_then_forgotten(
 
 
 async def test_thumbnails_of_a_medium_that_is_held_by_then_are_not_purged_but_can_be_brought_back(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE, settle="0s", grace="0s") as target:
+    async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
         await target.run_pass(Order(command="run"))
         await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
         assert (await target.sweep(everything=True)).purged == 0
@@ -170,10 +169,10 @@ async def test_thumbnails_of_a_medium_that_is_held_by_then_are_not_purged_but_ca
 
 
 async def test_thumbnails_are_not_purged_while_the_disk_will_not_say_whether_a_row_needs_them(
-    store: DendriteStore, database: str, media_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE, settle="0s", grace="0s") as target:
+    async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
         await target.run_pass(Order(command="run"))
         # A row came whose file we hold, and its directory cannot be read just now.
         await store.add_thumbnail(media, SMALL, file=False)
@@ -189,20 +188,20 @@ async def test_thumbnails_are_not_purged_while_the_disk_will_not_say_whether_a_r
 
 
 async def test_without_a_settle_they_are_purged_once_their_grace_is_over(
-    store: DendriteStore, database: str, media_path: Path, connection: Connection
+    store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE, settle="0s", grace="0s") as target:
+    async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
         await target.run_pass(Order(command="once"))
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
 
 
 async def test_a_thumbnail_row_that_comes_back_without_its_file_gets_it(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     rows = await store.thumbnail_rows()
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.run_pass(Order(command="run"))
         # dendrite found the file before the rename, and inserts its row after it.
         await store.add_thumbnail(media, SMALL, file=False, created_ms=rows[0].creation_ts)
@@ -212,10 +211,10 @@ async def test_a_thumbnail_row_that_comes_back_without_its_file_gets_it(
 
 
 async def test_a_thumbnail_that_dendrite_makes_anew_wins_over_the_copy(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.run_pass(Order(command="run"))
         store.write_file(media.base64hash, "thumbnail-32x32-crop", b"made anew")
         await store.add_thumbnail(media, SMALL, file=False, size=len(b"made anew"))
@@ -227,8 +226,7 @@ async def test_a_thumbnail_that_dendrite_makes_anew_wins_over_the_copy(
 
 async def test_files_that_a_crash_left_without_rows_go_with_a_later_sweep(
     store: DendriteStore,
-    database: str,
-    media_path: Path,
+    retention: Retention,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -239,25 +237,25 @@ async def test_files_that_a_crash_left_without_rows_go_with_a_later_sweep(
 
     with monkeypatch.context() as dying:
         dying.setattr(moving, "move_thumbnails", die)
-        await one_pass(database, media_path, **ALONE)
+        await retention.one_pass(**ALONE)
     assert await store.thumbnail_rows() == []
     assert name(media, SMALL) in store.files()
     await connection.execute("UPDATE retentiond.shared_blob SET noted_at = noted_at - interval '2 hours'")
     monkeypatch.setattr("retentiond.targets.dendrite_media.sweeps.strays._YOUNG", -1.0)
-    async with opened(database, media_path, **ALONE) as target:
+    async with retention.opened(**ALONE) as target:
         await target.sweep(everything=True)
     assert store.files() == {name(media): media.content}
     assert await connection.fetchval("SELECT count(*) FROM retentiond.thumbnail_release") == 1
 
 
 async def test_the_limits_hold_for_thumbnails_and_leave_the_rest_of_the_pass_to_be(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     gone = await store.add(age=timedelta(days=200))
     for _ in range(3):
         await store.add(thumbnails=[SMALL])
     keys = {"policies": [REMOTE | {"keep": "150d"}, THUMBS], "limits": {"max_share": 0.5}}
-    report = await one_pass(database, media_path, **keys)
+    report = await retention.one_pass(**keys)
     assert report.refused
     assert (report.refused.limit, report.exit_status) == ("max_share", 3)
     assert len(await store.thumbnail_rows()) == 3

@@ -19,15 +19,14 @@ from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
-from tests.support.media_target import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     import asyncpg
 
     from retentiond.engine.target import Target
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -63,20 +62,20 @@ async def at_work(database: str, command: str = "run") -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def ledger(database: str, media_path: Path, store: DendriteStore) -> AsyncIterator[Target]:
+async def ledger(retention: Retention, store: DendriteStore) -> AsyncIterator[Target]:
     """Open a target over a store of one old medium, whose ledger was made by a pass that took nothing."""
     await store.add(origin="there.test", age=OLD)
-    async with opened(database, media_path, policies=[], **BRIEF) as target:
+    async with retention.opened(policies=[], **BRIEF) as target:
         await target.run_pass(Order("once"))
-    async with opened(database, media_path, **BRIEF) as target:
+    async with retention.opened(**BRIEF) as target:
         yield target
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_beside_a_pass_under_way_a_command_ends_with_who_has_the_store_and_since_when(
-    database: str, media_path: Path, store: DendriteStore, command: str
+    retention: Retention, database: str, store: DendriteStore, command: str
 ) -> None:
-    async with ledger(database, media_path, store) as target, at_work(database):
+    async with ledger(retention, store) as target, at_work(database):
         with pytest.raises(
             BusyError, match=rf"run on {socket.gethostname()}, pid \d+, since \d{{4}}-"
         ) as caught:
@@ -87,11 +86,11 @@ async def test_beside_a_pass_under_way_a_command_ends_with_who_has_the_store_and
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_beside_a_daemon_that_is_idle_every_command_works(
-    database: str, media_path: Path, store: DendriteStore, command: str
+    retention: Retention, store: DendriteStore, command: str
 ) -> None:
     async with (
-        ledger(database, media_path, store) as target,
-        opened(database, media_path, policies=[]) as daemon,
+        ledger(retention, store) as target,
+        retention.opened(policies=[]) as daemon,
     ):
         await daemon.run_pass(Order("run"))
         await daemon.sweep(everything=True)
@@ -104,9 +103,9 @@ async def test_beside_a_daemon_that_is_idle_every_command_works(
 
 
 async def test_a_holder_whose_connection_ended_is_no_holder(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection
+    retention: Retention, database: str, store: DendriteStore, connection: Connection
 ) -> None:
-    async with ledger(database, media_path, store) as target, at_work(database):
+    async with ledger(retention, store) as target, at_work(database):
         assert (await target.status()).holder is not None
         await connection.execute(END_HOLDERS, 1380931140)
         # Its name still stands in the lease.
@@ -117,10 +116,10 @@ async def test_a_holder_whose_connection_ended_is_no_holder(
 
 
 async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_does(
-    database: str, media_path: Path, store: DendriteStore, log: list[Any]
+    retention: Retention, store: DendriteStore, log: list[Any]
 ) -> None:
     await store.add(origin="there.test", age=OLD)
-    async with opened(database, media_path) as first, opened(database, media_path) as second:
+    async with retention.opened() as first, retention.opened() as second:
         assert (await first.run_pass(Order("run", patience=0.0))).removed_items == 1
         await store.add(origin="there.test", age=OLD)
         for _ in range(2):
@@ -135,10 +134,10 @@ async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_
 
 
 async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone(
-    database: str, media_path: Path, store: DendriteStore, connection: Connection, log: list[Any]
+    retention: Retention, store: DendriteStore, connection: Connection, log: list[Any]
 ) -> None:
     await store.add(origin="there.test", age=OLD)
-    async with opened(database, media_path) as first, opened(database, media_path) as second:
+    async with retention.opened() as first, retention.opened() as second:
         await first.run_pass(Order("run", patience=0.0))
         with pytest.raises(BusyError):
             await second.run_pass(Order("run", patience=0.0))
@@ -162,11 +161,11 @@ async def _try_pass(target: Target) -> Any:
 
 
 async def test_a_daemon_that_opens_its_target_anew_is_on_duty_at_once(
-    database: str, media_path: Path, store: DendriteStore
+    retention: Retention, store: DendriteStore
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     for _ in range(3):
-        async with opened(database, media_path) as target:
+        async with retention.opened() as target:
             await target.run_pass(Order("run", patience=0.0))
 
 
@@ -184,8 +183,7 @@ async def test_duty_is_for_a_target_by_its_name(database: str) -> None:
 
 
 async def test_a_pass_under_way_ends_when_its_lock_is_lost_and_another_goes_on(
-    database: str,
-    media_path: Path,
+    retention: Retention,
     store: DendriteStore,
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -197,11 +195,11 @@ async def test_a_pass_under_way_ends_when_its_lock_is_lost_and_another_goes_on(
         await begin(self, report)
         await connection.execute(END_HOLDERS, 1380931140)
         monkeypatch.undo()
-        async with opened(database, media_path, **BRIEF) as other:
+        async with retention.opened(**BRIEF) as other:
             assert (await other.run_pass(Order("once", patience=100.0))).removed_items == len(media)
 
     monkeypatch.setattr(MediaSteps, "begin", begin_and_lose)
-    async with opened(database, media_path, **BRIEF) as target:
+    async with retention.opened(**BRIEF) as target:
         report = await target.run_pass(Order("once"))
     assert (report.state, report.removed_items) == ("interrupted", 0)
     assert json.dumps(report.as_json())

@@ -6,25 +6,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from retentiond.engine.target import Silence
-from tests.support.media_target import REMOTE, opened
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 FOREVER = {"name": "local", "match": {"origin": "local"}, "keep": "forever"}
 
 
 async def test_another_age_counts_for_every_policy_but_those_that_keep_for_ever(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     for days in (10, 40, 100):
         await store.add(age=timedelta(days=days))
     await store.add(age=timedelta(days=900), origin="here.test", user_id="@ann:here.test")
     protected = await store.add(age=timedelta(days=100))
     await store.add_profile("ann", protected.uri)
-    async with opened(database, media_path, policies=[REMOTE, FOREVER]) as target:
+    async with retention.opened(policies=[REMOTE, FOREVER]) as target:
         plans = {
             days: await target.plan(None, Silence(), keep=timedelta(days=days)) for days in (1, 20, 50, 200)
         }

@@ -6,20 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import AuditOrder
-from tests.support.media_target import opened
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from retentiond.model.audit import AuditReport, Finding
+    from tests.support.media_target import Retention
 
 WHEN_ALL_IS_OLD = timedelta(days=2)
 """A file's ctime cannot be set back; so the audit is told a later present."""
 
 
 async def one_audit(
-    database: str,
-    media_path: Path,
+    retention: Retention,
     *,
     in_future: timedelta = WHEN_ALL_IS_OLD,
     keys: dict[str, Any] | None = None,
@@ -29,17 +26,17 @@ async def one_audit(
     findings: list[Finding] = []
     now = datetime.now(UTC) + in_future
     command = "audit --repair" if order.get("repair") else "audit"
-    async with opened(database, media_path, **(keys or {})) as target:
+    async with retention.opened(**(keys or {})) as target:
         report = await target.audit(AuditOrder(command, listen=findings.append, now=now, **order))
     assert sum(tally.items for tally in report.findings.values()) == len(findings)
     return report, findings
 
 
-async def one_repair(database: str, media_path: Path, **order: Any) -> AuditReport:
+async def one_repair(retention: Retention, **order: Any) -> AuditReport:
     """Repair; its last sweep is not waited for."""
     # With a settle of less than a minute a repair by hand does not wait for dendrite's time-outs.
     keys = {"settle": "5s"} | order.pop("keys", {})
-    report, _ = await one_audit(database, media_path, repair=True, keys=keys, **order)
+    report, _ = await one_audit(retention, repair=True, keys=keys, **order)
     return report
 
 

@@ -1,4 +1,4 @@
-"""A dendrite target over a test's own store, opened as the commands open it, with any keys of the configuration."""
+"""retentiond at work on a test's own store, opened as the commands open it, with any keys of the configuration."""
 
 from __future__ import annotations
 
@@ -32,22 +32,27 @@ def configure(database: str, media_path: Path, **keys: Any) -> Config:
     return Config.model_validate({"targets": {"media": target | keys}})
 
 
-@asynccontextmanager
-async def opened(database: str, media_path: Path, **keys: Any) -> AsyncIterator[Target]:
-    """Open such a target."""
-    config = configure(database, media_path, **keys)
-    async with open_target("media", config.targets["media"]) as target:
-        yield target
+class Retention:
+    """Each piece of work opens the target anew, with its own keys."""
 
+    def __init__(self, database: str, media_path: Path) -> None:
+        self.database = database
+        self.media_path = media_path
 
-async def one_pass(database: str, media_path: Path, **keys: Any) -> PassReport:
-    """Do one pass as the daemon does, which does not wait for a last sweep."""
-    async with opened(database, media_path, **keys) as target:
-        return await target.run_pass(Order(command="run"))
+    @asynccontextmanager
+    async def opened(self, **keys: Any) -> AsyncIterator[Target]:
+        """Open the target."""
+        config = configure(self.database, self.media_path, **keys)
+        async with open_target("media", config.targets["media"]) as target:
+            yield target
 
+    async def one_pass(self, **keys: Any) -> PassReport:
+        """Do one pass as the daemon does, which does not wait for a last sweep."""
+        async with self.opened(**keys) as target:
+            return await target.run_pass(Order(command="run"))
 
-async def one_plan(database: str, media_path: Path, **keys: Any) -> tuple[PassReport, list[Item]]:
-    """Make a plan, and return its items, too."""
-    items: list[Item] = []
-    async with opened(database, media_path, **keys) as target:
-        return await target.plan(items.append, Silence()), items
+    async def one_plan(self, **keys: Any) -> tuple[PassReport, list[Item]]:
+        """Make a plan, and return its items, too."""
+        items: list[Item] = []
+        async with self.opened(**keys) as target:
+            return await target.plan(items.append, Silence()), items

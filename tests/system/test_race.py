@@ -19,14 +19,13 @@ from retentiond.model.media import MediaKey
 from retentiond.targets.dendrite_media.database.rows import SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter
-from tests.support.media_target import opened
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, hash_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from retentiond.engine.target import Target
+    from tests.support.media_target import Retention
 
 
 @pytest.fixture
@@ -36,9 +35,9 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
 
 
 @pytest.fixture
-async def target(database: str, media_path: Path) -> AsyncIterator[Target]:
+async def target(retention: Retention) -> AsyncIterator[Target]:
     """Nothing is waited for but the settle, which is a second."""
-    async with opened(database, media_path, grace="0s", settle="1s", protect=[]) as target:
+    async with retention.opened(grace="0s", settle="1s", protect=[]) as target:
         yield target
 
 
@@ -253,14 +252,12 @@ class Storm:
 
 
 async def storm(
-    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], database: str, media_path: Path, seconds: float
+    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], retention: Retention, seconds: float
 ) -> list[str]:
     everything = [
         {"name": origin, "match": {"origin": origin}, "keep": "30d"} for origin in ("remote", "local")
     ]
-    async with opened(
-        database,
-        media_path,
+    async with retention.opened(
         grace="2s",
         settle="1s",
         protect=[],
@@ -287,9 +284,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hasty")
 async def test_in_a_storm_of_uploads_fetches_and_thumbnails_no_row_loses_its_file(
-    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], database: str, media_path: Path
+    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], retention: Retention
 ) -> None:
-    assert await storm(store, pool, database, media_path, 300 if NIGHTLY else 6) == [], AGAIN
+    assert await storm(store, pool, retention, 300 if NIGHTLY else 6) == [], AGAIN
 
 
 @pytest.fixture
@@ -318,10 +315,10 @@ async def test_without_the_second_look_an_upload_loses_its_file(
 
 @pytest.mark.usefixtures("blind", "hasty")
 async def test_the_storm_sees_when_nobody_looks_a_second_time(
-    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], database: str, media_path: Path
+    store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], retention: Retention
 ) -> None:
     # By chance each broken row may leave again before the storm's end; not many times in a row.
     for _ in range(5):
-        if await storm(store, pool, database, media_path, 6):
+        if await storm(store, pool, retention, 6):
             return
     pytest.fail(f"it saw nothing; {AGAIN}")
