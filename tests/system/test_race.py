@@ -18,32 +18,17 @@ from retentiond.engine.target import Order
 from retentiond.model.media import MediaKey
 from retentiond.targets.dendrite_media.database.rows import SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
-from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter
+from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter, no_pause
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, hash_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from retentiond.engine.target import Target
     from tests.support.media_target import Retention
 
-
-@pytest.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    async with asyncpg.create_pool(database, min_size=0, max_size=8) as opened_pool:
-        yield opened_pool
-
-
-@pytest.fixture
-async def target(retention: Retention) -> AsyncIterator[Target]:
-    """Nothing is waited for but the settle, which is a second."""
-    async with retention.opened(grace="0s", settle="1s", protect=[]) as target:
-        yield target
-
-
-async def one_pass(target: Target) -> None:
-    report = await target.run_pass(Order(command="run"))
-    assert report.state == "finished", report
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 
 class Gap:
@@ -59,93 +44,118 @@ class Gap:
             await self._happens()
 
 
-async def settle(target: Target, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Let time go by until settle and grace are over, with a sweep before and two after."""
-    await target.sweep(everything=False)
-    await connection.execute(
-        "UPDATE retentiond.entry SET renamed_at = renamed_at - interval '1 hour', looked_at = looked_at - interval '1 hour'"
-    )
-    await target.sweep(everything=True)
-    await target.sweep(everything=True)
+class Race:
+    """dendrite and retentiond on the same store, one step after the other."""
+
+    def __init__(
+        self, media_path: Path, connection: Connection, pool: asyncpg.Pool[asyncpg.Record], target: Target
+    ) -> None:
+        self._media_path = media_path
+        self.connection = connection
+        self.target = target
+        self._pool = pool
+
+    def dendrite(self, gap: Gap | None = None) -> DendriteWriter:
+        return DendriteWriter(self._pool, self._media_path, gap or no_pause)
+
+    def passing(self, step: str) -> DendriteWriter:
+        """dendrite, with a pass in the midst of it."""
+        return self.dendrite(Gap(step, self.one_pass))
+
+    async def one_pass(self) -> None:
+        report = await self.target.run_pass(Order(command="run"))
+        assert report.state == "finished", report
+
+    async def settle(self) -> None:
+        """Let time go by until settle and grace are over, with a sweep before and two after."""
+        await self.target.sweep(everything=False)
+        await self.connection.execute(
+            "UPDATE retentiond.entry"
+            " SET renamed_at = renamed_at - interval '1 hour', looked_at = looked_at - interval '1 hour'"
+        )
+        await self.target.sweep(everything=True)
+        await self.target.sweep(everything=True)
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    async with asyncpg.create_pool(database, min_size=0, max_size=8) as opened_pool:
+        yield opened_pool
+
+
+@pytest.fixture
+async def race(
+    connection: Connection, pool: asyncpg.Pool[asyncpg.Record], retention: Retention
+) -> AsyncIterator[Race]:
+    """Nothing is waited for but the settle, which is a second."""
+    async with retention.opened(grace="0s", settle="1s", protect=[]) as target:
+        yield Race(retention.media_path, connection, pool, target)
 
 
 @pytest.mark.parametrize("step", ["looked", "written", "stored"])
 @pytest.mark.parametrize("swept", [False, True])
 async def test_an_upload_of_a_content_that_leaves_in_its_midst_keeps_its_file(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
-    step: str,
-    *,
-    swept: bool,
+    store: DendriteStore, race: Race, step: str, *, swept: bool
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
 
     async def leave() -> None:
-        await one_pass(target)
+        await race.one_pass()
         assert await store.rows() == {}
         if swept:
-            await target.sweep(everything=True)
+            await race.target.sweep(everything=True)
 
-    key = await DendriteWriter(pool, store.media_path, Gap(step, leave)).upload(media.content)
-    await settle(target, connection)
+    key = await race.dendrite(Gap(step, leave)).upload(media.content)
+    await race.settle()
     assert set(await store.rows()) == {key}
     assert await store.dead_references() == []
     assert (store.path_of(media.base64hash) / "file").read_bytes() == media.content
     # Thumbnails that no row knows would keep dendrite from ever making any.
-    assert await DendriteWriter(pool, store.media_path).thumbnail(key, (96, 96, "crop"))
+    assert await race.dendrite().thumbnail(key, (96, 96, "crop"))
 
 
 async def test_media_that_are_fetched_again_while_they_leave_keep_their_file(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
+    store: DendriteStore, race: Race
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
     other = await store.add(content=media.content, origin="elsewhere.test")
-    await connection.execute("DELETE FROM mediaapi_media_repository WHERE media_origin = 'elsewhere.test'")
-    writer = DendriteWriter(pool, store.media_path, Gap("stored", lambda: one_pass(target)))
+    await race.connection.execute(
+        "DELETE FROM mediaapi_media_repository WHERE media_origin = 'elsewhere.test'"
+    )
+    writer = race.passing("stored")
     await writer.fetch(other.key, media.content)
     await writer.fetch(media.key, media.content)
-    await settle(target, connection)
+    await race.settle()
     assert set(await store.rows()) == {media.key, other.key}
     assert await store.dead_references() == []
 
 
 async def test_an_upload_whose_insert_fails_after_a_return_does_not_take_the_file_of_another(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
+    store: DendriteStore, race: Race
 ) -> None:
     media = await store.add()
-    sound = DendriteWriter(pool, store.media_path, Gap("stored", lambda: one_pass(target)))
+    sound = race.passing("stored")
     key = await sound.upload(media.content)
-    await target.sweep(everything=False)
+    await race.target.sweep(everything=False)
     assert await store.dead_references() == []
     with suppress(ClientGoneError):
-        await DendriteWriter(pool, store.media_path).upload(media.content, client_goes=True)
+        await race.dendrite().upload(media.content, client_goes=True)
     assert await store.dead_references() != []
-    await settle(target, connection)
+    await race.settle()
     assert set(await store.rows()) == {key}
     assert await store.dead_references() == []
 
 
 async def test_a_thumbnail_that_is_made_while_its_medium_leaves_is_no_404_once_that_is_fetched_again(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
+    store: DendriteStore, race: Race
 ) -> None:
     odd = (17, 17, "scale")
     media = await store.add()
-    late = DendriteWriter(pool, store.media_path, Gap("thumbnail written", lambda: one_pass(target)))
+    late = race.passing("thumbnail written")
     await late.thumbnail(media.key, odd)
     assert len(await store.orphan_thumbnail_rows()) == 1
-    await settle(target, connection)
-    writer = DendriteWriter(pool, store.media_path)
+    await race.settle()
+    writer = race.dendrite()
     await writer.fetch(media.key, media.content)
     await writer.thumbnail(media.key, odd)
     assert await store.dead_references() == []
@@ -153,35 +163,30 @@ async def test_a_thumbnail_that_is_made_while_its_medium_leaves_is_no_404_once_t
 
 
 async def test_a_late_thumbnail_row_of_media_that_came_back_first_goes_at_the_second_sight(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
+    store: DendriteStore, race: Race
 ) -> None:
     media = await store.add()
-    writer = DendriteWriter(pool, store.media_path)
+    writer = race.dendrite()
 
     async def leave_and_come_back() -> None:
-        await one_pass(target)
+        await race.one_pass()
         await writer.fetch(media.key, media.content)
         for path in (store.media_path / ".retentiond").rglob("thumbnail-*"):
             path.unlink()
 
     odd = (17, 17, "scale")
-    await DendriteWriter(pool, store.media_path, Gap("thumbnail written", leave_and_come_back)).thumbnail(
-        media.key, odd
-    )
+    await race.dendrite(Gap("thumbnail written", leave_and_come_back)).thumbnail(media.key, odd)
     assert len(await store.dead_references()) == 1
-    await connection.execute(
+    await race.connection.execute(
         "UPDATE retentiond.released_media SET grace_until = grace_until + interval '1 day'"
     )
-    await target.sweep(everything=True)
+    await race.target.sweep(everything=True)
     # Once is not enough: it may be there in a moment.
     assert len(await store.dead_references()) == 1
-    await connection.execute(
+    await race.connection.execute(
         "UPDATE retentiond.suspect_thumbnail SET seen_at = seen_at - interval '2 minutes'"
     )
-    await target.sweep(everything=True)
+    await race.target.sweep(everything=True)
     assert await store.dead_references() == []
     assert await writer.thumbnail(media.key, odd)
 
@@ -299,17 +304,10 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("blind")
-async def test_without_the_second_look_an_upload_loses_its_file(
-    store: DendriteStore,
-    connection: asyncpg.Connection[asyncpg.Record],
-    pool: asyncpg.Pool[asyncpg.Record],
-    target: Target,
-) -> None:
+async def test_without_the_second_look_an_upload_loses_its_file(store: DendriteStore, race: Race) -> None:
     media = await store.add()
-    await DendriteWriter(pool, store.media_path, Gap("stored", lambda: one_pass(target))).upload(
-        media.content
-    )
-    await settle(target, connection)
+    await race.passing("stored").upload(media.content)
+    await race.settle()
     assert len(await store.dead_references()) == 1
 
 
