@@ -181,13 +181,13 @@ async def test_a_log_that_cannot_be_read_refuses_the_pass(
 
 @pytest.mark.usefixtures("noatime")
 async def test_a_log_that_no_media_are_asked_for_in_is_not_taken_for_a_store_that_nobody_wants(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     media = await store.add()
     for day in range(60, -1, -1):
         log.line("/_matrix/client/v3/sync", day)
-    plan, _ = await one_plan(database, media_path, **log.keys)
-    report = await one_pass(database, media_path, **log.keys)
+    plan, _ = await retention.one_plan(**log.keys)
+    report = await retention.one_pass(**log.keys)
     assert media.key in await store.rows()
     assert plan.removed_items == 0
     assert [str(log.path) in remark for remark in plan.remarks + report.remarks] == [True, True]
@@ -195,22 +195,22 @@ async def test_a_log_that_no_media_are_asked_for_in_is_not_taken_for_a_store_tha
 
 @pytest.mark.usefixtures("noatime")
 async def test_a_log_that_is_written_to_no_more_keeps_all_until_it_has_told_enough_anew(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     media = await store.add()
     for day in range(60, 4, -1):
         log.line("/_matrix/client/v1/media/download/there.test/another", day)
-    plan, _ = await one_plan(database, media_path, **log.keys)
-    await one_pass(database, media_path, **log.keys)
+    plan, _ = await retention.one_plan(**log.keys)
+    await retention.one_pass(**log.keys)
     assert plan.removed_items == 0
     log.begin(days_ago=1)
-    await one_pass(database, media_path, **log.keys)
+    await retention.one_pass(**log.keys)
     assert media.key in await store.rows()
 
 
 @pytest.mark.usefixtures("noatime")
 async def test_what_other_servers_ask_for_by_its_id_alone_stays(
-    store: DendriteStore, database: str, media_path: Path, log: ProxyLog
+    store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
     ours, theirs = [
         await store.add(media_id="id", origin=origin, user_id=user)
@@ -221,6 +221,6 @@ async def test_what_other_servers_ask_for_by_its_id_alone_stays(
     log.line("/_matrix/client/v1/media/download/Here.test/id", 40)
     every = {"name": "local", "match": {"origin": "local"}, "keep": "30d", "since": "accessed"}
     keys = log.keys | {"policies": [*log.keys["policies"], every]}
-    await one_pass(database, media_path, **keys)
+    await retention.one_pass(**keys)
     assert set(await store.rows()) == {ours.key}
     assert theirs.key not in await store.rows()
