@@ -13,7 +13,11 @@ from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
-from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
+from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
 from tests.support.media_target import Retention
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE tablename = 'mediaapi_media_repository' ORDER BY indexname"
+SQL = {**DUE_SQL, **ENTRY_SQL, **RELEASE_SQL, **SWEEP_SQL}
 ROWS = 100_000
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
-from retentiond.targets.dendrite_media.database.rows import PLAN_COPY, PLAN_SQL, SCHEMA, SQL
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
 from retentiond.targets.dendrite_media.references.copies import SQL as REFERENCES
+from retentiond.targets.dendrite_media.surveys.survey import PLAN_SQL, SQL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -62,8 +65,8 @@ async def test_a_page_of_rows_with_mentions_is_read_by_two_indexes_and_sorts_not
 
 async def test_a_release_asks_the_copy_by_its_index(large: Conn) -> None:
     keys = [f"media{number}" for number in range(100)], ["there.test"] * 100
-    for statement in ("mentions_of", "kept_keys"):
-        plan = await nodes(large, SQL[statement], *keys, 1, ["room_state"])
+    for statement in (SQL["mentions_of"], RELEASE_SQL["kept_keys"]):
+        plan = await nodes(large, statement, *keys, 1, ["room_state"])
         assert "reference_by_key" in {name for _, name in plan}
         assert ("Seq Scan", "reference") not in plan
 

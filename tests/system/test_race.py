@@ -16,7 +16,9 @@ import pytest
 
 from retentiond.engine.target import Order
 from retentiond.model.media import MediaKey
-from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.sweeps.purge import SQL as PURGE_SQL
+from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter, no_pause
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, hash_of
@@ -298,9 +300,14 @@ async def test_in_a_storm_of_uploads_fetches_and_thumbnails_no_row_loses_its_fil
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks a second time whether a row bears what was renamed."""
     bears = 'EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" ='
-    for name in ("quarantine_done", "look_quarantined", "claim_due_entries"):
-        assert bears in SQL[name]
-        monkeypatch.setitem(SQL, name, SQL[name].replace(bears, "EXISTS (SELECT WHERE '' ="))
+    looks = [
+        (ENTRY_SQL, "quarantine_done"),
+        (SWEEP_SQL, "look_quarantined"),
+        (PURGE_SQL, "claim_due_entries"),
+    ]
+    for queries, name in looks:
+        assert bears in queries[name]
+        monkeypatch.setitem(queries, name, queries[name].replace(bears, "EXISTS (SELECT WHERE '' ="))
 
 
 @pytest.mark.usefixtures("blind")

@@ -27,6 +27,7 @@ from retentiond.targets.dendrite_media.disk.bring_back import live_blobs, standi
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory
 from retentiond.targets.dendrite_media.store.workplace import Workplace
@@ -138,10 +139,10 @@ async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
         whole = {blob.blob for blob in live if blob.size is not None}
         spares = [row for row in gone if row["state"] == "returned" and row["hash"] in whole]
         lost = [row for row in gone if row not in spares]
-        await change(work, "forget_entries", [row["entry_id"] for row in spares])
+        await change(work, ENTRY_SQL["forget_entries"], [row["entry_id"] for row in spares])
         await _record_lost(work, lost)
         acceptance.lost += len(lost)
-        await change(work, "let_go", [row["entry_id"] for row in page if row not in gone])
+        await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in page if row not in gone])
 
 
 async def _record_lost(work: Workplace, rows: Sequence[Row]) -> None:
@@ -149,7 +150,7 @@ async def _record_lost(work: Workplace, rows: Sequence[Row]) -> None:
     for row in rows:
         log.warning("inconsistency", kind="lost_blob", hash=row["hash"], pass_id=row["pass_id"])
     await work.place.pool.execute(
-        SQL["entries_lost"],
+        ENTRY_SQL["entries_lost"],
         [row["entry_id"] for row in rows],
         ["its files were gone when the store was accepted"] * len(rows),
         work.claimant.claimant_id,

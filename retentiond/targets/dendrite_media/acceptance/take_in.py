@@ -10,9 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.sweeps.inventory import list_entries
 
@@ -35,11 +36,11 @@ async def strangers_on_disk(
     while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
         known: set[EntryPath] = set()
         if ledger:
-            rows = await place.pool.fetch(SQL["known_entries"], [entry.entry_id for entry in page])
+            rows = await place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
             known = {entry_path(row) for row in rows}
         strangers = [entry for entry in page if entry not in known]
         hashes = sorted({entry.hash for entry in strangers})
-        wanted = {row["hash"] for row in await place.pool.fetch(SQL["wanted_hashes"], hashes)}
+        wanted = {row["hash"] for row in await place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
         yield strangers, wanted
 
 

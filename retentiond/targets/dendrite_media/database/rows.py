@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-KEPT_COPY: Final = "retentiond.reference"
-PLAN_COPY: Final = "pg_temp.plan_reference"
-"""Where the copy of what mentions media lies: the ledger's, and a plan's own."""
-SQL: Final = named_queries(__package__, reference=KEPT_COPY)
-PLAN_SQL: Final = named_queries(__package__, reference=PLAN_COPY)
+SQL: Final = named_queries(__package__)
 SCHEMA: Final = (__package__, "schema.sql")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
         return
     blobs = {row["hash"] for row in rows}
     # A pass that has just released the last row renames the file itself.
-    intended = {row["hash"] for row in await work.place.pool.fetch(SQL["intended_hashes"], list(blobs))}
+    intended = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["intended_hashes"], list(blobs))}
     looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - intended))
     present = {look.blob: look for look in looks if look.result == "present"}
     for row in rows:
@@ -36,7 +37,7 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
             continue
         async with work.place.pool.acquire() as connection, connection.transaction():
             recorded = await connection.fetch(
-                SQL["record_entries"],
+                ENTRY_SQL["record_entries"],
                 row["pass_id"],
                 work.claimant.claimant_id,
                 work.place.config.settle,
@@ -47,4 +48,4 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
         await carry_out(
             work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
         )
-    await change(work, "entries_quarantined_again", [entry_path(row).entry_id for row in rows])
+    await change(work, ENTRY_SQL["entries_quarantined_again"], [entry_path(row).entry_id for row in rows])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retentiond.targets.dendrite_media.database.rows import SQL
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -24,7 +22,7 @@ async def claimed_pages(work: Workplace, statement: str, *arguments: Any) -> Asy
         work.claimant.guard.ensure()
         async with work.place.pool.acquire() as connection, connection.transaction():
             page = await connection.fetch(
-                SQL[statement], after, work.place.batch, work.claimant.claimant_id, *arguments
+                statement, after, work.place.batch, work.claimant.claimant_id, *arguments
             )
         if not page:
             return
@@ -37,4 +35,4 @@ async def change(work: Workplace, statement: str, entry_ids: Sequence[int]) -> l
     if not entry_ids:
         return []
     async with work.place.pool.acquire() as connection, connection.transaction():
-        return list(await connection.fetch(SQL[statement], list(entry_ids), work.claimant.claimant_id))
+        return list(await connection.fetch(statement, list(entry_ids), work.claimant.claimant_id))

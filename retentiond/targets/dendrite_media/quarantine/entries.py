@@ -6,10 +6,11 @@ Who uploaded the same content in between bears a row by now, or will by a later 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.disk.moves import quarantine_blobs
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "entries.sql")
 
 
 @dataclass(slots=True)

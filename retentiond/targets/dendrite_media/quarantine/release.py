@@ -6,14 +6,16 @@ Keep when in doubt is decided here for the last time: what is not as the survey 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import RetentiondError
-from retentiond.targets.dendrite_media.database.rows import SQL, key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
+
+SQL: Final = named_queries(__package__, "release.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class Releaser:
         settle: timedelta = self._work.place.config.settle
         present = [look for _, look in sorted(looks.items()) if look.result == "present"]
         rows = await self._connection.fetch(
-            SQL["record_entries"],
+            ENTRY_SQL["record_entries"],
             self._pass_id,
             self._work.claimant.claimant_id,
             settle,

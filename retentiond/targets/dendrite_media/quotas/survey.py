@@ -12,10 +12,10 @@ from retentiond.model.media import Hash, valid_hash
 from retentiond.model.policy import KeepReason, foreign_user, matches
 from retentiond.model.quota import decide_eviction
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class QuotaSurveyor(Surveyor):
         survey = await self._begin()
         for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
             await self._connection.execute(SQL[statement])
-        statement = MEDIA_SQL["media_page_with_mentions" if self._asks else "media_page"]
+        statement = DUE_SQL["media_page_with_mentions" if self._asks else "media_page"]
         async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
             rows = [(media_row(record), self._mentions(record)) for record in page]
             survey.rows += len(rows)
@@ -66,7 +66,7 @@ class QuotaSurveyor(Surveyor):
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
-        await self._connection.execute(MEDIA_SQL["leave_out_gone"])
+        await self._connection.execute(DUE_SQL["leave_out_gone"])
         for statement in ("leave_out_matched", "sort_matched", "analyze_matched"):
             await self._connection.execute(SQL[statement])
         await self._finish()
@@ -110,6 +110,6 @@ class QuotaSurveyor(Surveyor):
         """Leave as due only what goes; return how many rows that are, and how much they hold."""
         await self._connection.execute(SQL["choose"], shortage, by_access)
         await self._connection.execute(SQL["keep_chosen"])
-        rows: int = await self._connection.fetchval(MEDIA_SQL["count_due"])
+        rows: int = await self._connection.fetchval(DUE_SQL["count_due"])
         size: int = await self._connection.fetchval(SQL["chosen_bytes"])
         return rows, size

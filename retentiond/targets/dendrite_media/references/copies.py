@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.database.rows import KEPT_COPY, PLAN_COPY
 from retentiond.targets.dendrite_media.references.sources import MESSAGES, refusing, statements, stream
 
 if TYPE_CHECKING:
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.references.sources import Sources, Statement
 
 SQL: Final = named_queries(__package__, "references.sql")
+KEPT_COPY: Final = "retentiond.reference"
+PLAN_COPY: Final = "pg_temp.plan_reference"
+"""Where the copy of what mentions media lies: the ledger's, and a plan's own."""
 LARGEST_AGE: Final = timedelta(minutes=10)
 """How old the copy may be that a deletion relies on."""
 

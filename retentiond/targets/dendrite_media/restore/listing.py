@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Released
-from retentiond.targets.dendrite_media.database.rows import SQL, media_key
+from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.restore.orphans import path_of
 from retentiond.targets.dendrite_media.thumbnails.listing import released_thumbnails
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "listing.sql")
 
 
 async def released(place: Place) -> AsyncIterator[Released]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import UsageError
 from retentiond.model.media import Hash, MediaKey, parse_media_uri
 from retentiond.model.report import RestoreReport
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path, key_columns, media_key
+from retentiond.targets.dendrite_media.database.rows import entry_path, key_columns, media_key
 from retentiond.targets.dendrite_media.disk.bring_back import (
     LiveBlob,
     Return,
@@ -30,6 +31,7 @@ from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.claiming import change
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.restore.orphans import restore_repaired
 from retentiond.targets.dendrite_media.thumbnails.restore import restore_thumbnails
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Selection
     from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+
+SQL: Final = named_queries(__package__, "media.sql")
 
 
 async def restore(work: Workplace, selection: Selection) -> RestoreReport:
@@ -128,8 +132,8 @@ async def _bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record
     brought = await _insert(work, live, failed)
     there = {blob.blob for blob in live if blob.size is not None}
     stands = [row for row in copies if row["kind"] == "blob" and row["hash"] in there]
-    await change(work, "entries_returned", [row["entry_id"] for row in stands])
-    await change(work, "entries_demoted", [row["entry_id"] for row in copies if row not in stands])
+    await change(work, ENTRY_SQL["entries_returned"], [row["entry_id"] for row in stands])
+    await change(work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in copies if row not in stands])
     log = get_logger(target=work.place.name)
     for uri in brought.restored:
         log.info("restored", media=uri)
@@ -238,7 +242,7 @@ async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
     # From one claim to the other at once: in between, another purge could go by an older copy of the protections.
     async with work.place.pool.acquire() as connection, connection.transaction():
         ids = [row["entry_id"] for row in entries]
-        await connection.execute(SQL["let_go"], ids, work.claimant.claimant_id)
+        await connection.execute(ENTRY_SQL["let_go"], ids, work.claimant.claimant_id)
         blobs, copies = await _mark_protected(work, connection, sorted({row["hash"] for row in entries}))
     return len((await _bring(work, blobs, copies)).restored)
 

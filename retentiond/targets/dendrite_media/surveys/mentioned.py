@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from retentiond.model.media import MediaKey
-from retentiond.targets.dendrite_media.database.rows import SQL, key_columns, media_key
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,5 +24,5 @@ async def mentions_of(
     """Return the sources that mention each of these keys; nothing where no policy asks."""
     if copy is None or not asked:
         return {}
-    rows = await connection.fetch(SQL["mentions_of"], *key_columns(keys), copy, sorted(asked))
+    rows = await connection.fetch(DUE_SQL["mentions_of"], *key_columns(keys), copy, sorted(asked))
     return {media_key(row): frozenset(row["sources"]) for row in rows}

@@ -11,14 +11,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import pages
+from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.media import Hash, MediaKey, valid_hash
 from retentiond.model.policy import Keep, Remove, decide, foreign_user
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database.rows import PLAN_SQL, SQL, key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.holds.held import keep_held
+from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, PLAN_COPY
 from retentiond.targets.dendrite_media.store.safety import foreign_users
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.media import MediaRow
     from retentiond.model.policy import Rules
+
+SQL: Final = named_queries(__package__, "survey.sql", reference=KEPT_COPY)
+PLAN_SQL: Final = named_queries(__package__, "survey.sql", reference=PLAN_COPY)
 
 SAMPLE_SIZE: Final = 10_000
 _PAGE: Final = 2000

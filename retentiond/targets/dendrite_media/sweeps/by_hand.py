@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
-from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.restore.media import restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Selection
     from retentiond.model.report import RestoreReport, SweepReport
     from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "by_hand.sql")
 
 
 async def restore_by_hand(place: Place, selection: Selection) -> RestoreReport:

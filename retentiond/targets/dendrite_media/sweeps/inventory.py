@@ -10,9 +10,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def take_stock(work: Workplace) -> int:
     listing = list_entries(work.tree)
     unknown = 0
     while page := await work.place.disk.call(lambda: list(islice(listing, work.place.batch))):
-        rows = await work.place.pool.fetch(SQL["known_entries"], [entry.entry_id for entry in page])
+        rows = await work.place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
         known = {EntryPath(row["pass_id"], row["hash"], row["entry_id"]) for row in rows}
         strange = [entry for entry in page if entry not in known]
         # One that a purge beside us took between the list and the question is no stranger.
@@ -42,7 +42,7 @@ async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
     if not strangers:
         return
     hashes = [entry.hash for entry in strangers]
-    wanted = {row["hash"] for row in await work.place.pool.fetch(SQL["wanted_hashes"], hashes)}
+    wanted = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
     known = await known_thumbnails(work, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
     results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)

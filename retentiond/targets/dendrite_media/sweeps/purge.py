@@ -6,17 +6,19 @@ The last look asks rows, holds and protections once for the whole batch; what it
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import add_record
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
 from retentiond.targets.dendrite_media.holds.held import forget_rows_without_entry, mark_purging
 from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import give_up, return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.media import restore_protected
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.references.copies import Copy
     from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "purge.sql")
 
 
 async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False) -> None:
@@ -43,7 +47,7 @@ async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False
         reading = await place.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
-    async for page in claimed_pages(work, "claim_due_entries", read_at):
+    async for page in claimed_pages(work, SQL["claim_due_entries"], read_at):
         await _purge_page(work, report, page, copy)
     await _forget(work)
 
@@ -92,7 +96,9 @@ async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> N
         return
     marked = await mark_purging(work, [row["entry_id"] for row in rows])
     # Held since the sweep looked: the next one brings it back.
-    await change(work, "let_go", [row["entry_id"] for row in rows if row["entry_id"] not in marked])
+    await change(
+        work, ENTRY_SQL["let_go"], [row["entry_id"] for row in rows if row["entry_id"] not in marked]
+    )
     await finish_purge(work, report, [row for row in rows if row["entry_id"] in marked])
 
 
@@ -108,7 +114,7 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
     gone = [result.entry for result in results if result.outcome != "failed"]
     async with work.place.pool.acquire() as connection, connection.transaction():
         closed = await connection.fetch(
-            SQL["forget_entries"], [entry.entry_id for entry in gone], work.claimant.claimant_id
+            ENTRY_SQL["forget_entries"], [entry.entry_id for entry in gone], work.claimant.claimant_id
         )
         await connection.execute(SQL["forget_rows"], sorted({entry.hash for entry in gone}))
         await connection.execute(

@@ -5,14 +5,16 @@ A claim whose lock can be taken is nobody's. Everything here can be interrupted 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import standing
 from retentiond.targets.dendrite_media.disk.moves import MoveResult
 from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out, give_up
 from retentiond.targets.dendrite_media.restore.media import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
+SQL: Final = named_queries(__package__, "recovery.sql")
+
 
 async def recover(work: Workplace, report: SweepReport) -> None:
     """Take over the open steps of claimants who are gone, and finish each by its state."""
     claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
     dead = await work.claimant.bury(claimants)
-    async for page in claimed_pages(work, "inherit_claims", dead):
+    async for page in claimed_pages(work, SQL["inherit_claims"], dead):
         get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
         await _finish(work, report, page)
     if work.fit == "fits":
@@ -59,29 +63,31 @@ async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> N
     finish = work.fit == "fits"
     await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
     purging = [row for row in page if row["state"] == "purging"]
-    await change(work, "entries_demoted", [row["entry_id"] for row in purging if row["entry_id"] in there])
+    await change(
+        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in purging if row["entry_id"] in there]
+    )
     away = [row for row in purging if row["entry_id"] not in there]
     if finish:
         await finish_purge(work, report, away)
     # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.
     restoring = [row["entry_id"] for row in page if row["state"] == "restoring"]
-    await change(work, "entries_demoted", restoring)
+    await change(work, ENTRY_SQL["entries_demoted"], restoring)
     rest = [row["entry_id"] for row in page if row["state"] in {"quarantined", "returned", "lost"}]
-    await change(work, "let_go", rest + ([] if finish else [row["entry_id"] for row in away]))
+    await change(work, ENTRY_SQL["let_go"], rest + ([] if finish else [row["entry_id"] for row in away]))
 
 
 async def _finish_intents(
     work: Workplace, report: SweepReport, intents: list[Record], there: set[int], *, finish: bool
 ) -> None:
     thumbnails = [row["entry_id"] for row in intents if row["kind"] == "thumbnails"]
-    await change(work, "strays_quarantined", [entry for entry in thumbnails if entry in there])
-    await change(work, "drop_intents", [entry for entry in thumbnails if entry not in there])
+    await change(work, ENTRY_SQL["strays_quarantined"], [entry for entry in thumbnails if entry in there])
+    await change(work, ENTRY_SQL["drop_intents"], [entry for entry in thumbnails if entry not in there])
     blobs = [row for row in intents if row["kind"] == "blob"]
     wanted = await _wanted(work, [row["hash"] for row in blobs])
     # Nothing was moved, and a row bears it again: there is nothing to do.
     await change(
         work,
-        "drop_intents",
+        ENTRY_SQL["drop_intents"],
         [row["entry_id"] for row in blobs if row["hash"] in wanted and row["entry_id"] not in there],
     )
     open_steps = [row for row in blobs if row["hash"] not in wanted or row["entry_id"] in there]
@@ -92,10 +98,14 @@ async def _finish_intents(
         report.failed += moves.failed
     else:
         await change(
-            work, "entries_demoted", [row["entry_id"] for row in open_steps if row["entry_id"] in there]
+            work,
+            ENTRY_SQL["entries_demoted"],
+            [row["entry_id"] for row in open_steps if row["entry_id"] in there],
         )
-        await change(work, "let_go", [row["entry_id"] for row in open_steps if row["entry_id"] not in there])
+        await change(
+            work, ENTRY_SQL["let_go"], [row["entry_id"] for row in open_steps if row["entry_id"] not in there]
+        )
 
 
 async def _wanted(work: Workplace, blobs: list[Hash]) -> set[Hash]:
-    return {row["hash"] for row in await work.place.pool.fetch(SQL["wanted_hashes"], blobs)}
+    return {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["wanted_hashes"], blobs)}

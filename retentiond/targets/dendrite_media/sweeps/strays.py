@@ -10,7 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.disk.layout import (
     FILE,
@@ -27,7 +28,9 @@ from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.disk.tree import inside
 from retentiond.targets.dendrite_media.holds.held import mark_purging
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import give_up, known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "strays.sql")
 
 # dendrite writes a thumbnail before its row; a young file without a row is one that is being made.
 _YOUNG: Final = 3600.0
@@ -77,7 +82,7 @@ async def _take(work: Workplace) -> None:
                 if result.outcome == "failed":
                     # Another hour: it must not be tried, and told, every minute.
                     again = shared["pass_id"], shared["settle"], [stray.blob]
-                    await work.place.pool.execute(SQL["note_shared"], *again)
+                    await work.place.pool.execute(RELEASE_SQL["note_shared"], *again)
         done = [stray.blob for stray in found if not stray.young]
         await work.place.pool.execute(SQL["forget_shared"], done)
 
@@ -134,12 +139,14 @@ async def quarantine_stray(
     if result.outcome == "failed":
         await give_up(work, [result])
     else:
-        await change(work, "strays_quarantined" if result.outcome == "moved" else "drop_intents", [entry_id])
+        await change(
+            work, ENTRY_SQL["strays_quarantined" if result.outcome == "moved" else "drop_intents"], [entry_id]
+        )
     return result
 
 
 async def _look(work: Workplace, report: SweepReport) -> None:
-    async for page in claimed_pages(work, "claim_strays"):
+    async for page in claimed_pages(work, SQL["claim_strays"]):
         looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
         known = await known_thumbnails(work, [row["hash"] for row in page])
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
@@ -161,7 +168,7 @@ async def _look(work: Workplace, report: SweepReport) -> None:
                 work.claimant.claimant_id,
                 looked,
             )
-        await change(work, "let_go", [entry for entry in rest if entry not in unwanted])
+        await change(work, ENTRY_SQL["let_go"], [entry for entry in rest if entry not in unwanted])
 
 
 def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool | None]]:

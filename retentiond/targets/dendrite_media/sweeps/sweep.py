@@ -10,14 +10,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.media import restore_held, restore_newly_protected
@@ -30,6 +32,8 @@ from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbn
 
 if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+
+SQL: Final = named_queries(__package__, "sweep.sql")
 
 _PROTECTIONS_EVERY: Final = timedelta(hours=1)
 """How old the copy may be by which a sweep of everything gives back; a purge's is younger."""
@@ -73,19 +77,19 @@ async def sweep(
 
 
 async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    async for page in claimed_pages(work, "look_quarantined", everything):
+    async for page in claimed_pages(work, SQL["look_quarantined"], everything):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
 
 
 async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
-    async for page in claimed_pages(work, "claim_returned"):
+    async for page in claimed_pages(work, SQL["claim_returned"]):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
         unwanted = [row for row in page if not row["wanted"]]
         if work.fit == "fits":
             await quarantine_again(work, unwanted)
         else:
             # An older database does not know who bears it now.
-            await change(work, "let_go", [row["entry_id"] for row in unwanted])
+            await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in unwanted])
 
 
 async def _restore_held(work: Workplace, report: SweepReport, *, everything: bool) -> None:

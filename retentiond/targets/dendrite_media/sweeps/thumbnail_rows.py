@@ -5,11 +5,11 @@ There is no foreign key: a thumbnail that was asked for while its medium left ge
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.media import valid_hash
-from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.bring_back import live_blobs
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "thumbnail_rows.sql")
 
 _KEY = ("media_id", "media_origin", "width", "height", "resize_method")
 _PAGE = 1000

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.model.report import Item
-from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
@@ -36,7 +36,7 @@ async def plan_thumbnails(
     await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
     progress.stage("thumbnails", None)
     survey = await ground.surveyor.judge(means.now, progress)
-    await connection.execute(MEDIA_SQL["leave_out_gone"])
+    await connection.execute(DUE_SQL["leave_out_gone"])
     await ground.surveyor.narrow(means.now)
     await means.accesses.drop_accessed(survey, progress, listen=None)
     await ground.surveyor.keep(

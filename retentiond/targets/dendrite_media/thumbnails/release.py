@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from retentiond.model.errors import RetentiondError
 from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
-from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
+from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.quarantine.release import Intent, Releaser
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
@@ -84,7 +84,7 @@ class ThumbnailReleaser(Releaser):
         )
         # Should we die before the renames, the sweep for strays finds the files that no row knows any more.
         await self._connection.execute(
-            MEDIA_SQL["note_shared"], self._pass_id, self._work.place.config.settle, hashes
+            RELEASE_SQL["note_shared"], self._pass_id, self._work.place.config.settle, hashes
         )
         return [
             Intent(

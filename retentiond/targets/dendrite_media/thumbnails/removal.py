@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import Moves, give_up
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
@@ -36,9 +37,11 @@ class ThumbnailRemoval(Removal):
         results = await work.place.disk.share(_move_all(work.tree, work.claimant.guard), intents)
         failed = [result for result in results if result.outcome == "failed"]
         moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
-        await change(work, "strays_quarantined", moved)
+        await change(work, ENTRY_SQL["strays_quarantined"], moved)
         await change(
-            work, "drop_intents", [result.entry.entry_id for result in results if result.outcome == "missing"]
+            work,
+            ENTRY_SQL["drop_intents"],
+            [result.entry.entry_id for result in results if result.outcome == "missing"],
         )
         await give_up(work, failed)
         return Moves(quarantined=len(moved), failed=len(failed))

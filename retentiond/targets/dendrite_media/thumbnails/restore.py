@@ -14,6 +14,7 @@ from retentiond.targets.dendrite_media.database.rows import entry_path, media_ke
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
 from retentiond.targets.dendrite_media.quarantine.claiming import change
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
@@ -73,7 +74,7 @@ async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], lis
     await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
     live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
     outcome = await _insert(work, live)
-    await change(work, "let_go", [row["entry_id"] for row in copies])
+    await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in copies])
     for uri in outcome[0]:
         get_logger(target=work.place.name).info("restored", media=uri, what="thumbnails")
     return outcome

@@ -6,13 +6,13 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from retentiond.adapters.postgres import connect, reaching
+from retentiond.adapters.postgres import connect, named_queries, reaching
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
-from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
@@ -24,6 +24,7 @@ from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 from retentiond.targets.dendrite_media.surveys.grounds import ground_of
 from retentiond.targets.dendrite_media.surveys.means import Means
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.grounds import Ground
     from retentiond.targets.dendrite_media.surveys.survey import Survey
+
+SQL: Final = named_queries(__package__, "plan.sql")
 
 
 async def plan(
@@ -167,7 +170,7 @@ class _Planner:
             plan=True,
         )
         self._report.kept.update(survey.kept)
-        self._report.orphan_thumbnail_row = await connection.fetchval(SQL["orphan_thumbnail_rows"])
+        self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await place.disk.share(file_missing(self._tree), sample)
         self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=belonging.first)
@@ -191,8 +194,8 @@ class _Planner:
         chooser = Chooser(self._tree, means.accesses, self._progress, keep)
         survey = await chooser.choose(quota, ground, means.now, short, self._report)
         if survey is None:
-            await connection.execute(SQL["drop_due"])
-            await connection.execute(SQL["make_due"])
+            await connection.execute(DUE_SQL["drop_due"])
+            await connection.execute(DUE_SQL["make_due"])
             return
         self._report.refused = self._report.refused or ground.over_limit_with(survey, self._report)
         await self._look(ground, None, listen)

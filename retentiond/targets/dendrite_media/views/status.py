@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
-from retentiond.targets.dendrite_media.database.rows import SQL
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "status.sql")
 
 
 async def read_status(place: Place) -> TargetStatus:

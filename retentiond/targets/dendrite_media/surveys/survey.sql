@@ -1,0 +1,112 @@
+-- The survey: rows in pages, what mentions them, and what is due, in temporary tables of one connection.
+-- {reference} is where the copy of what mentions media lies.
+
+-- name: media_page
+-- A page of all rows in the order of dendrite's own unique index, after a key.
+SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id
+FROM mediaapi_media_repository
+WHERE (media_id, media_origin) > ($1::text, $2::text)
+ORDER BY media_id, media_origin
+LIMIT $3
+
+-- name: media_page_with_mentions
+-- The same, with the sources that mention each row.
+SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
+       m.user_id, coalesce(f.sources, '{}') AS mentions
+FROM mediaapi_media_repository m
+LEFT JOIN pg_temp.mention f ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
+WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)
+ORDER BY m.media_id, m.media_origin
+LIMIT $3
+
+-- name: make_mentions
+-- What mentions media, of the sources that policies ask about: one row a key; it goes with the connection.
+CREATE TEMPORARY TABLE mention (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    sources text[] NOT NULL
+)
+
+-- name: learn_mentions
+INSERT INTO pg_temp.mention (media_id, media_origin, sources)
+SELECT f.media_id, f.media_origin, array_agg(DISTINCT f.source)
+FROM {reference} f
+WHERE f.copy_id = $1 AND f.source = ANY ($2::text[])
+GROUP BY f.media_id, f.media_origin
+
+-- name: sort_mentions
+CREATE INDEX mention_by_key ON pg_temp.mention (media_id, media_origin)
+
+-- name: analyze_mentions
+ANALYZE pg_temp.mention
+
+-- name: drop_mentions
+DROP TABLE IF EXISTS pg_temp.mention
+
+-- name: mentions_of
+-- Which of these sources mention each of these keys, as the copy says.
+SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+CROSS JOIN LATERAL (
+    SELECT array_agg(f.source) AS sources FROM retentiond.reference f
+    WHERE f.copy_id = $3 AND f.source = ANY ($4::text[])
+      AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C") f
+
+-- name: make_due
+-- Where a survey puts what is due by age and policy; it goes with the connection.
+CREATE TEMPORARY TABLE due (
+    hash text COLLATE "C" NOT NULL,
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    policy integer NOT NULL,
+    kept text,
+    due_id bigint GENERATED ALWAYS AS IDENTITY
+)
+
+-- name: sort_due
+-- Due rows are worked through by hash: rows that share a blob meet, and so do blobs that share a directory. The key is not
+-- in the index: an ID that just fits into that of dendrite would be too long for ours.
+CREATE INDEX due_by_hash ON pg_temp.due (hash, due_id)
+
+-- name: analyze_due
+ANALYZE pg_temp.due
+
+-- name: drop_due
+DROP TABLE IF EXISTS pg_temp.due
+
+-- name: keep_restored
+-- Marks what was brought back and is kept from then on.
+UPDATE pg_temp.due d SET kept = 'restored'
+FROM retentiond.restored r
+WHERE d.kept IS NULL AND r.media_id = d.media_id AND r.media_origin = d.media_origin
+  AND (r.until IS NULL OR r.until > clock_timestamp())
+
+-- name: keep_referenced
+-- Marks what a protection refers to, by the first that does, in the order given.
+UPDATE pg_temp.due d SET kept = p.source
+FROM (SELECT f.media_id, f.media_origin, ($2::text[])[min(array_position($2::text[], f.source))] AS source
+      FROM {reference} f
+      WHERE f.copy_id = $1 AND f.source = ANY ($2::text[])
+      GROUP BY f.media_id, f.media_origin) p
+WHERE d.kept IS NULL AND p.media_id = d.media_id AND p.media_origin = d.media_origin
+
+-- name: count_due
+SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
+
+-- name: due_page
+-- A page of what is due, by hash.
+SELECT hash, due_id, media_id, media_origin, policy, kept
+FROM pg_temp.due
+WHERE (hash, due_id) > ($1::text, $2::bigint)
+ORDER BY hash, due_id
+LIMIT $3
+
+-- name: leave_out_gone
+DELETE FROM pg_temp.due d USING pg_temp.gone g
+WHERE d.media_id = g.media_id AND d.media_origin = g.media_origin
+
+-- name: evicted_of
+-- Which of these keys a quota of the plan would take.
+SELECT e.media_id, e.media_origin
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+JOIN pg_temp.evicted e ON e.media_id = k.media_id COLLATE "C" AND e.media_origin = k.media_origin COLLATE "C"

@@ -1,0 +1,45 @@
+-- What a plan remembers of what it would take, in temporary tables of its connection.
+
+-- name: make_gone
+-- In a plan: what policies, and quotas, would have taken before a quota has its turn.
+CREATE TEMPORARY TABLE gone (
+    media_id text COLLATE "C" NOT NULL,
+    media_origin text COLLATE "C" NOT NULL,
+    PRIMARY KEY (media_id, media_origin)
+)
+
+-- name: make_evicted
+-- In a plan: what its quotas would take.
+CREATE TEMPORARY TABLE evicted (LIKE pg_temp.gone INCLUDING ALL)
+
+-- name: note_gone
+INSERT INTO pg_temp.gone (media_id, media_origin)
+SELECT d.media_id, d.media_origin FROM pg_temp.due d WHERE d.kept IS NULL
+ON CONFLICT DO NOTHING
+
+-- name: note_evicted
+INSERT INTO pg_temp.evicted (media_id, media_origin)
+SELECT d.media_id, d.media_origin FROM pg_temp.due d WHERE d.kept IS NULL
+ON CONFLICT DO NOTHING
+
+-- name: forget_gone
+DELETE FROM pg_temp.gone
+
+-- name: count_bearers
+-- How many rows bear each hash of which some row is due, and how many would be gone by then: one scan, for plans,
+-- which make no index.
+CREATE TEMPORARY TABLE bearers AS
+SELECT m.base64hash COLLATE "C" AS hash, count(*) FILTER (WHERE g.media_id IS NULL) AS rows, count(g.media_id) AS gone
+FROM mediaapi_media_repository m
+LEFT JOIN pg_temp.gone g ON g.media_id = m.media_id COLLATE "C" AND g.media_origin = m.media_origin COLLATE "C"
+WHERE m.base64hash COLLATE "C" IN (SELECT hash FROM pg_temp.due)
+GROUP BY 1
+
+-- name: sort_bearers
+CREATE INDEX bearers_by_hash ON pg_temp.bearers (hash)
+
+-- name: bearers_of
+SELECT hash, rows, gone FROM pg_temp.bearers WHERE hash = ANY ($1::text[])
+
+-- name: drop_bearers
+DROP TABLE IF EXISTS pg_temp.bearers
