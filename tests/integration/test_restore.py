@@ -12,7 +12,7 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from retentiond.ledger.host import actor
-from retentiond.targets.dendrite_media.restore import media as restoring
+from retentiond.targets.dendrite_media.restore import bringing as restoring
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.restore.listing import released
-from retentiond.targets.dendrite_media.restore.media import forget
+from retentiond.targets.dendrite_media.restore.selected import forget
 from retentiond.targets.dendrite_media.store.workplace import Place
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount

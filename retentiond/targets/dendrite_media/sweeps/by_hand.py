@@ -10,7 +10,7 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
-from retentiond.targets.dendrite_media.restore.media import restore
+from retentiond.targets.dendrite_media.restore.selected import restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep

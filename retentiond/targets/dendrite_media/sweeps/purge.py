@@ -21,7 +21,7 @@ from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import give_up, return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
-from retentiond.targets.dendrite_media.restore.media import restore_protected
+from retentiond.targets.dendrite_media.restore.wanted import restore_protected
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out, give_up
-from retentiond.targets.dendrite_media.restore.media import finish_restores
+from retentiond.targets.dendrite_media.restore.wanted import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
 

@@ -22,7 +22,7 @@ from retentiond.targets.dendrite_media.quarantine.claiming import change, claime
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
-from retentiond.targets.dendrite_media.restore.media import restore_held, restore_newly_protected
+from retentiond.targets.dendrite_media.restore.wanted import restore_held, restore_newly_protected
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due

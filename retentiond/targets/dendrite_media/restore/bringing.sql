@@ -1,66 +1,4 @@
--- Restore: released rows are marked, and inserted once their files stand.
-
--- name: select_to_restore
--- Marks a page of released rows as being brought back: by pass, by key, or all, one content after another; not
--- those whose key bears a row again, nor those of a content that a step under way has in its hands. Of a key that
--- was released more than once, with other contents, the newest that had a file comes, unless a pass is named.
-WITH page AS (
-    SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
-    WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
-      AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
-    ORDER BY 1 LIMIT $2
-), free AS (
-    SELECT p.hash FROM page p
-    WHERE NOT EXISTS (SELECT FROM retentiond.entry e
-                      WHERE e.hash = p.hash AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
-), marked AS (
-    UPDATE retentiond.released_media r SET restoring = $6::jsonb
-    FROM free f
-    WHERE r.base64hash = f.hash AND ($3::bigint IS NULL OR r.pass_id = $3)
-      AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
-      AND ($3 IS NOT NULL OR NOT EXISTS (SELECT FROM retentiond.released_media n
-                                         WHERE n.media_id = r.media_id AND n.media_origin = r.media_origin
-                                           AND n.release_id > r.release_id AND n.had_file))
-      AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
-                      WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
-    RETURNING r.base64hash
-)
-SELECT p.hash, EXISTS (SELECT FROM free f WHERE f.hash = p.hash) AS free,
-       EXISTS (SELECT FROM marked m WHERE m.base64hash = p.hash) AS marked
-FROM page p ORDER BY p.hash
-
--- name: lock_copies
--- Locks what the quarantine holds of these contents, so that nothing is claimed between the look and the mark.
-SELECT e.entry_id FROM retentiond.entry e
-WHERE e.hash IN (SELECT r.base64hash FROM retentiond.released_media r
-                 WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
-                   AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
-                 GROUP BY 1 ORDER BY 1 LIMIT $2)
-ORDER BY e.entry_id FOR UPDATE
-
--- name: present_rows
--- Rows of a page of contents that need no bringing back, since their key bears a row.
-SELECT r.media_id, r.media_origin FROM retentiond.released_media r
-WHERE r.base64hash = ANY ($1::text[]) AND ($2::bigint IS NULL OR r.pass_id = $2)
-  AND ($3::text IS NULL OR r.media_id = $3 AND r.media_origin = $4) AND r.restoring IS NULL
-  AND EXISTS (SELECT FROM mediaapi_media_repository m
-              WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
-
--- name: restorers
--- Who has marked rows as being brought back.
-SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.released_media WHERE restoring IS NOT NULL
-
--- name: inherit_restores
--- Takes over a page of contents whose restorer is gone; not those of which somebody has a copy in his hands.
-WITH page AS (
-    SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
-    WHERE r.restoring IS NOT NULL AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
-      AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.claimed_by IS NOT NULL)
-    ORDER BY 1 LIMIT $2
-)
-UPDATE retentiond.released_media r SET restoring = jsonb_set(r.restoring, '{claimant}', to_jsonb($3::integer))
-FROM page p WHERE r.base64hash = p.hash AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
-RETURNING r.base64hash AS hash
+-- Marked rows and their copies: what can be restored, and the inserts once the files stand.
 
 -- name: claim_copies
 -- Claims what the quarantine holds of these contents, to bring it back. Does every released row of them come?
@@ -143,14 +81,6 @@ ON CONFLICT (media_id, media_origin) DO UPDATE
 SET until = excluded.until, restored_at = excluded.restored_at, restored_by = excluded.restored_by,
     reason = excluded.reason
 
--- name: end_marks
--- Ends the mark of these media, or of all.
-DELETE FROM retentiond.restored r
-WHERE $1::text[] IS NULL
-   OR EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
-              WHERE k.media_id = r.media_id AND k.media_origin = r.media_origin)
-RETURNING r.media_id, r.media_origin
-
 -- name: forget_restored
 -- The ledger's copies of rows that are back; of other copies of the same key, too.
 DELETE FROM retentiond.released_media r
@@ -167,24 +97,3 @@ WHERE p.pass_id = g.pass_id
 UPDATE retentiond.released_media SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
 RETURNING media_id, media_origin, base64hash AS hash
-
--- name: protected_in_quarantine
--- A page of contents of which a released row that could come back is protected now.
-SELECT DISTINCT r.base64hash AS hash
-FROM retentiond.released_media r
-JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
-WHERE r.base64hash > $1 AND f.copy_id = $3 AND f.source = ANY ($4::text[]) AND NOT r.even_protected
-  AND r.had_file AND r.restoring IS NULL
-  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
-                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
-ORDER BY 1 LIMIT $2
-
--- name: mark_protected
--- Marks the rows of contents that have become protected as being brought back, without keeping them by hand; but for
--- contents that a step under way has.
-UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NULL AND NOT r.even_protected
-  AND NOT EXISTS (SELECT FROM retentiond.entry e
-                  WHERE e.hash = r.base64hash
-                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
-RETURNING r.base64hash AS hash

@@ -1,0 +1,148 @@
+"""Bringing back: rows, thumbnail rows and files come as they were; what came back by itself meanwhile wins.
+
+Intent first: the rows are marked, then the files are linked into place, then one transaction inserts the rows whose
+files stand. The copy in quarantine stays as a spare until its grace is over, since a dendrite upload whose insert
+fails removes the live directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.records import add_record
+from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
+from retentiond.targets.dendrite_media.disk.bring_back import (
+    LiveBlob,
+    Return,
+    bring_back,
+    live_blobs,
+    sizes_at_hand,
+)
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "bringing.sql")
+
+
+async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
+    """Claim what the quarantine holds of these contents, in the transaction that marks their rows."""
+    return list(await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id))
+
+
+@dataclass(slots=True)
+class Brought:
+    """What bringing back came to, by URI: rows restored, there already, without a file, failed on the disk."""
+
+    restored: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    without_file: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+async def bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
+    """Bring back the rows of these contents that we have marked, from copies that we have claimed."""
+    if not blobs:
+        return Brought()
+    failed = await _bring_files(work, blobs, copies)
+    live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    brought = await _insert(work, live, failed)
+    there = {blob.blob for blob in live if blob.size is not None}
+    stands = [row for row in copies if row["kind"] == "blob" and row["hash"] in there]
+    await change(work, ENTRY_SQL["entries_returned"], [row["entry_id"] for row in stands])
+    await change(work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in copies if row not in stands])
+    log = get_logger(target=work.place.name)
+    for uri in brought.restored:
+        log.info("restored", media=uri)
+    return brought
+
+
+async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> set[Hash]:
+    """Put the files of contents in place for which a row will be inserted; return those for which it failed."""
+    sizes = await work.place.disk.share(sizes_at_hand(work.tree), [entry_path(row) for row in copies])
+    at_hand = [(row["hash"], size) for row, found in zip(copies, sizes, strict=True) for size in found]
+    restorable = {
+        row["hash"]
+        for row in await work.place.pool.fetch(
+            SQL["restorable_hashes"],
+            [blob for blob, _ in at_hand],
+            [size for _, size in at_hand],
+            work.claimant.claimant_id,
+        )
+    }
+    wanted = await _wanted_thumbnails(work, blobs)
+    failed: set[Hash] = set()
+    # Blobs before the stray thumbnails of them: those go into their directories.
+    for kind in ("blob", "thumbnails"):
+        returns = [
+            Return(
+                entry_path(row),
+                # Thumbnails that were taken alone have rows of their own to wait for.
+                None if row["all_rows"] and kind == "blob" else wanted.get(row["hash"], set()),
+            )
+            for row in copies
+            if row["kind"] == kind and row["hash"] in restorable
+        ]
+        results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+        for result in results:
+            if result.outcome == "failed":
+                failed.add(result.entry.hash)
+                get_logger(target=work.place.name).error(
+                    "item_failed", kind="not_restored", hash=result.entry.hash, error=result.error
+                )
+    return failed
+
+
+async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
+    wanted = await known_thumbnails(work, blobs)
+    for row in await work.place.pool.fetch(SQL["restoring_thumbnails"], list(blobs)):
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        wanted.setdefault(row["hash"], set()).add(thumbnail)
+    return wanted
+
+
+async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
+    blobs = [blob.blob for blob in live]
+    thumbnails = [
+        (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
+    ]
+    columns: list[list[Any]] = [list(column) for column in zip(*thumbnails, strict=True)] or [
+        [],
+        [],
+        [],
+        [],
+        [],
+    ]
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            SQL["insert_restored"], blobs, [blob.size for blob in live], work.claimant.claimant_id
+        )
+        inserted = [row for row in rows if row["inserted"]]
+        ids = [row["release_id"] for row in inserted]
+        await connection.execute(SQL["insert_restored_thumbnails"], ids, *columns)
+        await connection.execute(SQL["mark_restored"], ids)
+        await connection.execute(SQL["count_restored"], [row["pass_id"] for row in inserted])
+        await connection.execute(SQL["forget_restored"], [row["release_id"] for row in rows])
+        left = await connection.fetch(SQL["not_restored"], blobs, work.claimant.claimant_id)
+        if inserted:
+            await add_record(connection, restored_record(work.place.name, inserted))
+    return Brought(
+        [media_key(row).uri for row in inserted],
+        [media_key(row).uri for row in rows if not row["inserted"]],
+        [media_key(row).uri for row in left if row["hash"] not in failed],
+        [media_key(row).uri for row in left if row["hash"] in failed],
+    )

@@ -1,0 +1,100 @@
+"""Restore by hand: what was selected is marked and brought back, and kept until somebody ends that."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.host import actor
+from retentiond.model.errors import UsageError
+from retentiond.model.media import MediaKey, parse_media_uri
+from retentiond.model.report import RestoreReport
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
+from retentiond.targets.dendrite_media.restore.bringing import bring, claim_copies
+from retentiond.targets.dendrite_media.restore.orphans import restore_repaired
+from retentiond.targets.dendrite_media.thumbnails.restore import restore_thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.engine.target import Selection
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+
+SQL: Final = named_queries(__package__, "selected.sql")
+
+
+async def restore(work: Workplace, selection: Selection) -> RestoreReport:
+    """Bring back what was selected, a page of contents at a time."""
+    report = RestoreReport()
+    key = _selected_key(selection)
+    until = datetime.now(UTC) + selection.keep_for if selection.keep_for is not None else None
+    mark = {
+        "claimant": work.claimant.claimant_id,
+        "by": actor(),
+        "reason": selection.reason or "quarantine restore",
+        "until": until.isoformat() if until else None,
+    }
+    after = ""
+    while True:
+        page, copies = await _mark(work, after, selection.pass_id, key, mark)
+        if not page:
+            break
+        after = page[-1]["hash"]
+        report.busy.extend(row["hash"] for row in page if not row["free"])
+        await _name_present(work, report, page, selection.pass_id, key)
+        outcome = await bring(work, [row["hash"] for row in page if row["marked"]], copies)
+        report.restored.extend(outcome.restored)
+        report.present.extend(outcome.present)
+        report.without_file.extend(outcome.without_file)
+        report.failed.extend(outcome.failed)
+    await restore_thumbnails(work, report, selection.pass_id, key, mark)
+    if key is None:
+        await restore_repaired(work, report, selection.pass_id, str(mark["reason"]))
+    return report
+
+
+def _selected_key(selection: Selection) -> MediaKey | None:
+    if selection.media is None:
+        return None
+    key = parse_media_uri(selection.media)
+    if key is None:
+        raise UsageError("--media takes a URI of the form mxc://server/media-id")
+    return key
+
+
+async def _mark(
+    work: Workplace, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
+) -> tuple[list[Record], list[Record]]:
+    """Mark a page of contents and claim their copies, at once: no sweep gets between."""
+    media_id, origin = key or (None, None)
+    selected = (after, work.place.batch, pass_id, media_id, origin)
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["lock_copies"], *selected)
+        page = await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark))
+        blobs = [row["hash"] for row in page if row["marked"]]
+        return page, await claim_copies(work, connection, blobs)
+
+
+async def _name_present(
+    work: Workplace, report: RestoreReport, page: list[Record], pass_id: int | None, key: MediaKey | None
+) -> None:
+    media_id, origin = key or (None, None)
+    hashes = [row["hash"] for row in page if row["free"]]
+    rows = await work.place.pool.fetch(SQL["present_rows"], hashes, pass_id, media_id, origin)
+    report.present.extend(media_key(row).uri for row in rows)
+
+
+async def forget(place: Place, media: Sequence[str] | None) -> list[str]:
+    """End the mark of what was restored, of these media or of all: from now on the policies decide again."""
+    keys = [key for uri in media or () if (key := parse_media_uri(uri))]
+    columns = key_columns(keys) if media is not None else (None, None)
+    rows = await place.pool.fetch(SQL["end_marks"], *columns)
+    log = get_logger(target=place.name)
+    for row in rows:
+        log.info("mark_forgotten", media=media_key(row).uri, by=actor())
+    return [media_key(row).uri for row in rows]
