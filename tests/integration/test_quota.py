@@ -296,14 +296,14 @@ async def test_the_limits_hold_for_it_too(store: DendriteStore, retention: Reten
 
 
 async def test_ages_and_quota_together_take_no_more_in_one_pass_than_the_limits_allow(
-    store: DendriteStore, database: str, media_path: Path
+    store: DendriteStore, retention: Retention
 ) -> None:
     for days in range(20, 10, -1):
         await add(store, days)
     by_age = {"policies": [REMOTE | {"keep": "16d12h"}]}
     keys = quota(max_size="3KiB") | by_age | {"limits": {"max_share": 0.5}}
-    plan, _ = await one_plan(database, media_path, **keys)
-    report = await one_pass(database, media_path, **keys)
+    plan, _ = await retention.one_plan(**keys)
+    report = await retention.one_pass(**keys)
     assert plan.refused
     assert report.refused
     assert plan.refused.value == report.refused.value == 0.7

@@ -141,12 +141,12 @@ async def test_a_pass_and_a_restore_leave_access_times_as_they_were(
 
 @pytest.mark.usefixtures("noatime")
 async def test_a_daemon_says_at_its_start_and_once_that_access_times_are_missing(
-    database: str, media_path: Path
+    retention: Retention,
 ) -> None:
     cases: list[tuple[dict[str, Any], int]] = [(BY_ACCESS, 1), ({}, 0)]
     for keys, told in cases:
         with capture_logs() as logs:
-            async with opened(database, media_path, **keys) as target:
+            async with retention.opened(**keys) as target:
                 for _ in range(2):
                     await target.sweep(everything=True)
         assert [entry["event"] for entry in logs].count("access_times_missing") == told

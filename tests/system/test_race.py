@@ -19,6 +19,7 @@ from retentiond.model.media import MediaKey
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.sweeps.purge import SQL as PURGE_SQL
 from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
+from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as ROWS_SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter, no_pause
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, hash_of
@@ -285,8 +286,8 @@ async def storm(
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """As settle is a second instead of minutes, so a late thumbnail row is seen again after a moment, not a minute."""
     name, minute = "thumbnails_of_returned_keys", "interval '1 minute'"
-    assert minute in SQL[name]
-    monkeypatch.setitem(SQL, name, SQL[name].replace(minute, "interval '0.1 seconds'"))
+    assert minute in ROWS_SQL[name]
+    monkeypatch.setitem(ROWS_SQL, name, ROWS_SQL[name].replace(minute, "interval '0.1 seconds'"))
 
 
 @pytest.mark.usefixtures("hasty")
