@@ -58,6 +58,19 @@ async def test_a_part_with_one_row_of_another_account_is_not_dropped(stats: Stat
     assert await stats.left("other") == 1
 
 
+async def test_where_patch_parts_change_what_parts_hold_none_is_dropped(stats: Stats) -> None:
+    await stats.make()
+    await stats.do(
+        "ALTER TABLE t MODIFY SETTING enable_block_number_column = 1, enable_block_offset_column = 1"
+    )
+    await stats.add(first=datetime(2023, 2, 1, tzinfo=UTC), count=100)
+    await stats.do(
+        "UPDATE retentiond_test.thread SET value = 'y' WHERE threadid = 1 SETTINGS allow_experimental_lightweight_update = 1"
+    )
+    assert (await stats.purge()).rows == 100
+    assert await stats.marks() == 1
+
+
 async def test_only_partitions_that_hold_rows_to_delete_are_rewritten_one_after_the_other(
     stats: Stats,
 ) -> None:

@@ -97,6 +97,29 @@ async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_th
     assert "a broken part" in (report.error or "")
 
 
+async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutation_may_be_written_down() -> (
+    None
+):
+    done = FAILING | {"done": 1, "reason": ""}
+
+    class BrokenOff(Told):
+        async def do(self, statement: str, parameters: Mapping[str, Any]) -> None:
+            await super().do(statement, parameters)
+            raise ServerError("the query is at it for too long", 159)
+
+    told = BrokenOff(
+        {
+            "IS NULL": list,
+            "_row_exists": list,
+            "SELECT count() FROM": lambda: [{"rows": 0 if told.sent else 50}],
+            "_partition_id": lambda: [{"_partition_id": "all", "_matching": 50}],
+            "system.mutations": lambda: [done],
+        }
+    )
+    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
+    assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER"])
+
+
 async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_error_and_not_zero() -> None:
     class Silent:
         async def query(self, *_statement: object, **_values: object) -> Silent:

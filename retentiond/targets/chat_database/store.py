@@ -92,7 +92,11 @@ class StorePurge(Protocol):
 
 
 class ChatStore(Protocol):
-    """A store beside the database, opened. Refusals are in the report; UnreachableError is raised."""
+    """A store beside the database, opened.
+
+    Refusals are in the report. UnreachableError is raised; where something may be gone already, it is in the report,
+    too, with how much surely is.
+    """
 
     @property
     def name(self) -> StoreName:

@@ -48,6 +48,7 @@ _READING: Final = {"readonly": 2}
 _STRANGERS: Final = frozenset({192, 193, 194, 516})
 """The codes by which it says that it does not know who asks."""
 _NEXT: Final = {
+    159: "allow this user more time (max_execution_time), and run it again",
     243: "make room on its disk, and run it again",
     497: "grant that to this user, and run it again",
     692: "see what holds the table's other mutations up (system.mutations), and run it again",

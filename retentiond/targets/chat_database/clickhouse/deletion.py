@@ -75,7 +75,7 @@ class Deletion:
         """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
         self._fail(reason)
         gone = self._tally.gone
-        text = f"{self._error}; {gone} rows are known to be gone, and the rest is not: run it again, and it goes on"
+        text = f"{self._error}; {gone} rows are surely gone, and of the others it is not known: run it again, and it goes on"
         return StoreReport("interrupted", gone, refused=self._refused, error=text)
 
     async def _delete(self) -> None:

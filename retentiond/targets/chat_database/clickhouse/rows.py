@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _NO_SUCH_PART: Final = 232
 _TOO_LARGE_TO_DROP: Final = 359
+_BROKEN_OFF: Final = frozenset({159, 394})
+"""The server, or somebody, ended the request; what was asked for may be written down all the same."""
 
 
 class MeantRows:
@@ -40,10 +42,14 @@ class MeantRows:
         }
 
     async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
-        """Have the server write down a mutation that deletes those of a partition."""
+        """Have the server write down a mutation that deletes those of a partition; whether it did, a look tells."""
         statement = self.relations.statement("delete", condition=meant, partition=partition)
         parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
-        await self.server.do(statement, parameters)
+        try:
+            await self.server.do(statement, parameters)
+        except ServerError as error:
+            if error.code not in _BROKEN_OFF:
+                raise
 
     async def drop_whole_parts(
         self, meant: Condition, begin_step: Callable[[Mapping[str, Any]], Awaitable[None]]
