@@ -80,8 +80,7 @@ class Deletion:
 
     async def _delete(self) -> None:
         try:
-            if await self._finish_earlier():
-                await self._count()
+            await self._finish_earlier()
             for number in range(_ROUNDS):
                 if not self._tally.left:
                     return
@@ -102,12 +101,11 @@ class Deletion:
     async def _count(self) -> None:
         self._tally.counted(await self._rows.count(self._meant))
 
-    async def _finish_earlier(self) -> bool:
+    async def _finish_earlier(self) -> None:
         """Follow what an earlier purge left running to its end: the server went on with it, whoever died."""
         mark = (await self._purge.notes.read()).get("mark")
         if mark:
             await self._see_through(str(mark))
-        return bool(mark)
 
     async def _see_through(self, mark: str) -> bool:
         """Follow it to its end; True where it was seen done. What still runs then stays written down."""
@@ -132,10 +130,12 @@ class Deletion:
             # Written down before it is sent: whoever comes next looks for it, and does not send it twice.
             await self._purge.begin_step({"mark": mark})
             await self._rows.delete(self._meant, partition, mark)
-            if await self._see_through(mark):
+            done = await self._see_through(mark)
+            if done and self._rows.one_server:
                 self._tally.went(rows)
             else:
-                # No row is no answer: it was killed, or is done and forgotten.
+                # No row is no answer: it was killed, or is done and forgotten. And of several servers one may not
+                # have heard of it yet.
                 await self._count()
 
     def _heed(self) -> None:

@@ -20,12 +20,12 @@ _BROKEN_OFF: Final = frozenset({159, 394})
 
 
 class MeantRows:
-    """The rows of one table that fit a condition; `droppable`: whether the parts that are read are those of the server that is told."""
+    """The rows of one table that fit a condition; `one_server`: whether the one that answers is all there is."""
 
-    def __init__(self, server: Server, relations: Relations, *, droppable: bool = False) -> None:
+    def __init__(self, server: Server, relations: Relations, *, one_server: bool = False) -> None:
         self.server = server
         self.relations = relations
-        self._droppable = droppable
+        self.one_server = one_server
 
     async def count(self, meant: Condition) -> int:
         """Count them."""
@@ -58,7 +58,7 @@ class MeantRows:
 
         A part never changes under its name. A partition does: rows may come into it between the count and the drop.
         """
-        if not self._droppable or await self.server.value(
+        if not self.one_server or await self.server.value(
             self.relations.statement("patched"), self.relations.parameters()
         ):
             return

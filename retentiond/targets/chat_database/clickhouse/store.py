@@ -89,7 +89,7 @@ class ClickHouse:
             return StoreReport("finished_with_failures", error=error.told)
         progress.stage("clickhouse", before)
         follower = Follower(self._server, self._relations, purge.stop, self._patience)
-        table = MeantRows(self._server, self._relations, droppable=self._config.cluster is None)
+        table = MeantRows(self._server, self._relations, one_server=self._config.cluster is None)
         return await Deletion(table, follower, purge, meant, before, progress).work()
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
