@@ -34,6 +34,8 @@ FAILING = {
     "created": "2026-01-01",
 }
 
+DONE = FAILING | {"done": 1, "reason": ""}
+
 
 class Told:
     """A server that answers by what it is asked of: by the first of these words that are in the statement."""
@@ -61,8 +63,8 @@ class Told:
         self.sent.append(statement.split(maxsplit=1)[0])
 
 
-def store(told: Told) -> ClickHouse:
-    config = ClickHouseStore(url="http://localhost:8123")
+def store(told: Told, cluster: str | None = None) -> ClickHouse:
+    config = ClickHouseStore(url="http://localhost:8123", cluster=cluster)
     return ClickHouse(cast("Server", told), config, Patience(between=0.001))
 
 
@@ -100,8 +102,6 @@ async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_th
 async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutation_may_be_written_down() -> (
     None
 ):
-    done = FAILING | {"done": 1, "reason": ""}
-
     class BrokenOff(Told):
         async def do(self, statement: str, parameters: Mapping[str, Any]) -> None:
             await super().do(statement, parameters)
@@ -113,11 +113,28 @@ async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutatio
             "_row_exists": list,
             "SELECT count() FROM": lambda: [{"rows": 0 if told.sent else 50}],
             "_partition_id": lambda: [{"_partition_id": "all", "_matching": 50}],
-            "system.mutations": lambda: [done],
+            "system.mutations": lambda: [DONE],
         }
     )
     report = await store(told).purge(Purge("acme", CUTOFF), Silence())
     assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER"])
+
+
+async def test_rows_of_a_server_that_has_not_heard_of_a_mutation_yet_are_not_counted_as_gone_before_they_are() -> (
+    None
+):
+    counts = [50, 30, 30, 0, 0]
+    told = Told(
+        {
+            "IS NULL": list,
+            "_row_exists": list,
+            "SELECT count() FROM": lambda: [{"rows": counts.pop(0)}],
+            "_partition_id": lambda: [{"_partition_id": "all", "_matching": counts[0]}],
+            "system.mutations": lambda: [DONE],
+        }
+    )
+    report = await store(told, cluster="two").purge(Purge("acme", CUTOFF), Silence())
+    assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER", "ALTER"])
 
 
 async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_error_and_not_zero() -> None:
