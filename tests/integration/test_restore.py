@@ -258,7 +258,7 @@ async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
     media = await store.add()
-    async with retention.opened(grace="1s", settle="1s") as target:
+    async with retention.opened(grace="10m", settle="10m") as target:
         await target.run_pass(Order(command="run"))
         await target.sweep(everything=False)
         # Grace and settle were over an hour ago, and nobody has swept since.
