@@ -17,7 +17,7 @@ import pytest
 
 from retentiond.demo.postgres import EmbeddedPostgres
 from tests.support.chance import AGAIN, NIGHTLY, SEED
-from tests.support.crashes import fail_at, failing_calls
+from tests.support.crashes import fail_at, failing_calls, kill_at
 from tests.support.database import DatabaseServer
 from tests.support.real_program import RealProgram
 from tests.support.small_disk import small_disk
@@ -295,3 +295,16 @@ async def test_a_call_of_the_disk_that_fails_is_tried_again_and_breaks_nothing(
             problems = await fail_at(copy, ("once",), at, error, nth) + await copy.judge_kept()
             failures += [f"{at}, {error}, {nth}: {problem}" for problem in problems]
     assert failures == [], AGAIN
+
+
+async def test_what_a_crash_left_in_staging_and_cannot_be_removed_holds_nobody_up(copy: WornStore) -> None:
+    at = "before unlink staging"
+    assert await kill_at(copy, ("once",), at, 1) == []
+    left = copy.left_of_a_step()
+    assert left != []
+    ended = await copy.program.run("once", orders=[copy.program.order(at, "EIO", 0)])
+    assert ended.status in {0, 1}, ended
+    assert copy.due & set(await copy.store.rows()) == set()
+    assert set(left) <= set(copy.left_of_a_step())
+    assert all(path.split("/")[1] in ended.stderr for path in left)
+    assert await copy.judge_kept() == []

@@ -11,10 +11,10 @@ import re
 import secrets
 import shutil
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
+from retentiond.targets.dendrite_media.disk.moves import named_error
 from retentiond.targets.dendrite_media.disk.tree import inside
 
 if TYPE_CHECKING:
@@ -113,14 +113,23 @@ def staged(tree: MediaTree) -> dict[str, int]:
     return {name: int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
 
 
-def remove_staged(tree: MediaTree, names: list[str]) -> Callable[[], None]:
-    """Return the removal of what dead claimants left in staging: second names, copies, and what was to end anyhow."""
+def remove_staged(tree: MediaTree, names: list[str]) -> Callable[[], dict[str, str]]:
+    """Return the removal of what dead claimants left in staging: second names, copies, and what was to end anyhow.
 
-    def remove() -> None:
+    It returns by name why something could not be removed.
+    """
+
+    def remove() -> dict[str, str]:
+        failed = {}
         with tree.directory(OWN, STAGING) as descriptor:
             for name in names:
-                with suppress(FileNotFoundError):
+                try:
                     _remove(descriptor, name)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    failed[name] = named_error(error)
+        return failed
 
     return remove
 

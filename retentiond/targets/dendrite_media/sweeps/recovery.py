@@ -11,6 +11,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import standing
+from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
 from retentiond.targets.dendrite_media.disk.moves import MoveResult
 from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
@@ -42,13 +43,19 @@ async def recover(work: Workplace, report: SweepReport) -> None:
         await finish_thumbnail_restores(work)
 
 
-async def clear_staging(work: Workplace) -> None:
-    """Remove what was being put together for a return when its claimant died."""
+async def clear_staging(work: Workplace, report: SweepReport) -> None:
+    """Remove what was being put together for a return when its claimant died; what stays is tried again."""
     left = await work.place.disk.call(lambda: staged(work.tree))
     dead = await work.claimant.bury(set(left.values()))
     names = [name for name, claimant in left.items() if claimant in dead]
     if names:
-        await work.place.disk.call(remove_staged(work.tree, names))
+        failed = await work.place.disk.call(remove_staged(work.tree, names))
+        report.failed += len(failed)
+        for name, error in failed.items():
+            path = f"{OWN}/{STAGING}/{name}"
+            get_logger(target=work.place.name).error(
+                "item_failed", kind="not_removed", path=path, error=error
+            )
 
 
 async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:

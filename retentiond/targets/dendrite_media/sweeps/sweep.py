@@ -62,7 +62,7 @@ async def sweep(
     await _look_at_quarantined(work, report, everything=everything)
     await _look_at_returned(work, report)
     if everything:
-        await clear_staging(work)
+        await clear_staging(work, report)
         report.unknown += await take_stock(work)
     # With a database that was put back nothing goes.
     if work.fit == "fits":
