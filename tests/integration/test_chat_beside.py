@@ -192,6 +192,18 @@ async def test_a_purge_up_to_an_earlier_date_makes_one_forgotten_that_was_not_do
         assert not problems if done else "purge it again up to 2023-08-21" in problems[0]
 
 
+async def test_a_store_at_work_is_no_problem(chats: ChatStore, stores: Beside) -> None:
+    await chats.chat()
+    told: list[tuple[str, ...]] = []
+
+    async def ask() -> None:
+        told.append((await status(chats)).problems)
+
+    stores.steps = [ask]
+    await chats.purge(wish=BOTH, **STORES)
+    assert told == [(), ()]
+
+
 async def test_a_store_that_is_down_for_days_is_told_at_each_pass_and_status_says_since_when(
     chats: ChatStore, stores: Beside
 ) -> None:

@@ -60,9 +60,11 @@ WHERE target = $1 AND account = $2 AND store = $3
 SELECT newest_hold FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: open_stores
--- The stores in which a purge has not come to its end.
+-- The stores in which a purge has not come to its end; $2: whether somebody is at work, and may come to it yet.
 SELECT account, store, state, cutoff, undone_since, reason FROM retentiond.chat_store
-WHERE target = $1 AND state <> 'finished' ORDER BY account, store
+WHERE target = $1 AND state <> 'finished'
+  AND NOT ($2 AND pass_id IN (SELECT p.pass_id FROM retentiond.pass p WHERE p.state = 'running'))
+ORDER BY account, store
 
 -- name: clock
 SELECT clock_timestamp()

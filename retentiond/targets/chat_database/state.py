@@ -40,7 +40,7 @@ async def read_status(place: Place) -> TargetStatus:
         holder = await current_holder(connection)
         daemons = await connection.fetch(LEDGER_SQL["daemons"])
         known = await connection.fetchval(LEDGER_SQL["has_part"], __package__)
-        undone = await connection.fetch(SQL["open_stores"], place.name) if known else []
+        undone = await connection.fetch(SQL["open_stores"], place.name, holder is not None) if known else []
         return TargetStatus(
             place.name,
             KIND,

@@ -42,8 +42,12 @@ class HoldWatch:
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            # It ended by itself: it had done its work, or died of something that nobody foresaw.
+            self._task.result()
 
     async def _look(self) -> None:
+        complaint = ""
         while self.late is None:
             await asyncio.sleep(EVERY)
             try:
@@ -54,4 +58,6 @@ class HoldWatch:
                     self.late = late
             except (*LOST, RetentiondError) as error:
                 # The next step meets the hold, or the same loss; until then it is tried again.
-                get_logger().warning("not_halted", error=str(error))
+                if str(error) != complaint:
+                    complaint = str(error)
+                    get_logger().warning("not_halted", error=complaint)
