@@ -12,7 +12,7 @@ from retentiond.engine.target import Silence
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
 from retentiond.targets.chat_database.patience import Patience
-from tests.support.store_purge import Notes, Purge
+from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,12 +76,16 @@ async def test_a_replica_that_takes_no_writes_is_refused_before_anything_is_sent
     assert told.sent == []
 
 
-async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_the_last_count() -> None:
+@pytest.mark.parametrize("held", [False, True])
+async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_the_last_count(
+    *, held: bool
+) -> None:
     at_work = [2, 1, 0]
+    before = [{"rows": 130}]
 
     def rows() -> Rows:
         """Count what the parts that are at work have not taken yet."""
-        return [{"rows": 40 + 30 * sum(at_work) if told.sent else 130}]
+        return [before.pop()] if before else [{"rows": 40 + 30 * sum(at_work)}]
 
     told = Told(
         {
@@ -89,14 +93,17 @@ async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_th
             "IS NULL": list,
             "_row_exists": list,
             "SELECT count() FROM": rows,
-            "system.mutations": lambda: [FAILING],
+            "_partition_id": lambda: [{"_partition_id": "all", "_matching": 130}],
+            # For a hold somebody else kills it.
+            "system.mutations": lambda: [] if held else [FAILING],
         }
     )
-    purge = Purge("acme", CUTOFF, notes=Notes([{"mark": "retentiond:1"}]))
+    purge = Purge("acme", CUTOFF, notes=Notes([{"mark": "retentiond:1"}]), held_after=0 if held else None)
     report = await store(told).purge(purge, Silence())
-    assert told.sent == ["KILL"]
-    assert (report.state, report.rows) == ("finished_with_failures", 90)
-    assert "a broken part" in (report.error or "")
+    assert told.sent == ([] if held else ["KILL"])
+    assert report.rows == 90
+    assert report.refused == (HELD if held else None)
+    assert held or "a broken part" in (report.error or "")
 
 
 async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutation_may_be_written_down() -> (

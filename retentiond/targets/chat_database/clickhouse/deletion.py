@@ -88,15 +88,21 @@ class Deletion:
                 await self._count()
         except MutationError as failure:
             self._fail(str(failure))
-            if not (failure.alive or await self._follower.settle()):
-                self._fail("parts that it was rewriting are still at work, and more rows may go with them")
+            if not failure.alive:
+                await self._settle()
+        except RefusedError as late:
+            # What was under way when a hold came was killed.
+            self._refused = late.refusal
+            await self._settle()
         except ServerError as no:
             self._fail(no.told)
-        except RefusedError as late:
-            self._refused = late.refusal
         else:
             return
         await self._count()
+
+    async def _settle(self) -> None:
+        if not await self._follower.settle():
+            self._fail("parts that were being rewritten are still at work, and more rows may go with them")
 
     async def _count(self) -> None:
         self._tally.counted(await self._rows.count(self._meant))
