@@ -85,6 +85,14 @@ def test_a_dry_run_is_one_and_the_other_flags_arrive(tmp_path: Path) -> None:
     assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, stats=True), True)]
 
 
+def test_what_a_lost_store_is_known_to_be_rid_of_is_told_as_the_least(tmp_path: Path) -> None:
+    store = StoreReport("interrupted", 1500, error="the search was lost", at_least=True)
+    prompt = Prompt(tmp_path, stores={"elasticsearch": store})
+    assert "elasticsearch: interrupted, at least 1,500 rows" in prompt.type(*WORDS).stdout
+    told = prompt.type(*WORDS, "--json").document["stores"]["elasticsearch"]
+    assert (told["rows"], told["at_least"]) == (1500, True)
+
+
 def test_as_json_it_prints_the_interfaces_document_and_nothing_else(tmp_path: Path) -> None:
     outcome = Prompt(tmp_path).type(*WORDS, "--json")
     assert outcome.document == {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.search_index import INDEX
+from tests.support.search_index import INDEX, Watching
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Purge, Staying
 
@@ -24,8 +24,12 @@ async def test_an_accounts_documents_before_the_date_go_and_all_others_stay(chat
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=100)
     await chats.add("other", first=CUTOFF - timedelta(hours=50), count=100)
-    report = await chats.purge()
+    watching = Watching()
+    async with chats.opened() as store:
+        report = await store.purge(Purge("acme", CUTOFF), watching)
     assert (report.state, report.rows, report.error) == ("finished", 50, None)
+    # Each slice of the purge has told of its part, and none twice.
+    assert watching.gone == 50
     assert await chats.left() == 50
     assert await chats.left("other") == 100
     assert any("are in segments on the disk" in text for text in report.waiting)

@@ -135,15 +135,18 @@ async def test_a_cluster_that_forbids_the_look_for_a_second_account_is_told_so(c
 
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
 async def test_a_block_is_named_before_anything_is_tried(chats: Chats, block: str) -> None:
-    await chats.make()
-    await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
-    await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {block: True}}})
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2")
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-1")
+    await chats.ask("PUT", f"/{INDEX}-2/_settings", {"index": {"blocks": {block: True}}})
     try:
-        report = await chats.purge()
+        report = await chats.purge(index=f"{INDEX}-*")
         assert report.refused is not None
+        assert report.refused.value == f"{INDEX}-2"
         assert f"`{block}`" in report.refused.hint
+        assert await chats.left(index=f"{INDEX}-1") == 10
     finally:
-        await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {block: None}}})
+        await chats.ask("PUT", f"/{INDEX}-2/_settings", {"index": {"blocks": {block: None}}})
 
 
 @on_one_server
@@ -168,3 +171,4 @@ async def test_a_closed_index_is_named_and_not_passed_over(chats: Chats) -> None
         report = await chats.purge(index=index)
         assert report.refused is not None
         assert (report.refused.limit, report.refused.value) == ("elasticsearch_closed", f"{INDEX}-2")
+    assert (await chats.purge(index=f"{INDEX}-*,-{INDEX}-2")).state == "finished"

@@ -204,6 +204,25 @@ async def test_a_purge_that_does_not_get_on_is_cancelled_and_its_result_removed(
 
 
 @on_one_server
+async def test_a_purge_that_ends_before_it_can_be_cancelled_is_over_and_not_failed(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+
+    async def end_first() -> None:
+        await chats.hurry()
+        while await chats.tasks():
+            await asyncio.sleep(0.02)
+
+    async with standing_before(chats.config.url) as between:
+        between.first["_cancel"] = end_first
+        impatient = Patience(between=0.05, stalled=0.3)
+        async with chats.opened(rate=1, patience=impatient, url=between.url) as store:
+            report = await store.purge(Purge("acme", CUTOFF), Silence())
+        assert between.times("_cancel") == 1
+    assert (report.state, report.rows) == ("finished", 20)
+
+
+@on_one_server
 async def test_an_index_that_goes_before_the_purge_is_an_error_of_its_task(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
