@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.engine.target import Silence, Stop
-from tests.support.search_index import INDEX, Watching
+from tests.support.search_index import INDEX, SLOW, Watching
 from tests.support.search_proxy import standing_before
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Notes, Purge
@@ -93,20 +93,22 @@ async def test_asked_to_stop_between_two_rounds_it_begins_no_other_and_the_next_
 @on_one_server
 async def test_a_block_in_the_middle_is_named_and_what_went_before_is_counted(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=9), count=100)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
     watching = Watching()
     try:
-        async with chats.opened(rate=10) as store:
+        async with chats.opened(rate=SLOW) as store:
             task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), watching))
             await watching.until_some_are_gone()
             await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {"write": True}}})
-            await chats.hurry()
+            while not task.done():
+                await chats.hurry()
+                await asyncio.sleep(0.02)
             report = await task
     finally:
         await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {"write": None}}})
     assert report.state == "finished_with_failures"
     assert "blocked by" in (report.error or "")
-    assert report.rows == 100 - await chats.left() > 0
+    assert report.rows == 1000 - await chats.left() > 0
 
 
 @on_one_server

@@ -33,7 +33,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
     chats: Chats,
 ) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=9), count=200)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
     notes = Notes()
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
@@ -52,7 +52,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
 
 async def test_a_start_whose_answer_is_lost_is_found_again_and_not_sent_twice(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=9), count=200)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
     notes = Notes()
     async with standing_before(chats.config.url) as between:
         between.lost.add("_delete_by_query")
@@ -129,7 +129,7 @@ async def test_a_node_that_does_not_say_what_it_is_at_may_be_at_the_last_purge(c
 @on_one_server
 async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_finds_it(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=9), count=200)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
     stop, notes = Stop(), Notes()
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence()))
@@ -174,7 +174,7 @@ async def test_a_hold_has_the_task_cancelled_that_was_started_before_it(chats: C
 @on_one_server
 async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=9), count=200)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), Silence()))
         while not task.done():
@@ -209,13 +209,13 @@ async def test_a_purge_that_ends_before_it_can_be_cancelled_is_over_and_not_fail
     await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
 
     async def end_first() -> None:
-        await chats.hurry()
         while await chats.tasks():
+            await chats.hurry()
             await asyncio.sleep(0.02)
 
     async with standing_before(chats.config.url) as between:
         between.first["_cancel"] = end_first
-        impatient = Patience(between=0.05, stalled=0.3)
+        impatient = Patience(between=0.05, stalled=1.5)
         async with chats.opened(rate=1, patience=impatient, url=between.url) as store:
             report = await store.purge(Purge("acme", CUTOFF), Silence())
         assert between.times("_cancel") == 1
