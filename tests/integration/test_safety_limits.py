@@ -117,6 +117,11 @@ def other_columns(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     line.execute("ALTER TABLE mediaapi_media_repository ADD COLUMN blurhash text")
 
 
+def column_without_a_value(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("ALTER TABLE mediaapi_media_repository ALTER content_type DROP NOT NULL")
+    line.execute("UPDATE mediaapi_media_repository SET content_type = NULL")
+
+
 def _media_path(line: RealCommandLine) -> Path:
     assert line.media_path is not None
     return line.media_path
@@ -138,6 +143,7 @@ def _media_path(line: RealCommandLine) -> Path:
         (unreadable_protection, "protection_unreadable", "let this role read userapi_profiles"),
         (foreign_user, "foreign_users", "set `server_name` to all the names"),
         (other_columns, "unknown_columns", "use a newer retentiond"),
+        (column_without_a_value, "unknown_columns", "use a newer retentiond"),
     ],
 )
 def test_what_looks_wrong_is_refused_with_3_also_with_yes(

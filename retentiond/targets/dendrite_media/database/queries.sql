@@ -3,8 +3,9 @@
 -- Keys are compared in the default collation, that dendrite's unique index has; hashes in "C", that ours has.
 
 -- name: media_columns
--- The columns of dendrite's two tables, to hold against what we copy.
-SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, NULL) AS type
+-- The columns of dendrite's two tables, to hold against what we copy and decide by: none of them may be NULL.
+SELECT c.relname AS relation, a.attname AS column,
+       format_type(a.atttypid, NULL) || CASE WHEN a.attnotnull THEN '' ELSE ' or NULL' END AS type
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail'))
   AND a.attnum > 0 AND NOT a.attisdropped
