@@ -77,7 +77,9 @@ def missing_for_systemd() -> str | None:
     if not _SYSTEMD.exists():
         return "there is no systemd on this machine (Debian: apt install systemd)"
     tools = [
-        tool for tool in ("unshare", "nsenter", "pivot_root", "journalctl") if shutil.which(tool) is None
+        tool
+        for tool in ("unshare", "nsenter", "setpriv", "pivot_root", "journalctl")
+        if shutil.which(tool) is None
     ]
     if tools:
         return f"missing: {', '.join(tools)}"
@@ -122,7 +124,8 @@ class SystemdMachine:
         words += " --cgroup --ipc --uts bash {1}/boot {1}"
         with (self._lab / "boot.log").open("wb") as log:
             self._outer = subprocess.Popen(
-                ["bash", "-c", words.format(self._cgroup, self._lab)],
+                # It ends with us, also when nobody is left to end it.
+                ["setpriv", "--pdeathsig", "KILL", "bash", "-c", words.format(self._cgroup, self._lab)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
