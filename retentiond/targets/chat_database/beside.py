@@ -184,13 +184,14 @@ class StoresBeside:
             return None
         hold = f"hold {row['hold_id']}"
         if row["narrowed"] == "{}":
-            way_on = "`retentiond hold list` shows it; release it, or purge again once it has ended"
+            way_on = f"{hold} is on the whole account: `retentiond hold list` shows it; release it, or purge again once it has ended"
             return Refusal("hold", f"{hold}, on the whole account", "none", way_on)
         return Refusal(
             "hold",
             f"{hold}, on a visitor or on days",
             "none",
-            f"the database may have some of those chats no more, and {name} cannot be told which they are: hold each by "
+            f"{hold} is on a visitor or on days: the database may have some of its chats no more, and {name} cannot be "
+            "told which they are: hold each by "
             f"`retentiond hold add --account NAME --chat ID` and release {hold}, or purge again once it has ended",
         )
 

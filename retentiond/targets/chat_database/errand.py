@@ -105,6 +105,6 @@ def refuse_late(hold_id: int) -> Refusal:
         "hold",
         f"hold {hold_id}, put on while the store was at work",
         "none",
-        "nothing more was sent to the store, and what had gone before is gone; run it again, and it goes on with what is "
-        "not held",
+        f"hold {hold_id} came while the store was at work: nothing more was sent to it, and what had gone before is gone; "
+        "run it again, and it goes on with what is not held",
     )
