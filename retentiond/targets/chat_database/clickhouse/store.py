@@ -70,7 +70,9 @@ class ClickHouse:
             )
         except ServerError as error:
             return [f"clickhouse: {error}"]
-        return [] if allowed else [f"clickhouse: GRANT ALTER DELETE ON {self._config.table} to this user"]
+        return (
+            [] if allowed == "1" else [f"clickhouse: GRANT ALTER DELETE ON {self._config.table} to this user"]
+        )
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
