@@ -57,6 +57,7 @@ async def test_the_proof_of_disposal_says_nothing_of_the_stores(chats: ChatStore
             "cutoff": "2023-08-21T00:00:00+00:00",
             "state": "finished",
             "rows": 7,
+            "at_least": False,
             "chats_left_out": 1,
             "waiting": [],
             "continued": False,

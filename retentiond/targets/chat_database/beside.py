@@ -234,7 +234,7 @@ def _no_ids(name: StoreName, purge: AccountPurge, staying: int) -> Refusal | Non
 def _body(
     name: StoreName, purge: AccountPurge, store: StoreReport, staying: int, *, continued: bool
 ) -> dict[str, Any]:
-    """Return what a record tells of a store's purge; `rows` are those that were counted as gone."""
+    """Return what a record tells of a store's purge; `rows` are those that were counted as gone, `at_least` so many."""
     return {
         "account": purge.wish.account,
         "store": name,
@@ -242,6 +242,7 @@ def _body(
         "cutoff": purge.cutoff.isoformat(),
         "state": store.state,
         "rows": store.rows,
+        "at_least": store.at_least,
         "chats_left_out": staying,
         "waiting": list(store.waiting),
         # Its first rows went in an earlier purge, and are counted there, or nowhere where that one died.

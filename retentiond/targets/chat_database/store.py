@@ -95,7 +95,7 @@ class ChatStore(Protocol):
     """A store beside the database, opened.
 
     Refusals are in the report. UnreachableError is raised; where something may be gone already, it is in the report,
-    too, with how much surely is.
+    too, with how much surely is (`at_least`).
     """
 
     @property

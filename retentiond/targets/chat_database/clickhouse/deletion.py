@@ -73,10 +73,9 @@ class Deletion:
 
     def _broken_off(self, reason: str) -> StoreReport:
         """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
-        self._fail(reason)
+        self._fail(f"{reason}; more rows may be gone than were counted: run it again, and it goes on")
         gone = self._tally.gone
-        text = f"{self._error}; {gone} rows are surely gone, and of the others it is not known: run it again, and it goes on"
-        return StoreReport("interrupted", gone, refused=self._refused, error=text)
+        return StoreReport("interrupted", gone, refused=self._refused, error=self._error, at_least=True)
 
     async def _delete(self) -> None:
         try:

@@ -110,7 +110,7 @@ class Deletion:
         except (ServerError, UnreachableError) as lost:
             report.state = "interrupted" if report.state == "finished" else report.state
             report.rows, report.at_least = self._follower.gone, True
-            known = f"{self._follower.gone} documents are known to be gone, and more may be: run it again, and it goes on"
+            known = "more documents may be gone than were counted: run it again, and it goes on"
             report.error = f"{report.error or lost}; {known}"
             return
         # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
