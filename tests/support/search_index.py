@@ -31,8 +31,10 @@ QUICK = Patience(between=0.05)
 _RATE = 50_000
 SLOW = 20
 """Documents a second: what must be under way still, whenever somebody looks."""
+SHARDS = 2
+"""Of the index, and so the slices of a purge."""
 _SETTINGS: dict[str, Any] = {
-    "number_of_shards": 2,
+    "number_of_shards": SHARDS,
     "number_of_replicas": 0,
     # A test says itself when something becomes visible.
     "refresh_interval": "-1",
@@ -161,13 +163,11 @@ class Chats:
 
     async def tasks(self) -> list[dict[str, Any]]:
         """Return the purges that run."""
+        return [task for task in await self._running() if "parent_task_id" not in task]
+
+    async def _running(self) -> list[dict[str, Any]]:
         answer = await self.ask("GET", "/_tasks", actions="*/delete/byquery", detailed="true")
-        return [
-            task
-            for node in answer.get("nodes", {}).values()
-            for task in node["tasks"].values()
-            if "parent_task_id" not in task
-        ]
+        return [task for node in answer.get("nodes", {}).values() for task in node["tasks"].values()]
 
     async def result(self, task: str) -> Any | None:
         """Return what the server says of a task; None where it knows nothing of it."""
@@ -182,6 +182,13 @@ class Chats:
         """Wait until a purge runs."""
         while not await self.tasks():
             await asyncio.sleep(0.02)
+
+    async def until_pausing(self) -> None:
+        """Wait until each slice of a slow purge has deleted its first batch, and waits before its next."""
+        slices: list[dict[str, Any]] = []
+        while len(slices) < SHARDS or not all(each["status"]["deleted"] for each in slices):
+            await asyncio.sleep(0.02)
+            slices = [task for task in await self._running() if "parent_task_id" in task]
 
     async def hurry(self) -> None:
         """Let the purges that run be as fast as they can."""
