@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Stop
 
 _CONNECT_SECONDS: Final = 15
+_WELCOME_SECONDS: Final = 60
+"""For the first answers, which are about the server alone: one that takes longer takes connections and says nothing."""
 _ANSWER_SECONDS: Final = 900
 """A count over a large table takes its time; a mutation is never waited for in a request."""
 _ANSWER_SIZE: Final = 4_000_000
@@ -138,20 +140,21 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
     parts = urlsplit(config.url)
     secure = parts.scheme == "https"
     with _welcomed(config.url), _reaching(config.url):
-        client = await get_async_client(
-            host=parts.hostname,
-            port=parts.port or (8443 if secure else 8123),
-            secure=secure,
-            username=config.user or "default",
-            password=config.password.get_secret_value() if config.password else "",
-            proxy_path=parts.path.strip("/"),
-            connect_timeout=_CONNECT_SECONDS,
-            send_receive_timeout=_ANSWER_SECONDS,
-            # Or the server keeps it in a file until it is whole, and a full disk leaves little or nothing of it.
-            settings={"buffer_size": _ANSWER_SIZE},
-            # Ids of chats are many, and no URL is long enough for them.
-            form_encode_query_params=True,
-        )
+        async with asyncio.timeout(_WELCOME_SECONDS):
+            client = await get_async_client(
+                host=parts.hostname,
+                port=parts.port or (8443 if secure else 8123),
+                secure=secure,
+                username=config.user or "default",
+                password=config.password.get_secret_value() if config.password else "",
+                proxy_path=parts.path.strip("/"),
+                connect_timeout=_CONNECT_SECONDS,
+                send_receive_timeout=_ANSWER_SECONDS,
+                # Or the server keeps it in a file until it is whole, and a full disk leaves little or nothing of it.
+                settings={"buffer_size": _ANSWER_SIZE},
+                # Ids of chats are many, and no URL is long enough for them.
+                form_encode_query_params=True,
+            )
     server = Server(client, config.url)
     try:
         with _welcomed(config.url):
@@ -194,7 +197,7 @@ class _reaching:  # noqa: N801 - used as a function is
         if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
             raise ServerError(printable(str(error), 500), error.code) from error
         if isinstance(error, ClickHouseError | OSError | TimeoutError):
+            told = printable(str(error), 300) or "it does not answer"
             raise UnreachableError(
-                f"ClickHouse at {self._url} cannot be reached: {printable(str(error), 300)}; "
-                "check that it runs, and `url`"
+                f"ClickHouse at {self._url} cannot be reached: {told}; check that it runs, and `url`"
             ) from error
