@@ -226,6 +226,28 @@ async def test_counts_that_do_not_agree_roll_the_batch_back_and_end_the_purge(ch
     assert await chats.counts() == before
 
 
+async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_the_way_of(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.chat()
+    before = await chats.counts()
+    order = Order("purge-chats")
+    tries = 0
+
+    async def fail(_self: batch.Batch, _page: Page) -> Removed:
+        nonlocal tries
+        tries += 1
+        order.stop.ask()
+        raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(batch.Batch, "remove", fail)
+    report = await chats.purge(order=order)
+    assert (tries, report.state, report.exit_status) == (1, "interrupted", 4)
+    # Nothing is wrong with what was not taken.
+    assert not report.failed
+    assert await chats.counts() == before
+
+
 async def test_a_batch_that_others_are_in_the_way_of_is_counted_and_the_purge_goes_on(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

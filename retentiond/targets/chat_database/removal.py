@@ -98,6 +98,10 @@ class Removal:
                     self._fail(page, report, error)
                     return
                 await self._order.stop.wait(0.1 * 2**attempt)
+                # Each try may wait for a lock as long as it did before; what was not taken is not lost.
+                if self._order.stop.asked:
+                    report.state = "interrupted"
+                    return
             else:
                 self._failures = 0
                 await self._count(survey.tree, report, removed, after)
