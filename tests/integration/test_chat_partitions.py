@@ -111,6 +111,39 @@ async def test_a_message_of_no_chat_keeps_its_partition(chats: ChatStore) -> Non
     assert report.partitions_dropped == ["chatmessage_2021"]
 
 
+@pytest.mark.parametrize(
+    "listening",
+    [
+        "CREATE TRIGGER heard AFTER DELETE ON pro.chatmessage FOR EACH ROW EXECUTE FUNCTION pro.heard()",
+        "CREATE TRIGGER heard AFTER DELETE ON pro.chatmessage_2022 FOR EACH ROW EXECUTE FUNCTION pro.heard()",
+        "CREATE PUBLICATION heard FOR TABLE pro.chatmessage WITH (publish = 'insert, update, delete')",
+        "CREATE PUBLICATION heard FOR TABLE pro.chatmessage WITH (publish_via_partition_root)",
+    ],
+    ids=["a trigger", "a trigger of the partition", "a subscriber", "a subscriber of the root"],
+)
+async def test_who_hears_of_deletes_and_not_of_a_truncate_hears_of_each_row_of_a_partition_that_goes(
+    chats: ChatStore, listening: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truncated: list[str] = []
+    truncate = Emptying._truncate
+
+    async def listen(self: Emptying) -> None:
+        truncated.append(self._partition.name)
+        await truncate(self)
+
+    monkeypatch.setattr(Emptying, "_truncate", listen)
+    await chats.connection.execute(
+        "CREATE FUNCTION pro.heard() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"
+    )
+    for partition in await partitions(chats):
+        await chats.connection.execute(f"ALTER TABLE pro.{partition} REPLICA IDENTITY FULL")
+    await chats.chat()
+    await chats.connection.execute(listening)
+    report = await chats.purge()
+    assert (report.state, report.chats, truncated) == ("finished", 1, [])
+    assert "chatmessage_2022" in report.partitions_dropped
+
+
 async def test_a_partition_in_use_is_left_to_the_batches_and_dropped_another_time(
     chats: ChatStore, database: str
 ) -> None:

@@ -72,11 +72,11 @@ class Emptying:
         self._removed = Removed()
 
     async def empty(self) -> Removed | None:
-        """Empty it; None where something stays in it, and nothing was done. Raises as a batch does."""
+        """Empty it; None where its rows must go as rows, and nothing was done. Raises as a batch does."""
         # Whoever reads the table waits behind us while we wait for a lock of it. And foreign keys are checked by a
         # statement a row, which must not be planned each time.
         await self._connection.execute("SET LOCAL lock_timeout = '2s'; SET LOCAL plan_cache_mode = auto")
-        if await self._value("holds_others"):
+        if await self._value("holds_others") or await self._value("deletes_are_heard"):
             return None
         members = await self._choose()
         if not members:
@@ -159,6 +159,7 @@ class Emptying:
     def _fill(self, name: str, shared: str | None = None) -> str:
         places = {
             "partition": self._partition.table,
+            "relation": str(self._partition.relation),
             "column": quoted(self._tree.layout.entities[self._partition.entity].column or ""),
         }
         if shared is not None:

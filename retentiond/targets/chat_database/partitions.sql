@@ -23,6 +23,22 @@ ORDER BY name
 -- Whether a partition has a row of a chat that is not due.
 SELECT EXISTS (SELECT FROM {partition} r LEFT JOIN {survey} d ON d.key = r.{column} WHERE d.verdict IS DISTINCT FROM 'due')
 
+-- name: deletes_are_heard
+-- Whether anybody is told of each row that is deleted and would not hear of a TRUNCATE: a trigger of the product's, or
+-- a subscriber (a publication by way of the root publishes no TRUNCATE of a partition).
+SELECT EXISTS (
+    SELECT FROM pg_trigger t
+    JOIN (SELECT {relation}::oid AS relid UNION SELECT pg_partition_ancestors({relation}::oid)) place ON place.relid = t.tgrelid
+    WHERE NOT t.tgisinternal AND t.tgtype & 8 <> 0
+) OR EXISTS (
+    SELECT FROM pg_publication p
+    WHERE p.pubdelete AND (NOT p.pubtruncate OR p.pubviaroot) AND (p.puballtables OR EXISTS (
+        SELECT FROM pg_publication_tables published
+        JOIN (SELECT {relation}::oid AS relid UNION SELECT pg_partition_ancestors({relation}::oid)) place
+            ON place.relid = to_regclass(format('%I.%I', published.schemaname, published.tablename))
+        WHERE published.pubname = p.pubname))
+)
+
 -- name: make_members
 -- The chats that have rows in the partition.
 CREATE TEMPORARY TABLE retentiond_members ON COMMIT DROP AS
