@@ -25,18 +25,18 @@ SELECT EXISTS (SELECT FROM {partition} r LEFT JOIN {survey} d ON d.key = r.{colu
 
 -- name: deletes_are_heard
 -- Whether anybody is told of each row that is deleted and would not hear of a TRUNCATE: a trigger of the product's, or
--- a subscriber (a publication by way of the root publishes no TRUNCATE of a partition).
+-- a subscriber (a publication by way of the root publishes no TRUNCATE of a partition). A partition is among its own
+-- ancestors.
 SELECT EXISTS (
-    SELECT FROM pg_trigger t
-    JOIN (SELECT {relation}::oid AS relid UNION SELECT pg_partition_ancestors({relation}::oid)) place ON place.relid = t.tgrelid
+    SELECT FROM pg_trigger t JOIN pg_partition_ancestors({relation}::oid) place ON place.relid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgtype & 8 <> 0
 ) OR EXISTS (
     SELECT FROM pg_publication p
-    WHERE p.pubdelete AND (NOT p.pubtruncate OR p.pubviaroot) AND (p.puballtables OR EXISTS (
-        SELECT FROM pg_publication_tables published
-        JOIN (SELECT {relation}::oid AS relid UNION SELECT pg_partition_ancestors({relation}::oid)) place
-            ON place.relid = to_regclass(format('%I.%I', published.schemaname, published.tablename))
-        WHERE published.pubname = p.pubname))
+    JOIN pg_publication_tables published ON published.pubname = p.pubname
+    JOIN pg_namespace n ON n.nspname = published.schemaname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = published.tablename
+    JOIN pg_partition_ancestors({relation}::oid) place ON place.relid = c.oid
+    WHERE p.pubdelete AND (NOT p.pubtruncate OR p.pubviaroot)
 )
 
 -- name: make_members
