@@ -22,7 +22,7 @@ _BROKEN_OFF: Final = frozenset({159, 394})
 class MeantRows:
     """The rows of one table that fit a condition; `one_server`: whether the one that answers is all there is."""
 
-    def __init__(self, server: Server, relations: Relations, *, one_server: bool = False) -> None:
+    def __init__(self, server: Server, relations: Relations, *, one_server: bool) -> None:
         self.server = server
         self.relations = relations
         self.one_server = one_server

@@ -55,7 +55,7 @@ class ClickHouse:
         self._config = config
         self._patience = patience
         self._relations = Relations(config)
-        self._rows = MeantRows(server, self._relations)
+        self._rows = MeantRows(server, self._relations, one_server=config.cluster is None)
 
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
@@ -91,8 +91,7 @@ class ClickHouse:
             return StoreReport("finished_with_failures", error=error.told)
         progress.stage("clickhouse", before)
         follower = Follower(self._server, self._relations, purge.stop, self._patience)
-        table = MeantRows(self._server, self._relations, one_server=self._config.cluster is None)
-        return await Deletion(table, follower, purge, meant, before, progress).work()
+        return await Deletion(self._rows, follower, purge, meant, before, progress).work()
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Kill the mutation that the notes name; whoever follows it finds it gone, and counts what is left."""
