@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from retentiond.model.story import Story
 
 
+T = TypeVar("T")
+
+
 class Progress(Protocol):
     """Who watches a pass: told what is to be done, and what was."""
 
@@ -47,6 +50,10 @@ class Silence:
 
     def advance(self, items: int, size: int = 0) -> None:
         """Hear nothing."""
+
+
+class StoppedError(Exception):
+    """Somebody asked to stop, and what was being waited for was let go of."""
 
 
 class Stop:
@@ -68,6 +75,20 @@ class Stop:
         """Wait for so long, or until somebody asks."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), seconds)
+
+    async def unless_asked(self, question: Coroutine[Any, Any, T]) -> T:
+        """Wait for an answer; cancel it, and raise StoppedError, as soon as somebody asks: it must change nothing."""
+        answer = asyncio.ensure_future(question)
+        asked = asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise StoppedError
+            return await answer
+        finally:
+            answer.cancel()
+            asked.cancel()
+            await asyncio.gather(answer, asked, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

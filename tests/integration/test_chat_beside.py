@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -256,6 +257,25 @@ async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: B
     report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
     assert report.exit_status == 4
     assert [store.state for store in report.stores.values()] == ["interrupted", "interrupted"]
+    assert stores.told == []
+
+
+async def test_a_stop_is_heard_while_a_store_that_went_silent_is_looked_at(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await chats.chat()
+    stop = Stop()
+
+    async def go_silent(_self: Beside) -> list[str]:
+        stop.ask()
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(Beside, "check", go_silent)
+    async with asyncio.timeout(60):
+        report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
+    assert report.exit_status == 4
+    assert await chats.chats() == {chat}
     assert stores.told == []
 
 

@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.engine.target import StoppedError
 from retentiond.ledger.records import Record, add_record
-from retentiond.model.errors import Refusal, RefusedError, RetentiondError, UnreachableError, UsageError
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes, refuse_late
+from retentiond.targets.chat_database import refusals
+from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
 from retentiond.targets.chat_database.gate import SQL
-from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
@@ -64,11 +65,17 @@ class StoresBeside:
 
     async def _look(self, name: StoreName) -> RetentiondError | None:
         try:
-            async with open_store(name, self._place.config) as store:
-                problems = await store.check()
+            problems = await self._order.stop.unless_asked(self._check(name))
+        except StoppedError:
+            # The database hears it next, and nothing is begun.
+            return None
         except RetentiondError as error:
             return error
-        return RefusedError(_refusal(name, problems)) if problems else None
+        return RefusedError(refusals.not_ready(name, problems)) if problems else None
+
+    async def _check(self, name: StoreName) -> list[str]:
+        async with open_store(name, self._place.config) as store:
+            return await store.check()
 
     async def purge(self, purge: AccountPurge, pass_id: int | None) -> None:
         """Purge, or count in, each store that is wished for; what goes wrong with one does not keep the others from it."""
@@ -156,7 +163,7 @@ class StoresBeside:
             report = await store.purge(errand, self._order.progress)
         if watch.late is None or report.state == "finished":
             return report
-        return replace(report, state="refused", refused=refuse_late(watch.late))
+        return replace(report, state="refused", refused=refusals.late(watch.late))
 
     def _under_other_names(self, purge: AccountPurge) -> Iterator[str]:
         """Say what the store may have of the account that its name of now does not mean."""
@@ -169,31 +176,10 @@ class StoresBeside:
 
     async def _kept_from(self, name: StoreName, purge: AccountPurge, staying: int) -> RetentiondError | None:
         """Return what keeps a store from being told anything."""
-        refusal = await self._held(name, purge) or _no_ids(name, purge, staying)
+        refusal = await refusals.held(self._place, name, purge) or refusals.without_ids(
+            self._place.config, name, staying
+        )
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
-
-    async def _held(self, name: StoreName, purge: AccountPurge) -> Refusal | None:
-        """Return the hold that keeps the store from being told anything."""
-        place = self._place
-        if not await place.ledger.exists(place.pool):
-            return None
-        row = await place.pool.fetchrow(
-            HOLDS_SQL["beyond_other_stores"], purge.names, purge.cutoff, place.config.timezone
-        )
-        if row is None:
-            return None
-        hold = f"hold {row['hold_id']}"
-        if row["narrowed"] == "{}":
-            way_on = f"{hold} is on the whole account: `retentiond hold list` shows it; release it, or purge again once it has ended"
-            return Refusal("hold", f"{hold}, on the whole account", "none", way_on)
-        return Refusal(
-            "hold",
-            f"{hold}, on a visitor or on days",
-            "none",
-            f"{hold} is on a visitor or on days: the database may have some of its chats no more, and {name} cannot be "
-            "told which they are: hold each by "
-            f"`retentiond hold add --account NAME --chat ID` and release {hold}, or purge again once it has ended",
-        )
 
     def _tell(self, account: str, name: StoreName, store: StoreReport) -> None:
         """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
@@ -210,25 +196,6 @@ def _report(error: RetentiondError) -> StoreReport:
         return StoreReport("refused", refused=error.refusal)
     unreachable = isinstance(error, UnreachableError)
     return StoreReport("interrupted" if unreachable else "finished_with_failures", error=str(error))
-
-
-def _refusal(name: StoreName, problems: Sequence[str]) -> Refusal:
-    """Turn what a store's own check found into a refusal; its first sentence is what was found."""
-    found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
-    return Refusal(name, found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first")
-
-
-def _no_ids(name: StoreName, purge: AccountPurge, staying: int) -> Refusal | None:
-    key = "thread_column" if name == "clickhouse" else "thread_field"
-    if not staying or getattr(getattr(purge.place.config, name), key) is not None:
-        return None
-    return Refusal(
-        "no_chat_ids",
-        staying,
-        0,
-        f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
-        "the id of a chat there",
-    )
 
 
 def _body(

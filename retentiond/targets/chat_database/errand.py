@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retentiond.ledger.holds import lock_holds
-from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.errors import RefusedError
+from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
@@ -48,7 +49,7 @@ class Notes:
             await lock_holds(connection)
             late = await connection.fetchval(HOLDS_SQL["put_on_since"], self._names, newest_hold)
             if late is not None:
-                raise RefusedError(refuse_late(late))
+                raise RefusedError(refusals.late(late))
             await connection.execute(
                 SQL["begin_store_step"], *self._key, json.dumps(dict(notes)), newest_hold
             )
@@ -97,14 +98,3 @@ class Errand:
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
         """Look at our lock and at the holds a last time, and write down what the step is found by."""
         await self.notes.begin_step(notes, self.excluded.newest_hold)
-
-
-def refuse_late(hold_id: int) -> Refusal:
-    """Say that a hold came too late for what was sent, and in time for the rest."""
-    return Refusal(
-        "hold",
-        f"hold {hold_id}, put on while the store was at work",
-        "none",
-        f"hold {hold_id} came while the store was at work: nothing more was sent to it, and what had gone before is gone; "
-        "run it again, and it goes on with what is not held",
-    )

@@ -12,7 +12,7 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Stop
@@ -71,10 +71,6 @@ class ServerError(Exception):
         return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'mend that, and run it again')}"
 
 
-class StoppedError(Exception):
-    """Somebody asked to stop while the server was asked."""
-
-
 class Server:
     """Asks ClickHouse; a server that cannot be reached is an UnreachableError, what it refuses a ServerError."""
 
@@ -97,7 +93,7 @@ class Server:
         """Return the rows of a query."""
         query = self._client.query(statement, parameters=dict(parameters), settings=self._settings | _READING)
         with _reaching(self._url):
-            answer = await (query if self._stop is None else _unless_stopped(query, self._stop))
+            answer = await (query if self._stop is None else self._stop.unless_asked(query))
         return list(answer.named_results())
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
@@ -115,20 +111,6 @@ class Server:
                 statement, parameters=dict(parameters), settings=self._settings
             )
         return str(answer.decode(errors="replace")).strip()
-
-
-async def _unless_stopped(query: Awaitable[Any], stop: Stop) -> Any:
-    asked = asyncio.ensure_future(query)
-    stopped = asyncio.ensure_future(stop.wait(_ANSWER_SECONDS))
-    try:
-        await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if stop.asked and not asked.done():
-            raise StoppedError
-        return await asked
-    finally:
-        asked.cancel()
-        stopped.cancel()
-        await asyncio.gather(asked, stopped, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -157,8 +139,9 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
             )
     server = Server(client, config.url)
     try:
-        with _welcomed(config.url):
-            await server.learn()
+        with _welcomed(config.url), _reaching(config.url):
+            async with asyncio.timeout(_WELCOME_SECONDS):
+                await server.learn()
         yield server
     finally:
         await client.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.clickhouse.connection import ServerError, StoppedError
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.follow import MutationError
 from retentiond.targets.chat_database.clickhouse.leftovers import frozen_parts, leftovers
 from retentiond.targets.chat_database.clickhouse.mutation import mark_of

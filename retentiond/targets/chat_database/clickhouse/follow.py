@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.clickhouse.connection import ServerError, StoppedError
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from retentiond.engine.target import StoppedError
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.clickhouse.condition import (
@@ -14,12 +15,7 @@ from retentiond.targets.chat_database.clickhouse.condition import (
     Condition,
     condition,
 )
-from retentiond.targets.chat_database.clickhouse.connection import (
-    Server,
-    ServerError,
-    StoppedError,
-    open_server,
-)
+from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
 from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.relations import Relations

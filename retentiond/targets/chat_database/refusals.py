@@ -1,0 +1,75 @@
+"""Why a store beside the database is told nothing, or nothing more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import Refusal
+from retentiond.targets.chat_database.statements import HOLDS_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.config.chats import ChatTarget
+    from retentiond.targets.chat_database.account import AccountPurge
+    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.store import StoreName
+
+
+def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
+    """Turn what a store's own check found into a refusal; its first sentence is what was found."""
+    found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
+    return Refusal(name, found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first")
+
+
+async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | None:
+    """Say which hold a store cannot be told of: it knows an account, dates and the ids of chats, and no more."""
+    if not await place.ledger.exists(place.pool):
+        return None
+    row = await place.pool.fetchrow(
+        HOLDS_SQL["beyond_other_stores"], purge.names, purge.cutoff, place.config.timezone
+    )
+    if row is None:
+        return None
+    hold = f"hold {row['hold_id']}"
+    if row["narrowed"] == "{}":
+        return Refusal(
+            "hold",
+            f"{hold}, on the whole account",
+            "none",
+            f"{hold} is on the whole account: `retentiond hold list` shows it; release it, or purge again once it has "
+            "ended",
+        )
+    return Refusal(
+        "hold",
+        f"{hold}, on a visitor or on days",
+        "none",
+        f"{hold} is on a visitor or on days: the database may have some of its chats no more, and {name} cannot be "
+        "told which they are: hold each by "
+        f"`retentiond hold add --account NAME --chat ID` and release {hold}, or purge again once it has ended",
+    )
+
+
+def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | None:
+    """Say that chats stay which a store cannot be told, since it is not known where it has their ids."""
+    key = "thread_column" if name == "clickhouse" else "thread_field"
+    if not staying or getattr(getattr(config, name), key) is not None:
+        return None
+    return Refusal(
+        "no_chat_ids",
+        staying,
+        0,
+        f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
+        "the id of a chat there",
+    )
+
+
+def late(hold_id: int) -> Refusal:
+    """Say that a hold came too late for what was sent, and in time for the rest."""
+    return Refusal(
+        "hold",
+        f"hold {hold_id}, put on while the store was at work",
+        "none",
+        f"hold {hold_id} came while the store was at work: nothing more was sent to it, and what had gone before is gone; "
+        "run it again, and it goes on with what is not held",
+    )
