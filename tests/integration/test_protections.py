@@ -160,6 +160,7 @@ async def test_a_reference_is_found_in_whatever_surrounds_it(
         ("abc", "there.test"): "mxc://there.test/abc?width=1#x",
         ("def", "there.test"): "see mxc://there.test/def, and mxc://there.test/other",
         ("ghi", "there.test"): "(mxc://there.test/ghi)",
+        ("jkl", "there.test"): "in italics: _mxc://there.test/jkl_",
         ("a b/c?d", "there.test"): "mxc://there.test/a b/c?d",
         ("abc", "[2001:db8::7]:8448"): "mxc://[2001:db8::7]:8448/abc",
         ('q"uo\\te', "there.test"): 'mxc://there.test/q"uo\\te',

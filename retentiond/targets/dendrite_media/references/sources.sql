@@ -67,8 +67,8 @@ $$
 
 -- name: key_function
 -- Every key that a text might mean by its `mxc://`; `plain` are those that it plainly means. Media IDs are whatever
--- another server chose, so an ID may end where the text does, at white space or punctuation, or at the first
--- character that is unusual in one. What a text within the text mentions is never plain. Events hold any text: a key
+-- another server chose, so an ID may end where the text does, at white space or punctuation, at the first character
+-- that is unusual in one, or before marks of emphasis and dashes that are usual in one, too. What a text within the text mentions is never plain. Events hold any text: a key
 -- that is too long for dendrite's own index, and would be for ours, names no row.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_keys(given text)
 RETURNS TABLE (media_id text, media_origin text, plain boolean)
@@ -86,6 +86,7 @@ LANGUAGE sql IMMUTABLE AS $$
     CROSS JOIN LATERAL (
         VALUES (m.rest, false), (substring(m.rest FROM '^[^\s"\\<>]+'), false),
                (substring(m.rest FROM '^[^\s"\\<>?#]+'), false), (substring(m.rest FROM '^[^\s"\\<>/?#]+'), false),
+               (rtrim(substring(m.rest FROM '^[A-Za-z0-9_=-]+'), '_=-'), false),
                (substring(m.rest FROM '^[A-Za-z0-9_=-]+'), m.rest ~ '^[A-Za-z0-9_=-]+($|[\s"''`<>(){},;?#\\]|\[|\])')
     ) AS c(id, plain)
     WHERE given !~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$' AND c.id <> ''
