@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from retentiond.cli.failures import worst
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.connection import redacted
@@ -13,6 +12,7 @@ from retentiond.config.quotas import unnamed_quota
 from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
+from retentiond.model.outcome import worst
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
 from retentiond.terminal.words import age_in_words, policy_in_words, quota_in_words, schedule_in_words

@@ -1,7 +1,6 @@
 """From what went wrong to what is said and to the exit status: the one place that knows."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,6 @@ from retentiond.adapters.logging import get_logger
 from retentiond.config.units import UnitError
 from retentiond.model.errors import LeaseLostError, RetentiondError, UsageError
 
-_WORST_FIRST: Final = (2, 4, 3, 5, 1)
 _UNEXPECTED: Final = 1
 
 
@@ -21,12 +19,6 @@ class Failure:
 
     lines: tuple[str, ...]
     exit_status: int
-
-
-def worst(statuses: Iterable[int]) -> int:
-    """Return the exit status of several: the worst, in the interface's order."""
-    found = set(statuses)
-    return next((status for status in _WORST_FIRST if status in found), 0)
 
 
 def failure_of(error: BaseException, *, debug: bool) -> Failure:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from retentiond.adapters.log_entries import redact
 from retentiond.adapters.logging import configure_logging
-from retentiond.cli.failures import failure_of, worst
+from retentiond.cli.failures import failure_of
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
@@ -23,6 +23,7 @@ from retentiond.config.schema import Config, Logging, Records, TargetConfig, hos
 from retentiond.engine.target import Stop, Target
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
+from retentiond.model.outcome import worst
 from retentiond.model.text import printable
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")

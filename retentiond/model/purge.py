@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.model.outcome import EXIT_STATUSES, PassState, worst
+
 if TYPE_CHECKING:
     from datetime import date
 
     from retentiond.model.errors import Refusal
-    from retentiond.model.report import PassState
 
 
 @dataclass(slots=True)
@@ -45,15 +46,6 @@ class StoreReport:
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
 """The reasons for which a chat stays that are told even where there is none; others only where there are some."""
 
-_STATUSES: Final[dict[PassState, int]] = {
-    "planned": 0,
-    "finished": 0,
-    "finished_with_failures": 1,
-    "refused": 3,
-    "interrupted": 4,
-}
-_WORST_FIRST: Final = (4, 3, 1)
-
 
 @dataclass(slots=True)
 class PurgeReport:
@@ -80,8 +72,9 @@ class PurgeReport:
     @property
     def exit_status(self) -> int:
         """The exit status that this purge asks for: the worst of the database's and of each store's."""
-        found = {_STATUSES[self.state], *(_STATUSES[store.state] for store in self.stores.values())}
-        return next((status for status in _WORST_FIRST if status in found), 0)
+        return worst(
+            EXIT_STATUSES[state] for state in (self.state, *(store.state for store in self.stores.values()))
+        )
 
     def conclude(self) -> None:
         """Give the report its last state."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from retentiond.model.outcome import EXIT_STATUSES, PassState
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from retentiond.model.errors import Refusal
     from retentiond.model.purge import PurgeReport
-
-PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
 
 @dataclass(slots=True)
@@ -80,9 +79,8 @@ class PassReport:
     @property
     def exit_status(self) -> int:
         """The exit status that this pass asks for."""
-        statuses = {"planned": 0, "finished": 0, "finished_with_failures": 1, "refused": 3, "interrupted": 4}
         # A plan never refuses: it tells what a pass would refuse.
-        return 0 if self.dry_run and self.state == "refused" else statuses[self.state]
+        return 0 if self.dry_run and self.state == "refused" else EXIT_STATUSES[self.state]
 
     def as_json(self) -> dict[str, Any]:
         """Return the account in the interface's words."""

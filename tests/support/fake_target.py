@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from retentiond.model.audit import Finding
     from retentiond.model.errors import RetentiondError
     from retentiond.model.holds import HoldRequest, HoldSubject
-    from retentiond.model.report import Item, PassState, Released
+    from retentiond.model.outcome import PassState
+    from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from retentiond.cli.failures import worst
 from retentiond.model.errors import BusyError, Refusal, UnreachableError
+from retentiond.model.outcome import worst
 from tests.support.command_line import CommandLine, log_entries
 from tests.support.fake_target import FakeTarget, make_report
 

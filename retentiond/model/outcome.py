@@ -1,0 +1,25 @@
+"""How work ended: the states of a pass, a purge or a store, and the exit status that each asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
+
+EXIT_STATUSES: Final[dict[PassState, int]] = {
+    "planned": 0,
+    "finished": 0,
+    "finished_with_failures": 1,
+    "refused": 3,
+    "interrupted": 4,
+}
+_WORST_FIRST: Final = (2, 4, 3, 5, 1)
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Return the exit status of several: the worst, in the interface's order, after wrong usage."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), 0)
