@@ -17,7 +17,6 @@ from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import BusyError
 from retentiond.model.report import PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
-from retentiond.targets.dendrite_media.audit.repair import repair
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 from retentiond.targets.dendrite_media.passes.ending import end_by_hand
@@ -26,6 +25,7 @@ from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.repair.run import repair
 from retentiond.targets.dendrite_media.restore.listing import released
 from retentiond.targets.dendrite_media.restore.selected import forget
 from retentiond.targets.dendrite_media.store.workplace import Place

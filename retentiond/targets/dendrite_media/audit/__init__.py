@@ -1,1 +1,1 @@
-"""The audit: does the database know the disk, and the disk the database? And what a repair mends."""
+"""The audit: whether the database knows the disk, and the disk the database."""

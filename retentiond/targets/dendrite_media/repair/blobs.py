@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.records import add_record
 from retentiond.model.media import Hash
-from retentiond.targets.dendrite_media.audit.grounds import DamagedGround, MissingGround, is_remote
-from retentiond.targets.dendrite_media.audit.notes import SQL
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.quarantine.disposal import orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.repair.grounds import DamagedGround, MissingGround, is_remote
+from retentiond.targets.dendrite_media.repair.notes import SQL
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Due
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from retentiond.model.audit import Finding, FindingKind
     from retentiond.model.media import MediaRow
-    from retentiond.targets.dendrite_media.audit.bench import Bench
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
     from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.repair.bench import Bench
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.ledger.claims import Claimant
-    from retentiond.targets.dendrite_media.audit.bench import Bench
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.repair.bench import Bench
 
 
 async def mend_uploads(bench: Bench) -> None:

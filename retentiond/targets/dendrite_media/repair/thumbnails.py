@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from retentiond.targets.dendrite_media.audit.database import thumbnail_columns, thumbnail_row
 from retentiond.targets.dendrite_media.audit.judge import ThumbnailRow, judge
-from retentiond.targets.dendrite_media.audit.notes import SQL
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.repair.notes import SQL
 from retentiond.targets.dendrite_media.sweeps.strays import Stray, quarantine_stray
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.audit import Finding, FindingKind
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.audit.bench import Bench
+    from retentiond.targets.dendrite_media.repair.bench import Bench
 
 
 async def mend_thumbnails(bench: Bench) -> None:

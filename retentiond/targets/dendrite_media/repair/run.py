@@ -17,15 +17,15 @@ from retentiond.model.audit import AuditReport
 from retentiond.model.errors import Refusal
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
-from retentiond.targets.dendrite_media.audit.bench import Bench
-from retentiond.targets.dendrite_media.audit.mend_blobs import mend_damaged, mend_missing, mend_orphans
-from retentiond.targets.dendrite_media.audit.mend_thumbnails import mend_thumbnails
-from retentiond.targets.dendrite_media.audit.mend_uploads import mend_uploads
-from retentiond.targets.dendrite_media.audit.notes import SQL, Notes
 from retentiond.targets.dendrite_media.audit.run import record_end
 from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
+from retentiond.targets.dendrite_media.repair.bench import Bench
+from retentiond.targets.dendrite_media.repair.blobs import mend_damaged, mend_missing, mend_orphans
+from retentiond.targets.dendrite_media.repair.notes import SQL, Notes
+from retentiond.targets.dendrite_media.repair.thumbnails import mend_thumbnails
+from retentiond.targets.dendrite_media.repair.uploads import mend_uploads
 from retentiond.targets.dendrite_media.store.safety import foreign_users
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep

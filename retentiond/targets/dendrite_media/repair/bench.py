@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
-    from retentiond.targets.dendrite_media.audit.notes import Notes
     from retentiond.targets.dendrite_media.audit.telling import Telling
+    from retentiond.targets.dendrite_media.repair.notes import Notes
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 
