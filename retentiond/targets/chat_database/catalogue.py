@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.keys import beside_key, naming_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,11 +42,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards."""
+    """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards.
+
+    `unproven` are the entities whose key no index makes unique.
+    """
 
     relations: Mapping[str, int]
     types: Mapping[str, Mapping[str, str]]
     guarded: frozenset[Reference]
+    unproven: tuple[str, ...]
 
 
 def references(layout: Layout) -> Iterator[Reference]:
@@ -81,9 +86,38 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         elif len(row["child_columns"]) == 1:
             guarded.add(reference)
     problems += await _right_problems(connection, by_number)
+    beside = await _beside_keys(connection, layout, by_number, types)
+    # Where accounts share tables, what stands beside the key is what tells theirs apart.
+    if layout.root.account_column is not None:
+        problems += [_ambiguous(layout, name, others) for name, others in beside.items() if others]
     if problems:
         raise _misfit(problems)
-    return Catalogue(relations, types, frozenset(guarded))
+    return Catalogue(relations, types, frozenset(guarded), tuple(beside))
+
+
+async def _beside_keys(
+    connection: Conn,
+    layout: Layout,
+    by_number: Mapping[int, str],
+    types: Mapping[str, Mapping[str, str]],
+) -> dict[str, frozenset[str]]:
+    """Return the entities whose key no index makes unique, each with what does so beside it."""
+    unique: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for row in await connection.fetch(SQL["unique_indexes"], list(by_number)):
+        unique[by_number[row["relation"]]].append(frozenset(row["columns"]))
+    beside = {
+        name: beside_key(key, layout.entities[name].dates, types[name], unique[name])
+        for name, key in naming_keys(layout)
+    }
+    return {name: others or frozenset() for name, others in beside.items() if others != frozenset()}
+
+
+def _ambiguous(layout: Layout, name: str, others: frozenset[str]) -> str:
+    key = layout.entities[name].key or ""
+    return (
+        f"{printable(layout.table(name))}.{printable(key)} names a row only together with "
+        f"{', '.join(map(printable, sorted(others)))}, and a purge goes by the key alone"
+    )
 
 
 def _column_problems(layout: Layout, name: str, types: Mapping[str, str]) -> Iterator[str]:

@@ -32,6 +32,15 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY n.nspname, c.relname, k.conname
 
+-- name: unique_indexes
+-- The columns of every whole unique index.
+SELECT i.indrelid::bigint AS relation, array_agg(a.attname::text) AS columns
+FROM pg_index i
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
+WHERE i.indrelid = ANY($1::bigint[]::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+  AND i.indexprs IS NULL
+GROUP BY i.indexrelid, i.indrelid
+
 -- name: unindexed
 -- The leaves of a table (itself, unless it has partitions) without a whole index that begins with a column.
 WITH leaf AS (

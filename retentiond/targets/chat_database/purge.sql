@@ -16,6 +16,10 @@ WHERE {of_account} AND {began}
 -- name: analyze_survey
 ANALYZE {survey}
 
+-- name: twice
+-- A key that more than one row has.
+SELECT r.{key}::text FROM {table} r GROUP BY r.{key} HAVING r.{key} IS NOT NULL AND count(*) > 1 LIMIT 1
+
 -- name: verdicts
 SELECT verdict, count(*) AS items FROM {survey} GROUP BY verdict
 

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.keys import check_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +33,8 @@ class Survey:
         self.verdicts: Counter[str] = Counter()
 
     async def judge(self) -> None:
-        """Judge all; nothing but a table of the session's own is written."""
+        """Judge all; nothing but a table of the session's own is written. Raises RefusedError."""
+        await check_keys(self._connection, self.tree)
         await self._execute("make_survey")
         await self._execute("survey")
         await self._execute("analyze_survey")

@@ -1,0 +1,90 @@
+"""Keys that do not name one row: another account's rows, or a chat's that stays, would go for the one that is due."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.chats import CUTOFF, ChatStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import asyncpg
+
+TENANTS = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.session (tenant text, id int, PRIMARY KEY (tenant, id));
+CREATE TABLE shop.chat (tenant text, id int, created timestamptz, state text, session_id int, PRIMARY KEY (tenant, id));
+CREATE TABLE shop.message (tenant text, id int, chat_id int, created timestamptz, kind text,
+                           FOREIGN KEY (tenant, chat_id) REFERENCES shop.chat);
+INSERT INTO shop.session VALUES ('ours', 1), ('theirs', 1);
+INSERT INTO shop.chat VALUES ('ours', 1, '2022-03-04Z', 'closed', 1), ('ours', 2, '2022-03-04Z', 'closed', NULL),
+                             ('theirs', 2, '2022-03-04Z', 'open', NULL);
+INSERT INTO shop.message VALUES ('ours', 1, 2, '2022-03-04Z', 'text'), ('ours', 2, 2, '2022-03-04Z', 'file'),
+                                ('theirs', 1, 2, '2022-03-04Z', 'text');
+"""
+LAYOUT = """
+chat: chat
+schema: shop
+entities:
+  chat: {class: facts, key: id, account_column: tenant, dates: [created], state: {column: state, over: [closed]}}
+  message:
+    {class: messages, key: id, parent: chat, column: chat_id, dates: [created], files: {column: kind, values: [file]}}
+  session: {class: facts, key: id, shared_by: session_id}
+"""
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_another_accounts_messages_and_session_go_where_each_account_numbers_its_own(
+    database: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path, dry_run: bool
+) -> None:
+    await connection.execute(TENANTS)
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(LAYOUT)
+    store = ChatStore(database, connection, "shop")
+    before = await store.counts()
+    report = await store.purge(layout=str(layout), account="ours", accounts={"ours": {}}, dry_run=dry_run)
+    assert report.refused is not None
+    assert str(report.refused.value).split("; ") == [
+        f"{table}.id names a row only together with tenant, and a purge goes by the key alone"
+        for table in ("chat", "session")
+    ]
+    assert await store.counts() == before
+
+
+async def test_a_chat_that_stays_loses_its_messages_to_one_of_the_same_number(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    chats = ChatStore(database, connection)
+    await chats.make()
+    await connection.execute("ALTER TABLE pro.chatthread DROP CONSTRAINT chatthread_pkey CASCADE")
+    chat = await chats.chat(files=1)
+    await chats.insert("chatthread", threadid=chat, created=CUTOFF, modified=CUTOFF, state="chatting")
+    report = await chats.purge()
+    assert report.refused is not None
+    assert "chatthread.threadid is 1 in more than one row" in str(report.refused.value)
+    assert len(await chats.ids("chatmessage", "messageid")) == 3
+
+
+async def test_a_date_in_the_index_of_a_partitioned_table_is_no_part_of_what_names_a_row(
+    database: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    chats = ChatStore(database, connection)
+    await chats.make()
+    await connection.execute(
+        "ALTER TABLE pro.chatthread DROP CONSTRAINT chatthread_pkey CASCADE;"
+        "ALTER TABLE pro.chatthread ADD firm text DEFAULT 'testcom', ADD PRIMARY KEY (threadid, created)"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        files("retentiond.targets.chat_database")
+        .joinpath("layouts/webim.yaml")
+        .read_text()
+        .replace("visitor: visitorid", "visitor: visitorid\n    account_column: firm")
+        .replace("only_with: stats", "only_with: stats\n    account_column: operatorid")
+    )
+    await chats.chat()
+    assert (await chats.purge(layout=str(layout))).chats == 1
