@@ -9,8 +9,10 @@ import pytest
 
 from retentiond.ledger.session import Guard
 from retentiond.model.media import Hash
-from retentiond.targets.dendrite_media.disk.layout import EntryPath, blob_parts
+from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail, blob_parts
+from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.disk.thumbnails import move_thumbnails
 from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves
 
 if TYPE_CHECKING:
@@ -80,6 +82,27 @@ def test_both_sides_of_each_rename_are_on_disk_before_the_ledger_hears_of_it(
         assert unsynced == set()
         # Done again after a crash, it says what it finds.
         assert {result.outcome for result in quarantine_blobs(tree, Guard())(ENTRIES)} == {"already"}
+
+
+def test_thumbnails_that_move_alone_are_on_disk_with_every_directory_that_was_made_for_them(
+    media_path: Path, unsynced: set[int]
+) -> None:
+    entry, thumbnail = ENTRIES[0], Thumbnail(32, 32, "crop")
+    media_path.joinpath(*blob_parts(entry.hash), thumbnail.name).write_bytes(b"t")
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        assert move_thumbnails(tree, entry, [thumbnail])
+        assert unsynced == set()
+
+
+def test_whether_a_file_is_missing_is_not_asked_behind_a_link(media_path: Path, tmp_path: Path) -> None:
+    directory = media_path.joinpath(*blob_parts(ENTRIES[0].hash))
+    directory.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "file").unlink()
+    directory.symlink_to(tmp_path / "elsewhere")
+    with MediaTree(media_path) as tree:
+        # What a link leads to is not looked at; and a link is not nothing.
+        assert file_missing(tree)([ENTRIES[0].hash]) == [False]
 
 
 def test_what_is_purged_is_gone_from_the_disk_before_the_ledger_forgets_it(

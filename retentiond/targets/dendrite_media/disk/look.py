@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
-from retentiond.targets.dendrite_media.disk.tree import ODD, MediaTree, Shelves
+from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, MediaTree, Shelves, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
     first, second, rest = blob_parts(blob)
     try:
         parent = shelves.get(tree, first, second)
-        descriptor = os.open(rest, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        descriptor = os.open(rest, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
         return BlobLook(blob, "missing")
     except OSError as error:
@@ -129,8 +129,8 @@ def file_missing(tree: MediaTree) -> Callable[[Sequence[Hash]], list[bool]]:
 def _file_missing(tree: MediaTree, shelves: Shelves, blob: Hash) -> bool:
     first, second, rest = blob_parts(blob)
     try:
-        with_rest = shelves.get(tree, first, second)
-        os.stat(f"{rest}/{FILE}", dir_fd=with_rest, follow_symlinks=False)
+        with inside(shelves.get(tree, first, second), rest) as directory:
+            os.stat(FILE, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return True
     except OSError:

@@ -21,7 +21,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
     blob_parts,
     shelf,
 )
-from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves
+from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
             done = [_quarantine(tree, guard, live, held, entry) for entry in entries]
             live.sync()
             held.sync()
-            _sync_shelves_parents(tree, entries)
+            sync_shelves_parents(tree, entries)
             return done
 
     return rename_all
@@ -98,7 +98,8 @@ def named_error(error: OSError) -> str:
     return f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}"
 
 
-def _sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
+def sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
+    """Write to the disk what entries lie in, but for their shelves: a move may have made any of it."""
     with Shelves() as parents:
         parents.get(tree, QUARANTINE, own=True)
         for pass_id in {entry.pass_id for entry in entries}:
@@ -154,17 +155,12 @@ def _rename_away(tree: MediaTree, held: Shelves, grave: int, entry: EntryPath) -
 def unlink_directory(parent: int, name: str) -> bool:
     """Unlink a directory that holds files only; tell whether it was there. Raises OSError."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        with inside(parent, name) as directory:
+            for inner in os.listdir(directory):
+                with suppress(FileNotFoundError):
+                    os.unlink(inner, dir_fd=directory)
     except FileNotFoundError:
         return False
-    try:
-        with os.scandir(descriptor) as entries:
-            names = [entry.name for entry in entries]
-        for inner in names:
-            with suppress(FileNotFoundError):
-                os.unlink(inner, dir_fd=descriptor)
-    finally:
-        os.close(descriptor)
     os.rmdir(name, dir_fd=parent)
     return True
 

@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
     blob_parts,
     shelf,
 )
-from retentiond.targets.dendrite_media.disk.moves import MoveResult, named_error
+from retentiond.targets.dendrite_media.disk.moves import MoveResult, named_error, sync_shelves_parents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,4 +55,5 @@ def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thum
         if not moved:
             os.rmdir(entry.name, dir_fd=parent)
         os.fsync(parent)
+    sync_shelves_parents(tree, [entry])
     return moved

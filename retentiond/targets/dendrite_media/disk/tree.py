@@ -85,7 +85,7 @@ class MediaTree:
         return current
 
     def own_directory(self, *parts: str) -> int:
-        """Return a descriptor of a directory below `.retentiond`, made where it is missing, synced into its parent.
+        """Return a descriptor of a directory below `.retentiond`, made where it is missing; the caller syncs its parents.
 
         What we make belongs to the owner of the media directory, also when root runs us.
         """
@@ -101,11 +101,8 @@ class MediaTree:
     def _enter_own(self, parent: int, name: str) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
-            made = os.open(name, DIRECTORY, dir_fd=parent)
-            try:
+            with inside(parent, name) as made:
                 self.adopt(made, self.owner, 0o700)
-            finally:
-                os.close(made)
         opened = os.open(name, DIRECTORY, dir_fd=parent)
         os.close(parent)
         return opened
@@ -187,7 +184,8 @@ class MediaTree:
 
     def mounts_below(self) -> list[str]:
         """Return the mount points below the media directory, as the kernel lists them."""
-        base = os.path.realpath(self.path).rstrip("/") + "/"
+        # Where the descriptor leads, and not the path: that may name another directory by now.
+        base = os.readlink(f"/proc/self/fd/{self.root}").rstrip("/") + "/"
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
             points = [_unescape(line.split(" ")[4]) for line in lines]
         return sorted(point for point in points if point.startswith(base))
