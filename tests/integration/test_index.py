@@ -14,10 +14,13 @@ from retentiond.ledger.ledger import Ledger
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
+from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as THUMBNAIL_ROW_SQL
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from tests.support.media_target import Retention
 
 if TYPE_CHECKING:
@@ -202,3 +205,32 @@ async def test_pages_of_the_survey_and_of_what_is_due_go_by_an_index_without_a_s
         plan = await plan_of(large, SQL[name], *arguments)
         types = {node["Node Type"] for node in nodes(plan)}
         assert types == {"Limit", "Index Scan"}, name
+
+
+async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quarantine(large: Conn) -> None:
+    await large.execute("UPDATE retentiond.entry SET renamed_at = now() - interval '5 hours'")
+    copied = "1, 'p', now() - interval '5 hours', now() + interval '19 hours'"
+    row = (
+        "media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id"
+    )
+    await large.execute(
+        "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file,"
+        f" {row}, thumbnails) SELECT {copied}, false, true, {row}, '[]' FROM mediaapi_media_repository LIMIT 50000"
+    )
+    await large.execute(
+        "INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, media_id, media_origin,"
+        f" base64hash, thumbnails) SELECT {copied}, media_id, media_origin, base64hash, '[]' FROM retentiond.released_media"
+    )
+    for relation in ("released_media", "thumbnail_release", "entry"):
+        await large.execute(f"VACUUM ANALYZE retentiond.{relation}")
+    keys = (False, 1000, "", "", 0, 0, "")
+    asked: list[tuple[str, str, tuple[Any, ...]]] = [
+        ("released_media_by_time", THUMBNAIL_ROW_SQL["drop_late_thumbnail_rows"], (False,)),
+        ("released_media_by_time", THUMBNAIL_ROW_SQL["thumbnails_of_returned_keys"], keys),
+        ("entry_by_rename", SWEEP_SQL["look_quarantined"], (0, 1000, 1, False)),
+        ("released_media_by_grace", HELD_SQL["forget_rows_without_entry"], (1000,)),
+        ("thumbnail_release_by_grace", THUMBNAIL_SQL["forget_thumbnails"], ()),
+        ("thumbnail_release_restoring", THUMBNAIL_SQL["thumbnail_restorers"], ()),
+    ]
+    for index, statement, arguments in asked:
+        assert index in indexes(await plan_of(large, statement, *arguments)), statement

@@ -29,6 +29,8 @@ CREATE INDEX released_media_restoring ON retentiond.released_media (base64hash) 
 CREATE INDEX released_media_by_pass ON retentiond.released_media (pass_id);
 -- What was released within the last hour is asked for once a minute; rows lie in the order of their release.
 CREATE INDEX released_media_by_time ON retentiond.released_media USING brin (released_at);
+-- And so is whose grace is over, which most of the time is nobody's.
+CREATE INDEX released_media_by_grace ON retentiond.released_media (grace_until);
 
 -- One blob (or the stray thumbnails of one) in quarantine; it lies in <pass_id>/<h0h1>/<hash>.<entry_id>.
 CREATE TABLE retentiond.entry (
@@ -176,3 +178,5 @@ CREATE TABLE retentiond.thumbnail_release (
     thumbnails jsonb NOT NULL
 );
 CREATE INDEX thumbnail_release_by_hash ON retentiond.thumbnail_release (base64hash);
+CREATE INDEX thumbnail_release_by_grace ON retentiond.thumbnail_release (grace_until);
+CREATE INDEX thumbnail_release_restoring ON retentiond.thumbnail_release (base64hash) WHERE restoring IS NOT NULL;

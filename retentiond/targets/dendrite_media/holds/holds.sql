@@ -91,7 +91,7 @@ RETURNING e.entry_id
 -- blob, no file); not those that a hold is on, if they can come back.
 DELETE FROM retentiond.released_media WHERE release_id IN (
     SELECT k.release_id FROM retentiond.released_media k
-    WHERE k.grace_until <= clock_timestamp() AND k.restoring IS NULL
+    WHERE k.grace_until <= statement_timestamp() AND k.restoring IS NULL
       AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state <> 'lost')
       AND NOT (k.had_file AND {held})
     LIMIT $1)

@@ -5,11 +5,11 @@
 SELECT EXISTS (
     SELECT FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
-      AND e.renamed_at + e.settle <= clock_timestamp()
+      AND e.renamed_at + e.settle <= statement_timestamp()
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
-      AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
+      AND (e.grace_until IS NULL OR e.grace_until <= statement_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
-                      WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL)))
+                      WHERE r.base64hash = e.hash AND (r.grace_until > statement_timestamp() OR r.restoring IS NOT NULL)))
 
 -- name: claim_due_entries
 -- Claims a batch of entries whose settle (before the protections' copy was begun) and grace are over, and looks a
@@ -20,9 +20,9 @@ WITH page AS (
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
       AND e.renamed_at + e.settle <= $4
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
-      AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
+      AND (e.grace_until IS NULL OR e.grace_until <= statement_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
-                      WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL))
+                      WHERE r.base64hash = e.hash AND (r.grace_until > statement_timestamp() OR r.restoring IS NOT NULL))
       AND e.entry_id > $1
     ORDER BY e.entry_id LIMIT $2 FOR UPDATE OF e SKIP LOCKED
 )
@@ -45,7 +45,7 @@ WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3:
 -- name: forget_rows
 -- Forgets the ledger's copies of rows whose grace is over and of whose content nothing is in quarantine any more.
 DELETE FROM retentiond.released_media r
-WHERE r.base64hash = ANY ($1::text[]) AND r.grace_until <= clock_timestamp() AND r.restoring IS NULL
+WHERE r.base64hash = ANY ($1::text[]) AND r.grace_until <= statement_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash)
 
 -- name: forget_lost
@@ -56,4 +56,4 @@ WHERE e.state = 'lost' AND e.claimed_by IS NULL
 
 -- name: forget_thumbnails
 -- Forgets the copies of thumbnail rows whose grace is over.
-DELETE FROM retentiond.released_thumbnail WHERE grace_until <= clock_timestamp()
+DELETE FROM retentiond.released_thumbnail WHERE grace_until <= statement_timestamp()

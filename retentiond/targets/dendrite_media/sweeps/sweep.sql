@@ -1,4 +1,5 @@
--- The looks of a sweep at what lies in quarantine and at what has come back.
+-- The looks of a sweep at what lies in quarantine and at what has come back. Times are held against the moment that a
+-- statement began: by `clock_timestamp()`, which changes from row to row, no index over a time can be used.
 
 -- name: look_quarantined
 -- A sweep's look at entries in quarantine, a page: whom a row wants is claimed, of the others it is noted that
@@ -6,7 +7,7 @@
 WITH page AS (
     SELECT entry_id, hash, pass_id FROM retentiond.entry
     WHERE state = 'quarantined' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
-      AND ($4 OR renamed_at > clock_timestamp() - interval '1 hour')
+      AND ($4 OR renamed_at > statement_timestamp() - interval '1 hour')
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), look AS (
     SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted

@@ -4,7 +4,7 @@
 -- Thumbnail rows that dendrite added after their medium's row went. In the same statement: no row bears the key.
 DELETE FROM mediaapi_thumbnail t USING retentiond.released_media r
 WHERE t.media_id = r.media_id COLLATE "default" AND t.media_origin = r.media_origin COLLATE "default"
-  AND ($1 OR r.released_at > clock_timestamp() - interval '1 hour')
+  AND ($1 OR r.released_at > statement_timestamp() - interval '1 hour')
   AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
                   WHERE m.media_id = t.media_id AND m.media_origin = t.media_origin)
 
@@ -19,7 +19,7 @@ JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.medi
 LEFT JOIN retentiond.suspect_thumbnail s
   ON s.media_id = t.media_id COLLATE "C" AND s.media_origin = t.media_origin COLLATE "C"
  AND s.width = t.width AND s.height = t.height AND s.resize_method = t.resize_method COLLATE "C"
-WHERE ($1 OR r.released_at > clock_timestamp() - interval '1 hour')
+WHERE ($1 OR r.released_at > statement_timestamp() - interval '1 hour')
   AND (r.media_id, r.media_origin, t.width, t.height, t.resize_method COLLATE "C")
       > ($3::text, $4::text, $5::integer, $6::integer, $7::text)
 ORDER BY 1, 2, 3, 4, 5

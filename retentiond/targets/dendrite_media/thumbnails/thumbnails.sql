@@ -61,7 +61,7 @@ RETURNING entry_id, hash, bytes
 -- name: forget_thumbnails
 -- Forgets the ledger's copies of thumbnail rows whose grace is over, and of whose files nothing is in quarantine.
 DELETE FROM retentiond.thumbnail_release r
-WHERE r.grace_until <= clock_timestamp() AND r.restoring IS NULL
+WHERE r.grace_until <= statement_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'thumbnails')
 
 -- name: end_thumbnail_grace
