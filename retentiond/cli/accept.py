@@ -100,8 +100,7 @@ def _table(acceptance: Acceptance) -> Table:
     table.add_row("ledger", Text(_known(acceptance.ledger)))
     table.add_row("disk", Text(_known(acceptance.disk)))
     for refusal in acceptance.refused:
-        text = f"{refusal.limit}: found {refusal.value}, wanted {refusal.allowed}"
-        table.add_row("refused by", Text(printable(text, _TEXT_LIMIT), style="yellow"))
+        table.add_row("refused by", Text(printable(refusal.found, _TEXT_LIMIT), style="yellow"))
     table.add_row(
         "on the disk only",
         Text(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retentiond.cli.listing import write_finding
-from retentiond.cli.outcome import may_show_bars, tell_refusal
+from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
@@ -91,7 +91,7 @@ class Audit:
     def _tell(session: Session, report: AuditReport) -> None:
         """Tell on standard error what is no success, where no account is shown."""
         if report.refused is not None:
-            tell_refusal(session, report.target, report.refused)
+            session.error(str(report.refused), about=report.target)
         if report.error is not None:
             session.error(f"cut short: {report.error}; run it again", about=report.target)
         if report.failed:

@@ -6,7 +6,7 @@ from retentiond.cli.session import Scope, Session
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import Refusal, RetentiondError
+from retentiond.model.errors import RetentiondError
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.terminal.account import quarantine_in_words, show_pass
 from retentiond.terminal.words import age_in_words, time_in_words
@@ -26,7 +26,7 @@ async def tell_outcome(
 def tell_problems(session: Session, report: PassReport) -> None:
     """Tell on standard error what is no success."""
     if report.refused is not None:
-        tell_refusal(session, report.target, report.refused)
+        session.error(str(report.refused), about=report.target)
     if report.state == "interrupted":
         why = report.error or "asked to stop"
         session.error(f"interrupted: {why}; the next pass goes on from there", about=report.target)
@@ -35,14 +35,6 @@ def tell_problems(session: Session, report: PassReport) -> None:
         session.error(
             f"failed: {reasons}; the log names each, and the next pass tries again", about=report.target
         )
-
-
-def tell_refusal(session: Session, target: str, refusal: Refusal) -> None:
-    """Tell what a safety limit refused, and why."""
-    session.error(
-        f"refused by {refusal.limit}: found {refusal.value}, allowed {refusal.allowed}; {refusal.hint}",
-        about=target,
-    )
 
 
 def may_show_bars(session: Session) -> bool:

@@ -97,10 +97,7 @@ def _tell(session: Session, report: PurgeReport) -> None:
     ]
     for prefix, refused in refusals:
         if refused is not None:
-            session.error(
-                f"{prefix}refused by {refused.limit}: found {refused.value}, allowed {refused.allowed}; {refused.hint}",
-                about=report.account,
-            )
+            session.error(f"{prefix}{refused}", about=report.account)
     for name, store in report.stores.items():
         if store.error:
             session.error(f"{name}: {store.error}", about=report.account)

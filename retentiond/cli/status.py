@@ -12,7 +12,7 @@ from retentiond.cli.session import Scope, Session
 from retentiond.cli.standing import Standing, reached
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import RetentiondError, UnreachableError
+from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
@@ -65,7 +65,7 @@ def _table(session: Session, standing: Standing) -> Table:
     table.add_row("last pass", Text(_last_pass(standing)))
     refused = _refused(standing)
     if refused:
-        table.add_row("refused", Text(refused, style="yellow"))
+        table.add_row("refused by", Text(refused, style="yellow"))
     if standing.status.last_audit is not None:
         table.add_row("last audit", Text(_last_audit(standing.status.last_audit)))
     table.add_row("next pass", Text(_next_pass(standing)))
@@ -92,10 +92,8 @@ def _refused(standing: Standing) -> str:
     refused = standing.last_pass.account.get("refused") if standing.last_pass else None
     if not isinstance(refused, Mapping):
         return ""
-    found = (
-        f"by {refused['limit']}: found {refused['value']}, allowed {refused['allowed']}; {refused['hint']}"
-    )
-    return printable(found, _TEXT_LIMIT)
+    refusal = Refusal(**refused)
+    return printable(f"{refusal.found}; {refusal.hint}", _TEXT_LIMIT)
 
 
 def _last_audit(audit: Mapping[str, Any]) -> str:

@@ -30,6 +30,21 @@ class Refusal:
     allowed: str | int | float | None
     hint: str
 
+    @property
+    def found(self) -> str:
+        """Say which limit it was, what was found, and what is allowed where that can be said."""
+        allowed = "" if self.allowed is None else f", allowed {_shown(self.allowed)}"
+        return f"{self.limit}: found {_shown(self.value)}{allowed}"
+
+    def __str__(self) -> str:
+        return f"refused by {self.found}; {self.hint}"
+
+
+def _shown(value: str | int | float | None) -> str:  # noqa: PYI041 - mypy takes the float alone for no int
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
 
 class RefusedError(RetentiondError):
     """A safety limit holds the work back; nothing was changed."""
@@ -37,9 +52,7 @@ class RefusedError(RetentiondError):
     exit_status = 3
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__(
-            f"refused by {refusal.limit}: found {refusal.value}, allowed {refusal.allowed}; {refusal.hint}"
-        )
+        super().__init__(str(refusal))
         self.refusal = refusal
 
 

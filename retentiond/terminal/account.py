@@ -108,18 +108,8 @@ def _remarks(report: PassReport) -> Iterable[str]:
 
 def refusal_panel(refusal: Refusal, title: str) -> Panel:
     """Return what refused, what was found, and the way on, in a frame."""
-    found = Text()
-    found.append(f"{printable(refusal.limit)}: found {_value(refusal.value)}")
-    if refusal.allowed is not None:
-        found.append(f", allowed {_value(refusal.allowed)}")
-    found.append(f"\n{printable(refusal.hint, 1000)}")
-    return Panel(found, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
-
-
-def _value(value: str | int | float | None) -> str:  # noqa: PYI041 - mypy takes the float alone for no int
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+    text = Text(f"{printable(refusal.found, 1000)}\n{printable(refusal.hint, 1000)}")
+    return Panel(text, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 
 def table(title: str) -> Table:

@@ -141,6 +141,13 @@ def test_a_refusal_says_which_date_would_do_however_it_is_asked(tmp_path: Path) 
     assert "the latest date that would do is 2025-01-01" in prompt.type(*WORDS, "--json").stderr
 
 
+def test_a_refusal_of_what_no_value_would_do_for_names_none(tmp_path: Path) -> None:
+    refused = Refusal("clickhouse_table", "no such table", None, "correct `table`")
+    prompt = Prompt(tmp_path, stores={"clickhouse": StoreReport("refused", refused=refused)})
+    told = "clickhouse: refused by clickhouse_table: found no such table; correct `table`"
+    assert prompt.type(*WORDS, "--json").stderr == f"retentiond: testcom: {told}\n"
+
+
 @pytest.mark.parametrize("day", ["2023-8-21", "21.08.2023", "2023-02-30", "", "yesterday", "20230821"])
 def test_what_is_no_day_is_wrong_usage(tmp_path: Path, day: str) -> None:
     prompt = Prompt(tmp_path)
