@@ -69,8 +69,6 @@ class Restore:
     def __call__(self, session: Session) -> int:
         """Restore in one target after another."""
         targets = session.targets(self.scope)
-        if not targets:
-            return 0
         self._check(targets)
         restores: list[dict[str, Any]] = []
 
@@ -94,7 +92,7 @@ class Restore:
             for restore in restores
             for what in ("restored", "present", "without_file", "busy", "failed")
         )
-        if status or found or self.everything:
+        if status or found or self.everything or not targets:
             return status
         session.error(
             "nothing of that is in quarantine; `retentiond quarantine list` shows what can come back"
@@ -124,11 +122,9 @@ class Purge:
     def __call__(self, session: Session) -> int:
         """Ask where there is somebody to ask, and purge."""
         targets = session.targets(self.scope)
-        if not targets:
-            return 0
-        if not self.yes and not _agreed(session, targets):
+        if targets and not self.yes and not _agreed(session, targets):
             session.note("nothing was purged")
-            return 0
+            targets = {}
         purges: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:

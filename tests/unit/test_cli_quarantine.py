@@ -215,6 +215,12 @@ def test_the_question_does_not_get_into_the_json(tmp_path: Path) -> None:
     assert outcome.document["purges"][0]["target"] == "media"
 
 
+def test_a_purge_that_was_not_wanted_is_an_empty_document(tmp_path: Path) -> None:
+    line = CommandLine(tmp_path, (FakeTarget(),))
+    outcome = line.type("quarantine", "purge", "--json", stdin=answering("n\n"))
+    assert (outcome.status, outcome.document) == (0, {"purges": []})
+
+
 @pytest.mark.parametrize("swept", [SweepReport(failed=1), SweepReport(lost=1)])
 def test_a_purge_with_failures_exits_1(tmp_path: Path, swept: SweepReport) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(swept=swept),)).type("quarantine", "purge", "--yes")

@@ -73,8 +73,24 @@ def test_a_command_leaves_the_target_of_another_host_alone_without_an_error_and_
     assert not line.factory.configs
 
 
-def test_the_passes_of_a_target_that_is_left_alone_are_none(tmp_path: Path) -> None:
-    assert line_for(tmp_path, "elsewhere").type("once", "--json").document == {"passes": []}
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("once", "passes"),
+        ("audit", "audits"),
+        ("quarantine restore --media mxc://a/b", "restores"),
+        ("quarantine purge", "purges"),
+    ],
+)
+def test_as_json_what_was_done_with_a_target_that_is_left_alone_is_nothing(
+    tmp_path: Path, words: str, what: str
+) -> None:
+    outcome = line_for(tmp_path, "elsewhere").type(*words.split(), "--json")
+    assert (outcome.status, outcome.document) == (0, {what: []})
+
+
+def test_wrong_usage_is_wrong_usage_where_the_target_is_left_alone(tmp_path: Path) -> None:
+    assert line_for(tmp_path, "elsewhere").type("quarantine", "restore").status == 2
 
 
 @pytest.mark.parametrize("words", ["status", "hold list", "hold add --media mxc://a/b", "records export"])
