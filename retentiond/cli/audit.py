@@ -1,10 +1,11 @@
 """`audit`: the database against the disk, both ways; and what a repair mends."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from retentiond.cli.listing import write_finding
+from retentiond.cli.media import media_targets
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session
 from retentiond.config.media import MediaTarget
@@ -36,13 +37,13 @@ class Audit:
         """Audit, and tell."""
         if self.drop_damaged_remote and not self.repair:
             raise UsageError("--drop-damaged-remote changes the store, and goes with --repair; add it")
-        targets = _with_files(session.targets(self.scope), self.scope)
+        targets = media_targets(session, self.scope, "chats have no files to audit: name another TARGET")
         several = len(targets) > 1
         audits: list[dict[str, Any]] = []
         stop = Stop()
 
         async def errand(target: Target, _config: TargetConfig) -> int:
-            with watched(session.err, bars=self._bars(session)) as progress:
+            with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.audit(
                     AuditOrder(
                         "audit --repair" if self.repair else "audit",
@@ -77,9 +78,6 @@ class Audit:
             session.out, target, finding, as_json=self.as_json, with_target=several
         )
 
-    def _bars(self, session: Session) -> bool:
-        return may_show_bars(session) and not (self.listed and session.out.is_terminal)
-
     def _show(self, session: Session, report: AuditReport, config: MediaTarget) -> None:
         if self.as_json or session.options.quiet:
             self._tell(session, report)
@@ -109,12 +107,3 @@ class Audit:
             words = f"quarantine restore {report.target} --pass {report.pass_id}"
             yield f"For {age_in_words(config.grace)} one command brings back what was taken:"
             yield f"  {session.command(words)}"
-
-
-def _with_files(targets: Mapping[str, TargetConfig], scope: Scope) -> dict[str, MediaTarget]:
-    """Return the targets that have files to audit; raise UsageError where one that has none was named."""
-    audited = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
-    for name in targets:
-        if name in scope.names and name not in audited:
-            raise UsageError(f"`{name}` is a target of chats, which has no files to audit; leave it out")
-    return audited

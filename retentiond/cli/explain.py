@@ -27,7 +27,7 @@ class Explain:
         """Tell it as one target after another knows it."""
         if parse_media_uri(self.media) is None:
             raise UsageError(f"`{printable(self.media)}` is no medium; write it as mxc://SERVER/ID")
-        targets = media_targets(session, self.scope, "only media can be explained")
+        targets = media_targets(session, self.scope, "only media can be explained: name another TARGET")
         stories: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:

@@ -1,15 +1,12 @@
 """Which of the targets hold media, for commands that are about nothing else."""
 
-from collections.abc import Mapping
-
 from retentiond.cli.session import Scope, Session
 from retentiond.config.media import MediaTarget
-from retentiond.config.schema import TargetConfig
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 
 
-def media_targets(session: Session, scope: Scope, otherwise: str) -> Mapping[str, TargetConfig]:
+def media_targets(session: Session, scope: Scope, otherwise: str) -> dict[str, MediaTarget]:
     """Return the targets of media in the scope; UsageError with `otherwise` for others that were named, or none."""
     targets = session.targets(scope)
     media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}

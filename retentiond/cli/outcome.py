@@ -37,9 +37,9 @@ def tell_problems(session: Session, report: PassReport) -> None:
         )
 
 
-def may_show_bars(session: Session) -> bool:
-    """Tell whether bars have a place on standard error."""
-    return session.err.can_redraw and not session.options.quiet
+def may_show_bars(session: Session, *, listed: bool = False) -> bool:
+    """Tell whether bars have a place on standard error; a list on the same terminal would run through them."""
+    return session.err.can_redraw and not session.options.quiet and not (listed and session.out.is_terminal)
 
 
 def _way_on(

@@ -29,7 +29,7 @@ class Plan:
         passes: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:
-            with watched(session.err, bars=self._bars(session)) as progress:
+            with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.plan(listen, progress)
             passes.append(report.as_json())
             self._show(session, report)
@@ -45,10 +45,6 @@ class Plan:
         if not self.listed:
             return None
         return lambda item: write_item(session.out, item, as_json=self.as_json, with_target=several)
-
-    def _bars(self, session: Session) -> bool:
-        # A list on the same terminal would run through them.
-        return may_show_bars(session) and not (self.listed and session.out.is_terminal)
 
     def _show(self, session: Session, report: PassReport) -> None:
         if not self.as_json:

@@ -57,7 +57,9 @@ class WhatIf:
                 show_what_if(session.out, report, supposed)
             return report.exit_status
 
-        targets = media_targets(session, self.scope, "only policies of media have ages to try")
+        targets = media_targets(
+            session, self.scope, "only policies of media have ages to try: name another TARGET"
+        )
         try:
             return session.run(session.for_each(targets, errand))
         finally:
