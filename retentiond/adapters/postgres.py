@@ -136,7 +136,6 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
             max_size=size,
             server_settings=dict(_SETTINGS),
             timeout=15,
-            command_timeout=None,
             init=_keep_alive,
         )
     try:

@@ -28,13 +28,10 @@ _log = get_logger()
 
 
 class Notifier:
-    """The daemon's line to systemd; silent where $NOTIFY_SOCKET is absent or of a kind we do not speak.
+    """The daemon's line to systemd; silent where $NOTIFY_SOCKET is absent or of a kind we do not speak."""
 
-    `environment` is the process's own unless given.
-    """
-
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = os.environ if environment is None else environment
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._address = _socket_address(self._environment.get("NOTIFY_SOCKET", ""))
 
     def ready(self, status: str) -> None:
@@ -54,10 +51,6 @@ class Notifier:
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows."""
         self._send(_status_line(text))
-
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for this many more seconds, from now, for the start, the reload or the stop under way."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * _MICROSECONDS)}", patience=_PATIENCE_SECONDS)
 
     def watchdog(self) -> None:
         """Say that we are alive."""

@@ -21,9 +21,7 @@ _FIELDS: Final = 5
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def cron_trigger(
-    expression: str, timezone: tzinfo | None = None, jitter: timedelta | None = None
-) -> CronTrigger:
+def cron_trigger(expression: str, timezone: tzinfo | None) -> CronTrigger:
     """Make APScheduler's trigger of a crontab expression, with crontab's own weekdays (0 and 7 are Sunday).
 
     APScheduler's `from_crontab` counts from Monday, and would run a day late. No timezone means local time.
@@ -46,7 +44,6 @@ def cron_trigger(
             month=month,
             day_of_week=_weekday_names(weekdays),
             timezone=timezone,
-            jitter=None if jitter is None else int(jitter.total_seconds()),
         )
     except (ValueError, TypeError, LookupError):
         raise ValueError(

@@ -8,15 +8,14 @@ _SECONDS: Final = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3_600, 
 _DURATION: Final = re.compile("".join(rf"(?:(\d+){unit})?" for unit in _SECONDS), re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,20})([KMGTPE]i?B|B)", re.ASCII | re.IGNORECASE)
-_POWERS: Final = "KMGTPE"
+_POWERS: Final = "kmgtpe"
 # pydantic's ByteSize would also take a number without a unit, bits, and text after the unit, and it
 # reckons in floats.
 _SIZES: Final[dict[str, int]] = (
-    {"B": 1}
-    | {f"{letter}B": 1000 ** (n + 1) for n, letter in enumerate(_POWERS)}
-    | {f"{letter}iB": 1024 ** (n + 1) for n, letter in enumerate(_POWERS)}
+    {"b": 1}
+    | {f"{letter}b": 1000 ** (n + 1) for n, letter in enumerate(_POWERS)}
+    | {f"{letter}ib": 1024 ** (n + 1) for n, letter in enumerate(_POWERS)}
 )
-_SIZES_BY_LOWER_CASE: Final = {unit.lower(): factor for unit, factor in _SIZES.items()}
 
 LONGEST: Final = timedelta(days=1000 * 365)
 """The longest duration; a time that much ago can still be written as a date."""
@@ -53,7 +52,7 @@ def parse_size(value: object) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UnitError("not a size; write a whole number with its unit, such as 20MiB, 50GiB or 1MB")
-    size = int(match[1]) * _SIZES_BY_LOWER_CASE[match[2].lower()]
+    size = int(match[1]) * _SIZES[match[2].lower()]
     if size > LARGEST:
         raise UnitError("the size is too large; write less than 8EiB")
     return size
@@ -71,15 +70,6 @@ def format_duration(duration: timedelta) -> str:
         count, rest = divmod(rest, _SECONDS[unit])
         text += f"{count}{unit}" if count else ""
     return text or "0s"
-
-
-def format_size(size: int) -> str:
-    """Write a number of bytes exactly, and as briefly as that allows."""
-    # Equal in length, the binary unit comes first, being the one the documentation uses.
-    exact = [
-        f"{size // factor}{unit}" for unit, factor in reversed(_SIZES.items()) if size and size % factor == 0
-    ]
-    return min(exact, key=len, default="0B")
 
 
 def _bounded(duration: timedelta) -> timedelta:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from datetime import datetime, timedelta
 
     from retentiond.engine.holds import Holds
@@ -219,6 +219,3 @@ class Target(Protocol):
 
     async def end_beat(self) -> None:
         """Tell the ledger that it no longer does."""
-
-
-TargetFactory = Callable[[], AbstractAsyncContextManager[Target]]

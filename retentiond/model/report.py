@@ -28,8 +28,8 @@ class Tally:
 class PassReport:
     """The account of one pass; it grows while the pass goes on.
 
-    `waiting` says what is in quarantine at the end and cannot be purged yet; it is told, and not part of the
-    interface's JSON. `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words. `error` is why a pass was interrupted.
+    `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
+    `error` is why a pass was interrupted.
     """
 
     target: str

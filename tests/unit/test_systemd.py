@@ -61,11 +61,6 @@ def test_a_reload_bears_the_monotonic_clock_in_microseconds(
     assert before <= int(clock.removeprefix("MONOTONIC_USEC=")) <= after
 
 
-def test_more_time_is_asked_for_in_microseconds(manager: socket.socket, notifier: Notifier) -> None:
-    notifier.extend_timeout(2.5)
-    assert received(manager) == ["EXTEND_TIMEOUT_USEC=2500000"]
-
-
 def test_a_status_with_newlines_cannot_become_a_field_of_its_own(
     manager: socket.socket, notifier: Notifier
 ) -> None:

@@ -9,7 +9,6 @@ from retentiond.config.units import (
     LONGEST,
     UnitError,
     format_duration,
-    format_size,
     parse_duration,
     parse_size,
 )
@@ -130,14 +129,3 @@ def test_a_size_beyond_the_databases_numbers_is_refused() -> None:
     assert parse_size(f"{LARGEST}B") == LARGEST
     with pytest.raises(UnitError, match="too large"):
         parse_size("8EiB")
-
-
-@UNHURRIED
-@given(st.integers(0, LARGEST))
-def test_a_size_is_read_as_it_was_written(size: int) -> None:
-    assert parse_size(format_size(size)) == size
-
-
-@pytest.mark.parametrize("text", ["20MiB", "1MB", "1KiB", "999B", "50GiB", "0B"])
-def test_a_size_is_written_in_the_unit_that_fits(text: str) -> None:
-    assert format_size(parse_size(text)) == text
