@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from retentiond.adapters.log_entries import LogFormat
     from retentiond.adapters.log_outputs import Output
 
-LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 _LEVELS: dict[LogLevel, int] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
-    "critical": logging.CRITICAL,
 }
 
 
@@ -44,7 +43,7 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
 
 
 def configure_logging(
-    level: LogLevel | None,
+    level: LogLevel,
     format: LogFormat,  # noqa: A002 - the configuration's own word for it
     stream: TextIO,
     *,
@@ -55,12 +54,12 @@ def configure_logging(
 ) -> None:
     """Send every log entry, other libraries' warnings too, to the stream; may be called again at any time.
 
-    No level is `info`. `quiet` leaves warnings and up; `debug` shows all, and wins. Where the stream is systemd's
-    journal (see `under_journal`), entries go there natively, as JSON whatever the format: its fields are for
-    programs. The environment is the process's own unless given.
+    `quiet` leaves errors; `debug` shows all, and wins. Where the stream is systemd's journal (see `under_journal`),
+    entries go there natively, as JSON whatever the format: its fields are for programs. The environment is the
+    process's own unless given.
     """
     environment = os.environ if environment is None else environment
-    threshold = _threshold(level, quiet=quiet, debug=debug)
+    threshold = logging.DEBUG if debug else logging.ERROR if quiet else _LEVELS[level]
     output: Output = StreamOutput(stream)
     if under_journal(environment, stream):
         format = "json"  # noqa: A001 - see the parameter
@@ -80,13 +79,6 @@ def configure_logging(
         cache_logger_on_first_use=False,
     )
     _route_libraries(threshold)
-
-
-def _threshold(level: LogLevel | None, *, quiet: bool, debug: bool) -> int:
-    if debug:
-        return logging.DEBUG
-    threshold = _LEVELS[level or "info"]
-    return max(threshold, logging.WARNING) if quiet else threshold
 
 
 class _LibraryHandler(logging.Handler):

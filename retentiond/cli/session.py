@@ -185,9 +185,10 @@ class Session:
             # Entries go above the bars, not through them.
             stream = cast("TextIO", FileProxy(self.err, stream))
         configure_logging(
-            "error" if self.options.quiet else level,
+            level,
             log_format,
             stream,
+            quiet=self.options.quiet,
             debug=self.options.debug,
             environment=self.surroundings.environment,
         )
