@@ -332,6 +332,26 @@ async def test_the_plan_shows_what_goes_by_age_and_what_by_quota_each_item_once(
         assert getattr(plan, part) == getattr(report, part)
 
 
+async def test_thumbnails_that_a_plan_takes_alone_take_no_room_any_more_when_its_quotas_look(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = [await add(store, days, thumbnails=[(640, 480, "scale")]) for days in (20, 15, 11)]
+    # The oldest was read last: but it was the thumbnail, and that goes.
+    for place, one in enumerate(media):
+        path = store.path_of(one.base64hash) / "thumbnail-640x480-scale"
+        os.utime(path, (time.time() - (1 + place) * 86400,) * 2)
+    alone = {"name": "thumbs", "match": {"origin": "remote"}, "keep": "5d", "remove": "thumbnails"}
+    plan, _ = await retention.one_plan(**quota(max_size="3KiB") | {"policies": [alone]})
+    assert list(plan.removed) == ["thumbs"]
+    keys = quota(max_size="2KiB", evict="least_recently_accessed") | {"policies": [alone]}
+    plan, items = await retention.one_plan(**keys)
+    report = await retention.one_pass(**keys)
+    assert report.removed == plan.removed
+    assert (report.removed["quota"].items, report.removed["quota"].bytes) == (1, KIB)
+    assert [item.media for item in items if item.policy == "quota"] == [media[0].uri]
+    assert await left(store) == {one.uri for one in media[1:]}
+
+
 async def test_thumbnails_count_and_go_along(store: DendriteStore, retention: Retention) -> None:
     media = await add(store, 10)
     await store.add_thumbnail(media, (32, 32, "crop"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.engine.target import Order, Selection
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.targets.dendrite_media.disk import look
 from retentiond.targets.dendrite_media.disk import thumbnails as moving
 from retentiond.targets.dendrite_media.sweeps import strays
 from tests.support.media_target import REMOTE
@@ -260,3 +261,48 @@ async def test_the_limits_hold_for_thumbnails_and_leave_the_rest_of_the_pass_to_
     assert (report.refused.limit, report.exit_status) == ("max_share", 3)
     assert len(await store.thumbnail_rows()) == 3
     assert gone.key not in await store.rows()
+
+
+async def test_the_share_of_thumbnails_is_one_of_all_the_rows_that_a_pass_began_with_as_its_plan_says(
+    store: DendriteStore, retention: Retention
+) -> None:
+    for _ in range(4):
+        await store.add(age=timedelta(days=200))
+    for _ in range(4):
+        await store.add(thumbnails=[SMALL])
+    keys = {"policies": [REMOTE | {"keep": "150d"}, THUMBS], "limits": {"max_share": 0.5}}
+    plan, _ = await retention.one_plan(**keys)
+    report = await retention.one_pass(**keys)
+    assert (plan.refused, report.refused) == (None, None)
+    assert report.removed == plan.removed
+
+
+async def test_of_a_content_that_two_policies_strip_the_plan_gives_the_bytes_to_the_one_that_the_pass_does(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = await store.add(thumbnails=[SMALL, LARGE])
+    mine: dict[str, Any] = {"content": media.content, "origin": "here.test", "user_id": "@a:here.test"}
+    twin = await store.add(**mine, thumbnails=[SMALL])
+    policies = [THUMBS, THUMBS | {"name": "local", "match": {"origin": "local"}}]
+    for batch in (1000, 1):
+        keys = {"policies": policies, "pace": {"batch": batch}}
+        plan, items = await retention.one_plan(**keys)
+        report = await retention.one_pass(**keys)
+        assert report.removed == plan.removed
+        told = {item.policy: item.bytes for item in items if item.action == "remove"}
+        assert told == {policy: tally.bytes for policy, tally in report.removed.items()}
+        async with retention.opened() as target:
+            await target.restore(Selection())
+            await target.forget(None)
+    assert {row.key for row in await store.thumbnail_rows()} == {media.key, twin.key}
+
+
+async def test_what_cannot_be_moved_is_counted_in_the_plan_as_in_the_pass(
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add(thumbnails=[SMALL])
+    monkeypatch.setattr(look, "_may_change", lambda _parent, _name: False)
+    plan, _ = await retention.one_plan(**ALONE)
+    report = await retention.one_pass(**ALONE)
+    assert dict(plan.failed) == dict(report.failed) == {"not_movable": 1}
+    assert plan.removed == report.removed == {}

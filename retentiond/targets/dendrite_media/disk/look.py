@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
 from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, MediaTree, Shelves, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from retentiond.model.media import Hash
 
 LookResult = Literal["present", "missing", "unsafe", "failed"]
+_NOTHING: Final[Mapping[Hash, Collection[Thumbnail]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,24 @@ class BlobLook:
         return (self.file_size or 0) + sum(size for _, size in self.thumbnails)
 
 
-def look_at_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[BlobLook]]:
-    """Return the look for a thread's share of hashes; sorted ones share their parent directories."""
+def look_at_blobs(
+    tree: MediaTree, freed: Mapping[Hash, Collection[Thumbnail]] = _NOTHING
+) -> Callable[[Sequence[Hash]], list[BlobLook]]:
+    """Return the look for a thread's share of hashes; sorted ones share their parent directories.
+
+    It sees nothing of the thumbnails that are `freed`: those that a plan has taken already.
+    """
 
     def look_at(blobs: Sequence[Hash]) -> list[BlobLook]:
         with Shelves() as shelves:
-            return [look_at_blob(tree, shelves, blob) for blob in blobs]
+            return [look_at_blob(tree, shelves, blob, freed.get(blob, ())) for blob in blobs]
 
     return look_at
 
 
-def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
+def look_at_blob(
+    tree: MediaTree, shelves: Shelves, blob: Hash, freed: Collection[Thumbnail] = ()
+) -> BlobLook:
     """Look at one blob: first at its path, then at each name in it."""
     first, second, rest = blob_parts(blob)
     try:
@@ -78,7 +86,7 @@ def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
     try:
         if os.fstat(descriptor).st_dev != tree.device:
             return BlobLook(blob, "unsafe", problem="its directory lies on another device")
-        look = _look_inside(blob, descriptor)
+        look = _look_inside(blob, descriptor, freed)
         if look.result == "present" and not (_may_change(parent, ".") and _may_change(parent, rest)):
             return BlobLook(blob, "failed", problem="this user may not move its directory")
         return look
@@ -88,7 +96,7 @@ def look_at_blob(tree: MediaTree, shelves: Shelves, blob: Hash) -> BlobLook:
         os.close(descriptor)
 
 
-def _look_inside(blob: Hash, descriptor: int) -> BlobLook:
+def _look_inside(blob: Hash, descriptor: int, freed: Collection[Thumbnail]) -> BlobLook:
     file_size: int | None = None
     thumbnails: list[tuple[Thumbnail, int]] = []
     accessed: float | None = None
@@ -98,6 +106,8 @@ def _look_inside(blob: Hash, descriptor: int) -> BlobLook:
             thumbnail = parse_thumbnail(entry.name)
             if not stat.S_ISREG(about.st_mode) or (thumbnail is None and entry.name != FILE):
                 return BlobLook(blob, "unsafe", problem="it holds something that dendrite does not make")
+            if thumbnail in freed:
+                continue
             accessed = max(accessed or about.st_atime, about.st_atime)
             if thumbnail is None:
                 file_size = about.st_size

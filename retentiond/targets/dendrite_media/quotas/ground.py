@@ -44,8 +44,7 @@ class QuotaGround(PolicyGround):
 
     def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
         """Hold against the limits what is due together with the rows that the same pass, or plan, took before."""
-        alone = {policy.name for policy in self._rules.policies if policy.removes == "thumbnails"}
-        taken = sum(tally.items for name, tally in report.removed.items() if name not in alone)
+        taken = self.taken(report)
         # In a plan they are still there.
         rows = survey.rows if report.dry_run else survey.rows + taken
         return self.over_limit(replace(survey, rows=rows, due=survey.due + taken), 0, 0, first=False)

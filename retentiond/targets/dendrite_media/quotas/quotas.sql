@@ -107,7 +107,11 @@ ANALYZE pg_temp.matched
 SELECT (coalesce((SELECT sum(c.bytes) FROM (SELECT max(m.bytes) AS bytes FROM pg_temp.matched m GROUP BY m.hash) c), 0)
       + coalesce((SELECT sum(greatest(t.file_size_bytes, 0)) FROM pg_temp.matched m
                   JOIN mediaapi_thumbnail t ON t.media_id = m.media_id COLLATE "default"
-                                           AND t.media_origin = m.media_origin COLLATE "default"), 0))::bigint
+                                           AND t.media_origin = m.media_origin COLLATE "default"
+                  WHERE NOT EXISTS (SELECT FROM pg_temp.gone_thumbnail g
+                                    WHERE g.media_id = m.media_id AND g.media_origin = m.media_origin AND g.width = t.width
+                                      AND g.height = t.height AND g.resize_method = t.resize_method COLLATE "C")),
+                 0))::bigint
 
 -- name: content_page
 SELECT m.hash FROM pg_temp.matched m WHERE m.hash > $1 GROUP BY m.hash ORDER BY m.hash LIMIT $2

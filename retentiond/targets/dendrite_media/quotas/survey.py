@@ -17,6 +17,7 @@ from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.store.safety import foreign_users
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class QuotaSurveyor(Surveyor):
         survey = await self._begin()
         for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
             await self._connection.execute(SQL[statement])
+        await make_gone_thumbnails(self._connection)
         statement = DUE_SQL["media_page_with_mentions" if self._asks else "media_page"]
         async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
             rows = [(media_row(record), self._mentions(record)) for record in page]
@@ -98,7 +100,8 @@ class QuotaSurveyor(Surveyor):
         """Look at every content on the disk, and return how much they hold."""
         async for page in pages(self._connection, SQL["content_page"], size=_PAGE, after=("",)):
             blobs = [Hash(row["hash"]) for row in page]
-            looks = await self._place.disk.share(look_at_blobs(tree), blobs)
+            freed = await freed_thumbnails(self._connection, blobs)
+            looks = await self._place.disk.share(look_at_blobs(tree, freed), blobs)
             found = [(look.blob, look.bytes, look.accessed) for look in looks if look.result == "present"]
             await self._connection.copy_records_to_table("content", records=found)
             progress.advance(len(page))

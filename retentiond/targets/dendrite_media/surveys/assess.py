@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from retentiond.targets.dendrite_media.disk.look import BlobLook, look_at_blobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from retentiond.adapters.disk import DiskWorkers
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Due
@@ -32,10 +34,17 @@ class Assessed:
 
 
 async def assess(
-    tree: MediaTree, disk: DiskWorkers, batch: Sequence[Due], accesses: AccessTimes | None = None
+    tree: MediaTree,
+    disk: DiskWorkers,
+    batch: Sequence[Due],
+    accesses: AccessTimes | None = None,
+    freed: Mapping[Hash, Collection[Thumbnail]] | None = None,
 ) -> list[Assessed]:
-    """Look at each blob of the batch once; the batch is sorted by hash. Access times count where they are given."""
-    looks = await disk.share(look_at_blobs(tree), sorted({due.blob for due in batch}))
+    """Look at each blob of the batch once; the batch is sorted by hash. Access times count where they are given.
+
+    Thumbnails that a plan has `freed` already are not seen.
+    """
+    looks = await disk.share(look_at_blobs(tree, freed or {}), sorted({due.blob for due in batch}))
     by_blob = {look.blob: look for look in looks}
     accessed = await accesses.accessed(batch, looks) if accesses else ()
     return [_judge(due, by_blob[due.blob], accessed=due.key in accessed) for due in batch]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.model.report import PassReport
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.workplace import Place
@@ -120,6 +121,11 @@ class PolicyGround:
             sampled=sampled,
             first=first,
         )
+
+    def taken(self, report: PassReport) -> int:
+        """Return how many rows the same pass, or plan, has taken before."""
+        alone = {policy.name for policy in self._rules.policies if policy.removes == "thumbnails"}
+        return sum(tally.items for name, tally in report.removed.items() if name not in alone)
 
     def rules(self) -> dict[str, Any]:
         """Return the policies, the protections, and the names that they go by."""

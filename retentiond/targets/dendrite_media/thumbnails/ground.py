@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retentiond.model.policy import Remove, decide
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaRow
+    from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
-    from retentiond.targets.dendrite_media.surveys.survey import Due
+    from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
 class ThumbnailGround(PolicyGround):
@@ -32,6 +35,12 @@ class ThumbnailGround(PolicyGround):
         """Return no reason: the medium stays, and is counted where it does."""
         del due
         return ""
+
+    def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
+        """Hold against the limits what is due, as a share of all the rows that the pass, or plan, began with."""
+        # In a plan they are still there.
+        rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
+        return self.over_limit(replace(survey, rows=rows), 0, 0, first=first)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the same policy still takes its thumbnails."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.model.report import Item
+from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
@@ -46,31 +47,36 @@ async def plan_thumbnails(
         protections=place.references.protections,
         plan=True,
     )
-    refusal = ground.over_limit(survey, 0, 0, first=means.belonging.first)
+    refusal = ground.over_limit_with(survey, report, first=means.belonging.first)
     report.refused = report.refused or refusal
-    counted: Hash | None = None
     async for batch in ground.surveyor.due(place.batch):
         assessed = await assess(tree, place.disk, batch, means.accesses)
-        leaving = await _leaving(connection, assessed, ground.newest)
-        for item in assessed:
-            if not item.goes or not item.look.has_file:
-                continue
-            size = leaving.get(item.due.blob, 0) if item.due.blob != counted else 0
-            counted = item.due.blob
-            report.remove(ground.name_of(item.due), 1, size)
+        report.failed.update(item.failed for item in assessed if item.failed is not None)
+        going = [item for item in assessed if item.goes and item.look.has_file]
+        leaving = await _leaving(connection, going, ground.newest)
+        # As in a pass: of a content's rows it is the last in the batch that takes the bytes.
+        last = {item.due.blob: item.due.key for item in going}
+        for item in going:
+            size = leaving.get(item.due.blob, 0) if item.due.key == last[item.due.blob] else 0
+            policy = ground.name_of(item.due)
+            report.remove(policy, 1, size)
             if listen is not None:
-                policy = ground.name_of(item.due)
                 listen(Item(place.name, item.due.key.uri, "remove", "thumbnails", policy, size))
         progress.advance(len(batch))
 
 
-async def _leaving(connection: Conn, assessed: Sequence[Assessed], newest: list[int]) -> dict[Hash, int]:
-    """Return how many bytes leave of each content: files that no thumbnail row would know any more."""
-    blobs = sorted({item.due.blob for item in assessed})
-    rows = await connection.fetch(SQL["thumbnails_of"], blobs, FIRST_BELIEVABLE_MS, newest)
-    going, staying = (by_hash([row for row in rows if row["goes"] is goes]) for goes in (True, False))
-    sizes = {item.look.blob: dict(item.look.thumbnails) for item in assessed}
+async def _leaving(connection: Conn, going: Sequence[Assessed], newest: list[int]) -> dict[Hash, int]:
+    """Note what goes; return how many bytes leave of each content: files that no thumbnail row would know any more."""
+    await connection.execute(
+        SQL["note_gone_thumbnails"],
+        *key_columns([item.due.key for item in going]),
+        [newest[item.due.policy] for item in going],
+        [item.due.blob for item in going],
+        FIRST_BELIEVABLE_MS,
+    )
+    freed = by_hash(await connection.fetch(SQL["free_thumbnails"], sorted({item.due.blob for item in going})))
+    sizes = {item.look.blob: dict(item.look.thumbnails) for item in going}
     return {
-        blob: sum(sizes[blob].get(thumbnail, 0) for thumbnail in free - staying.get(blob, set()))
-        for blob, free in going.items()
+        blob: sum(sizes[blob].get(thumbnail, 0) for thumbnail in thumbnails)
+        for blob, thumbnails in freed.items()
     }

@@ -25,6 +25,7 @@ from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 from retentiond.targets.dendrite_media.surveys.grounds import ground_of
 from retentiond.targets.dendrite_media.surveys.means import Means
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
+from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class _Planner:
             await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
         for statement in ("make_gone", "make_evicted"):
             await connection.execute(SQL[statement])
+        await make_gone_thumbnails(connection)
         await ground.surveyor.learn(copy, ground.references.asked, plan=True)
         means = Means(accesses, belonging, copy, now)
         if self._request is not None:
@@ -216,7 +218,8 @@ class _Planner:
         await self._connection.execute(SQL["sort_bearers"])
         group: _Group | None = None
         async for batch in ground.surveyor.due(self._place.batch):
-            assessed = await assess(self._tree, self._place.disk, batch, accesses)
+            freed = await freed_thumbnails(self._connection, {due.blob for due in batch})
+            assessed = await assess(self._tree, self._place.disk, batch, accesses, freed)
             bearers = await self._bearers([item.due.blob for item in assessed])
             size = 0
             for item in assessed:
