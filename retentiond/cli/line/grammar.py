@@ -1,4 +1,4 @@
-"""What the parts of the command line have in common: examples, and arguments."""
+"""What the parts of the command line have in common: examples, arguments and options."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from typing import Annotated, Final
@@ -16,3 +16,12 @@ def example(*lines: str) -> str:
 # The usage line shows it; what Typer says of an argument beside that is for programmers.
 Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
+Media = Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")]
+User = Annotated[
+    str | None,
+    typer.Option(
+        metavar="@USER:SERVER", help="What this user uploaded, and what their events and profile refer to."
+    ),
+]
+Origin = Annotated[str | None, typer.Option(metavar="SERVER", help="All media of this server.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")]

@@ -7,21 +7,13 @@ import typer
 
 from retentiond.cli.hold_subjects import Subjects
 from retentiond.cli.holds import Add, ListHolds, Release
-from retentiond.cli.line.grammar import Json, Targets, example
+from retentiond.cli.line.grammar import Json, Media, Origin, Reason, Targets, User, example
 from retentiond.cli.session import Scope, Work
 
 hold = typer.Typer(
     help="What must stay, whatever the policies say: put it on hold, list holds, release them."
 )
 
-Media = Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")]
-User = Annotated[
-    str | None,
-    typer.Option(
-        metavar="@USER:SERVER", help="What this user uploaded, and what their events and profile refer to."
-    ),
-]
-Origin = Annotated[str | None, typer.Option(metavar="SERVER", help="All media of this server.")]
 Room = Annotated[
     str | None,
     typer.Option(metavar="!ROOM:SERVER", help="What this room's events and state refer to, also later on."),
@@ -58,7 +50,7 @@ def add(
     until: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day, in UTC; else until it is released.")
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> Work:
     """Put a hold on: what it covers stays.
@@ -89,7 +81,7 @@ def list_holds(
     ),
 )
 def release(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]... [NUMBER]...", hidden=True)] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="TARGET|NUMBER", hidden=True)] = None,
     media: Media = None,
     user: User = None,
     origin: Origin = None,
@@ -99,7 +91,7 @@ def release(
     visitor: Visitor = None,
     begin: Begin = None,
     before: Before = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> Work:
     """Release holds: by the numbers that `hold list` shows, or all on one subject.

@@ -8,7 +8,7 @@ import typer
 
 from retentiond.cli.delete import Delete
 from retentiond.cli.explain import Explain
-from retentiond.cli.line.grammar import Json, Targets, example
+from retentiond.cli.line.grammar import Json, Media, Origin, Targets, User, example
 from retentiond.cli.passes import Once, Plan
 from retentiond.cli.session import Scope, Work
 from retentiond.cli.what_if import WhatIf, parse_ages
@@ -110,15 +110,9 @@ def once(
 )
 def delete(
     targets: Targets = None,
-    media: Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            metavar="@USER:SERVER",
-            help="What this user uploaded, and what their events and profile refer to.",
-        ),
-    ] = None,
-    origin: Annotated[str | None, typer.Option(metavar="SERVER", help="All media of this server.")] = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
     room: Annotated[
         str | None,
         typer.Option(metavar="!ROOM:SERVER", help="What this room refers to, and no other room does."),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.accept import Accept, Forget
-from retentiond.cli.line.grammar import Json, Targets, example
+from retentiond.cli.line.grammar import Json, Media, Reason, Targets, example
 from retentiond.cli.quarantine import List, Purge, Restore
 from retentiond.cli.session import Scope, Work
 from retentiond.config.units import parse_duration
@@ -35,7 +35,7 @@ def restore(
     pass_id: Annotated[
         int | None, typer.Option("--pass", min=1, metavar="N", help="What this pass took.")
     ] = None,
-    media: Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")] = None,
+    media: Media = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
     keep_for: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def restore(
             "--for", metavar="TIME", help="How long it is kept from then on, such as 90d; else for good."
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> Work:
     """Bring back rows, thumbnails and files.
