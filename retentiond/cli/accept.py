@@ -14,10 +14,10 @@ from retentiond.engine.target import Target
 from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
+from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 
-_FAILED = 1
 _TEXT_LIMIT = 1000
 
 
@@ -40,7 +40,7 @@ class Accept:
             if not (self.as_json or session.options.quiet):
                 session.out.print(_table(acceptance))
                 session.line(*_way_on(session, acceptance))
-            return _FAILED if acceptance.failed else 0
+            return FAILED if acceptance.failed else 0
 
         try:
             return session.run(session.for_each(targets, errand))
@@ -85,7 +85,7 @@ class Forget:
         session.error(
             "nothing of that was restored and kept; `retentiond plan --list` names what is, and why"
         )
-        return _FAILED
+        return FAILED
 
 
 def _table(acceptance: Acceptance) -> Table:

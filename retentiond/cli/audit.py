@@ -13,11 +13,10 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import READ_RATE, AuditOrder, Stop, Target
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import UsageError
+from retentiond.model.outcome import FAILED
 from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import age_in_words
-
-_FOUND = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Audit:
     def _status(self, report: AuditReport) -> int:
         if report.exit_status:
             return report.exit_status
-        return _FOUND if self.fail_on_findings and report.standing_items else 0
+        return FAILED if self.fail_on_findings and report.standing_items else 0
 
     def _listener(self, session: Session, target: str, *, several: bool) -> Callable[[Finding], None] | None:
         if not self.listed:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from retentiond.cli.media import media_targets
 from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
@@ -11,14 +10,13 @@ from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RefusedError
+from retentiond.model.outcome import FAILED
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import count_in_words, size_in_words
-
-_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +32,32 @@ class Delete:
     def __call__(self, session: Session) -> int:
         """Plan for all targets, ask once, and then work on one after another."""
         targets = media_targets(session, self.scope, "`retentiond purge-chats` is for chats")
-        if not targets:
-            # Other hosts work on them.
-            return self._end(session, [], 0)
-        if not (self.yes or self.dry_run):
+        if targets and not (self.yes or self.dry_run):
             refuse_unasked(session, "nobody has seen yet what would go")
-        plans: list[PassReport] = []
-        status = session.run(self._plan(session, targets, plans))
-        if self.dry_run:
-            return self._end(session, plans, status)
-        refused = any(plan.refused for plan in plans)
-        if status or refused or not any(plan.removed for plan in plans):
+        told: list[PassReport] = []
+        try:
+            return self._work(session, targets, told)
+        finally:
             if self.as_json:
-                for plan in plans:
+                session.document({"passes": [report.as_json() for report in told]})
+
+    def _work(self, session: Session, targets: Mapping[str, TargetConfig], told: list[PassReport]) -> int:
+        """Leave in `told` the plans, or the passes where it came to them."""
+        status = session.run(self._plan(session, targets, told))
+        if self.dry_run or not targets:  # other hosts work on them
+            return status
+        refused = any(plan.refused for plan in told)
+        if status or refused or not any(plan.removed for plan in told):
+            if self.as_json:
+                for plan in told:
                     tell_problems(session, plan)
-            return self._end(
-                session,
-                plans,
-                status or (RefusedError.exit_status if refused else self._nothing(session, plans)),
-            )
-        if not self.yes and not agreed(session, self._question(plans)):
+            return status or (RefusedError.exit_status if refused else self._nothing(session, told))
+        if not self.yes and not agreed(session, self._question(told)):
             session.note("nothing was deleted")
-            return self._end(session, plans, 0)
-        wanted = {plan.target: targets[plan.target] for plan in plans if plan.removed}
-        return self._delete(session, wanted)
+            return 0
+        wanted = {plan.target: targets[plan.target] for plan in told if plan.removed}
+        told.clear()
+        return self._delete(session, wanted, told)
 
     async def _plan(
         self, session: Session, targets: Mapping[str, TargetConfig], plans: list[PassReport]
@@ -73,8 +73,7 @@ class Delete:
 
         return await session.for_each(targets, errand)
 
-    def _delete(self, session: Session, targets: Mapping[str, TargetConfig]) -> int:
-        passes: list[PassReport] = []
+    def _delete(self, session: Session, targets: Mapping[str, TargetConfig], passes: list[PassReport]) -> int:
         stop = Stop()
 
         async def errand(target: Target, config: TargetConfig) -> int:
@@ -92,17 +91,7 @@ class Delete:
             await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
             return report.exit_status
 
-        status = _FAILED
-        try:
-            status = session.run(session.for_each(targets, errand, stop), stop)
-        finally:
-            self._end(session, passes, status)
-        return status
-
-    def _end(self, session: Session, passes: list[PassReport], status: int) -> int:
-        if self.as_json:
-            session.document({"passes": [report.as_json() for report in passes]})
-        return status
+        return session.run(session.for_each(targets, errand, stop), stop)
 
     def _nothing(self, session: Session, plans: list[PassReport]) -> int:
         """Say why nothing would go, and return the exit status."""
@@ -116,11 +105,11 @@ class Delete:
             session.error(
                 "nothing was deleted: this user may not move it; run retentiond as the user of dendrite"
             )
-            return _FAILED
+            return FAILED
         what = f"--{self.request.kind} {printable(self.request.name)}"
         if self.request.kind == "media":
             session.error(f"there is no such medium: {what}; check the server and the ID")
-            return _FAILED
+            return FAILED
         session.note(f"there is nothing to delete: {what} means no media that are here")
         return 0
 

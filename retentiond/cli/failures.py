@@ -2,15 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
 
 from typer import TyperException
 
 from retentiond.adapters.logging import get_logger
 from retentiond.config.units import UnitError
-from retentiond.model.errors import LeaseLostError, RetentiondError, UsageError
-
-_UNEXPECTED: Final = 1
+from retentiond.model.errors import RetentiondError, UsageError
+from retentiond.model.outcome import EXIT_STATUSES, FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
             return Failure((f"{text}{joint} `{command} --help` tells what there is",), error.exit_code)
         case asyncio.CancelledError() | KeyboardInterrupt():
             text = "stopped before the end; what a pass had begun, the next one finishes"
-            return Failure((text,), LeaseLostError.exit_status)
+            return Failure((text,), EXIT_STATUSES["interrupted"])
     get_logger().error(
         "unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error
     )
@@ -44,4 +42,4 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
     way_on = (
         "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
     )
-    return Failure((f"{text}; {way_on}",), _UNEXPECTED)
+    return Failure((f"{text}; {way_on}",), FAILED)

@@ -13,10 +13,10 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject
+from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, time_in_words
 
-_FAILED = 1
 _SUBJECT_LIMIT = 600
 _REASON_LIMIT = 200
 
@@ -137,7 +137,7 @@ class Release:
         if status or not missing:
             return status
         session.error("no such hold is in force; `retentiond hold list --all` shows those that were")
-        return _FAILED
+        return FAILED
 
 
 def _is_meant(config: TargetConfig, subject: HoldSubject) -> bool:

@@ -11,12 +11,12 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Selection, Target
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
+from retentiond.model.outcome import FAILED
 from retentiond.model.report import RestoreReport, SweepReport
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, size_in_words
 
-_FAILED = 1
 _URI_LIMIT = 600
 
 
@@ -80,7 +80,7 @@ class Restore:
                 _show_restore(session, target.name, report)
             # What had no file could never come: that is a failure only where nothing else came.
             missed = report.busy or report.failed or (report.without_file and not found)
-            return _FAILED if missed else 0
+            return FAILED if missed else 0
 
         try:
             status = session.run(session.for_each(targets, errand))
@@ -97,7 +97,7 @@ class Restore:
         session.error(
             "nothing of that is in quarantine; `retentiond quarantine list` shows what can come back"
         )
-        return _FAILED
+        return FAILED
 
     def _check(self, targets: Mapping[str, TargetConfig]) -> None:
         chosen = (self.selection.pass_id is not None) + (self.selection.media is not None) + self.everything
@@ -132,7 +132,7 @@ class Purge:
             purges.append({"target": target.name} | asdict(report))
             if not self.as_json:
                 _show_sweep(session, target.name, report)
-            return _FAILED if report.failed or report.lost else 0
+            return FAILED if report.failed or report.lost else 0
 
         try:
             return session.run(session.for_each(targets, errand))

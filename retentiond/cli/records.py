@@ -9,11 +9,10 @@ from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UnreachableError, UsageError
+from retentiond.model.outcome import FAILED
 from retentiond.model.records import Chain, Verified, canonical, read_content
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
-
-_BROKEN = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Verify:
         def tell(name: str, verified: Verified) -> int:
             told.append({"target": name} | verified.as_json())
             _show(session, name, verified, quiet=self.as_json or session.options.quiet)
-            return _BROKEN if verified.broken else 0
+            return FAILED if verified.broken else 0
 
         async def errand(target: Target, _config: TargetConfig) -> int:
             return tell(target.name, await target.verify_records())

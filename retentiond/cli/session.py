@@ -22,8 +22,8 @@ from retentiond.config.load import load_config
 from retentiond.config.schema import Config, Logging, Records, TargetConfig, hosts_of, left_alone_on
 from retentiond.engine.target import Stop, Target
 from retentiond.ledger.host import host_name
-from retentiond.model.errors import RetentiondError, UnreachableError, UsageError
-from retentiond.model.outcome import worst
+from retentiond.model.errors import RetentiondError, UsageError
+from retentiond.model.outcome import EXIT_STATUSES, worst
 from retentiond.model.text import printable
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
@@ -130,7 +130,7 @@ class Session:
         for name, config in targets.items():
             if stop is not None and stop.asked:
                 self.error("not tried, since you asked to stop; run it again", about=name)
-                statuses.append(UnreachableError.exit_status)
+                statuses.append(EXIT_STATUSES["interrupted"])
                 continue
             try:
                 async with self.surroundings.open_target(name, config) as target:

@@ -12,7 +12,8 @@ from retentiond.cli.session import Scope, Session
 from retentiond.cli.standing import Standing, reached
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import Refusal, RetentiondError, UnreachableError
+from retentiond.model.errors import Refusal, RetentiondError
+from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
@@ -34,7 +35,7 @@ class Status:
         async def errand(target: Target, config: TargetConfig) -> int:
             standing = reached(config, await target.status(), session.surroundings.now())
             standings[target.name] = standing
-            return UnreachableError.exit_status if standing.problems else 0
+            return FAILED if standing.problems else 0
 
         def failed(name: str, error: RetentiondError) -> None:
             config = targets[name]

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
 
 PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
+FAILED: Final = 1
+"""The exit status of what was done to its end, and of which something failed."""
 EXIT_STATUSES: Final[dict[PassState, int]] = {
     "planned": 0,
     "finished": 0,
-    "finished_with_failures": 1,
+    "finished_with_failures": FAILED,
     "refused": 3,
     "interrupted": 4,
 }

@@ -113,10 +113,10 @@ def test_a_database_that_is_down_is_an_error_in_the_json(tmp_path: Path) -> None
     assert (target["error"], target["ledger"]) == ("the database does not answer; start it", None)
 
 
-def test_problems_that_a_target_tells_are_shown_and_exit_4(tmp_path: Path) -> None:
-    outcome = CommandLine(tmp_path, (working(problems=("the media directory is [gone]",)),)).type("status")
-    assert outcome.status == 4
-    assert "the media directory is [gone]" in outcome.stdout
+def test_problems_that_a_target_tells_are_shown_and_exit_1(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, (working(problems=("3 blobs: [not] permitted",)),)).type("status")
+    assert outcome.status == 1
+    assert "3 blobs: [not] permitted" in outcome.stdout
 
 
 def test_check_config_says_what_each_target_does_without_its_password(tmp_path: Path) -> None:
