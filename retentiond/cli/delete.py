@@ -48,7 +48,7 @@ class Delete:
             return status
         refused = any(plan.refused for plan in told)
         if status or refused or not any(plan.removed for plan in told):
-            if self.as_json:
+            if self._unseen(session):
                 for plan in told:
                     tell_problems(session, plan)
             return status or (RefusedError.exit_status if refused else self._nothing(session, told))
@@ -66,12 +66,16 @@ class Delete:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress, self.request)
             plans.append(report)
-            # Who is asked must see it, --quiet or not; with --json standard output is the document's.
-            if not (session.options.quiet and self.yes):
+            if not self._unseen(session):
+                # With --json standard output is the document's.
                 show_pass(session.err if self.as_json else session.out, report, ())
             return report.exit_status
 
         return await session.for_each(targets, errand)
+
+    def _unseen(self, session: Session) -> bool:
+        # Who is asked must see the plan, --quiet or not.
+        return session.options.quiet and self.yes
 
     def _delete(self, session: Session, targets: Mapping[str, TargetConfig], passes: list[PassReport]) -> int:
         stop = Stop()

@@ -120,14 +120,18 @@ def test_a_user_without_media_is_none(tmp_path: Path) -> None:
     assert "there is nothing to delete" in outcome.stderr
 
 
-def test_a_store_that_looks_wrong_refuses_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words", [("delete", "--json"), ("--quiet", "delete"), ("--quiet", "delete", "--json"), ("delete",)]
+)
+def test_a_store_that_looks_wrong_refuses_it_and_says_so_once(tmp_path: Path, words: tuple[str, ...]) -> None:
     refused = plan()
     refused.refused = Refusal("another_store", "x", "y", "check the disk")
     refused.state = "refused"
     target = FakeTarget(planned=refused)
-    outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes", "--json")
+    outcome = CommandLine(tmp_path, (target,)).type(*words, *MEDIA, "--yes")
     assert (outcome.status, target.asked) == (3, ["plan"])
-    assert "refused by another_store" in outcome.stderr
+    told = outcome.stderr if {"--quiet", "--json"} & set(words) else outcome.stdout
+    assert told.count("another_store: found x, allowed y") == 1
 
 
 def test_a_delete_that_was_interrupted_says_so(tmp_path: Path) -> None:
