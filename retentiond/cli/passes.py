@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from retentiond.cli.listing import write_item
@@ -104,7 +105,7 @@ def _words(command: str, target: str, scope: Scope, *flags: str) -> str:
     if scope.dendrite_config is None:
         words.append(target)
     else:
-        words += ["--dendrite-config", str(scope.dendrite_config)]
+        words += ["--dendrite-config", quote(str(scope.dendrite_config))]
         words += [] if scope.days is None else ["--days", str(scope.days)]
         words += ["--local"] if scope.local else []
     return " ".join([*words, *flags])

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, TextIO, cast
 
 from rich.file_proxy import FileProxy
@@ -171,8 +172,8 @@ class Session:
 
     def command(self, words: str) -> str:
         """Return a command line of ours, as the user would have to type it."""
-        config = f" --config {printable(str(self.options.config))}" if self.options.config else ""
-        return f"`retentiond{config} {words}`"
+        config = f" --config {quote(str(self.options.config))}" if self.options.config else ""
+        return printable(f"`retentiond{config} {words}`", _LINE_LIMIT)
 
     def _say(self, text: str) -> None:
         self.err.print(Text(printable(redact(text), _LINE_LIMIT)), soft_wrap=True)

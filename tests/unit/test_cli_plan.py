@@ -68,8 +68,9 @@ def test_the_tables_tell_what_goes_by_policy_and_what_stays_and_why(tmp_path: Pa
 
 def test_the_way_on_names_the_configuration_that_was_given(tmp_path: Path) -> None:
     line = CommandLine(tmp_path)
-    told = line.type("--config", str(line.config), "plan").stdout
-    assert f"`retentiond --config {line.config} once media`" in told
+    own = line.config.rename(tmp_path / "our own.yaml")
+    told = line.type("--config", str(own), "plan").stdout
+    assert f"`retentiond --config '{own}' once media`" in told
 
 
 def test_inconsistencies_failures_and_shared_contents_are_told(tmp_path: Path) -> None:
