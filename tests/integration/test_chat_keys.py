@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.model.errors import UsageError
 from tests.support.chats import CUTOFF, ChatStore
 
 if TYPE_CHECKING:
@@ -88,3 +89,16 @@ async def test_a_date_in_the_index_of_a_partitioned_table_is_no_part_of_what_nam
     )
     await chats.chat()
     assert (await chats.purge(layout=str(layout))).chats == 1
+
+
+async def test_the_chats_of_an_account_that_stays_for_ever_go_by_the_schedule_of_one_on_the_same_tables(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    chats = ChatStore(database, connection)
+    await chats.make()
+    chat = await chats.chat()
+    with pytest.raises(UsageError, match="`kept` and `testcom` have the same chats"):
+        await chats.run_pass(
+            accounts={"kept": {"schema": "pro"}, "testcom": {"schema": "pro", "keep": "400d"}}
+        )
+    assert await chats.chats() == {chat}

@@ -47,7 +47,7 @@ class Place:
 
     def schema_of(self, name: str) -> str:
         """Return the schema of an account's tables; raise UsageError where nobody says it."""
-        schema = self.account(name).schema_ or self.layout.table_schema
+        schema, _ = self.settings.whereabouts(name, self.account(name))
         if schema is None:
             raise UsageError(
                 f"the account `{printable(name)}` needs `schema`, where its tables are; add it to the configuration"
@@ -56,6 +56,4 @@ class Place:
 
     def column_value_of(self, name: str) -> str | None:
         """Return what the layout's account column holds for an account; None where an account is a schema."""
-        if self.layout.root.account_column is None:
-            return None
-        return self.account(name).value or name
+        return self.settings.whereabouts(name, self.account(name))[1]

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retentiond.config.connection import to_url
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.layout import read_layout
 
 if TYPE_CHECKING:
-    from retentiond.config.chats import ChatTarget
+    from retentiond.config.chats import Account, ChatTarget
     from retentiond.targets.chat_database.layout import Layout
 
 
@@ -20,7 +22,21 @@ class ChatSettings:
     database: str = field(repr=False)
     layout: Layout
 
+    def whereabouts(self, name: str, account: Account) -> tuple[str | None, str | None]:
+        """Return the schema of an account's tables, and what their account column holds; None for what nobody says."""
+        by_column = self.layout.root.account_column is not None
+        return account.schema_ or self.layout.table_schema, (account.value or name) if by_column else None
+
 
 def resolve_chats(config: ChatTarget) -> ChatSettings:
-    """Read the layout; raise ConfigError with its problems."""
-    return ChatSettings(to_url(config.database.get_secret_value()), read_layout(config.layout))
+    """Read the layout; raise ConfigError with its problems, and UsageError for accounts that cannot be told apart."""
+    settings = ChatSettings(to_url(config.database.get_secret_value()), read_layout(config.layout))
+    found: dict[tuple[str | None, str | None], str] = {}
+    for name, account in config.accounts.items():
+        first = found.setdefault(settings.whereabouts(name, account), name)
+        if first != name:
+            raise UsageError(
+                f"the accounts `{printable(first)}` and `{printable(name)}` have the same chats, and a purge of one would "
+                "take the other's; give each its own `schema`, or a layout with `account_column`"
+            )
+    return settings
