@@ -76,12 +76,17 @@ class Stop:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), seconds)
 
-    async def unless_asked(self, question: Coroutine[Any, Any, T]) -> T:
-        """Wait for an answer; cancel it, and raise StoppedError, as soon as somebody asks: it must change nothing."""
+    async def unless_asked(self, question: Coroutine[Any, Any, T], grace: float = 0.0) -> T:
+        """Wait for an answer; cancel it, and raise StoppedError, as soon as somebody asks: it must change nothing.
+
+        What may change something is given some seconds' grace, and must be found again by whoever comes next.
+        """
         answer = asyncio.ensure_future(question)
         asked = asyncio.ensure_future(self._asked.wait())
         try:
             await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if grace and not answer.done():
+                await asyncio.wait({answer}, timeout=grace)
             if not answer.done():
                 raise StoppedError
             return await answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,20 @@ from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database import beside
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.beside import BOTH, STORES, Beside, DiedError
 from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import asyncpg
 
     from retentiond.engine.target import Progress
     from retentiond.model.report import TargetStatus
-    from retentiond.targets.chat_database.store import StorePurge
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 
 @pytest.fixture
@@ -277,6 +281,29 @@ async def test_a_stop_is_heard_while_a_store_that_went_silent_is_looked_at(
     assert report.exit_status == 4
     assert await chats.chats() == {chat}
     assert stores.told == []
+
+
+async def test_a_stop_is_heard_while_a_store_is_opened_that_went_silent_after_the_look(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.chat()
+    stop = Stop()
+
+    @asynccontextmanager
+    async def open_late(name: StoreName, config: object) -> AsyncIterator[Beside]:
+        if not await chats.chats():
+            stop.ask()
+            await asyncio.Event().wait()
+        async with stores.open(name, config) as store:
+            yield store
+
+    monkeypatch.setattr(beside, "open_store", open_late)
+    async with asyncio.timeout(60):
+        report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
+    assert (report.exit_status, report.chats, stores.told) == (4, 1, [])
+    monkeypatch.setattr(beside, "open_store", stores.open)
+    await chats.purge(wish=BOTH, **STORES)
+    assert [name for name, _ in stores.told] == ["clickhouse", "elasticsearch"]
 
 
 async def test_a_schedule_touches_a_store_only_where_the_account_says_so(

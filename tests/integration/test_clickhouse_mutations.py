@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.engine.target import Silence, Stop
+from retentiond.targets.chat_database.clickhouse import connection
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.small_disk import small_disk
 from tests.support.stats_table import CUTOFF, IMPATIENT, Stats
@@ -65,6 +66,26 @@ async def test_asked_to_stop_it_leaves_the_mutation_to_the_server_and_the_next_p
     await stats.do("SYSTEM START MERGES retentiond_test.thread")
     assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
     assert await stats.marks() == 1
+
+
+async def test_a_stop_is_heard_while_a_server_that_went_silent_is_told_to_delete_and_the_next_purge_goes_on(
+    stats: Stats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GRACE", 0.05)
+    await stats.make(partition=None)
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    stop, notes = Stop(), Notes()
+
+    async def go_silent(*_: object, **__: object) -> None:
+        stop.ask()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(30), stats.opened() as store:
+        monkeypatch.setattr(store._server._client, "raw_query", go_silent)
+        report = await store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence())
+    assert (report.state, report.at_least) == ("interrupted", True)
+    assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
+    assert await stats.left() == 50
 
 
 async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) -> None:

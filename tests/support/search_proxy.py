@@ -27,6 +27,9 @@ class SearchProxy:
     """What the server does, while its answer is lost."""
     instead: dict[str, Any] = field(default_factory=dict)
     """What is answered in the server's place."""
+    unheard: set[str] = field(default_factory=set)
+    """What nobody hears or answers, as long as this stands here."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def times(self, word: str) -> int:
         """Count the requests with a word."""
@@ -42,6 +45,10 @@ class SearchProxy:
         for word, action in list(self.first.items()):
             if word in line:
                 await action()
+        if any(word in line for word in self.unheard):
+            await self.over.wait()
+            writer.close()
+            return
         answer = next(
             (json.dumps(told).encode() for word, told in self.instead.items() if word in line), None
         )
@@ -87,4 +94,5 @@ async def standing_before(server: str) -> AsyncIterator[SearchProxy]:
     try:
         yield proxy
     finally:
+        proxy.over.set()
         listening.close()

@@ -7,6 +7,7 @@ is wrong with the installation, the configuration or a right is found by the loo
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
 from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.patience import GRACE
 from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
@@ -134,15 +136,19 @@ class StoresBeside:
         notes: Notes | NoNotes,
         pass_id: int | None,
     ) -> StoreReport:
-        errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, self._order.stop)
+        stop = self._order.stop
+        errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, stop)
         try:
             if isinstance(notes, Notes):
-                await self._halt_earlier(name, notes)
+                await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
             fault = await self._kept_from(name, purge, staying.count)
             if fault is not None:
                 return _report(fault)
-            async with open_store(name, self._place.config) as store:
-                report = await self._watched(name, store, errand)
+            async with AsyncExitStack() as opened:
+                opening = opened.enter_async_context(open_store(name, self._place.config))
+                report = await self._watched(name, await stop.unless_asked(opening), errand)
+        except StoppedError:
+            return _NOT_BEGUN
         except RetentiondError as error:
             return _report(error)
         return replace(report, waiting=(*report.waiting, *self._under_other_names(purge)))

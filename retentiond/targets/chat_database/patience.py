@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FIRST: Final = 0.1
+GRACE: Final = 5.0
+"""Seconds for an answer that is awaited when somebody asks to stop; a server that went silent has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.engine.target import Silence, Stop
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.search import client
 from retentiond.targets.chat_database.search.client import open_search
 from tests.support.search_index import INDEX, SLOW, Watching
 from tests.support.search_proxy import standing_before
@@ -141,6 +142,29 @@ async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_find
         report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
         assert between.times("_delete_by_query") == 0
     assert report.state == "finished"
+    assert await chats.left() == 0
+
+
+@pytest.mark.parametrize("question", ["_count", "_delete_by_query", "GET /_tasks/"])
+@on_one_server
+async def test_a_stop_is_heard_while_a_server_that_went_silent_is_asked_and_the_next_purge_goes_on(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr(client, "GRACE", 0.05)
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=40)
+    notes, stop = Notes(), Stop()
+
+    async def ask_to_stop() -> None:
+        stop.ask()
+
+    async with asyncio.timeout(30), standing_before(chats.config.url) as between:
+        between.first[question] = ask_to_stop
+        between.unheard.add(question)
+        report = await chats.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), url=between.url)
+    assert report.state == "interrupted"
+    assert "asked to stop" in (report.error or "")
+    assert (await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
     assert await chats.left() == 0
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
+from retentiond.targets.chat_database.patience import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -86,7 +87,7 @@ class Server:
         self._settings |= {row["name"]: _YOUNG_SETTINGS[row["name"]] for row in rows}
 
     def heed(self, stop: Stop) -> None:
-        """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop."""
+        """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop; of all else soon after."""
         self._stop = stop
 
     async def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,11 +106,10 @@ class Server:
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement that is no query, once; return what the server says to it."""
+        # Not by the client's `command`, which puts the ids of all chats into the URL.
+        sent = self._client.raw_query(statement, parameters=dict(parameters), settings=self._settings)
         with _reaching(self._url):
-            # Not by the client's `command`, which puts the ids of all chats into the URL.
-            answer = await self._client.raw_query(
-                statement, parameters=dict(parameters), settings=self._settings
-            )
+            answer = await (sent if self._stop is None else self._stop.unless_asked(sent, GRACE))
         return str(answer.decode(errors="replace")).strip()
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
+from retentiond.targets.chat_database.patience import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
     from retentiond.config.chat_stores import ElasticsearchStore
+    from retentiond.engine.target import Stop
 
 _ANSWER_SECONDS: Final = 60
 _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -36,6 +38,22 @@ class Search(Protocol):
         self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
     ) -> Any:
         """Return the answer to one request, which is sent once; `mark` is its X-Opaque-Id."""
+
+
+class Heeding:
+    """Asks the same, and lets go of an answer, with a StoppedError, soon after somebody asks to stop."""
+
+    def __init__(self, search: Search, stop: Stop) -> None:
+        self._search = search
+        self._stop = stop
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
+    ) -> Any:
+        """Return the answer to one request."""
+        return await self._stop.unless_asked(
+            self._search.ask(method, path, body, mark=mark, **parameters), GRACE
+        )
 
 
 async def ask_for(search: Search, method: str, path: str, body: Any = None, **parameters: str) -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.search.client import ServerError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _ROUNDS: Final = 5
 """How often it is deleted and counted anew: documents that were written meanwhile conflict, and are left."""
+
+
+_GOES_ON: Final = "run it again, and it goes on"
+_STOPPED: Final = f"asked to stop; {_GOES_ON}"
 
 
 class Deletion:
@@ -44,7 +49,9 @@ class Deletion:
         report = StoreReport("finished")
         try:
             if not await self._rounds():
-                report = StoreReport("interrupted", error="asked to stop; run it again, and it goes on")
+                report = StoreReport("interrupted", error=_STOPPED)
+        except StoppedError:
+            report = StoreReport("interrupted", error=_STOPPED)
         except PurgeError as failure:
             text = f"the server was told to delete, and it failed: {failure}"
             report = StoreReport("finished_with_failures", error=text)
@@ -107,11 +114,11 @@ class Deletion:
             await self._index.refresh()
             after = await self._index.count(self._query)
             report.waiting = (*await self._index.waiting(), *await self._unknown())
-        except (ServerError, UnreachableError) as lost:
+        except (ServerError, UnreachableError, StoppedError) as lost:
             report.state = "interrupted" if report.state == "finished" else report.state
             report.rows, report.at_least = self._follower.gone, True
-            known = "more documents may be gone than were counted: run it again, and it goes on"
-            report.error = f"{report.error or lost}; {known}"
+            told = (report.error or str(lost)).removesuffix(f"; {_GOES_ON}")
+            report.error = f"{told}; more documents may be gone than were counted: {_GOES_ON}"
             return
         # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
         report.rows = max(self._before - after, self._follower.gone)

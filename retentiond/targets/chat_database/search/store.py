@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from retentiond.engine.target import Silence, Stop
+from retentiond.engine.target import Silence, Stop, StoppedError
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
-from retentiond.targets.chat_database.search.client import ServerError, open_search
+from retentiond.targets.chat_database.search.client import Heeding, ServerError, open_search
 from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
@@ -57,6 +57,7 @@ class Elasticsearch:
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow it to its end, and count again until nothing is left."""
+        self._index = Index(Heeding(self._index.search, purge.stop), self._config)
         try:
             query = await self._meant(purge)
             if isinstance(query, Refusal):
@@ -70,6 +71,8 @@ class Elasticsearch:
             progress.stage("elasticsearch", before)
             follower = Follower(self._index, purge.stop, self._patience, progress)
             return await Deletion(self._index, follower, purge, query, before, self._rate).work()
+        except StoppedError:
+            return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
             return StoreReport("finished_with_failures", error=f"the search refused: {error}")
 
