@@ -33,10 +33,9 @@ class Claimant:
         for other in others:
             if other == self.claimant_id:
                 continue
-            async with self._session.turn:
-                if await self._session.connection.fetchval(SQL["lock_claimant"], other):
-                    await self._session.connection.execute(SQL["unlock_claimant"], other)
-                    gone.append(other)
+            if await self._session.ask(SQL["lock_claimant"], other):
+                await self._session.ask(SQL["unlock_claimant"], other)
+                gone.append(other)
         return gone
 
 
@@ -44,8 +43,7 @@ class Claimant:
 async def claimant(dsn: str) -> AsyncIterator[Claimant]:
     """Become a claimant until the block ends."""
     async with open_session(dsn) as session:
-        async with session.turn:
-            claimant_id = await session.connection.fetchval(SQL["new_claimant"])
-            # Between the number and its lock nothing is claimed yet, so nobody can take it for dead.
-            await session.connection.fetchval(SQL["lock_claimant"], claimant_id)
+        claimant_id = await session.ask(SQL["new_claimant"])
+        # Between the number and its lock nothing is claimed yet, so nobody can take it for dead.
+        await session.ask(SQL["lock_claimant"], claimant_id)
         yield Claimant(claimant_id, session.guard, session)

@@ -42,8 +42,7 @@ class Duty:
         if session is not None and session.guard.stands:
             # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
             with suppress(*LOST):
-                async with session.turn:
-                    await session.connection.execute(SQL["end_duty"], self._target, timeout=5)
+                await session.ask(SQL["end_duty"], self._target)
         await self._open.aclose()
 
     async def take(self) -> None:
@@ -67,12 +66,9 @@ class Duty:
                 get_logger(target=self._target).info("took_over")
 
     async def _try(self, session: Session) -> bool:
-        async with session.turn:
-            if not await session.connection.fetchval(SQL["try_duty"], self._target):
-                return False
-            await session.connection.execute(
-                SQL["sign"], f"retentiond daemon on {host_name()[:30]}, pid {process_id()}"
-            )
+        if not await session.ask(SQL["try_duty"], self._target):
+            return False
+        await session.ask(SQL["sign"], f"retentiond daemon on {host_name()[:30]}, pid {process_id()}")
         return True
 
     async def _holder(self, session: Session) -> str:

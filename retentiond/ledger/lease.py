@@ -100,7 +100,6 @@ async def _refuse_pooler(connection: Conn) -> None:
 async def _give_back(session: Session, epoch: int) -> None:
     # A lost connection has given the lock back already; the lease row then names one who is gone.
     with suppress(*LOST):
-        async with session.turn:
-            await session.connection.execute(SQL["end_lease"], epoch)
-            # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
-            await session.connection.execute(SQL["unlock_store"])
+        await session.ask(SQL["end_lease"], epoch)
+        # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
+        await session.ask(SQL["unlock_store"])

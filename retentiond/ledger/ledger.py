@@ -165,7 +165,7 @@ class Ledger:
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
 
     async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
-        """Seconds by which this host's wall clock leapt since it was last seen; noted only while it did not."""
+        """Return by how many seconds this host's wall clock leapt since it was last noted."""
         row = await connection.fetchrow(SQL["clock_of_host"], host_name())
         return now.leapt_from(HostClock(row["boot_id"], row["wall_ahead"])) if row else 0.0
 
@@ -176,8 +176,7 @@ class Ledger:
 
 async def refuse_standby(connection: Conn | Db) -> None:
     """Raise RefusedError where the server only follows another, and nothing can be written."""
-    server = await connection.fetchrow(SQL["server"])
-    if server is not None and server["standby"]:
+    if await connection.fetchval(SQL["is_standby"]):
         raise RefusedError(
             Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
         )

@@ -35,9 +35,9 @@ SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now,
        NOT EXISTS (SELECT FROM retentiond.pass WHERE command NOT IN ('audit --repair', 'delete')) AS first
 FROM retentiond.store
 
--- name: server
--- Whether the server only follows another, its clock, and the backend that answers.
-SELECT pg_is_in_recovery() AS standby, clock_timestamp() AS now, pg_backend_pid() AS backend
+-- name: is_standby
+-- Whether the server only follows another.
+SELECT pg_is_in_recovery()
 
 -- name: try_lock
 -- Takes the lock of the store on this session, unless another has it.
@@ -140,7 +140,7 @@ SELECT state FROM retentiond.pass WHERE pass_id = $1
 
 -- name: last_pass
 -- The newest pass of a target; what somebody took by hand puts off no pass.
-SELECT pass_id, state, command, host, started_at, finished_at, report
+SELECT pass_id, state, started_at, finished_at, report
 FROM retentiond.pass WHERE target = $1 AND command NOT IN ('audit --repair', 'delete')
 ORDER BY started_at DESC LIMIT 1
 
@@ -159,19 +159,15 @@ WHERE p.pass_id = g.pass_id
 
 -- name: beat
 -- The daemon's sign of life.
-INSERT INTO retentiond.daemon (host, pid, started_at, beat_at)
-VALUES ($1, $2, clock_timestamp(), clock_timestamp())
-ON CONFLICT (host) DO UPDATE
-SET pid = excluded.pid, beat_at = excluded.beat_at,
-    started_at = CASE WHEN retentiond.daemon.pid = excluded.pid THEN retentiond.daemon.started_at
-                      ELSE excluded.started_at END
+INSERT INTO retentiond.daemon (host, pid, beat_at) VALUES ($1, $2, clock_timestamp())
+ON CONFLICT (host) DO UPDATE SET pid = excluded.pid, beat_at = excluded.beat_at
 
 -- name: end_beat
 DELETE FROM retentiond.daemon WHERE host = $1 AND pid = $2
 
 -- name: daemons
 -- The daemons that gave a sign of life within the last three minutes.
-SELECT host, pid, started_at, beat_at FROM retentiond.daemon WHERE beat_at > clock_timestamp() - interval '3 minutes'
+SELECT host, pid FROM retentiond.daemon WHERE beat_at > clock_timestamp() - interval '3 minutes'
 
 -- name: clock_of_host
 SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE host = $1

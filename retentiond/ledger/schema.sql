@@ -40,7 +40,6 @@ CREATE SEQUENCE retentiond.claimant AS integer CYCLE;
 CREATE TABLE retentiond.daemon (
     host text PRIMARY KEY,
     pid integer NOT NULL,
-    started_at timestamptz NOT NULL,
     beat_at timestamptz NOT NULL
 );
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from threading import Event
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import LOST, Conn, connect
+from retentiond.adapters.postgres import Conn, connect
 from retentiond.model.errors import LeaseLostError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _PING_EVERY: Final = 5.0
-_PING_TIMEOUT: Final = 10.0
+_PATIENCE: Final = 10.0
 
 
 class Guard:
@@ -53,15 +53,20 @@ class Session:
         # The ping and the locks share one connection, which does one thing at a time.
         self.turn = asyncio.Lock()
 
+    async def ask(self, query: str, *arguments: object) -> Any:
+        """Return the first value of an answer that must come soon: while it is waited for, nobody watches."""
+        async with self.turn:
+            return await self.connection.fetchval(query, *arguments, timeout=_PATIENCE)
+
     async def watch(self) -> None:
         """Ask the server for a sign of life now and then; a network that swallows everything is a loss, too."""
-        while self.guard.stands:
-            await asyncio.sleep(_PING_EVERY)
-            try:
-                async with self.turn:
-                    await self.connection.fetchval("SELECT 1", timeout=_PING_TIMEOUT)
-            except LOST:
-                self.guard.fall()
+        try:
+            while self.guard.stands:
+                await asyncio.sleep(_PING_EVERY)
+                await self.ask("SELECT 1")
+        finally:
+            # Whatever ended the watch: locks that nobody watches over are not relied on.
+            self.guard.fall()
 
 
 @asynccontextmanager

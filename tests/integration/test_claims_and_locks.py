@@ -117,8 +117,21 @@ async def test_a_guard_falls_when_the_server_gives_no_sign_of_life(
     ledger: None, database: str, monkeypatch: pytest.MonkeyPatch, connection: Connection
 ) -> None:
     monkeypatch.setattr(ledger_session, "_PING_EVERY", 0.0)
-    monkeypatch.setattr(ledger_session, "_PING_TIMEOUT", 0.0001)
     async with claimant(database) as one:
+        monkeypatch.setattr(ledger_session, "_PATIENCE", 0.0001)
+        while one.guard.stands:
+            await connection.fetchval("SELECT pg_sleep(0.01)")
+
+
+async def test_a_guard_falls_whatever_ends_the_watch_over_its_locks(
+    ledger: None, database: str, monkeypatch: pytest.MonkeyPatch, connection: Connection
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise asyncpg.InternalServerError("nobody foresaw that")
+
+    monkeypatch.setattr(ledger_session, "_PING_EVERY", 0.0)
+    async with claimant(database) as one:
+        monkeypatch.setattr(ledger_session.Session, "ask", fail)
         while one.guard.stands:
             await connection.fetchval("SELECT pg_sleep(0.01)")
 
