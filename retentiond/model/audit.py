@@ -100,6 +100,11 @@ class AuditReport:
         if items:
             self.repaired[kind] += items
 
+    def fail(self, reason: str, items: int) -> None:
+        """Count what could not be looked at or mended."""
+        if items:
+            self.failed[reason] += items
+
     def leave(self, kind: FindingKind, reason: str, items: int = 1) -> None:
         """Count what a repair leaves as it is, and why."""
         if items:

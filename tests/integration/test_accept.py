@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import Selection
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import LeaseLostError, RefusedError
+from retentiond.targets.dendrite_media.acceptance import accept as acceptance
 from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
@@ -192,6 +193,27 @@ async def test_another_store_is_left_alone_until_it_is_accepted(
     finally:
         await postgres.drop(other.database)
     # And now it is the first database that does not fit.
+    assert await refused_by(retention) == "another_store"
+
+
+async def test_who_lost_the_store_to_another_while_accepting_it_accepts_nothing(
+    retention: Retention,
+    media_path: Path,
+    store: DendriteStore,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await store.add(origin="there.test", age=OLD)
+    await retention.one_pass(**LATER)
+    (media_path / ".retentiond/store").unlink()
+
+    async def take_over(*_arguments: Any) -> None:
+        await connection.execute("UPDATE retentiond.lease SET epoch = epoch + 1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(acceptance, "recover", take_over)
+        with pytest.raises(LeaseLostError):
+            await accept(retention, yes=True)
     assert await refused_by(retention) == "another_store"
 
 

@@ -6,6 +6,8 @@ import errno
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from structlog.testing import capture_logs
+
 from retentiond.engine.target import Order, Selection
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
@@ -208,6 +210,28 @@ async def test_a_thumbnail_row_that_comes_back_without_its_file_gets_it(
         await store.add_thumbnail(media, SMALL, file=False, created_ms=rows[0].creation_ts)
         await target.sweep(everything=False)
     assert name(media, SMALL) in store.files()
+    assert await store.broken_references() == []
+
+
+async def test_a_thumbnail_that_cannot_be_brought_back_is_told_and_not_counted_as_if_it_had_been(
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = await store.add(thumbnails=[SMALL])
+    rows = await store.thumbnail_rows()
+
+    def deny(*_arguments: object, **_keywords: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with retention.opened(**ALONE) as target:
+        await target.run_pass(Order(command="run"))
+        await store.add_thumbnail(media, SMALL, file=False, created_ms=rows[0].creation_ts)
+        with monkeypatch.context() as full, capture_logs() as logs:
+            full.setattr("os.link", deny)
+            assert (await target.sweep(everything=False)).returned == 0
+        assert [log["error"] for log in logs if log["event"] == "item_failed"] == [
+            "ENOSPC: No space left on device"
+        ]
+        assert (await target.sweep(everything=False)).returned == 1
     assert await store.broken_references() == []
 
 

@@ -1,24 +1,33 @@
-"""The parts of an audit that need no store: the second look, the rate of reading, and the table of what was found."""
+"""The parts of an audit that need no store: the second look, the rate of reading, a stop, and the table of findings."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from retentiond.engine.target import AuditOrder, Stop
 from retentiond.model.audit import KINDS, AuditReport, Finding
 from retentiond.model.media import Hash, MediaRow
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer
 from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk, FileSeen
 from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
-from retentiond.targets.dendrite_media.audit.verify import ReadRate
+from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
+from retentiond.targets.dendrite_media.disk.layout import blob_parts
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.repair.bench import Bench
 from retentiond.terminal.audit import MEANINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
+    from pathlib import Path
 
-    from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.audit import FindingKind
     from retentiond.targets.dendrite_media.store.workplace import Place
 
 BLOB = Hash("A" * 43)
@@ -77,6 +86,44 @@ def test_reading_waits_for_as_long_as_its_rate_says() -> None:
     now += 60
     rate.spend(100)  # an idle minute is not saved up
     assert waits == [0.5, 2.0, 1.0]
+
+
+def test_a_large_file_that_is_read_slowly_keeps_no_stop_waiting(tmp_path: Path) -> None:
+    directory = tmp_path.joinpath(*blob_parts(BLOB))
+    directory.mkdir(parents=True)
+    (directory / "file").write_bytes(bytes(5 << 20))
+    stop, waits = Stop(), 0
+
+    def ask(_seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        stop.ask()
+
+    with MediaTree(tmp_path) as tree:
+        assert verify_contents(tree, ReadRate(1, lambda: 0.0, ask), stop)([BLOB, BLOB]) == []
+    assert waits == 1
+
+
+class Noted:
+    """What was found, in two pages."""
+
+    async def of_kind(self, kind: FindingKind) -> AsyncGenerator[list[Finding], None]:
+        for _ in range(2):
+            yield [Finding(kind)] * 3600
+
+
+async def test_a_repair_at_a_slow_pace_keeps_no_stop_waiting() -> None:
+    stop, report = Stop(), AuditReport("media", datetime(2026, 1, 1, tzinfo=UTC))
+    pace = SimpleNamespace(max_items_per_second=1)
+    work = SimpleNamespace(place=SimpleNamespace(config=SimpleNamespace(pace=pace)))
+    parts: dict[str, Any] = {"work": work, "notes": Noted(), "telling": SimpleNamespace(report=report)}
+    order = AuditOrder("audit --repair", repair=True, stop=stop)
+    bench = Bench(
+        **parts, order=order, connection=cast("Conn", None), lease=cast("Lease", None), pass_id=1, before=0.0
+    )
+    async for _ in bench.findings("missing_file"):
+        asyncio.get_running_loop().call_later(0.01, stop.ask)
+    assert report.left == {"missing_file": {"stopped": 3600}}
 
 
 def test_every_kind_of_finding_has_words_and_the_report_tells_kinds_in_one_order() -> None:

@@ -224,10 +224,11 @@ class ChatDatabase(RecordsDesk):
                 )
             if yes and acceptance.ledger.store is not None:
                 async with (
-                    hold_lease(place.settings.database, "quarantine accept", patience=10.0),
+                    hold_lease(place.settings.database, "quarantine accept", patience=10.0) as lease,
                     place.pool.acquire() as connection,
                     connection.transaction(),
                 ):
+                    await lease.check(connection)
                     await note_acceptance(connection, place.ledger, acceptance, last_pass=0)
                 acceptance.accepted = True
         return acceptance

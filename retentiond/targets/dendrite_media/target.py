@@ -186,8 +186,8 @@ class DendriteMedia(RecordsDesk):
             if not yes:
                 return await look_at_store(place)
             await place.make_ledger()
-            async with hold_lease(place.settings.database, "quarantine accept", patience=10.0):
-                acceptance = await accept_store(place)
+            async with hold_lease(place.settings.database, "quarantine accept", patience=10.0) as lease:
+                acceptance = await accept_store(place, lease)
             swept = await sweep_store(place, everything=True, purging=False)
             acceptance.returned += swept.returned
             return acceptance

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.logging import get_logger
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.host import actor
@@ -26,18 +25,16 @@ from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import live_blobs, standing
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
-from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import record_lost
 from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory
 from retentiond.targets.dendrite_media.store.workplace import Workplace
 from retentiond.targets.dendrite_media.sweeps.recovery import recover
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from asyncpg import Record as Row
-
+    from retentiond.ledger.lease import Lease
     from retentiond.ledger.ledger import StoreState
     from retentiond.targets.dendrite_media.store.workplace import Place
 
@@ -52,8 +49,8 @@ async def look_at_store(place: Place) -> Acceptance:
         return await _look(place, tree, await place.ledger.store(place.pool) if ledger else None)
 
 
-async def accept_store(place: Place) -> Acceptance:
-    """Do what leads on, and say what it was; the lease of the store is held, and there is a ledger.
+async def accept_store(place: Place, lease: Lease) -> Acceptance:
+    """Do what leads on, under the store's lease, and say what it was; there is a ledger.
 
     Raises RefusedError for what no acceptance goes over: a directory that is empty beside rows, or another device.
     """
@@ -62,7 +59,7 @@ async def accept_store(place: Place) -> Acceptance:
         acceptance = await _look(place, tree, state)
         async with claimant(place.settings.database) as claiming:
             # Whatever they are: from an older database nothing is finished, and nothing goes.
-            await _accept(Workplace(place, tree, claiming, state, "ahead", 0.0), acceptance)
+            await _accept(Workplace(place, tree, claiming, state, "ahead", 0.0), lease, acceptance)
     return acceptance
 
 
@@ -112,7 +109,7 @@ async def _count_gone(place: Place, tree: MediaTree) -> int:
     return gone
 
 
-async def _accept(work: Workplace, acceptance: Acceptance) -> None:
+async def _accept(work: Workplace, lease: Lease, acceptance: Acceptance) -> None:
     place, tree = work.place, work.tree
     has_rows = await place.pool.fetchval(SQL["has_media"])
     await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
@@ -125,54 +122,33 @@ async def _accept(work: Workplace, acceptance: Acceptance) -> None:
         await take_in(work, acceptance, strangers, wanted)
     await _close_gone(work, acceptance)
     last_pass = max(highest.pass_id, acceptance.disk.last_pass or 0)
-    mark = await _accept_ledger(work, acceptance, last_pass)
+    mark = await _accept_ledger(work, lease, acceptance, last_pass)
     await place.disk.call(lambda: write_mark(tree, mark))
     acceptance.accepted = True
 
 
 async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
     """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
-    async for page in _claimed(work):
+    async for page in claimed_pages(work, ACCEPT_SQL["claim_entries"]):
         stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
-        gone = [row for row, stood in zip(page, stands, strict=True) if stood is False]
+        seen = list(zip(page, stands, strict=True))
+        gone = [row for row, stood in seen if stood is False]
         live = await work.place.disk.share(live_blobs(work.tree), sorted({row["hash"] for row in gone}))
         whole = {blob.blob for blob in live if blob.size is not None}
-        spares = [row for row in gone if row["state"] == "returned" and row["hash"] in whole]
-        lost = [row for row in gone if row not in spares]
-        await change(work, ENTRY_SQL["forget_entries"], [row["entry_id"] for row in spares])
-        await _record_lost(work, lost)
+        spares = [row["entry_id"] for row in gone if row["state"] == "returned" and row["hash"] in whole]
+        lost = [entry_path(row) for row in gone if row["state"] != "returned" or row["hash"] not in whole]
+        await change(work, ENTRY_SQL["forget_entries"], spares)
+        await record_lost(work, lost, "its files were gone when the store was accepted")
         acceptance.lost += len(lost)
-        await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in page if row not in gone])
-
-
-async def _record_lost(work: Workplace, rows: Sequence[Row]) -> None:
-    log = get_logger(target=work.place.name)
-    for row in rows:
-        log.warning("inconsistency", kind="lost_blob", hash=row["hash"], pass_id=row["pass_id"])
-    await work.place.pool.execute(
-        ENTRY_SQL["entries_lost"],
-        [row["entry_id"] for row in rows],
-        ["its files were gone when the store was accepted"] * len(rows),
-        work.claimant.claimant_id,
-    )
-
-
-async def _claimed(work: Workplace) -> AsyncIterator[list[Row]]:
-    after = 0
-    while True:
-        work.claimant.guard.ensure()
-        page = await work.place.pool.fetch(
-            ACCEPT_SQL["claim_entries"], after, work.place.batch, work.claimant.claimant_id
+        await change(
+            work, ENTRY_SQL["let_go"], [row["entry_id"] for row, stood in seen if stood is not False]
         )
-        if not page:
-            return
-        yield page
-        after = max(row["entry_id"] for row in page)
 
 
-async def _accept_ledger(work: Workplace, acceptance: Acceptance, last_pass: int) -> Mark:
+async def _accept_ledger(work: Workplace, lease: Lease, acceptance: Acceptance, last_pass: int) -> Mark:
     place = work.place
     async with place.pool.acquire() as connection, connection.transaction():
+        await lease.check(connection)
         if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
             for statement in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
                 await connection.execute(ACCEPT_SQL[f"begin_{statement}_anew"])

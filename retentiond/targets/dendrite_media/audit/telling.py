@@ -44,11 +44,9 @@ class Telling:
 
     def fail(self, reason: str, what: Sequence[str]) -> None:
         """Tell of what could not be looked at, or mended."""
-        self.report.failed[reason] += len(what)
+        self.report.fail(reason, len(what))
         for path in what:
             self._log.error("item_failed", kind=reason, path=path)
-        if not self.report.failed[reason]:
-            del self.report.failed[reason]
 
     def _write(self, finding: Finding) -> None:
         self._logged[finding.kind] += 1

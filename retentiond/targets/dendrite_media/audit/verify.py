@@ -63,18 +63,20 @@ def verify_contents(
     def verify(blobs: Sequence[Hash]) -> list[Verified]:
         done = []
         for blob in blobs:
+            verified = _verify(tree, rate, stop, blob)
             if stop.asked:
+                # It may not have been read to its end.
                 break
-            done.append(_verify(tree, rate, blob))
+            done.append(verified)
         return done
 
     return verify
 
 
-def _verify(tree: MediaTree, rate: ReadRate, blob: Hash) -> Verified:
+def _verify(tree: MediaTree, rate: ReadRate, stop: Stop, blob: Hash) -> Verified:
     try:
         with tree.directory(*blob_parts(blob)) as directory:
-            digest = _digest(directory, rate)
+            digest = _digest(directory, rate, stop)
     except FileNotFoundError:
         return Verified(blob, "gone")
     except OSError as error:
@@ -85,7 +87,7 @@ def _verify(tree: MediaTree, rate: ReadRate, blob: Hash) -> Verified:
     return Verified(blob, "right" if name == blob else "wrong")
 
 
-def _digest(directory: int, rate: ReadRate) -> bytes:
+def _digest(directory: int, rate: ReadRate, stop: Stop) -> bytes:
     # O_NONBLOCK: a pipe that stands there must not hold us.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(FILE, flags, dir_fd=directory)
@@ -94,7 +96,7 @@ def _digest(directory: int, rate: ReadRate) -> bytes:
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         digest = hashlib.sha256()
-        while chunk := os.read(descriptor, _CHUNK):
+        while not stop.asked and (chunk := os.read(descriptor, _CHUNK)):
             digest.update(chunk)
             rate.spend(len(chunk))
         after = os.fstat(descriptor)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "entries.sql")
+_STANDS: Final = frozenset({"returned", "whole_already"})
+"""What a return can come to where the live file stands."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,9 @@ async def carry_out(work: Workplace, entries: Sequence[EntryPath]) -> Moves:
     """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted."""
     moves = Moves()
     results = await work.place.disk.share(quarantine_blobs(work.tree, work.claimant.guard), entries)
-    moves.lost = await record_lost(work, [result for result in results if result.outcome == "missing"])
+    missing = [result.entry for result in results if result.outcome == "missing"]
+    await record_lost(work, missing, "gone before it could be moved")
+    moves.lost = len(missing)
     failed = [result for result in results if result.outcome == "failed"]
     await give_up(work, failed)
     moves.failed = len(failed)
@@ -60,8 +64,8 @@ async def return_to_rows(work: Workplace, entries: Sequence[EntryPath]) -> int:
     known = await known_thumbnails(work, [entry.hash for entry in entries])
     returns = [Return(entry, known.get(entry.hash, frozenset())) for entry in entries]
     results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
-    await record_returned(work, results)
-    return sum(result.outcome == "returned" for result in results)
+    await _record_returned(work, results)
+    return tell_returns(work, results)
 
 
 async def known_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
@@ -73,16 +77,21 @@ async def known_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash,
     return known
 
 
-async def record_returned(work: Workplace, results: Sequence[ReturnResult]) -> list[EntryPath]:
-    """Record which entries are spares now, since their live file stands; let go of the others."""
+def tell_returns(work: Workplace, results: Sequence[ReturnResult]) -> int:
+    """Tell the log what came back, and what was to and did not; return how many came."""
     log = get_logger(target=work.place.name)
-    returned = [result for result in results if result.outcome in {"returned", "whole_already"}]
-    for result in returned:
+    for result in results:
         if result.outcome == "returned":
             log.info("blob_restored", hash=result.entry.hash, pass_id=result.entry.pass_id)
-    others = [result for result in results if result not in returned]
-    for result in others:
-        log.error("item_failed", kind="not_returned", hash=result.entry.hash, error=result.error)
+        elif result.outcome not in _STANDS:
+            log.error("item_failed", kind="not_returned", hash=result.entry.hash, error=result.error)
+    return sum(result.outcome == "returned" for result in results)
+
+
+async def _record_returned(work: Workplace, results: Sequence[ReturnResult]) -> None:
+    """Record which entries are spares now, since their live file stands; let go of the others."""
+    returned = [result for result in results if result.outcome in _STANDS]
+    others = [result for result in results if result.outcome not in _STANDS]
     async with work.place.pool.acquire() as connection, connection.transaction():
         await connection.execute(
             SQL["entries_returned"],
@@ -95,25 +104,17 @@ async def record_returned(work: Workplace, results: Sequence[ReturnResult]) -> l
             [result.error or "nothing in quarantine to bring back" for result in others],
             work.claimant.claimant_id,
         )
-    return [result.entry for result in returned]
 
 
-async def record_lost(work: Workplace, results: Sequence[MoveResult]) -> int:
-    """Record entries of which neither the source nor the destination is there to be seen."""
-    if results:
-        log = get_logger(target=work.place.name)
-        for result in results:
-            log.warning(
-                "inconsistency", kind="lost_blob", hash=result.entry.hash, pass_id=result.entry.pass_id
-            )
-        async with work.place.pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                SQL["entries_lost"],
-                [result.entry.entry_id for result in results],
-                ["gone before it could be moved"] * len(results),
-                work.claimant.claimant_id,
-            )
-    return len(results)
+async def record_lost(work: Workplace, entries: Sequence[EntryPath], problem: str) -> None:
+    """Record claimed entries of which neither the source nor the destination is there to be seen."""
+    log = get_logger(target=work.place.name)
+    for entry in entries:
+        log.warning("inconsistency", kind="lost_blob", hash=entry.hash, pass_id=entry.pass_id)
+    if entries:
+        await work.place.pool.execute(
+            SQL["entries_lost"], [entry.entry_id for entry in entries], work.claimant.claimant_id, problem
+        )
 
 
 async def give_up(work: Workplace, results: Sequence[MoveResult]) -> None:

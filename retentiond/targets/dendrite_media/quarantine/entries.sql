@@ -29,9 +29,8 @@ WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_lost
 -- What the step should have left is not to be seen: kept on record, with the ledger's copy, and reported.
-UPDATE retentiond.entry SET state = 'lost', claimed_by = NULL, problem = p.problem
-FROM unnest($1::bigint[], $2::text[]) AS p(id, problem)
-WHERE entry_id = p.id AND claimed_by = $3
+UPDATE retentiond.entry SET state = 'lost', claimed_by = NULL, problem = $3
+WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_demoted
 -- Puts inherited entries back to where a sweep begins with them.

@@ -47,14 +47,15 @@ class Bench:
 
     async def findings(self, *kinds: FindingKind) -> AsyncIterator[list[Finding]]:
         """Go through the findings of these kinds at the configured pace, until somebody asks to stop."""
-        pace = Pace(self.work.place.config.pace.max_items_per_second)
+        # A slow pace must not keep a stop waiting.
+        pace = Pace(self.work.place.config.pace.max_items_per_second, sleep=self.order.stop.wait)
         for kind in kinds:
             async with aclosing(self.notes.of_kind(kind)) as noted:
                 async for page in noted:
+                    await pace.take(len(page))
                     if self.order.stop.asked:
                         self.report.leave(kind, "stopped", len(page))
                         continue
-                    await pace.take(len(page))
                     yield page
                     self.order.progress.advance(len(page))
 

@@ -121,7 +121,7 @@ async def _release(bench: Bench, kind: FindingKind, batch: Sequence[Assessed], g
     bench.report.repair(kind, len(released.gone))
     bench.report.leave(kind, "kept", len(released.changed))
     moves = await carry_out(bench.work, [intent.entry for intent in released.intents])
-    bench.telling.fail("not_moved", ["a content"] * moves.failed)
+    bench.report.fail("not_moved", moves.failed)
 
 
 async def mend_orphans(bench: Bench) -> None:
@@ -162,4 +162,4 @@ async def _quarantine(bench: Bench, looks: Sequence[BlobLook]) -> None:
     )
     bench.report.repair("orphan_blob", moves.quarantined)
     bench.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)
-    bench.telling.fail("not_moved", ["an orphan"] * moves.failed)
+    bench.report.fail("not_moved", moves.failed)

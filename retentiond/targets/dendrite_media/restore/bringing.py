@@ -62,9 +62,10 @@ async def bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]
     live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
     brought = await _insert(work, live, failed)
     there = {blob.blob for blob in live if blob.size is not None}
-    stands = [row for row in copies if row["kind"] == "blob" and row["hash"] in there]
-    await change(work, ENTRY_SQL["entries_returned"], [row["entry_id"] for row in stands])
-    await change(work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in copies if row not in stands])
+    spares = {row["entry_id"] for row in copies if row["kind"] == "blob" and row["hash"] in there}
+    await change(work, ENTRY_SQL["entries_returned"], sorted(spares))
+    others = [row["entry_id"] for row in copies if row["entry_id"] not in spares]
+    await change(work, ENTRY_SQL["entries_demoted"], others)
     log = get_logger(target=work.place.name)
     for uri in brought.restored:
         log.info("restored", media=uri)
@@ -120,13 +121,7 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) 
     thumbnails = [
         (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
     ]
-    columns: list[list[Any]] = [list(column) for column in zip(*thumbnails, strict=True)] or [
-        [],
-        [],
-        [],
-        [],
-        [],
-    ]
+    columns: list[list[Any]] = [list(column) for column in zip(*thumbnails, strict=True)] or [[]] * 5
     async with work.place.pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(
             SQL["insert_restored"], blobs, [blob.size for blob in live], work.claimant.claimant_id

@@ -20,6 +20,7 @@ from retentiond.targets.dendrite_media.holds.held import mark_purging
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import give_up
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -64,6 +65,7 @@ async def _close(work: Workplace, back: list[Record], reason: str) -> None:
     entries = [entry_path(row) for row in back if row["entry_id"] in marked]
     results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
     gone = [result.entry.entry_id for result in results if result.outcome != "failed"]
+    await give_up(work, [result for result in results if result.outcome == "failed"])
     async with work.place.pool.acquire() as connection, connection.transaction():
         await connection.execute(ENTRY_SQL["forget_entries"], gone, work.claimant.claimant_id)
         await add_record(connection, restored_orphans_record(work.place.name, back, actor(), reason))

@@ -13,7 +13,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +45,8 @@ async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
     wanted = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
     known = await known_thumbnails(work, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    tell_returns(work, await work.place.disk.share(bring_back(work.tree, work.claimant), returns))
     log = get_logger(target=work.place.name)
-    for result in results:
-        if result.outcome == "returned":
-            log.info("blob_restored", hash=result.entry.hash, pass_id=result.entry.pass_id)
     for entry in strangers:
         log.warning(
             "inconsistency",

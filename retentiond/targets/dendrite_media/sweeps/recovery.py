@@ -60,12 +60,13 @@ async def clear_staging(work: Workplace, report: SweepReport) -> None:
 
 async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:
     stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
-    there = {row["entry_id"] for row, stood in zip(page, stands, strict=True) if stood}
+    seen = list(zip(page, stands, strict=True))
+    there = {row["entry_id"] for row, stood in seen if stood}
     # One bad directory holds up nobody but itself: a later sweep asks again.
-    unread = [row for row, stood in zip(page, stands, strict=True) if stood is None]
+    unread = [row for row, stood in seen if stood is None]
     await give_up(work, [MoveResult(entry_path(row), "failed", "it cannot be read") for row in unread])
     report.failed += len(unread)
-    page = [row for row in page if row not in unread]
+    page = [row for row, stood in seen if stood is not None]
     # A database that was put back describes a disk that has gone on: nothing is finished by its word.
     finish = work.fit == "fits"
     await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)

@@ -29,7 +29,7 @@ from retentiond.targets.dendrite_media.disk.tree import inside
 from retentiond.targets.dendrite_media.holds.held import mark_purging
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import give_up, known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entries import give_up, known_thumbnails, tell_returns
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
@@ -152,8 +152,9 @@ async def _look(work: Workplace, report: SweepReport) -> None:
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
         wanted = await work.place.disk.share(_wanted(work.tree), returns)
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
-        await work.place.disk.share(bring_back(work.tree, work.claimant), back)
-        report.returned += len(back)
+        report.returned += tell_returns(
+            work, await work.place.disk.share(bring_back(work.tree, work.claimant), back)
+        )
         due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
         marked = await mark_purging(work, [row["entry_id"] for row in due])
         await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])

@@ -82,7 +82,7 @@ async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], lis
 
 async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[str], list[str]]:
     rows = [(blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()]
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 5
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
     async with work.place.pool.acquire() as connection, connection.transaction():
         inserted = await connection.fetch(SQL["insert_thumbnails"], work.claimant.claimant_id, *columns)
         ids = [row["release_id"] for row in inserted]
