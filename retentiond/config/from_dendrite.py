@@ -18,7 +18,7 @@ def from_dendrite_config(path: Path, days: int, *, local: bool) -> Config:
         raise UsageError(f"{days} days cannot be; write a number from 0 to {LONGEST.days}")
     origins = ["remote", "local"] if local else ["remote"]
     policies = [{"name": origin, "match": {"origin": origin}, "keep": f"{days}d"} for origin in origins]
-    target = {"kind": "dendrite_media", "dendrite_config": Path(path).absolute(), "policies": policies}
+    target = {"kind": "dendrite_media", "dendrite_config": path.absolute(), "policies": policies}
     try:
         return Config.model_validate({"targets": {"media": target}})
     except ValidationError:

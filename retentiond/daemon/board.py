@@ -1,4 +1,4 @@
-"""The line that `systemctl status` shows."""
+"""How the targets are, for `systemctl status` and for the metrics."""
 
 from __future__ import annotations
 

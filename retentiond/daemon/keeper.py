@@ -92,7 +92,7 @@ class Keeper:
                 if target is not None:
                     await self._serve(target, terms, settings)
 
-    def _hold(self, terms: Terms, settings: TargetSettings) -> bool:
+    def _still_in_force(self, terms: Terms, settings: TargetSettings) -> bool:
         return self.terms == terms and terms.in_force(self._clock.now()) == settings
 
     async def _reach(self, settings: TargetSettings, opened: AsyncExitStack) -> Target | None:
@@ -144,7 +144,7 @@ class Keeper:
             beats = group.create_task(rounds.beat())
             foresight = group.create_task(self._foresight.tell(terms))
             quotas = group.create_task(self._ask_for_quotas(settings))
-            while self._hold(terms, settings):
+            while self._still_in_force(terms, settings):
                 self._attention.clear()
                 if self._requested:
                     self._requested = False

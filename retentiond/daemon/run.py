@@ -124,13 +124,13 @@ class _Daemon:
                 return await self._work(settings)
             finally:
                 await self._tasks.cancel()
-                self._listener.close()
+                await asyncio.to_thread(self._listener.close)
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.
                 await asyncio.sleep(0)
 
     async def _work(self, settings: Settings) -> int:
-        self._adopt(settings)
+        await self._adopt(settings)
         self._tasks.start("watchdog", keep_alive(self._notifier))
         self._tasks.start("minute", self._look_at_the_clock())
         self._notifier.ready(self._board.text())
@@ -154,8 +154,9 @@ class _Daemon:
             _log.error("config_rejected", config=str(self._config_path), problems=problems)
             return None
 
-    def _adopt(self, settings: Settings) -> None:
-        self._listener.adopt(settings.metrics.listen if settings.metrics else None)
+    async def _adopt(self, settings: Settings) -> None:
+        # To close a listener takes as long as its thread sleeps, half a second.
+        await asyncio.to_thread(self._listener.adopt, settings.metrics.listen if settings.metrics else None)
         host = host_name()
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():
@@ -169,7 +170,7 @@ class _Daemon:
         settings = await self._read()
         if settings is not None:
             self._log.configure(settings)
-            self._adopt(settings)
+            await self._adopt(settings)
         # What was refused leaves us as ready as we were.
         self._notifier.ready(self._board.text())
 

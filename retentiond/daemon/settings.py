@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """A target as the file has it, what that comes to with the files that it names, and how long records stay."""
+    """A target as the file has it, what that comes to with the files that it names, and how long records stay.
+
+    Nobody reads `resolved`: by it a reload notices that one of those files has changed, and opens the target anew.
+    """
 
     config: TargetConfig
     resolved: Resolved
