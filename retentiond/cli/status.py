@@ -14,6 +14,7 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import Refusal, RetentiondError
 from retentiond.model.outcome import FAILED
+from retentiond.model.report import QuarantineSummary
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
@@ -71,7 +72,8 @@ def _table(session: Session, standing: Standing) -> Table:
         table.add_row("last audit", Text(_last_audit(standing.status.last_audit)))
     table.add_row("next pass", Text(_next_pass(standing)))
     table.add_row("backlog", Text(_backlog(standing)))
-    table.add_row("quarantine", Text(_quarantine(session, standing)))
+    if standing.quarantine is not None:
+        table.add_row("quarantine", Text(_quarantine(session, standing.target, standing.quarantine)))
     table.add_row("holds", Text(_holds(session, standing.status.holds)))
     table.add_row("at work", Text(printable(standing.status.holder or "nobody", _TEXT_LIMIT)))
     table.add_row("daemon", Text(printable(standing.status.daemon or "none is alive", _TEXT_LIMIT)))
@@ -123,10 +125,9 @@ def _backlog(standing: Standing) -> str:
     return f"{count_in_words(backlog.items, 'item')} due and not taken, {size_in_words(backlog.bytes)}{since}"
 
 
-def _quarantine(session: Session, standing: Standing) -> str:
-    summary = standing.quarantine
-    if summary is None or not (summary.items or summary.blobs):
+def _quarantine(session: Session, target: str, summary: QuarantineSummary) -> str:
+    if not (summary.items or summary.blobs):
         return "empty"
     until = f", until {time_in_words(summary.until)}" if summary.until else ""
-    listing = session.command(f"quarantine list {standing.target}")
+    listing = session.command(f"quarantine list {target}")
     return f"{quarantine_in_words(summary)}{until} ({listing})"

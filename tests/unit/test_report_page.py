@@ -96,6 +96,11 @@ def test_the_sliders_data_cannot_end_its_block() -> None:
     assert json.loads(block) == [[{"days": [[10, 2, 2048], [40, 3, 3 * 2**20]]}]]
 
 
+def test_a_slider_reaches_as_far_as_its_policy_keeps() -> None:
+    picture = Picture("media", "dendrite_media", _NOW, Tally(), curves=(AgeCurve("old", 1095),))
+    assert 'max="1095" value="1095"' in render([picture], _NOW, "1.0")
+
+
 def test_a_store_that_no_pass_has_seen_has_a_page_too() -> None:
     page = render([Picture("media", "dendrite_media", _NOW, Tally())], _NOW, "1.0")
     assert "No pass has run yet." in page
