@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -107,6 +107,18 @@ async def connect(dsn: str, what: str = "the database") -> Conn:
         connection = await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15)
         await _keep_alive(connection)
         return connection
+
+
+@asynccontextmanager
+async def connected(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
+    """Open one connection for a block, with which ends what the server is at for it; raises UnreachableError."""
+    connection = await connect(dsn, what)
+    try:
+        yield connection
+    finally:
+        # Who only hangs up leaves a statement behind that goes on, for hours perhaps, though nobody waits for it.
+        with suppress(*LOST):
+            await connection.close(timeout=10)
 
 
 async def _keep_alive(connection: Conn) -> None:

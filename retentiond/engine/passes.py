@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from retentiond.engine.target import STOPPED, StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ class EvictingSteps(Steps, Protocol):
 
 @contextmanager
 def _told(report: PassReport) -> Iterator[None]:
-    """Put into the report what ends the steps before their time: a refusal, or a loss."""
+    """Put into the report what ends the steps before their time: a refusal, a loss, or a stop."""
     try:
         yield
     except RefusedError as error:
         report.refused = error.refusal
     except UnreachableError as error:
         report.state, report.error = "interrupted", str(error)
+    except StoppedError:
+        report.state, report.error = "interrupted", STOPPED
 
 
 async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
@@ -70,7 +73,8 @@ async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
     with _told(report):
         await steps.make_safe()
         await steps.sweep()
-        report.refused = await steps.survey(report)
+        # It looks at everything, and may take long; what it changes goes with its connection.
+        report.refused = await order.stop.unless_asked(steps.survey(report))
         if report.refused is None or order.over_limits:
             report.refused = None
             await steps.begin(report)

@@ -52,6 +52,10 @@ class Silence:
         """Hear nothing."""
 
 
+STOPPED: Final = "it was asked to stop"
+"""What reports say of work that ended before its time because of that."""
+
+
 class StoppedError(Exception):
     """Somebody asked to stop, and what was being waited for was let go of."""
 

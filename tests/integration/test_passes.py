@@ -15,11 +15,12 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.pace import Pace
-from retentiond.engine.target import Order, Selection, Stop
+from retentiond.engine.target import STOPPED, Order, Selection, Stop
 from retentiond.targets.dendrite_media.quarantine import entries as quarantine
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
@@ -261,6 +262,27 @@ async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything
     assert len(await store.rows()) == 2
     assert len(held_files(media_path)) == 2
     assert await store.orphan_files() == []
+
+
+async def test_the_long_look_at_every_row_keeps_no_stop_waiting(
+    store: DendriteStore, retention: Retention, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add()
+    stop = Stop()
+
+    async def look_for_ever(self: Surveyor, *_arguments: Any) -> None:
+        asyncio.get_running_loop().call_soon(stop.ask)
+        await self._connection.execute("SELECT pg_sleep(3600)")
+
+    with monkeypatch.context() as large:
+        large.setattr(Surveyor, "judge", look_for_ever)
+        async with retention.opened() as target:
+            report = await target.run_pass(Order("run", stop=stop))
+    assert (report.state, report.error, report.pass_id) == ("interrupted", STOPPED, None)
+    assert len(await store.rows()) == 1
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(%' AND pid <> pg_backend_pid()"
+    assert await connection.fetchval(asleep) == 0
+    assert (await retention.one_pass()).removed_items == 1
 
 
 async def test_a_slow_pace_keeps_no_stop_waiting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import connect
+from retentiond.adapters.postgres import connected
 from retentiond.engine.purge import PurgeWish
 from retentiond.model.picture import Picture
 from retentiond.model.report import Tally
@@ -21,13 +21,10 @@ async def draw(place: Place) -> Picture:
     """Count the chats of all accounts, and tell why the last pass left what it left."""
     now = datetime.now(UTC)
     last = (await read_status(place)).last_pass or {}
-    connection = await connect(place.settings.database)
-    try:
+    async with connected(place.settings.database) as connection:
         chats = 0
         for number, name in enumerate(place.config.accounts):
             purge = await look_at(place, connection, PurgeWish(name, now.date()), number, dry_run=True)
             chats += await purge.chats.count_all()
-    finally:
-        await connection.close(timeout=10)
     kept = last.get("kept", {}).get("by_reason", {})
     return Picture(place.name, KIND, now, Tally(chats, 0), kept=kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import connect, reaching
+from retentiond.adapters.postgres import connected, reaching
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState
@@ -43,15 +43,12 @@ class Planner:
     async def plan(self, listen: Callable[[Item], None] | None = None) -> PassReport:
         """Survey the accounts and count what would go; a refusal is told, and what can still be counted is counted."""
         report = PassReport(self._place.name, KIND, dry_run=True, started_at=datetime.now(UTC))
-        connection = await connect(self._place.settings.database)
-        try:
+        async with connected(self._place.settings.database) as connection:
             with reaching("the database"):
                 try:
                     await self._work(connection, report, listen)
                 except RefusedError as error:
                     report.refused = error.refusal
-        finally:
-            await connection.close(timeout=10)
         report.state = "refused" if report.refused is not None else "planned"
         sum_up(report, self._purges)
         report.finished_at = datetime.now(UTC)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import LOST, connect, pool, reaching
+from retentiond.adapters.postgres import LOST, connected, pool, reaching
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
@@ -165,8 +165,7 @@ class ChatDatabase(RecordsDesk):
         *,
         by_hand: bool,
     ) -> None:
-        connection = await connect(self._place.settings.database)
-        try:
+        async with connected(self._place.settings.database) as connection:
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
             # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
             steps = ChatSteps(
@@ -180,8 +179,6 @@ class ChatDatabase(RecordsDesk):
                 conclude(report)
                 sum_up(report, steps.purges)
                 await record_end(self._place, report, steps.purges)
-        finally:
-            connection.terminate()
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """See that the database is there; what was purged needs no looking after."""

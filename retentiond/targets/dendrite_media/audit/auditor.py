@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from retentiond.engine.target import STOPPED
 from retentiond.model.audit import Finding
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
 from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
@@ -63,7 +64,7 @@ class Auditor:
         async with ScansAhead(self._tree, self._place.disk, levels.shelves) as scans:
             await self._compare(scans, levels)
         if self._order.stop.asked:
-            self._report.error = "it was asked to stop"
+            self._report.error = STOPPED
 
     async def _compare(self, scans: ScansAhead, levels: Levels) -> None:
         report, progress = self._report, self._order.progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from asyncpg import InsufficientPrivilegeError
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, connect
+from retentiond.adapters.postgres import LOST, connected
 from retentiond.engine.passes import conclude
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.model.errors import RefusedError, UnreachableError
@@ -43,25 +43,28 @@ async def under_lease(
 async def _work(
     place: Place, order: Order, lease: Lease, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
 ) -> None:
-    connection = await connect(place.settings.database)
-    try:
+    async with connected(place.settings.database) as connection:
         report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
-        async with open_workplace(place) as work:
-            steps = MediaSteps(work, connection, lease, order, now)
-            try:
-                await run(steps)
-            except (*LOST, InsufficientPrivilegeError) as error:
-                # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
-                report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
-                conclude(report)
-                await record_end(place, report)
-    except RefusedError as error:
-        # The store is not the one: there is nothing to take steps on.
-        report.refused = error.refusal
+        try:
+            async with open_workplace(place) as work:
+                await _run_steps(MediaSteps(work, connection, lease, order, now), place, report, run)
+        except RefusedError as error:
+            # The store is not the one: there is nothing to take steps on.
+            report.refused = error.refusal
+            conclude(report)
+            await record_end(place, report)
+        except UnreachableError as error:
+            await note_unreachable(place, error)
+            raise
+
+
+async def _run_steps(
+    steps: MediaSteps, place: Place, report: PassReport, run: Callable[[MediaSteps], Awaitable[None]]
+) -> None:
+    try:
+        await run(steps)
+    except (*LOST, InsufficientPrivilegeError) as error:
+        # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
+        report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
         conclude(report)
         await record_end(place, report)
-    except UnreachableError as error:
-        await note_unreachable(place, error)
-        raise
-    finally:
-        connection.terminate()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.engine.pace import Pace
+from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
@@ -76,7 +77,7 @@ class Removal:
             await self._pace.take(len(batch))
             if self._order.stop.asked:
                 self._report.state = "interrupted"
-                self._report.error = "it was asked to stop"
+                self._report.error = STOPPED
                 break
             assessed = await assess(self._work.tree, self._work.place.disk, batch, self._accesses)
             self._count_staying(assessed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import LOST, connect, named_queries
+from retentiond.adapters.postgres import LOST, connected, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import MESSAGES_IN, ROOM_KINDS, room_source
 from retentiond.model.text import printable
@@ -85,12 +85,9 @@ class Sources:
             await prepare(connection)
             yield connection
             return
-        other = await connect(url, f"the database of {statement.table}")
-        try:
+        async with connected(url, f"the database of {statement.table}") as other:
             await prepare(other)
             yield other
-        finally:
-            await other.close(timeout=10)
 
     async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> None:
         """Say on the connection that will read the messages which rooms are of which kind, if that is asked.

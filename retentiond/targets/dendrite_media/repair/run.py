@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import connect
+from retentiond.adapters.postgres import connected
+from retentiond.engine.target import STOPPED
 from retentiond.ledger.ledger import PassHeader
 from retentiond.model.audit import AuditReport
 from retentiond.model.errors import Refusal
@@ -43,17 +44,13 @@ COMMAND = "audit --repair"
 async def repair(place: Place, order: AuditOrder, lease: Lease) -> AuditReport:
     """Audit, and mend. A store that is not the one raises RefusedError; a refusal by what was found is in the report."""
     report = AuditReport(place.name, datetime.now(UTC))
-    connection = await connect(place.settings.database)
-    try:
-        async with open_workplace(place) as work:
-            await make_safe(work, connection)
-            await _refuse_foreign_users(place, connection)
-            if place.config.create_index:
-                await ensure_index(connection, place.name)
-            await sweep(work, everything=True)
-            await _Repair(work, connection, lease, order, report).run()
-    finally:
-        connection.terminate()
+    async with connected(place.settings.database) as connection, open_workplace(place) as work:
+        await make_safe(work, connection)
+        await _refuse_foreign_users(place, connection)
+        if place.config.create_index:
+            await ensure_index(connection, place.name)
+        await sweep(work, everything=True)
+        await _Repair(work, connection, lease, order, report).run()
     await record_end(place, report, COMMAND)
     return report
 
@@ -116,7 +113,7 @@ class _Repair:
             if kind in report.findings:
                 report.leave(kind, "only_reported", report.findings[kind].items)
         if self._order.stop.asked:
-            report.error = "it was asked to stop"
+            report.error = STOPPED
         state = "finished_with_failures" if report.failed.total() else "finished"
         state = "interrupted" if report.error else state
         await place.ledger.end_pass(place.pool, place.name, report.pass_id, state, report.as_json())

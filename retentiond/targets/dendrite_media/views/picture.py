@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import connect, named_queries
+from retentiond.adapters.postgres import connected, named_queries
 from retentiond.model.picture import AgeCurve, Freed, Picture, Slice, with_others
 from retentiond.model.report import Tally
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -32,8 +32,7 @@ _OLDER: Final = "older than that"
 
 async def draw(place: Place, progress: Progress) -> Picture:
     """Count what the store is made of, and what each policy would take at any age; raises RefusedError as a plan does."""
-    connection = await connect(place.settings.database)
-    try:
+    async with connected(place.settings.database) as connection:
         ledger = await place.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(place)
@@ -52,8 +51,6 @@ async def draw(place: Place, progress: Progress) -> Picture:
             findings=_findings(status),
             quarantine=_in_quarantine(status),
         )
-    finally:
-        await connection.close(timeout=10)
 
 
 async def _row(connection: Conn, statement: str) -> Record:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from retentiond.adapters.postgres import connect, named_queries, reaching
+from retentiond.adapters.postgres import connected, named_queries, reaching
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
@@ -56,8 +56,7 @@ async def plan(
     A `witness` is called at the end, while the plan's connection still knows what it went by.
     """
     report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
-    connection = await connect(place.settings.database)
-    try:
+    async with connected(place.settings.database) as connection:
         with (
             reaching("the database"),
             await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
@@ -69,8 +68,6 @@ async def plan(
                     await witness(connection, tree, ledger=belonging.ledger)
             except RefusedError as error:
                 report.refused = error.refusal
-    finally:
-        await connection.close(timeout=10)
     report.state = "refused" if report.refused else "planned"
     report.finished_at = datetime.now(UTC)
     return report

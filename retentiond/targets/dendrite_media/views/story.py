@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import connect, named_queries, reaching
+from retentiond.adapters.postgres import connected, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
 from retentiond.model.story import DiskStory, Story, policy_stories
@@ -59,14 +59,11 @@ class _Witness:
 
     async def identify(self) -> None:
         """Read the row, before anything can refuse the plan."""
-        connection = await connect(self._place.settings.database)
-        try:
+        async with connected(self._place.settings.database) as connection:
             found = await connection.fetchrow(SQL["row"], *self._key)
             if found is not None:
                 self.story.row = row = media_row(found)
                 self.story.created_at = _moment(row.creation_ts)
-        finally:
-            await connection.close(timeout=10)
 
     async def ask(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
         """Ask the plan's connection, at its end, for what the verdict came from."""
