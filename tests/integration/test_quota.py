@@ -11,6 +11,7 @@ import pytest
 
 from retentiond.engine.target import Order, Selection
 from retentiond.targets.dendrite_media.quotas import space
+from tests.support.ledger_time import let_pass
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class Disk:
         return self._size - self._held() - self.other
 
     def _held(self) -> int:
-        return sum(
-            path.stat().st_size for path in self._media_path.rglob("*") if path.name[:5] in {"file", "thumb"}
-        )
+        files = [path.stat() for path in self._media_path.rglob("*") if path.name[:5] in {"file", "thumb"}]
+        # A file takes room once, however many names it has.
+        return sum({about.st_ino: about.st_size for about in files}.values())
 
 
 @pytest.fixture
@@ -159,6 +160,25 @@ async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
     assert len(await store.rows()) == 9
     assert any("did not raise the free space" in remark for remark in report.remarks)
+
+
+@pytest.mark.usefixtures("disk")
+async def test_copies_of_what_was_restored_are_not_purged_in_vain_and_others_go_in_its_place(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    keys = quota(min_free_disk="9KiB") | {"settle": "0s"}
+    await check(retention, **keys)
+    assert len(await store.rows()) == 8
+    async with retention.opened(**keys) as target:
+        await target.restore(Selection())
+        await let_pass(connection, timedelta(days=2))
+        # What lies in quarantine are second names of live files: they free nothing.
+        swept = await target.sweep(everything=True)
+        assert (swept.purged, swept.purged_bytes) == (2, 0)
+        report = await target.check_quotas(Order(command="run"))
+    assert report
+    assert (report.removed_items, report.remarks) == (2, [])
+    assert len(await store.rows()) == 8
 
 
 @pytest.mark.usefixtures("disk")

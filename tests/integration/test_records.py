@@ -74,6 +74,20 @@ async def test_a_restore_is_recorded_with_who_and_why(retention: Retention, stor
     assert "@" in by
 
 
+async def test_a_content_that_was_restored_is_not_recorded_as_purged_when_its_copy_goes(
+    retention: Retention, store: DendriteStore
+) -> None:
+    back = await store.add()
+    gone = await store.add(content=b"")
+    async with retention.opened(settle="0s") as target:
+        await target.run_pass(Order("run"))
+        await target.restore(Selection(media=back.uri))
+        swept = await target.end_grace()
+    assert (swept.purged, swept.purged_bytes) == (2, 0)
+    purged = [record["body"]["items"] for record in await records(retention) if record["kind"] == "purged"]
+    assert purged == [[[gone.base64hash, 0, 1]]]
+
+
 async def test_who_purges_by_hand_is_recorded(retention: Retention, store: DendriteStore) -> None:
     await store.add()
     await retention.one_pass(settle="0s")

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
+from retentiond.targets.dendrite_media.database.rows import entry_path
+from retentiond.targets.dendrite_media.disk.moves import measure_entries
 from retentiond.targets.dendrite_media.references.of_holds import KEPT_HOLDS, PLAN_HOLDS
 from retentiond.targets.dendrite_media.references.of_holds import SQL as READING_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+
+    from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.media import MediaKey, MediaRow
@@ -60,14 +64,25 @@ async def lock_and_find_held(
     return {by_name[record["media_id"], record["media_origin"]] for record in found}
 
 
-async def mark_purging(work: Workplace, entry_ids: Sequence[int]) -> set[int]:
-    """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked."""
-    if not entry_ids:
+async def mark_purging(work: Workplace, rows: Sequence[Record]) -> set[int]:
+    """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked.
+
+    From then on the ledger says of them what their purge frees.
+    """
+    if not rows:
         return set()
+    entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.hash, entry.entry_id))
+    freed = await work.place.disk.share(measure_entries(work.tree), entries)
     async with work.place.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
-        rows = await connection.fetch(SQL["entries_purging"], list(entry_ids), work.claimant.claimant_id)
-    return {row["entry_id"] for row in rows}
+        marked = await connection.fetch(
+            SQL["entries_purging"],
+            [entry.entry_id for entry in entries],
+            work.claimant.claimant_id,
+            [of_entry.files if of_entry else None for of_entry in freed],
+            [of_entry.bytes if of_entry else None for of_entry in freed],
+        )
+    return {row["entry_id"] for row in marked}
 
 
 async def forget_rows_without_entry(work: Workplace) -> bool:

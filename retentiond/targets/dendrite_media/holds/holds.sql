@@ -76,9 +76,11 @@ RETURNING k.base64hash AS hash
 
 -- name: entries_purging
 -- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on, and
--- not the thumbnails that went alone of a medium that it is on.
-UPDATE retentiond.entry e SET state = 'purging'
-WHERE e.entry_id = ANY ($1::bigint[]) AND e.claimed_by = $2
+-- not the thumbnails that went alone of a medium that it is on. It holds no more than what leaves with it: a spare is
+-- one more name of a file that lives.
+UPDATE retentiond.entry e SET state = 'purging', files = coalesce(g.files, e.files), bytes = coalesce(g.bytes, e.bytes)
+FROM unnest($1::bigint[], $3::integer[], $4::bigint[]) AS g(entry_id, files, bytes)
+WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
   AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
   AND NOT (e.kind = 'thumbnails'
            AND EXISTS (SELECT FROM retentiond.thumbnail_release r JOIN mediaapi_media_repository k

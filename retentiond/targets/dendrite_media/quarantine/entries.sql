@@ -53,7 +53,7 @@ DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by 
 
 -- name: forget_entries
 -- Closes purged entries.
-DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, bytes
+DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, files, bytes
 
 -- name: give_up_claims
 -- Lets go of entries that could not be worked on; the next sweep finds them as they are.

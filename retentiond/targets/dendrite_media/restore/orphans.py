@@ -61,7 +61,7 @@ async def _close(work: Workplace, back: list[Record], reason: str) -> None:
     """Drop the copies of what stands live again: kept as spares, the next sweep would take it away once more."""
     if not back:
         return
-    marked = await mark_purging(work, [row["entry_id"] for row in back])
+    marked = await mark_purging(work, back)
     entries = [entry_path(row) for row in back if row["entry_id"] in marked]
     results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
     gone = [result.entry.entry_id for result in results if result.outcome != "failed"]

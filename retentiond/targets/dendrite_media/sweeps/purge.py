@@ -94,7 +94,7 @@ async def _dispensable(work: Workplace, report: SweepReport, spares: list[Record
 async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
     if not rows:
         return
-    marked = await mark_purging(work, [row["entry_id"] for row in rows])
+    marked = await mark_purging(work, rows)
     # Held since the sweep looked: the next one brings it back.
     await change(
         work, ENTRY_SQL["let_go"], [row["entry_id"] for row in rows if row["entry_id"] not in marked]
@@ -120,8 +120,9 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
         await connection.execute(
             LEDGER_SQL["count_purged"], [row["pass_id"] for row in closed], [row["bytes"] for row in closed]
         )
-        if closed:
-            await add_record(connection, purged_record(work.place.name, closed))
+        unlinked = [row for row in closed if row["files"]]
+        if unlinked:
+            await add_record(connection, purged_record(work.place.name, unlinked))
     report.purged += len(closed)
     report.purged_bytes += sum(row["bytes"] for row in closed)
 

@@ -156,7 +156,7 @@ async def _look(work: Workplace, report: SweepReport) -> None:
             work, await work.place.disk.share(bring_back(work.tree, work.claimant), back)
         )
         due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
-        marked = await mark_purging(work, [row["entry_id"] for row in due])
+        marked = await mark_purging(work, due)
         await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
         rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
         unwanted = {
