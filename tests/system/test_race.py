@@ -323,8 +323,8 @@ async def test_without_the_second_look_an_upload_loses_its_file(store: DendriteS
 async def test_the_storm_sees_when_nobody_looks_a_second_time(
     store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], retention: Retention
 ) -> None:
-    # By chance each broken row may leave again before the storm's end; not many times in a row.
-    for _ in range(5):
-        if await storm(store, pool, retention, 6):
+    # By chance each broken row may leave again before a storm's end; not in that of many short ones.
+    for _ in range(20):
+        if await storm(store, pool, retention, 3):
             return
     pytest.fail(f"it saw nothing; {AGAIN}")
