@@ -163,6 +163,20 @@ async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
 
 
 @pytest.mark.usefixtures("disk")
+async def test_a_content_that_policies_left_to_another_row_is_counted_though_a_quota_purges_in_the_same_pass(
+    store: DendriteStore, retention: Retention
+) -> None:
+    shared = await store.add()
+    await store.add(content=shared.content, origin="here.test", user_id="@u:here.test")
+    # A first pass has nothing to sweep.
+    await retention.one_pass(policies=[])
+    keys = quota(min_free_disk="8KiB") | {"policies": [REMOTE], "grace": "0s"}
+    plan, _ = await retention.one_plan(**keys)
+    report = await retention.one_pass(**keys)
+    assert plan.shared_blobs == report.shared_blobs == 1
+
+
+@pytest.mark.usefixtures("disk")
 async def test_copies_of_what_was_restored_are_not_purged_in_vain_and_others_go_in_its_place(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:

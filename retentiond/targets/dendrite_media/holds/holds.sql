@@ -90,10 +90,11 @@ RETURNING e.entry_id
 
 -- name: forget_rows_without_entry
 -- Forgets, a page at a time, the ledger's copies of rows whose grace is over and that never had an entry (a shared
--- blob, no file); not those that a hold is on, if they can come back.
+-- blob, no file); not those that a hold is on, if they can come back, nor what a pass has still to count at its end.
 DELETE FROM retentiond.released_media WHERE release_id IN (
     SELECT k.release_id FROM retentiond.released_media k
     WHERE k.grace_until <= statement_timestamp() AND k.restoring IS NULL
       AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state <> 'lost')
+      AND NOT EXISTS (SELECT FROM retentiond.pass p WHERE p.pass_id = k.pass_id AND p.state = 'running')
       AND NOT (k.had_file AND {held})
     LIMIT $1)
