@@ -69,7 +69,9 @@ class Ledger:
         """
         if not await self.exists(connection):
             await refuse_standby(connection)
-            await self._check_right(connection)
+            missing = await self.missing_right(connection)
+            if missing is not None:
+                raise UnreachableError(missing)
             async with connection.transaction():
                 await connection.execute(SQL["lock_making"])
                 if not await self.exists(connection):
@@ -99,13 +101,15 @@ class Ledger:
                 "run the retentiond that made it, or a newer one"
             )
 
-    async def _check_right(self, connection: Conn) -> None:
+    async def missing_right(self, connection: Conn) -> str | None:
+        """Say which right is missing to make the ledger where there is none, and how to grant it."""
         right = await connection.fetchrow(SQL["may_create_schema"])
-        if right is not None and not right["allowed"]:
-            raise UnreachableError(
-                "the role may not make the schema retentiond; as a superuser run: "
-                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
-            )
+        if right is None or right["allowed"] or await self.exists(connection):
+            return None
+        return (
+            "the role may not make the schema retentiond; as a superuser run: "
+            f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
+        )
 
     async def store(self, connection: Conn | Db) -> StoreState:
         """Return the store's id, its last pass and the server's clock."""

@@ -66,8 +66,9 @@ class Beside:
         """Note what was told; one that is down was begun all the same."""
         del progress
         self.cutoffs.append(purge.cutoff)
-        self.notes.append(await purge.notes.read())
-        await purge.notes.write({"begun": len(self.notes)})
+        if not purge.dry_run:
+            self.notes.append(await purge.notes.read())
+            await purge.notes.write({"begun": len(self.notes)})
         if self.name in self.down:
             raise UnreachableError(f"{self.name} cannot be reached; try again")
         excluded = [chat async for batch in purge.excluded.batches(2) for chat in batch]

@@ -19,7 +19,7 @@ from retentiond.model.errors import RefusedError, RetentiondError, UnreachableEr
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
-from retentiond.targets.chat_database.errand import Errand, NoNotes, Notes
+from retentiond.targets.chat_database.errand import Errand, Notes
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.patience import GRACE
 from retentiond.targets.chat_database.staying import StayingChats
@@ -94,7 +94,7 @@ class StoresBeside:
             if begun:
                 await staying.reckon_with_holds()
             if pass_id is None or self._lease is None:
-                store = await self._work(name, purge, staying, NoNotes(), None) if begun else _NOT_BEGUN
+                store = await self._work(name, purge, staying, None, None) if begun else _NOT_BEGUN
             else:
                 store = await self._purge_and_record(name, purge, staying, pass_id, self._lease, begun=begun)
             purge.report.stores[name] = store
@@ -133,13 +133,13 @@ class StoresBeside:
         name: StoreName,
         purge: AccountPurge,
         staying: StayingChats,
-        notes: Notes | NoNotes,
+        notes: Notes | None,
         pass_id: int | None,
     ) -> StoreReport:
         stop = self._order.stop
         errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, stop)
         try:
-            if isinstance(notes, Notes):
+            if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
             fault = await self._kept_from(name, purge, staying.count)
             if fault is not None:
@@ -162,7 +162,7 @@ class StoresBeside:
 
     async def _watched(self, name: StoreName, store: ChatStore, errand: Errand) -> StoreReport:
         """Purge, and let a hold that comes meanwhile end what was sent."""
-        if not isinstance(errand.notes, Notes):
+        if errand.dry_run:
             return await store.purge(errand, self._order.progress)
         opening = partial(open_store, name, self._place.config)
         async with HoldWatch(errand.notes, errand.excluded.newest_hold, opening) as watch:

@@ -2,12 +2,12 @@
 
 -- name: relations
 -- The tables of a schema by their names.
-SELECT c.oid::bigint AS relation, c.relname AS name, c.relkind::text AS kind, c.relispartition AS partition
+SELECT c.oid::bigint AS relation, c.relname AS name, c.relkind::text AS kind
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind <> 'i' AND c.relkind <> 'I'
 
 -- name: columns
-SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, NULL) AS type, attnum AS number
+SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, NULL) AS type
 FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: foreign_keys
@@ -18,7 +18,7 @@ WITH target AS (
     CROSS JOIN LATERAL (SELECT r.relation AS relid
                         UNION SELECT p.relid FROM pg_partition_tree(r.relation) p) t
 )
-SELECT k.conname AS name, k.confdeltype::text AS on_delete, target.relation::bigint AS parent,
+SELECT k.conname AS name, target.relation::bigint AS parent,
        coalesce(pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
        n.nspname AS child_schema, c.relname AS child_name,
        (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u(number, place)
@@ -71,15 +71,3 @@ WHERE NOT (has_table_privilege(r.relation::oid, 'SELECT') AND has_table_privileg
 -- The tables of which row-level security hides rows from this role: what is hidden would be left behind.
 SELECT r.relation::bigint AS relation FROM unnest($1::bigint[]) AS r(relation)
 WHERE row_security_active(r.relation::oid)
-
--- name: partitions
--- The leaves of a table that is partitioned by ranges of one column, by their bounds as the catalogue writes them.
-SELECT leaf.relid::bigint AS relation, n.nspname AS schema, c.relname AS name, a.attname AS column,
-       pg_get_expr(c.relpartbound, c.oid) AS bound
-FROM pg_partitioned_table p
-JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
-JOIN pg_partition_tree(p.partrelid) leaf ON leaf.isleaf AND leaf.parentrelid = p.partrelid
-JOIN pg_class c ON c.oid = leaf.relid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE p.partrelid = $1::bigint::oid AND p.partstrat = 'r' AND p.partnatts = 1
-ORDER BY c.relname

@@ -64,36 +64,28 @@ class Notes:
         return await self.late_hold(await self._pool.fetchval(SQL["holds_of_last_step"], *self._key) or 0)
 
 
-class NoNotes:
-    """A dry run writes nothing down, and takes no step."""
-
-    async def read(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    async def write(self, notes: Mapping[str, Any]) -> None:
-        """Forget it."""
-
-    async def begin_step(self, notes: Mapping[str, Any], newest_hold: int) -> None:
-        """Raise: nothing may come of a dry run."""
-        raise AssertionError(f"a dry run was about to take the step {notes} (holds up to {newest_hold})")
-
-
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What one store is told; without a number it is a dry run."""
+    """What one store is told; without a number and a place in the ledger it is a dry run."""
 
     purge_id: int | None
     account: str
     cutoff: datetime
     excluded: StayingChats
-    notes: Notes | NoNotes
+    kept: Notes | None
     stop: Stop
 
     @property
     def dry_run(self) -> bool:
         """Whether nothing may be changed."""
-        return self.purge_id is None
+        return self.kept is None
+
+    @property
+    def notes(self) -> Notes:
+        """The store's place in the ledger, which a dry run has none of."""
+        if self.kept is None:
+            raise AssertionError("a dry run was about to write something down, or to take a step")
+        return self.kept
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
         """Look at our lock and at the holds a last time, and write down what the step is found by."""

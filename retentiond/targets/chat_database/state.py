@@ -86,13 +86,8 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
 
 async def _check_rights(place: Place) -> list[str]:
     async with place.pool.acquire() as connection:
-        right = await connection.fetchrow(LEDGER_SQL["may_create_schema"])
-        problems = []
-        if right is not None and not right["allowed"] and not await place.ledger.exists(connection):
-            problems.append(
-                "the role may not make the schema retentiond; as a superuser run: "
-                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
-            )
+        missing = await place.ledger.missing_right(connection)
+        problems = [missing] if missing else []
         lag = await connection.fetchrow(SQL["replica_lag"])
         if lag is not None and lag["hidden"]:
             problems.append(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.ledger.holds import lock_holds
 from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.catalogue import WHOLE_NUMBERS
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.store import ChatId
 
-_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _NUMBERS_END: Final = 2**63
 
@@ -62,7 +62,7 @@ class StayingChats:
             self._connection, self._statement("held_elsewhere"), self._purge.chats.values
         )
         tree = self._purge.chats.tree
-        if tree.key_type(tree.top) not in _NUMBERS:
+        if tree.key_type(tree.top) not in WHOLE_NUMBERS:
             return [str(row["key"]) for row in rows]
         # What is no number, or none that the key can hold, is the id of no chat here.
         numbers = (int(row["key"]) for row in rows if _NUMBER.fullmatch(row["key"]))

@@ -46,9 +46,10 @@ class Deletion:
 
     async def work(self) -> StoreReport:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
-        report = StoreReport("finished")
+        report, left = StoreReport("finished"), None
         try:
-            if not await self._rounds():
+            left = await self._rounds()
+            if left is None:
                 report = StoreReport("interrupted", error=_STOPPED)
         except StoppedError:
             report = StoreReport("interrupted", error=_STOPPED)
@@ -61,20 +62,25 @@ class Deletion:
             report = StoreReport("finished_with_failures", error=f"the search refused: {no}")
         except UnreachableError as lost:
             report = StoreReport("interrupted", error=str(lost))
-        await self._look_back(report)
+        await self._look_back(report, left)
         return report
 
-    async def _rounds(self) -> bool:
-        """Delete; False where somebody asked to stop first."""
+    async def _rounds(self) -> int | None:
+        """Delete; return how many are left, None where somebody asked to stop first."""
         if not await self._finish_earlier():
-            return False
+            return None
+        left = await self._count()
         for _ in range(_ROUNDS):
-            await self._index.refresh()
-            if not await self._index.count(self._query):
-                return True
+            if not left:
+                break
             if self._purge.stop.asked or not await self._run():
-                return False
-        return True
+                return None
+            left = await self._count()
+        return left
+
+    async def _count(self) -> int:
+        await self._index.refresh()
+        return await self._index.count(self._query)
 
     async def _run(self) -> bool:
         mark = f"retentiond:{secrets.token_hex(12)}"
@@ -108,11 +114,10 @@ class Deletion:
             await self._purge.notes.write({})
         return ended
 
-    async def _look_back(self, report: StoreReport) -> None:
-        """Write down what is gone, what is left, and what waits; where that cannot be counted, what is known."""
+    async def _look_back(self, report: StoreReport, left: int | None) -> None:
+        """Write down what is gone, what is `left` (None: not counted yet), and what waits; or else what is known."""
         try:
-            await self._index.refresh()
-            after = await self._index.count(self._query)
+            after = await self._count() if left is None else left
             report.waiting = (*await self._index.waiting(), *await self._unknown())
         except (ServerError, UnreachableError, StoppedError) as lost:
             report.state = "interrupted" if report.state == "finished" else report.state

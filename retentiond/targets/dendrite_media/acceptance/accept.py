@@ -18,7 +18,6 @@ from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.acceptance.take_in import (
     ACCEPT_SQL,
     highest_on_disk,
-    strangers_on_disk,
     take_in,
 )
 from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
@@ -31,6 +30,7 @@ from retentiond.targets.dendrite_media.quarantine.entries import record_lost
 from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory
 from retentiond.targets.dendrite_media.store.workplace import Workplace
+from retentiond.targets.dendrite_media.sweeps.inventory import strangers_on_disk
 from retentiond.targets.dendrite_media.sweeps.recovery import recover
 
 if TYPE_CHECKING:

@@ -6,42 +6,23 @@ What rows bear is given back first. The others become entries without rows, whic
 from __future__ import annotations
 
 import os
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.sweeps.inventory import list_entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 ACCEPT_SQL: Final = named_queries(__package__, "accept.sql")
-
-
-async def strangers_on_disk(
-    place: Place, tree: MediaTree, *, ledger: bool = True
-) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
-    """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
-    listing = list_entries(tree)
-    while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
-        known: set[EntryPath] = set()
-        if ledger:
-            rows = await place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
-            known = {entry_path(row) for row in rows}
-        strangers = [entry for entry in page if entry not in known]
-        hashes = sorted({entry.hash for entry in strangers})
-        wanted = {row["hash"] for row in await place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
-        yield strangers, wanted
 
 
 class Highest(NamedTuple):
@@ -63,8 +44,6 @@ async def take_in(
     work: Workplace, acceptance: Acceptance, strangers: list[EntryPath], wanted: set[Hash]
 ) -> None:
     """Take a page of them in, and count in the acceptance what became of it."""
-    if not strangers:
-        return
     place = work.place
     known = await known_thumbnails(work, sorted(wanted))
     returns = [Return(entry, known.get(entry.hash, set())) for entry in strangers if entry.hash in wanted]

@@ -34,3 +34,11 @@ WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_
 -- name: owns_media
 -- Whether this role may make an index on dendrite's media table.
 SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = to_regclass('mediaapi_media_repository')
+
+-- name: foreign_users
+-- Rows that bear a user of none of these servers (in small letters), or of none that can be told; with one of them.
+SELECT count(*) AS rows, min('mxc://' || media_origin || '/' || media_id) AS example
+FROM mediaapi_media_repository
+WHERE user_id <> ''
+  AND lower(CASE WHEN strpos(user_id, ':') > 0 THEN substr(user_id, strpos(user_id, ':') + 1) ELSE '' END)
+      <> ALL ($1::text[])

@@ -23,14 +23,6 @@ CREATE TEMPORARY TABLE finding (
 SELECT number, kind, path, size, hash, media_id, media_origin, width, height, method
 FROM pg_temp.finding WHERE number > $1 AND kind = $3 ORDER BY number LIMIT $2
 
--- name: foreign_users
--- Rows that bear users of servers that are not ours.
-SELECT count(*) AS rows, min('mxc://' || media_origin || '/' || media_id) AS example
-FROM mediaapi_media_repository
-WHERE user_id <> ''
-  AND lower(CASE WHEN strpos(user_id, ':') > 0 THEN substr(user_id, strpos(user_id, ':') + 1) ELSE '' END)
-      <> ALL ($1::text[])
-
 -- name: intend_orphans
 -- Records the intent to quarantine blobs that no row bears, and that the quarantine has not in its hands.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle, grace_until)

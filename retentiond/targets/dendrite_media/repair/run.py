@@ -16,7 +16,6 @@ from retentiond.engine.target import STOPPED
 from retentiond.ledger.ledger import PassHeader
 from retentiond.model.audit import AuditReport
 from retentiond.model.errors import Refusal
-from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
 from retentiond.targets.dendrite_media.audit.run import record_end
 from retentiond.targets.dendrite_media.audit.telling import Telling
@@ -24,10 +23,10 @@ from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.repair.bench import Bench
 from retentiond.targets.dendrite_media.repair.blobs import mend_damaged, mend_missing, mend_orphans
-from retentiond.targets.dendrite_media.repair.notes import SQL, Notes
+from retentiond.targets.dendrite_media.repair.notes import Notes
 from retentiond.targets.dendrite_media.repair.thumbnails import mend_thumbnails
 from retentiond.targets.dendrite_media.repair.uploads import mend_uploads
-from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -46,20 +45,13 @@ async def repair(place: Place, order: AuditOrder, lease: Lease) -> AuditReport:
     report = AuditReport(place.name, datetime.now(UTC))
     async with connected(place.settings.database) as connection, open_workplace(place) as work:
         await make_safe(work, connection)
-        await _refuse_foreign_users(place, connection)
+        await refuse_foreign_users(connection, place.settings.rules.server_names)
         if place.config.create_index:
             await ensure_index(connection, place.name)
         await sweep(work, everything=True)
         await _Repair(work, connection, lease, order, report).run()
     await record_end(place, report, COMMAND)
     return report
-
-
-async def _refuse_foreign_users(place: Place, connection: Conn) -> None:
-    names = sorted(place.settings.rules.server_names)
-    found = await connection.fetchrow(SQL["foreign_users"], names) if names else None
-    if found is not None and found["rows"]:
-        raise foreign_users(found["rows"], printable(found["example"]))
 
 
 class _Repair:

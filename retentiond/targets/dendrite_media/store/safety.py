@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rows import SQL
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from asyncpg import Record
 
+    from retentiond.adapters.postgres import Conn
     from retentiond.config.media import Limits
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
@@ -118,12 +123,19 @@ def judge_limits(
     return None
 
 
-def foreign_users(uris: int, example: str) -> RefusedError:
+async def refuse_foreign_users(connection: Conn, server_names: Collection[str]) -> None:
+    """Refuse rows that bear users of a server that is not ours; without a name of ours nobody can tell."""
+    found = await connection.fetchrow(SQL["foreign_users"], list(server_names)) if server_names else None
+    if found is not None and found["rows"]:
+        raise foreign_users(found["rows"], printable(found["example"]))
+
+
+def foreign_users(rows: int, example: str) -> RefusedError:
     """Say that rows bear users of a server that is not ours."""
     return RefusedError(
         Refusal(
             "foreign_users",
-            f"{uris} rows, such as {example}",
+            f"{rows} rows, such as {example}",
             0,
             "local uploads in this database belong to another server name: set `server_name` to all the names "
             "this server goes by, and check that `database` is the right one",

@@ -13,7 +13,7 @@ from retentiond.model.request import decide_request
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement, stream
-from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RequestSurveyor(Surveyor):
     ) -> Survey:
         """Judge every row that the request means; what shall go is put into the temporary table."""
         del now
-        await self._refuse_foreign_users()
+        await refuse_foreign_users(self._connection, self._rules.server_names)
         await self._collect()
         survey = await self._begin()
         statement, arguments = self._page_query()
@@ -87,12 +87,6 @@ class RequestSurveyor(Surveyor):
                 return SQL["room_page"], ()
             case "user" | "origin":
                 return SQL[f"{kind}_page"], (name,)
-
-    async def _refuse_foreign_users(self) -> None:
-        names = self._place.settings.rules.server_names
-        found = await self._connection.fetchrow(SQL["foreign_users"], list(names)) if names else None
-        if found is not None and found["rows"]:
-            raise foreign_users(found["rows"], printable(found["example"]))
 
     async def _collect(self) -> None:
         """Read what the user or room refers to, in whichever database that lies."""

@@ -112,9 +112,3 @@ LIMIT $3
 SELECT f.media_id, f.media_origin FROM pg_temp.referred f
 JOIN unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
   ON f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C"
-
--- name: foreign_users
--- Rows that bear a user of none of these servers ($1, in small letters), with one of them.
-SELECT count(*) AS rows, min('mxc://' || m.media_origin || '/' || m.media_id) AS example
-FROM mediaapi_media_repository m
-WHERE m.user_id <> '' AND lower(substr(m.user_id, strpos(m.user_id, ':') + 1)) <> ALL ($1::text[])

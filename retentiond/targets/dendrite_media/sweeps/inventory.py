@@ -10,39 +10,50 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
-from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry
+from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry, shelf
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+
+
+async def strangers_on_disk(
+    place: Place, tree: MediaTree, *, ledger: bool = True
+) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
+    """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
+    listing = list_entries(tree)
+    while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
+        known: set[EntryPath] = set()
+        if ledger:
+            rows = await place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
+            known = {entry_path(row) for row in rows}
+        strangers = [entry for entry in page if entry not in known]
+        if strangers:
+            hashes = sorted({entry.hash for entry in strangers})
+            wanted = {row["hash"] for row in await place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
+            yield strangers, wanted
 
 
 async def take_stock(work: Workplace) -> int:
     """Compare the quarantine's directories with the ledger; return how many the ledger does not know."""
-    listing = list_entries(work.tree)
     unknown = 0
-    while page := await work.place.disk.call(lambda: list(islice(listing, work.place.batch))):
-        rows = await work.place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
-        known = {EntryPath(row["pass_id"], row["hash"], row["entry_id"]) for row in rows}
-        strange = [entry for entry in page if entry not in known]
+    async for strange, wanted in strangers_on_disk(work.place, work.tree):
         # One that a purge beside us took between the list and the question is no stranger.
         stands = await work.place.disk.share(standing(work.tree), strange)
         strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
         unknown += len(strangers)
-        await _give_back(work, strangers)
+        await _give_back(work, strangers, wanted)
     return unknown
 
 
-async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
-    if not strangers:
-        return
-    hashes = [entry.hash for entry in strangers]
-    wanted = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
+async def _give_back(work: Workplace, strangers: list[EntryPath], wanted: set[Hash]) -> None:
     known = await known_thumbnails(work, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
     tell_returns(work, await work.place.disk.share(bring_back(work.tree, work.claimant), returns))
@@ -51,7 +62,7 @@ async def _give_back(work: Workplace, strangers: list[EntryPath]) -> None:
         log.warning(
             "inconsistency",
             kind="unknown_entry",
-            path=f"{OWN}/{QUARANTINE}/{entry.pass_id}/{entry.hash[:2]}/{entry.name}",
+            path=f"{OWN}/{QUARANTINE}/{entry.pass_id}/{shelf(entry.hash)}/{entry.name}",
             wanted=entry.hash in wanted,
         )
 
@@ -62,7 +73,7 @@ def list_entries(tree: MediaTree) -> Iterator[EntryPath]:
         for shelf_name in _names(tree, OWN, QUARANTINE, pass_name):
             for name in _names(tree, OWN, QUARANTINE, pass_name, shelf_name):
                 entry = parse_entry(pass_name, name)
-                if entry is not None and entry.hash[:2] == shelf_name:
+                if entry is not None and shelf(entry.hash) == shelf_name:
                     yield entry
 
 

@@ -13,6 +13,7 @@ from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.quarantine.release import Intent, Releaser
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
@@ -65,7 +66,7 @@ class ThumbnailReleaser(Releaser):
 
     async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
         hashes = sorted({item.due.blob for item in going})
-        known = by_hash(await self._connection.fetch(SQL["known_of"], hashes))
+        known = by_hash(await self._connection.fetch(ENTRY_SQL["wanted_thumbnails"], hashes))
         gone = by_hash(self._gone)
         sizes = {item.look.blob: dict(item.look.thumbnails) for item in going}
         leaving = {}

@@ -80,13 +80,6 @@ SELECT g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g
        (SELECT sum(c.thumbnails) FROM copied c) AS copied
 FROM gone g
 
--- name: known_of
--- The thumbnails that rows know of these contents.
-SELECT DISTINCT m.base64hash AS hash, t.width, t.height, t.resize_method
-FROM mediaapi_media_repository m
-JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
-WHERE m.base64hash COLLATE "C" = ANY ($1::text[])
-
 -- name: record_thumbnails
 -- Records the intent to quarantine thumbnails of contents that stay, claimed by us.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle)

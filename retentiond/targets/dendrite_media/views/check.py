@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Silence
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.rows import SQL
@@ -39,14 +38,9 @@ async def check(place: Place) -> list[RetentiondError]:
 
 
 async def _check_rights(place: Place) -> list[str]:
-    problems = []
     async with place.pool.acquire() as connection:
-        right = await connection.fetchrow(LEDGER_SQL["may_create_schema"])
-        if right is not None and not right["allowed"] and not await place.ledger.exists(connection):
-            problems.append(
-                "the role may not make the schema retentiond; as a superuser run: "
-                f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
-            )
+        missing = await place.ledger.missing_right(connection)
+        problems = [missing] if missing else []
         if not await connection.fetchval(SQL["may_delete"]):
             problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
         standing = await connection.fetchval(INDEX_SQL["index_state"])
