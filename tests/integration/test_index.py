@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
+from retentiond.targets.dendrite_media.database import index
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
@@ -97,6 +98,19 @@ async def test_without_the_right_to_make_it_the_pass_goes_on(
     finally:
         await connection.execute(f"DROP OWNED BY {role}")
         await connection.execute(f"DROP ROLE {role}")
+
+
+async def test_an_index_that_an_open_transaction_is_in_the_way_of_is_left_to_the_next_pass(
+    store: DendriteStore, retention: Retention, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add()
+    monkeypatch.setattr(index, "_TIMEOUT", 0.2)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE mediaapi_media_repository IN ROW EXCLUSIVE MODE")
+        with capture_logs() as log:
+            assert (await retention.one_pass()).removed_items == 1
+    (told,) = [entry for entry in log if entry["event"] == "index_not_made"]
+    assert "the next pass tries again" in told["hint"]
 
 
 @pytest.fixture
@@ -232,5 +246,5 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
         ("thumbnail_release_by_grace", THUMBNAIL_SQL["forget_thumbnails"], ()),
         ("thumbnail_release_restoring", THUMBNAIL_SQL["thumbnail_restorers"], ()),
     ]
-    for index, statement, arguments in asked:
-        assert index in indexes(await plan_of(large, statement, *arguments)), statement
+    for name, statement, arguments in asked:
+        assert name in indexes(await plan_of(large, statement, *arguments)), statement

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "index.sql")
 _TIMEOUT: Final = 1800.0
+_OWNER: Final = "make this role the owner of mediaapi_media_repository, or set create_index: false"
+_LATER: Final = (
+    "the next pass tries again; see what keeps a transaction open, or the table locked (pg_stat_activity)"
+)
 
 
 async def ensure_index(connection: Conn, target: str) -> bool:
@@ -38,7 +42,7 @@ async def ensure_index(connection: Conn, target: str) -> bool:
         log.warning(
             "index_not_made",
             reason=printable(str(error)) or "time-out",
-            hint="make this role the owner of mediaapi_media_repository, or set create_index: false",
+            hint=_OWNER if isinstance(error, asyncpg.InsufficientPrivilegeError) else _LATER,
         )
         return False
     log.info("index_made", index="retentiond_base64hash")
