@@ -162,6 +162,23 @@ async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
     assert any("did not raise the free space" in remark for remark in report.remarks)
 
 
+async def test_a_quota_that_was_taken_away_and_comes_again_does_not_go_by_what_it_saw_long_ago(
+    store: DendriteStore, retention: Retention, disk: Disk
+) -> None:
+    keys = quota(min_free_disk="8KiB") | {"grace": "0s", "settle": "0s"}
+    await check(retention, **keys)
+    # Without it other things fill the disk, and media go by their ages.
+    policy = REMOTE | {"keep": "18d"}
+    report = await retention.one_pass(policies=[policy], grace="0s", settle="0s")
+    assert report.removed_items == 2
+    async with retention.opened(grace="0s", settle="0s") as target:
+        await target.end_grace()
+    disk.other = 4 * KIB
+    report = await retention.one_pass(**keys)
+    assert report.remarks == []
+    assert len(await store.rows()) == 5
+
+
 @pytest.mark.usefixtures("disk")
 async def test_a_content_that_policies_left_to_another_row_is_counted_though_a_quota_purges_in_the_same_pass(
     store: DendriteStore, retention: Retention

@@ -56,7 +56,10 @@ class Evictions:
 
     async def run(self, report: PassReport) -> None:
         """Take each quota in turn; raises RefusedError where one would go over the limits."""
-        for quota in self._place.settings.quotas:
+        quotas = self._place.settings.quotas
+        names = [quota.name for quota in quotas]
+        await self._connection.execute(SQL["forget_other_evictions"], self._place.name, names)
+        for quota in quotas:
             if self._order.stop.asked:
                 return
             short = await self._make_room(quota, report)

@@ -29,6 +29,10 @@ SELECT free, purged, at FROM retentiond.quota_eviction WHERE target = $1 AND quo
 INSERT INTO retentiond.quota_eviction (target, quota, free, purged, at) VALUES ($1, $2, $3, $4, clock_timestamp())
 ON CONFLICT (target, quota) DO UPDATE SET free = excluded.free, purged = excluded.purged, at = excluded.at
 
+-- name: forget_other_evictions
+-- Quotas that the configuration has no more: should one of that name come again, it begins anew.
+DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota <> ALL ($2::text[])
+
 -- name: forget_eviction
 DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota = $2
 
