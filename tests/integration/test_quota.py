@@ -160,6 +160,9 @@ async def test_where_purging_frees_nothing_eviction_stops_and_says_so(
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
     assert len(await store.rows()) == 9
     assert any("did not raise the free space" in remark for remark in report.remarks)
+    # And the plan of the next one says no other.
+    plan, _ = await retention.one_plan(**keys)
+    assert (plan.removed, plan.remarks) == ({}, report.remarks)
 
 
 async def test_a_quota_that_was_taken_away_and_comes_again_does_not_go_by_what_it_saw_long_ago(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError
-from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain, size_shortage
+from retentiond.model.quota import disk_shortage, purged_in_vain, size_shortage
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
 from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
 from retentiond.targets.dendrite_media.quotas.space import read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL
+from retentiond.targets.dendrite_media.quotas.vain import in_vain_since, vain_remark
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
-    from retentiond.model.quota import Quota
+    from retentiond.model.quota import Quota, SpaceReading
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.workplace import Workplace
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
@@ -85,7 +86,10 @@ class Evictions:
             await sweep(self._work, everything=False, fresh=True)
             after = await self._read()
         short = disk_shortage(quota, after.free, await self._connection.fetchval(SQL["held_bytes"]))
-        if short and (purged_in_vain(before, after, 0) or await self._in_vain_since(quota, after)):
+        if short and (
+            purged_in_vain(before, after, 0)
+            or await in_vain_since(self._connection, self._place.name, quota, after)
+        ):
             self._say_in_vain(quota, report)
             return 0
         return short
@@ -107,18 +111,8 @@ class Evictions:
     async def _read(self) -> SpaceReading:
         return await read_space(self._place, self._work.tree, self._connection)
 
-    async def _in_vain_since(self, quota: Quota, now: SpaceReading) -> bool:
-        last = await self._connection.fetchrow(SQL["last_eviction"], self._place.name, quota.name)
-        if last is None:
-            return False
-        stored = await self._connection.fetchval(SQL["stored_bytes"], last["at"])
-        return purged_in_vain(SpaceReading(last["free"], last["purged"]), now, stored)
-
     def _say_in_vain(self, quota: Quota, report: PassReport) -> None:
-        remark = (
-            f"{quota.name}: purging did not raise the free space of {self._work.tree.path}, so nothing is evicted for "
-            "its sake; look for snapshots, and for what else fills the disk"
-        )
+        remark = vain_remark(quota, self._work.tree.path)
         report.remarks.append(remark)
         get_logger(target=self._place.name).warning("quota_stopped", quota=quota.name, reason=remark)
 

@@ -17,8 +17,9 @@ from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
 from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
-from retentiond.targets.dendrite_media.quotas.space import free_now
+from retentiond.targets.dendrite_media.quotas.space import free_now, read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
+from retentiond.targets.dendrite_media.quotas.vain import in_vain_since, vain_remark
 from retentiond.targets.dendrite_media.store.belonging import check_belonging
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
@@ -179,9 +180,7 @@ class _Planner:
     async def _plan_quota(self, quota: Quota, means: Means, listen: Callable[[Item], None] | None) -> None:
         """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
         place, connection, ledger = self._place, self._connection, means.belonging.ledger
-        free = await free_now(place, self._tree)
-        held = await connection.fetchval(QUOTA_SQL["held_bytes"]) if ledger else 0
-        short = disk_shortage(quota, free, held + self._report.removed_bytes)
+        short = await self._disk_shortage(quota, ledger=ledger)
         ground = QuotaGround(place, connection, quota, means.now)
         await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
 
@@ -198,6 +197,19 @@ class _Planner:
             return
         self._report.refused = self._report.refused or ground.over_limit_with(survey, self._report)
         await self._look(ground, None, listen)
+
+    async def _disk_shortage(self, quota: Quota, *, ledger: bool) -> int:
+        """Return what the disk lacks; nothing where purging frees nothing, for then a pass evicts nothing for it."""
+        place, connection = self._place, self._connection
+        if not ledger:
+            return disk_shortage(quota, await free_now(place, self._tree), self._report.removed_bytes)
+        now = await read_space(place, self._tree, connection)
+        held = await connection.fetchval(QUOTA_SQL["held_bytes"])
+        short = disk_shortage(quota, now.free, held + self._report.removed_bytes)
+        if short and await in_vain_since(connection, place.name, quota, now):
+            self._report.remarks.append(vain_remark(quota, self._tree.path))
+            return 0
+        return short
 
     async def _tell_the_rest(self, ground: Ground, means: Means, listen: Callable[[Item], None]) -> None:
         """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
