@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
-from datetime import date
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -252,6 +253,21 @@ async def test_a_store_that_the_target_does_not_have_is_told_before_anything_is_
         with pytest.raises(UsageError, match="clickhouse"):
             await chats.purge(dry_run=dry_run, wish=BOTH)
     assert await chats.chats() == {chat}
+
+
+async def test_status_advises_to_purge_what_a_longer_keep_has_stay(chats: ChatStore, stores: Beside) -> None:
+    def keeping(days: int) -> dict[str, Any]:
+        account = {"schema": "pro", "keep": f"{days}d", "clickhouse": True}
+        return {"accounts": {"testcom": account}, **STORES}
+
+    stores.down = {"clickhouse"}
+    await chats.run_pass(**keeping(400))
+    async with open_chat_database("chats", chats.config(**keeping(500))) as target:
+        (problem,) = (await target.status()).problems
+    until = datetime.now(UTC).date() + timedelta(days=100)
+    assert re.search(
+        rf"goes on by schedule on ({until}|{until - timedelta(days=1)}), and a purge by hand", problem
+    )
 
 
 async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: Beside) -> None:

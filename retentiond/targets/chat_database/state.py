@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import LOST, reaching
@@ -11,6 +12,7 @@ from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
+from retentiond.model.floor import day_before
 from retentiond.model.report import TargetStatus
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.catalogue import read_catalogue
@@ -62,6 +64,12 @@ def _undone(place: Place, row: Record) -> str:
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
     if row["account"] not in place.config.accounts:
         return f"{told}{why}; {place.name} has no such account any more: add it again, and purge it up to {day} to go on"
+    keep = place.config.accounts[row["account"]].keep
+    if keep is not None and day > day_before(datetime.now(UTC), keep, place.config.zone):
+        return (
+            f"{told}{why}; by its `keep` of now that goes on by schedule on {day + keep}, and a purge by hand up to {day} "
+            "would take sooner what is to stay until then"
+        )
     return f"{told}{why}; purge it again up to {day} to go on"
 
 
