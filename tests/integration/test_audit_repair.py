@@ -107,6 +107,28 @@ async def test_an_orphan_goes_to_quarantine_for_its_grace_and_one_command_brings
     assert await left(retention) == {"orphan_blob": 1}
 
 
+async def test_an_orphan_goes_also_while_thumbnails_lie_in_quarantine_that_went_alone_before(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await store.add()
+    media = await store.add(thumbnails=[SMALL], content_type="video/mp4")
+    alone = {"name": "thumbs", "match": {"content_type": "video/*"}, "keep": "30d", "remove": "thumbnails"}
+    before = store.files()
+    await retention.one_pass(policies=[alone])
+    await connection.execute(
+        "DELETE FROM mediaapi_media_repository WHERE media_id = $1 AND media_origin = $2", *media.key
+    )
+    assert (await one_repair(retention)).repaired == {"orphan_blob": 1}
+    assert await left(retention) == {}
+    async with retention.opened() as target:
+        assert (await target.restore(Selection(pass_id=2))).failed == []
+    assert store.files().items() <= before.items()
+    assert (
+        store.files()[f"{media.base64hash[0]}/{media.base64hash[1]}/{media.base64hash[2:]}/file"]
+        == media.content
+    )
+
+
 async def test_an_orphan_is_purged_once_its_grace_and_settle_are_over(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:

@@ -24,12 +24,13 @@ SELECT number, kind, path, size, hash, media_id, media_origin, width, height, me
 FROM pg_temp.finding WHERE number > $1 AND kind = $3 ORDER BY number LIMIT $2
 
 -- name: intend_orphans
--- Records the intent to quarantine blobs that no row bears, and that the quarantine has not in its hands.
+-- Records the intent to quarantine blobs that no row bears, and that the quarantine has not in its hands; thumbnails of
+-- one that lie there by themselves are no reason to leave it.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle, grace_until)
 SELECT $1, h.hash, 'blob', 'intended', $2, h.files, h.bytes, $3::interval, clock_timestamp() + $4::interval
 FROM unnest($5::text[], $6::integer[], $7::bigint[]) AS h(hash, files, bytes)
 WHERE NOT EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = h.hash)
-  AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = h.hash AND e.state <> 'lost')
+  AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = h.hash AND e.kind = 'blob' AND e.state <> 'lost')
   AND NOT EXISTS (SELECT FROM retentiond.released_media r WHERE r.base64hash = h.hash AND r.restoring IS NOT NULL)
 ORDER BY h.hash COLLATE "C"
 RETURNING entry_id, hash, bytes
