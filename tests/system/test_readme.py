@@ -65,6 +65,10 @@ def prompt(database: str, postgres: DatabaseServer, media_path: Path, tmp_path: 
             runner.run(postgres.drop(chats))
 
 
+# The accounts that the README's commands name, and the schema of each.
+_ACCOUNTS = {"testcom": "pro", "A": "pro_a"}
+
+
 async def _fill(database: str, media_path: Path, chats: str) -> str:
     connection = await asyncpg.connect(database)
     try:
@@ -77,9 +81,10 @@ async def _fill(database: str, media_path: Path, chats: str) -> str:
         await connection.close()
     other = await asyncpg.connect(chats)
     try:
-        await make_chat_tables(other)
         begin, end = datetime(2022, 1, 1, tzinfo=UTC), datetime(2023, 6, 1, tzinfo=UTC)
-        await make_up_chats(other, MadeUpChats(20, begin, end))
+        for schema in _ACCOUNTS.values():
+            await make_chat_tables(other, schema)
+            await make_up_chats(other, MadeUpChats(20, begin, end), schema)
     finally:
         await other.close()
     return gone.uri
@@ -99,7 +104,7 @@ class Prompt:
             "settle": "0s",
             "policies": [REMOTE],
         }
-        accounts = {name: {"schema": "pro"} for name in ("testcom", "A")}
+        accounts = {name: {"schema": schema} for name, schema in _ACCOUNTS.items()}
         target = {"kind": "chat_database", "database": chats, "accounts": accounts}
         (directory / "config.yaml").write_text(json.dumps({"targets": {"media": media, "chats": target}}))
         dendrite = {
