@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert _install(tmp_path).returncode == 0
     assert config.read_text() == "targets: {}\n"
     assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
+
+
+@pytest.mark.timeout(300)
+def test_pipx_installs_the_command_with_the_extras_for_chats(tmp_path: Path) -> None:
+    homes = {f"PIPX_{name}": str(tmp_path / name.lower()) for name in ("HOME", "BIN_DIR", "MAN_DIR")}
+    lock = {"PIP_CONSTRAINT": str(_REPOSITORY / "requirements.lock")}
+    subprocess.run(
+        [sys.executable, "-m", "pipx", "install", ".[clickhouse,elasticsearch]"],
+        env=os.environ | homes | lock,
+        cwd=_REPOSITORY,
+        check=True,
+    )
+    example = subprocess.check_output([tmp_path / "bin_dir/retentiond", "example-config"], text=True)
+    assert example == (_REPOSITORY / "config.example.yaml").read_text()
+    subprocess.run(
+        [
+            tmp_path / "home/venvs/retentiond/bin/python",
+            "-c",
+            "import clickhouse_connect, elasticsearch, opensearchpy",
+        ],
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("words", [("a b",), ("dendrite", "relative"), ("dendrite", "/srv/$(reboot)")])

@@ -38,6 +38,7 @@ _ELSEWHERE = {
     "retentiond demo [--media N] [--chats] [--keep DIR] [--report FILE]": "test_demo.py",
 }
 _SHELL = {
+    "pipx install '.[clickhouse,elasticsearch]'": "test_install.py",
     "journalctl -u retentiond RETENTIOND_EVENT=pass_finished -o json": "test_service.py",
     "sudo systemd/install dendrite /var/lib/dendrite/media_store": "test_install.py",
     "systemctl enable --now retentiond": "test_service.py",
