@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from retentiond.targets.chat_database import statements
-from retentiond.targets.chat_database.keys import check_keys
+from retentiond.targets.chat_database.twice import check_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
