@@ -287,6 +287,24 @@ async def test_a_table_that_the_layout_lacks_is_named_before_anything_is_touched
     assert await chats.counts() == before
 
 
+async def test_a_foreign_key_onto_a_table_that_inherits_is_named_before_anything_is_touched(
+    chats: ChatStore,
+) -> None:
+    # Before there were partitions, large tables were cut up by inheritance.
+    chat = await chats.chat()
+    await chats.connection.execute(
+        "CREATE TABLE pro.chatmessage_2022 (PRIMARY KEY (messageid)) INHERITS (pro.chatmessage);"
+        "CREATE TABLE pro.attachment (messageid bigint REFERENCES pro.chatmessage_2022 ON DELETE CASCADE);"
+        f"INSERT INTO pro.chatmessage_2022 VALUES (900, {chat}, 1, 'hello', '{OLD}');"
+        "INSERT INTO pro.attachment VALUES (900)"
+    )
+    before = await chats.counts()
+    report = await chats.purge()
+    assert report.refused is not None
+    assert "pro.attachment (messageid) refers to chatmessage" in str(report.refused.value)
+    assert await chats.counts() == before
+
+
 async def test_everything_that_does_not_fit_the_layout_is_named_at_once(chats: ChatStore) -> None:
     await chats.connection.execute(
         "DROP TABLE pro.chatrate; ALTER TABLE pro.chatmessage DROP COLUMN kind;"

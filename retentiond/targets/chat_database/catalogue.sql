@@ -11,12 +11,12 @@ SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, NULL
 FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: foreign_keys
--- Every foreign key onto one of the tables, or onto a partition of one, from wherever it comes.
-WITH target AS (
-    SELECT r.relation, t.relid
-    FROM unnest($1::bigint[]::oid[]) AS r(relation)
-    CROSS JOIN LATERAL (SELECT r.relation AS relid
-                        UNION SELECT p.relid FROM pg_partition_tree(r.relation) p) t
+-- Every foreign key onto one of the tables, or onto a partition or an heir of one, whose rows go with it, from wherever
+-- it comes.
+WITH RECURSIVE target(relation, relid) AS (
+    SELECT r.relation, r.relation FROM unnest($1::bigint[]::oid[]) AS r(relation)
+    UNION
+    SELECT target.relation, i.inhrelid FROM target JOIN pg_inherits i ON i.inhparent = target.relid
 )
 SELECT k.conname AS name, target.relation::bigint AS parent,
        coalesce(pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
