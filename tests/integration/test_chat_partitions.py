@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+import structlog
 
 from retentiond.targets.chat_database.partitions import Emptying
 from tests.support.chats import CUTOFF, OLD, ChatStore
@@ -185,3 +186,32 @@ async def test_other_accounts_rows_keep_a_partition_that_they_share(chats: ChatS
     assert report.chats == 1
     assert await chats.chats() == {theirs}
     assert "chatmessage_2022" in await partitions(chats)
+
+
+async def test_a_partition_that_a_view_reads_stays_empty_and_the_purge_goes_on(
+    chats: ChatStore,
+) -> None:
+    await chats.connection.execute("CREATE VIEW pro.seen AS SELECT * FROM pro.chatmessage_2022")
+    await chats.chat()
+    await chats.statistic(OLD)
+    with structlog.testing.capture_logs() as log:
+        report = await chats.purge(wish={"stats": True})
+    assert (report.state, report.chats, report.entities["chatstats"]) == ("finished", 1, 1)
+    assert "chatmessage_2022" in await partitions(chats)
+    (left,) = [entry for entry in log if entry["event"] == "partition_not_dropped"]
+    assert (left["partition"], left["log_level"]) == ("chatmessage_2022", "warning")
+
+
+async def test_a_trigger_that_raises_while_a_partition_goes_leaves_its_rows_to_the_batches(
+    chats: ChatStore,
+) -> None:
+    gone, stays = await chats.chat(), await chats.chat()
+    await chats.connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON pro.chatthread FOR EACH ROW "
+        f"WHEN (old.threadid = {stays}) EXECUTE FUNCTION refuse()"
+    )
+    report = await chats.purge(pace={"batch": 1})
+    assert (report.chats, report.failed) == (1, {"database_refused": 1})
+    assert gone not in await chats.chats()
+    assert await chats.torn() == set()

@@ -226,6 +226,23 @@ async def test_counts_that_do_not_agree_roll_the_batch_back_and_end_the_purge(ch
     assert await chats.counts() == before
 
 
+async def test_a_trigger_that_raises_is_told_in_the_report_and_keeps_no_other_chat_from_its_purge(
+    chats: ChatStore,
+) -> None:
+    # It ended the pass with an unexpected error, at each schedule anew: all accounts behind this one stayed unpurged.
+    stays, gone = await chats.chat(), await chats.chat()
+    await chats.connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'evidence'; END$$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON pro.chatrate FOR EACH ROW "
+        f"WHEN (old.threadid = {stays}) EXECUTE FUNCTION refuse()"
+    )
+    report = await chats.purge(pace={"batch": 1})
+    assert (report.state, report.exit_status) == ("finished_with_failures", 1)
+    assert (report.chats, report.failed, report.error) == (1, {"database_refused": 1}, "evidence")
+    assert gone not in await chats.chats()
+    assert await chats.torn() == set()
+
+
 async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_the_way_of(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

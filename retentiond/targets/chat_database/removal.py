@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
 from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.text import printable
@@ -23,6 +25,8 @@ from retentiond.targets.chat_database.partitions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
@@ -37,6 +41,7 @@ TRIES: Final = 5
 """How often a batch is tried that others are in the way of."""
 FAILURES: Final = 3
 """How many batches in a row may fail before the purge ends: whatever it is, it does not pass."""
+_REASON_LIMIT: Final = 500
 
 IN_THE_WAY: Final = (
     ChangedError,
@@ -46,6 +51,8 @@ IN_THE_WAY: Final = (
     # A row of a chat that was to go came in after the last look.
     asyncpg.ForeignKeyViolationError,
 )
+_NO_MORE: Final = (*LOST, asyncpg.InsufficientPrivilegeError)
+"""What ends the whole pass. Whatever else the database says is about one batch or partition: a trigger that raises, a view."""
 
 
 class Removal:
@@ -102,35 +109,36 @@ class Removal:
                 if self._order.stop.asked:
                     report.state = "interrupted"
                     return
+            except _NO_MORE:
+                raise
+            except asyncpg.PostgresError as error:
+                self._fail(page, report, error)
+                return
             else:
                 self._failures = 0
                 await self._count(survey.tree, report, removed, after)
                 return
 
     async def _empty(self, survey: Survey, partition: Partition, report: PurgeReport) -> None:
-        try:
+        removed = after = None
+        # Where it cannot, its rows go by batches, which see and say what is wrong.
+        with _leaving("partition_not_emptied", partition):
             async with self._connection.transaction():
                 await self._lease.check(self._connection)
                 await lock_holds(self._connection)
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
                 after = await self._write_down(report, removed) if removed is not None else None
-        except (*IN_THE_WAY, asyncpg.NotNullViolationError) as error:
-            # Its rows go by batches, which see and say what is wrong.
-            get_logger().info("partition_not_emptied", partition=partition.name, reason=str(error))
-            return
         if removed is not None and after is not None:
             self._order.progress.advance(removed.chats)
             await self._count(survey.tree, report, removed, after)
 
     async def _drop(self, tree: Tree, partition: Partition, report: PurgeReport) -> None:
-        try:
+        dropped = False
+        # Where it cannot, it is empty, and the next purge tries again.
+        with _leaving("partition_not_dropped", partition):
             async with self._connection.transaction():
                 await self._lease.check(self._connection)
                 dropped = await drop_if_empty(self._connection, tree, partition)
-        except IN_THE_WAY as error:
-            # It is empty, and the next purge drops it.
-            get_logger().info("partition_not_dropped", partition=partition.name, reason=str(error))
-            return
         if dropped:
             report.partitions_dropped.append(partition.name)
 
@@ -161,9 +169,30 @@ class Removal:
 
     def _fail(self, page: Page, report: PurgeReport, error: Exception) -> None:
         self._failures = FAILURES if isinstance(error, MiscountError) else self._failures + 1
-        reason = "miscount" if isinstance(error, MiscountError) else "in_the_way"
+        reason = _reason(error)
         report.failed[reason] += len(page)
-        report.error = printable(str(error), 500)
+        report.error = printable(str(error), _REASON_LIMIT)
         get_logger().error(
             "item_failed", account=report.account, reason=reason, items=len(page), error=report.error
         )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MiscountError):
+        return "miscount"
+    return "in_the_way" if isinstance(error, IN_THE_WAY) else "database_refused"
+
+
+@contextmanager
+def _leaving(event: str, partition: Partition) -> Iterator[None]:
+    """Leave a partition as it is where the database will not have it otherwise, and tell the log."""
+    log = get_logger(partition=partition.name)
+    try:
+        yield
+    except (*IN_THE_WAY, asyncpg.NotNullViolationError) as error:
+        log.info(event, reason=str(error))
+    except _NO_MORE:
+        raise
+    except asyncpg.PostgresError as error:
+        # It does not pass by itself: a view on the partition, a trigger that raises.
+        log.warning(event, reason=printable(str(error), _REASON_LIMIT))
