@@ -51,6 +51,9 @@ _SETTINGS: Final = {
     # a value given at the start of a connection wins over the database's and the role's.
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
+    # Rows that a policy of row security hides from this role would be no rows, and the files that they bear nobody's:
+    # with this the server raises an error in place of hiding any.
+    "row_security": "off",
     # Keys are looked up by the thousand in an index that is in memory; the default prefers a scan.
     "random_page_cost": "1.1",
     # A plan that is made once for all takes a batch's arrays for ten keys, and is slow beyond measure with a thousand.

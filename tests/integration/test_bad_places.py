@@ -72,6 +72,24 @@ def as_owner(line: RealCommandLine, owner: str, statement: str) -> None:
     line.database = guests
 
 
+@pytest.mark.parametrize(
+    ("table", "status"),
+    [("mediaapi_media_repository", 4), ("mediaapi_thumbnail", 4), ("userapi_profiles", 3)],
+)
+def test_rows_that_row_security_hides_are_not_taken_for_none(
+    line: RealCommandLine, database: str, guest: str, table: str, status: int
+) -> None:
+    as_owner(line, database, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}")
+    as_owner(line, database, f"GRANT CREATE ON DATABASE {urlsplit(database).path[1:]} TO {guest}")
+    as_owner(line, database, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    told = line.type("once", "--yes")
+    assert told.status == status
+    assert "row-level security policy" in told.stderr
+    assert table in told.stderr
+    line.database = database
+    assert len(media_ids(line)) == 4
+
+
 def test_without_the_right_to_make_the_schema_the_grant_is_printed_and_helps(
     line: RealCommandLine, database: str, guest: str
 ) -> None:
