@@ -270,6 +270,20 @@ async def test_status_advises_to_purge_what_a_longer_keep_has_stay(chats: ChatSt
     )
 
 
+async def test_status_promises_no_schedule_for_a_store_that_the_account_has_purged_by_hand_alone(
+    chats: ChatStore, stores: Beside
+) -> None:
+    config = {"accounts": {"testcom": {"schema": "pro", "keep": "36500d"}}, **STORES}
+    stores.down = {"clickhouse"}
+    await chats.purge(wish={"stores": ("clickhouse",)}, **config)
+    async with open_chat_database("chats", chats.config(**config)) as target:
+        (problem,) = (await target.status()).problems
+    until = TO_DATE + timedelta(days=36500)
+    assert problem.endswith(
+        f"purge it again up to {TO_DATE} to go on: what its `keep` has stay until {until} goes with it"
+    )
+
+
 async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: Beside) -> None:
     await chats.chat()
     stop = Stop()

@@ -64,13 +64,17 @@ def _undone(place: Place, row: Record) -> str:
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
     if row["account"] not in place.config.accounts:
         return f"{told}{why}; {place.name} has no such account any more: add it again, and purge it up to {day} to go on"
-    keep = place.config.accounts[row["account"]].keep
-    if keep is not None and day > day_before(datetime.now(UTC), keep, place.config.zone):
-        return (
-            f"{told}{why}; by its `keep` of now that goes on by schedule on {day + keep}, and a purge by hand up to {day} "
-            "would take sooner what is to stay until then"
-        )
-    return f"{told}{why}; purge it again up to {day} to go on"
+    account = place.config.accounts[row["account"]]
+    way_on = f"purge it again up to {day} to go on"
+    if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, place.config.zone):
+        return f"{told}{why}; {way_on}"
+    if not getattr(account, row["store"]):
+        # No schedule ever comes to it.
+        return f"{told}{why}; {way_on}: what its `keep` has stay until {day + account.keep} goes with it"
+    return (
+        f"{told}{why}; by its `keep` of now that goes on by schedule on {day + account.keep}, and a purge by hand up to "
+        f"{day} would take sooner what is to stay until then"
+    )
 
 
 async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondError]:
