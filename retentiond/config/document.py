@@ -5,6 +5,7 @@ that unfold without end.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -66,16 +67,19 @@ class Document:
         self.spoiled.add(path)
 
 
-def read_document(path: Path, *, when_missing: str, foreign: bool = False) -> Document:
+def read_document(
+    path: Path, *, when_missing: str, foreign: bool = False, may_be_none: Collection[tuple[str, str]] = ()
+) -> Document:
     """Read one YAML file; raise ConfigError where it has no form at all, else note what is wrong in `problems`.
 
-    A foreign file is another program's: merge keys and duplicates are its own affair, as are odd values.
+    A foreign file is another program's: merge keys and duplicates are its own affair, as are odd values. `may_be_none`
+    are the keys, each with the one above it, of which a `null` that is written out says that there is none.
     """
     document = Document(printable(str(path), 300))
     try:
         root = _compose(read_text(path, when_missing=when_missing))
         if root is not None:
-            document.value = _Builder(document, foreign=foreign).build(root, (), 0)
+            document.value = _Builder(document, may_be_none, foreign=foreign).build(root, (), 0)
     except UnreadableError as error:
         problem = Problem(document.file, error.line, error.column, "", error.message, error.hint)
         raise ConfigError([problem]) from None
@@ -122,9 +126,12 @@ def _compose(text: str) -> Node | None:
 class _Builder:
     """Turns nodes into values; its document takes the places and the problems."""
 
-    def __init__(self, document: Document, *, foreign: bool) -> None:
+    def __init__(
+        self, document: Document, may_be_none: Collection[tuple[str, str]], *, foreign: bool
+    ) -> None:
         self._document = document
         self._foreign = foreign
+        self._may_be_none = may_be_none
         self._count = 0
         self._constructor = yaml.constructor.SafeConstructor()
 
@@ -190,6 +197,8 @@ class _Builder:
             return self._number(kind, text, path)
         if kind == "timestamp":
             return self._timestamp(node, path)
+        if kind == "null" and text and path[-2:] in self._may_be_none:
+            return None
         if kind == "null":
             # A condition that was commented out must not become no condition.
             self._spoil(path, "has no value", "give it one, or leave the key out")

@@ -14,11 +14,12 @@ from retentiond.config.wording import describe
 
 _MISSING = "write one with `retentiond example-config > FILE`, or name another with --config"
 _KEY_MARK = "[key]"
+_MAY_BE_NONE = frozenset({("clickhouse", "cluster")})
 
 
 def load_config(path: Path, environment: Mapping[str, str]) -> Config:
     """Read, fill in and check a configuration file; raise ConfigError with all its problems, in their order."""
-    document = read_document(path, when_missing=_MISSING)
+    document = read_document(path, when_missing=_MISSING, may_be_none=_MAY_BE_NONE)
     if not isinstance(document.value, dict):
         document.spoil((), *_not_a_configuration(document.value))
         raise ConfigError(document.problems)

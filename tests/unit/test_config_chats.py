@@ -45,6 +45,21 @@ def told(tmp_path: Path, text: str) -> list[str]:
     return [str(problem).removeprefix(f"{tmp_path}/config.yaml:") for problem in error.value.problems]
 
 
+def test_no_cluster_may_be_written_as_null_and_nothing_else_may(tmp_path: Path) -> None:
+    clickhouse = "    clickhouse: {url: 'http://localhost:8123', cluster: null"
+    store = loaded(tmp_path, CHATS + clickhouse + "}\n").clickhouse
+    assert store is not None
+    assert store.cluster is None
+    refused = [
+        clickhouse.replace(" null", "") + "}\n",
+        clickhouse + ", thread_column: null}\n",
+        "    elasticsearch: {url: 'http://localhost:9200', index: null}\n",
+    ]
+    for text in refused:
+        (problem,) = told(tmp_path, CHATS + text)
+        assert "has no value" in problem
+
+
 def test_what_nobody_says_is_as_the_interface_has_it(tmp_path: Path) -> None:
     target = loaded(tmp_path, CHATS)
     assert (target.layout, target.date_rule, target.timezone) == ("webim", "floor", "UTC")
