@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.errors import UsageError
+from retentiond.targets.chat_database import beside
+from tests.support.beside import STORES, Beside
 from tests.support.chats import CUTOFF, ChatStore
 
 if TYPE_CHECKING:
@@ -102,3 +104,47 @@ async def test_the_chats_of_an_account_that_stays_for_ever_go_by_the_schedule_of
             accounts={"kept": {"schema": "pro"}, "testcom": {"schema": "pro", "keep": "400d"}}
         )
     assert await chats.chats() == {chat}
+
+
+async def test_the_chats_of_an_account_go_by_the_purge_of_one_whose_name_begins_with_its_own(
+    database: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    # A cast to `character` leaves one character of a name.
+    await connection.execute(
+        TENANTS + "DELETE FROM shop.message; DELETE FROM shop.chat; ALTER TABLE shop.message DROP CONSTRAINT "
+        "message_tenant_chat_id_fkey; ALTER TABLE shop.chat DROP CONSTRAINT chat_pkey, ADD PRIMARY KEY (id), "
+        "ALTER tenant TYPE char(20); ALTER TABLE shop.session DROP CONSTRAINT session_pkey; DELETE FROM shop.session;"
+        "INSERT INTO shop.chat VALUES ('ours', 1, '2022-03-04Z', 'closed'), ('o', 2, '2022-03-04Z', 'closed')"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(LAYOUT)
+    store = ChatStore(database, connection, "shop")
+    report = await store.purge(layout=str(layout), account="ours", accounts={"ours": {}, "o": {}})
+    assert (report.state, report.chats) == ("finished", 1)
+    assert await store.ids("chat", "id") == {2}
+
+
+async def test_a_key_of_fixed_width_names_the_chats_that_stay_without_the_blanks_that_fill_it(
+    database: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await connection.execute(
+        "CREATE SCHEMA shop;"
+        "CREATE TABLE shop.chatthread (threadid char(36) PRIMARY KEY, created timestamptz, state text);"
+        "INSERT INTO shop.chatthread VALUES ('gone', '2022-03-04Z', 'closed'), ('stays', '2022-03-04Z', 'open')"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        "chat: chatthread\nschema: shop\nentities:\n  chatthread:\n"
+        "    {class: facts, key: threadid, dates: [created], state: {column: state, over: [closed]}}\n"
+    )
+    store = ChatStore(database, connection, "shop")
+    stores = Beside(store)
+    monkeypatch.setattr(beside, "open_store", stores.open)
+    report = await store.purge(
+        layout=str(layout), account="ours", accounts={"ours": {}}, wish={"stores": ("clickhouse",)}, **STORES
+    )
+    assert (report.state, report.chats) == ("finished", 1)
+    assert stores.told == [("clickhouse", ["stays"])]

@@ -7,7 +7,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind <> 'i' AND c.relkind <> 'I'
 
 -- name: columns
-SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, NULL) AS type
+-- Types without their width, as casts take them: `character`, which NULL would tell, is a single one.
+SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, -1) AS type
 FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: foreign_keys

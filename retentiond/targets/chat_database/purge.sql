@@ -103,7 +103,8 @@ ORDER BY 1
 SELECT count(*) FROM {kept}
 
 -- name: page_kept
-SELECT key FROM {kept} WHERE $after::{key_type} IS NULL OR key > $after::{key_type}
+-- As text a key has no blanks that only fill its column.
+SELECT key, key::text AS told FROM {kept} WHERE $after::{key_type} IS NULL OR key > $after::{key_type}
 ORDER BY key LIMIT $size::integer
 
 -- name: forget

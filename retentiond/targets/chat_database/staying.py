@@ -76,7 +76,7 @@ class StayingChats:
             self._connection, self._statement("page_kept"), values | {"after": after}
         ):
             after = rows[-1]["key"]
-            yield [row["key"] if isinstance(row["key"], int) else str(row["key"]) for row in rows]
+            yield [row["key"] if isinstance(row["key"], int) else row["told"] for row in rows]
         for start in range(0, len(self._held), size):
             yield self._held[start : start + size]
 
