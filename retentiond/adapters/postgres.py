@@ -84,7 +84,7 @@ def named_queries(package: str, file: str = "queries.sql", **identifiers: str) -
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Turn a lost or unreachable server into an UnreachableError that says what could not be reached."""
+    """Turn what a server says, or that it says nothing, into an UnreachableError that names it by `what`."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -101,6 +101,13 @@ def reaching(what: str) -> Iterator[None]:
         reason = printable(str(error)) or type(error).__name__
         raise UnreachableError(
             f"{what} cannot be reached: {reason}; check that it runs and try again"
+        ) from error
+    except asyncpg.PostgresError as error:
+        # Nobody foresaw it, and it may be anything: a trigger that raises, a damaged index. The other targets, and
+        # their daemon, are to live on.
+        raise UnreachableError(
+            f"{what} refused: {printable(str(error))} ({type(error).__name__}); see its log, take the cause away, or "
+            "report it where it is ours"
         ) from error
 
 

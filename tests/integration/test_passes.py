@@ -235,11 +235,31 @@ async def test_counts_that_do_not_agree_roll_the_batch_back(
         "CREATE TRIGGER forget BEFORE INSERT ON retentiond.released_media FOR EACH ROW EXECUTE FUNCTION forget()"
     )
     left = set(await store.rows())
-    with pytest.raises(Exception, match="did not come out even"):
-        await retention.one_pass()
+    report = await retention.one_pass()
+    assert report.state == "interrupted"
+    assert "not all were both copied and deleted" in str(report.error)
     assert set(await store.rows()) == left
     assert await store.broken_references() == []
     assert media.key not in left
+
+
+async def test_a_trigger_that_raises_ends_the_pass_in_an_orderly_way_and_leaves_everything_in_its_place(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    """It ended the daemon, and with it the passes over all other targets."""
+    media = await store.add()
+    await connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'evidence'; END$$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON mediaapi_media_repository FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    report = await retention.one_pass()
+    assert (report.state, "evidence" in str(report.error)) == ("interrupted", True)
+    async with retention.opened() as target:
+        last = (await target.status()).last_pass
+    assert last is not None
+    assert last["state"] == "interrupted"
+    assert list(await store.rows()) == [media.key]
+    assert await store.broken_references() == []
 
 
 async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything_in_its_place(

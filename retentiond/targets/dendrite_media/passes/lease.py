@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from asyncpg import InsufficientPrivilegeError
+from asyncpg import PostgresError
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connected
@@ -63,7 +63,7 @@ async def _run_steps(
 ) -> None:
     try:
         await run(steps)
-    except (*LOST, InsufficientPrivilegeError) as error:
+    except (*LOST, PostgresError) as error:
         # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
         report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
         conclude(report)

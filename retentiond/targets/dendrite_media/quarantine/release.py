@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
-from retentiond.model.errors import RetentiondError
+from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
 
 SQL: Final = named_queries(__package__, "release.sql")
+UNEVEN: Final = (
+    "not all were both copied and deleted, and it was rolled back; take away the trigger or rule on dendrite's tables, or "
+    "on the ledger's, that keeps some, or report this with the log"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +152,7 @@ class Releaser:
             or counts["media_copied"] != counts["media"]
             or counts["thumbnails_copied"] != counts["thumbnails"]
         ):
-            raise RetentiondError(
-                f"a batch of {len(going)} rows did not come out even ({counts}); it was rolled back, "
-                "please report this with the log"
-            )
+            raise UnreachableError(f"of a batch of {len(going)} rows {UNEVEN}")
 
     async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
         looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.model.errors import RetentiondError
+from retentiond.model.errors import UnreachableError
 from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.targets.dendrite_media.database.rows import key_columns
@@ -15,7 +15,7 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
-from retentiond.targets.dendrite_media.quarantine.release import Intent, Releaser
+from retentiond.targets.dendrite_media.quarantine.release import UNEVEN, Intent, Releaser
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ class ThumbnailReleaser(Releaser):
             self._work.place.config.grace,
         )
         if self._gone and self._gone[0]["copied"] != len(self._gone):
-            raise RetentiondError(
-                f"a batch of {len(self._gone)} thumbnail rows did not come out even; it was rolled back, "
-                "please report this with the log"
-            )
+            raise UnreachableError(f"of a batch of {len(self._gone)} thumbnail rows {UNEVEN}")
 
     async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
         hashes = sorted({item.due.blob for item in going})
