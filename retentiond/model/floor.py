@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Literal
 
 from retentiond.model.errors import Refusal
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from zoneinfo import ZoneInfo
 
 DateRule = Literal["floor", "within"]
@@ -44,9 +45,8 @@ def judge_date(day: date, now: datetime, zone: ZoneInfo, floor: timedelta, rule:
 
 
 def _judge_within(day: date, now: datetime, zone: ZoneInfo, floor: timedelta) -> Refusal | None:
+    # By days, as the floor: the one that begins so long ago is the day of a `keep` that is as long.
     earliest, today = day_before(now, floor, zone), now.astimezone(zone).date()
-    if cutoff_of(earliest, zone) < now - floor:
-        earliest += timedelta(days=1)
     if earliest <= day <= today:
         return None
     return Refusal(

@@ -62,3 +62,23 @@ def test_a_date_in_the_future_is_refused_whatever_the_rule_and_the_floor(
     refusal = judge_date(day, NOW, ZoneInfo("UTC"), timedelta(days=floor), rule)
     assert refusal is not None
     assert refusal.value == str(day)
+
+
+@given(
+    st.integers(1_100_000_000, 1_750_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+    st.sampled_from(ZONES),
+    st.sampled_from(["floor", "within"]),
+)
+def test_by_either_rule_a_keep_that_is_as_long_as_the_floor_has_a_date_that_will_do(
+    now: datetime, zone: str, rule: DateRule
+) -> None:
+    year, place = timedelta(days=365), ZoneInfo(zone)
+    assert judge_date(day_before(now, year, place), now, place, year, rule) is None
+
+
+def test_by_the_other_rule_a_day_before_the_floor_is_refused_with_the_earliest_that_would_do() -> None:
+    year, utc = timedelta(days=365), ZoneInfo("UTC")
+    assert judge_date(date(2025, 3, 4), NOW, utc, year, "within") is None
+    refusal = judge_date(date(2025, 3, 3), NOW, utc, year, "within")
+    assert refusal is not None
+    assert refusal.allowed == "2025-03-04 to 2026-03-04"
