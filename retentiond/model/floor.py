@@ -24,6 +24,15 @@ def cutoff_of(day: date, zone: ZoneInfo) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
+def in_zone(cutoff: datetime, zone: ZoneInfo) -> datetime:
+    """Return the same moment as that zone has it, and so with the zone's own day."""
+    try:
+        return cutoff.astimezone(zone)
+    except OverflowError:
+        # West of Greenwich the first moment of all is a day before there are any.
+        return cutoff
+
+
 def day_before(now: datetime, age: timedelta, zone: ZoneInfo) -> date:
     """Return the latest day whose beginning is at least so long ago."""
     return (now - age).astimezone(zone).date()

@@ -69,6 +69,16 @@ async def test_each_store_is_told_after_the_database_and_of_the_chats_that_stay(
     assert set(stores.cutoffs) == {CUTOFF}
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Europe/Moscow", "Pacific/Pago_Pago"])
+async def test_a_store_that_holds_days_is_told_the_day_of_the_date_wherever_its_midnight_is(
+    chats: ChatStore, stores: Beside, zone: str
+) -> None:
+    wish = {"stores": ("clickhouse",)}
+    for day in (TO_DATE, date.min):
+        assert (await chats.purge(day, wish=wish, timezone=zone, **STORES)).state == "finished"
+    assert [cutoff.date() for cutoff in stores.cutoffs] == [TO_DATE, date.min]
+
+
 async def test_a_store_that_cannot_tell_the_chats_that_stay_is_refused_and_the_other_is_not(
     chats: ChatStore, stores: Beside
 ) -> None:

@@ -16,6 +16,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.engine.target import StoppedError
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
+from retentiond.model.floor import in_zone
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
@@ -137,7 +138,8 @@ class StoresBeside:
         pass_id: int | None,
     ) -> StoreReport:
         stop = self._order.stop
-        errand = Errand(pass_id, purge.wish.account, purge.cutoff, staying, notes, stop)
+        cutoff = in_zone(purge.cutoff, self._place.config.zone)
+        errand = Errand(pass_id, purge.wish.account, cutoff, staying, notes, stop)
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)

@@ -66,7 +66,7 @@ class StorePurge(Protocol):
 
     @property
     def cutoff(self) -> datetime:
-        """The first moment that stays."""
+        """The first moment that stays, in the zone of the target: its day is the first that stays."""
 
     @property
     def excluded(self) -> Excluded:
