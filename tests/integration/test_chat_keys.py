@@ -148,3 +148,15 @@ async def test_a_key_of_fixed_width_names_the_chats_that_stay_without_the_blanks
     )
     assert (report.state, report.chats) == ("finished", 1)
     assert stores.told == [("clickhouse", ["stays"])]
+
+
+async def test_a_value_by_which_the_layout_tells_nothing_apart_is_refused_and_not_passed_over(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    # All chats of the schema went, whosever they were.
+    chats = ChatStore(database, connection)
+    await chats.make()
+    chat = await chats.chat()
+    with pytest.raises(UsageError, match="the layout has no `account_column`"):
+        await chats.purge(accounts={"testcom": {"schema": "pro", "value": "testcom"}})
+    assert await chats.chats() == {chat}

@@ -29,10 +29,15 @@ class ChatSettings:
 
 
 def resolve_chats(config: ChatTarget) -> ChatSettings:
-    """Read the layout; raise ConfigError with its problems, and UsageError for accounts that cannot be told apart."""
+    """Read the layout; raise ConfigError with its problems, and UsageError for accounts that it cannot tell apart."""
     settings = ChatSettings(to_url(config.database.get_secret_value()), read_layout(config.layout))
     found: dict[tuple[str | None, str | None], str] = {}
     for name, account in config.accounts.items():
+        if account.value is not None and settings.layout.root.account_column is None:
+            raise UsageError(
+                f"the account `{printable(name)}` has a `value`, by which nothing is told apart here: the layout has no "
+                "`account_column`; leave `value` out, or name a layout that has one"
+            )
         first = found.setdefault(settings.whereabouts(name, account), name)
         if first != name:
             raise UsageError(
