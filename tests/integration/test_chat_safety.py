@@ -243,6 +243,25 @@ async def test_a_trigger_that_raises_is_told_in_the_report_and_keeps_no_other_ch
     assert await chats.torn() == set()
 
 
+async def test_an_account_whose_batches_fail_keeps_no_other_from_its_purge(chats: ChatStore) -> None:
+    # It was told as finished, with all that was due still there.
+    await chats.chat()
+    other = ChatStore(chats.dsn, chats.connection, "other")
+    await other.make()
+    await other.chat()
+    await chats.connection.execute(
+        "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER hold_back BEFORE DELETE ON pro.chatrate FOR EACH ROW EXECUTE FUNCTION hold_back()"
+    )
+    accounts = {name: {"schema": name, "keep": "400d"} for name in ("pro", "other")}
+    report = await chats.run_pass(accounts=accounts)
+    assert [(one.account, one.state, one.chats) for one in report.purges] == [
+        ("pro", "finished_with_failures", 0),
+        ("other", "finished", 1),
+    ]
+    assert await other.chats() == set()
+
+
 async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_the_way_of(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

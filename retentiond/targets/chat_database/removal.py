@@ -25,7 +25,7 @@ from retentiond.targets.chat_database.partitions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 TRIES: Final = 5
 """How often a batch is tried that others are in the way of."""
 FAILURES: Final = 3
-"""How many batches in a row may fail before the purge ends: whatever it is, it does not pass."""
+"""How many batches in a row may fail before an account's purge ends: whatever it is, it does not pass."""
 _REASON_LIMIT: Final = 500
 
 IN_THE_WAY: Final = (
@@ -67,8 +67,15 @@ class Removal:
         self._gate = Gate(place.config.pace, order.stop, place.read_lag)
         self._failures = 0
 
-    async def run(self, survey: Survey, report: PurgeReport) -> None:
-        """Take all of one tree; it ends early where we are asked to stop, or where batches keep failing."""
+    async def run(self, surveys: Sequence[Survey], report: PurgeReport) -> None:
+        """Take all of one account; it ends early where we are asked to stop, or where batches keep failing."""
+        # What keeps failing in one account need not do so in the next.
+        self._failures = 0
+        for survey in surveys:
+            if report.state != "interrupted":
+                await self._take_all(survey, report)
+
+    async def _take_all(self, survey: Survey, report: PurgeReport) -> None:
         partitions = await partitions_below(self._connection, survey.tree, survey.values)
         for partition in partitions:
             if can_be_emptied(survey.tree, partition) and await self._may_go_on(report):

@@ -161,9 +161,7 @@ class ChatSteps:
             return
         removal = Removal(self._place, self._connection, self._lease, self._order, report.pass_id)
         for purge in self.purges:
-            for survey in (purge.chats, *purge.others):
-                if purge.report.state != "interrupted":
-                    await removal.run(survey, purge.report)
+            await removal.run((purge.chats, *purge.others), purge.report)
             await self._stores.purge(purge, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
