@@ -394,6 +394,19 @@ async def test_a_large_table_without_the_index_that_batches_need_is_refused_with
     assert (await chats.purge()).state == "finished"
 
 
+async def test_no_index_is_asked_for_that_no_batch_needs(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.chat()
+    # As where a table is partitioned by a date, with which its key begins.
+    await chats.connection.execute(
+        "ALTER TABLE pro.chatmessage DROP CONSTRAINT chatmessage_pkey, ADD PRIMARY KEY (created, messageid)"
+    )
+    monkeypatch.setattr(indexes, "LARGE", 0)
+    report = await chats.purge()
+    assert (report.state, report.chats) == ("finished", 1)
+
+
 async def test_no_statement_of_a_batch_reads_a_table_from_end_to_end(chats: ChatStore) -> None:
     made = MadeUpChats(2000, datetime(2021, 1, 1, tzinfo=UTC), datetime(2023, 1, 1, tzinfo=UTC))
     await chats.connection.execute(
