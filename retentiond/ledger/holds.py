@@ -85,9 +85,10 @@ class RecordedHolds:
 
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
         """Stream the holds in force, and with `closed` all that ever were."""
-        if await self._ledger.exists(self._db):
-            async for hold in holds_on_record(self._db, closed=closed):
-                yield hold
+        with reaching("the database"):
+            if await self._ledger.exists(self._db):
+                async for hold in holds_on_record(self._db, closed=closed):
+                    yield hold
 
     async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
         """Release holds that are in force; return them as they are on record now."""

@@ -108,6 +108,18 @@ def test_without_the_right_to_make_the_schema_the_grant_is_printed_and_helps(
     assert len(media_ids(line)) == 1
 
 
+def test_lists_that_a_role_may_not_read_are_4_and_name_the_right(
+    line: RealCommandLine, database: str, guest: str
+) -> None:
+    guests, line.database = line.database, database
+    assert line.type("hold", "add", "--origin", "there.test").status == 0
+    line.database = guests
+    for command in (("hold", "list"), ("quarantine", "list")):
+        told = line.type(*command)
+        assert told.status == 4
+        assert "permission denied for schema retentiond; grant that right" in told.stderr
+
+
 def test_without_the_right_to_delete_nothing_goes_and_the_right_is_named(
     line: RealCommandLine, database: str, guest: str
 ) -> None:

@@ -159,8 +159,9 @@ class DendriteMedia(RecordsDesk):
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream what can be brought back, by release."""
-        async for item in released(self._place):
-            yield item
+        with reaching("the database"):
+            async for item in released(self._place):
+                yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:
         """Bring back what was selected; a pass that is under way is not taken from behind its back."""
