@@ -179,7 +179,9 @@ async def test_another_store_is_left_alone_until_it_is_accepted(
         async with other.opened() as target:
             shown = await target.accept(yes=False)
             assert (shown.ledger.store, shown.disk.store, shown.unknown) == (None, own_id, 1)
-        assert (await other.one_pass()).refused is not None  # it makes the ledger
+            assert [refusal.limit for refusal in shown.refused] == ["another_store"]
+        # Without a ledger the plan sees it, too; the pass makes one.
+        assert await refused_by(other) == "another_store"
         before = everything(media_path)
         assert await refused_by(other) == "another_store"
         async with other.opened() as target:

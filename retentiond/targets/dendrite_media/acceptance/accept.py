@@ -68,9 +68,9 @@ async def _look(place: Place, tree: MediaTree, state: StoreState | None) -> Acce
     mark = await _read_mark(place, tree, acceptance)
     if mark is not None:
         acceptance.disk = Known(str(mark.store_id), mark.last_pass, mark.written_at or None)
+    if not acceptance.refused:
+        _note_fit(mark, state, acceptance)
     if state is not None:
-        if not acceptance.refused:
-            _note_fit(mark, state, acceptance)
         await look_at_ledger(place.pool, place.ledger, state, acceptance)
     async for strangers, wanted in strangers_on_disk(place, tree, ledger=state is not None):
         acceptance.unknown += len(strangers)
@@ -93,7 +93,7 @@ async def _read_mark(place: Place, tree: MediaTree, acceptance: Acceptance) -> M
         return None
 
 
-def _note_fit(mark: Mark | None, state: StoreState, acceptance: Acceptance) -> None:
+def _note_fit(mark: Mark | None, state: StoreState | None, acceptance: Acceptance) -> None:
     try:
         if compare(mark, state, acceptance.target) == "ahead":
             raise refuse_ahead(acceptance.target)

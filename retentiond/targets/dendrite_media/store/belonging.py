@@ -36,10 +36,11 @@ async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Be
     ledger = await place.ledger.exists(connection)
     if ledger:
         await place.ledger.check_version(connection)
-        state = await place.ledger.store(connection)
-        mark = await place.disk.call(lambda: read_mark(tree, place.name))
-        if compare(mark, state, place.name) == "ahead":
-            raise refuse_ahead(place.name)
+    state = await place.ledger.store(connection) if ledger else None
+    mark = await place.disk.call(lambda: read_mark(tree, place.name))
+    if compare(mark, state, place.name) == "ahead":
+        raise refuse_ahead(place.name)
+    if state is not None:
         check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
         return Belonging(ledger, state.first, has_rows)
     # Without a ledger there is only the server's clock to hold against ours.

@@ -81,8 +81,12 @@ def write_mark(tree: MediaTree, mark: Mark) -> None:
         raise tree.unwritable(error) from error
 
 
-def compare(mark: Mark | None, state: StoreState, target: str) -> Fit:
-    """Hold the disk against the ledger; raises RefusedError where they are not of one store."""
+def compare(mark: Mark | None, state: StoreState | None, target: str) -> Fit:
+    """Hold the disk against the ledger, None where there is none; raises RefusedError where they are not of one store."""
+    if state is None:
+        if mark is not None:
+            raise _not_ours("a mark, though this database has no ledger", target)
+        return "new"
     if mark is None:
         if state.last_pass:
             raise _not_ours("no mark, though the ledger has had passes", target)
