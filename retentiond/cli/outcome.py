@@ -1,9 +1,10 @@
 """What became of a pass or a delete: its account, what is wrong, and the way back."""
 
 from collections.abc import Iterator
+from shlex import quote
 
 from retentiond.cli.session import Scope, Session
-from retentiond.config.media import MediaTarget
+from retentiond.config.media import Limits, MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import RetentiondError
@@ -21,6 +22,8 @@ async def tell_outcome(
         show_pass(session.out, report, _way_on(session, report, config, left, scope))
     else:
         tell_problems(session, report)
+        for line in over_limit(session, report, scope):
+            session.note(line)
 
 
 def tell_problems(session: Session, report: PassReport) -> None:
@@ -37,6 +40,28 @@ def tell_problems(session: Session, report: PassReport) -> None:
         )
 
 
+def over_limit(session: Session, report: PassReport, scope: Scope) -> Iterator[str]:
+    """Tell what goes over a limit where the hint's own command would look for a configuration of ours."""
+    if (
+        scope.dendrite_config is not None
+        and report.refused is not None
+        and report.refused.limit in Limits.model_fields
+    ):
+        yield f"If the plan is right: {session.command(pass_words('once', report.target, scope, '--yes'))}"
+
+
+def pass_words(command: str, target: str, scope: Scope, *flags: str) -> str:
+    """Return the words of `plan` or `once` for the same scope."""
+    words = [command]
+    if scope.dendrite_config is None:
+        words.append(target)
+    else:
+        words += ["--dendrite-config", quote(str(scope.dendrite_config))]
+        words += [] if scope.days is None else ["--days", str(scope.days)]
+        words += ["--local"] if scope.local else []
+    return " ".join([*words, *flags])
+
+
 def may_show_bars(session: Session, *, listed: bool = False) -> bool:
     """Tell whether bars have a place on standard error; a list on the same terminal would run through them."""
     return session.err.can_redraw and not session.options.quiet and not (listed and session.out.is_terminal)
@@ -49,6 +74,7 @@ def _way_on(
     left: QuarantineSummary | None,
     scope: Scope,
 ) -> Iterator[str]:
+    yield from over_limit(session, report, scope)
     if left is not None and (left.items or left.blobs):
         until = f", until {time_in_words(left.until)}" if left.until else ""
         yield f"In quarantine: {quarantine_in_words(left)}{until}."

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from shlex import quote
 from typing import Any
 
 from retentiond.cli.listing import write_item
-from retentiond.cli.outcome import may_show_bars, tell_outcome
+from retentiond.cli.outcome import may_show_bars, over_limit, pass_words, tell_outcome
 from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Order, Stop, Target
@@ -58,10 +57,11 @@ class Plan:
 
     def _way_on(self, session: Session, report: PassReport) -> Iterator[str]:
         yield "Nothing was changed."
+        yield from over_limit(session, report, self.scope)
         if report.refused is None and report.removed:
-            yield f"The pass itself: {session.command(_words('once', report.target, self.scope))}"
+            yield f"The pass itself: {session.command(pass_words('once', report.target, self.scope))}"
         if not self.listed:
-            every = session.command(_words("plan", report.target, self.scope, "--list"))
+            every = session.command(pass_words("plan", report.target, self.scope, "--list"))
             yield f"Every item with its reason: {every}"
 
 
@@ -98,14 +98,3 @@ class Once:
         finally:
             if self.as_json:
                 session.document({"passes": passes})
-
-
-def _words(command: str, target: str, scope: Scope, *flags: str) -> str:
-    words = [command]
-    if scope.dendrite_config is None:
-        words.append(target)
-    else:
-        words += ["--dendrite-config", quote(str(scope.dendrite_config))]
-        words += [] if scope.days is None else ["--days", str(scope.days)]
-        words += ["--local"] if scope.local else []
-    return " ".join([*words, *flags])

@@ -8,6 +8,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
 from tests.support.command_line import CommandLine, log_entries
@@ -84,6 +86,19 @@ def test_a_refused_pass_exits_3_and_shows_the_hint(tmp_path: Path) -> None:
     assert outcome.status == 3
     assert "max_items: found 2,000,000, allowed 1,000,000" in outcome.stdout
     assert "then `retentiond once media --yes`" in outcome.stdout
+
+
+@pytest.mark.parametrize("words", [("once",), ("once", "--json"), ("plan",)])
+def test_without_a_configuration_a_limit_is_gone_over_by_a_command_that_needs_none(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    report = make_report(state="refused", dry_run=words == ("plan",))
+    report.refused = Refusal("max_share", 0.9, 0.5, "then `retentiond once media --yes`")
+    told = CommandLine(tmp_path, (FakeTarget(report=report),)).type(
+        *words, "--dendrite-config", "/etc/dendrite.yaml", "--days", "9", "--local"
+    )
+    way_on = "`retentiond once --dendrite-config /etc/dendrite.yaml --days 9 --local --yes`"
+    assert way_on in told.stdout + told.stderr
 
 
 def test_quiet_tells_a_refusal_and_no_more(tmp_path: Path) -> None:
