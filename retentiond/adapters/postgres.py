@@ -6,6 +6,7 @@ import re
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import resources
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
@@ -98,6 +99,8 @@ def reaching(what: str) -> Iterator[None]:
     except _HINDERED as error:
         raise UnreachableError(f"{what} could not go on: {printable(str(error))}; try again") from error
     except LOST as error:
+        if isinstance(error, OSError) and PurePath(str(error.filename)).parent.name == ".postgresql":
+            raise UnreachableError(_closed_home(what, error)) from error
         reason = printable(str(error)) or type(error).__name__
         raise UnreachableError(
             f"{what} cannot be reached: {reason}; check that it runs and try again"
@@ -109,6 +112,14 @@ def reaching(what: str) -> Iterator[None]:
             f"{what} refused: {printable(str(error))} ({type(error).__name__}); see its log, take the cause away, or "
             "report it where it is ours"
         ) from error
+
+
+def _closed_home(what: str, error: OSError) -> str:
+    # asyncpg looks for a client's certificate there, even where nobody asked for TLS.
+    return (
+        f"{what}: {printable(str(error.filename))} cannot be looked for: {error.strerror}; "
+        "set $HOME to a directory that this user may enter, or add sslmode=disable to the connection string"
+    )
 
 
 async def connect(dsn: str, what: str = "the database") -> Conn:
