@@ -62,7 +62,10 @@ class Verify:
                 return session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
             if self.scope.names:
                 raise UsageError("--file goes without TARGET: what was exported says itself whose it is")
-            return max([tell(name, verified) for name, verified in _verify_file(self.file)], default=0)
+            statuses = [tell(name, verified) for name, verified in _verify_file(self.file)]
+            if not statuses:
+                session.note(f"{self.file}: {count_in_words(0, 'record')}")
+            return max(statuses, default=0)
         finally:
             if self.as_json:
                 session.document({"verified": told})
@@ -79,7 +82,8 @@ def _verify_file(path: Path) -> Iterator[tuple[str, Verified]]:
                 sealed, store = content.pop("hash", None), str(content.get("store"))
                 if store in broken:
                     continue
-                name, chain = chains.setdefault(store, (str(content.get("target")), Chain()))
+                # What is no record says not whose it is: then it is the file that is named.
+                name, chain = chains.setdefault(store, (str(content.get("target", path)), Chain()))
                 break_here = chain.follow(content, sealed)
                 if break_here is not None:
                     broken.add(store)

@@ -139,6 +139,20 @@ def test_a_changed_line_of_a_file_is_found(tmp_path: Path) -> None:
     assert "record 2: its content is not what its hash was taken of" in outcome.stderr
 
 
+def test_a_file_without_records_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    outcome = CommandLine(tmp_path).type("records", "verify", "--file", str(tmp_path / "empty.jsonl"))
+    assert outcome.status == 0
+    assert "empty.jsonl: 0 records" in outcome.stderr
+
+
+def test_a_line_that_is_no_record_is_told_with_the_file_s_name(tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text("not a record\n")
+    outcome = CommandLine(tmp_path).type("records", "verify", "--file", str(tmp_path / "other.jsonl"))
+    assert outcome.status == 1
+    assert "other.jsonl: record 1: it bears no number" in outcome.stderr
+
+
 def test_two_stores_in_one_file_are_two_chains(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text(lines(chain(2)) + lines(chain(3, store="other")))
     outcome = CommandLine(tmp_path).type(
