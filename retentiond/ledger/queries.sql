@@ -5,8 +5,10 @@
 SELECT version FROM retentiond.ledger_version
 
 -- name: ledger_exists
--- Whether the ledger was ever made here.
-SELECT to_regclass('retentiond.ledger_version') IS NOT NULL
+-- Whether the ledger was ever made here. Read from the catalogue itself: to_regclass goes by what its session remembers,
+-- and whoever waited for another to make the ledger remembers that there is none.
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'retentiond' AND c.relname = 'ledger_version')
 
 -- name: may_create_schema
 -- Whether this role may make a schema, and the names that a GRANT would need.

@@ -16,6 +16,7 @@ from retentiond.engine.target import Order, Silence
 from retentiond.ledger import session as ledger_session
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.lease import hold_lease
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.session import Guard
 from retentiond.model.errors import BusyError, LeaseLostError, RefusedError, UnreachableError
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+)
 TRYING = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'retentiond'"
     " AND datname = current_database() AND query LIKE '%pg_try_advisory_lock%'"
@@ -319,3 +323,17 @@ async def test_a_sweep_that_is_refused_by_the_store_says_so(
     async with retention.opened() as target:
         with pytest.raises(RefusedError, match="another_store"):
             await target.sweep(everything=True)
+
+
+async def test_of_two_that_make_the_ledger_at_once_one_waits_and_finds_it_made(database: str) -> None:
+    first, second, third = [await asyncpg.connect(database) for _ in range(3)]
+    # Both have seen that there is none, and both wait.
+    async with third.transaction():
+        await third.execute(LEDGER_SQL["lock_making"])
+        making = [asyncio.create_task(Ledger().make(each, SCHEMA)) for each in (first, second)]
+        while await third.fetchval(WAITING) < len(making):
+            await asyncio.sleep(0.01)
+    await asyncio.gather(*making)
+    assert await third.fetchval("SELECT count(*) FROM retentiond.ledger_version") == 1
+    for each in (first, second, third):
+        await each.close()
