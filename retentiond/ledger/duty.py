@@ -12,13 +12,27 @@ from typing import TYPE_CHECKING, Final, Self
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.host import host_name, process_id
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.session import Session, open_session
 from retentiond.model.errors import BusyError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from retentiond.adapters.postgres import Conn
+
 SQL: Final = named_queries(__package__, "duty.sql")
+_SIGNATURE: Final = "retentiond daemon on "
+
+
+async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | None:
+    """Return which daemons look after a target: by their signs of life, which come once a minute, or by the duty."""
+    alive = await connection.fetch(LEDGER_SQL["daemons"]) if ledger else []
+    if alive:
+        return ", ".join(f"{row['host']}, pid {row['pid']}" for row in alive)
+    on_duty = await connection.fetchrow(SQL["on_duty"], target)
+    # The name of a session is hidden from other roles than its own.
+    return str(on_duty["daemon"] or "one of another role").removeprefix(_SIGNATURE) if on_duty else None
 
 
 class Duty:
@@ -68,7 +82,7 @@ class Duty:
     async def _try(self, session: Session) -> bool:
         if not await session.ask(SQL["try_duty"], self._target):
             return False
-        await session.ask(SQL["sign"], f"retentiond daemon on {host_name()[:30]}, pid {process_id()}")
+        await session.ask(SQL["sign"], f"{_SIGNATURE}{host_name()[:30]}, pid {process_id()}")
         return True
 
     async def _holder(self, session: Session) -> str:

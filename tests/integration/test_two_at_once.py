@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -131,6 +132,24 @@ async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_
         assert len(await store.rows()) == 1
         assert (await first.run_pass(Order("run", patience=0.0))).removed_items == 1
     assert [entry["event"] for entry in log].count("standing_by") == 1
+
+
+async def test_a_daemon_is_known_to_the_status_before_its_first_sign_of_life_and_before_there_is_a_ledger(
+    retention: Retention, store: DendriteStore
+) -> None:
+    await store.add(origin="there.test", age=OLD)
+    async with retention.opened() as daemon, retention.opened() as asked:
+        assert (await asked.status()).daemon is None
+        await daemon.sweep(everything=True)
+        at_first = await asked.status()
+        assert (at_first.ledger, at_first.daemon) == (
+            False,
+            f"{socket.gethostname()[:30]}, pid {os.getpid()}",
+        )
+        await asked.run_pass(Order("once", patience=0.0))
+        assert (await asked.status()).daemon == at_first.daemon
+    async with retention.opened() as asked:
+        assert (await asked.status()).daemon is None
 
 
 async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Order
+from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
@@ -37,10 +38,10 @@ async def read_status(place: Place) -> TargetStatus:
     """Read the target's last pass, who looks after it, and what a purge left undone."""
     async with place.pool.acquire() as connection:
         if not await place.ledger.exists(connection):
-            return TargetStatus(place.name, KIND, ledger=False)
+            daemon = await daemon_of(connection, place.name, ledger=False)
+            return TargetStatus(place.name, KIND, ledger=False, daemon=daemon)
         await place.ledger.check_version(connection)
         holder = await current_holder(connection)
-        daemons = await connection.fetch(LEDGER_SQL["daemons"])
         known = await connection.fetchval(LEDGER_SQL["has_part"], __package__)
         undone = await connection.fetch(SQL["open_stores"], place.name, holder is not None) if known else []
         return TargetStatus(
@@ -51,7 +52,7 @@ async def read_status(place: Place) -> TargetStatus:
             holds=await count_holds(connection),
             backlog=await read_backlog(connection, place.name),
             holder=str(holder) if holder else None,
-            daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
+            daemon=await daemon_of(connection, place.name, ledger=True),
             problems=tuple(_undone(place, row) for row in undone),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
         )

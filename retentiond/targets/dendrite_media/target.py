@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -145,9 +145,11 @@ class DendriteMedia(RecordsDesk):
             if not self._mount_noticed:
                 await notice_mount(self._place)
                 self._mount_noticed = True
-            async with self._place.pool.acquire() as connection:
-                if not await self._place.ledger.exists(connection):
-                    return SweepReport()
+            if not await self._place.ledger.exists(self._place.pool):
+                # There is nothing to sweep, but who looks after the target is to be known from the start.
+                with suppress(BusyError):
+                    await self._duty.take()
+                return SweepReport()
             await self._place.make_ledger()
             await follow_access_log(self._place, tell=everything)
             try:

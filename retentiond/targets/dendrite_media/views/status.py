@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
@@ -22,10 +23,10 @@ async def read_status(place: Place) -> TargetStatus:
     """Read the target's last pass, its quarantine, and who looks after it."""
     async with place.pool.acquire() as connection:
         if not await place.ledger.exists(connection):
-            return TargetStatus(place.name, "dendrite_media", ledger=False)
+            daemon = await daemon_of(connection, place.name, ledger=False)
+            return TargetStatus(place.name, "dendrite_media", ledger=False, daemon=daemon)
         await place.ledger.check_version(connection)
         holder = await current_holder(connection)
-        daemons = await connection.fetch(LEDGER_SQL["daemons"])
         return TargetStatus(
             place.name,
             "dendrite_media",
@@ -35,7 +36,7 @@ async def read_status(place: Place) -> TargetStatus:
             quarantine=await _quarantine(connection),
             holds=await count_holds(connection),
             holder=str(holder) if holder else None,
-            daemon=", ".join(f"{row['host']}, pid {row['pid']}" for row in daemons) or None,
+            daemon=await daemon_of(connection, place.name, ledger=True),
             problems=await _problems(connection),
             backlog=await read_backlog(connection, place.name),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
