@@ -73,7 +73,9 @@ def _directory(stack: ExitStack, keep: Path | None) -> Path:
     if keep is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retentiond-demo-")))
     try:
-        keep.mkdir(parents=True)
+        keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise UsageError(f"{keep} is not empty; name a new directory, or an empty one")
     except OSError as error:
         raise UsageError(f"{keep} cannot be made ({error.strerror}); name a new directory") from error
     return keep.absolute()

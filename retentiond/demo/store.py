@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 SERVER_NAME: Final = "demo.example"
-FEWEST_MEDIA: Final = 100
-"""With fewer, the special cases would outweigh the ordinary ones."""
+FEWEST_MEDIA: Final = 25
+"""With fewer, the special cases would outweigh the ordinary ones, and the one without a file be over a limit."""
 
 _USERS: Final = ("alice", "bob", "carol", "dave")
 _ORIGINS: Final = ("matrix.example.org", "chat.example.net:8448", "synapse.example.com", "[2001:db8::7]:8448")

@@ -66,6 +66,17 @@ def test_the_demo_shows_each_case_as_it_should_be_and_leaves_nothing_behind(temp
     assert list(temporary.iterdir()) == []
 
 
+def test_the_smallest_demo_shows_each_case_too_and_keeps_it_in_an_empty_directory(
+    temporary: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    done = _demo(temporary, "--media", "25", "--keep", str(kept), "--json")
+    assert done.returncode == 0, done.stderr
+    assert all(case["as_it_should_be"] for case in json.loads(done.stdout)["cases"])
+    assert (kept / "database.sql").exists()
+
+
 def test_the_demo_tells_its_story_to_people(temporary: Path) -> None:
     done = _demo(temporary)
     assert done.returncode == 0, done.stderr
