@@ -166,5 +166,5 @@ async def test_a_directory_that_holds_anything_is_refused_and_left_alone(
 
 
 async def test_too_few_media_are_refused(connection: Connection, media_path: Path) -> None:
-    with pytest.raises(UsageError, match="ask for 100"):
-        await make_up_store(connection, media_path, 99, seed=1, now=NOW)
+    with pytest.raises(UsageError, match="ask for 25 or more"):
+        await make_up_store(connection, media_path, 24, seed=1, now=NOW)
