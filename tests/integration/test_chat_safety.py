@@ -17,6 +17,7 @@ import structlog
 from retentiond.demo.chats import MadeUpChats, make_up_chats
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order, Stop
+from retentiond.ledger.duty import SQL as DUTY_SQL
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.targets.chat_database import batch, indexes, removal
 from retentiond.targets.chat_database.account import look_at
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.batch import Page, Removed
 
 LATER = CUTOFF + timedelta(days=100)
@@ -453,6 +455,40 @@ async def test_two_purges_of_one_database_do_not_work_at_the_same_time(
     at_the_look(monkeypatch, purge_too)
     assert (await chats.purge()).chats == 1
     assert refused[0].exit_status == 5
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_two_targets_of_a_daemon_on_one_database_take_turns_at_the_same_hour(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    other = ChatStore(chats.dsn, chats.connection, "other")
+    await other.make()
+    await chats.chat()
+    await other.chat()
+    order = Order("run", patience=0.0)
+    waiting: list[asyncio.Task[PassReport]] = []
+
+    async def due_too() -> PassReport:
+        async with open_chat_database(
+            "second", other.config(accounts={"other": {"schema": "other", "keep": "400d"}})
+        ) as target:
+            return await target.run_pass(order)
+
+    async def begin() -> None:
+        waiting.append(asyncio.create_task(due_too()))
+        while not await chats.connection.fetchval(DUTY_SQL["on_duty"], "second"):
+            await asyncio.sleep(0.01)
+        if stopped:
+            order.stop.ask()
+            assert (await waiting[0]).state == "interrupted"
+
+    at_the_look(monkeypatch, begin)
+    first = await chats.run_pass(
+        Order("run", patience=0.0), accounts={"testcom": {"schema": "pro", "keep": "400d"}}
+    )
+    second = await waiting[0]
+    assert (first.state, first.removed_items) == ("finished", 1)
+    assert (second.state, len(await other.chats())) == (("interrupted", 1) if stopped else ("finished", 0))
 
 
 async def test_asked_to_stop_it_ends_at_the_batchs_end_and_the_next_goes_on(chats: ChatStore) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from retentiond.adapters.postgres import LOST, connected, pool, reaching
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order
+from retentiond.engine.target import STOPPED, Order, StoppedError
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
 from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
     from retentiond.model.request import Request
     from retentiond.model.story import Story
 
+_TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
+"""One a database: targets of one daemon that share it, and are due at the same hour, wait for each other. By the lease
+alone the second would be refused each time."""
+
 
 @asynccontextmanager
 async def open_chat_database(
@@ -73,6 +79,7 @@ class ChatDatabase(RecordsDesk):
         super().__init__(place)
         self._place = place
         self._duty = duty
+        self._turn = _TURNS.setdefault(place.settings.database, asyncio.Lock())
 
     @property
     def name(self) -> str:
@@ -152,7 +159,16 @@ class ChatDatabase(RecordsDesk):
                 await self._duty.take()
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
-            async with hold_lease(place.settings.database, order.command, patience=order.patience) as lease:
+            async with AsyncExitStack() as opened:
+                try:
+                    if order.command == "run":
+                        await order.stop.unless_asked(opened.enter_async_context(self._turn))
+                except StoppedError:
+                    report.state, report.error = "interrupted", STOPPED
+                    return report
+                lease = await opened.enter_async_context(
+                    hold_lease(place.settings.database, order.command, patience=order.patience)
+                )
                 await self._work(wishes, order, lease, report, by_hand=by_hand)
         return report
 
