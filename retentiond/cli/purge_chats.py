@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from retentiond.adapters.log_entries import redact
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.purge import PurgesChats, PurgeWish
 from retentiond.engine.target import Order, Stop, Target
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
 from retentiond.terminal.progress import watched
@@ -46,10 +47,22 @@ class PurgeChats:
                 show_purge(session.out, report, self._way_on(session, report))
             return report.exit_status
 
-        status = session.run(session.for_each({name: config}, errand, stop), stop)
+        def failed(_name: str, error: RetentiondError) -> None:
+            if not isinstance(error, UsageError):
+                reports.append(self._ended_by(error))
+
+        status = session.run(session.for_each({name: config}, errand, stop, failed), stop)
         if self.as_json and reports:
             session.document(reports[0].as_json())
         return status
+
+    def _ended_by(self, error: RetentiondError) -> PurgeReport:
+        """Return the report of a purge that did not come to one of its own."""
+        report = PurgeReport(self.wish.account, self.wish.to_date, self.dry_run, error=redact(str(error)))
+        report.state = "interrupted" if isinstance(error, UnreachableError) else "refused"
+        if isinstance(error, RefusedError):
+            report.refused = error.refusal
+        return report
 
     def _find(self, session: Session) -> tuple[str, ChatTarget]:
         """Return the target that has the account; raise UsageError where there is none, or more than one."""

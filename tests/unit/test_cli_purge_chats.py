@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.purge import PurgeWish
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import BusyError, Refusal, RefusedError, UnreachableError
 from retentiond.model.purge import PurgeReport, StoreReport
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.fake_target import FakeTarget
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import Order
+    from retentiond.model.errors import RetentiondError
 
 CHATS = """\
   {name}:
@@ -181,3 +182,29 @@ def test_a_target_that_has_no_chats_is_wrong_usage(tmp_path: Path, target: str, 
     outcome = Prompt(tmp_path).type(*WORDS, "--target", target)
     assert outcome.status == 2
     assert f"{said}; there are: chats" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "state"),
+    [
+        (UnreachableError("the database cannot be reached; try again"), 4, "interrupted"),
+        (BusyError("another retentiond is at work on this store; try again"), 5, "refused"),
+        (RefusedError(Refusal("standby", "a standby", "the primary", "point to the primary")), 3, "refused"),
+    ],
+)
+def test_as_json_a_purge_that_did_not_come_to_a_report_has_a_document_that_says_why(
+    tmp_path: Path, error: RetentiondError, status: int, state: str
+) -> None:
+    prompt = Prompt(tmp_path)
+
+    async def fail(*_: Any, **__: Any) -> PurgeReport:
+        raise error
+
+    prompt.targets["chats"].purge_chats = fail  # type: ignore[method-assign]
+    outcome = prompt.type(*WORDS, "--json", "--dry-run")
+    assert outcome.status == status
+    told = outcome.document
+    assert (told["account"], told["to_date"], told["dry_run"]) == ("testcom", "2023-08-21", True)
+    assert (told["state"], told["error"]) == (state, str(error))
+    assert outcome.stderr.count(str(error)) == 1
+    assert prompt.type(*WORDS).stdout == ""
