@@ -55,6 +55,11 @@ _SETTINGS: Final = {
     # Rows that a policy of row security hides from this role would be no rows, and the files that they bear nobody's:
     # with this the server raises an error in place of hiding any.
     "row_security": "off",
+    # A day that is added to a moment is 24 hours in this zone alone: in one with summer time a grace that is given in
+    # days would end an hour early.
+    "timezone": "UTC",
+    # Else backslashes in our statements' patterns would mean something else.
+    "standard_conforming_strings": "on",
     # Keys are looked up by the thousand in an index that is in memory; the default prefers a scan.
     "random_page_cost": "1.1",
     # A plan that is made once for all takes a batch's arrays for ten keys, and is slow beyond measure with a thousand.

@@ -1,0 +1,46 @@
+"""What a database or a role is set to changes nothing of what goes, and when."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from tests.support.media_target import Retention
+    from tests.support.store import DendriteStore
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+async def set_to(connection: Connection, setting: str, value: str) -> None:
+    """Give every later connection to this database a setting."""
+    database = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {database} SET {setting} TO '{value}'")
+
+
+async def test_a_grace_in_days_is_as_long_in_a_zone_with_summer_time(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await set_to(connection, "timezone", "Europe/Berlin")
+    # Summer time is no shorter than any of these steps, and so is the rest of the year: one of them leads from one to
+    # the other, whatever the day of this test.
+    graces = {timedelta(days=days) for days in (90, 180, 270)}
+    for grace in graces:
+        await store.add()
+        await retention.one_pass(grace=f"{grace.days}d")
+    rows = await connection.fetch("SELECT grace_until - released_at AS given FROM retentiond.released_media")
+    # A moment of the release itself lies between the two.
+    assert {timedelta(seconds=round(row["given"].total_seconds())) for row in rows} == graces
+
+
+async def test_backslashes_that_a_database_reads_in_the_old_way_hide_no_reference(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await set_to(connection, "standard_conforming_strings", "off")
+    kept, due = await store.add(), await store.add()
+    await store.add_state_event("!r:there.test", "m.room.avatar", "", {"url": kept.uri})
+    report = await retention.one_pass()
+    assert (report.refused, report.removed_items) == (None, 1)
+    assert due.key not in await store.rows()
