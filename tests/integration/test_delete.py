@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -111,18 +112,22 @@ async def test_a_user_goes_with_uploads_and_with_what_events_and_profile_refer_t
 async def test_a_room_goes_with_what_no_other_room_refers_to(
     retention: Retention, store: DendriteStore
 ) -> None:
-    only, in_both, in_state, unparsed, elsewhere = [await store.add() for _ in range(5)]
+    only, in_both, in_state, unparsed, linked, elsewhere = [await store.add() for _ in range(6)]
     await store.add_event(
         "!gone:here.test", {"url": only.uri, "info": {"thumbnail_url": in_both.uri}}, sender=ALICE
     )
     await store.add_event("!gone:here.test", {"url": in_state.uri, "other": unparsed.uri}, sender=ALICE)
+    await store.add_event("!gone:here.test", {"url": linked.uri}, sender=ALICE)
+    link = f"https://x.test/?a={quote(linked.uri, safe='')}"
+    await store.add_event("!kept:here.test", {"body": link}, sender=ALICE)
     await store.add_event("!kept:here.test", {"url": in_both.uri}, sender=ALICE)
     await store.add_state_event("!kept:here.test", "m.room.topic", "", {"topic": f"see {in_state.uri}"})
     await store.add_event("!kept:here.test", f"no json, but {unparsed.uri}", sender=ALICE)
     await store.add_event("!kept:here.test", {"url": elsewhere.uri}, sender=ALICE)
     report = await delete(retention, Request("room", "!gone:here.test", even_protected=True))
     assert report.removed_items == 1
-    named = {"in_both": in_both, "in_state": in_state, "unparsed": unparsed, "elsewhere": elsewhere}
+    named = {"in_both": in_both, "in_state": in_state, "unparsed": unparsed, "linked": linked}
+    named["elsewhere"] = elsewhere
     assert await left(store, only=only, **named) == set(named)
 
 

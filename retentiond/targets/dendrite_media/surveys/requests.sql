@@ -38,7 +38,7 @@ WITH event AS (
     FROM (SELECT room_id, headered_event_json FROM syncapi_output_room_events
           UNION ALL
           SELECT room_id, headered_event_json FROM syncapi_current_room_state) e
-    WHERE e.headered_event_json LIKE '%mxc:%' OR e.headered_event_json LIKE '%\\u00%'
+    WHERE e.headered_event_json LIKE '%mxc%' OR e.headered_event_json LIKE '%\\u00%'
     OFFSET 0
 )
 SELECT k.media_id, k.media_origin
