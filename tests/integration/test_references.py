@@ -103,6 +103,29 @@ async def test_no_disguise_hides_a_reference(store: DendriteStore, retention: Re
     assert (report.refused, report.removed_items) == (None, 0)
 
 
+@pytest.mark.parametrize("origin", ["there.test", "[2001:db8::1]:8448"])
+async def test_what_an_id_and_an_origin_may_hold_is_found_also_where_it_is_escaped(
+    store: DendriteStore, retention: Retention, origin: str
+) -> None:
+    def ways(uri: str) -> dict[str, str]:
+        entities = uri.replace("/", "&#047;").replace("=", "&equals;").replace("[", "&#x5b;")
+        return {
+            "a link's query": f"https://x.test/?a={quote(uri, safe='')}",
+            "a link in a link's query": f"https://x.test/?a={quote(quote(uri, safe=''), safe='')}",
+            "JSON that spares markup": json.dumps({"url": uri}).replace("=", "\\u003d"),
+            "JSON that spares all": json.dumps({"url": uri}).replace("/", "\\u002f").replace(":", "\\u003A"),
+            "markup": f"<img src='{entities}'>",
+        }
+
+    media = {
+        way: await store.add(media_id=f"m{number}==", origin=origin) for number, way in enumerate(ways(""))
+    }
+    for way, medium in media.items():
+        await store.add_state_event(ROOM, "x", way, {"text": ways(medium.uri)[way]})
+    found = await planned(retention)
+    assert {way for way, medium in media.items() if found[medium.uri] == "due"} == set()
+
+
 async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_parse(
     store: DendriteStore, retention: Retention
 ) -> None:

@@ -57,12 +57,16 @@ $$
 
 -- name: unquoted_function
 -- A text that holds another which is escaped by itself (JSON, a link's query, markup), with as much of that undone as a
--- mention could hide in.
+-- mention could hide in: what stands around its parts, and what else an ID or an origin may hold and links escape.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_unquoted(given text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT regexp_replace(regexp_replace(regexp_replace(given, '\\+/', '/', 'g'),
-                                         '%3a|&#58;|&#x3a;|&colon;', ':', 'gi'),
-                          '%2f|&#47;|&#x2f;|&sol;', '/', 'gi')
+    SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(given,
+        '\\+/', '/', 'g'),
+        '%(?:25)*3a|&#0*58;|&#x0*3a;|&colon;|\\+u003a', ':', 'gi'),
+        '%(?:25)*2f|&#0*47;|&#x0*2f;|&sol;|\\+u002f', '/', 'gi'),
+        '%(?:25)*3d|&#0*61;|&#x0*3d;|&equals;|\\+u003d', '=', 'gi'),
+        '%(?:25)*5b|&#0*91;|&#x0*5b;|&lbrack;|&lsqb;|\\+u005b', '[', 'gi'),
+        '%(?:25)*5d|&#0*93;|&#x0*5d;|&rbrack;|&rsqb;|\\+u005d', ']', 'gi')
 $$
 
 -- name: key_function
@@ -81,7 +85,7 @@ LANGUAGE sql IMMUTABLE AS $$
           FROM (SELECT unnest((string_to_array(given, 'mxc://'))[2:]) AS piece, true AS as_written
                 UNION ALL
                 SELECT unnest((string_to_array(pg_temp.retentiond_unquoted(given), 'mxc://'))[2:]), false
-                WHERE given ~ 'mxc(%|&|:[\\%&])') p
+                WHERE given ~ '[\\%&]') p
           WHERE strpos(piece, '/') > 1) m
     CROSS JOIN LATERAL (
         VALUES (m.rest, false), (substring(m.rest FROM '^[^\s"\\<>]+'), false),
