@@ -123,6 +123,15 @@ def column_without_a_value(line: RealCommandLine, monkeypatch: pytest.MonkeyPatc
     line.execute("UPDATE mediaapi_media_repository SET content_type = NULL")
 
 
+def key_that_takes_rows(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.execute("CREATE TABLE heir () INHERITS (mediaapi_media_repository)")
+    line.execute("ALTER TABLE heir ADD UNIQUE (media_id, media_origin)")
+    line.execute(
+        "CREATE TABLE report (media_id text, media_origin text, told text, FOREIGN KEY (media_id, media_origin)"
+        " REFERENCES heir (media_id, media_origin) ON DELETE CASCADE)"
+    )
+
+
 def _media_path(line: RealCommandLine) -> Path:
     assert line.media_path is not None
     return line.media_path
@@ -145,6 +154,7 @@ def _media_path(line: RealCommandLine) -> Path:
         (foreign_user, "foreign_users", "set `server_name` to all the names"),
         (other_columns, "unknown_columns", "use a newer retentiond"),
         (column_without_a_value, "unknown_columns", "use a newer retentiond"),
+        (key_that_takes_rows, "rows_taken_along", "drop the keys"),
     ],
 )
 def test_what_looks_wrong_is_refused_with_3_also_with_yes(

@@ -10,6 +10,21 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail'))
   AND a.attnum > 0 AND NOT a.attisdropped
 
+-- name: keys_that_take_rows
+-- Foreign keys by which rows of tables that are not dendrite's media would go, or change, with those that we delete; of
+-- these nobody has a copy. Keys onto partitions and heirs, whose rows go with the table's, count.
+WITH RECURSIVE ours(relid) AS (
+    SELECT t.relid FROM unnest(ARRAY[to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail')]::oid[])
+                        AS t(relid)
+    UNION
+    SELECT i.inhrelid FROM ours JOIN pg_inherits i ON i.inhparent = ours.relid
+)
+SELECT k.conname AS key, k.conrelid::regclass::text AS relation
+FROM pg_constraint k
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype NOT IN ('a', 'r')
+  AND k.confrelid IN (SELECT relid FROM ours) AND k.conrelid NOT IN (SELECT relid FROM ours)
+ORDER BY relation, key
+
 -- name: has_media
 SELECT EXISTS (SELECT FROM mediaapi_media_repository)
 

@@ -9,7 +9,7 @@ from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
-from retentiond.targets.dendrite_media.store.safety import check_columns, check_directory
+from retentiond.targets.dendrite_media.store.safety import check_directory, check_tables
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def make_safe(work: Workplace, connection: Conn) -> None:
         await sweep(work, everything=True)
         raise refuse_ahead(place.name)
     check_clocks(work.state, work.leap, place.name)
-    check_columns(await connection.fetch(SQL["media_columns"]))
+    await check_tables(connection)
     has_rows = await connection.fetchval(SQL["has_media"])
     await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
     await place.disk.call(tree.prepare)

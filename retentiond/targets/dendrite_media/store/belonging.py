@@ -10,7 +10,7 @@ from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState, refuse_standby
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.store.mark import compare, read_mark, refuse_ahead
-from retentiond.targets.dendrite_media.store.safety import check_columns, check_directory
+from retentiond.targets.dendrite_media.store.safety import check_directory, check_tables
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -30,7 +30,7 @@ class Belonging:
 async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Belonging:
     """Make the checks of a pass that need no lock; raises RefusedError where something looks wrong."""
     await refuse_standby(connection)
-    check_columns(await connection.fetch(SQL["media_columns"]))
+    await check_tables(connection)
     has_rows = await connection.fetchval(SQL["has_media"])
     await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
     ledger = await place.ledger.exists(connection)

@@ -41,7 +41,23 @@ _COLUMNS: Final = {
 }
 
 
-def check_columns(found: list[Record]) -> None:
+async def check_tables(connection: Conn) -> None:
+    """Refuse dendrite's tables where a row could not be brought back as it was, with all that goes with it."""
+    _check_columns(await connection.fetch(SQL["media_columns"]))
+    found = await connection.fetch(SQL["keys_that_take_rows"])
+    if found:
+        raise RefusedError(
+            Refusal(
+                "rows_taken_along",
+                printable(", ".join(f"{row['key']} of {row['relation']}" for row in found)),
+                "no foreign key that deletes or changes rows of others",
+                "rows of those tables would go, or lose what they point at, with dendrite's, and nothing would bring "
+                "them back: drop the keys, or have them forbid it (ON DELETE NO ACTION)",
+            )
+        )
+
+
+def _check_columns(found: list[Record]) -> None:
     """Refuse tables that are not as we copy them: what we cannot copy we could not bring back."""
     for relation, columns in _COLUMNS.items():
         there = {row["column"]: row["type"] for row in found if row["relation"] == relation}
