@@ -75,11 +75,11 @@ class Restore:
         async def errand(target: Target, _config: TargetConfig) -> int:
             report = await target.restore(self.selection)
             restores.append({"target": target.name} | report.as_json())
-            found = report.restored or report.present
             if not self.as_json:
                 _show_restore(session, target.name, report)
-            # What had no file could never come: that is a failure only where nothing else came.
-            missed = report.busy or report.failed or (report.without_file and not found)
+            # What had no file could never come, however often it is tried: a failure only of who asked for just that.
+            alone = self.selection.media is not None
+            missed = report.busy or report.failed or (alone and report.without_file)
             return FAILED if missed else 0
 
         try:
@@ -92,7 +92,7 @@ class Restore:
             for restore in restores
             for what in ("restored", "present", "without_file", "busy", "failed")
         )
-        if status or found or self.everything or not targets:
+        if status or found or self.selection.media is None or not targets:
             return status
         session.error(
             "nothing of that is in quarantine; `retentiond quarantine list` shows what can come back"

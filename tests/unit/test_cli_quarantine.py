@@ -152,7 +152,8 @@ def test_rows_that_had_no_file_are_named(tmp_path: Path) -> None:
 
 
 def test_a_restore_that_could_bring_nothing_back_exits_1(tmp_path: Path) -> None:
-    assert type_restore(tmp_path, FakeTarget(restored=RestoreReport(without_file=[URI])), "--all").status == 1
+    report = RestoreReport(without_file=[URI])
+    assert type_restore(tmp_path, FakeTarget(restored=report), "--media", URI).status == 1
 
 
 def test_what_is_being_worked_on_is_named_and_exits_1(tmp_path: Path) -> None:
@@ -167,8 +168,12 @@ def test_a_restore_of_what_is_not_there_says_so(tmp_path: Path) -> None:
     assert "nothing of that is in quarantine" in outcome.stderr
 
 
-def test_a_restore_of_everything_where_nothing_is_has_nothing_to_do(tmp_path: Path) -> None:
-    assert type_restore(tmp_path, FakeTarget(), "--all").status == 0
+@pytest.mark.parametrize("words", [("--all",), ("--pass", "7")])
+def test_a_second_restore_has_nothing_to_do_and_is_no_failure(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert type_restore(tmp_path, FakeTarget(), *words).status == 0
+    # What had no file stays in the ledger until its grace is over.
+    left = FakeTarget(restored=RestoreReport(without_file=[URI]))
+    assert type_restore(tmp_path, left, *words).status == 0
 
 
 def test_a_restore_of_a_pass_under_way_exits_5(tmp_path: Path) -> None:
