@@ -88,9 +88,9 @@ def _http_url(text: str) -> str:
 
 
 def _listen(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, tuple):
         return value
-    host, _, port = value.rpartition(":")
+    host, _, port = str(value).rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         ip_address(host)

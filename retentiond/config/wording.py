@@ -77,7 +77,8 @@ def _unknown_key(path: KeyPath, root: type[BaseModel]) -> tuple[str, str]:
 
 
 def _choice(path: KeyPath, written: str | None, root: type[BaseModel]) -> tuple[str, str]:
-    choices = [str(choice) for choice in get_args(_annotation(path, root))]
+    written_out = {True: "true", False: "false"}
+    choices = [written_out.get(choice, str(choice)) for choice in get_args(_annotation(path, root))]
     close = get_close_matches(written or "", choices, n=1)
     return (
         f"must be {' or '.join(choices)}",

@@ -68,6 +68,17 @@ def told(tmp_path: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{tmp_path}/config.yaml:") for line in str(caught.value).splitlines()]
 
 
+def test_what_is_advised_is_written_as_yaml_has_it(tmp_path: Path) -> None:
+    policy = "    policies: [{name: dead, match: {unreferenced: false}, keep: 30d}]\n"
+    assert told(tmp_path, TARGET + policy + "metrics: {listen: 19187}\n") == [
+        "5:51: targets.media.policies[0].match.unreferenced: must be true; write true",
+        (
+            "6:19: metrics.listen: not an address to listen at; "
+            "write an IP address and a port, such as 127.0.0.1:19187"
+        ),
+    ]
+
+
 def test_every_key_of_this_version_is_read(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
     media, other = media_target(config), media_target(config, "other_media-2")
