@@ -135,6 +135,15 @@ async def test_an_avatar_is_protected_by_its_own_source_alone_when_it_does_not_p
         assert await planned(retention, protect=[name]) == {media.uri: name}
 
 
+async def test_state_that_does_not_parse_is_no_avatar_but_where_nothing_else_would_keep_what_it_mentions(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = await store.add()
+    await store.add_state_event(ROOM, "m.room.topic", "", f"no JSON: {media.uri}")
+    assert await planned(retention) == {media.uri: "room_state"}
+    assert await planned(retention, protect=["profile_avatars"]) == {media.uri: "profile_avatars"}
+
+
 @pytest.mark.parametrize(
     ("table", "keys", "way_on"),
     [

@@ -106,13 +106,15 @@ WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 
 -- name: room_state
 -- Whatever the state of rooms mentions: as profile_avatars the avatars of everybody, local and remote, as the rooms
--- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both.
+-- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both, where only
+-- avatars are asked for, too; but nobody's avatar where it is no membership, and room_state has it.
 SELECT DISTINCT m.source, k.media_id, k.media_origin
-FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc%' THEN c.rest END AS rest, c.raw
+FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc%' THEN c.rest END AS rest, c.raw, c.member
       FROM (SELECT CASE WHEN e.type = 'm.room.member' THEN e.content ->> 'avatar_url' END AS avatar,
                    CASE WHEN e.type = 'm.room.member' AND jsonb_typeof(e.content) = 'object'
                         THEN e.content - 'avatar_url' ELSE e.content END AS rest,
-                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw
+                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw,
+                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.type = 'm.room.member' END AS member
             FROM (SELECT type, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
                   FROM syncapi_current_room_state
                   WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
@@ -123,7 +125,7 @@ CROSS JOIN LATERAL (
     SELECT 'room_state', s FROM pg_temp.retentiond_strings(d.rest) AS s WHERE d.rest IS NOT NULL
     UNION ALL
     SELECT s.source, pg_temp.retentiond_raw(d.raw) FROM unnest(ARRAY['profile_avatars', 'room_state']) AS s(source)
-    WHERE d.raw IS NOT NULL) m
+    WHERE d.raw IS NOT NULL AND (s.source = 'room_state' OR d.member OR 'room_state' <> ALL ($1::text[]))) m
 CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
 WHERE m.source = ANY ($1::text[])
 
