@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from retentiond.model.errors import UsageError
 from retentiond.targets.chat_database import beside
+from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.beside import STORES, Beside
 from tests.support.chats import CUTOFF, ChatStore
 
@@ -160,3 +161,40 @@ async def test_a_value_by_which_the_layout_tells_nothing_apart_is_refused_and_no
     with pytest.raises(UsageError, match="the layout has no `account_column`"):
         await chats.purge(accounts={"testcom": {"schema": "pro", "value": "testcom"}})
     assert await chats.chats() == {chat}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("int", "01", "it would be `1`"),
+        ("int", "ours", "no such value can be"),
+        ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "it would be `a0eebc99"),
+        ("public.brief", "ours", "it would be `our`"),
+        ('"char"', "ours", "it would be `o`"),
+    ],
+)
+async def test_a_value_that_the_accounts_column_holds_otherwise_is_refused_and_not_taken_for_another(
+    database: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    tmp_path: Path,
+    kind: str,
+    value: str,
+    told: str,
+) -> None:
+    await connection.execute(
+        "CREATE DOMAIN public.brief AS varchar(3); CREATE SCHEMA shop;"
+        f"CREATE TABLE shop.chat (tenant {kind}, id int PRIMARY KEY, created timestamptz, state text)"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        "chat: chat\nschema: shop\nentities:\n  chat: "
+        "{class: facts, key: id, account_column: tenant, dates: [created], state: {column: state, over: [closed]}}\n"
+    )
+    store = ChatStore(database, connection, "shop")
+    given: dict[str, Any] = {"layout": str(layout), "accounts": {"ours": {"value": value}}}
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match=told):
+            await store.purge(account="ours", dry_run=dry_run, **given)
+    async with open_chat_database("chats", store.config(**given)) as target:
+        (problem,) = await target.check()
+    assert told in str(problem)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
+
 from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.indexes import missing_indexes
 from retentiond.targets.chat_database.renames import names_of
@@ -91,6 +94,7 @@ async def look_at(
     """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
     schema = place.schema_of(wish.account)
     catalogue = await read_catalogue(connection, place.layout, schema)
+    await check_value(connection, place, catalogue, wish.account, stats=wish.stats)
     names = await names_of(connection, place, wish.account)
     by_top = trees(place.layout, schema, catalogue, number, holds=await _holds(place, connection, names))
     cutoff = cutoff_of(wish.to_date, place.config.zone)
@@ -115,6 +119,32 @@ async def look_at(
         chats=chats,
         others=tuple(surveys.values()) if wish.stats else (),
     )
+
+
+async def check_value(
+    connection: Conn, place: Place, catalogue: Catalogue, account: str, *, stats: bool
+) -> None:
+    """Raise UsageError where an account's column cannot hold its value as it is written.
+
+    A cast makes something else of it without a word: the first letters of a name, or 1 of 01. That is another account.
+    """
+    value, layout = place.column_value_of(account), place.layout
+    if value is None:
+        return
+    for top in (layout.chat, *(layout.by_itself if stats else ())):
+        column = layout.entities[top].account_column or ""
+        kind = catalogue.types[top][column]
+        try:
+            held = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
+        except asyncpg.DataError:
+            held = None
+        if held != value:
+            wrong = "no such value can be" if held is None else f"it would be `{printable(held)}`"
+            raise UsageError(
+                f"the account `{printable(account)}` is `{printable(value)}` by its name or `value`, and in "
+                f"{printable(layout.table(top))}.{printable(column)}, which is {kind}, {wrong}; set `value` to what "
+                "stands there"
+            )
 
 
 async def _holds(place: Place, connection: Conn, names: list[str]) -> Holds:

@@ -16,6 +16,7 @@ from retentiond.model.errors import RefusedError, RetentiondError, UnreachableEr
 from retentiond.model.floor import day_before
 from retentiond.model.report import TargetStatus
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.account import check_value
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import missing_indexes, refuse
@@ -114,6 +115,7 @@ async def _check_account(place: Place, name: str) -> list[RetentiondError]:
     async with place.pool.acquire() as connection:
         try:
             catalogue = await read_catalogue(connection, place.layout, place.schema_of(name))
+            await check_value(connection, place, catalogue, name, stats=place.account(name).stats)
             missing = await missing_indexes(connection, place.layout, catalogue)
         except RetentiondError as error:
             return [error]
