@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from datetime import datetime, timedelta
@@ -64,6 +65,17 @@ def other_quarantine_device(line: RealCommandLine, monkeypatch: pytest.MonkeyPat
 
 def mounted_below(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MediaTree, "mounts_below", lambda _tree: ["a/b"])
+
+
+def case_folded(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def folding(path: Any, *args: Any, dir_fd: int | None = None, **keys: Any) -> os.stat_result:
+        if dir_fd is not None and len(path) == 1:
+            path = next((name for name in os.listdir(dir_fd) if name.lower() == path.lower()), path)
+        return stat(path, *args, dir_fd=dir_fd, **keys)
+
+    monkeypatch.setattr(os, "stat", folding)
 
 
 def emptied(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +156,7 @@ def _media_path(line: RealCommandLine) -> Path:
         (other_device, "another_device", "must be one file system"),
         (other_quarantine_device, "another_device", "must be one file system"),
         (mounted_below, "another_device", "unmount what is mounted below it"),
+        (case_folded, "folded_names", "tells upper from lower case"),
         (other_store, "another_store", "check that the right disk is mounted"),
         (no_mark, "another_store", "check that the right disk is mounted"),
         (older_database, "restored_database", "retentiond quarantine accept"),

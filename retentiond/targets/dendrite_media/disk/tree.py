@@ -172,6 +172,17 @@ class MediaTree:
             ]
         return sorted(found)
 
+    def folds_case(self) -> bool:
+        """Tell whether names that differ in case alone are one name here, as on disks of macOS, Windows and SMB."""
+        there = [name for name, _ in self.first_level()]
+        for name in there:
+            other = name.swapcase()
+            if other not in there:
+                with suppress(FileNotFoundError):
+                    # dendrite may have made it just now: then it is another directory.
+                    return os.path.samestat(*(os.stat(one, dir_fd=self.root) for one in (name, other)))
+        return False
+
     def own_device(self) -> int | None:
         """Return the device of `.retentiond`, None where it is not there yet; raises OSError for a link."""
         try:

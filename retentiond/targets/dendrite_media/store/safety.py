@@ -79,7 +79,7 @@ def _check_columns(found: list[Record]) -> None:
 
 
 def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
-    """Refuse a directory that is empty beside rows, or is not one file system with its quarantine."""
+    """Refuse a directory that is empty beside rows, folds case, or is not one file system with its quarantine."""
     first_level = tree.first_level()
     if has_rows and not first_level:
         raise RefusedError(
@@ -89,6 +89,17 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
                 "dendrite's directories",
                 f"the database has media and {tree.path} has none: "
                 "check that the disk is mounted and that `media_path` is right",
+            )
+        )
+    if tree.folds_case():
+        # There a directory's name is of whichever hash came first, and what it holds looks like another's, or nobody's.
+        raise RefusedError(
+            Refusal(
+                "folded_names",
+                f"{tree.path} takes upper and lower case for the same",
+                "names that tell each hash",
+                "hashes differ in case alone, so that files which are in use would look like nobody's: move the media "
+                "to a file system, or a directory, that tells upper from lower case",
             )
         )
     try:
