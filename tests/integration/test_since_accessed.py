@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from retentiond.targets.dendrite_media.surveys import accesses
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore, StoredMedia
 
@@ -26,6 +29,11 @@ def read_at(store: DendriteStore, media: StoredMedia, days_ago: float, name: str
     """Let a file look as if it had been read so many days ago, and written long before."""
     path = store.path_of(media.base64hash) / name
     os.utime(path, (time.time() - days_ago * 86400, path.stat().st_mtime))
+
+
+def keeps_no_access_times(directory: Path) -> bool:
+    """Set a directory to keep no access times; tell whether it can be."""
+    return not subprocess.run(["chattr", "+A", directory], check=False, capture_output=True).returncode
 
 
 async def test_what_was_read_lately_stays_and_the_plan_says_the_same(
@@ -104,6 +112,18 @@ async def test_without_access_times_it_counts_from_creation_and_says_so(
     report = await retention.one_pass(**BY_ACCESS)
     assert plan.removed_items == report.removed_items == 1
     assert ["noatime" in remark for remark in plan.remarks + report.remarks] == [True, True]
+
+
+async def test_a_directory_that_is_set_to_keep_no_access_times_is_like_such_a_mount(
+    store: DendriteStore, retention: Retention, media_path: Path
+) -> None:
+    if not keeps_no_access_times(media_path):
+        pytest.skip("the file system of the tests has no such attribute")
+    media = await store.add()
+    report = await retention.one_pass(**BY_ACCESS | {"since_fallback": "refuse"})
+    assert report.refused
+    assert report.refused.limit == "no_access_times"
+    assert media.key in await store.rows()
 
 
 @pytest.mark.usefixtures("noatime")

@@ -7,7 +7,10 @@ before the limits are judged.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import sys
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -36,11 +39,27 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "accesses.sql")
 _PAGE: Final = 2000
+# FS_IOC_GETFLAGS and FS_NOATIME_FL of the kernel, which Python does not name.
+_GET_ATTRIBUTES: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
+_NO_ACCESS_TIMES: Final = 0x80
 
 
 def notes_access(tree: MediaTree) -> bool:
-    """Tell whether the mount that holds the media directory notes when a file is read (once a day is enough)."""
-    return not os.fstatvfs(tree.root).f_flag & os.ST_NOATIME
+    """Tell whether it is noted when a file is read (once a day is enough).
+
+    The mount may spare itself that, or the directory, whose attribute all that is made in it inherits (`chattr +A`).
+    """
+    return not os.fstatvfs(tree.root).f_flag & os.ST_NOATIME and not _attributes(tree.root) & _NO_ACCESS_TIMES
+
+
+def _attributes(descriptor: int) -> int:
+    flags = bytearray(struct.calcsize("l"))
+    try:
+        fcntl.ioctl(descriptor, _GET_ATTRIBUTES, flags)
+    except OSError:
+        # This file system knows none.
+        return 0
+    return int.from_bytes(flags[:4], sys.byteorder)
 
 
 def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
@@ -49,7 +68,7 @@ def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
 
 
 def _missing(path: Path) -> str:
-    return f"{path} is mounted noatime: what counts from the last access counts from creation"
+    return f"{path} keeps no access times (noatime, or chattr +A): what counts from the last access counts from creation"
 
 
 async def notice_mount(place: Place) -> None:
@@ -111,9 +130,9 @@ class AccessTimes:
             raise RefusedError(
                 Refusal(
                     "no_access_times",
-                    f"{self._tree.path} is mounted noatime",
+                    f"{self._tree.path} keeps none (noatime, or chattr +A)",
                     "access times",
-                    "mount it with relatime, name a proxy's `access_log`, or set `since_fallback: created`",
+                    "mount it with relatime and without chattr +A, name a proxy's `access_log`, or set `since_fallback: created`",
                 )
             )
         remark = _missing(self._tree.path)
