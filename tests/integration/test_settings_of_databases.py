@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from retentiond.engine.target import Selection
+from tests.support.audits import one_repair
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -44,3 +47,20 @@ async def test_backslashes_that_a_database_reads_in_the_old_way_hide_no_referenc
     report = await retention.one_pass()
     assert (report.refused, report.removed_items) == (None, 1)
     assert due.key not in await store.rows()
+
+
+async def test_logical_replication_of_all_tables_stops_nothing(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    # Of dendrite's own tables, too, its administrator must have seen to that.
+    for table in ("mediaapi_media_repository", "mediaapi_thumbnail"):
+        await connection.execute(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
+    restored, purged = [await store.add(thumbnails=[(32, 32, "crop")]) for _ in range(2)]
+    assert (await retention.one_pass(settle="0s")).removed_items == 2
+    async with retention.opened(settle="0s") as target:
+        assert (await target.restore(Selection(media=restored.uri))).restored == [restored.uri]
+        assert (await target.end_grace()).failed == 0
+    assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
+    await store.add_thumbnail(purged, (32, 32, "crop"), file=False)
+    assert (await one_repair(retention)).repaired

@@ -74,8 +74,10 @@ CREATE TABLE retentiond.suspect_thumbnail (
 );
 
 -- A copy of each thumbnail row that a repair took because its medium or its file was not there, until its grace is
--- over: on record only, since dendrite makes thumbnails again once neither row nor file is there.
+-- over: on record only, since dendrite makes thumbnails again once neither row nor file is there. The key is for logical
+-- replication of all tables, with which nothing can be deleted from a table that has none.
 CREATE TABLE retentiond.released_thumbnail (
+    release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,
     finding text NOT NULL,
     released_at timestamptz NOT NULL,
