@@ -212,15 +212,18 @@ async def test_a_log_that_is_written_to_no_more_keeps_all_until_it_has_told_enou
 async def test_what_other_servers_ask_for_by_its_id_alone_stays(
     store: DendriteStore, retention: Retention, log: ProxyLog
 ) -> None:
-    ours, theirs = [
-        await store.add(media_id="id", origin=origin, user_id=user)
-        for origin, user in (("Here.test", "@ann:here.test"), ("there.test", ""))
-    ]
+    ours, theirs, of_nobody = [
+        await store.add(media_id=media_id, origin=origin, user_id=user)
+        for media_id, origin, user in (
+            ("id", "Here.test", "@ann:here.test"), ("id", "there.test", ""), ("preview", "Here.test", "")
+        )
+    ]  # fmt: skip
     log.begin()
     log.line("/_matrix/federation/v1/media/download/id", 3)
+    log.line("/_matrix/federation/v1/media/download/preview", 3)
     log.line("/_matrix/client/v1/media/download/Here.test/id", 40)
     every = {"name": "local", "match": {"origin": "local"}, "keep": "30d", "since": "accessed"}
     keys = log.keys | {"policies": [*log.keys["policies"], every]}
     await retention.one_pass(**keys)
-    assert set(await store.rows()) == {ours.key}
+    assert set(await store.rows()) == {ours.key, of_nobody.key}
     assert theirs.key not in await store.rows()

@@ -134,9 +134,8 @@ class AccessLog:
     async def _note(self, connection: Conn, stretch: Stretch) -> None:
         if stretch.times:
             keys = list(stretch.times)
-            await connection.execute(
-                self._sql["note_accesses"], *key_columns(keys), [stretch.times[key] for key in keys]
-            )
+            times, names = [stretch.times[key] for key in keys], sorted(self._place.settings.server_names)
+            await connection.execute(self._sql["note_accesses"], *key_columns(keys), times, names)
 
 
 async def follow_access_log(place: Place, *, tell: bool) -> None:

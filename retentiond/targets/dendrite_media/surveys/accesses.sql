@@ -43,12 +43,14 @@ INSERT INTO pg_temp.plan_access SELECT media_id, media_origin, accessed_at FROM 
 
 -- name: note_accesses
 -- Keeps the newest time of each medium; what no row bears is anybody's invention. No time lies in the future. Without
--- an origin it is one of this server's, by whichever of its names.
+-- an origin it is one of this server's, by whichever of its names ($4).
 INSERT INTO {access} AS a (media_id, media_origin, accessed_at)
 SELECT m.media_id, m.media_origin, least(to_timestamp(max(n.at)), clock_timestamp())
 FROM unnest($1::text[], $2::text[], $3::double precision[]) AS n(media_id, media_origin, at)
 JOIN mediaapi_media_repository m
-  ON m.media_id = n.media_id AND (m.media_origin = n.media_origin OR n.media_origin = '' AND m.user_id <> '')
+  ON m.media_id = n.media_id
+ AND (m.media_origin = n.media_origin
+      OR n.media_origin = '' AND (m.user_id <> '' OR lower(m.media_origin COLLATE "C") = ANY ($4::text[])))
 GROUP BY m.media_id, m.media_origin
 ORDER BY m.media_id COLLATE "C", m.media_origin COLLATE "C"
 ON CONFLICT (media_id, media_origin) DO UPDATE SET accessed_at = greatest(a.accessed_at, excluded.accessed_at)
