@@ -264,6 +264,19 @@ async def test_an_account_whose_batches_fail_keeps_no_other_from_its_purge(chats
     assert await other.chats() == set()
 
 
+async def test_what_the_database_refuses_before_the_first_batch_is_in_the_report_of_each_account(
+    chats: ChatStore,
+) -> None:
+    await chats.chat()
+    await drop_foreign_keys(chats)
+    await chats.connection.execute("ALTER TABLE pro.chatmessage ALTER threadid TYPE text")
+    report = await chats.purge()
+    assert (report.state, report.exit_status) == ("interrupted", 4)
+    assert "the database refused: operator does not exist" in (report.error or "")
+    passed = await chats.run_pass(accounts={"testcom": {"schema": "pro", "keep": "400d"}})
+    assert (passed.state, [one.state for one in passed.purges]) == ("interrupted", ["interrupted"])
+
+
 async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_the_way_of(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

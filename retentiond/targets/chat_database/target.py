@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+import asyncpg
+
 from retentiond.adapters.postgres import LOST, connected, pool, reaching
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
@@ -189,9 +191,10 @@ class ChatDatabase(RecordsDesk):
             )
             try:
                 await run_steps(steps, order, report)
-            except LOST as error:
+            except (*LOST, asyncpg.PostgresError) as error:
                 # The batch under way was rolled back: the next purge goes on from there.
-                report.state, report.error = "interrupted", f"the database was lost: {error}"
+                what = "was lost" if isinstance(error, LOST) else "refused"
+                report.state, report.error = "interrupted", f"the database {what}: {printable(str(error))}"
                 conclude(report)
                 sum_up(report, steps.purges)
                 await record_end(self._place, report, steps.purges)
