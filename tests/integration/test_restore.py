@@ -93,6 +93,23 @@ async def test_rows_thumbnails_and_files_come_back_as_they_were(
     assert await snapshot(store) == before
 
 
+async def test_a_row_that_a_trigger_swallows_is_named_and_can_be_brought_back_later(
+    store: DendriteStore, target: Target, connection: Connection
+) -> None:
+    media = await store.add(thumbnails=[(32, 32, "crop")])
+    before = await snapshot(store)
+    await target.run_pass(Order(command="run"))
+    await connection.execute(
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER banned BEFORE INSERT ON mediaapi_media_repository FOR EACH ROW EXECUTE FUNCTION swallow()"
+    )
+    report = await target.restore(Selection())
+    assert (report.restored, report.present, report.failed) == ([], [], [media.uri])
+    await connection.execute("DROP TRIGGER banned ON mediaapi_media_repository")
+    assert (await target.restore(Selection())).restored == [media.uri]
+    assert await snapshot(store) == before
+
+
 async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
     store: DendriteStore, target: Target
 ) -> None:

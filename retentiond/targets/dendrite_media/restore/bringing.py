@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "bringing.sql")
+_SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
 
 
 async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
@@ -135,9 +136,15 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) 
         left = await connection.fetch(SQL["not_restored"], blobs, work.claimant.claimant_id)
         if inserted:
             await add_record(connection, restored_record(work.place.name, inserted))
+    swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}
+    for key in sorted(swallowed):
+        get_logger(target=work.place.name).error(
+            "item_failed", kind="not_restored", media=key.uri, error=_SWALLOWED
+        )
+    unable = {media_key(row) for row in left if row["hash"] in failed} | swallowed
     return Brought(
         [media_key(row).uri for row in inserted],
-        [media_key(row).uri for row in rows if not row["inserted"]],
-        [media_key(row).uri for row in left if row["hash"] not in failed],
-        [media_key(row).uri for row in left if row["hash"] in failed],
+        [media_key(row).uri for row in rows if not row["inserted"] and media_key(row) not in swallowed],
+        [media_key(row).uri for row in left if media_key(row) not in unable],
+        [key.uri for key in sorted(unable)],
     )

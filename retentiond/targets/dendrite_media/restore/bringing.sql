@@ -82,10 +82,13 @@ SET until = excluded.until, restored_at = excluded.restored_at, restored_by = ex
     reason = excluded.reason
 
 -- name: forget_restored
--- The ledger's copies of rows that are back; of other copies of the same key, too.
+-- The ledger's copies of rows that are back; of other copies of the same key, too. A trigger, or another unique index,
+-- may have swallowed a row without a word: its copy is the only one.
 DELETE FROM retentiond.released_media r
 USING (SELECT media_id, media_origin FROM retentiond.released_media WHERE release_id = ANY ($1::bigint[])) k
 WHERE r.media_id = k.media_id AND r.media_origin = k.media_origin AND r.restoring IS NOT NULL
+  AND EXISTS (SELECT FROM mediaapi_media_repository m
+              WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
 
 -- name: count_restored
 UPDATE retentiond.pass p SET restored_items = p.restored_items + g.items
