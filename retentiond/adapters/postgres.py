@@ -147,6 +147,16 @@ async def connected(dsn: str, what: str = "the database") -> AsyncIterator[Conn]
             await connection.close(timeout=10)
 
 
+@asynccontextmanager
+async def looking(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
+    """Open one for who only looks, and makes temporary tables and functions at most: for read-only roles, too."""
+    async with connected(dsn, what) as connection:
+        with reaching(what):
+            # The server takes what is temporary for a write, too. A standby stays one.
+            await connection.execute("SET default_transaction_read_only = off")
+        yield connection
+
+
 async def _keep_alive(connection: Conn) -> None:
     """Notice a server that has gone without a word, also while we wait for its answer: else that is for ever."""
     # The driver has no setting for it.

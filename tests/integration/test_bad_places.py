@@ -120,6 +120,18 @@ def test_lists_that_a_role_may_not_read_are_4_and_name_the_right(
         assert "permission denied for schema retentiond; grant that right" in told.stderr
 
 
+def test_who_only_looks_may_be_read_only_by_default_and_check_config_tells_that_a_pass_may_not(
+    line: RealCommandLine, database: str
+) -> None:
+    line.execute(f'ALTER DATABASE "{urlsplit(database).path[1:]}" SET default_transaction_read_only = on')
+    for command in (("plan",), ("plan", "--what-if", "7d"), ("audit",)):
+        assert line.type(*command).status == 0
+    told = line.type("check-config", "--connect")
+    assert told.status == 4
+    assert "read-only by default, and a pass writes" in told.stderr
+    assert line.type("once").status == 4
+
+
 def test_without_the_right_to_delete_nothing_goes_and_the_right_is_named(
     line: RealCommandLine, database: str, guest: str
 ) -> None:

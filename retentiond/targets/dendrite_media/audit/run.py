@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import connected
+from retentiond.adapters.postgres import looking
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.audit import AuditReport
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def audit(place: Place, order: AuditOrder) -> AuditReport:
     """Look at all, and report. Raises RefusedError where database and directory do not belong together."""
     report = AuditReport(place.name, datetime.now(UTC))
-    async with connected(place.settings.database) as connection:
+    async with looking(place.settings.database) as connection:
         with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
             belonging = await check_belonging(place, connection, tree)
             telling = Telling(report, order.listen)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import LOST, connected, named_queries
+from retentiond.adapters.postgres import LOST, looking, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import MESSAGES_IN, ROOM_KINDS, room_source
 from retentiond.model.text import printable
@@ -85,7 +85,7 @@ class Sources:
             await prepare(connection)
             yield connection
             return
-        async with connected(url, f"the database of {statement.table}") as other:
+        async with looking(url, f"the database of {statement.table}") as other:
             await prepare(other)
             yield other
 

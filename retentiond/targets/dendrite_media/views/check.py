@@ -41,6 +41,11 @@ async def _check_rights(place: Place) -> list[str]:
     async with place.pool.acquire() as connection:
         missing = await place.ledger.missing_right(connection)
         problems = [missing] if missing else []
+        if await connection.fetchval("SHOW default_transaction_read_only") == "on":
+            problems.append(
+                "this role or database is read-only by default, and a pass writes; set default_transaction_read_only "
+                "to off for it"
+            )
         if not await connection.fetchval(SQL["may_delete"]):
             problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
         standing = await connection.fetchval(INDEX_SQL["index_state"])

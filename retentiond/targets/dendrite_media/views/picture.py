@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import connected, named_queries
+from retentiond.adapters.postgres import looking, named_queries
 from retentiond.model.picture import AgeCurve, Freed, Picture, Slice, with_others
 from retentiond.model.report import Tally
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -32,7 +32,7 @@ _OLDER: Final = "older than that"
 
 async def draw(place: Place, progress: Progress) -> Picture:
     """Count what the store is made of, and what each policy would take at any age; raises RefusedError as a plan does."""
-    async with connected(place.settings.database) as connection:
+    async with looking(place.settings.database) as connection:
         ledger = await place.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(place)

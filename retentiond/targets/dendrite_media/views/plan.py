@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from retentiond.adapters.postgres import connected, named_queries, reaching
+from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
@@ -57,7 +57,7 @@ async def plan(
     A `witness` is called at the end, while the plan's connection still knows what it went by.
     """
     report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
-    async with connected(place.settings.database) as connection:
+    async with looking(place.settings.database) as connection:
         with (
             reaching("the database"),
             await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,

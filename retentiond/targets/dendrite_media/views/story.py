@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import connected, named_queries, reaching
+from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
 from retentiond.model.story import DiskStory, Story, policy_stories
@@ -59,7 +59,7 @@ class _Witness:
 
     async def identify(self) -> None:
         """Read the row, before anything can refuse the plan."""
-        async with connected(self._place.settings.database) as connection:
+        async with looking(self._place.settings.database) as connection:
             found = await connection.fetchrow(SQL["row"], *self._key)
             if found is not None:
                 self.story.row = row = media_row(found)
