@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Selection
 from tests.support.audits import one_repair
+from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
     import asyncpg
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 async def set_to(connection: Connection, setting: str, value: str) -> None:
     """Give every later connection to this database a setting."""
     database = await connection.fetchval("SELECT current_database()")
-    await connection.execute(f"ALTER DATABASE {database} SET {setting} TO '{value}'")
+    await connection.execute(f"ALTER DATABASE {database} SET {setting} TO {value}")
 
 
 async def test_a_grace_in_days_is_as_long_in_a_zone_with_summer_time(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
-    await set_to(connection, "timezone", "Europe/Berlin")
+    await set_to(connection, "timezone", "'Europe/Berlin'")
     # Summer time is no shorter than any of these steps, and so is the rest of the year: one of them leads from one to
     # the other, whatever the day of this test.
     graces = {timedelta(days=days) for days in (90, 180, 270)}
@@ -64,3 +65,32 @@ async def test_logical_replication_of_all_tables_stops_nothing(
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
     await store.add_thumbnail(purged, (32, 32, "crop"), file=False)
     assert (await one_repair(retention)).repaired
+
+
+async def test_tables_that_come_before_our_temporary_ones_are_left_alone(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await set_to(connection, "search_path", "public, pg_temp")
+    tables = (
+        "due",
+        "matched",
+        "content",
+        "finding",
+        "mention",
+        "plan_reference",
+        "plan_hold_media",
+        "audited",
+    )
+    for table in tables:
+        await connection.execute(f"CREATE TABLE public.{table} (hash text, media_id text, media_origin text)")
+    quota = {"match": {"origin": "remote"}, "max_size": "1B", "min_age": "1d"}
+    unreferenced = REMOTE | {"match": {"origin": "remote", "unreferenced": True}}
+    keys: dict[str, Any] = {"policies": [unreferenced], "quota": [quota]}
+    await store.add()
+    await store.add(age=timedelta(days=10), file=False)
+    await store.add(age=timedelta(days=10))
+    assert (await retention.one_plan(**keys))[0].removed_items == 2
+    assert (await retention.one_pass(**keys)).removed_items == 2
+    assert (await one_repair(retention)).repaired
+    for table in tables:
+        assert await connection.fetchval(f"SELECT count(*) FROM public.{table}") == 0

@@ -86,9 +86,9 @@ class QuotaSurveyor(Surveyor):
             evictable = decide_eviction(row, self._quota, self._rules, now, mentions)
             if evictable is not None:
                 due.append((*key, REASONS.index(evictable.stayed)))
-        await self._connection.copy_records_to_table("matched", records=matched)
+        await self._connection.copy_records_to_table("matched", schema_name="pg_temp", records=matched)
         await self._connection.copy_records_to_table(
-            "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+            "due", schema_name="pg_temp", records=due, columns=("hash", "media_id", "media_origin", "policy")
         )
 
     async def told_bytes(self) -> int:
@@ -103,7 +103,7 @@ class QuotaSurveyor(Surveyor):
             freed = await freed_thumbnails(self._connection, blobs)
             looks = await self._place.disk.share(look_at_blobs(tree, freed), blobs)
             found = [(look.blob, look.bytes, look.accessed) for look in looks if look.result == "present"]
-            await self._connection.copy_records_to_table("content", records=found)
+            await self._connection.copy_records_to_table("content", schema_name="pg_temp", records=found)
             progress.advance(len(page))
         await accesses.raise_contents()
         live: int = await self._connection.fetchval(SQL["live_bytes"])

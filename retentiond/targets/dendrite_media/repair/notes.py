@@ -49,7 +49,9 @@ class Notes:
             )
             for finding in findings
         ]
-        await self.connection.copy_records_to_table("finding", records=records, columns=_COLUMNS)
+        await self.connection.copy_records_to_table(
+            "finding", schema_name="pg_temp", records=records, columns=_COLUMNS
+        )
 
     async def of_kind(self, kind: FindingKind) -> AsyncGenerator[list[Finding], None]:
         """Go through the findings of one kind, a page at a time."""

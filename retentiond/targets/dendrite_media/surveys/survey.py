@@ -143,7 +143,7 @@ class Surveyor:
             if isinstance(verdict, Remove):
                 due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
         await self._connection.copy_records_to_table(
-            "due", records=due, columns=("hash", "media_id", "media_origin", "policy")
+            "due", schema_name="pg_temp", records=due, columns=("hash", "media_id", "media_origin", "policy")
         )
 
     async def _finish(self) -> None:
