@@ -60,6 +60,8 @@ _SETTINGS: Final = {
     "timezone": "UTC",
     # Else backslashes in our statements' patterns would mean something else.
     "standard_conforming_strings": "on",
+    # Else types would be told in quotes, and be none that we know.
+    "quote_all_identifiers": "off",
     # Keys are looked up by the thousand in an index that is in memory; the default prefers a scan.
     "random_page_cost": "1.1",
     # A plan that is made once for all takes a batch's arrays for ten keys, and is slow beyond measure with a thousand.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+_PLAIN_CONNECTION: Final = "point `database` at PostgreSQL itself, or at a pooler in session mode that hands on the settings of a connection"
 _TRY_EVERY: Final = 0.2
 
 
@@ -92,7 +93,16 @@ async def _refuse_pooler(connection: Conn) -> None:
                 "transaction_pooler",
                 "another backend for each transaction",
                 "one backend a connection",
-                "point `database` at PostgreSQL itself, or at a pooler in session mode",
+                _PLAIN_CONNECTION,
+            )
+        )
+    if not await connection.fetchval(SQL["has_settings"]):
+        raise RefusedError(
+            Refusal(
+                "pooler_settings",
+                "a connection without the settings that it was opened with",
+                "synchronous_commit = on, row_security = off",
+                _PLAIN_CONNECTION,
             )
         )
 

@@ -53,6 +53,10 @@ SELECT EXISTS (
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND pid = pg_backend_pid() AND granted)
 
+-- name: has_settings
+-- Whether the settings that safety hangs on came with the connection (a pooler may have ignored them).
+SELECT current_setting('synchronous_commit') = 'on' AND current_setting('row_security') = 'off'
+
 -- name: take_lease
 -- Begins a new epoch; the transactions of the one before see it and roll back.
 UPDATE retentiond.lease

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from retentiond.adapters import postgres
 from retentiond.adapters.postgres import connect
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
@@ -247,6 +248,20 @@ async def test_a_pooler_in_transaction_mode_is_noticed_and_refused(
     assert report.refused is not None
     assert (report.state, report.refused.limit) == ("refused", "transaction_pooler")
     assert "session mode" in report.refused.hint
+    assert len(await store.rows()) == 1
+
+
+async def test_a_pooler_that_ignores_the_settings_of_a_connection_is_noticed_and_refused(
+    store: DendriteStore, retention: Retention, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add()
+    database = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f'ALTER DATABASE "{database}" SET synchronous_commit = off')
+    monkeypatch.setattr(postgres, "_SETTINGS", {"application_name": "retentiond"})
+    report = await retention.one_pass()
+    assert report.refused is not None
+    assert (report.state, report.refused.limit) == ("refused", "pooler_settings")
+    assert "PostgreSQL itself" in report.refused.hint
     assert len(await store.rows()) == 1
 
 

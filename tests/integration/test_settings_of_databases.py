@@ -50,6 +50,15 @@ async def test_backslashes_that_a_database_reads_in_the_old_way_hide_no_referenc
     assert due.key not in await store.rows()
 
 
+async def test_names_that_a_database_tells_in_quotes_are_no_unknown_columns(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await set_to(connection, "quote_all_identifiers", "on")
+    await store.add()
+    report = await retention.one_pass()
+    assert (report.refused, report.removed_items) == (None, 1)
+
+
 async def test_logical_replication_of_all_tables_stops_nothing(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
