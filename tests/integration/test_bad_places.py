@@ -330,3 +330,18 @@ def test_a_quarantine_that_cannot_be_renamed_into_is_told_before_anything_is_rel
     assert len(media_ids(line)) == 4
     assert line.media_path is not None
     assert [path.name for path in line.media_path.iterdir() if "probe" in path.name] == []
+
+
+def test_a_file_system_without_hard_links_is_told_before_anything_is_released(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_names: str, **_places: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", unknown)
+    told = line.type("once", "--json")
+    assert (told.status, told.document["passes"][0]["state"]) == (4, "interrupted")
+    assert "move the media to a file system that has them" in told.stderr
+    assert len(media_ids(line)) == 4
+    assert line.media_path is not None
+    assert [path.name for path in line.media_path.rglob("*probe*")] == []

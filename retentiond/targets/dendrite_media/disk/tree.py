@@ -147,6 +147,26 @@ class MediaTree:
             except OSError as error:
                 raise self.unwritable(error) from error
 
+        self._probe_links()
+
+    def _probe_links(self) -> None:
+        """Give a file of ours a second name: without that nothing comes back from the quarantine."""
+        one, two = f"{OWN}-probe.one", f"{OWN}-probe.two"
+        with self._own(STAGING) as staging:
+            try:
+                os.close(os.open(one, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging))
+                with suppress(FileExistsError):
+                    os.link(one, two, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
+            except OSError as error:
+                raise UnreachableError(
+                    f"files cannot have a second name in {self.path}: {error.strerror}; what comes back from the quarantine "
+                    "needs hard links: move the media to a file system that has them"
+                ) from error
+            finally:
+                for name in (one, two):
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=staging)
+
     @contextmanager
     def _own(self, *parts: str) -> Iterator[int]:
         opened = self.own_directory(*parts)
