@@ -71,9 +71,12 @@ def case_folded(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = os.stat
 
     def folding(path: Any, *args: Any, dir_fd: int | None = None, **keys: Any) -> os.stat_result:
-        if dir_fd is not None and len(path) == 1:
-            path = next((name for name in os.listdir(dir_fd) if name.lower() == path.lower()), path)
-        return stat(path, *args, dir_fd=dir_fd, **keys)
+        if dir_fd is None or len(path) != 1 or path in os.listdir(dir_fd):
+            return stat(path, *args, dir_fd=dir_fd, **keys)
+        found = next((name for name in os.listdir(dir_fd) if name.lower() == path.lower()), path)
+        # Some of them number one file anew for each name.
+        mode, number, *others = stat(found, *args, dir_fd=dir_fd, **keys)
+        return os.stat_result((mode, number + 1, *others))
 
     monkeypatch.setattr(os, "stat", folding)
 

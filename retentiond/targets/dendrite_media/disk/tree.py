@@ -199,8 +199,9 @@ class MediaTree:
             other = name.swapcase()
             if other not in there:
                 with suppress(FileNotFoundError):
-                    # dendrite may have made it just now: then it is another directory.
-                    return os.path.samestat(*(os.stat(one, dir_fd=self.root) for one in (name, other)))
+                    os.stat(other, dir_fd=self.root)
+                    # dendrite may have made it just now: then it is on the list.
+                    return other not in os.listdir(self.root)
         return False
 
     def own_device(self) -> int | None:
