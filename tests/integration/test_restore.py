@@ -110,6 +110,23 @@ async def test_a_row_that_a_trigger_swallows_is_named_and_can_be_brought_back_la
     assert await snapshot(store) == before
 
 
+async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
+    store: DendriteStore, target: Target, connection: Connection
+) -> None:
+    banned, others = await store.add(origin="banned.test"), [await store.add() for _ in range(2)]
+    await target.run_pass(Order(command="run"))
+    await connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'it is banned'; END $$;"
+        "CREATE TRIGGER banned BEFORE INSERT ON mediaapi_media_repository FOR EACH ROW"
+        " WHEN (NEW.media_origin = 'banned.test') EXECUTE FUNCTION refuse()"
+    )
+    report = await target.restore(Selection())
+    assert (sorted(report.restored), report.failed) == ([one.uri for one in others], [banned.uri])
+    await target.sweep(everything=True)
+    await connection.execute("DROP TRIGGER banned ON mediaapi_media_repository")
+    assert (await target.restore(Selection())).restored == [banned.uri]
+
+
 async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
     store: DendriteStore, target: Target
 ) -> None:

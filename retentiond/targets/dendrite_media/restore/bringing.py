@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.records import add_record
+from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
 from retentiond.targets.dendrite_media.disk.bring_back import (
     LiveBlob,
@@ -53,6 +56,13 @@ class Brought:
     present: list[str] = field(default_factory=list)
     without_file: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    def add(self, other: Brought) -> None:
+        """Add what another came to."""
+        self.restored += other.restored
+        self.present += other.present
+        self.without_file += other.without_file
+        self.failed += other.failed
 
 
 async def bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
@@ -118,6 +128,31 @@ async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Has
 
 
 async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
+    """Insert the rows of these contents; where the database refuses, each by itself: one must not hold up the others."""
+    try:
+        return await _insert_at_once(work, live, failed)
+    except LOST:
+        raise
+    except asyncpg.PostgresError as error:
+        if len(live) == 1:
+            return await _leave(work, live[0].blob, error)
+    brought = Brought()
+    for blob in live:
+        brought.add(await _insert(work, [blob], failed))
+    return brought
+
+
+async def _leave(work: Workplace, blob: Hash, error: asyncpg.PostgresError) -> Brought:
+    left = await work.place.pool.fetch(SQL["not_restored"], [blob], work.claimant.claimant_id)
+    uris = [media_key(row).uri for row in left]
+    for uri in uris:
+        get_logger(target=work.place.name).error(
+            "item_failed", kind="not_restored", media=uri, error=printable(str(error))
+        )
+    return Brought(failed=uris)
+
+
+async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
     blobs = [blob.blob for blob in live]
     thumbnails = [
         (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
