@@ -155,7 +155,8 @@ class MediaTree:
         with self._own(STAGING) as staging:
             try:
                 os.close(os.open(one, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging))
-                with suppress(FileExistsError):
+                # Somebody else who clears up in there may have come first; that tells nothing.
+                with suppress(FileExistsError, FileNotFoundError):
                     os.link(one, two, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
             except OSError as error:
                 raise UnreachableError(
