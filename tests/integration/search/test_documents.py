@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -49,6 +50,32 @@ async def test_the_boundary_is_exact_to_the_millisecond(chats: Chats, mapping: d
     await chats.add(first=CUTOFF - timedelta(milliseconds=2), count=5, every=timedelta(milliseconds=1))
     assert (await chats.purge()).rows == 2
     assert await chats.left() == 3
+
+
+@on_one_server
+@pytest.mark.parametrize(
+    ("written", "after"), [("strict_date", ""), ("basic_date||uuuu-MM-dd", ""), ("yyyy-MM-dd'T'", "T")]
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+async def test_the_day_of_the_date_stays_where_the_field_holds_days(
+    chats: Chats, written: str, after: str, zone: str
+) -> None:
+    await chats.make(created={"type": "date", "format": written})
+    for day in (20, 21):
+        await chats.add(first=CUTOFF, count=1, threadid=day, created=f"2023-08-{day}{after}")
+    cutoff = datetime(2023, 8, 21, tzinfo=ZoneInfo(zone))
+    assert (await chats.purge(Purge("acme", cutoff))).rows == 1
+    assert await chats.chats("acme") == {21}
+
+
+@on_one_server
+async def test_documents_without_a_believable_date_stay_and_are_told(chats: Chats) -> None:
+    await chats.make(created={"type": "date", "ignore_malformed": True})
+    for written in ("yesterday", None, "1970-01-01", "2022-03-04"):
+        await chats.add(first=CUTOFF, count=1, created=written)
+    report = await chats.purge()
+    assert report.rows == 1
+    assert any("3 documents have no date" in text for text in report.waiting)
 
 
 async def test_a_field_with_a_format_of_its_own_has_the_same_boundary(chats: Chats) -> None:

@@ -36,6 +36,50 @@ async def test_an_index_that_takes_accounts_for_each_other_is_refused(chats: Cha
 
 
 @on_one_server
+async def test_an_account_whose_name_is_too_long_for_its_field_is_refused_and_not_called_purged(
+    chats: Chats,
+) -> None:
+    await chats.make(account={"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 3}}})
+    await chats.add(first=CUTOFF - timedelta(days=9), count=1)
+    await chats.add("abc", first=CUTOFF - timedelta(days=9), count=1)
+    report = await chats.purge(account_field="account.raw")
+    assert report.refused is not None
+    assert report.refused.value == "account.raw is keyword, with ignore_above 3"
+    assert (await chats.purge(Purge("abc", CUTOFF), account_field="account.raw")).rows == 1
+
+
+@on_one_server
+@pytest.mark.parametrize(
+    ("field", "filled", "key"),
+    [
+        ("account", "acme", "account_field"),
+        ("created", "2022-01-01", "date_field"),
+        ("threadid", -1, "thread_field"),
+    ],
+)
+async def test_a_field_that_the_mapping_fills_does_not_tell_what_a_document_lacks(
+    chats: Chats, field: str, filled: Any, key: str
+) -> None:
+    types = {"account": "keyword", "created": "date", "threadid": "long"}
+    mapping: dict[str, Any] = {field: {"type": types[field], "null_value": filled}}
+    await chats.make(**mapping, other={"type": "alias", "path": field})
+    name = {} if key == "account_field" else {key: "other"}
+    report = await chats.purge(Purge("acme", CUTOFF, excluded=Staying([7])), **name)
+    assert report.refused is not None
+    assert report.refused.limit == f"elasticsearch_{key}"
+    assert str(filled) in str(report.refused.value)
+
+
+@pytest.mark.parametrize("server", ["elasticsearch"], indirect=True)
+async def test_a_field_that_is_not_indexed_is_refused_and_not_called_purged(chats: Chats) -> None:
+    await chats.make(account={"type": "keyword", "index": False})
+    await chats.add(first=CUTOFF - timedelta(days=9), count=1)
+    report = await chats.purge()
+    assert report.refused is not None
+    assert report.refused.value == "account cannot be searched"
+
+
+@on_one_server
 async def test_a_misspelt_field_of_chats_is_told_before_any_chat_stays(chats: Chats) -> None:
     await chats.make()
     async with chats.opened(thread_field="thredid") as store:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.search.client import ServerError
 from retentiond.targets.chat_database.search.follow import PurgeError
-from retentiond.targets.chat_database.search.query import without_chat
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.search.follow import Follower
     from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.search.query import Meant
     from retentiond.targets.chat_database.store import StorePurge
 
 _ROUNDS: Final = 5
@@ -26,21 +26,21 @@ _STOPPED: Final = f"asked to stop; {_GOES_ON}"
 
 
 class Deletion:
-    """Deletes what a query means, at most `rate` documents a second; `before` it were so many."""
+    """Deletes what is meant, at most `rate` documents a second; `before` it were so many."""
 
     def __init__(
         self,
         index: Index,
         follower: Follower,
         purge: StorePurge,
-        query: dict[str, Any],
+        means: Meant,
         before: int,
         rate: int,
     ) -> None:
         self._index = index
         self._follower = follower
         self._purge = purge
-        self._query = query
+        self._means = means
         self._before = before
         self._rate = rate
 
@@ -80,13 +80,13 @@ class Deletion:
 
     async def _count(self) -> int:
         await self._index.refresh()
-        return await self._index.count(self._query)
+        return await self._index.count(self._means.query)
 
     async def _run(self) -> bool:
         mark = f"retentiond:{secrets.token_hex(12)}"
         # Written down before it is sent: whoever comes next looks for it, and does not send it beside itself.
         await self._purge.begin_step({"mark": mark})
-        task = await self._follower.start(self._query, mark, self._rate)
+        task = await self._follower.start(self._means.query, mark, self._rate)
         await self._purge.notes.write({"mark": mark, "task": task})
         return await self._see_through(task, mark)
 
@@ -132,13 +132,6 @@ class Deletion:
             report.error = f"{after} documents are left, or came in meanwhile; run it again"
 
     async def _unknown(self) -> list[str]:
-        """Say how many documents stay because they say of no chat."""
-        purge = self._purge
-        if not purge.excluded.count:
-            return []
-        unknown = await self._index.count(without_chat(self._index.config, purge.account, purge.cutoff))
-        return (
-            [f"{unknown} documents say of no chat, and stay: they might be of one that does"]
-            if unknown
-            else []
-        )
+        """Say how many documents stay because nobody knows their date or chat."""
+        counted = {words: await self._index.count(query) for words, query in self._means.unknown.items()}
+        return [f"{number} {words}" for words, number in counted.items() if number]

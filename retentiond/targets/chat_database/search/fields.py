@@ -61,6 +61,12 @@ def judge(
                 f"in each index `{key}` must be {' or '.join(sorted(types))}; of a text the keyword is often in "
                 f"{field}.keyword",
             )
+        if not all(told.get("searchable", True) for told in capabilities["fields"][field].values()):
+            return _refusal(
+                key,
+                f"{field} cannot be searched",
+                f"it is mapped with `index: false`; name another field in `{key}`",
+            )
         nested = [name for name in _objects(field) if "nested" in capabilities["fields"].get(name, {})]
         if nested:
             return _refusal(
@@ -68,25 +74,6 @@ def judge(
                 f"{field} is in {nested[0]}, which is nested",
                 "a purge does not look into what is nested; name a field of the document itself",
             )
-    return None
-
-
-def judge_accounts(config: ElasticsearchStore, mappings: Mapping[str, Any]) -> Refusal | None:
-    """Tell from the answer of `_mapping/field` why the field of accounts takes one account for another."""
-    for index in mappings.values():
-        for field in index["mappings"].values():
-            for mapping in field.get("mapping", {}).values():
-                told = f"{config.account_field} is {mapping.get('type')}"
-                if mapping.get("type") == "alias":
-                    return _refusal(
-                        "account_field", told, f"name {mapping.get('path')} itself in `account_field`"
-                    )
-                if "normalizer" in mapping:
-                    return _refusal(
-                        "account_field",
-                        f"{told}, with the normalizer {mapping['normalizer']}",
-                        "what that makes alike cannot be told apart; name a field that holds accounts as they are",
-                    )
     return None
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.targets.chat_database.search.client import ask_for
-from retentiond.targets.chat_database.search.fields import fields_of, judge, judge_accounts, quoted
+from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
+from retentiond.targets.chat_database.search.mappings import each, holds_days, judge_account, judge_filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +27,11 @@ class Obstacles:
         self._search = index.search
         self._config = index.config
         self._path = index.path
+        self.days = False
+        """Whether the field of dates holds days; known once no refusal was found."""
 
-    async def refusal(self, excluded: int) -> Refusal | None:
-        """Return why a purge that leaves out so many chats cannot be told here."""
+    async def refusal(self, excluded: int, account: str | None = None) -> Refusal | None:
+        """Return why a purge of the account (None: of any) that leaves out so many chats cannot be told here."""
         # What is closed, or not there, first: the other questions pass it over, or fail over it.
         if refusal := await self._closed():
             return refusal
@@ -44,17 +47,43 @@ class Obstacles:
         refusal = judge(self._config, capabilities, excluded=excluded)
         if refusal is not None or capabilities is None:
             return refusal
-        account = await self._ask(f"_mapping/field/{quoted(self._config.account_field)}")
         settings = await self._ask("_settings", flat_settings="true", expand_wildcards="open")
         cluster = await self._search.ask(
             "GET", "/_cluster/settings", include_defaults="true", filter_path=_CLUSTER
         )
         return (
-            judge_accounts(self._config, account)
+            await self._mapped(excluded, account)
             or _narrowed(shards, settings)
             or self._costly(capabilities, cluster)
             or _blocked(settings, cluster)
         )
+
+    async def _mapped(self, excluded: int, account: str | None) -> Refusal | None:
+        """Return why what the mapping makes of the fields does not do, and learn whether dates are days."""
+        config = self._config
+        accounts = await self._mapping(config.account_field)
+        dates = await self._mapping(config.date_field)
+        refusal = (
+            judge_account(config.account_field, accounts, account)
+            or judge_filled("account_field", config.account_field, accounts)
+            or judge_filled("date_field", config.date_field, dates)
+        )
+        if refusal is None and excluded and config.thread_field is not None:
+            chats = await self._mapping(config.thread_field)
+            refusal = judge_filled("thread_field", config.thread_field, chats)
+        self.days = holds_days(dates)
+        return refusal
+
+    async def _mapping(self, field: str) -> Mapping[str, Any]:
+        """Return the mappings of a field, and of those that it is another name of."""
+        answer: dict[str, Any] = await self._ask(f"_mapping/field/{quoted(field)}")
+        paths = {str(mapping["path"]) for mapping in each(answer) if mapping.get("type") == "alias"}
+        beneath = [await self._ask(f"_mapping/field/{quoted(path)}") for path in sorted(paths)]
+        return answer | {
+            f"{number} {index}": fields
+            for number, found in enumerate(beneath)
+            for index, fields in found.items()
+        }
 
     async def _ask(self, question: str, **parameters: str) -> Any:
         return await self._search.ask("GET", f"{self._path}/{question}", **parameters)

@@ -14,7 +14,7 @@ from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import Obstacles
-from retentiond.targets.chat_database.search.query import meant
+from retentiond.targets.chat_database.search.query import Meant, meant
 from retentiond.targets.chat_database.store import MOST_EXCLUDED
 
 if TYPE_CHECKING:
@@ -59,18 +59,18 @@ class Elasticsearch:
         """Delete, follow it to its end, and count again until nothing is left."""
         self._index = Index(Heeding(self._index.search, purge.stop), self._config)
         try:
-            query = await self._meant(purge)
-            if isinstance(query, Refusal):
-                return StoreReport("refused", refused=query)
+            means = await self._meant(purge)
+            if isinstance(means, Refusal):
+                return StoreReport("refused", refused=means)
             # A dry run may not be allowed to, and counts what is visible.
             if not purge.dry_run:
                 await self._index.refresh()
-            before = await self._index.count(query)
+            before = await self._index.count(means.query)
             if purge.dry_run:
                 return StoreReport("planned", rows=before)
             progress.stage("elasticsearch", before)
             follower = Follower(self._index, purge.stop, self._patience, progress)
-            return await Deletion(self._index, follower, purge, query, before, self._rate).work()
+            return await Deletion(self._index, follower, purge, means, before, self._rate).work()
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
@@ -88,7 +88,7 @@ class Elasticsearch:
                 f"the task could not be cancelled: {error}; cancel it as somebody who may (_tasks/_cancel)"
             ) from error
 
-    async def _meant(self, purge: StorePurge) -> dict[str, Any] | Refusal:
+    async def _meant(self, purge: StorePurge) -> Meant | Refusal:
         """Return which documents are meant, or why that cannot be told."""
         if purge.excluded.count > MOST_EXCLUDED:
             return Refusal(
@@ -97,8 +97,9 @@ class Elasticsearch:
                 MOST_EXCLUDED,
                 "more chats stay before the date than a query can leave out; purge up to an earlier date",
             )
-        refusal = await Obstacles(self._index).refusal(purge.excluded.count)
+        obstacles = Obstacles(self._index)
+        refusal = await obstacles.refusal(purge.excluded.count, purge.account)
         if refusal is not None:
             return refusal
         staying = [chat async for batch in purge.excluded.batches() for chat in batch]
-        return meant(self._config, purge.account, purge.cutoff, staying)
+        return meant(self._config, purge.account, purge.cutoff, staying, days=obstacles.days)
