@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.indexes import missing_indexes
+from retentiond.targets.chat_database.kinds import held_as
 from retentiond.targets.chat_database.renames import names_of
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey
@@ -134,10 +133,7 @@ async def check_value(
     for top in (layout.chat, *(layout.by_itself if stats else ())):
         column = layout.entities[top].account_column or ""
         kind = catalogue.types[top][column]
-        try:
-            held = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
-        except asyncpg.DataError:
-            held = None
+        held = await held_as(connection, value, kind)
         if held != value:
             wrong = "no such value can be" if held is None else f"it would be `{printable(held)}`"
             raise UsageError(

@@ -10,6 +10,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.keys import beside_key, naming_keys
+from retentiond.targets.chat_database.kinds import kind_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,6 +86,7 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
             problems.append(_unknown_key(by_number, row))
         elif len(row["child_columns"]) == 1:
             guarded.add(reference)
+    problems += await kind_problems(connection, layout, types)
     problems += await _right_problems(connection, by_number)
     beside = await _beside_keys(connection, layout, by_number, types)
     # Where accounts share tables, what stands beside the key is what tells theirs apart.

@@ -20,6 +20,13 @@ ANALYZE {survey}
 -- A key that more than one row has.
 SELECT r.{key}::text FROM {table} r GROUP BY r.{key} HAVING r.{key} IS NOT NULL AND count(*) > 1 LIMIT 1
 
+-- name: other_kind
+-- A kind that is no number, where no row has one of the layout's, which are.
+SELECT r.{kind}::text FROM {table} r
+WHERE r.{kind}::text ~ '[^ ]' AND r.{kind}::text !~ '^ *-?[0-9]+ *$'
+  AND NOT EXISTS (SELECT FROM {table} f WHERE f.{kind}::text = ANY($kinds::text[]))
+LIMIT 1
+
 -- name: verdicts
 SELECT verdict, count(*) AS items FROM {survey} GROUP BY verdict
 

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.other_kinds import check_kinds
 from retentiond.targets.chat_database.twice import check_keys
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Survey:
     async def judge(self) -> None:
         """Judge all; nothing but a table of the session's own is written. Raises RefusedError."""
         await check_keys(self._connection, self.tree)
+        await check_kinds(self._connection, self.tree, self.values)
         await self._execute("make_survey")
         await self._execute("survey")
         await self._execute("analyze_survey")

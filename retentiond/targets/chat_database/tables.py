@@ -7,8 +7,9 @@ from datetime import UTC, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.targets.chat_database.catalogue import WHOLE_NUMBERS, Reference, references
+from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.judgement import Judgement, is_file
+from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of
 from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.statements import SQL, column, fill
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.layout import Layout
 
-_LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
@@ -140,18 +140,12 @@ class Tree:
 
     @property
     def _kinds(self) -> tuple[str, ...]:
-        name = self.layout.with_files
-        files = self.layout.entities[name].files if name else None
-        return files.values if files else ()
+        found = files_of(self.layout)
+        return found[1].values if found else ()
 
     @cached_property
     def _kinds_are_numbers(self) -> bool:
-        """Whether the kinds of messages are numbers, in the layout and in the table."""
-        name = self.layout.with_files
-        files = self.layout.entities[name].files if name else None
-        if name is None or files is None or self.catalogue.types[name][files.column] not in WHOLE_NUMBERS:
-            return False
-        return all(kind.isascii() and kind.isdigit() and len(kind) < _LONGEST_NUMBER for kind in self._kinds)
+        return compared_as_numbers(self.layout, self.catalogue.types)
 
     @property
     def counted(self) -> tuple[str, ...]:

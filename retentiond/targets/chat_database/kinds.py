@@ -1,0 +1,63 @@
+"""Kinds of messages with files: where the layout's are none that the column holds, no file is known as one, and all go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from retentiond.model.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.layout import Files, Layout
+
+_NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
+_LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
+
+
+async def held_as(connection: Conn, value: str, kind: str) -> str | None:
+    """Return what a column of a type makes of a value, as text; None where it can hold no such value."""
+    try:
+        held: str | None = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+        return None
+    return held
+
+
+def files_of(layout: Layout) -> tuple[str, Files] | None:
+    """Return the entity whose rows may have files, and which of them do."""
+    name = layout.with_files
+    files = layout.entities[name].files if name else None
+    return (name, files) if name and files else None
+
+
+def compared_as_numbers(layout: Layout, types: Mapping[str, Mapping[str, str]]) -> bool:
+    """Tell whether the kinds of messages are numbers, in the layout and in the table."""
+    found = files_of(layout)
+    return found is not None and types[found[0]].get(found[1].column) in _NUMBERS and say_numbers(found[1])
+
+
+def say_numbers(files: Files) -> bool:
+    """Tell whether the layout writes nothing but numbers."""
+    return all(kind.isascii() and kind.isdigit() and len(kind) < _LONGEST_NUMBER for kind in files.values)
+
+
+async def kind_problems(
+    connection: Conn, layout: Layout, types: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return which kinds of the layout no row can have, as it writes them."""
+    found = files_of(layout)
+    if found is None or compared_as_numbers(layout, types):
+        return []
+    name, files = found
+    kind = types[name].get(files.column)
+    # One that is missing is told by name.
+    held = {} if kind is None else {value: await held_as(connection, value, kind) for value in files.values}
+    return [
+        f"{printable(layout.table(name))}.{printable(files.column)} is {kind}, and no row of it is `{printable(value)}`"
+        for value, text in held.items()
+        if text != value
+    ]
