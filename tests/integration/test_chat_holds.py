@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import asyncpg
 
 DAY = OLD.date()
@@ -120,3 +123,28 @@ async def test_a_range_of_days_begins_in_the_targets_time_zone(chats: ChatStore)
     await hold(chats, begin=date(2022, 3, 3))
     assert (await chats.purge(dry_run=True)).kept["hold"] == 0
     assert (await chats.purge(dry_run=True, timezone="Europe/Moscow")).kept["hold"] == 1
+
+
+async def test_a_range_of_days_holds_a_chat_of_which_a_message_was_changed_then(
+    chats: ChatStore, tmp_path: Path
+) -> None:
+    chat = await chats.chat(messages=(OLD,))
+    await chats.connection.execute("ALTER TABLE pro.chatmessage ADD edited timestamptz")
+    await chats.connection.execute("UPDATE pro.chatmessage SET edited = $1", OLD + timedelta(days=9))
+    webim = files("retentiond.targets.chat_database") / "layouts" / "webim.yaml"
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        webim.read_text().replace("dates: [created]\n    # Rows", "dates: [created, edited]\n    # Rows")
+    )
+    await hold(chats, begin=DAY + timedelta(days=9), before=DAY + timedelta(days=10))
+    assert (await chats.purge(layout=str(layout))).kept["hold"] == 1
+    assert await chats.chats() == {chat}
+
+
+@pytest.mark.parametrize("narrowed", [{"chat": "0012"}, {"visitor": "+7"}])
+async def test_a_chat_or_visitor_in_another_spelling_than_the_tables_have_is_a_slip_and_no_hold(
+    chats: ChatStore, narrowed: dict[str, str]
+) -> None:
+    with pytest.raises(UsageError, match=r"which is bigint, has `.*` as `(12|7)`"):
+        await hold(chats, **narrowed)
+    assert await release(chats, **narrowed) == []

@@ -9,9 +9,12 @@ from retentiond.engine.purge import PurgeWish
 from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage
+from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
+from retentiond.targets.chat_database.catalogue import SQL as CATALOGUE_SQL
 from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.kinds import held_as
 from retentiond.targets.chat_database.place import SCHEMA
 from retentiond.targets.chat_database.renames import note_name
 from retentiond.targets.chat_database.statements import HOLDS_SQL
@@ -35,6 +38,7 @@ class ChatHolds(RecordedHolds):
         place = self._place
         with reaching("the database"):
             async with place.pool.acquire() as connection:
+                await self._check_spelling(connection, request.subject)
                 await place.ledger.make(connection, SCHEMA)
                 async with connection.transaction():
                     await note_name(connection, place, request.subject.name)
@@ -53,6 +57,20 @@ class ChatHolds(RecordedHolds):
             raise UsageError(
                 f"the layout of {place.name} names no column of visitors; add `visitor` to it, or hold the chats"
             )
+
+    async def _check_spelling(self, connection: Conn, subject: HoldSubject) -> None:
+        """Raise UsageError for what the tables hold in another spelling: holds are compared as text, and keep nothing then."""
+        layout, narrowed = self._place.layout, subject.narrowed
+        typed = {layout.root.key: narrowed.chat, layout.root.visitor: narrowed.visitor}
+        schema, table = self._place.schema_of(subject.name), layout.table(layout.chat)
+        for column, value in typed.items():
+            kind = value and await connection.fetchval(CATALOGUE_SQL["column"], schema, table, column)
+            held = value and kind and await held_as(connection, value, kind)
+            if held and held != value:
+                raise UsageError(
+                    f"{printable(table)}.{printable(column or '')}, which is {kind}, has `{printable(value or '')}` as "
+                    f"`{printable(held)}`; write it so"
+                )
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
         wish = PurgeWish(hold.subject.name, hold.added_at.date())

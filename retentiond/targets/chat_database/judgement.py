@@ -129,7 +129,7 @@ class Judgement:
             tests = self._tests(child)
             told = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
             dates = [column("r", date) for date in self._layout.entities[child].dates]
-            told += [f"max({date}) AS newest" for date in dates[:1]]
+            told += [f"max(greatest({', '.join(dates)})) AS newest"] if dates else []
             table, look = self._table(child), self._look(child)
             if as_a_whole:
                 # Of most chats no row says anything; only a hold asks how new the newest is.
