@@ -73,6 +73,38 @@ async def test_a_chat_that_stays_loses_its_messages_to_one_of_the_same_number(
     assert len(await chats.ids("chatmessage", "messageid")) == 3
 
 
+async def test_a_key_that_a_table_shares_with_its_heir_names_two_rows(
+    database: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    chats = ChatStore(database, connection)
+    await chats.make()
+    gone, stays = await chats.chat(), await chats.chat(state="chatting")
+    await connection.execute("ALTER TABLE pro.surveyanswer DROP CONSTRAINT surveyanswer_surveylaunchid_fkey")
+    await connection.execute(
+        "CREATE TABLE pro.surveylaunch_old (PRIMARY KEY (surveylaunchid)) INHERITS (pro.surveylaunch)"
+    )
+    # The launch of the one that stays has, in the heir, the number of the other's.
+    await connection.execute("DELETE FROM pro.surveylaunch WHERE surveylaunchid = $1", stays)
+    await connection.execute("INSERT INTO pro.surveylaunch_old VALUES ($1, $2, 1, now())", gone, stays)
+    report = await chats.purge()
+    assert report.refused is not None
+    assert f"surveylaunch.surveylaunchid is {gone} in more than one row" in str(report.refused.value)
+
+
+async def test_a_value_that_a_domain_forbids_is_a_slip_in_the_configuration(
+    database: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    await connection.execute(
+        "CREATE SCHEMA shop; CREATE DOMAIN shop.name AS text CHECK (VALUE <> 'theirs');"
+        "CREATE TABLE shop.chat (id int PRIMARY KEY, tenant shop.name, created timestamptz, state text)"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(LAYOUT[: LAYOUT.index("  message:")])
+    chats = ChatStore(database, connection, "shop")
+    with pytest.raises(UsageError, match=r"which is shop\.name, no such value can be"):
+        await chats.purge(layout=str(layout), account="theirs", accounts={"theirs": {}})
+
+
 async def test_a_date_in_the_index_of_a_partitioned_table_is_no_part_of_what_names_a_row(
     database: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:

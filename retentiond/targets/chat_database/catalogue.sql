@@ -40,12 +40,14 @@ WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY n.nspname, c.relname, k.conname
 
 -- name: unique_indexes
--- The columns of every whole unique index.
+-- The columns of every whole unique index. That of a table with heirs says nothing of their rows, which go with its own.
 SELECT i.indrelid::bigint AS relation, array_agg(a.attname::text) AS columns
 FROM pg_index i
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
 WHERE i.indrelid = ANY($1::bigint[]::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
   AND i.indexprs IS NULL
+  AND NOT EXISTS (SELECT FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+                  WHERE h.inhparent = i.indrelid AND NOT c.relispartition)
 GROUP BY i.indexrelid, i.indrelid
 
 -- name: unindexed
