@@ -116,6 +116,42 @@ async def test_a_chat_that_somebody_works_on_is_left_for_the_next_purge(
     assert await chats.torn() == set()
 
 
+async def test_a_message_that_comes_into_an_heir_unseen_keeps_its_chat_whole(
+    chats: ChatStore, other: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await chats.chat()
+    await chats.chat()
+    # A foreign key is not handed down.
+    await chats.connection.execute("CREATE TABLE pro.chatmessage_new () INHERITS (pro.chatmessage)")
+    take = batch.Batch._take_rows
+
+    async def write(self: batch.Batch, due: Any, **how: Any) -> None:
+        await take(self, due, **how)
+        if chat in due:
+            monkeypatch.undo()
+            await other.execute(
+                "INSERT INTO pro.chatmessage_new VALUES (900, $1, 1, 'again', $2)", chat, LATER
+            )
+
+    monkeypatch.setattr(batch.Batch, "_take_rows", write)
+    assert (await chats.purge()).chats == 1
+    assert await chats.chats() == {chat}
+    assert await chats.torn() == set()
+
+
+async def test_an_heirs_own_foreign_key_is_that_of_its_table(chats: ChatStore) -> None:
+    chat = await chats.chat(messages=())
+    await chats.connection.execute(
+        "CREATE TABLE pro.chatmessage_old (PRIMARY KEY (messageid), FOREIGN KEY (threadid) REFERENCES pro.chatthread) "
+        "INHERITS (pro.chatmessage)"
+    )
+    await chats.connection.execute(
+        "INSERT INTO pro.chatmessage_old VALUES (900, $1, 1, 'hello', $2)", chat, OLD
+    )
+    report = await chats.purge()
+    assert (report.chats, report.entities["chatmessage"]) == (1, 1)
+
+
 @pytest.mark.parametrize("table", TREE)
 async def test_without_foreign_keys_a_row_that_comes_in_unseen_keeps_its_chat_whole(
     chats: ChatStore,

@@ -84,7 +84,7 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         reference = _known(layout, by_number, row)
         if reference is None:
             problems.append(_unknown_key(by_number, row))
-        elif len(row["child_columns"]) == 1:
+        elif row["whole"] and len(row["child_columns"]) == 1:
             guarded.add(reference)
     problems += await kind_problems(connection, layout, types)
     problems += await _right_problems(connection, by_number)

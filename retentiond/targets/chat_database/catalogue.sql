@@ -19,14 +19,19 @@ WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND a.attnum > 0 AND 
 
 -- name: foreign_keys
 -- Every foreign key onto one of the tables, or onto a partition or an heir of one, whose rows go with it, from wherever
--- it comes.
+-- it comes; one from a partition or an heir is from its table. `whole`: it guards all rows of both, which one that is of
+-- a partition alone, or of a table with heirs, does not.
 WITH RECURSIVE target(relation, relid) AS (
     SELECT r.relation, r.relation FROM unnest($1::bigint[]::oid[]) AS r(relation)
     UNION
     SELECT target.relation, i.inhrelid FROM target JOIN pg_inherits i ON i.inhparent = target.relid
+), heir AS (
+    SELECT h.inhparent FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid WHERE NOT c.relispartition
 )
 SELECT k.conname AS name, target.relation::bigint AS parent,
-       coalesce(pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
+       coalesce(own.relation, pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
+       k.conrelid = own.relation AND k.confrelid = target.relation
+       AND NOT EXISTS (SELECT FROM heir WHERE heir.inhparent IN (k.conrelid, k.confrelid)) AS whole,
        n.nspname AS child_schema, c.relname AS child_name,
        (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u(number, place)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS child_columns,
@@ -36,6 +41,8 @@ FROM pg_constraint k
 JOIN target ON target.relid = k.confrelid
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (SELECT t.relation FROM target t WHERE t.relid = k.conrelid
+                   ORDER BY t.relation <> t.relid LIMIT 1) own ON true
 WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY n.nspname, c.relname, k.conname
 
