@@ -150,6 +150,19 @@ async def test_an_alias_that_shows_a_part_of_an_index_is_refused_unless_the_rest
     assert (await chats.purge(index=f"{INDEX}-*")).rows == 10
 
 
+async def test_an_index_that_is_hidden_from_the_pattern_is_named_and_reached_where_it_is_named(
+    chats: Chats,
+) -> None:
+    await chats.make(f"{INDEX}-1")
+    await chats.make(f"{INDEX}-2", settings={"index.hidden": True})
+    for number in (1, 2):
+        await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-{number}")
+    report = await chats.purge(index=f"{INDEX}-*")
+    assert report.refused is not None
+    assert report.refused.value == f"{INDEX}-2"
+    assert (await chats.purge(index=f"{INDEX}-*,{INDEX}-2")).rows == 20
+
+
 async def test_a_shard_that_is_not_there_is_no_count_of_nothing(chats: Chats) -> None:
     await chats.make(f"{INDEX}-1")
     await chats.make(f"{INDEX}-2", settings={"index.routing.allocation.require._name": "nowhere"})

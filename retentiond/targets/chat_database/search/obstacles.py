@@ -33,9 +33,12 @@ class Obstacles:
     async def refusal(self, excluded: int, account: str | None = None) -> Refusal | None:
         """Return why a purge of the account (None: of any) that leaves out so many chats cannot be told here."""
         # What is closed, or not there, first: the other questions pass it over, or fail over it.
-        if refusal := await self._closed():
+        listed = await self._listed()
+        if refusal := _closed(listed):
             return refusal
         shards = await self._shards()
+        if refusal := _passed_over(listed, shards):
+            return refusal
         capabilities = shards and await ask_for(
             self._search,
             "GET",
@@ -88,8 +91,8 @@ class Obstacles:
     async def _ask(self, question: str, **parameters: str) -> Any:
         return await self._search.ask("GET", f"{self._path}/{question}", **parameters)
 
-    async def _closed(self) -> Refusal | None:
-        """Name what is closed, which a pattern passes over."""
+    async def _listed(self) -> Mapping[str, str]:
+        """Return all that the name means, what a pattern passes over too, and whether it is open."""
         listed = await ask_for(
             self._search,
             "GET",
@@ -98,8 +101,7 @@ class Obstacles:
             h="index,status",
             expand_wildcards="all",
         )
-        closed = sorted(row["index"] for row in listed or () if row["status"] != "open")
-        return _refusal("closed", closed, "is closed: open it, or name the others in `index`")
+        return {row["index"]: row["status"] for row in listed or ()}
 
     async def _shards(self) -> Any:
         """Return which shards a purge goes to; raises UnreachableError where one is not there."""
@@ -125,6 +127,20 @@ class Obstacles:
             f"whether a document bears another account beside the one to purge is asked by a range of {field}, which the "
             "cluster forbids: set search.allow_expensive_queries to true",
         )
+
+
+def _closed(listed: Mapping[str, str]) -> Refusal | None:
+    closed = sorted(index for index, status in listed.items() if status != "open")
+    return _refusal("closed", closed, "is closed: open it, or name the others in `index`")
+
+
+def _passed_over(listed: Mapping[str, str], shards: Mapping[str, Any] | None) -> Refusal | None:
+    """Name what is hidden from a pattern, but for the server's own: nobody would count what it holds."""
+    reached = shards["indices"] if shards else {}
+    hidden = sorted(index for index in listed if index not in reached and not index.startswith("."))
+    return _refusal(
+        "hidden", hidden, "is hidden, and a pattern passes it over: name it itself in `index`, too"
+    )
 
 
 def _narrowed(shards: Mapping[str, Any], settings: Mapping[str, Any]) -> Refusal | None:
