@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -135,6 +136,21 @@ async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_st
     assert report.rows == 450
     assert await stats.value("SELECT countIf(threadid % 2 = 1) FROM t WHERE created < '2023-08-21'") == 0
     assert any("1 rows say of no chat" in text for text in report.waiting)
+
+
+async def test_a_chat_stays_however_its_uuid_is_spelt_and_as_many_as_may_stay_fit_into_one_statement(
+    stats: Stats,
+) -> None:
+    await stats.make(others=", chat String")
+    stays = UUID(int=0xABCDEF)
+    for spelt in (str(stays), str(stays).upper(), stays.hex, stays.hex.upper(), str(UUID(int=7))):
+        await stats.do(
+            f"INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', '{spelt}')"
+        )
+    stats.config = stats.config.model_copy(update={"thread_column": "chat"})
+    staying = [str(UUID(int=0xABCDEF + number)) for number in range(MOST_EXCLUDED)]
+    assert (await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))).rows == 1
+    assert await stats.left() == 4
 
 
 async def test_as_many_chats_as_may_stay_fit_into_one_statement(stats: Stats) -> None:

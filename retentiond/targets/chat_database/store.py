@@ -6,6 +6,7 @@ date. The database goes first; what stays there is known only then.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -26,6 +27,15 @@ EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """What is dated before it has no believable date, and stays: a column that was not filled says 1970."""
 MOST_EXCLUDED: Final = 100_000
 """Chats that one statement can leave out, in any of these stores."""
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def spellings(chat: str) -> tuple[str, ...]:
+    """Return how a store that holds text may have an id: a UUID has several spellings, and the product chose one."""
+    if not _UUID.fullmatch(chat):
+        return (chat,)
+    bare = chat.replace("-", "")
+    return chat, chat.upper(), bare, bare.upper()
 
 
 class Excluded(Protocol):

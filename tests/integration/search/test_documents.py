@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -66,6 +67,16 @@ async def test_the_day_of_the_date_stays_where_the_field_holds_days(
     cutoff = datetime(2023, 8, 21, tzinfo=ZoneInfo(zone))
     assert (await chats.purge(Purge("acme", cutoff))).rows == 1
     assert await chats.chats("acme") == {21}
+
+
+@on_one_server
+async def test_a_chat_stays_however_its_uuid_is_spelt(chats: Chats) -> None:
+    await chats.make(threadid={"type": "keyword"})
+    stays, goes = UUID(int=0xABCDEF), UUID(int=7)
+    for spelt in (str(stays), str(stays).upper(), stays.hex, stays.hex.upper(), str(goes)):
+        await chats.add(first=CUTOFF - timedelta(days=9), count=1, threadid=spelt)
+    assert (await chats.purge(Purge("acme", CUTOFF, excluded=Staying([str(stays)])))).rows == 1
+    assert await chats.left() == 4
 
 
 @on_one_server

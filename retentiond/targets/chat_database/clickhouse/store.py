@@ -22,7 +22,7 @@ from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
 from retentiond.targets.chat_database.patience import Patience
-from retentiond.targets.chat_database.store import MOST_EXCLUDED
+from retentiond.targets.chat_database.store import MOST_EXCLUDED, spellings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -158,6 +158,8 @@ def _exclude(columns: Columns, purge: StorePurge, ids: list[ChatId]) -> Conditio
                 "the ids of the database",
                 "the database's ids of chats are no numbers; name another thread_column",
             )
+    elif columns.thread_type == "String":
+        sent = [spelling for chat in ids for spelling in spellings(str(chat))]
     else:
         sent = [str(chat) for chat in ids]
     return condition(columns, purge.account, purge.cutoff, sent)

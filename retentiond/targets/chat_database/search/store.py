@@ -15,7 +15,7 @@ from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import Obstacles
 from retentiond.targets.chat_database.search.query import Meant, meant
-from retentiond.targets.chat_database.store import MOST_EXCLUDED
+from retentiond.targets.chat_database.store import MOST_EXCLUDED, spellings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -101,5 +101,10 @@ class Elasticsearch:
         refusal = await obstacles.refusal(purge.excluded.count, purge.account)
         if refusal is not None:
             return refusal
-        staying = [chat async for batch in purge.excluded.batches() for chat in batch]
+        staying = [
+            spelling
+            async for batch in purge.excluded.batches()
+            for chat in batch
+            for spelling in ((chat,) if isinstance(chat, int) else spellings(chat))
+        ]
         return meant(self._config, purge.account, purge.cutoff, staying, days=obstacles.days)
