@@ -281,6 +281,17 @@ async def test_a_user_who_sees_only_some_accounts_rows_takes_no_part_with_others
     assert await stats.left("other") == 10
 
 
+async def test_what_a_row_policy_hides_is_told_with_the_policy(stats: Stats) -> None:
+    await stats.make()
+    for account in ("acme", "other"):
+        await stats.add(account, first=datetime(2023, 2, 1, tzinfo=UTC), count=10)
+    await stats.do("DELETE FROM retentiond_test.thread WHERE threadid = 1")
+    report = await stats.as_user("narrow").purge(Purge("other", CUTOFF))
+    assert (report.state, report.rows) == ("finished", 0)
+    assert any("a row policy (account = 'acme') lets this user see a part" in text for text in report.waiting)
+    assert not any("row policy" in text for text in (await stats.purge()).waiting)
+
+
 async def test_a_row_whose_date_is_zero_or_not_there_has_none_and_stays(stats: Stats) -> None:
     await stats.make(date="Nullable(DateTime('UTC'))", order="account", partition=None)
     await stats.add(first=datetime(1970, 1, 1, tzinfo=UTC), count=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.clickhouse.condition import Condition
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ _DETACHED: Final = (
     "(ALTER TABLE … DROP DETACHED PARTITION)"
 )
 _FROZEN: Final = "parts are frozen in a backup on the server's disk, which was not reached: UNFREEZE it"
+_POLICY: Final = (
+    "lets this user see a part of the table: what it hides of the account is not counted, and may stay"
+)
+_FILTER_LIMIT: Final = 200
 _VIEW: Final = "has rows of its own, which were made of these and stay"
 _BUFFER: Final = "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again"
 
@@ -51,6 +56,8 @@ async def leftovers(
             relations.statement("count", condition=rows), relations.parameters(rows)
         )
     told = [f"{number} {words}" for words, number in found.items() if number]
+    policies = await server.rows(relations.statement("policies"), relations.parameters(condition))
+    told += [f"a row policy ({printable(row['filter'], _FILTER_LIMIT)}) {_POLICY}" for row in policies]
     for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
         named = await server.rows(relations.statement(statement), relations.parameters())
         told += [f"{row['name']} {words}" for row in named]

@@ -81,6 +81,12 @@ SELECT count() AS found FROM {detached} WHERE database = {database:String} AND t
 -- name: frozen_parts
 SELECT countIf(is_frozen) AS found FROM {parts} WHERE database = {database:String} AND table = {table:String}
 
+-- name: policies
+-- By what the server picks the rows that this user may see; one that sees all has none.
+SELECT trimLeft(substring(explain, position(explain, ':') + 1)) AS filter
+FROM (EXPLAIN actions = 1 SELECT {account_column:Identifier} FROM {rows})
+WHERE position(explain, 'Row level filter column:') > 0
+
 -- name: views
 -- Materialized views that read from the table: what went into them stays there.
 SELECT concat(pair.1, '.', pair.2) AS name
