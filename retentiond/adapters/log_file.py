@@ -10,17 +10,16 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import BinaryIO, Final
 
 BLOCK: Final = 1 << 20
 """The most that is read at once; a longer line is skipped."""
 _HEAD: Final = 256
-_TURN: Final = r"(?:[-._]\d[\dT:._-]*)?"
-"""What rotation puts into a name: a number, a date, a time."""
+_TURN: Final = r"(?:[-._]\d[\dT:._-]*(?:-(?:size|time))?)?"
+"""What rotation puts into a name: a number, a date, a time; caddy since 2.11 its reason, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,16 @@ def read_block(path: Path, position: LogPosition | None) -> LogBlock:
 
 def _candidates(path: Path) -> list[_Candidate]:
     """Return the log and its rotated files, that nobody has packed; the log first. Other logs lie beside it, too."""
+    found = _files_of(path)
+    lies_at = Path(os.path.realpath(path))
+    if lies_at != path:
+        # It is rotated where it lies; what cannot be listed there leaves a gap.
+        with suppress(PermissionError):
+            found += _files_of(lies_at)
+    return sorted(found, key=lambda one: (one.path != path, -one.changed))
+
+
+def _files_of(path: Path) -> list[_Candidate]:
     of_this = re.compile(f"{re.escape(path.stem)}{_TURN}{re.escape(path.suffix)}{_TURN}", re.ASCII)
     found = []
     with os.scandir(path.parent) as entries:
@@ -85,7 +94,7 @@ def _candidates(path: Path) -> list[_Candidate]:
             if of_this.fullmatch(entry.name) and entry.is_file():
                 about = entry.stat()
                 found.append(_Candidate(path.parent / entry.name, about.st_mtime_ns, about.st_size))
-    return sorted(found, key=lambda one: (one.path != path, -one.changed))
+    return found
 
 
 def _continues(candidate: _Candidate, position: LogPosition) -> bool:

@@ -143,7 +143,13 @@ def test_after_a_rotation_a_first_line_longer_than_a_block_does_not_hold_up_the_
 
 @pytest.mark.parametrize(
     "rotated",
-    ["access.log.1", "access.log-20260102", "access-20260102.log", "access-2026-01-02T03-04-05.678.log"],
+    [
+        "access.log.1",
+        "access.log-20260102",
+        "access-20260102.log",
+        "access-2026-01-02T03-04-05.678.log",
+        "access-2026-01-02T03-04-05.678-size.log",
+    ],
 )
 def test_another_log_beside_it_is_not_taken_for_its_next_file(log: Path, rotated: str) -> None:
     follower = Follower(log)
@@ -153,5 +159,32 @@ def test_another_log_beside_it_is_not_taken_for_its_next_file(log: Path, rotated
         log.with_name(other).write_text("of another\n")
         age(log.with_name(other), 30)
     log.write_text("three\n")
+    assert follower.read() == ["three"]
+    assert follower.gaps == 0
+
+
+def test_a_log_behind_a_link_is_followed_where_it_is_rotated(log: Path, tmp_path: Path) -> None:
+    link = tmp_path / "logs" / "dendrite.log"
+    link.parent.mkdir()
+    link.symlink_to(log)
+    follower = Follower(link)
+    follower.read()
+    with log.open("a") as file:
+        file.write("three\n")
+    age(log.rename(log.with_name("access.log.1")), 60)
+    log.write_text("four\n")
+    assert follower.read() == ["three", "four"]
+    assert follower.gaps == 0
+
+
+def test_a_link_that_leads_to_the_next_file_each_day_is_followed(log: Path) -> None:
+    days = [log.with_name(f"access-2026010{day}.log") for day in (1, 2)]
+    age(log.rename(days[0]), 60)
+    log.symlink_to(days[0])
+    follower = Follower(log)
+    follower.read()
+    days[1].write_text("three\n")
+    log.unlink()
+    log.symlink_to(days[1])
     assert follower.read() == ["three"]
     assert follower.gaps == 0
