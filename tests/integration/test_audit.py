@@ -246,6 +246,14 @@ async def test_what_dendrite_does_not_make_is_an_unknown_path_at_every_level_and
     }  # fmt: skip
 
 
+async def test_the_directory_with_which_a_pass_tries_the_disk_is_no_finding(
+    store: DendriteStore, retention: Retention
+) -> None:
+    await store.add()
+    (retention.media_path / ".retentiond-probe").mkdir()
+    assert (await one_audit(retention))[1] == []
+
+
 async def test_what_lies_in_an_open_entry_of_the_quarantine_is_no_finding(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:

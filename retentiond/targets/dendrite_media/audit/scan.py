@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.model.media import valid_hash
-from retentiond.targets.dendrite_media.disk.layout import OWN
+from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE
 from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, inside
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def list_levels(tree: MediaTree) -> Levels:
             firsts.append(entry.name)
         elif entry.name == UPLOADS and entry.is_dir(follow_symlinks=False):
             levels.has_uploads = True
-        elif entry.name != OWN:
+        elif entry.name not in (OWN, PROBE):
             levels.odd.append(odd_entry("", entry))
     for first in firsts:
         try:

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 from retentiond.model.media import Hash, valid_hash
 
 OWN: Final = ".retentiond"
+PROBE: Final = f"{OWN}-probe"
+"""A directory of ours beside dendrite's own, for the moment in which it is tried whether directories can be renamed."""
 QUARANTINE: Final = "quarantine"
 PURGING: Final = "purging"
 STAGING: Final = "staging"

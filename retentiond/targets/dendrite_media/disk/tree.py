@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.disk.layout import OWN, PURGING, QUARANTINE, STAGING
+from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ class MediaTree:
 
         A bind mount answers EXDEV although the device numbers are equal, and only a try can tell.
         """
-        name = f"{OWN}-probe"
+        name = PROBE
         with self._own(QUARANTINE) as quarantine:
             try:
                 # One that a crash left behind serves as well.
@@ -151,7 +151,7 @@ class MediaTree:
 
     def _probe_links(self) -> None:
         """Give a file of ours a second name: without that nothing comes back from the quarantine."""
-        one, two = f"{OWN}-probe.one", f"{OWN}-probe.two"
+        one, two = f"{PROBE}.one", f"{PROBE}.two"
         with self._own(STAGING) as staging:
             try:
                 os.close(os.open(one, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging))
