@@ -164,7 +164,10 @@ def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
             f"{len(report.busy):,} busy"
         )
     for why, uris in (
-        ("had no file, and is not brought back", report.without_file),
+        (
+            "had no file, or one of another size than its row says, and is not brought back",
+            report.without_file,
+        ),
         ("is being worked on; try it again in a minute", report.busy),
         ("could not be brought back; the log says why, and it can be tried again", report.failed),
     ):

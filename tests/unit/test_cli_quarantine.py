@@ -143,12 +143,15 @@ def test_a_restore_tells_its_counts_as_json(tmp_path: Path) -> None:
     assert outcome.document == {"restores": [{"target": "media"} | report.as_json()]}
 
 
-def test_rows_that_had_no_file_are_named(tmp_path: Path) -> None:
+def test_rows_that_had_no_file_of_their_size_are_named(tmp_path: Path) -> None:
     report = RestoreReport(restored=[URI], without_file=["mxc://a/gone\x1b"])
     outcome = type_restore(tmp_path, FakeTarget(restored=report), "--all")
     assert outcome.status == 0
     assert "1 item restored" in outcome.stdout
-    assert outcome.stderr == "retentiond: media: mxc://a/gone\\u{1B} had no file, and is not brought back\n"
+    assert outcome.stderr == (
+        "retentiond: media: mxc://a/gone\\u{1B} had no file, or one of another size than its row says, "
+        "and is not brought back\n"
+    )
 
 
 def test_a_restore_that_could_bring_nothing_back_exits_1(tmp_path: Path) -> None:
