@@ -100,8 +100,12 @@ def _files_of(path: Path) -> list[_Candidate]:
 def _continues(candidate: _Candidate, position: LogPosition) -> bool:
     if candidate.size < position.offset:
         return False
-    with _open(candidate.path) as file:
-        return file.read(len(position.head)) == position.head
+    try:
+        with _open(candidate.path) as file:
+            return file.read(len(position.head)) == position.head
+    except (FileNotFoundError, PermissionError):
+        # It was renamed or packed just now, or is one of others' time: that may leave a gap, and is no reason to stop.
+        return False
 
 
 def _read(path: Path, offset: int) -> LogBlock:

@@ -115,6 +115,25 @@ def test_a_rotated_file_that_was_packed_leaves_a_gap(log: Path) -> None:
     assert follower.gaps == 1
 
 
+def test_a_rotated_file_that_may_not_be_read_leaves_a_gap_and_stops_nothing(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(log)
+    follower.read()
+    old = log.rename(log.with_name("access.log.1"))
+    log.write_text("later\n")
+    really_open = os.open
+
+    def refuse(path: Path, *arguments: int) -> int:
+        if path == old:
+            raise PermissionError
+        return really_open(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert follower.read() == ["later"]
+    assert follower.gaps == 1
+
+
 def test_a_line_longer_than_a_block_is_skipped_in_bounded_memory(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
