@@ -15,6 +15,7 @@ _REPOSITORY = Path(__file__).parents[2]
 def _install(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [_REPOSITORY / "systemd/install", *words],
+        umask=0o077,  # as on a hardened host
         env=os.environ | {"DESTDIR": str(root)},
         capture_output=True,
         text=True,
@@ -35,6 +36,12 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert (units / "retentiond.service").read_text() == (
         _REPOSITORY / "systemd/retentiond.service"
     ).read_text()
+    # The service's user is neither root nor of its group.
+    for place in ("usr/bin/retentiond", "opt/retentiond/bin/python", "opt/retentiond/pyvenv.cfg"):
+        path = (tmp_path / place).resolve()
+        assert path.stat().st_mode & 0o044 == 0o044, place
+        inside = [parent for parent in path.parents if tmp_path in parent.parents]
+        assert all(parent.stat().st_mode & 0o055 == 0o055 for parent in inside), place
     drop_in = (units / "retentiond.service.d/store.conf").read_text()
     assert "User=matrix\n" in drop_in
     assert "ReadWritePaths=\nReadWritePaths=/srv/media\n" in drop_in
