@@ -1,7 +1,9 @@
 """The text of a file that somebody named, or the reason why it cannot be had."""
 
+import os
+import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 LARGEST_FILE: Final = 1024 * 1024
 """The largest configuration that is read, in bytes."""
@@ -21,7 +23,7 @@ class UnreadableError(Exception):
 def read_text(path: Path, *, when_missing: str, largest: int = LARGEST_FILE) -> str:
     """Return the text of a UTF-8 file of at most `largest` bytes; raise UnreadableError if that cannot be had."""
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             data = file.read(largest + 1)
     except FileNotFoundError:
         raise UnreadableError("there is no such file", when_missing) from None
@@ -31,6 +33,8 @@ def read_text(path: Path, *, when_missing: str, largest: int = LARGEST_FILE) -> 
         raise UnreadableError(
             "this user may not read it", "let the user that retentiond runs as read it"
         ) from None
+    except _NoPlainFileError:
+        raise UnreadableError("is not a plain file", "name a plain file") from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "the name cannot be a file's"
         raise UnreadableError(f"cannot be read: {reason}", "look at the path and the disk") from None
@@ -43,3 +47,28 @@ def read_text(path: Path, *, when_missing: str, largest: int = LARGEST_FILE) -> 
         line = before.count(b"\n") + 1
         column = len(before.rpartition(b"\n")[2].decode("utf-8", errors="replace")) + 1
         raise UnreadableError("is not UTF-8 text", "save it as UTF-8", line, column) from None
+
+
+class _NoPlainFileError(Exception):
+    pass
+
+
+def _open(path: Path) -> BinaryIO:
+    # A named pipe that nobody writes to would hold us for ever, deaf to every signal.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return open(descriptor, "rb")
+    if stat.S_ISFIFO(kind) and _is_a_shells(descriptor):
+        os.set_blocking(descriptor, True)
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    raise IsADirectoryError if stat.S_ISDIR(kind) else _NoPlainFileError
+
+
+def _is_a_shells(pipe: int) -> bool:
+    """Whether the pipe has no name, such as that of `--config <(…)`: somebody was started to write to it."""
+    try:
+        return os.readlink(f"/proc/self/fd/{pipe}").startswith("pipe:")
+    except OSError:
+        return False

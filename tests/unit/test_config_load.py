@@ -1,5 +1,6 @@
 """All that is wrong with a file is told at once, with its place."""
 
+import os
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from retentiond.config import files
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.schema import Config
@@ -226,6 +226,22 @@ def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
         load_config(tmp_path, {})
 
 
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_no_configuration_to_wait_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="is not a plain file"):
+        load_config(tmp_path / "config.yaml", {})
+
+
+def test_the_pipe_that_a_shell_makes_is_read_to_its_end(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as file:
+        file.write("targets: {a: {}}")
+    with pytest.raises(ConfigError, match="kind"):
+        load_config(Path(f"/dev/fd/{reading}"), {})
+    os.close(reading)
+
+
 def test_a_name_that_no_file_can_have_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "a\0b", {})
@@ -238,7 +254,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied")
 
     # To root, who may run the tests, no file is forbidden.
-    monkeypatch.setattr(files, "open", forbidden, raising=False)
+    monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(ConfigError, match="may not read"):
         load_config(tmp_path / "config.yaml", {})
 
