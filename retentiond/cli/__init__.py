@@ -4,6 +4,7 @@ import sys
 from typing import Never
 
 from retentiond.cli.funnel import execute
+from retentiond.cli.streams import open_missing_streams
 from retentiond.cli.surroundings import Surroundings
 
 __all__ = ["execute", "main"]
@@ -11,4 +12,5 @@ __all__ = ["execute", "main"]
 
 def main() -> Never:
     """Do what the process was started for, and exit."""
+    open_missing_streams()
     sys.exit(execute(sys.argv[1:], Surroundings()))

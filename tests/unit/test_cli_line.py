@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,3 +88,10 @@ def test_the_shell_is_told_how_to_complete_commands(
     with pytest.raises(SystemExit):
         line.type()
     assert capsys.readouterr().out.split() == ["plan"]
+
+
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_a_start_without_standard_streams_goes_on_as_with_them(tmp_path: Path, command: str) -> None:
+    words = [sys.executable, "-m", "retentiond", "--config", str(tmp_path / "missing.yaml"), command]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=False)
+    assert done.returncode == 2
