@@ -7,7 +7,6 @@ that was answered tells nothing.
 from __future__ import annotations
 
 import json
-import math
 import re
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, assert_never
@@ -30,6 +29,7 @@ _METHODS: Final = ("GET", "HEAD")
 _LARGEST_SECONDS: Final = 1e11
 """Seconds reach it in the year 5138, milliseconds did in 1973."""
 _LARGEST_MILLISECONDS: Final = 1e14
+_LARGEST_NANOSECONDS: Final = 1e20
 
 
 class LogLine(NamedTuple):
@@ -91,7 +91,10 @@ def _caddy_time(value: object) -> float | None:
         except ValueError:
             return None
         return moment.timestamp() if moment.tzinfo else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Neither a float nor a database has room for any number that JSON may hold.
+    if not 0 <= value <= _LARGEST_NANOSECONDS:
         return None
     if value > _LARGEST_MILLISECONDS:
         return value / 1e9
