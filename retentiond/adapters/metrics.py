@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -147,6 +148,19 @@ def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment else 0.0
 
 
+class _Handler(WSGIRequestHandler):
+    """Answers one client; one that says nothing must not keep a thread and a descriptor for ever."""
+
+    timeout = 10.0
+
+    def handle(self) -> None:
+        with suppress(TimeoutError):
+            super().handle()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its own word
+        """Leave standard error to the log."""
+
+
 class MetricsListener:
     """Serves the figures by HTTP, at the address that the configuration says; at none where it says none."""
 
@@ -174,6 +188,7 @@ class MetricsListener:
                 hint="choose another port under `metrics`, and reload",
             )
         else:
+            self._serving[0].RequestHandlerClass = _Handler
             self._metrics.served = True
             _log.info("metrics_served", listen=f"{host}:{self._serving[0].server_port}")
 

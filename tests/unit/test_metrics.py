@@ -169,6 +169,18 @@ def test_a_target_with_a_hostile_policy_name_does_not_break_the_page(
     assert "\nretentiond_up" not in _fetch(listener.port)
 
 
+@pytest.mark.timeout(20)
+def test_a_client_that_asks_nothing_is_hung_up_on(
+    listener: MetricsListener, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("retentiond.adapters.metrics._Handler.timeout", 0.01)
+    listener.adopt(("127.0.0.1", 0))
+    with socket.create_connection(("127.0.0.1", listener.port or 0)) as client:
+        client.sendall(b"GET /metr")
+        assert client.recv(1) == b""
+    assert capfd.readouterr().err == ""
+
+
 def test_a_port_in_use_is_an_error_in_the_log_and_nothing_worse(listener: MetricsListener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as log:
         listener.adopt(("127.0.0.1", taken.getsockname()[1]))
