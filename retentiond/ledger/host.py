@@ -13,6 +13,9 @@ LARGEST_LEAP = 3600.0
 """Seconds by which the wall clock may move against the time since boot before nothing is purged any more."""
 
 
+_UNKNOWN_BOOT = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class HostClock:
     """How far the wall clock is ahead of the time since this boot, in seconds."""
@@ -22,7 +25,8 @@ class HostClock:
 
     def leapt_from(self, earlier: HostClock) -> float:
         """Seconds by which the wall clock moved since `earlier`; 0 across a boot, where nothing can be said."""
-        return self.wall_ahead - earlier.wall_ahead if self.boot_id == earlier.boot_id else 0.0
+        same_boot = self.boot_id == earlier.boot_id != _UNKNOWN_BOOT
+        return self.wall_ahead - earlier.wall_ahead if same_boot else 0.0
 
 
 def host_name() -> str:
@@ -49,5 +53,5 @@ def read_clock() -> HostClock:
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        boot_id = "unknown"
+        boot_id = _UNKNOWN_BOOT
     return HostClock(boot_id, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -200,6 +200,18 @@ def test_the_service_starts_reloads_and_keeps_the_old_file_where_the_new_one_is_
     assert service.machine.show("retentiond", "Result") == "success"
 
 
+def test_the_service_knows_a_restart_of_the_machine_from_a_clock_that_leapt(service: Service) -> None:
+    service.configure(schedule={"every": "1s"})
+    service.fill(1)
+    service.systemctl("start")
+    service.until(lambda: service.events("pass_finished"), "a pass")
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(service.dsn))
+        boot = runner.run(connection.fetchval("SELECT boot_id FROM retentiond.host_clock"))
+        runner.run(connection.close())
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def test_a_wrong_configuration_at_the_start_is_exit_2_and_is_not_tried_again(service: Service) -> None:
     service.machine.write("/etc/retentiond/config.yaml", "targets: {}")
     assert service.machine.run("systemctl", "start", "retentiond", check=False).returncode != 0
