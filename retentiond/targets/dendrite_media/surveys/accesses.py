@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -26,7 +27,6 @@ from retentiond.targets.dendrite_media.surveys.survey import due_row, evicted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
     from pathlib import Path
 
     from retentiond.adapters.postgres import Conn
@@ -113,8 +113,23 @@ class AccessTimes:
             await self._log.follow(self._connection)
         if not self.known:
             self._fall_back(report)
-        elif policies and self._earliest_told() == self._now.timestamp():
+        elif policies:
+            self._say_since_when(report)
+
+    def _say_since_when(self, report: PassReport) -> None:
+        told = self._earliest_told()
+        if told is None:
+            return
+        if told == self._now.timestamp():
             self._say_untold(report)
+            return
+        log, since = self._place.config.access_log, datetime.fromtimestamp(told, UTC)
+        times = [self._policies[place].keep for place in self._place.settings.rules.by_access]
+        if any(keep is not None and since > self._now - keep for keep in times):
+            report.remarks.append(
+                f"{log.path if log else ''} tells of every access only since {since:%Y-%m-%d %H:%M} UTC: what counts from the "
+                "last access stays until it has done so for as long as its policy keeps"
+            )
 
     def _say_untold(self, report: PassReport) -> None:
         log = self._place.config.access_log
