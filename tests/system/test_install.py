@@ -55,9 +55,12 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert "pip install 'retentiond[demo]'" in demo.stderr
 
     config.write_text("targets: {}\n")
-    assert _install(tmp_path).returncode == 0
+    again = _install(tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
     assert config.read_text() == "targets: {}\n"
     assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
+    # Who names another store must not believe that it is the service's now.
+    assert "store.conf was there, says otherwise" in _install(tmp_path, "matrix", "/srv/other").stderr
 
 
 @pytest.mark.timeout(300)
