@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from retentiond.config.schedule import cron_trigger
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # APScheduler's triggers count the moment itself.
 _JUST_AFTER = timedelta(microseconds=1)
+_LONGEST_CHANGE = timedelta(hours=3)
 
 
 def next_run(schedule: Schedule, last_started: datetime | None, now: datetime) -> datetime | None:
@@ -35,27 +36,30 @@ def following(schedule: Schedule, moment: datetime) -> datetime | None:
         return moment + schedule.every
     assert schedule.cron is not None  # noqa: S101 - the configuration has one or the other
     trigger = cron_trigger(schedule.cron, schedule.zone)
-    due = _fire(trigger, moment)
-    while due is not None and not _each_hour(schedule.cron) and _is_repeated(trigger, due):
-        due = _fire(trigger, due)
-    return due
+    if _each_hour(schedule.cron):
+        due: datetime | None = trigger.get_next_fire_time(None, moment + _JUST_AFTER)
+        return None if due is None else due.astimezone(UTC)
+    return _by_the_wall(cron_trigger(schedule.cron, UTC), trigger.timezone, moment)
 
 
-def _fire(trigger: CronTrigger, moment: datetime) -> datetime | None:
-    due: datetime | None = trigger.get_next_fire_time(None, moment + _JUST_AFTER)
-    # In UTC at once: by Python's rules a time of a repeated hour equals none of another zone.
-    return None if due is None else due.astimezone(UTC)
+def _by_the_wall(trigger: CronTrigger, zone: tzinfo, moment: datetime) -> datetime | None:
+    """Return the first time after the moment, reckoned by the clock on the wall as if clocks were never changed.
+
+    APScheduler's own way over a change leaves out the next midnight. A time that is left out comes an hour later on
+    the wall, and of one that comes twice the first counts.
+    """
+    # What was left out comes after the change: a little is looked back for it.
+    wall = (moment.astimezone(zone).replace(tzinfo=UTC)) - _LONGEST_CHANGE
+    while True:
+        wall = trigger.get_next_fire_time(None, wall + _JUST_AFTER)
+        if wall is None:
+            return None
+        # In UTC at once: by Python's rules a time of a repeated hour equals none of another zone.
+        due: datetime = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        if due > moment:
+            return due
 
 
 def _each_hour(cron: str) -> bool:
     """Whether the crontab line means a distance in time, which holds through a repeated hour as well."""
     return cron.split()[1].startswith("*")
-
-
-def _is_repeated(trigger: CronTrigger, due: datetime) -> bool:
-    """Whether the clock on the wall showed this time before: clocks are put back, and 02:30 comes twice."""
-    on_the_wall = due.astimezone(trigger.timezone)
-    if not on_the_wall.fold:
-        return False
-    first = on_the_wall.replace(fold=0).astimezone(UTC)
-    return _fire(trigger, first - 2 * _JUST_AFTER) == first

@@ -109,3 +109,17 @@ def test_an_interval_takes_no_notice_of_the_clock_on_the_wall(night: str) -> Non
 def test_local_time_is_meant_where_no_zone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     assert next_run(Schedule(cron="30 3 * * *"), None, at("2026-01-05T00:00Z")) == at("2026-01-05T22:00Z")
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "last", "due"),
+    [
+        ("0 0 * * *", "Europe/Berlin", "2026-03-28T23:00Z", "2026-03-29T22:00Z"),
+        ("0 0 * * 1", "Europe/Berlin", "2026-03-28T23:00Z", "2026-03-29T22:00Z"),
+        ("0 0 * * *", "America/Santiago", "2026-09-05T04:00Z", "2026-09-06T04:00Z"),
+    ],
+)
+def test_no_midnight_is_left_out_where_clocks_are_put_forward(
+    cron: str, timezone: str, last: str, due: str
+) -> None:
+    assert next_run(Schedule(cron=cron, timezone=timezone), at(last), at(last)) == at(due)
