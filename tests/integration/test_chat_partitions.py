@@ -206,11 +206,7 @@ async def test_a_trigger_that_raises_while_a_partition_goes_leaves_its_rows_to_t
     chats: ChatStore,
 ) -> None:
     gone, stays = await chats.chat(), await chats.chat()
-    await chats.connection.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;"
-        "CREATE TRIGGER refuse BEFORE DELETE ON pro.chatthread FOR EACH ROW "
-        f"WHEN (old.threadid = {stays}) EXECUTE FUNCTION refuse()"
-    )
+    await chats.refuse_deletes("chatthread", stays, "not this one")
     report = await chats.purge(pace={"batch": 1})
     assert (report.chats, report.failed) == (1, {"database_refused": 1})
     assert gone not in await chats.chats()

@@ -252,10 +252,7 @@ async def test_without_foreign_keys_a_session_that_a_new_chat_names_stays(
 async def test_counts_that_do_not_agree_roll_the_batch_back_and_end_the_purge(chats: ChatStore) -> None:
     # As Live Helper Chat's archive lost what was past its first thousand messages: what is not seen to go must stay.
     await chats.chat()
-    await chats.connection.execute(
-        "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-        "CREATE TRIGGER hold_back BEFORE DELETE ON pro.chatrate FOR EACH ROW EXECUTE FUNCTION hold_back()"
-    )
+    await chats.swallow_deletes("chatrate")
     before = await chats.counts()
     report = await chats.purge()
     assert (report.state, report.exit_status) == ("finished_with_failures", 1)
@@ -269,11 +266,7 @@ async def test_a_trigger_that_raises_is_told_in_the_report_and_keeps_no_other_ch
 ) -> None:
     # It ended the pass with an unexpected error, at each schedule anew: all accounts behind this one stayed unpurged.
     stays, gone = await chats.chat(), await chats.chat()
-    await chats.connection.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'evidence'; END$$;"
-        "CREATE TRIGGER refuse BEFORE DELETE ON pro.chatrate FOR EACH ROW "
-        f"WHEN (old.threadid = {stays}) EXECUTE FUNCTION refuse()"
-    )
+    await chats.refuse_deletes("chatrate", stays, "evidence")
     report = await chats.purge(pace={"batch": 1})
     assert (report.state, report.exit_status) == ("finished_with_failures", 1)
     assert (report.chats, report.failed, report.error) == (1, {"database_refused": 1}, "evidence")
@@ -287,10 +280,7 @@ async def test_an_account_whose_batches_fail_keeps_no_other_from_its_purge(chats
     other = ChatStore(chats.dsn, chats.connection, "other")
     await other.make()
     await other.chat()
-    await chats.connection.execute(
-        "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-        "CREATE TRIGGER hold_back BEFORE DELETE ON pro.chatrate FOR EACH ROW EXECUTE FUNCTION hold_back()"
-    )
+    await chats.swallow_deletes("chatrate")
     accounts = {name: {"schema": name, "keep": "400d"} for name in ("pro", "other")}
     report = await chats.run_pass(accounts=accounts)
     assert [(one.account, one.state, one.chats) for one in report.purges] == [

@@ -49,6 +49,21 @@ class ChatStore:
         ):
             await self.connection.execute(f'INSERT INTO "{self.schema}".{table} VALUES {row}')
 
+    async def swallow_deletes(self, table: str) -> None:
+        """Let a trigger keep the table's rows from going, without a word."""
+        await self.connection.execute(
+            "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+            f'CREATE TRIGGER hold_back BEFORE DELETE ON "{self.schema}".{table} FOR EACH ROW EXECUTE FUNCTION hold_back()'
+        )
+
+    async def refuse_deletes(self, table: str, chat: int, words: str) -> None:
+        """Let a trigger raise, with these words, where a row of the chat is to go from the table."""
+        await self.connection.execute(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE '{words}'; END$$;"
+            f'CREATE TRIGGER refuse BEFORE DELETE ON "{self.schema}".{table} FOR EACH ROW '
+            f"WHEN (old.threadid = {chat}) EXECUTE FUNCTION refuse()"
+        )
+
     async def insert(self, table: str, **values: Any) -> None:
         """Insert one row."""
         places = ", ".join(f"${number}" for number in range(1, len(values) + 1))

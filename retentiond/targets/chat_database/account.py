@@ -10,8 +10,8 @@ from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.catalogue import read_catalogue
+from retentiond.targets.chat_database.column_values import held_as
 from retentiond.targets.chat_database.indexes import missing_indexes
-from retentiond.targets.chat_database.kinds import held_as
 from retentiond.targets.chat_database.renames import names_of
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.column_values import held_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 _LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
-
-
-async def held_as(connection: Conn, value: str, kind: str) -> str | None:
-    """Return what a column of a type makes of a value, as text; None where it can hold no such value."""
-    try:
-        held: str | None = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-        return None
-    return held
 
 
 def files_of(layout: Layout) -> tuple[str, Files] | None:

@@ -39,9 +39,9 @@ def judge(
 ) -> Refusal | None:
     """Tell from the answer of `_field_caps` (None: no such index) why a purge cannot be told; None where it can."""
     if capabilities is None:
-        return _refusal("index", config.index, f"there is no index {config.index}; check `index`")
+        return refusal("index", config.index, f"there is no index {config.index}; check `index`")
     if excluded and config.thread_field is None:
-        return _refusal(
+        return refusal(
             "thread_field", excluded, f"{excluded} chats stay: set `thread_field` to leave them out"
         )
     wanted = [("account_field", config.account_field, _ACCOUNTS), ("date_field", config.date_field, _DATES)]
@@ -49,27 +49,27 @@ def judge(
         wanted.append(("thread_field", config.thread_field, _IDS))
     for key, field, types in wanted:
         if _PLAIN & set(field):
-            return _refusal(key, field, f"name one field in `{key}`, without wildcards")
+            return refusal(key, field, f"name one field in `{key}`, without wildcards")
         found = set(capabilities.get("fields", {}).get(field, {}))
         if not found:
-            return _refusal(key, f"no field {field}", f"set `{key}` to a field that the mapping has")
+            return refusal(key, f"no field {field}", f"set `{key}` to a field that the mapping has")
         if not found <= types:
             told = ", ".join(sorted(found))
-            return _refusal(
+            return refusal(
                 key,
                 f"{field} is {told}",
                 f"in each index `{key}` must be {' or '.join(sorted(types))}; of a text the keyword is often in "
                 f"{field}.keyword",
             )
         if not all(told.get("searchable", True) for told in capabilities["fields"][field].values()):
-            return _refusal(
+            return refusal(
                 key,
                 f"{field} cannot be searched",
                 f"it is mapped with `index: false`; name another field in `{key}`",
             )
         nested = [name for name in _objects(field) if "nested" in capabilities["fields"].get(name, {})]
         if nested:
-            return _refusal(
+            return refusal(
                 key,
                 f"{field} is in {nested[0]}, which is nested",
                 "a purge does not look into what is nested; name a field of the document itself",
@@ -77,5 +77,6 @@ def judge(
     return None
 
 
-def _refusal(limit: str, value: str | int, hint: str) -> Refusal:
+def refusal(limit: str, value: str | int, hint: str) -> Refusal:
+    """Return why a purge cannot be told to a search: what was found, and what to do."""
     return Refusal(f"elasticsearch_{limit}", value, None, hint)

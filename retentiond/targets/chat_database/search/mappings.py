@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.model.errors import Refusal
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.search.fields import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from retentiond.model.errors import Refusal
 
 _DAYS: Final = re.compile(
     r"(strict_|basic_)*(date|year_month_day|ordinal_date|week_date)|(?=.*(yy|uu))[^HhKkmsSAnNa]*"
@@ -30,9 +32,9 @@ def judge_account(field: str, answer: Mapping[str, Any], account: str | None) ->
     for mapping in each(answer):
         told = f"{field} is {mapping.get('type')}"
         if mapping.get("type") == "alias":
-            return _refusal("account_field", told, f"name {mapping.get('path')} itself in `account_field`")
+            return refusal("account_field", told, f"name {mapping.get('path')} itself in `account_field`")
         if "normalizer" in mapping:
-            return _refusal(
+            return refusal(
                 "account_field",
                 f"{told}, with the normalizer {mapping['normalizer']}",
                 "what that makes alike cannot be told apart; name a field that holds accounts as they are",
@@ -44,7 +46,7 @@ def judge_account(field: str, answer: Mapping[str, Any], account: str | None) ->
             and account is not None
             and len(account.encode("utf-16-le")) > 2 * int(shortest)
         ):
-            return _refusal(
+            return refusal(
                 "account_field",
                 f"{told}, with ignore_above {shortest}",
                 f"so long a name as {printable(account)} is not in it, and its documents would not be found; name a "
@@ -57,7 +59,7 @@ def judge_filled(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | N
     """Tell that a field has a value where a document has none: whose, when or which chat nobody knows, and it would go."""
     for mapping in each(answer):
         if mapping.get("null_value") is not None:
-            return _refusal(
+            return refusal(
                 key,
                 f"{field} has the null_value {printable(str(mapping['null_value']))}",
                 "a document that has no value could not be told from one that has this; name a field without it",
@@ -69,7 +71,3 @@ def holds_days(answer: Mapping[str, Any]) -> bool:
     """Tell whether an index holds days, without a time: such a day begins in UTC, wherever it was."""
     formats = [str(mapping["format"]).split("||") for mapping in each(answer) if "format" in mapping]
     return any(all(_DAYS.fullmatch(_QUOTED.sub("", one)) for one in several) for several in formats)
-
-
-def _refusal(key: str, value: str, hint: str) -> Refusal:
-    return Refusal(f"elasticsearch_{key}", value, None, hint)

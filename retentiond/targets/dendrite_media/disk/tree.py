@@ -16,7 +16,7 @@ from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -131,19 +131,18 @@ class MediaTree:
 
         A bind mount answers EXDEV although the device numbers are equal, and only a try can tell.
         """
-        name = PROBE
         with self._own(QUARANTINE) as quarantine:
             try:
                 # One that a crash left behind serves as well.
                 with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=self.root)
+                    os.mkdir(PROBE, 0o700, dir_fd=self.root)
                 try:
-                    os.rename(name, name, src_dir_fd=self.root, dst_dir_fd=quarantine)
-                    os.rename(name, name, src_dir_fd=quarantine, dst_dir_fd=self.root)
+                    os.rename(PROBE, PROBE, src_dir_fd=self.root, dst_dir_fd=quarantine)
+                    os.rename(PROBE, PROBE, src_dir_fd=quarantine, dst_dir_fd=self.root)
                 finally:
                     for place in (self.root, quarantine):
                         with suppress(FileNotFoundError):
-                            os.rmdir(name, dir_fd=place)
+                            os.rmdir(PROBE, dir_fd=place)
             except OSError as error:
                 raise self.unwritable(error) from error
 
@@ -193,9 +192,8 @@ class MediaTree:
             ]
         return sorted(found)
 
-    def folds_case(self) -> bool:
-        """Tell whether names that differ in case alone are one name here, as on disks of macOS, Windows and SMB."""
-        there = [name for name, _ in self.first_level()]
+    def folds_case(self, there: Collection[str]) -> bool:
+        """Tell by the first level's names whether such as differ in case alone are one here, as on macOS, Windows and SMB."""
         for name in there:
             other = name.swapcase()
             if other not in there:

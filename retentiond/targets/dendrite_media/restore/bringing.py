@@ -31,12 +31,12 @@ from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQ
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.model.media import Hash
+    from retentiond.model.media import Hash, MediaKey
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "bringing.sql")
@@ -144,12 +144,14 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) 
 
 async def _leave(work: Workplace, blob: Hash, error: asyncpg.PostgresError) -> Brought:
     left = await work.place.pool.fetch(SQL["not_restored"], [blob], work.claimant.claimant_id)
-    uris = [media_key(row).uri for row in left]
+    return Brought(failed=_tell_failed(work, map(media_key, left), printable(str(error))))
+
+
+def _tell_failed(work: Workplace, keys: Iterable[MediaKey], why: str) -> list[str]:
+    uris = [key.uri for key in keys]
     for uri in uris:
-        get_logger(target=work.place.name).error(
-            "item_failed", kind="not_restored", media=uri, error=printable(str(error))
-        )
-    return Brought(failed=uris)
+        get_logger(target=work.place.name).error("item_failed", kind="not_restored", media=uri, error=why)
+    return uris
 
 
 async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
@@ -172,10 +174,7 @@ async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: set
         if inserted:
             await add_record(connection, restored_record(work.place.name, inserted))
     swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}
-    for key in sorted(swallowed):
-        get_logger(target=work.place.name).error(
-            "item_failed", kind="not_restored", media=key.uri, error=_SWALLOWED
-        )
+    _tell_failed(work, sorted(swallowed), _SWALLOWED)
     unable = {media_key(row) for row in left if row["hash"] in failed} | swallowed
     return Brought(
         [media_key(row).uri for row in inserted],

@@ -91,7 +91,7 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
                 "check that the disk is mounted and that `media_path` is right",
             )
         )
-    if tree.folds_case():
+    if tree.folds_case([name for name, _ in first_level]):
         # There a directory's name is of whichever hash came first, and what it holds looks like another's, or nobody's.
         raise RefusedError(
             Refusal(
