@@ -73,7 +73,8 @@ class Keeper:
         """Go by new terms, after the pass that may be under way; None ends the keeper."""
         self.terms = terms
         self._attention.set()
-        if self._opening is not None:
+        # A second signal may come while the opening is still being cancelled: a deadline is set once.
+        if self._opening is not None and self._opening.when() is None:
             # There is nothing yet that would have to be ended with care.
             self._opening.reschedule(0)
 

@@ -37,6 +37,8 @@ class FakeStore:
         self.open = 0
         self.down = False
         self.opening_held: asyncio.Event | None = None
+        self.let_opening_end = asyncio.Event()
+        self.let_opening_end.set()
         self.last_pass: dict[str, Any] | None = None
         self.last_audit: dict[str, Any] | None = None
         self.audits: list[AuditOrder] = []
@@ -207,7 +209,11 @@ class FakeStores:
         store = self[name]
         store.configs.append(as_media(config))
         if store.opening_held is not None:
-            await store.opening_held.wait()
+            try:
+                await store.opening_held.wait()
+            finally:
+                # A stalled server answers the cancellation late, too.
+                await store.let_opening_end.wait()
         if store.down:
             raise store.down_error()
         store.open += 1

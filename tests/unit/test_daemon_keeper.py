@@ -124,6 +124,21 @@ async def test_other_terms_do_not_wait_for_a_database_that_does_not_answer(kept:
     assert asked == ["postgresql://nowhere/media", "postgresql://elsewhere/media"]
 
 
+async def test_a_second_signal_during_the_cancellation_of_an_opening_changes_nothing(kept: Kept) -> None:
+    kept.store.opening_held = asyncio.Event()
+    kept.store.let_opening_end.clear()
+    await kept.begin()
+    for database in ("postgresql://first/media", "postgresql://second/media"):
+        kept.keeper.adopt(terms(database=database))
+        await settle()
+    kept.keeper.stop()
+    await settle()
+    kept.keeper.stop()
+    kept.store.let_opening_end.set()
+    await kept.ended()
+    assert len(kept.store.configs) == 1
+
+
 async def test_a_keeper_that_cannot_reach_its_target_ends_at_once(kept: Kept) -> None:
     kept.store.down = True
     await kept.begin()
