@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
-from wsgiref.simple_server import WSGIRequestHandler
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.exposition import choose_encoder
 
-from retentiond.adapters.logging import get_logger
 from retentiond.model.audit import KINDS
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
 
     from retentiond.model.audit import AuditReport
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
-
-_log = get_logger()
 
 _PREFIX: Final = "retentiond"
 _IN_QUARANTINE: Final = frozenset({"intended", "quarantined", "returned", "restoring", "lost"})
 
 
 class Metrics:
-    """The figures of all targets. The event loop writes them, and a thread of the listener reads."""
+    """The figures of all targets; the event loop writes and renders them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -76,6 +71,11 @@ class Metrics:
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, ("target", *labels), namespace=_PREFIX, registry=self.registry)
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a scrape, in the format that the client accepts."""
+        render, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=render(self.registry), headers={"Content-Type": content_type})
 
     def reachable(self, target: str, *, yes: bool) -> None:
         """Note whether a target can be reached."""
@@ -146,64 +146,3 @@ class Metrics:
 
 def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment else 0.0
-
-
-class _Handler(WSGIRequestHandler):
-    """Answers one client; one that says nothing must not keep a thread and a descriptor for ever."""
-
-    timeout = 10.0
-
-    def handle(self) -> None:
-        with suppress(TimeoutError):
-            super().handle()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its own word
-        """Leave standard error to the log."""
-
-
-class MetricsListener:
-    """Serves the figures by HTTP, at the address that the configuration says; at none where it says none."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._address: tuple[str, int] | None = None
-        self._serving: tuple[WSGIServer, Thread] | None = None
-
-    def adopt(self, address: tuple[str, int] | None) -> None:
-        """Listen there from now on. An address that cannot be had is an error in the log, and nothing worse."""
-        if address == self._address and self._serving is not None:
-            return
-        self.close()
-        self._address = address
-        if address is None:
-            return
-        host, port = address
-        try:
-            self._serving = start_http_server(port, host, self._metrics.registry)
-        except OSError as error:
-            _log.error(
-                "metrics_not_served",
-                listen=f"{host}:{port}",
-                error=error.strerror or str(error),
-                hint="choose another port under `metrics`, and reload",
-            )
-        else:
-            self._serving[0].RequestHandlerClass = _Handler
-            self._metrics.served = True
-            _log.info("metrics_served", listen=f"{host}:{self._serving[0].server_port}")
-
-    @property
-    def port(self) -> int | None:
-        """The port in use, which the system has chosen where 0 was asked for."""
-        return self._serving[0].server_port if self._serving else None
-
-    def close(self) -> None:
-        """Serve no more; what is being answered is answered."""
-        if self._serving is not None:
-            server, thread = self._serving
-            self._serving = None
-            self._metrics.served = False
-            with suppress(OSError):
-                server.shutdown()
-                server.server_close()
-            thread.join()

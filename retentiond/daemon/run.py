@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
+from retentiond.adapters.http import Listener
 from retentiond.adapters.logging import configure_logging, get_logger
-from retentiond.adapters.metrics import Metrics, MetricsListener
+from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging, hosts_of, left_alone_on
@@ -106,9 +107,9 @@ class _Daemon:
         self._signals = Signals()
         self._tasks = Tasks(self._signals.noticed.set)
         self._timetable = Timetable()
-        metrics = Metrics()
-        self._listener = MetricsListener(metrics)
-        self._board = Board(notifier, metrics, clock, lambda: self._timetable.next_times)
+        self._metrics = Metrics()
+        self._listener = Listener({"/metrics": self._metrics.answer})
+        self._board = Board(notifier, self._metrics, clock, lambda: self._timetable.next_times)
         self._roster = Roster(open_target, clock, self._board, self._timetable, self._tasks)
 
     async def run(self) -> int:
@@ -124,7 +125,7 @@ class _Daemon:
                 return await self._work(settings)
             finally:
                 await self._tasks.cancel()
-                await asyncio.to_thread(self._listener.close)
+                await self._listener.close()
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.
                 await asyncio.sleep(0)
@@ -155,8 +156,8 @@ class _Daemon:
             return None
 
     async def _adopt(self, settings: Settings) -> None:
-        # To close a listener takes as long as its thread sleeps, half a second.
-        await asyncio.to_thread(self._listener.adopt, settings.metrics.listen if settings.metrics else None)
+        await self._listener.adopt(settings.metrics.listen if settings.metrics else None)
+        self._metrics.served = self._listener.port is not None
         host = host_name()
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():

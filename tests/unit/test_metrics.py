@@ -1,26 +1,16 @@
-"""The figures for monitoring: what each event of a target makes of them, and how they are served."""
+"""The figures for monitoring: the effect of each event of a target on them."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
-from structlog.testing import capture_logs
+from prometheus_client import generate_latest
 
-from retentiond.adapters.metrics import Metrics, MetricsListener
+from retentiond.adapters.metrics import Metrics
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import Refusal
 from retentiond.model.report import Backlog, PassReport, QuarantineSummary, SweepReport, Tally, TargetStatus
-from tests.support.running_daemon import RunningDaemon, media
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 _BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -28,22 +18,6 @@ _BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
-
-
-@pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
-    running = RunningDaemon(tmp_path)
-    yield running
-    await running.close()
-
-
-@pytest.fixture
-def listener(metrics: Metrics) -> Iterator[MetricsListener]:
-    opened = MetricsListener(metrics)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -141,73 +115,8 @@ def test_a_target_that_is_gone_is_not_told_of_any_more(metrics: Metrics) -> None
     assert _value(metrics, "target_reachable") is None
 
 
-def _fetch(port: int | None) -> str:
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
-def test_the_figures_are_served_where_the_configuration_says(
-    metrics: Metrics, listener: MetricsListener
-) -> None:
-    listener.adopt(("127.0.0.1", 0))
-    metrics.reachable("media", yes=True)
-    assert 'retentiond_target_reachable{target="media"} 1.0' in _fetch(listener.port)
-    while_served = metrics.served
-    listener.adopt(None)
-    assert listener.port is None
-    assert (while_served, metrics.served) == (True, False)
-
-
-def test_a_target_with_a_hostile_policy_name_does_not_break_the_page(
-    metrics: Metrics, listener: MetricsListener
-) -> None:
+def test_the_name_of_a_hostile_policy_adds_no_line(metrics: Metrics) -> None:
     report = _report()
     report.remove('a"} 1\nretentiond_up 0 # \\', 1)
     metrics.passed(report)
-    listener.adopt(("127.0.0.1", 0))
-    assert "\nretentiond_up" not in _fetch(listener.port)
-
-
-@pytest.mark.timeout(20)
-def test_a_client_that_asks_nothing_is_hung_up_on(
-    listener: MetricsListener, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("retentiond.adapters.metrics._Handler.timeout", 0.01)
-    listener.adopt(("127.0.0.1", 0))
-    with socket.create_connection(("127.0.0.1", listener.port or 0)) as client:
-        client.sendall(b"GET /metr")
-        assert client.recv(1) == b""
-    assert capfd.readouterr().err == ""
-
-
-def test_a_port_in_use_is_an_error_in_the_log_and_nothing_worse(listener: MetricsListener) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as log:
-        listener.adopt(("127.0.0.1", taken.getsockname()[1]))
-    assert [entry["event"] for entry in log if entry["log_level"] == "error"] == ["metrics_not_served"]
-    assert listener.port is None
-
-
-async def test_the_daemon_lives_on_where_the_port_is_in_use(daemon: RunningDaemon) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        daemon.configure(metrics={"listen": f"127.0.0.1:{taken.getsockname()[1]}"}, media=media())
-        daemon.begin()
-        await daemon.until(lambda: daemon.told("READY=1") == 1)
-        assert daemon.entries("metrics_not_served")
-        assert await daemon.stop() == 0
-
-
-async def test_the_daemon_serves_how_its_targets_stand(daemon: RunningDaemon) -> None:
-    daemon.configure(metrics={"listen": "127.0.0.1:0"}, media=media())
-    daemon.begin()
-    await daemon.until(lambda: daemon.entries("metrics_served"))
-    port = int(daemon.entries("metrics_served")[0]["listen"].rpartition(":")[2])
-    page = ""
-    while "retentiond_last_success_timestamp_seconds{" not in page:
-        page = await asyncio.to_thread(_fetch, port)
-    assert 'retentiond_target_reachable{target="media"} 1.0' in page
-    daemon.configure(media=media())
-    await daemon.reload()
-    with pytest.raises(URLError):
-        await asyncio.to_thread(_fetch, port)
-    assert await daemon.stop() == 0
+    assert b"\nretentiond_up" not in generate_latest(metrics.registry)
