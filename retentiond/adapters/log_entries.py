@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["json", "logfmt", "console"]
+LineFormat = Literal["json", "logfmt", "console", "plain"]
+"""The formats of the configuration, and the plain sentences that commands write for people."""
 
 _HIDDEN = "***"
 _SECRET_FIELDS = frozenset({"password", "api_key", "token", "secret"})
@@ -57,7 +59,7 @@ def _redact_url(match: re.Match[str]) -> str:
     return word[: user.end()] + _HIDDEN + word[end:]
 
 
-def renderers(format: LogFormat, *, colours: bool) -> list[Processor]:  # noqa: A002 - the configuration's own word
+def renderers(format: LineFormat, *, colours: bool) -> list[Processor]:  # noqa: A002 - the configuration's own word
     """Return what makes an `Entry` of the fields of an event, one step after the other."""
     if format == "json":
         # Never the local variables: they are where the secrets are.
@@ -66,6 +68,14 @@ def renderers(format: LogFormat, *, colours: bool) -> list[Processor]:  # noqa: 
     if format == "logfmt":
         renderer: Processor = LogfmtRenderer(bool_as_flag=False)
         return [ExceptionRenderer(), _make_plain, _make_legible, _entry_by(renderer)]
+    if format == "plain":
+        return [
+            ExceptionRenderer(),
+            _make_plain,
+            _indent_traceback,
+            _make_legible,
+            _entry_by(_render_plain),
+        ]
     # The traceback is text by then, and the renderer warns if it thinks that it could have made a nicer one.
     renderer = ConsoleRenderer(colors=colours, sort_keys=False, exception_formatter=plain_traceback)
     return [ExceptionRenderer(), _make_plain, _indent_traceback, _make_legible, _entry_by(renderer)]
@@ -128,14 +138,28 @@ def _render_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str
     return json.dumps(fields)  # in ASCII: a file name cannot command the terminal that shows it
 
 
+def _render_plain(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+    """Write a sentence for people: `retentiond: media: warning: inconsistency, kind missing_file, …`, without a time."""
+    shown = dict(fields)
+    shown.pop("timestamp", None)
+    level, event = shown.pop("level"), shown.pop("event")
+    traceback = shown.pop("exception", None)
+    about = f"{shown.pop('target')}: " if shown.get("target") else ""
+    told = [f"{name} {value}" for name, value in shown.items() if value not in {None, ""}]
+    line = f"retentiond: {about}{level}: {', '.join([event, *told])}"
+    return line if traceback is None else f"{line}\n{traceback}"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A rendered line, and what the journal wants to know beside it."""
+    """A rendered line, and the fields that outputs use: the journal's, and those by which findings are counted."""
 
     line: str
     level: str
     event: str
     target: str | None
+    kind: str | None = None
+    items: int = 1
 
 
 def _entry_by(renderer: Processor) -> Processor:
@@ -144,8 +168,17 @@ def _entry_by(renderer: Processor) -> Processor:
     def finish(
         logger: WrappedLogger, method: str, fields: EventDict
     ) -> tuple[tuple[Entry], dict[str, object]]:
-        level, event, target = fields["level"], fields["event"], fields.get("target")
+        level, event = str(fields["level"]), str(fields["event"])
+        target, kind, items = fields.get("target"), fields.get("kind"), fields.get("items")
         line = str(renderer(logger, method, fields))
-        return (Entry(line, str(level), str(event), None if target is None else str(target)),), {}
+        entry = Entry(
+            line,
+            level,
+            event,
+            None if target is None else str(target),
+            None if kind is None else str(kind),
+            items if isinstance(items, int) else 1,
+        )
+        return (entry,), {}
 
     return finish

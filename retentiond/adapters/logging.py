@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from retentiond.adapters.log_entries import LogFormat
+    from retentiond.adapters.log_entries import LineFormat
     from retentiond.adapters.log_outputs import Output
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -44,9 +44,10 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
 
 def configure_logging(
     level: LogLevel,
-    format: LogFormat,  # noqa: A002 - the configuration's own word for it
+    format: LineFormat,  # noqa: A002 - the configuration's own word for it
     stream: TextIO,
     *,
+    output: Output | None = None,
     quiet: bool = False,
     debug: bool = False,
     environment: Mapping[str, str] | None = None,
@@ -54,13 +55,15 @@ def configure_logging(
 ) -> None:
     """Send every log entry, other libraries' warnings too, to the stream; may be called again at any time.
 
+    An `output` takes the entries in the stream's place; whether lines have colours still depends on the stream.
+
     `quiet` leaves errors; `debug` shows all, and wins. Where the stream is systemd's journal (see `under_journal`),
     entries go there natively, as JSON whatever the format: its fields are for programs. The environment is the
     process's own unless given.
     """
     environment = os.environ if environment is None else environment
     threshold = logging.DEBUG if debug else logging.ERROR if quiet else _LEVELS[level]
-    output: Output = StreamOutput(stream)
+    output = output or StreamOutput(stream)
     if under_journal(environment, stream):
         format = "json"  # noqa: A001 - see the parameter
         if os.path.exists(journal_path):

@@ -24,7 +24,10 @@ def execute(arguments: Sequence[str], surroundings: Surroundings) -> int:
         return asked
     session = Session(surroundings, options)
     try:
-        status = asked(session)
+        try:
+            status = asked(session)
+        finally:
+            session.tell_findings()
         session.out.settle()
     except ReaderGoneError:
         return _READER_GONE

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
 from retentiond.demo.order import DemoOrder
@@ -35,4 +36,5 @@ class Demo:
         console = session.out
         # What was asked for by --json is printed, however quiet.
         console.quiet = session.options.quiet and not self.order.as_json
-        return session.run(session.surroundings.run_demo(self.order, console))
+        screen = session.err if may_show_bars(session) and not self.order.as_json else None
+        return session.run(session.surroundings.run_demo(self.order, console, screen))

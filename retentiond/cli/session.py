@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final
 
-from rich.file_proxy import FileProxy
 from rich.text import Text
 
+from retentiond.adapters.journal import under_journal
 from retentiond.adapters.log_entries import redact
 from retentiond.adapters.logging import configure_logging
 from retentiond.cli.failures import failure_of
+from retentiond.cli.log import CommandLog
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
@@ -26,6 +27,7 @@ from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UsageError
 from retentiond.model.outcome import EXIT_STATUSES, worst
 from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
@@ -37,11 +39,12 @@ Errand = Callable[[Target, TargetConfig], Awaitable[int]]
 
 @dataclass(slots=True)
 class Options:
-    """What stands before the command."""
+    """The options before the command; `as_json`: the command prints JSON, so a program is its reader."""
 
     config: Path | None = None
     quiet: bool = False
     debug: bool = False
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Session:
         self.out = Output(surroundings.stdout)
         self.err = Output(surroundings.stderr, forgiving=True)
         self.keep_records = Records().keep
+        self._log = CommandLog(self.err, everything=options.debug)
         self._log_by(Logging())
 
     @property
@@ -160,6 +164,17 @@ class Session:
         if not self.options.quiet:
             self._say(f"retentiond: {text}")
 
+    def tell_findings(self) -> None:
+        """Say how many findings the log has that are not listed; errors even where only errors are wanted."""
+        for counts, noun, tell in (
+            (self._log.warnings, "warning", self.note),
+            (self._log.errors, "error", self.error),
+        ):
+            if counts:
+                kinds = ", ".join(f"{kind} {items:,}" for kind, items in sorted(counts.items()))
+                tell(f"{count_in_words(counts.total(), noun)}: {kinds}; `retentiond -v COMMAND` lists each")
+                counts.clear()
+
     def line(self, *texts: str) -> None:
         """Print lines of a result."""
         for text in texts:
@@ -179,19 +194,17 @@ class Session:
         self.err.print(Text(printable(redact(text), _LINE_LIMIT)), soft_wrap=True)
 
     def _log_by(self, logging: Logging) -> None:
-        stream = self.surroundings.stderr
-        level, log_format = logging.level, logging.format
-        if stream.isatty():
-            level, log_format = "warning", "console"
-            # Entries go above the bars, not through them.
-            stream = cast("TextIO", FileProxy(self.err, stream))
+        """Log for programs as the configuration says, and for people (a terminal, a cron job's mail) in plain lines."""
+        stream, environment = self.surroundings.stderr, self.surroundings.environment
+        for_people = not under_journal(environment, stream) and (stream.isatty() or not self.options.as_json)
         configure_logging(
-            level,
-            log_format,
+            "warning" if for_people else logging.level,
+            ("console" if self.options.debug else "plain") if for_people else logging.format,
             stream,
+            output=self._log if for_people else None,
             quiet=self.options.quiet,
             debug=self.options.debug,
-            environment=self.surroundings.environment,
+            environment=environment,
         )
 
 

@@ -18,8 +18,8 @@ from retentiond.model.errors import UsageError
 
 OpenTarget = Callable[[str, TargetConfig], AbstractAsyncContextManager[Target]]
 """Opens a target by its name and configuration; entering it may raise RetentiondError."""
-RunDemo = Callable[[DemoOrder, Console], Coroutine[Any, Any, int]]
-"""Runs the demo: what is asked for, and where to show it."""
+RunDemo = Callable[[DemoOrder, Console, Console | None], Coroutine[Any, Any, int]]
+"""Runs the demo: what to do, the console of its story, and that of its bars (None: no bars)."""
 
 
 class RunDaemon(Protocol):
@@ -47,7 +47,7 @@ async def _run_daemon(
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 
-async def _run_demo(order: DemoOrder, console: Console) -> int:
+async def _run_demo(order: DemoOrder, console: Console, screen: Console | None) -> int:
     # The demo's packages are an extra: whoever does not ask for it does not have them.
     try:
         from retentiond.demo.show import run_demo  # noqa: PLC0415
@@ -56,7 +56,7 @@ async def _run_demo(order: DemoOrder, console: Console) -> int:
             f"the demo needs {error.name}, which is not installed; pip install 'retentiond[demo]'"
         ) from error
 
-    return await run_demo(order, console)
+    return await run_demo(order, console, screen)
 
 
 @dataclass(frozen=True, slots=True)

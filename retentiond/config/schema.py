@@ -63,10 +63,13 @@ class Logging(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least that is logged: debug, info, warning or error."
+        default="info",
+        description="The least that `run`, and commands with --json, log: debug, info, warning or error.",
     )
     format: Literal["json", "logfmt", "console"] = Field(
-        default="json", description="json, logfmt or console."
+        default="json",
+        description="The lines of `run`, and of commands with --json: json, logfmt or console. Without --json commands "
+        "write plain lines.",
     )
 
 

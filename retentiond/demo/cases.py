@@ -72,7 +72,7 @@ async def expected_cases(connection: asyncpg.Connection[asyncpg.Record], special
         Case(what, key, blobs[key], has_row=has_row, has_file=has_file, why=why)
         for what, key, has_row, has_file, why in expectations
     ]
-    orphan = "no row bears it, and a pass takes no such file: an audit finds it"
+    orphan = "not in the database (orphan); reported by `audit`"
     return [*cases, Case("file without a row", None, special.orphan_blob, False, True, orphan)]
 
 
@@ -81,13 +81,13 @@ def _expectations(special: SpecialCases) -> Iterator[tuple[str, MediaKey, bool, 
     _, borrowed = shown.profile_avatar
     yield "avatar in a profile", borrowed, True, True, "protected: profile_avatars"
     yield "avatar of a remote user", shown.member_avatar, True, True, "protected: profile_avatars"
-    yield "the avatar before it", shown.replaced_avatar, False, False, "nobody shows it any more"
+    yield "the avatar before it", shown.replaced_avatar, False, False, "no longer used as an avatar"
     yield "avatar of a room", shown.room_avatar, True, True, "protected: room_state"
     yield "emoji of a room", shown.room_emoji[0], True, True, "protected: room_state"
     yield "emoji of a user", shown.personal_emoji[0], True, True, "protected: account_data"
     sharing = "its content is a local upload's, too: the row went, the file stays"
     yield "remote, shared content", special.shared_leaving, False, True, sharing
-    yield "local, shared content", special.shared_staying, True, True, "no policy speaks of it"
+    yield "local, shared content", special.shared_staying, True, True, "no policy matches"
     yield "remote, without its file", special.missing, False, False, "the row went: it can be fetched again"
     yield "remote, brought back", special.restorable, True, True, "restored, and kept from then on"
 

@@ -32,13 +32,14 @@ from retentiond.terminal.words import count_in_words, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from rich.console import Console
 
     from retentiond.demo.cases import SeenCase
     from retentiond.demo.order import DemoOrder
     from retentiond.demo.store import MadeUpStore
-    from retentiond.engine.target import Target
+    from retentiond.engine.target import Progress, Target
     from retentiond.model.report import PassReport
 
 _DATABASE: Final = "demo"
@@ -46,8 +47,8 @@ _TARGET: Final = "media"
 _SEED: Final = 20_170_101
 
 
-async def run_demo(order: DemoOrder, console: Console) -> int:
-    """Show the main job on made-up media; 1 if anything did not come out as it should.
+async def run_demo(order: DemoOrder, console: Console, screen: Console | None) -> int:
+    """Show the main job on made-up media; 1 if anything did not come out as it should. Bars go to the screen.
 
     What is kept is a new directory, with a dump of the database. As JSON, one document is printed at the end, and
     nothing before it.
@@ -56,7 +57,7 @@ async def run_demo(order: DemoOrder, console: Console) -> int:
         directory = _directory(stack, order.keep)
         # The server lives as long as the thread that starts it: it must be this one, and nothing else waits yet.
         server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
-        demo = _Demo(server, directory, console, quiet=order.as_json)
+        demo = _Demo(server, directory, console, screen, quiet=order.as_json)
         seen = await demo.show(order)
         chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
         if order.keep is not None:
@@ -82,10 +83,19 @@ def _directory(stack: ExitStack, keep: Path | None) -> Path:
 
 
 class _Demo:
-    def __init__(self, server: EmbeddedPostgres, directory: Path, console: Console, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        server: EmbeddedPostgres,
+        directory: Path,
+        console: Console,
+        screen: Console | None,
+        *,
+        quiet: bool,
+    ) -> None:
         self._server = server
         self._media_path = directory / "media"
         self._console = console
+        self._screen = screen
         self._quiet = quiet
         self._passes: list[PassReport] = []
         self._purged: dict[str, int] = {}
@@ -136,19 +146,19 @@ class _Demo:
 
     async def _plan(self, target: Target) -> None:
         self._head("`retentiond plan`: what a pass would do; nothing is changed")
-        with watched(self._console, bars=self._bars) as progress:
+        with self._watched() as progress:
             report = await target.plan(None, progress)
         self._show(report, ["Nothing was changed."])
 
     async def _pass(self, target: Target) -> None:
         self._head("`retentiond once`: the pass")
-        with watched(self._console, bars=self._bars) as progress:
+        with self._watched() as progress:
             report = await target.run_pass(Order("demo", progress=progress))
         self._show(report, ["It lies in quarantine now, and can be brought back."])
 
     async def _audit(self, target: Target) -> None:
         self._head("`retentiond audit`: does the database know the disk, and the disk the database?")
-        with watched(self._console, bars=self._bars) as progress:
+        with self._watched() as progress:
             # Each finding would be a line of the log as well.
             report = await target.audit(AuditOrder("demo", listen=lambda _: None, progress=progress))
         self._findings = {str(kind): tally.items for kind, tally in report.findings.items()}
@@ -165,7 +175,7 @@ class _Demo:
         )
 
     async def _report(self, target: Target, path: Path) -> None:
-        with watched(self._console, bars=self._bars) as progress:
+        with self._watched() as progress:
             picture = await target.picture(progress)
         write_page(path, render([picture], datetime.now(UTC), __version__))
         self.tell(f"The report is in {path}.")
@@ -180,9 +190,8 @@ class _Demo:
             f"{count_in_words(report.purged, 'content')} unlinked, {size_in_words(report.purged_bytes)} freed."
         )
 
-    @property
-    def _bars(self) -> bool:
-        return self._console.is_terminal and not self._console.is_dumb_terminal and not self._quiet
+    def _watched(self) -> AbstractContextManager[Progress]:
+        return watched(self._screen or self._console, bars=self._screen is not None)
 
     def _show(self, report: PassReport, way_on: Iterable[str]) -> None:
         self._passes.append(report)

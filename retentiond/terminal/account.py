@@ -15,10 +15,10 @@ from retentiond.terminal.words import count_in_words, reason_in_words, size_in_w
 
 _HEADINGS = {
     "planned": "the plan",
-    "finished": "the pass is finished",
-    "finished_with_failures": "the pass is finished, and some items failed",
-    "refused": "the pass was refused, and changed nothing",
-    "interrupted": "the pass was interrupted",
+    "finished": "pass finished",
+    "finished_with_failures": "pass finished; some items failed",
+    "refused": "pass refused; nothing was changed",
+    "interrupted": "pass interrupted",
 }
 
 
@@ -58,8 +58,8 @@ def quarantine_in_words(summary: QuarantineSummary) -> str:
 
 def _removed(report: PassReport) -> Table:
     # Chats have no quarantine, and go by accounts.
-    gone, by = ("Purged", "account") if report.kind == "chat_database" else ("Gone to quarantine", "policy")
-    shown = table("Would go" if report.dry_run else gone)
+    gone, by = ("Purged", "account") if report.kind == "chat_database" else ("Moved to quarantine", "policy")
+    shown = table("To be deleted" if report.dry_run else gone)
     shown.add_column(by)
     shown.add_column("items", justify="right")
     shown.add_column("size", justify="right")
@@ -71,7 +71,7 @@ def _removed(report: PassReport) -> Table:
 
 
 def _kept(report: PassReport) -> Table:
-    shown = table("Stays")
+    shown = table("Kept")
     shown.add_column("reason")
     shown.add_column("items", justify="right")
     shown.add_column("which means")
@@ -94,15 +94,18 @@ def by_reason(title: str, counts: Mapping[str, int]) -> Table:
 
 def _remarks(report: PassReport) -> Iterable[str]:
     if report.shared_blobs:
-        yield (
-            f"{count_in_words(report.shared_blobs, 'content')} shared: some rows go, and the file stays "
-            "for those that do not."
-        )
+        used = "1 file is" if report.shared_blobs == 1 else f"{report.shared_blobs:,} files are"
+        yield (f"{used} still used by other uploads: entries deleted, files kept.")
     if report.missing_file:
-        yield f"Inconsistent: {count_in_words(report.missing_file, 'due row')} without a file."
+        expired = (
+            "1 expired entry has"
+            if report.missing_file == 1
+            else f"{report.missing_file:,} expired entries have"
+        )
+        yield f"Warning: {expired} no file on disk."
     if report.orphan_thumbnail_row:
         rows = count_in_words(report.orphan_thumbnail_row, "thumbnail row")
-        yield f"Inconsistent: {rows} of media that are not there."
+        yield f"Warning: {rows} without a media item."
     yield from (printable(remark, 1000) for remark in report.remarks)
 
 

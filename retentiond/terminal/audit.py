@@ -14,8 +14,8 @@ from retentiond.terminal.account import by_reason, refusal_panel, table
 from retentiond.terminal.words import count_in_words, size_in_words
 
 MEANINGS: Final[Mapping[FindingKind, str]] = MappingProxyType({
-    "missing_file": "a row without its file: not found, for good",
-    "orphan_blob": "files that no row knows: they take room and serve nobody",
+    "missing_file": "file missing: downloads return 404",
+    "orphan_blob": "orphaned files, not referenced by the database",
     "orphan_thumbnail_row": "a thumbnail's row without its medium",
     "orphan_thumbnail_file": "a thumbnail that no row knows: the full picture is served in its place",
     "missing_thumbnail_file": "a thumbnail's row without its file: not found, for good",

@@ -38,7 +38,7 @@ class Bars:
 
 @contextmanager
 def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
-    """Give who watches a pass, and take the bars away when it is over."""
+    """Draw bars on the console, which the log must share, and remove them at the end."""
     if not bars:
         yield Silence()
         return
@@ -49,7 +49,7 @@ def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[size]}", markup=False),
         TimeRemainingColumn(),
     )
-    # What we print goes to consoles of our own, so there is nothing to redirect.
+    # Everything that is printed meanwhile goes through this console, so there is nothing to redirect.
     with RichProgress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:

@@ -46,7 +46,7 @@ def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> 
 
 
 def _entities(report: PurgeReport) -> Table:
-    rows = table("Would go" if report.dry_run else "Gone")
+    rows = table("To be deleted" if report.dry_run else "Deleted")
     rows.add_column("entity")
     rows.add_column("rows", justify="right")
     for entity, count in report.entities.items():

@@ -17,7 +17,7 @@ def show_what_if(console: Console, report: PassReport, supposed: Mapping[str, Pa
     """Show what would go as things are, and if every policy kept media so long."""
     plans = {"as configured": report, **supposed}
     console.print(Text(f"{report.target}: what would go, if media were kept for", style="bold"))
-    shown = table("Would go")
+    shown = table("To be deleted")
     shown.add_column("policy")
     for heading in plans:
         shown.add_column(Text(printable(heading)), justify="right")

@@ -13,10 +13,10 @@ from retentiond.config.units import format_duration
 from retentiond.model.text import printable
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType({
-    "no_policy": "no policy speaks of it",
-    "not_due": "not old enough yet, or kept for ever by its policy",
+    "no_policy": "no policy matches",
+    "not_due": "not old enough yet, or the policy says `keep: forever`",
     "undated": "its date is before 2017 or in the future: nobody knows its age",
-    "invalid_hash": "what the database calls its hash is none, and leads to no file",
+    "invalid_hash": "invalid hash in the database; skipped",
     "unsafe_path": "a link, a special file or an odd name is where its file should be",
     "hold": "somebody has put a hold on it",
     "restored": "somebody restored it, and it is kept since",

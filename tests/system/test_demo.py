@@ -16,6 +16,7 @@ from retentiond.demo import cases as demo_cases
 from retentiond.demo.cases import expected_cases, look_at_cases
 from retentiond.demo.store import make_up_store
 from tests.integration.test_made_up_store import NOW
+from tests.support.pseudo_terminal import run_on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,9 +81,17 @@ def test_the_smallest_demo_shows_each_case_too_and_keeps_it_in_an_empty_director
 def test_the_demo_tells_its_story_to_people(temporary: Path) -> None:
     done = _demo(temporary)
     assert done.returncode == 0, done.stderr
-    for words in ("retentiond plan", "Gone to quarantine", "1 row back", "What became of it, and why"):
+    for words in ("retentiond plan", "Moved to quarantine", "1 row back", "What became of it, and why"):
         assert words in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_no_log_line_of_the_demo_breaks_a_bar_on_a_terminal(temporary: Path) -> None:
+    screen = run_on_terminal("-v", "demo", "--media", _MEDIA, environment={"TMPDIR": str(temporary)})
+    assert screen.status == 0, screen.text
+    assert screen.bars
+    assert screen.lines_with("inconsistency")
+    assert [bar for bar in screen.bars if "inconsistency" in bar] == []
 
 
 def test_a_demo_that_is_interrupted_leaves_nothing_behind(temporary: Path) -> None:

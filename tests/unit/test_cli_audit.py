@@ -56,7 +56,7 @@ def test_a_list_as_json_is_one_document_a_finding(line: CommandLine) -> None:
 
 def test_the_account_says_what_each_kind_means(line: CommandLine) -> None:
     told = line.type("audit").stdout
-    assert "a row without its file" in told
+    assert "file missing: downloads return 404" in told
     assert "audit media --list" in told
 
 

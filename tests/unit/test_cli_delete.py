@@ -36,7 +36,7 @@ def test_with_yes_it_plans_and_deletes(tmp_path: Path) -> None:
     assert target.asked[:2] == ["plan", "run_pass"]
     request = Request("media", "mxc://there.test/abc")
     assert (target.requests, target.orders[0].request) == ([request], request)
-    assert outcome.stdout.index("the plan") < outcome.stdout.index("the pass is finished")
+    assert outcome.stdout.index("the plan") < outcome.stdout.index("pass finished")
     assert "quarantine restore media --pass 7" in outcome.stdout
 
 

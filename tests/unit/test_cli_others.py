@@ -54,7 +54,7 @@ def test_run_is_the_daemon_with_its_exit_status(tmp_path: Path, status: int) -> 
 def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...], expected: Any) -> None:
     started: list[Any] = []
 
-    async def run_demo(order: DemoOrder, console: Console) -> int:
+    async def run_demo(order: DemoOrder, console: Console, _screen: Console | None) -> int:
         started.append(order)
         console.print("[shown]")
         return 0
@@ -69,7 +69,7 @@ def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...],
 def test_the_demo_is_told_what_to_keep_and_where_to_report(tmp_path: Path) -> None:
     orders: list[DemoOrder] = []
 
-    async def run_demo(order: DemoOrder, _console: Console) -> int:
+    async def run_demo(order: DemoOrder, _console: Console, _screen: Console | None) -> int:
         orders.append(order)
         return 3
 

@@ -78,9 +78,9 @@ def test_inconsistencies_failures_and_shared_contents_are_told(tmp_path: Path) -
     report.missing_file, report.orphan_thumbnail_row, report.shared_blobs = 2, 1, 4
     report.failed.update(not_writable=3)
     words = " ".join(plan_of(tmp_path, FakeTarget(report=report))[1].split())
-    assert "2 due rows without a file" in words
-    assert "1 thumbnail row of media that are not there" in words
-    assert "4 contents shared" in words
+    assert "Warning: 2 expired entries have no file on disk" in words
+    assert "1 thumbnail row without a media item" in words
+    assert "4 files are still used by other uploads" in words
     assert "not_writable 3" in words
 
 

@@ -145,7 +145,7 @@ def test_what_nobody_foresaw_with_one_target_is_told_and_the_next_is_tried(tmp_p
 
 def test_the_traceback_of_what_nobody_foresaw_comes_with_debug(tmp_path: Path) -> None:
     line = CommandLine(tmp_path, (FakeTarget(unreachable=KeyError("surprise")),))
-    (entry,) = log_entries(line.type("--debug", "once").stderr)
+    (entry,) = log_entries(line.type("--debug", "once", "--json").stderr)
     assert entry["exception"][0]["exc_type"] == "KeyError"
 
 

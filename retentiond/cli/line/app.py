@@ -61,8 +61,10 @@ def _before_the_command(
             help="The configuration; else $RETENTIOND_CONFIG, else /etc/retentiond/config.yaml.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", "-v", help="Log everything, with tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", "-v", help="Log everything, with tracebacks, and list each finding.")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback deals with it
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),

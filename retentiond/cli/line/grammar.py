@@ -5,6 +5,8 @@ from typing import Annotated, Final
 
 import typer
 
+from retentiond.cli.session import Options
+
 PROGRAM: Final = "retentiond"
 
 
@@ -15,7 +17,19 @@ def example(*lines: str) -> str:
 
 # The usage line shows it; what Typer says of an argument beside that is for programmers.
 Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", hidden=True)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
+
+
+def _note_json(context: typer.Context, as_json: bool) -> bool:
+    context.ensure_object(Options).as_json = as_json
+    return as_json
+
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", callback=_note_json, help="One JSON document on standard output, and nothing else."
+    ),
+]
 Media = Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This medium.")]
 User = Annotated[
     str | None,
