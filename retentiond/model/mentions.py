@@ -23,6 +23,9 @@ ANYWHERE: Final[frozenset[str]] = frozenset({"profile_avatars", "room_state", "a
 ROOM_KINDS: Final = ("no_local_members", "upgraded")
 """The kinds of rooms that a policy may name, besides a room's ID."""
 
+SENT_BY: Final = "sent_by"
+"""The source of the local users whose messages plainly refer to a medium, each as a name of its own (`sent_by`)."""
+
 _ROOM: Final = "room:"
 _UNTOLD: Final = "application/octet-stream"
 
@@ -30,6 +33,17 @@ _UNTOLD: Final = "application/octet-stream"
 def room_source(room: str) -> str:
     """Return the source that has what messages in such rooms, and in no others, refer to."""
     return _ROOM + room
+
+
+def sent_by(user_id: str) -> str:
+    """Return the name under which a message of this user mentions a medium."""
+    return f"{SENT_BY}:{user_id}"
+
+
+def asked_of(mentions: AbstractSet[str], asked: AbstractSet[str]) -> frozenset[str]:
+    """Return the mentions that answer for the sources asked about."""
+    senders = f"{SENT_BY}:" if SENT_BY in asked else "\0"
+    return frozenset(name for name in mentions if name in asked or name.startswith(senders))
 
 
 def may_be_encrypted(content_type: str) -> bool:

@@ -16,18 +16,22 @@ from urllib.parse import unquote
 from retentiond.model.media import MediaRow, valid_hash
 from retentiond.model.mentions import (
     ANYWHERE,
+    SENT_BY,
     is_unreferenced,
     may_be_encrypted,
     names_encrypted,
     room_source,
+    sent_by,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from collections.abc import Set as AbstractSet
 
 KeepReason = Literal[
     "no_policy",
+    "other_uploader",
+    "other_rooms",
     "not_due",
     "undated",
     "invalid_hash",
@@ -76,7 +80,7 @@ class Match:
     @property
     def sources(self) -> frozenset[str]:
         """The sources that must be asked before this can be told."""
-        rooms = () if self.room is None else (room_source(self.room),)
+        rooms = () if self.room is None else (room_source(self.room), SENT_BY)
         return frozenset((*rooms, *(ANYWHERE if self.unreferenced else ())))
 
 
@@ -153,10 +157,15 @@ def decide(
 
     `mentions` are the sources that mention it, of those that the rules ask about; None where nobody looked.
     """
+    unmatched = Keep("no_policy")
     for index, policy in enumerate(rules.policies):
         if policy.removes == removes and matches(row, policy.match, rules.server_names, mentions):
-            return _judge_age(row, policy, index, int(now.timestamp() * 1000))
-    return Keep("no_policy")
+            verdict = _judge_age(row, policy, index, int(now.timestamp() * 1000))
+            if isinstance(verdict, Keep) or may_take(row, policy.match, rules.server_names, mentions):
+                return verdict
+            # A later policy may still take it, or keep it longer.
+            unmatched = Keep("other_uploader", policy.name)
+    return unmatched
 
 
 def _judge_age(row: MediaRow, policy: Policy, index: int, now_ms: int) -> Keep | Remove:
@@ -206,6 +215,30 @@ def mismatches(
         yield "room"
     if match.unreferenced and not _unreferenced(row, match, mentions):
         yield "unreferenced"
+
+
+def may_take(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None
+) -> bool:
+    """Tell whether a policy may take a row that it matches: by `room`, an upload only where its uploader sent it.
+
+    Any member of any room can post the URI of any upload, so a mention by others does not make it the room's. The
+    policy still keeps it for its time.
+    """
+    return match.room is None or not uploaded_here(row, server_names) or sent_by_uploader(row, mentions or ())
+
+
+def uploaded_here(row: MediaRow, server_names: frozenset[str]) -> bool:
+    """Tell whether the row is, or may be, the upload of a local user: the only copy, which no server sends again."""
+    return bool(row.user_id) or is_local(row, server_names)
+
+
+def sent_by_uploader(row: MediaRow, mentions: Container[str]) -> bool:
+    """Tell whether a message of the uploader refers to the medium.
+
+    Membership proves nothing, since a stranger can invite the uploader. Without a known uploader the answer is no.
+    """
+    return bool(row.user_id) and sent_by(row.user_id) in mentions
 
 
 def _unreferenced(row: MediaRow, match: Match, mentions: AbstractSet[str] | None) -> bool:

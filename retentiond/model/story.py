@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from retentiond.model.policy import Remove, decide, mismatches
+from retentiond.model.policy import Keep, Remove, decide, mismatches
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
@@ -114,12 +114,14 @@ def policy_stories(
     stories: list[PolicyStory] = []
     decided: set[Removes] = set()
     for policy in rules.policies:
+        verdict = decide(row, replace(rules, policies=(policy,)), now, mentions, removes=policy.removes)
         failed = tuple(mismatches(row, policy.match, rules.server_names, mentions))
+        if not failed and verdict == Keep("other_uploader", policy.name):
+            failed = ("uploader",)
         decides = not failed and policy.removes not in decided
-        due = None
         if decides:
             decided.add(policy.removes)
-            due = isinstance(decide(row, rules, now, mentions, removes=policy.removes), Remove)
+        due = isinstance(verdict, Remove) if decides else None
         story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)
         stories.append(story)
     return stories

@@ -14,6 +14,8 @@ from retentiond.model.text import printable
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "no_policy": "no policy matches",
+    "other_uploader": "a local user uploaded it; mentions by others do not make it the room's or the user's",
+    "other_rooms": "events in other rooms refer to it, too",
     "not_due": "not old enough yet, or the policy says `keep: forever`",
     "undated": "its date is before 2017 or in the future: nobody knows its age",
     "invalid_hash": "invalid hash in the database; skipped",

@@ -76,6 +76,7 @@ def test_the_rules_name_the_sources_that_must_be_asked() -> None:
     assert Rules(policies[2:]).sources == frozenset()
     assert Rules(policies).sources == {
         "room:upgraded",
+        "sent_by",
         "profile_avatars",
         "room_state",
         "account_data",

@@ -90,10 +90,13 @@ class Sources:
             yield other
 
     async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> None:
-        """Say on the connection that will read the messages which rooms are of which kind, if that is asked.
+        """Record on the connection that will read the messages which rooms are of which kind, if that is asked.
 
-        `beside` is the connection to the media's database.
+        The names of this server are recorded, too. `beside` is the connection to the media's database.
         """
+        await connection.execute(SQL["drop_servers"])
+        await connection.execute(SQL["make_servers"])
+        await connection.execute(SQL["take_servers"], sorted(self.server_names))
         await connection.execute(SQL["drop_room_kinds"])
         await connection.execute(SQL["make_room_kinds"])
         if not _ROOM_SOURCES.isdisjoint(wanted):

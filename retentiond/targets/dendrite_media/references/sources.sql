@@ -150,6 +150,16 @@ DROP TABLE IF EXISTS pg_temp.retentiond_room
 -- The rooms of which something is known for sure, by its name; it goes with the connection.
 CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL)
 
+-- name: drop_servers
+DROP TABLE IF EXISTS pg_temp.retentiond_server
+
+-- name: make_servers
+-- The names of this server, in lower case; empty where they are not known. It goes with the connection.
+CREATE TEMPORARY TABLE retentiond_server (name text COLLATE "C" NOT NULL)
+
+-- name: take_servers
+INSERT INTO pg_temp.retentiond_server (name) SELECT unnest($1::text[])
+
 -- name: vacated_rooms
 -- Rooms that dendrite knows, and nobody of this server is in: of a room it does not know it cannot be told.
 SELECT r.room_id, 'no_local_members' AS kind
@@ -180,17 +190,23 @@ WHERE e.content ->> 'replacement_room' <> ''
 -- name: messages
 -- What messages refer to, and where: an event of a room's state is none. `messages` are all; `messages_in` those in
 -- rooms that are not known to be vacated; `room:KIND` and `room:ID` what messages in such rooms, and in no others,
--- plainly refer to.
+-- plainly refer to; `sent_by:USER`, where `sent_by` is asked for, what messages of this local user plainly refer to.
 SELECT f.source, g.media_id, g.media_origin
 FROM (SELECT k.media_id, k.media_origin,
              bool_or(v.room_id IS NULL) AS in_joined_rooms,
              bool_and(k.plain AND m.parsed AND v.room_id IS NOT NULL) AS in_vacated_rooms,
              bool_and(k.plain AND m.parsed AND u.room_id IS NOT NULL) AS in_upgraded_rooms,
              CASE WHEN bool_and(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")
-                  THEN min(m.room_id COLLATE "C") END AS only_room
-      FROM (SELECT DISTINCT e.room_id, coalesce(jsonb_typeof(e.content) = 'object', false) AS parsed, s.mention
+                  THEN min(m.room_id COLLATE "C") END AS only_room,
+             array_agg(DISTINCT m.sender) FILTER (WHERE k.plain AND m.parsed AND m.sender IS NOT NULL) AS senders
+      FROM (SELECT DISTINCT e.room_id, coalesce(jsonb_typeof(e.content) = 'object', false) AS parsed, s.mention, e.sender
             FROM (SELECT room_id, headered_event_json AS raw,
-                         pg_temp.retentiond_content(headered_event_json) AS content
+                         pg_temp.retentiond_content(headered_event_json) AS content,
+                         CASE WHEN 'sent_by' = ANY ($1::text[])
+                               AND (NOT EXISTS (SELECT FROM pg_temp.retentiond_server)
+                                    OR lower(substr(sender, strpos(sender, ':') + 1) COLLATE "C")
+                                       IN (SELECT name FROM pg_temp.retentiond_server))
+                              THEN sender END AS sender
                   FROM syncapi_output_room_events
                   WHERE (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
                     AND NOT (headered_event_json LIKE '%"state_key"%' AND pg_temp.retentiond_is_state(headered_event_json))
@@ -204,7 +220,11 @@ FROM (SELECT k.media_id, k.media_origin,
       CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
       GROUP BY k.media_id, k.media_origin) g
 CROSS JOIN LATERAL (
-    VALUES ('messages', true), ('messages_in', g.in_joined_rooms), ('room:no_local_members', g.in_vacated_rooms),
-           ('room:upgraded', g.in_upgraded_rooms), ('room:' || g.only_room, g.only_room IS NOT NULL)
-) AS f(source, holds)
-WHERE f.holds AND f.source = ANY ($1::text[])
+    SELECT v.source
+    FROM (VALUES ('messages', true), ('messages_in', g.in_joined_rooms), ('room:no_local_members', g.in_vacated_rooms),
+                 ('room:upgraded', g.in_upgraded_rooms), ('room:' || g.only_room, g.only_room IS NOT NULL)
+         ) AS v(source, holds)
+    WHERE v.holds AND v.source = ANY ($1::text[])
+    UNION ALL
+    SELECT 'sent_by:' || u.sender FROM unnest(g.senders) AS u(sender)
+) AS f

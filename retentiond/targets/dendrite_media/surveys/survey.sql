@@ -31,7 +31,8 @@ CREATE TEMPORARY TABLE mention (
 INSERT INTO pg_temp.mention (media_id, media_origin, sources)
 SELECT f.media_id, f.media_origin, array_agg(DISTINCT f.source)
 FROM {reference} f
-WHERE f.copy_id = $1 AND f.source = ANY ($2::text[])
+WHERE f.copy_id = $1
+  AND (f.source = ANY ($2::text[]) OR 'sent_by' = ANY ($2::text[]) AND starts_with(f.source, 'sent_by:'))
 GROUP BY f.media_id, f.media_origin
 
 -- name: sort_mentions
@@ -49,7 +50,8 @@ SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 CROSS JOIN LATERAL (
     SELECT array_agg(f.source) AS sources FROM retentiond.reference f
-    WHERE f.copy_id = $3 AND f.source = ANY ($4::text[])
+    WHERE f.copy_id = $3
+      AND (f.source = ANY ($4::text[]) OR 'sent_by' = ANY ($4::text[]) AND starts_with(f.source, 'sent_by:'))
       AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C") f
 
 -- name: make_due

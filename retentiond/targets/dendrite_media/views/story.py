@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
+from retentiond.model.mentions import asked_of
 from retentiond.model.story import DiskStory, Story, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
@@ -99,7 +100,7 @@ class _Witness:
             rows = await connection.fetch(SQL["mentions"], *self._key)
             mentions = frozenset(found["source"] for found in rows)
         self.story.protections = {name: name in mentions for name in references.protections}
-        asked = mentions & references.asked if references.asked else None
+        asked = asked_of(mentions, references.asked) if references.asked else None
         self.story.policies = policy_stories(row, rules, self.story.now, asked)
 
     async def _look(self, connection: Conn, tree: MediaTree, row: MediaRow) -> None:
