@@ -60,6 +60,12 @@ class Limits(Section):
         default=0.5,
         description="The most of all rows that may be due, from 0 to 1. A first pass over an old store is usually above.",
     )
+    growth_within: Duration = Field(
+        default=timedelta(days=7),
+        description="Remote media that came due within this time are growth, and max_share leaves them out, once a pass "
+        "has finished by the same rules: else anybody who makes this server fetch as much as it has stops all passes. "
+        "0s counts them.",
+    )
     max_items: Count = Field(default=1_000_000, description="The most rows that may be due.")
     max_missing_files: Share = Field(
         default=0.05, description="The most of all contents that may be without a file, from 0 to 1."

@@ -29,7 +29,7 @@ class PassReport:
     """The account of one pass; it grows while the pass goes on.
 
     `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
-    `error` is why a pass was interrupted.
+    `error` is why a pass was interrupted. `growth` are the due items that no limit counts (model/limits.py).
     """
 
     target: str
@@ -48,6 +48,7 @@ class PassReport:
     refused: Refusal | None = None
     remarks: list[str] = field(default_factory=list)
     error: str | None = None
+    growth: int = 0
     purges: list[PurgeReport] = field(default_factory=list)
 
     def remove(self, policy: str, items: int, size: int = 0) -> None:

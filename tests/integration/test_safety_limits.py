@@ -271,8 +271,8 @@ def test_a_first_pass_above_the_share_says_so_with_the_two_commands_and_check_co
 
     line.arrange(fill)
     wording = (
-        "this is the first pass over this store, and 3 of 4 rows would go; look with `retentiond plan media`, and if "
-        "it is right, run `retentiond once media --yes`"
+        "this is the first pass over this store, and 3 of 4 rows would go (100% from there.test); look with "
+        "`retentiond plan media`, and if it is right, run `retentiond once media --yes`"
     )
     # What was deleted by hand was no pass.
     line.arrange(lambda store, _connection: store.add(media_id="asked"))
@@ -284,6 +284,65 @@ def test_a_first_pass_above_the_share_says_so_with_the_two_commands_and_check_co
     assert wording in " ".join(refused.stdout.replace("│", " ").split())
     assert line.type("once", "--yes").status == 0
     assert line.type("check-config", "--connect").status == 0
+
+
+def grow(line: RealCommandLine, *, days: int = 31, user_id: str = "", origin: str = "evil.test") -> None:
+    """Add ten media that came due with a keep of 30 days, `days` old; the store has seven at most."""
+
+    async def add(store: DendriteStore, _connection: Connection) -> None:
+        for _ in range(10):
+            await store.add(origin=origin, user_id=user_id, age=days * DAYS)
+
+    line.arrange(add)
+
+
+def once(line: RealCommandLine) -> dict[str, Any]:
+    report: dict[str, Any] = line.type("once", "--json").document["passes"][0]
+    planned = line.type("plan", "--json").document["passes"][0]
+    assert (planned["refused"] is None) == (report["refused"] is None)
+    return report
+
+
+def test_a_stranger_who_makes_the_server_fetch_more_than_it_has_does_not_stop_passes(
+    line: RealCommandLine,
+) -> None:
+    line.keys["limits"] = {}
+    grow(line)
+    report = once(line)
+    assert (report["state"], report["removed"]["items"]) == ("finished", 11)
+
+
+@pytest.mark.parametrize(
+    ("keys", "growth"),
+    [
+        pytest.param({}, {"days": 60}, id="media that were due long ago, as by a wrong clock or policy"),
+        pytest.param({"limits": {"growth_within": "0s"}}, {}, id="growth that the configuration counts"),
+        pytest.param(
+            {"policies": [{"name": "all", "match": {"origin": "*"}, "keep": "30d"}]},
+            {},
+            id="rules that no pass has followed yet",
+        ),
+        pytest.param(
+            {"policies": [{"name": "local", "match": {"origin": "local"}, "keep": "30d"}]},
+            {"user_id": "@bob:here.test", "origin": "here.test"},
+            id="local uploads",
+        ),
+    ],
+)
+def test_what_does_not_look_like_growth_counts_towards_the_share(
+    line: RealCommandLine, keys: dict[str, Any], growth: dict[str, Any]
+) -> None:
+    line.keys |= {"limits": {}}
+    if "user_id" in growth:
+        line.keys |= keys
+        assert line.type("once").status == 0
+    grow(line, **growth)
+    line.keys |= keys
+    report = once(line)
+    assert (report["state"], report["refused"]["limit"]) == ("refused", "max_share")
+    assert f"from {growth.get('origin', 'evil.test')}" in report["refused"]["hint"]
+    assert "from" in line.type("status").stdout
+    assert line.type("once", "--yes", "--json").document["passes"][0]["removed"]["items"] >= 10
 
 
 def test_the_yes_of_other_commands_goes_over_nothing(line: RealCommandLine) -> None:

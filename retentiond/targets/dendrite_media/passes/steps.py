@@ -82,13 +82,13 @@ class MediaSteps:
         if self._order.request is None:
             await note_backlog(self._connection, self._place.name, self._place.settings.rules.policies)
         progress.stage("remove", survey.due)
-        return await self._judge(survey)
+        return await self._judge(survey, report)
 
-    async def _judge(self, survey: Survey) -> Refusal | None:
+    async def _judge(self, survey: Survey, report: PassReport) -> Refusal | None:
         sample = survey.sample.contents()
         missing = await self._place.disk.share(file_missing(self._work.tree), sample)
         first = self._work.state.first
-        return self._ground.over_limit(survey, sum(missing), len(sample), first=first)
+        return await self._ground.over_limit(survey, report, sum(missing), len(sample), first=first)
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, in the ledger and then on the disk."""

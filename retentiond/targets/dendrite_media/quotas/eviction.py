@@ -136,7 +136,7 @@ class Evictions:
         survey = await chooser.choose(quota, ground, now, short, report)
         if survey is None:
             return
-        refusal = ground.over_limit_with(survey, report)
+        refusal = await ground.over_limit_with(survey, report)
         if refusal is not None and not self._order.over_limits:
             raise RefusedError(refusal)
         pass_id = report.pass_id if report.pass_id is not None else await self._begin(report)

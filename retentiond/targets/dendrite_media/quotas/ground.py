@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retentiond.model.limits import Counts
 from retentiond.model.quota import decide_eviction
 from retentiond.targets.dendrite_media.quotas.survey import REASONS, QuotaSurveyor
 from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
+from retentiond.targets.dendrite_media.surveys.limits import over_limit
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,12 +43,14 @@ class QuotaGround(PolicyGround):
         """Return the reason for which the policies let it stay."""
         return REASONS[due.policy]
 
-    def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
+    async def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
         """Hold against the limits what is due together with the rows that the same pass, or plan, took before."""
         taken = self.taken(report)
         # In a plan they are still there.
         rows = survey.rows if report.dry_run else survey.rows + taken
-        return self.over_limit(replace(survey, rows=rows, due=survey.due + taken), 0, 0, first=False)
+        # A quota takes by rank, not by age: nothing of that is growth.
+        counts = Counts(rows, survey.due + taken, growth=min(report.growth, taken))
+        return await over_limit(self._place, self._connection, counts, first=False)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the quota may still take it."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.config.media import Limits
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 _COLUMNS: Final = {
@@ -127,27 +126,6 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
                 "since blobs are renamed into the quarantine; unmount what is mounted below it",
             )
         )
-
-
-def judge_limits(
-    target: str, limits: Limits, *, rows: int, due: int, missing: int, sampled: int, first: bool
-) -> Refusal | None:
-    """Hold a survey's counts against the three limits that `once --yes` goes over."""
-    way_on = f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
-    if sampled and missing / sampled > limits.max_missing_files:
-        return Refusal(
-            "max_missing_files",
-            round(missing / sampled, 4),
-            limits.max_missing_files,
-            f"{missing} of {sampled} contents have no file: check that the right disk is mounted; {way_on}",
-        )
-    if rows and due / rows > limits.max_share:
-        told = f"{due} of {rows} rows would go"
-        opening = f"this is the first pass over this store, and {told}" if first else told
-        return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {way_on}")
-    if due > limits.max_items:
-        return Refusal("max_items", due, limits.max_items, f"{due} rows would go; {way_on}")
-    return None
 
 
 async def refuse_foreign_users(connection: Conn, server_names: Collection[str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from retentiond.model.limits import Counts
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request
-from retentiond.targets.dendrite_media.store.safety import judge_limits
+from retentiond.targets.dendrite_media.surveys.limits import count_growth, over_limit
 from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
 from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -61,8 +62,10 @@ class Ground(ReleaseGround, Protocol):
     def stayed(self, due: Due) -> str | None:
         """Return the reason for which it was counted as staying before; None where it was not counted."""
 
-    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
-        """Hold the counts against the limits."""
+    async def over_limit(
+        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
+    ) -> Refusal | None:
+        """Compare the counts with the limits, and note in the report what of them is growth."""
 
     def rules(self) -> dict[str, Any]:
         """Return what the ledger remembers to have gone by."""
@@ -110,17 +113,18 @@ class PolicyGround:
         verdict = decide(row, self._rules, self._now, mentions.get(row.key))
         return verdict == Remove(self.name_of(due), due.policy)
 
-    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
-        """Hold the counts against what no pass may go over by itself."""
-        return judge_limits(
-            self._place.name,
-            self._place.config.limits,
-            rows=survey.rows,
-            due=survey.due,
-            missing=missing,
-            sampled=sampled,
-            first=first,
-        )
+    async def over_limit(
+        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
+    ) -> Refusal | None:
+        """Compare the counts with the limits, and note in the report what of them is growth."""
+        if not first:
+            report.growth = await self.growth()
+        counts = Counts(survey.rows, survey.due, missing, sampled, report.growth)
+        return await over_limit(self._place, self._connection, counts, first=first)
+
+    async def growth(self) -> int:
+        """Count the due rows that are growth, once a pass has been."""
+        return await count_growth(self._place, self._connection, self.rules(), self._now)
 
     def taken(self, report: PassReport) -> int:
         """Return how many rows the same pass, or plan, has taken before."""
@@ -180,9 +184,11 @@ class RequestGround:
         del due
         return isinstance(decide_request(row, self._request, referred_to=row.key in mentions), Remove)
 
-    def over_limit(self, survey: Survey, missing: int, sampled: int, *, first: bool) -> Refusal | None:
+    async def over_limit(
+        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
+    ) -> Refusal | None:
         """Hold nothing against it."""
-        del survey, missing, sampled, first
+        del survey, report, missing, sampled, first
         return None
 
     def rules(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retentiond.model.limits import Counts
 from retentiond.model.policy import Remove, decide
 from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
+from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailSurveyor, newest_dates
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ class ThumbnailGround(PolicyGround):
         del due
         return ""
 
-    def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
+    async def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
         """Hold against the limits what is due, as a share of all the rows that the pass, or plan, began with."""
         # In a plan they are still there.
         rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
-        return self.over_limit(replace(survey, rows=rows), 0, 0, first=first)
+        counts = Counts(rows, survey.due, growth=0 if first else await self.growth())
+        return await over_limit(self._place, self._connection, counts, first=first)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the same policy still takes its thumbnails."""

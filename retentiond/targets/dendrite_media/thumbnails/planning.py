@@ -47,7 +47,7 @@ async def plan_thumbnails(
         protections=place.references.protections,
         plan=True,
     )
-    refusal = ground.over_limit_with(survey, report, first=means.belonging.first)
+    refusal = await ground.over_limit_with(survey, report, first=means.belonging.first)
     report.refused = report.refused or refusal
     async for batch in ground.surveyor.due(place.batch):
         assessed = await assess(tree, place.disk, batch, means.accesses)

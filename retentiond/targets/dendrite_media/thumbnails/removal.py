@@ -77,7 +77,7 @@ async def remove_thumbnails(
         await ground.surveyor.keep(
             survey, ledger=True, copy=copy, protections=place.references.protections, plan=False
         )
-    refusal = ground.over_limit_with(survey, report, first=work.state.first)
+    refusal = await ground.over_limit_with(survey, report, first=work.state.first)
     if refusal is not None and not order.over_limits:
         raise RefusedError(refusal)
     order.progress.stage("remove", survey.due)

@@ -173,7 +173,9 @@ class _Planner:
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await place.disk.share(file_missing(self._tree), sample)
-        self._report.refused = ground.over_limit(survey, sum(missing), len(sample), first=belonging.first)
+        self._report.refused = await ground.over_limit(
+            survey, self._report, sum(missing), len(sample), first=belonging.first
+        )
         self._progress.stage("look", survey.due)
         await self._look(ground, accesses, listen)
 
@@ -195,7 +197,7 @@ class _Planner:
             await connection.execute(DUE_SQL["drop_due"])
             await connection.execute(DUE_SQL["make_due"])
             return
-        self._report.refused = self._report.refused or ground.over_limit_with(survey, self._report)
+        self._report.refused = self._report.refused or await ground.over_limit_with(survey, self._report)
         await self._look(ground, None, listen)
 
     async def _disk_shortage(self, quota: Quota, *, ledger: bool) -> int:
