@@ -7,11 +7,12 @@ import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import resources
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
 
+from retentiond.adapters.names import NamingConnection
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 
@@ -132,8 +133,10 @@ def _closed_home(what: str, error: OSError) -> str:
 async def connect(dsn: str, what: str = "the database") -> Conn:
     """Open one connection; raises UnreachableError."""
     with reaching(what):
-        connection = await asyncpg.connect(dsn, server_settings=dict(_SETTINGS), timeout=15)
-        await _keep_alive(connection)
+        connection = await asyncpg.connect(
+            dsn, server_settings=dict(_SETTINGS), timeout=15, connection_class=NamingConnection
+        )
+        await _settle(connection)
         return connection
 
 
@@ -157,6 +160,11 @@ async def looking(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
             # The server takes what is temporary for a write, too. A standby stays one.
             await connection.execute("SET default_transaction_read_only = off")
         yield connection
+
+
+async def _settle(connection: Conn) -> None:
+    await _keep_alive(connection)
+    await cast("NamingConnection", connection).settle_names()
 
 
 async def _keep_alive(connection: Conn) -> None:
@@ -186,7 +194,8 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
             max_size=size,
             server_settings=dict(_SETTINGS),
             timeout=15,
-            init=_keep_alive,
+            connection_class=NamingConnection,
+            init=_settle,
         )
     try:
         with reaching(what):

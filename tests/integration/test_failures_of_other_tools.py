@@ -136,11 +136,10 @@ def test_the_database_servers_clock_says_what_is_due(line: RealCommandLine) -> N
     async def add(store: DendriteStore, connection: Connection) -> tuple[MediaKey, MediaKey]:
         # The server's clock is fifty seconds behind ours.
         await connection.execute(
-            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
-            " $$ SELECT pg_catalog.clock_timestamp() - interval '50 seconds' $$"
+            "ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO true_clock_timestamp;"
+            "CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+            " $$ SELECT pg_catalog.true_clock_timestamp() - interval '50 seconds' $$"
         )
-        name = line.database.rpartition("/")[2]
-        await connection.execute(f"ALTER DATABASE {name} SET search_path TO public, pg_catalog")
         due = await store.add(age=30 * DAY + timedelta(seconds=80))
         return due.key, (await store.add(age=30 * DAY + timedelta(seconds=20))).key
 

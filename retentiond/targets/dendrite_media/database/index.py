@@ -28,12 +28,12 @@ async def ensure_index(connection: Conn, target: str) -> bool:
     """
     log = get_logger(target=target)
     try:
-        state = await connection.fetchval(SQL["index_state"])
-        if state == "invalid":
-            # A crash while it was made leaves one that serves nobody and costs every insert.
-            await connection.execute(SQL["drop_index"], timeout=_TIMEOUT)
-        if state == "valid":
+        state = await connection.fetchrow(SQL["index_state"])
+        if state is not None and state["valid"]:
             return True
+        if state is not None:
+            # A crash while it was made leaves one that serves nobody and costs every insert.
+            await connection.execute(SQL["drop_index"].replace("{index}", state["index"]), timeout=_TIMEOUT)
         log.info("index_making", index="retentiond_base64hash")
         await connection.execute(SQL["make_index"], timeout=_TIMEOUT)
     except (asyncpg.PostgresError, TimeoutError) as error:

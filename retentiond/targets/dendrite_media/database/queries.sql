@@ -1,5 +1,6 @@
 -- Statements over dendrite's media tables that several rooms send.
--- dendrite's tables are found by the connection's search_path, as dendrite finds them; ours bear their schema.
+-- dendrite's tables are named as dendrite names them: the connection adds their schema (adapters/names.py). The schema of
+-- ours is written out.
 -- Keys are compared in the default collation, that dendrite's unique index has; hashes in "C", that ours has.
 
 -- name: media_columns

@@ -48,10 +48,10 @@ async def _check_rights(place: Place) -> list[str]:
             )
         if not await connection.fetchval(SQL["may_delete"]):
             problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
-        standing = await connection.fetchval(INDEX_SQL["index_state"])
+        index_stands = await connection.fetchval(INDEX_SQL["index_state"])
         if (
             place.config.create_index
-            and standing != "valid"
+            and not index_stands
             and not await connection.fetchval(SQL["owns_media"])
         ):
             problems.append(

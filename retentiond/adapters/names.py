@@ -1,0 +1,109 @@
+"""Name resolution: a connection on which only PostgreSQL's own functions, operators and types are found by name.
+
+A role that may create objects in a schema of our search path could otherwise make a function that fits the arguments
+of a call better than the catalogue's own (`lower(varchar)`, `=(text, varchar)`), and its code would run with our
+rights. So the path holds `pg_catalog` alone (and the temporary schema, in which no function is looked up), and every
+statement finds nothing else without its schema.
+
+dendrite's tables lie in whichever schema the role's own path leads to. Statements name them as dendrite does, without
+a schema, and the connection adds it: a new statement needs no care for any of this, and the name of a table that was
+not foreseen is an error, never somebody else's table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.cursor import CursorFactory
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection
+
+_CLEAN_PATH: Final = "SET search_path TO pg_catalog, pg_temp"
+# Run before the path is clean: the call bears its schema and takes a literal alone, so that no other can fit better.
+_OWN_PATH: Final = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]"
+_PREFIXES: Final = "mediaapi|roomserver|syncapi|userapi"
+_FOUND: Final = rf"""
+SELECT quote_ident(s.name) AS schema, ARRAY(
+    SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = s.name AND c.relname ~ '^({_PREFIXES})_' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')) AS tables
+FROM unnest($1::text[]) WITH ORDINALITY AS s(name, place)
+ORDER BY s.place DESC
+"""
+_TABLE: Final = re.compile(rf"(?<![\w.\"])(?:{_PREFIXES})_[a-z_]+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """The schemas of dendrite's tables: those that are there, and where dendrite would make the others."""
+
+    found: tuple[tuple[str, str], ...] = ()
+    default: str = ""
+
+    def name(self, table: str) -> str:
+        schema = dict(self.found).get(table, self.default)
+        return f"{schema}.{table}" if schema else table
+
+
+class NamingConnection(_Connection):
+    """A connection with a clean search path, which adds the schema to the names of dendrite's tables."""
+
+    _tables = _Tables()
+
+    async def settle_names(self) -> None:
+        """Learn where the role's own search path finds dendrite's tables, then leave nothing foreign in it."""
+        schemas = await super().fetchval(_OWN_PATH)
+        await super().execute(_CLEAN_PATH)
+        # In a literal of a statement, as to_regclass takes, such a name would end it.
+        usable = [schema for schema in schemas if not {"'", "\\"} & set(schema)]
+        rows = await super().fetch(_FOUND, usable)
+        # The first schema of the path comes last, and wins.
+        found = {table: row["schema"] for row in rows for table in row["tables"]}
+        self._tables = _Tables(tuple(sorted(found.items())), rows[-1]["schema"] if rows else "")
+
+    def get_reset_query(self) -> str:
+        """Return what a pool runs when a connection comes back to it: the path that it resets is the role's own."""
+        return f"{super().get_reset_query()}\n{_CLEAN_PATH};"
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        """Run a statement; as in the base class."""
+        return await super().execute(_qualified(query, self._tables), *args, **options)
+
+    async def executemany(self, command: str, *args: Any, **options: Any) -> None:
+        """Run a statement for each set of arguments; as in the base class."""
+        await super().executemany(_qualified(command, self._tables), *args, **options)
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
+        """Return the rows of a statement; as in the base class."""
+        rows: list[Any] = await super().fetch(_qualified(query, self._tables), *args, **options)
+        return rows
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        """Return the first row of a statement; as in the base class."""
+        return await super().fetchrow(_qualified(query, self._tables), *args, **options)
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        """Return the first value of a statement; as in the base class."""
+        return await super().fetchval(_qualified(query, self._tables), *args, **options)
+
+    async def prepare(self, query: str, **options: Any) -> PreparedStatement[Any]:
+        """Prepare a statement; as in the base class."""
+        prepared: PreparedStatement[Any] = await super().prepare(_qualified(query, self._tables), **options)
+        return prepared
+
+    def cursor(self, query: str, *args: Any, **options: Any) -> CursorFactory[Any]:
+        """Open a cursor over a statement; as in the base class."""
+        return super().cursor(_qualified(query, self._tables), *args, **options)
+
+
+@lru_cache(maxsize=2048)
+def _qualified(statement: str, tables: _Tables) -> str:
+    return _TABLE.sub(lambda name: tables.name(name[0]), statement)
