@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -20,12 +20,9 @@ from retentiond.config.values import (
     ServerNames,
     Share,
 )
-from retentiond.model.mentions import MESSAGES_IN, Protection
+from retentiond.model.mentions import ENCRYPTED, ENCRYPTED_REMOTE, MESSAGES_IN, PROTECTIONS, Protection
 from retentiond.model.policy import Rules
 from retentiond.model.quota import Quota
-
-PROTECTIONS: Final[tuple[Protection, ...]] = ("profile_avatars", "room_state", "account_data")
-"""All the protections there are, which are the default."""
 
 
 class Databases(Section):
@@ -152,8 +149,17 @@ class MediaTarget(Section):
     )
     messages_in: tuple[Literal["joined_rooms"], ...] = Field(
         default=(),
-        description="Rooms whose messages keep what they refer to: [joined_rooms] are those with members of this server. Without it, none.",
+        description="Rooms whose messages keep what they refer to: [joined_rooms] are those with members of this server. "
+        "References in encrypted rooms are invisible, so media that such a room may show stay, too (see "
+        "encrypted_remote). Without it, none.",
         examples=[["joined_rooms"]],
+    )
+    encrypted_remote: Literal["keep", "fetch_again"] = Field(
+        default="keep",
+        description="Media of other servers, as soon as users of this server are or were in an encrypted room: any of "
+        "them may be in use there, and no database shows it. keep: `unreferenced`, `room` and `messages_in` keep them; "
+        "fetch_again: these see them as if no encrypted room existed, and dendrite fetches them again when asked, if "
+        "the other server still has them.",
     )
     limits: Limits = Field(
         default=Limits(),
@@ -204,9 +210,17 @@ class MediaTarget(Section):
 
     @property
     def protections(self) -> tuple[str, ...]:
-        """The sources whose media stay, in the order in which they are told."""
-        named = tuple(name for name in PROTECTIONS if name in self.protect)
-        return (*named, MESSAGES_IN) if self.messages_in else named
+        """The sources whose media stay, in the order in which they are reported."""
+        named = sorted(self.protect, key=PROTECTIONS.index)
+        if not self.messages_in:
+            return tuple(named)
+        hidden = (ENCRYPTED, ENCRYPTED_REMOTE) if self.encrypted_remote == "keep" else (ENCRYPTED,)
+        return (*named, MESSAGES_IN, *hidden)
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """The pseudo-sources of encryption that no policy or quota of this target is stopped by."""
+        return frozenset({ENCRYPTED_REMOTE} if self.encrypted_remote == "fetch_again" else ())
 
     @property
     def keeps(self) -> dict[str, timedelta | None]:
@@ -223,12 +237,12 @@ class MediaTarget(Section):
 
     def quotas(self) -> tuple[Quota, ...]:
         """Return the quotas as the decisions take them."""
-        return tuple(quota.to_quota(place) for place, quota in enumerate(self.quota))
+        return tuple(quota.to_quota(place, self.accepts) for place, quota in enumerate(self.quota))
 
     def rules(self, server_names: Iterable[str]) -> Rules:
         """Return the policies with the names that this server goes by, in small letters."""
         names = frozenset(name.lower() for name in server_names)
-        return Rules(tuple(policy.to_policy() for policy in self.policies), names)
+        return Rules(tuple(policy.to_policy(self.accepts) for policy in self.policies), names)
 
 
 def _part(section: object, key: str) -> object:

@@ -9,7 +9,9 @@ from pydantic import BeforeValidator, Field
 from retentiond.config.section import Conflict, Section
 from retentiond.config.units import parse_duration
 from retentiond.config.values import Day, OriginPattern, Pattern, RoomKind, Size, TypePattern, UserPattern
-from retentiond.model.policy import Match, Policy
+from retentiond.model.match import Match
+from retentiond.model.mentions import ENCRYPTION
+from retentiond.model.policy import Policy
 
 FOREVER: Final = "forever"
 
@@ -52,13 +54,15 @@ class MatchConfig(Section):
     room: RoomKind | None = Field(
         default=None,
         description="What messages in such rooms, and in no others, refer to: no_local_members (nobody of this server "
-        "is in them any more), upgraded, or a room's ID.",
+        "is in them any more), upgraded, or a room's ID. Never media that an encrypted room may show.",
         examples=["no_local_members"],
     )
     unreferenced: Literal[True] | None = Field(
         default=None,
-        description="true: what no message, no room's state, no profile and no account data here mentions. Never "
-        "application/octet-stream, which may be an encrypted picture, unless content_type beside it names that type.",
+        description="true: what no message, no room's state, no profile and no account data here mentions. Never media "
+        "that an encrypted room may show: uploads of users who are or were in one since, and media of other servers "
+        "(see encrypted_remote). Never application/octet-stream, the type of encrypted files, unless content_type "
+        "beside it names that type.",
         examples=[True],
     )
 
@@ -70,17 +74,30 @@ class MatchConfig(Section):
                 (), "is empty and would match everything; name what it means, such as origin: remote"
             )
 
-    def to_match(self) -> Match:
-        """Return the conditions as the decisions take them."""
-        return Match(
-            origin=self.origin,
-            user=self.user,
-            content_type=self.content_type,
-            larger_than=self.larger_than,
-            uploaded_before=self.uploaded_before,
-            upload_name=self.upload_name,
-            room=self.room,
-            unreferenced=self.unreferenced is True,
+    def to_match(self, accepts: frozenset[str]) -> Match:
+        """Return the conditions as the decisions take them; a key that they do not know raises TypeError."""
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return Match(**given, accepts=accepts)
+
+
+AcceptsLoss = Annotated[
+    bool,
+    Field(
+        description="true accepts a loss: with `unreferenced` or `room`, media go even if an encrypted room may show "
+        "them. Members then see a broken picture, and an upload to this server is gone for good."
+    ),
+]
+"""Whether a rule takes media that an encrypted room may show."""
+
+
+def loss_conflicts(given: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Yield that a rule accepts a loss that its match cannot cause."""
+    match = given.get("match")
+    asks = isinstance(match, Mapping) and not {"room", "unreferenced"}.isdisjoint(match)
+    if given.get("delete_media_of_encrypted_rooms") is True and not asks:
+        yield Conflict(
+            ("delete_media_of_encrypted_rooms",),
+            "needs `unreferenced` or `room` in the match: no other condition looks at rooms; leave it out",
         )
 
 
@@ -108,11 +125,18 @@ class PolicyConfig(Section):
         "were made that long ago. The two kinds of policy do not see each other.",
     )
 
-    def to_policy(self) -> Policy:
-        """Return the rule as the decisions take it."""
+    delete_media_of_encrypted_rooms: AcceptsLoss = False
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield that it accepts a loss that it cannot cause."""
+        yield from loss_conflicts(given)
+
+    def to_policy(self, accepts: frozenset[str] = frozenset()) -> Policy:
+        """Return the rule as the decisions take it; `accepts` is what the target accepts for each of its rules."""
         return Policy(
             self.name,
-            self.match.to_match(),
+            self.match.to_match(ENCRYPTION if self.delete_media_of_encrypted_rooms else accepts),
             self.keep,
             self.since,
             self.remove,

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from retentiond.config.policies import MatchConfig
+from retentiond.config.policies import AcceptsLoss, MatchConfig, loss_conflicts
 from retentiond.config.section import Conflict, Section
 from retentiond.config.values import Duration, LongerThanZero, Share, Size
+from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.quota import Quota
 
 
@@ -48,20 +49,22 @@ class QuotaConfig(Section):
         description="Under min_free_disk, purge the oldest in quarantine although their grace is not over; never before "
         "settle.",
     )
+    delete_media_of_encrypted_rooms: AcceptsLoss = False
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
         """Yield that there is nothing to keep to, or nothing that a grace could give way to."""
+        yield from loss_conflicts(given)
         if given.get("max_size") is None and given.get("min_free_disk") is None:
             yield Conflict((), "needs `max_size` or `min_free_disk`")
         if given.get("shorten_grace") is True and given.get("min_free_disk") is None:
             yield Conflict(("shorten_grace",), "means nothing without `min_free_disk`; set both or none")
 
-    def to_quota(self, place: int) -> Quota:
+    def to_quota(self, place: int, accepts: frozenset[str] = frozenset()) -> Quota:
         """Return the quota as the decisions take it; `place` is its place among the target's, from 0."""
         return Quota(
             self.name or unnamed_quota(place),
-            self.match.to_match(),
+            self.match.to_match(ENCRYPTION if self.delete_media_of_encrypted_rooms else accepts),
             max_size=self.max_size,
             min_free_disk=self.min_free_disk,
             low_water=self.low_water,

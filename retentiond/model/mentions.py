@@ -6,19 +6,31 @@ up outside; what follows from it is decided in the policies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 Protection = Literal["profile_avatars", "room_state", "account_data"]
-"""A source of references whose media are never purged, unless `protect` leaves it out."""
+"""A source of references whose media are never purged, unless `protect` leaves it out.
+
+This is the only list of them: keep reasons, the default of `protect`, its order and `ANYWHERE` follow from it.
+"""
+PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
+"""Every protection, in the order in which reasons are reported; all are on by default."""
 MESSAGES_IN: Final = "messages_in"
-"""The source of a protection more: messages in rooms that local members are in."""
+"""The source of a further protection: messages in rooms that local members are in."""
 MESSAGES: Final = "messages"
 """The source of a fact: any message at all."""
-ANYWHERE: Final[frozenset[str]] = frozenset({"profile_avatars", "room_state", "account_data", MESSAGES})
-"""All that keeps a medium from being unreferenced."""
+ANYWHERE: Final[frozenset[str]] = frozenset({*PROTECTIONS, MESSAGES})
+"""Every source that keeps a medium from being unreferenced."""
+
+ENCRYPTED: Final = "encrypted"
+"""The pseudo-source of uploads to this server that an encrypted room may show, and the reason that keeps them."""
+ENCRYPTED_REMOTE: Final = "encrypted_remote"
+"""The same for media of other servers, which dendrite can fetch again."""
+ENCRYPTION: Final[frozenset[str]] = frozenset({ENCRYPTED, ENCRYPTED_REMOTE})
+"""The pseudo-sources: no reference was seen, and none can be."""
 
 ROOM_KINDS: Final = ("no_local_members", "upgraded")
 """The kinds of rooms that a policy may name, besides a room's ID."""
@@ -46,18 +58,28 @@ def asked_of(mentions: AbstractSet[str], asked: AbstractSet[str]) -> frozenset[s
     return frozenset(name for name in mentions if name in asked or name.startswith(senders))
 
 
-def may_be_encrypted(content_type: str) -> bool:
-    """Tell whether the picture of an encrypted message would bear this type: none of them tells what it is."""
+def is_room_source(source: str) -> bool:
+    """Tell whether a source is one of those that `room_source` returns."""
+    return source.startswith(_ROOM)
+
+
+def keep_reason(source: str) -> str:
+    """Return the keep reason of media that this source protects."""
+    return ENCRYPTED if source in ENCRYPTION else source
+
+
+def has_type_of_ciphertext(content_type: str) -> bool:
+    """Tell whether clients give this type to encrypted files; any other type proves nothing."""
     return _essence(content_type) in {"", _UNTOLD}
 
 
-def names_encrypted(pattern: str | None) -> bool:
+def names_type_of_ciphertext(pattern: str | None) -> bool:
     """Tell whether a pattern of content types names that type itself; a wildcard does not."""
     return pattern is not None and _essence(pattern) == _UNTOLD
 
 
 def is_unreferenced(mentions: AbstractSet[str] | None) -> bool:
-    """Tell whether nothing mentions the medium; where nobody looked (None), something may."""
+    """Tell whether no mention of the medium was seen; where mentions were not read (None), there may be one."""
     return mentions is not None and not mentions & ANYWHERE
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from retentiond.model.policy import Keep, Match, Policy, Remove, Rules, decide
+from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from retentiond.model.match import Match
     from retentiond.model.media import MediaRow
     from retentiond.model.policy import KeepReason
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from retentiond.model.policy import Keep, Remove, decide, mismatches
+from retentiond.model.match import mismatches
+from retentiond.model.policy import Keep, Remove, decide
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "room_state": "the state of a room refers to it",
     "account_data": "a user's account data refers to it: emoji, stickers",
     "messages_in": "a message in a room with local members refers to it",
+    "encrypted": "an encrypted room may show it: references in such rooms are invisible",
     "changed": "it changed while the pass was at work; the next one looks again",
 })  # fmt: skip
 """Why a medium stays, for every reason there is."""

@@ -205,6 +205,25 @@ async def test_a_release_looks_again_at_what_mentions_the_media(
     assert set(await rooms.rows()) == {media.key}
 
 
+async def test_a_release_looks_again_whether_an_encrypted_room_may_show_the_media(
+    rooms: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The uploader joins an encrypted room between the survey and the release."""
+    media = await rooms.add(origin="here.test", user_id="@ann:here.test")
+    begin = steps.MediaSteps.begin
+
+    async def join_and_begin(self: steps.MediaSteps, report: PassReport) -> None:
+        await rooms.add_state_event(JOINED, "m.room.encryption", "", {})
+        await rooms.add_state_event(JOINED, "m.room.member", "@ann:here.test", {"membership": "join"})
+        await begin(self, report)
+
+    monkeypatch.setattr(steps.MediaSteps, "begin", join_and_begin)
+    monkeypatch.setattr(release, "LARGEST_AGE", timedelta(0))
+    report = await retention.one_pass(**UNREFERENCED)
+    assert (report.removed_items, dict(report.kept)) == (0, {"changed": 1})
+    assert set(await rooms.rows()) == {media.key}
+
+
 @pytest.fixture
 async def elsewhere(postgres: DatabaseServer) -> AsyncIterator[list[str]]:
     """Two more databases, for the rooms and for the messages."""

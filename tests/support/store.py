@@ -175,15 +175,18 @@ class DendriteStore:
         *,
         sender: str = "@admin:there.test",
         previous: dict[str, Any] | None = None,
+        sent_at: int | str | None = None,
     ) -> None:
         """Set one piece of a room's state, in the place of what was there.
 
         `content` as a text is the whole event, JSON or not; `previous` is the content that dendrite keeps
-        beside it under `unsigned`.
+        beside it under `unsigned`; `sent_at` is the time in milliseconds that the event claims.
         """
         event_id = f"${hash_of(repr((room_id, event_type, state_key, content, previous)).encode())}"
         event: dict[str, Any] = {"room_id": room_id, "type": event_type, "state_key": state_key}
         event |= {"sender": sender, "content": content, "_event_id": event_id}
+        if sent_at is not None:
+            event["origin_server_ts"] = sent_at
         if previous is not None:
             event["unsigned"] = {"prev_content": previous, "prev_sender": sender}
         membership = content.get("membership") if isinstance(content, dict) else None

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from retentiond.config.media import PROTECTIONS, Limits, MediaTarget, Pace
+from retentiond.config.media import Limits, MediaTarget, Pace
 from retentiond.config.policies import PolicyConfig
 from retentiond.config.schema import Config
-from retentiond.model.policy import Match, Policy, Rules
+from retentiond.model.match import Match
+from retentiond.model.mentions import PROTECTIONS
+from retentiond.model.policy import Policy, Rules
 
 TARGET: Mapping[str, Any] = {"kind": "dendrite_media", "dendrite_config": "/etc/dendrite/dendrite.yaml"}
 QUOTA: dict[str, Any] = {"match": {"origin": "remote"}, "max_size": "1GiB"}

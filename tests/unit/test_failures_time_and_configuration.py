@@ -20,8 +20,9 @@ from retentiond.adapters.disk import DiskWorkers
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError
 from retentiond.engine.pace import Pace
+from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.policy import Keep, Match, Policy, Remove, Rules, decide
+from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 from tests.support.command_line import CommandLine
 
 if TYPE_CHECKING:

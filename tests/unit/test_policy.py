@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from retentiond.model.match import Match, foreign_user, glob, matches
 from retentiond.model.media import MediaRow, parse_media_uri, valid_hash
-from retentiond.model.policy import Keep, Match, Policy, Remove, Rules, decide, foreign_user, glob, matches
+from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

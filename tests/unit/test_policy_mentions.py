@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.policy import Keep, Match, Policy, Remove, Rules, decide
+from retentiond.model.mentions import ENCRYPTION, PROTECTIONS
+from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD = int((NOW - timedelta(days=100)).timestamp() * 1000)
@@ -25,13 +28,15 @@ def verdict(match: Match, mentions: set[str] | None, content_type: str = "image/
 UNREFERENCED = Match(unreferenced=True)
 GOES = Remove("rule", 0)
 STAYS = Keep("no_policy")
+ROOM = Match(room="upgraded")
+HIDDEN = Keep("encrypted", "rule")
 
 
 def test_what_nothing_mentions_is_unreferenced() -> None:
     assert verdict(UNREFERENCED, set()) == GOES
 
 
-@pytest.mark.parametrize("source", ["profile_avatars", "room_state", "account_data", "messages"])
+@pytest.mark.parametrize("source", [*PROTECTIONS, "messages"])
 def test_one_mention_anywhere_is_enough_to_be_referenced(source: str) -> None:
     assert verdict(UNREFERENCED, {source}) == STAYS
 
@@ -41,23 +46,77 @@ def test_where_nobody_looked_nothing_is_unreferenced_and_nothing_in_a_room() -> 
     assert verdict(Match(room="upgraded"), None) == STAYS
 
 
+@pytest.mark.parametrize("source", ["encrypted", "encrypted_remote"])
+@pytest.mark.parametrize("match", [UNREFERENCED, Match(unreferenced=True, content_type="image/png"), ROOM])
+def test_media_that_an_encrypted_room_may_show_are_kept_as_encrypted(match: Match, source: str) -> None:
+    assert verdict(match, {source, "room:upgraded"} if match is ROOM else {source}) == HIDDEN
+
+
+def test_a_reference_that_can_be_seen_is_the_reason_before_encryption() -> None:
+    assert verdict(UNREFERENCED, {"encrypted", "messages"}) == STAYS
+    assert verdict(ROOM, {"encrypted"}) == STAYS
+
+
+def test_conditions_that_ask_for_no_reference_ignore_encrypted_rooms() -> None:
+    assert verdict(Match(origin="remote"), {"encrypted", "encrypted_remote"}) == GOES
+
+
+@pytest.mark.parametrize(
+    ("accepts", "source", "expected"),
+    [
+        ({"encrypted", "encrypted_remote"}, "encrypted", GOES),
+        ({"encrypted", "encrypted_remote"}, "encrypted_remote", GOES),
+        ({"encrypted_remote"}, "encrypted_remote", GOES),
+        ({"encrypted_remote"}, "encrypted", HIDDEN),
+    ],
+)
+def test_an_accepted_risk_lets_go_what_it_names(
+    accepts: set[str], source: str, expected: Keep | Remove
+) -> None:
+    match = Match(unreferenced=True, accepts=frozenset(accepts))
+    assert verdict(match, {source}) == expected
+    assert verdict(match, {source, "messages"}) == STAYS
+
+
+def decided(mentions: set[str], *policies: Policy) -> Keep | Remove:
+    return decide(row(), Rules(policies), NOW, mentions)
+
+
+NOWHERE = Policy("nowhere", UNREFERENCED, timedelta(days=30))
+REMOTE = Policy("remote", Match(origin="remote"), timedelta(days=90))
+
+
+def test_a_later_policy_decides_on_media_that_an_encrypted_room_may_show() -> None:
+    assert decided({"encrypted"}, NOWHERE, REMOTE) == Remove("remote", 1)
+    assert decided({"encrypted"}, NOWHERE, replace(REMOTE, keep=None)) == Keep("not_due", "remote")
+
+
+@pytest.mark.parametrize("keep", [None, timedelta(days=101)])
+def test_a_policy_that_may_match_an_item_of_an_encrypted_room_still_keeps_it(keep: timedelta | None) -> None:
+    """Otherwise `keep: forever` for a room would give way to a later policy because of encryption."""
+    assert decided({"encrypted", "room:upgraded"}, Policy("room", ROOM, keep), REMOTE) == Keep(
+        "not_due", "room"
+    )
+
+
 @pytest.mark.parametrize(
     "content_type", ["application/octet-stream", "Application/Octet-Stream ; charset=binary", "", " "]
 )
-def test_what_may_be_an_encrypted_picture_is_never_unreferenced(content_type: str) -> None:
-    assert verdict(UNREFERENCED, set(), content_type) == STAYS
+def test_a_file_of_the_type_of_encrypted_files_is_never_unreferenced(content_type: str) -> None:
+    assert verdict(UNREFERENCED, set(), content_type) == HIDDEN
 
 
 @pytest.mark.parametrize("pattern", ["*", "application/*", "application/octet-strea?"])
-def test_a_wildcard_does_not_name_the_type_of_encrypted_pictures(pattern: str) -> None:
+def test_a_wildcard_does_not_name_the_type_of_encrypted_files(pattern: str) -> None:
     match = Match(unreferenced=True, content_type=pattern)
-    assert verdict(match, set(), "application/octet-stream") == STAYS
+    assert verdict(match, set(), "application/octet-stream") == HIDDEN
 
 
-def test_the_type_of_encrypted_pictures_goes_where_the_match_names_it() -> None:
+def test_naming_the_type_of_encrypted_files_accepts_no_risk() -> None:
     match = Match(unreferenced=True, content_type="application/octet-stream")
     assert verdict(match, set(), "application/octet-stream") == GOES
     assert verdict(match, {"messages"}, "application/octet-stream") == STAYS
+    assert verdict(match, {"encrypted"}, "application/octet-stream") == HIDDEN
 
 
 def test_only_the_rooms_that_the_policy_names_count() -> None:
@@ -74,11 +133,4 @@ def test_the_rules_name_the_sources_that_must_be_asked() -> None:
         Policy("remote", Match(origin="remote"), None),
     )
     assert Rules(policies[2:]).sources == frozenset()
-    assert Rules(policies).sources == {
-        "room:upgraded",
-        "sent_by",
-        "profile_avatars",
-        "room_state",
-        "account_data",
-        "messages",
-    }
+    assert Rules(policies).sources == {"room:upgraded", "sent_by", "messages", *PROTECTIONS, *ENCRYPTION}

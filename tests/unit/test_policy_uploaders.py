@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
 from retentiond.model.mentions import SENT_BY, asked_of
-from retentiond.model.policy import Keep, Match, Policy, Remove, Rules, decide
+from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 from retentiond.model.story import policy_stories
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

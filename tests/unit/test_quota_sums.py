@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.policy import Match, Policy, Rules
+from retentiond.model.policy import Policy, Rules
 from retentiond.model.quota import (
     Evictable,
     Quota,
@@ -42,8 +44,8 @@ def test_what_quarantine_will_free_is_enough_once_it_reaches_the_bound() -> None
 
 
 def test_a_quota_keeps_to_what_it_names_only() -> None:
-    assert size_shortage(Quota("q", Match(), min_free_disk=1), 10**12) == 0
-    assert disk_shortage(Quota("q", Match(), max_size=1), 0) == 0
+    assert size_shortage(replace(QUOTA, max_size=None), 10**12) == 0
+    assert disk_shortage(replace(QUOTA, min_free_disk=None), 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, get_args
 
 from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.match import foreign_user, matches
 from retentiond.model.media import Hash, valid_hash
-from retentiond.model.policy import KeepReason, foreign_user, matches
+from retentiond.model.policy import KeepReason
 from retentiond.model.quota import decide_eviction
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import media_row

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.references.sources import MESSAGES, refusing, statements, stream
+from retentiond.targets.dendrite_media.references.encrypted import copy_encrypted
+from retentiond.targets.dendrite_media.references.sources import (
+    MEMBERS,
+    MESSAGES,
+    refusing,
+    statements,
+    stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -116,7 +123,12 @@ class References:
                 async with self._sources.reading(connection, statement) as source:
                     if statement is MESSAGES:
                         await self._sources.classify_rooms(source, connection, wanted)
-                    if source is connection:
+                    if statement is MEMBERS:
+                        await copy_encrypted(
+                            source, connection, relation, copy_id, wanted, sorted(self._sources.server_names),
+                            released=relation == KEPT_COPY,
+                        )  # fmt: skip
+                    elif source is connection:
                         await self._fill_here(connection, relation, copy_id, statement, wanted)
                     else:
                         await self._fill_from(source, connection, relation, copy_id, statement, wanted)

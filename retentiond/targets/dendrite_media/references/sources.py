@@ -14,7 +14,17 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, looking, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
-from retentiond.model.mentions import MESSAGES_IN, ROOM_KINDS, room_source
+from retentiond.model.mentions import (
+    ENCRYPTED,
+    ENCRYPTED_REMOTE,
+    MESSAGES_IN,
+    PROTECTIONS,
+    ROOM_KINDS,
+    SENT_BY,
+    is_room_source,
+    room_source,
+)
+from retentiond.model.mentions import MESSAGES as ANY_MESSAGE
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from retentiond.config.resolve import MediaSettings
 
 SQL: Final = named_queries(__package__, "sources.sql")
+ENCRYPTED_SQL: Final = named_queries(__package__, "encrypted.sql")
 _PAGE: Final = 5000
 BUSY: Final = (
     "somebody keeps it locked, or the server could not go on: look at pg_stat_activity, and try again"
@@ -52,16 +63,28 @@ _VACATED_ROOMS: Final = Statement(
     SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
 )
 _UPGRADED_ROOMS: Final = Statement(SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state")
+MEMBERS: Final = Statement(
+    ENCRYPTED_SQL["members"], "sync_api", "syncapi_current_room_state, syncapi_output_room_events"
+)
 _BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
     "profile_avatars": (_PROFILES, _ROOM_STATE),
     "room_state": (_ROOM_STATE,),
     "account_data": (_ACCOUNT_DATA,),
+    MESSAGES_IN: (MESSAGES,),
+    SENT_BY: (MESSAGES,),
+    ANY_MESSAGE: (MESSAGES,),
+    ENCRYPTED: (MEMBERS,),
+    ENCRYPTED_REMOTE: (MEMBERS,),
 }
 
 
 def statements(wanted: Sequence[str]) -> list[Statement]:
-    """Return the statements that answer for these sources, each once; all but the named ones ask messages."""
-    return list(dict.fromkeys(one for name in wanted for one in _BY_SOURCE.get(name, (MESSAGES,))))
+    """Return the statements that answer for these sources, each once; raises KeyError for an unknown source."""
+    return list(dict.fromkeys(one for name in wanted for one in _statements_of(name)))
+
+
+def _statements_of(source: str) -> tuple[Statement, ...]:
+    return (MESSAGES,) if is_room_source(source) else _BY_SOURCE[source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +161,7 @@ def refusing(connection: Conn, statement: Statement, wanted: Sequence[str]) -> I
 
 
 def _way_on(statement: Statement, wanted: Sequence[str]) -> str:
-    served = [name for name in wanted if statement in _BY_SOURCE.get(name, ())]
+    served = [name for name in wanted if name in PROTECTIONS and statement in _BY_SOURCE[name]]
     switch = (
         f"leave {' and '.join(served)} out of `protect`, and `unreferenced` out of the policies"
         if served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.model.policy import Match, matches
+from retentiond.model.match import Match, matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.match import foreign_user
 from retentiond.model.media import Hash, MediaKey, valid_hash
-from retentiond.model.policy import Keep, Remove, decide, foreign_user
+from retentiond.model.mentions import keep_reason
+from retentiond.model.policy import Keep, Remove, decide
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
@@ -52,7 +54,8 @@ class Due:
 
 def due_row(record: Record) -> Due:
     """Return a row of the temporary table."""
-    return Due(Hash(record["hash"]), media_key(record), record["policy"], record["kept"])
+    kept = record["kept"]
+    return Due(Hash(record["hash"]), media_key(record), record["policy"], kept and keep_reason(kept))
 
 
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:

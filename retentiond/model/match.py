@@ -1,0 +1,210 @@
+"""The conditions of a policy or quota, and whether they hold for a row.
+
+A condition is decided by one line of `_CONDITIONS`. Where references decide, an encrypted room that may show the row
+leaves the answer open; `mismatches` then says so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from urllib.parse import unquote
+
+from retentiond.model.mentions import (
+    ANYWHERE,
+    ENCRYPTED,
+    ENCRYPTION,
+    SENT_BY,
+    has_type_of_ciphertext,
+    is_unreferenced,
+    names_type_of_ciphertext,
+    room_source,
+    sent_by,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from retentiond.model.media import MediaRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The conditions of a policy; all that are given must hold, and at least one must be given.
+
+    `origin` is `remote`, `local`, a server name, or a glob of server names; `user`, `content_type` and
+    `upload_name` are globs (`*` and `?`); `larger_than` is in bytes; `uploaded_before` is a day in UTC; `room` is
+    `no_local_members`, `upgraded` or a room ID; `unreferenced` asks that nothing mentions it.
+
+    `accepts` is no condition: the pseudo-sources of encryption whose risk the administrator accepts. Raises
+    ValueError without a condition.
+    """
+
+    origin: str | None = None
+    user: str | None = None
+    content_type: str | None = None
+    larger_than: int | None = None
+    uploaded_before: date | None = None
+    upload_name: str | None = None
+    room: str | None = None
+    unreferenced: Literal[True] | None = None
+    accepts: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.conditions:
+            raise ValueError("a match without a condition would match every row")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions that are given."""
+        named = (field.name for field in fields(self) if field.name != "accepts")
+        return tuple(name for name in named if getattr(self, name) is not None)
+
+    @property
+    def asks_mentions(self) -> bool:
+        """Whether a condition depends on references, which are invisible in encrypted rooms."""
+        return self.room is not None or self.unreferenced is not None
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources that must be read before this can be decided."""
+        if not self.asks_mentions:
+            return frozenset()
+        rooms = () if self.room is None else (room_source(self.room), SENT_BY)
+        return frozenset((*rooms, *(ANYWHERE if self.unreferenced else ()), *ENCRYPTION))
+
+
+def matches(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None = None
+) -> bool:
+    """Tell whether all conditions of the match hold for this row."""
+    return next(mismatches(row, match, server_names, mentions), None) is None
+
+
+def mismatches(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None = None
+) -> Iterator[str]:
+    """Yield the conditions of the match that do not hold for this row, and last `encrypted`.
+
+    `encrypted` is yielded where references decide and an encrypted room may show the row. As the first, it is the
+    only one.
+    """
+    for name in match.conditions:
+        if not _CONDITIONS[name](getattr(match, name), row, server_names, mentions):
+            yield name
+    if hides_mentions(row, match, mentions):
+        yield ENCRYPTED
+
+
+def hides_mentions(row: MediaRow, match: Match, mentions: AbstractSet[str] | None) -> bool:
+    """Tell whether an encrypted room may show the row, so that a match that asks for mentions cannot hold."""
+    if mentions is None or not match.asks_mentions or ENCRYPTED in match.accepts:
+        return False
+    if not ENCRYPTION.isdisjoint(mentions - match.accepts):
+        return True
+    # The type proves nothing, but a file of this one is likely to be encrypted, wherever it was sent.
+    likely = has_type_of_ciphertext(row.content_type) and not names_type_of_ciphertext(match.content_type)
+    return match.unreferenced is not None and likely
+
+
+def may_take(
+    row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None
+) -> bool:
+    """Tell whether a policy may take a row that it matches: by `room`, an upload only where its uploader sent it.
+
+    Any member of any room can post the URI of any upload, so a mention by others does not make it the room's. The
+    policy still keeps it for its time.
+    """
+    return match.room is None or not uploaded_here(row, server_names) or sent_by_uploader(row, mentions or ())
+
+
+def uploaded_here(row: MediaRow, server_names: frozenset[str]) -> bool:
+    """Tell whether the row is, or may be, the upload of a local user: the only copy, which no server sends again."""
+    return bool(row.user_id) or is_local(row, server_names)
+
+
+def sent_by_uploader(row: MediaRow, mentions: Container[str]) -> bool:
+    """Tell whether a message of the uploader refers to the medium.
+
+    Membership proves nothing, since a stranger can invite the uploader. Without a known uploader the answer is no.
+    """
+    return bool(row.user_id) and sent_by(row.user_id) in mentions
+
+
+def is_local(row: MediaRow, server_names: frozenset[str]) -> bool:
+    """Tell whether the row bears a name of ours; where our names are not known, whether it bears a user."""
+    return row.media_origin.lower() in server_names if server_names else bool(row.user_id)
+
+
+def foreign_user(row: MediaRow, server_names: frozenset[str]) -> bool:
+    """Tell whether the row bears a user of a server that is not ours: then our name is wrong, or the database."""
+    return bool(server_names and row.user_id) and row.user_id.partition(":")[2].lower() not in server_names
+
+
+def _origin_matches(row: MediaRow, origin: str, server_names: frozenset[str]) -> bool:
+    local = is_local(row, server_names)
+    if origin == "local":
+        return local
+    if origin == "remote":
+        # What bears a user was uploaded here, whatever its origin says: a wrong server_name must not
+        # make every upload expendable.
+        return not local and not row.user_id
+    if not glob(origin, ignore_case=True).match(row.media_origin):
+        return False
+    # A glob speaks of other servers; local media must be named outright.
+    return origin.lower() == row.media_origin.lower() or (not local and not row.user_id)
+
+
+def _content_type_matches(content_type: str, pattern: str) -> bool:
+    compiled = glob(pattern, ignore_case=True)
+    essence = content_type.partition(";")[0].strip()
+    return bool(compiled.match(content_type) or compiled.match(essence))
+
+
+def _name_matches(row: MediaRow, pattern: str) -> bool:
+    # dendrite stores the names of local uploads URL-escaped, and those of remote media raw.
+    name = unquote(row.upload_name) if row.user_id else row.upload_name
+    return bool(glob(pattern).match(name))
+
+
+def _day_start_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+@lru_cache(maxsize=1024)
+def glob(pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
+    """Compile a glob whose only wildcards are `*` and `?`; brackets are plain, since `[::1]` is an origin."""
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    head, *tails = (_literal(part) for part in re.split(r"\*+", pattern))
+    if not tails:
+        return re.compile(rf"{head}\Z", flags)
+    # Each star takes the least it can and never gives back: names are untrusted, and trying every way to share
+    # a name out among several stars takes for ever. Only the last part must be sought from the end.
+    middle = "".join(rf"(?>.*?{part})" for part in tails[:-1])
+    return re.compile(rf"{head}{middle}.*{tails[-1]}\Z", flags)
+
+
+def _literal(part: str) -> str:
+    return "".join("." if char == "?" else re.escape(char) for char in part)
+
+
+_Condition: TypeAlias = "Callable[[Any, MediaRow, frozenset[str], AbstractSet[str] | None], bool]"
+
+_CONDITIONS: Final[Mapping[str, _Condition]] = {
+    "origin": lambda origin, row, names, _mentions: _origin_matches(row, origin, names),
+    "user": lambda pattern, row, _names, _mentions: bool(row.user_id and glob(pattern).match(row.user_id)),
+    "content_type": lambda pattern, row, _names, _mentions: _content_type_matches(row.content_type, pattern),
+    "larger_than": lambda size, row, _names, _mentions: row.file_size_bytes > size,
+    "uploaded_before": lambda day, row, _names, _mentions: row.creation_ts < _day_start_ms(day),
+    "upload_name": lambda pattern, row, _names, _mentions: _name_matches(row, pattern),
+    "room": lambda room, _row, _names, mentions: room_source(room) in (mentions or ()),
+    "unreferenced": lambda _true, _row, _names, mentions: is_unreferenced(mentions),
+}
+"""How each condition of a match is decided: its value, the row, our names, and the mentions.
+
+A condition without a line here raises KeyError: it never matches by being skipped.
+"""

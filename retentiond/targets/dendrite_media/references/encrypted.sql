@@ -1,0 +1,71 @@
+-- Media that an encrypted room may show. No event of such a room shows a reference, so the rule is who could have sent one:
+-- a user who is or was in an encrypted room since the upload; and of other servers' media anyone, so that any of them
+-- may be shown as soon as a user of this server is or was in such a room. The content type proves nothing.
+
+-- name: sent_at_function
+-- When an event says that it was sent, in milliseconds; NULL where that is no number, before 2017 or in the future.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_sent_at(given text) RETURNS bigint
+LANGUAGE plpgsql STABLE STRICT AS $$
+DECLARE
+    sent bigint;
+BEGIN
+    sent := (given::json ->> 'origin_server_ts')::bigint;
+    RETURN CASE WHEN sent BETWEEN 1483228800000 AND extract(epoch FROM clock_timestamp()) * 1000 + 60000 THEN sent END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$
+
+-- name: members
+-- Each user with a name of ours ($1; all users where none is known) who is or was in an encrypted room, and until when,
+-- in milliseconds. A room is encrypted that says so, or where an encrypted message was sent, whatever its state says now.
+-- NULL is no end: the user is a member, or was invited, or it is not known when the user left. Only a leave that this
+-- server sent has a time that can be trusted.
+WITH encrypted AS (
+    SELECT s.room_id COLLATE "C" AS room_id FROM syncapi_current_room_state s WHERE s.type = 'm.room.encryption'
+    UNION
+    SELECT o.room_id COLLATE "C" FROM syncapi_output_room_events o WHERE o.type IN ('m.room.encrypted', 'm.room.encryption')
+)
+SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) THEN max(m.until_ms) END AS until_ms
+FROM (SELECT s.state_key AS user_id,
+             CASE WHEN s.membership IN ('leave', 'ban')
+                       AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) = ANY ($1::text[])
+                  THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS until_ms
+      FROM encrypted e JOIN syncapi_current_room_state s ON s.room_id COLLATE "C" = e.room_id
+      WHERE s.type = 'm.room.member'
+        AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))) m
+GROUP BY m.user_id
+
+-- name: drop_members
+DROP TABLE IF EXISTS pg_temp.retentiond_member
+
+-- name: make_members
+-- The users of encrypted rooms, beside the media; the table goes with the connection.
+CREATE TEMPORARY TABLE retentiond_member (user_id text COLLATE "C" NOT NULL, until_ms bigint)
+
+-- name: take_members
+-- Takes the users from a database that is the media's own, too.
+INSERT INTO pg_temp.retentiond_member (user_id, until_ms) SELECT r.user_id, r.until_ms FROM ({source}) r
+
+-- name: stored
+-- Media with a row: enough for a plan.
+SELECT m.media_id, m.media_origin, m.user_id, m.creation_ts FROM mediaapi_media_repository m
+
+-- name: stored_and_released
+-- Media with a row, and media that were released and can come back.
+SELECT m.media_id, m.media_origin, m.user_id, m.creation_ts FROM mediaapi_media_repository m
+UNION ALL
+SELECT r.media_id, r.media_origin, r.user_id, r.creation_ts FROM retentiond.released_media r
+
+-- name: copy_encrypted
+-- Adds the media that an encrypted room may show to the copy $1, of the pseudo-sources $2: uploads to this server (its
+-- names are $3) and media of other servers. Uploads without a valid user are kept; none is, before the first member.
+INSERT INTO {reference} (copy_id, source, media_id, media_origin)
+SELECT $1::bigint, f.source, u.media_id, u.media_origin
+FROM ({media}) u
+LEFT JOIN pg_temp.retentiond_member e ON e.user_id = u.user_id COLLATE "C"
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN u.user_id <> '' OR lower(u.media_origin) = ANY ($3::text[])
+                THEN 'encrypted' ELSE 'encrypted_remote' END AS source) f
+WHERE EXISTS (SELECT FROM pg_temp.retentiond_member) AND f.source = ANY ($2::text[])
+  AND (u.user_id NOT LIKE '@%:%' OR (e.user_id IS NOT NULL AND coalesce(e.until_ms >= u.creation_ts, true)))
