@@ -145,7 +145,7 @@ class MediaTarget(Section):
     protect: tuple[Protection, ...] = Field(
         default=PROTECTIONS,
         description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "
-        "refers to (emoji, stickers).",
+        "refers to (emoji, stickers), what pending invites of local users show.",
     )
     messages_in: tuple[Literal["joined_rooms"], ...] = Field(
         default=(),

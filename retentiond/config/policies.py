@@ -59,7 +59,7 @@ class MatchConfig(Section):
     )
     unreferenced: Literal[True] | None = Field(
         default=None,
-        description="true: what no message, no room's state, no profile and no account data here mentions. Never media "
+        description="true: what no message, no room's state, no profile, no account data and no pending invite here mentions. Never media "
         "that an encrypted room may show: uploads of users who are or were in one since, and media of other servers "
         "(see encrypted_remote). Never application/octet-stream, the type of encrypted files, unless content_type "
         "beside it names that type.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-Protection = Literal["profile_avatars", "room_state", "account_data"]
+Protection = Literal["profile_avatars", "room_state", "account_data", "invites"]
 """A source of references whose media are never purged, unless `protect` leaves it out.
 
 This is the only list of them: keep reasons, the default of `protect`, its order and `ANYWHERE` follow from it.

@@ -25,6 +25,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "profile_avatars": "a user's avatar",
     "room_state": "the state of a room refers to it",
     "account_data": "a user's account data refers to it: emoji, stickers",
+    "invites": "a pending invite of a local user shows it: the room's avatar, the inviter's",
     "messages_in": "a message in a room with local members refers to it",
     "encrypted": "an encrypted room may show it: references in such rooms are invisible",
     "changed": "it changed while the pass was at work; the next one looks again",

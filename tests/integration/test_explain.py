@@ -31,7 +31,12 @@ async def test_each_policy_protection_and_file_of_an_item_is_told(
         ("remote", (), True, True),
         ("later", (), False, None),
     ]
-    assert story.protections == {"profile_avatars": False, "room_state": True, "account_data": False}
+    assert story.protections == {
+        "profile_avatars": False,
+        "room_state": True,
+        "account_data": False,
+        "invites": False,
+    }
     assert story.bearers == 2
     assert story.disk is not None
     assert (story.disk.result, story.disk.files) == ("present", 2)

@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import pytest
 
 from retentiond.engine.target import Order
+from retentiond.model.mentions import PROTECTIONS
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -17,8 +19,6 @@ from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention
@@ -32,6 +32,57 @@ ALL_AGES: dict[str, Any] = {
         {"name": "local", "match": {"origin": "local"}, "keep": "30d"},
     ]
 }
+
+
+AVATAR = {"type": "m.room.avatar", "state_key": "", "sender": "@eve:there.test"}
+INVITER = {"type": "m.room.member", "state_key": "@eve:there.test", "sender": "@eve:there.test"}
+MENTIONED_BY = {
+    "profile_avatars": lambda store, uri: store.add_profile("ann", uri),
+    "room_state": lambda store, uri: store.add_state_event(ROOM, "m.room.avatar", "", {"url": uri}),
+    "account_data": lambda store, uri: store.add_account_data("ann", "emoji", {"cat": uri}),
+    "invites": lambda store, uri: store.add_invite(
+        ROOM, "@ann:here.test", AVATAR | {"content": {"url": uri}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROTECTIONS)
+async def test_each_protection_there_is_keeps_what_its_source_mentions_and_nothing_when_left_out(
+    store: DendriteStore, retention: Retention, name: str
+) -> None:
+    """A protection that the configuration accepts and nothing reads would delete what it should keep."""
+    mentioned, _ = await store.add(), await store.add()
+    await MENTIONED_BY[name](store, mentioned.uri)
+    without = [other for other in PROTECTIONS if other != name]
+    assert (await retention.one_plan(protect=without))[0].removed_items == 2
+    report = await retention.one_pass()
+    assert dict(report.kept) == {name: 1}
+    assert set(await store.rows()) == {mentioned.key}
+
+
+async def test_a_pending_invite_keeps_the_avatars_of_the_room_and_of_the_inviter(
+    store: DendriteStore, retention: Retention
+) -> None:
+    room, inviter, old, broken = [await store.add() for _ in range(4)]
+    state = [AVATAR | {"content": {"url": room.uri}}, INVITER | {"content": {"avatar_url": inviter.uri}}]
+    await store.add_invite(ROOM, "@ann:here.test", *state)
+    await store.add_invite(
+        "!old:there.test", "@ann:here.test", AVATAR | {"content": {"url": old.uri}}, answered=True
+    )
+    await store.add_invite("!b:there.test", "@ann:here.test", event=f'{{"unsigned": "{broken.uri}')
+    report = await retention.one_pass()
+    assert (report.removed_items, dict(report.kept)) == (1, {"invites": 3})
+    assert old.key not in await store.rows()
+
+
+async def test_media_that_only_a_pending_invite_shows_are_not_unreferenced(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = await store.add()
+    await store.add_invite(ROOM, "@ann:here.test", AVATAR | {"content": {"url": media.uri}})
+    policies = [{"name": "nowhere", "match": {"unreferenced": True}, "keep": "30d"}]
+    report = await retention.one_pass(policies=policies, protect=[])
+    assert (report.removed_items, dict(report.kept)) == (0, {"no_policy": 1})
 
 
 async def test_each_protection_keeps_what_it_names_with_or_without_local_policies(

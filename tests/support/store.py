@@ -200,6 +200,24 @@ class DendriteStore:
             *(content if isinstance(content, str) else json.dumps(event), membership),
         )
 
+    async def add_invite(
+        self,
+        room_id: str,
+        user_id: str,
+        *state: dict[str, Any],
+        answered: bool = False,
+        event: str | None = None,
+    ) -> None:
+        """Invite a local user; `state` is what the inviting server sends along, `event` a whole event as a text."""
+        content = {"membership": "invite"}
+        whole = {"room_id": room_id, "type": "m.room.member", "state_key": user_id, "content": content}
+        text = json.dumps(whole | {"unsigned": {"invite_room_state": state}}) if event is None else event
+        await self._database.execute(
+            "INSERT INTO syncapi_invite_events (event_id, room_id, target_user_id, headered_event_json, deleted)"
+            " VALUES ($1, $2, $3, $4, $5)",
+            *(f"${hash_of(text.encode())}", room_id, user_id, text, answered),
+        )
+
     async def add_room(self, room_id: str, *memberships: tuple[bool, int]) -> None:
         """Let dendrite know a room: each member is local or not, and 1 (left), 2 (invited) or 3 (joined)."""
         room = await self._database.fetchval(

@@ -43,7 +43,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     media = target()
     assert (media.grace, media.settle) == (timedelta(hours=24), timedelta(minutes=10))
     assert media.policies == ()
-    assert media.protect == PROTECTIONS == ("profile_avatars", "room_state", "account_data")
+    assert media.protect == PROTECTIONS == ("profile_avatars", "room_state", "account_data", "invites")
     assert media.limits == Limits(max_share=0.5, max_items=1_000_000, max_missing_files=0.05)
     assert media.pace == Pace(batch=1000, concurrency=4, max_items_per_second=5000)
     assert media.create_index

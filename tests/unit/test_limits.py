@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from retentiond.model.limits import Counts, growth_starts, judge_limits
-from retentiond.model.policy import Match, Policy
+from retentiond.model.match import Match
+from retentiond.model.policy import Policy
 
 _NOW = datetime(2026, 3, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)

@@ -58,6 +58,9 @@ class Statement:
 _PROFILES: Final = Statement(SQL["profiles"], "user_api", "userapi_profiles")
 _ROOM_STATE: Final = Statement(SQL["room_state"], "sync_api", "syncapi_current_room_state")
 _ACCOUNT_DATA: Final = Statement(SQL["account_data"], "user_api", "userapi_account_datas")
+_INVITES: Final = Statement(
+    named_queries(__package__, "invites.sql")["invites"], "sync_api", "syncapi_invite_events"
+)
 MESSAGES: Final = Statement(SQL["messages"], "sync_api", "syncapi_output_room_events")
 _VACATED_ROOMS: Final = Statement(
     SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
@@ -70,6 +73,7 @@ _BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
     "profile_avatars": (_PROFILES, _ROOM_STATE),
     "room_state": (_ROOM_STATE,),
     "account_data": (_ACCOUNT_DATA,),
+    "invites": (_INVITES,),
     MESSAGES_IN: (MESSAGES,),
     SENT_BY: (MESSAGES,),
     ANY_MESSAGE: (MESSAGES,),
