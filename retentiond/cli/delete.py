@@ -12,11 +12,15 @@ from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import PassReport
-from retentiond.model.request import Request
+from retentiond.model.request import LEFT_OUT, Request
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass
+from retentiond.terminal.ownership import rooms_in_words, uploaders_in_words
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import count_in_words, size_in_words
+
+_ASKED = 5
+"""How many uploaders and rooms the question names; the plan before it names more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,13 @@ class Delete:
     def _question(self, plans: list[PassReport]) -> str:
         items = sum(plan.removed_items for plan in plans)
         size = sum(plan.removed_bytes for plan in plans)
-        return f"Delete {count_in_words(items, 'item')}, {size_in_words(size)}?"
+        words = f"Delete {count_in_words(items, 'item')}, {size_in_words(size)}"
+        for plan in plans:
+            whose = plan.ownership
+            if whose is not None and whose.removed:
+                words += f", uploaded by {uploaders_in_words(whose.removed, _ASKED)}"
+                words += f", mentioned in {rooms_in_words(whose, _ASKED)}" if whose.rooms else ""
+        return words + "?"
 
 
 def _way_over(kept: set[str]) -> str:
@@ -129,6 +139,10 @@ def _way_over(kept: set[str]) -> str:
         ways.append("`retentiond hold list` shows the holds, and `hold release` ends one")
     if "restored" in kept:
         ways.append("`retentiond quarantine forget` ends what a restore began")
-    if kept - {"hold", "restored", "invalid_hash", "unsafe_path"}:
+    if kept & LEFT_OUT:
+        ways.append(
+            "`retentiond delete --media mxc://…`, or `--user` of the uploader, deletes what was left out"
+        )
+    if kept - LEFT_OUT - {"hold", "restored", "encrypted", "invalid_hash", "unsafe_path"}:
         ways.append("--even-protected goes over protections")
     return "; ".join(ways) or "`retentiond plan --list` says more of each"

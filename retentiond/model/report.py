@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.errors import Refusal
+    from retentiond.model.ownership import Ownership
     from retentiond.model.purge import PurgeReport
 
 
@@ -30,6 +31,7 @@ class PassReport:
 
     `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
     `error` is why a pass was interrupted. `growth` are the due items that no limit counts (model/limits.py).
+    `ownership` is given where mentions decide what goes.
     """
 
     target: str
@@ -50,6 +52,7 @@ class PassReport:
     error: str | None = None
     growth: int = 0
     purges: list[PurgeReport] = field(default_factory=list)
+    ownership: Ownership | None = None
 
     def remove(self, policy: str, items: int, size: int = 0) -> None:
         """Count items, and the bytes that leave with them, for a policy."""
@@ -107,7 +110,9 @@ class PassReport:
             },
             "refused": asdict(self.refused) if self.refused else None,
             "remarks": list(self.remarks),
-        } | ({"purges": [purge.as_json() for purge in self.purges]} if self.purges else {})
+            **({"purges": [purge.as_json() for purge in self.purges]} if self.purges else {}),
+            **({"ownership": self.ownership.as_json()} if self.ownership else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)

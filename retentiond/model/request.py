@@ -7,20 +7,33 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldSubject, MediaKind
+from retentiond.model.match import uploaded_here
 from retentiond.model.media import parse_media_uri, valid_hash
 from retentiond.model.policy import Keep, Remove
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from retentiond.model.media import MediaRow
+    from retentiond.model.policy import KeepReason
 
 RequestKind: TypeAlias = MediaKind
 """What can be asked for is what can be held."""
 
 REQUESTED: Final = "delete"
 """What reports call the reason for which requested items go, in the place of a policy's name."""
+
+REFERRED: Final = "referred"
+"""The user's or room's events plainly refer to it."""
+BY_UPLOADER: Final = "by_uploader"
+"""In the room an event of the one who uploaded it plainly refers to it."""
+ELSEWHERE: Final = "elsewhere"
+"""Events in other rooms than the room refer to it."""
+
+LEFT_OUT: Final[frozenset[KeepReason]] = frozenset({"other_uploader", "other_rooms"})
+"""Why an item is left out of what a user or room refers to."""
 
 _FORMS: Final[dict[RequestKind, str]] = {
     "media": "mxc://SERVER/ID",
@@ -62,22 +75,43 @@ def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool
     return Request(*asked[0], even_protected=even_protected)
 
 
-def decide_request(row: MediaRow, request: Request, *, referred_to: bool) -> Keep | Remove:
-    """Judge one row for a request, whatever its age; `referred_to` says whether its user or room refers to it."""
-    if not _asked_for(row, request, referred_to=referred_to):
-        return Keep("no_policy")
-    if valid_hash(row.base64hash) is None:
+def decide_request(
+    row: MediaRow, request: Request, facts: AbstractSet[str], server_names: frozenset[str]
+) -> Keep | Remove:
+    """Judge one row for a request, whatever its age; `facts` are REFERRED, BY_UPLOADER and ELSEWHERE.
+
+    A medium, an origin or an uploader that is named is asked for as such. Of other media, a user's or room's request
+    means what events refer to: never the upload of another local user, since anybody can post the URI of any upload.
+    """
+    verdict = _asked_for(row, request, facts, server_names)
+    if isinstance(verdict, Remove) and valid_hash(row.base64hash) is None:
         return Keep("invalid_hash", REQUESTED)
+    return verdict
+
+
+def _asked_for(
+    row: MediaRow, request: Request, facts: AbstractSet[str], server_names: frozenset[str]
+) -> Keep | Remove:
+    if _named(row, request):
+        return Remove(REQUESTED, 0)
+    if REFERRED not in facts:
+        return Keep("no_policy")
+    # That a member of the room uploaded it proves nothing: a stranger can invite any user, and post any URI.
+    own = request.kind == "room" and bool(row.user_id) and BY_UPLOADER in facts
+    if uploaded_here(row, server_names) and not own:
+        return Keep("other_uploader", REQUESTED)
+    if request.kind == "room" and ELSEWHERE in facts:
+        return Keep("other_rooms", REQUESTED)
     return Remove(REQUESTED, 0)
 
 
-def _asked_for(row: MediaRow, request: Request, *, referred_to: bool) -> bool:
+def _named(row: MediaRow, request: Request) -> bool:
     match request.kind:
         case "media":
             return row.key == parse_media_uri(request.name)
         case "origin":
             return row.media_origin.lower() == request.name.lower()
         case "user":
-            return row.user_id == request.name or referred_to
+            return row.user_id == request.name
         case "room":
-            return referred_to
+            return False

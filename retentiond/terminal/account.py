@@ -11,6 +11,7 @@ from rich.text import Text
 from retentiond.model.errors import Refusal
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable
+from retentiond.terminal.ownership import ownership_lines
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
 
 _HEADINGS = {
@@ -36,6 +37,9 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
         console.print(by_reason("Failed", report.failed))
     for line in _remarks(report):
         console.print(Text(line))
+    if report.ownership is not None:
+        for line in ownership_lines(report.ownership):
+            console.print(Text(line), soft_wrap=True)
     if report.refused is not None:
         title = "A pass would be refused" if report.dry_run else "Refused"
         console.print(refusal_panel(report.refused, title))

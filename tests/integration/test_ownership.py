@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
+from retentiond.engine.target import Order, Silence
+from retentiond.model.request import Request
+
 if TYPE_CHECKING:
+    from retentiond.model.request import RequestKind
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
@@ -87,3 +92,74 @@ async def test_without_a_known_server_name_an_upload_still_goes_with_its_uploade
     report = await retention.one_pass(**by_room(LEFT), server_name=None)
     assert report.removed_items == 1
     assert set(await store.rows()) == {victims.key}
+
+
+@pytest.mark.parametrize("kind", ["user", "room"])
+async def test_delete_keeps_an_upload_that_a_strangers_room_or_event_mentions(
+    retention: Retention, store: DendriteStore, kind: RequestKind
+) -> None:
+    """Also where he invited the uploader, and where the upload is mentioned nowhere else."""
+    victims = [await store.add(origin="here.test", user_id=ANN) for _ in range(3)]
+    nameless = await store.add(origin="Here.Test")
+    wrong = await store.add(origin="there.test", user_id=ANN)
+    own, remote = await store.add(origin="here.test", user_id=EVE), await store.add()
+    plain, marked_up, avatar = victims
+    invited = {"membership": "invite", "avatar_url": avatar.uri}
+    await store.add_state_event(LEFT, "m.room.member", ANN, invited, sender=EVE)
+    await store.add_event(LEFT, {"formatted_body": f"<img src='{marked_up.uri}'>"}, sender=EVE)
+    for media in (plain, nameless, wrong, own, remote):
+        await store.add_event(LEFT, {"url": media.uri}, sender=EVE)
+    request = Request(kind, EVE if kind == "user" else LEFT, even_protected=True)
+    async with retention.opened() as target:
+        planned = await target.plan(None, Silence(), request)
+        report = await target.run_pass(Order("run", request=request))
+    for account in (planned, report):
+        assert (account.removed_items, dict(account.kept)) == (2, {"other_uploader": 5})
+        assert account.ownership is not None
+        assert account.ownership.removed == {EVE: 1, "": 1}
+        assert account.ownership.left_out == {"other_uploader": {ANN: 4, "": 1}}
+    assert set(await store.rows()) == {media.key for media in (*victims, nameless, wrong)}
+    assert await store.broken_references() == []
+
+
+async def test_delete_by_room_takes_what_its_uploader_sent_there_alone(
+    retention: Retention, store: DendriteStore
+) -> None:
+    only, quoted, elsewhere = [await store.add(origin="here.test", user_id=ANN) for _ in range(3)]
+    for media in (only, elsewhere):
+        await store.add_event(LEFT, {"url": media.uri}, sender=ANN)
+    await store.add_event(LEFT, {"url": quoted.uri}, sender=EVE)
+    await store.add_event(LEFT, {"body": f"see {quoted.uri}/more"}, sender=ANN)
+    await store.add_event(JOINED, f'no json, but "{elsewhere.uri}"', sender=EVE)
+    async with retention.opened() as target:
+        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+    assert (report.removed_items, dict(report.kept)) == (1, {"other_uploader": 1, "other_rooms": 1})
+    assert set(await store.rows()) == {quoted.key, elsewhere.key}
+
+
+async def test_delete_names_the_rooms_that_mention_the_items(
+    retention: Retention, store: DendriteStore
+) -> None:
+    """Of an upload that the user never sent, too, and of an avatar that only the profile shows."""
+    sent, unsent, avatar = [await store.add(origin="here.test", user_id=EVE) for _ in range(3)]
+    other = await store.add(origin="here.test", user_id=ANN)
+    await store.add_profile("eve", avatar.uri)
+    await store.add_event(LEFT, {"url": sent.uri}, sender=EVE)
+    await store.add_event(JOINED, {"url": sent.uri, "body": unsent.uri}, sender=ANN)
+    await store.add_event("!third:there.test", {"url": avatar.uri}, sender=ANN)
+    await store.add_event("!unconcerned:there.test", {"url": other.uri}, sender=ANN)
+    async with retention.opened() as target:
+        planned = await target.plan(None, Silence(), Request("user", EVE, even_protected=True))
+    assert planned.ownership is not None
+    assert planned.ownership.rooms == {JOINED: 2, LEFT: 1, "!third:there.test": 1}
+    assert planned.removed_items == 3
+
+
+async def test_a_key_that_just_fits_into_dendrites_index_and_a_long_sender_refuse_no_request(
+    retention: Retention, store: DendriteStore
+) -> None:
+    long = await store.add(media_id=secrets.token_urlsafe(1870))
+    await store.add_event(LEFT, {"url": long.uri}, sender="@" + "e" * 243 + ":here.test")
+    async with retention.opened() as target:
+        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+    assert (report.refused, report.removed_items) == (None, 1)

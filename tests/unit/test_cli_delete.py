@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.errors import Refusal
+from retentiond.model.ownership import Ownership
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request
 from tests.support.command_line import CommandLine, Terminal
@@ -100,6 +101,55 @@ def test_what_is_kept_stops_it_with_3_and_the_way_over_is_told(
 def test_a_hold_is_never_told_to_be_gone_over(tmp_path: Path) -> None:
     target = FakeTarget(planned=plan(kept={"hold": 1}))
     assert "--even-protected" not in CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes").stderr
+
+
+def test_the_question_names_the_uploaders_and_the_rooms_that_mention_the_items(tmp_path: Path) -> None:
+    planned = plan(goes=8)
+    planned.ownership = Ownership()
+    planned.ownership.removed.update({f"@user{n}:here.test": 1 for n in range(7)} | {"": 1})
+    planned.ownership.rooms = {"!a:here.test": 2, "![b]:here.test": 1}
+    planned.ownership.rooms_in_all = 2
+    outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type(
+        "delete", *MEDIA, stdin=Terminal("n\n"), stderr=io.StringIO()
+    )
+    assert "uploaded by @user0:here.test (1), " in outcome.stderr
+    assert "2 more local users, users of other servers (1)" in outcome.stderr
+    assert "mentioned in !a:here.test (2), ![b]:here.test (1)? [y/N]" in outcome.stderr
+    assert "Mentioned in !a:here.test (2), ![b]:here.test (1)." in outcome.stdout
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--yes",)])
+def test_what_is_left_out_is_told_with_the_command_that_deletes_it(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    planned = plan(kept={"other_uploader": 2, "other_rooms": 1})
+    planned.ownership = Ownership()
+    planned.ownership.leave_out("other_uploader", "@ann o:here.test", "mxc://here.test/abc")
+    planned.ownership.leave_out("other_rooms", "", "mxc://there.test/def")
+    outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type("delete", *MEDIA, *words)
+    assert "Left out: 1 item uploaded by @ann o:here.test (1)" in outcome.stdout
+    for command in (
+        "retentiond delete --media mxc://here.test/abc",
+        "retentiond delete --user '@ann o:here.test'",
+        "retentiond delete --media mxc://there.test/def",
+    ):
+        assert f"  {command}\n" in outcome.stdout
+    assert ("--even-protected" in outcome.stderr) is False
+    if words == ("--yes",):
+        assert outcome.status == 3
+        assert "`--user` of the uploader, deletes what was left out" in outcome.stderr
+
+
+def test_the_uploaders_and_rooms_are_in_the_document(tmp_path: Path) -> None:
+    planned = plan(goes=1)
+    planned.ownership = Ownership(rooms={"!a:here.test": 1}, rooms_in_all=1)
+    planned.ownership.removed["@ann:here.test"] = 1
+    outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type(
+        "delete", *MEDIA, "--dry-run", "--json"
+    )
+    told = outcome.document["passes"][0]["ownership"]
+    assert told["uploaders"] == {"@ann:here.test": {"removed": 1, "left_out": 0}}
+    assert told["rooms"] == {"!a:here.test": 1}
 
 
 def test_what_is_kept_beside_what_goes_is_no_failure(tmp_path: Path) -> None:

@@ -115,7 +115,10 @@ def delete(
     origin: Origin = None,
     room: Annotated[
         str | None,
-        typer.Option(metavar="!ROOM:SERVER", help="What this room refers to, and no other room does."),
+        typer.Option(
+            metavar="!ROOM:SERVER",
+            help="What this room refers to, and no other room does; of uploads here, those that their uploader sent there.",
+        ),
     ] = None,
     even_protected: Annotated[
         bool, typer.Option("--even-protected", help="Protections do not keep it; a hold always does.")

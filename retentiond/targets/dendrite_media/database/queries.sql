@@ -58,3 +58,7 @@ FROM mediaapi_media_repository
 WHERE user_id <> ''
   AND lower(CASE WHEN strpos(user_id, ':') > 0 THEN substr(user_id, strpos(user_id, ':') + 1) ELSE '' END)
       <> ALL ($1::text[])
+
+-- name: released_uploaders
+-- Who uploaded what a pass released, and how many of them; '' stands for other servers.
+SELECT user_id, count(*) AS items FROM retentiond.released_media WHERE pass_id = $1 GROUP BY user_id

@@ -146,6 +146,10 @@ class MediaSteps:
         if self._order.request is None:
             await shrink_backlog(self._connection, report, self._place.settings.rules)
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
+        report.ownership = self._ground.ownership()
+        if report.ownership is not None:
+            counts = await self._connection.fetch(SQL["released_uploaders"], report.pass_id)
+            report.ownership.removed.update({row["user_id"]: row["items"] for row in counts})
         await self._accesses.forget_old()
 
     async def end(self, report: PassReport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retentiond.model.limits import Counts
+from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request
 from retentiond.targets.dendrite_media.surveys.limits import count_growth, over_limit
@@ -67,6 +68,9 @@ class Ground(ReleaseGround, Protocol):
     ) -> Refusal | None:
         """Compare the counts with the limits, and note in the report what of them is growth."""
 
+    def ownership(self) -> Ownership | None:
+        """Return whose media are left out, for an account that adds whose go; None where it need not say."""
+
     def rules(self) -> dict[str, Any]:
         """Return what the ledger remembers to have gone by."""
 
@@ -126,6 +130,11 @@ class PolicyGround:
         """Count the due rows that are growth, once a pass has been."""
         return await count_growth(self._place, self._connection, self.rules(), self._now)
 
+    def ownership(self) -> Ownership | None:
+        """Ask for the uploaders where a policy goes by rooms, in which anybody can mention anything."""
+        by_room = any(policy.match.room is not None for policy in self._rules.policies)
+        return Ownership() if by_room else None
+
     def taken(self, report: PassReport) -> int:
         """Return how many rows the same pass, or plan, has taken before."""
         alone = {policy.name for policy in self._rules.policies if policy.removes == "thumbnails"}
@@ -175,14 +184,16 @@ class RequestGround:
         return None
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
-        """Read which of these the user or room refers to."""
+        """Return what the events said of these when the survey read them."""
         del copy
-        return dict.fromkeys(await self.surveyor.referred_to(keys), frozenset({REQUESTED}))
+        return await self.surveyor.facts(keys)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""
         del due
-        return isinstance(decide_request(row, self._request, referred_to=row.key in mentions), Remove)
+        facts = mentions.get(row.key, frozenset())
+        verdict = decide_request(row, self._request, facts, self._place.settings.server_names)
+        return isinstance(verdict, Remove)
 
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
@@ -190,6 +201,10 @@ class RequestGround:
         """Hold nothing against it."""
         del survey, report, missing, sampled, first
         return None
+
+    def ownership(self) -> Ownership:
+        """Return what is left out, and the rooms that mention the items."""
+        return self.surveyor.ownership
 
     def rules(self) -> dict[str, Any]:
         """Return the request, and the protections that held."""

@@ -9,7 +9,9 @@ import asyncpg
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.media import parse_media_uri
-from retentiond.model.request import decide_request
+from retentiond.model.ownership import Ownership
+from retentiond.model.policy import Keep
+from retentiond.model.request import LEFT_OUT, decide_request
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement, stream
@@ -20,36 +22,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
+    from asyncpg import Record
+
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import MediaKey
     from retentiond.model.report import Item
     from retentiond.model.request import Request, RequestKind
     from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "requests.sql")
 _PAGE: Final = 2000
-_EVENTS: Final = "syncapi_output_room_events, syncapi_current_room_state"
+_ROOMS_SHOWN: Final = 100
+_COLUMNS: Final = ("media_id", "media_origin", "room_id", "sender", "own")
+_PROFILE: Final = Statement(SQL["profile"], "user_api", "userapi_profiles")
+
+
+def _events(whose: str) -> Statement:
+    tables = "syncapi_output_room_events, syncapi_current_room_state"
+    return Statement(SQL["events"].replace("{whose}", whose), "sync_api", tables)
 
 
 _SOURCES: Final[Mapping[RequestKind, tuple[Statement, ...]]] = {
-    "user": (
-        Statement(SQL["events_of_user"], "sync_api", _EVENTS),
-        Statement(SQL["profile_of_user"], "user_api", "userapi_profiles"),
-    ),
-    "room": (Statement(SQL["only_in_room"], "sync_api", _EVENTS),),
+    # What the profile refers to is then looked up in the events.
+    "user": (_PROFILE, _events("sender")),
+    "room": (_events("room_id"),),
 }
 
 
 class RequestSurveyor(Surveyor):
-    """A survey of what was asked for, and of nothing else."""
+    """A survey of what was asked for, and of nothing else; `ownership` says what of it is left out."""
 
     def __init__(self, connection: Conn, place: Place, request: Request) -> None:
         super().__init__(connection, place.name, place.settings.rules)
         self._place = place
         self._request = request
         self._sources = Sources.of(place.settings)
+        self.ownership = Ownership()
 
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
@@ -61,53 +72,86 @@ class RequestSurveyor(Surveyor):
         survey = await self._begin()
         statement, arguments = self._page_query()
         async for page in pages(self._connection, statement, *arguments, size=_PAGE, after=("", "")):
+            rows = [media_row(record) for record in page]
+            facts = await self.facts([row.key for row in rows])
+            names = self._rules.server_names
             judged = [
-                (row, decide_request(row, self._request, referred_to=record["referred_to"]))
-                for record in page
-                for row in [media_row(record)]
+                (row, decide_request(row, self._request, facts.get(row.key, frozenset()), names))
+                for row in rows
             ]
+            for row, verdict in judged:
+                if isinstance(verdict, Keep) and verdict.reason in LEFT_OUT:
+                    self.ownership.leave_out(verdict.reason, row.user_id, row.key.uri)
             await self._take(survey, judged, listen)
             progress.advance(len(page))
         await self._finish()
+        await self._count_rooms()
         return survey
 
-    async def referred_to(self, keys: Collection[MediaKey]) -> set[MediaKey]:
-        """Return which of these keys the user or room refers to."""
+    async def facts(self, keys: Collection[MediaKey]) -> Mentions:
+        """Return what the decisions must know of each of these, as the events said when they were read."""
         if self._request.kind not in _SOURCES:
-            return set()
-        columns = [key.media_id for key in keys], [key.media_origin for key in keys]
-        return {media_key(row) for row in await self._connection.fetch(SQL["referred_keys"], *columns)}
+            return {}
+        found = await self._connection.fetch(SQL["facts"], *key_columns(keys), self._request.name)
+        return {media_key(row): frozenset(row["facts"]) for row in found}
 
     def _page_query(self) -> tuple[str, tuple[Any, ...]]:
         kind, name = self._request.kind, self._request.name
         match kind:
             case "media":
                 return SQL["media_page"], tuple(parse_media_uri(name) or ())
-            case "room":
-                return SQL["room_page"], ()
-            case "user" | "origin":
-                return SQL[f"{kind}_page"], (name,)
+            case "origin":
+                return SQL["origin_page"], (name,)
+            case "user" | "room":
+                return SQL["mentioned_page"], (name,)
 
     async def _collect(self) -> None:
-        """Read what the user or room refers to, in whichever database that lies."""
-        await self._connection.execute(SQL["drop_referred"])
-        await self._connection.execute(SQL["make_referred"])
+        """Read every mention of what the user or room refers to, in whichever database that lies."""
+        for statement in ("drop_mentions", "make_mentions"):
+            await self._connection.execute(SQL[statement])
         for source in _SOURCES.get(self._request.kind, ()):
             try:
                 async with self._sources.reading(self._connection, source) as other:
-                    if other is self._connection:
-                        taking = SQL["take_referred"].replace("{source}", source.text)
-                        await self._connection.execute(taking, self._request.name)
-                    else:
-                        await self._collect_from(other, source)
+                    await self._take_asked(other)
+                    await self._take_mentions(other, source)
             except (asyncpg.PostgresError, UnreachableError) as error:
                 if self._connection.is_closed():
                     raise
                 raise _unreadable(source, error) from error
+        for statement in ("sort_mentions", "analyze_mentions"):
+            await self._connection.execute(SQL[statement])
 
-    async def _collect_from(self, other: Conn, source: Statement) -> None:
+    async def _take_asked(self, other: Conn) -> None:
+        """Tell the connection that reads which media are in question already."""
+        for statement in ("drop_asked", "make_asked"):
+            await other.execute(SQL[statement])
+        if self._request.kind != "user":
+            return
+        if other is self._connection:
+            taking = SQL["take_asked"].replace("{source}", SQL["asked"])
+            await other.execute(taking, self._request.name)
+            return
+        async for page in stream(self._connection, SQL["asked"], self._request.name):
+            await _copy(other, "retentiond_asked", _COLUMNS[:2], page)
+
+    async def _take_mentions(self, other: Conn, source: Statement) -> None:
+        if other is self._connection:
+            taking = SQL["take_mentions"].replace("{source}", source.text)
+            await other.execute(taking, self._request.name)
+            return
         async for page in stream(other, source.text, self._request.name):
-            await self._connection.execute(SQL["take_keys"], *key_columns(media_key(row) for row in page))
+            await _copy(self._connection, "request_mention", _COLUMNS, page)
+
+    async def _count_rooms(self) -> None:
+        found = await self._connection.fetch(SQL["rooms"], self._request.name, _ROOMS_SHOWN)
+        self.ownership.rooms = {row["room_id"]: row["items"] for row in found}
+        self.ownership.rooms_in_all = found[0]["rooms"] if found else 0
+
+
+async def _copy(connection: Conn, table: str, columns: tuple[str, ...], page: Collection[Record]) -> None:
+    await connection.copy_records_to_table(
+        table, schema_name="pg_temp", records=[tuple(row) for row in page], columns=columns
+    )
 
 
 def _unreadable(source: Statement, error: Exception) -> RefusedError:

@@ -1,75 +1,107 @@
--- What somebody wants deleted by hand. To be deleted, a reference must be plain: what does not parse, and what an ID
--- might only begin with, refers to nothing here; where it is asked what else refers to a medium, it does.
+-- What a request by hand means. Only a plain mention makes a medium part of a request: not one in an event that does not
+-- parse, and not an ID that another only begins with. Every mention counts where the question is what else refers to it.
 
--- name: drop_referred
-DROP TABLE IF EXISTS pg_temp.referred
+-- name: drop_mentions
+DROP TABLE IF EXISTS pg_temp.request_mention
 
--- name: make_referred
--- What the user or room of a request refers to; it goes with the connection.
-CREATE TEMPORARY TABLE referred (
+-- name: make_mentions
+-- Each mention of the media in question, by any sender in any room (a profile: in room ''). `own` are the plain ones of
+-- the user, or in the room, of the request. The table goes with the connection.
+CREATE TEMPORARY TABLE request_mention (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
-    PRIMARY KEY (media_id, media_origin)
+    room_id text COLLATE "C" NOT NULL,
+    sender text COLLATE "C" NOT NULL,
+    own boolean NOT NULL
 )
 
--- name: events_of_user
--- What the events of a user plainly refer to, as rooms see them now and as they were sent.
-SELECT DISTINCT k.media_id, k.media_origin
-FROM (SELECT pg_temp.retentiond_content(e.headered_event_json) AS content
-      FROM (SELECT headered_event_json FROM syncapi_output_room_events WHERE sender = $1
-            UNION ALL
-            SELECT headered_event_json FROM syncapi_current_room_state WHERE sender = $1) e
-      WHERE e.headered_event_json LIKE '%mxc:%' OR e.headered_event_json LIKE '%\\u00%'
-      OFFSET 0) c
-CROSS JOIN LATERAL pg_temp.retentiond_strings(c.content) s(mention)
-CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
-WHERE jsonb_typeof(c.content) = 'object' AND k.plain
+-- name: sort_mentions
+-- Senders are not part of the index: with one, a key that just fits would be too long.
+CREATE INDEX request_mention_by_key ON pg_temp.request_mention (media_id, media_origin)
 
--- name: profile_of_user
-SELECT DISTINCT k.media_id, k.media_origin
+-- name: analyze_mentions
+ANALYZE pg_temp.request_mention
+
+-- name: drop_asked
+DROP TABLE IF EXISTS pg_temp.retentiond_asked
+
+-- name: make_asked
+-- Media in question, whether or not an event of the user refers to them; on the connection that reads the events.
+CREATE TEMPORARY TABLE retentiond_asked (media_id text COLLATE "C" NOT NULL, media_origin text COLLATE "C" NOT NULL)
+
+-- name: asked
+-- What the user of a request uploaded, and what their profile refers to.
+SELECT m.media_id, m.media_origin FROM mediaapi_media_repository m WHERE m.user_id = $1
+UNION
+SELECT x.media_id, x.media_origin FROM pg_temp.request_mention x
+
+-- name: take_asked
+INSERT INTO pg_temp.retentiond_asked (media_id, media_origin) SELECT a.media_id, a.media_origin FROM ({source}) a
+
+-- name: profile
+SELECT DISTINCT k.media_id, k.media_origin, '' AS room_id, $1::text AS sender, true AS own
 FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
 WHERE k.plain AND '@' || p.localpart || ':' || p.server_name = $1
 
--- name: only_in_room
--- What the events and the state of a room plainly refer to, and those of no other room seem to.
-WITH event AS (
-    SELECT e.room_id = $1 AS here, e.headered_event_json AS raw,
-           pg_temp.retentiond_content(e.headered_event_json) AS content
-    FROM (SELECT room_id, headered_event_json FROM syncapi_output_room_events
-          UNION ALL
-          SELECT room_id, headered_event_json FROM syncapi_current_room_state) e
-    WHERE e.headered_event_json LIKE '%mxc%' OR e.headered_event_json LIKE '%\\u00%'
-    OFFSET 0
+-- name: events
+-- Every mention, in messages and in the state of rooms, of what is asked about or what the user or room ($1, which
+-- {whose} must equal) plainly refers to.
+WITH mention AS MATERIALIZED (
+    SELECT k.media_id, k.media_origin, e.room_id, e.sender,
+           bool_or(k.plain AND e.{whose} = $1 AND jsonb_typeof(e.content) = 'object') IS TRUE AS own
+    FROM (SELECT room_id, sender, headered_event_json AS raw,
+                 pg_temp.retentiond_content(headered_event_json) AS content
+          FROM (SELECT room_id, sender, headered_event_json FROM syncapi_output_room_events
+                UNION ALL
+                SELECT room_id, sender, headered_event_json FROM syncapi_current_room_state) r
+          WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
+          OFFSET 0) e
+    CROSS JOIN LATERAL (
+        SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
+        UNION ALL
+        SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s
+    CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
+    GROUP BY k.media_id, k.media_origin, e.room_id, e.sender
+), wanted AS (
+    SELECT media_id, media_origin FROM mention WHERE own
+    UNION
+    SELECT media_id, media_origin FROM pg_temp.retentiond_asked
 )
-SELECT k.media_id, k.media_origin
-FROM event CROSS JOIN LATERAL pg_temp.retentiond_strings(content) s(mention)
-CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
-WHERE k.plain AND here AND jsonb_typeof(content) = 'object'
-EXCEPT
-SELECT k.media_id, k.media_origin
-FROM event CROSS JOIN LATERAL (
-    SELECT x AS mention FROM pg_temp.retentiond_strings(content) AS x WHERE jsonb_typeof(content) = 'object'
-    UNION ALL
-    SELECT pg_temp.retentiond_raw(raw) WHERE jsonb_typeof(content) IS DISTINCT FROM 'object') s
-CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
-WHERE NOT here
+SELECT m.media_id, m.media_origin, m.room_id, m.sender, m.own
+FROM mention m JOIN wanted w ON w.media_id = m.media_id AND w.media_origin = m.media_origin
 
--- name: take_referred
--- Takes what a source in the same database says; the source's own parameter is $1.
-INSERT INTO pg_temp.referred (media_id, media_origin)
-SELECT r.media_id, r.media_origin FROM ({source}) r
-ON CONFLICT DO NOTHING
+-- name: take_mentions
+-- Takes what a source in the same database yields; the source's own parameter is $1.
+INSERT INTO pg_temp.request_mention (media_id, media_origin, room_id, sender, own)
+SELECT r.media_id, r.media_origin, r.room_id, r.sender, r.own FROM ({source}) r
 
--- name: take_keys
--- Takes a page of what a source elsewhere says.
-INSERT INTO pg_temp.referred (media_id, media_origin)
-SELECT k.media_id, k.media_origin FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
-ON CONFLICT DO NOTHING
+-- name: facts
+-- What the decisions must know of each of these rows: do events of the user, or in the room, plainly refer to it; is
+-- one of these the uploader's; does anything in another room than the one in $3 refer to it?
+SELECT k.media_id, k.media_origin,
+       array_remove(ARRAY[CASE WHEN f.referred THEN 'referred' END, CASE WHEN f.by_uploader THEN 'by_uploader' END,
+                          CASE WHEN f.elsewhere THEN 'elsewhere' END], NULL) AS facts
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+JOIN mediaapi_media_repository m ON m.media_id = k.media_id AND m.media_origin = k.media_origin
+CROSS JOIN LATERAL (
+    SELECT bool_or(x.own) AS referred, bool_or(x.own AND x.sender = m.user_id COLLATE "C") AS by_uploader,
+           bool_or(x.room_id <> $3) AS elsewhere
+    FROM pg_temp.request_mention x
+    WHERE x.media_id = m.media_id COLLATE "C" AND x.media_origin = m.media_origin COLLATE "C") f
+
+-- name: rooms
+-- The rooms, but for the one in $1, whose events mention media in question that are here; the most mentioned first.
+SELECT x.room_id, count(DISTINCT (x.media_id, x.media_origin)) AS items, count(*) OVER () AS rooms
+FROM pg_temp.request_mention x
+JOIN mediaapi_media_repository m
+  ON m.media_id = x.media_id COLLATE "default" AND m.media_origin = x.media_origin COLLATE "default"
+WHERE x.room_id NOT IN ('', $1)
+GROUP BY x.room_id ORDER BY items DESC, x.room_id LIMIT $2
 
 -- name: media_page
 -- The medium of that ID and server, after a key.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-       m.user_id, false AS referred_to
+       m.user_id
 FROM mediaapi_media_repository m
 WHERE m.media_id = $4 AND m.media_origin = $5 AND (m.media_id, m.media_origin) > ($1::text, $2::text)
 LIMIT $3
@@ -77,38 +109,20 @@ LIMIT $3
 -- name: origin_page
 -- A page of the media of a server, after a key.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-       m.user_id, false AS referred_to
+       m.user_id
 FROM mediaapi_media_repository m
 WHERE lower(m.media_origin) = lower($4) AND (m.media_id, m.media_origin) > ($1::text, $2::text)
 ORDER BY m.media_id, m.media_origin
 LIMIT $3
 
--- name: user_page
--- A page of what a user uploaded or refers to, after a key.
-SELECT * FROM (
-    SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-           m.user_id, EXISTS (SELECT FROM pg_temp.referred f
-                              WHERE f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C")
-                      AS referred_to
-    FROM mediaapi_media_repository m
-    WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)) p
-WHERE p.user_id = $4 OR p.referred_to
-ORDER BY p.media_id, p.media_origin
-LIMIT $3
-
--- name: room_page
--- A page of what a room refers to, after a key.
+-- name: mentioned_page
+-- A page of what the user ($4) uploaded, or the user or room plainly refers to, after a key.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-       m.user_id, true AS referred_to
-FROM pg_temp.referred f
-JOIN mediaapi_media_repository m
-  ON m.media_id = f.media_id COLLATE "default" AND m.media_origin = f.media_origin COLLATE "default"
+       m.user_id
+FROM mediaapi_media_repository m
 WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)
+  AND (m.user_id = $4 OR EXISTS (SELECT FROM pg_temp.request_mention x
+                                 WHERE x.own AND x.media_id = m.media_id COLLATE "C"
+                                   AND x.media_origin = m.media_origin COLLATE "C"))
 ORDER BY m.media_id, m.media_origin
 LIMIT $3
-
--- name: referred_keys
--- Which of these keys the user or room of the request refers to.
-SELECT f.media_id, f.media_origin FROM pg_temp.referred f
-JOIN unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
-  ON f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C"

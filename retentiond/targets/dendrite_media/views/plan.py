@@ -13,6 +13,7 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
+from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
@@ -176,6 +177,7 @@ class _Planner:
         self._report.refused = await ground.over_limit(
             survey, self._report, sum(missing), len(sample), first=belonging.first
         )
+        self._report.ownership = ground.ownership()
         self._progress.stage("look", survey.due)
         await self._look(ground, accesses, listen)
 
@@ -241,6 +243,10 @@ class _Planner:
                 size += leaving
                 if listen is not None:
                     listen(self._item(item, reason, leaving))
+            if self._report.ownership is not None:
+                going = key_columns([item.due.key for item in assessed if item.goes])
+                counts = await self._connection.fetch(SQL["uploaders"], *going)
+                self._report.ownership.removed.update({row["user_id"]: row["items"] for row in counts})
             self._progress.advance(len(batch), size)
             # A thousand items may go to a slow terminal: the loop gets its turn.
             await asyncio.sleep(0)

@@ -43,3 +43,10 @@ SELECT hash, rows, gone FROM pg_temp.bearers WHERE hash = ANY ($1::text[])
 
 -- name: drop_bearers
 DROP TABLE IF EXISTS pg_temp.bearers
+
+-- name: uploaders
+-- Who uploaded these media, and how many of them; '' stands for other servers.
+SELECT m.user_id, count(*) AS items
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+JOIN mediaapi_media_repository m ON m.media_id = k.media_id AND m.media_origin = k.media_origin
+GROUP BY m.user_id

@@ -1,0 +1,64 @@
+"""Whose media go and whose are left out, as people read it, with the commands that delete the rest."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from shlex import quote
+from typing import Final
+
+from retentiond.model.ownership import OTHER_SERVERS, Ownership
+from retentiond.model.text import printable
+from retentiond.terminal.words import count_in_words
+
+_LISTED: Final = 10
+_COMMANDS: Final = 3
+_LIMIT: Final = 300
+
+
+def ownership_lines(ownership: Ownership) -> Iterator[str]:
+    """Yield a line for the uploaders, one for the rooms, and for what is left out how to delete it all the same."""
+    if ownership.removed:
+        yield f"Uploaded by {uploaders_in_words(ownership.removed, _LISTED)}."
+    if ownership.rooms:
+        yield f"Mentioned in {rooms_in_words(ownership, _LISTED)}."
+    others = ownership.left_out.get("other_uploader")
+    if others:
+        yield (
+            f"Left out: {count_in_words(others.total(), 'item')} uploaded by {uploaders_in_words(others, _LISTED)}: "
+            "anybody can mention the upload of another user. To delete one of them, or all that its uploader has:"
+        )
+        yield from _media_command(ownership, "other_uploader")
+        for user, _ in others.most_common(_COMMANDS):
+            if user != OTHER_SERVERS:
+                yield f"  retentiond delete --user {quote(printable(user, _LIMIT))}"
+    elsewhere = ownership.left_out.get("other_rooms")
+    if elsewhere:
+        yield (
+            f"Left out: {count_in_words(elsewhere.total(), 'item')} that other rooms mention, too. "
+            "To delete one of them for all rooms:"
+        )
+        yield from _media_command(ownership, "other_rooms")
+
+
+def uploaders_in_words(counts: Counter[str], limit: int) -> str:
+    """Say who uploaded how much: `@ann:here.test (3), users of other servers (2)`."""
+    local = sorted(
+        (pair for pair in counts.items() if pair[0] != OTHER_SERVERS), key=lambda pair: (-pair[1], pair[0])
+    )
+    named = [f"{printable(user, _LIMIT)} ({items:,})" for user, items in local[:limit]]
+    if len(local) > limit:
+        named.append(f"{count_in_words(len(local) - limit, 'more local user')}")
+    if counts[OTHER_SERVERS]:
+        named.append(f"users of other servers ({counts[OTHER_SERVERS]:,})")
+    return ", ".join(named)
+
+
+def rooms_in_words(ownership: Ownership, limit: int) -> str:
+    """Say which rooms mention how much: `!a:here.test (2), 3 more rooms`."""
+    named = [f"{printable(room, _LIMIT)} ({items:,})" for room, items in ownership.rooms.items()][:limit]
+    more = ownership.rooms_in_all - len(named)
+    return ", ".join([*named, *([count_in_words(more, "more room")] if more > 0 else [])])
+
+
+def _media_command(ownership: Ownership, reason: str) -> Iterable[str]:
+    uri = ownership.examples.get(reason)
+    return [f"  retentiond delete --media {quote(printable(uri, _LIMIT))}"] if uri else []
