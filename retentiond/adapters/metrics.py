@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 _PREFIX: Final = "retentiond"
-_IN_QUARANTINE: Final = frozenset({"intended", "quarantined", "returned", "restoring", "lost"})
 
 
 class Metrics:
@@ -58,7 +57,8 @@ class Metrics:
             "overdue_items", "Items that were due at the last survey and did not go."
         )
         self._overdue_bytes = self._gauge(
-            "overdue_bytes", "Bytes that were due at the last survey and did not go."
+            "overdue_bytes",
+            "Bytes, as the database records them, that were due at the last survey and did not go.",
         )
         self._overdue_since = self._gauge(
             "overdue_since_timestamp_seconds", "Since when the oldest of them is due; 0 for nothing."
@@ -133,9 +133,8 @@ class Metrics:
             self._overdue_since.labels(target).set(_seconds(backlog.since))
         self._success.labels(target).set(_seconds(status.last_success))
         if quarantine is not None:
-            held = (tally.bytes for state, tally in quarantine.blobs.items() if state in _IN_QUARANTINE)
             self._quarantine_items.labels(target).set(quarantine.items)
-            self._quarantine_bytes.labels(target).set(sum(held))
+            self._quarantine_bytes.labels(target).set(quarantine.bytes)
 
     def forget(self, target: str) -> None:
         """Say no more of a target."""

@@ -116,10 +116,9 @@ ON CONFLICT (target) DO UPDATE
 SET at = excluded.at, items = excluded.items, bytes = excluded.bytes, since = excluded.since
 
 -- name: shrink_backlog
--- A pass has taken some of it; with the last item all of it is gone.
+-- A pass has taken so many of it; with the last item all of it is gone. For items without a size, such as chats.
 UPDATE retentiond.backlog
-SET items = greatest(items - $2, 0), bytes = CASE WHEN items > $2 THEN greatest(bytes - $3, 0) ELSE 0 END,
-    since = CASE WHEN items > $2 THEN since END
+SET items = greatest(items - $2, 0), since = CASE WHEN items > $2 THEN since END
 WHERE target = $1
 
 -- name: backlog

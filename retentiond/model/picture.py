@@ -60,7 +60,10 @@ class Freed:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A target as a person would want to see it. Sizes are those that the rows record, one for each row."""
+    """A target as a person would want to see it.
+
+    Sizes are the bytes that leave the media tree, as the database records them: of a blob that several rows share, once.
+    """
 
     target: str
     kind: str

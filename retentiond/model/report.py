@@ -197,6 +197,11 @@ class QuarantineSummary:
     blobs: dict[str, Tally]
     until: datetime | None
 
+    @property
+    def bytes(self) -> int:
+        """The bytes in quarantine, in every state: all of them are on the disk."""
+        return sum(tally.bytes for tally in self.blobs.values())
+
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON."""
         return {
@@ -208,7 +213,10 @@ class QuarantineSummary:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the last survey, `at` that time, found due and no pass has taken; the oldest is due since then."""
+    """What the last survey, `at` that time, found due and no pass has taken; the oldest is due since then.
+
+    `bytes` are those that would leave the media tree, as the database records them.
+    """
 
     at: datetime
     items: int

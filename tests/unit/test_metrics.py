@@ -90,7 +90,7 @@ def test_a_status_tells_the_last_success_and_what_is_in_quarantine(metrics: Metr
     )
     assert _value(metrics, "last_success_timestamp_seconds") == _BEGAN.timestamp()
     assert _value(metrics, "quarantine_items") == 5
-    assert _value(metrics, "quarantine_bytes") == 70
+    assert _value(metrics, "quarantine_bytes") == 79
 
 
 def test_the_backlog_tells_how_much_is_overdue_and_since_when(metrics: Metrics) -> None:

@@ -168,7 +168,7 @@ class ChatSteps:
         """Take off the backlog what was taken; all else each batch has counted."""
         if not self._by_hand:
             taken = sum(purge.report.chats for purge in self.purges)
-            await self._connection.execute(LEDGER_SQL["shrink_backlog"], report.target, taken, 0)
+            await self._connection.execute(LEDGER_SQL["shrink_backlog"], report.target, taken)
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, for each account and for the pass."""

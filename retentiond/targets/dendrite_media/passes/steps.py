@@ -11,7 +11,7 @@ from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.look import file_missing
-from retentiond.targets.dendrite_media.passes.backlog import note_backlog, shrink_backlog
+from retentiond.targets.dendrite_media.passes.backlog import note_backlog
 from retentiond.targets.dendrite_media.passes.ending import record_end
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
@@ -80,9 +80,13 @@ class MediaSteps:
         if report.orphan_thumbnail_row:
             self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
         if self._order.request is None:
-            await note_backlog(self._connection, self._place.name, self._place.settings.rules.policies)
+            await self._note_backlog()
         progress.stage("remove", survey.due)
         return await self._judge(survey, report)
+
+    async def _note_backlog(self) -> None:
+        policies = self._place.settings.rules.policies
+        await note_backlog(self._connection, self._place.name, policies, self._now)
 
     async def _judge(self, survey: Survey, report: PassReport) -> Refusal | None:
         sample = survey.sample.contents()
@@ -118,6 +122,8 @@ class MediaSteps:
         await removal.run()
         if self._order.request is not None:
             return
+        # What comes next makes surveys of its own. Where the removal was lost, what it was to take is to be seen.
+        await self._note_backlog()
         for further in (self._remove_thumbnails, self.evict):
             try:
                 await further(report)
@@ -143,8 +149,6 @@ class MediaSteps:
 
     async def account(self, report: PassReport) -> None:
         """Count the contents of which some rows went and some stayed."""
-        if self._order.request is None:
-            await shrink_backlog(self._connection, report, self._place.settings.rules)
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
         report.ownership = self._ground.ownership()
         if report.ownership is not None:

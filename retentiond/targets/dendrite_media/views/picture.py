@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.postgres import looking, named_queries
 from retentiond.model.picture import AgeCurve, Freed, Picture, Slice, with_others
 from retentiond.model.report import Tally
+from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, due_by_age, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import TargetStatus
     from retentiond.targets.dendrite_media.store.workplace import Place
 
-SQL: Final = named_queries(__package__, "picture.sql")
+SQL: Final = named_queries(__package__, "picture.sql", blobs=BLOBS)
 _MOST_SLICES: Final = 9
 _MOST_DAYS: Final = 120
 _AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months", 365: "up to a year"}
@@ -36,6 +37,7 @@ async def draw(place: Place, progress: Progress) -> Picture:
         ledger = await place.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(place)
+        await connection.execute(SQL["make_stored"])
         total = Tally(**dict(await _row(connection, "total")))
         return Picture(
             place.name,
@@ -63,7 +65,7 @@ async def _slices(connection: Conn, statement: str) -> tuple[Slice, ...]:
 
 
 async def _by_age(connection: Conn, now: datetime) -> tuple[Slice, ...]:
-    rows = await connection.fetch(SQL["by_age"], _milliseconds(now), list(_AGES))
+    rows = await connection.fetch(SQL["by_age"], milliseconds(now), list(_AGES))
     return tuple(Slice(_AGES.get(row["days"], _OLDER), row["items"], row["bytes"]) for row in rows)
 
 
@@ -84,8 +86,8 @@ async def _curves(
     survey = await surveyor.judge(now, progress)
     await surveyor.keep(survey, ledger=ledger, copy=copy, protections=place.references.protections, plan=True)
     curves = [AgeCurve(policy.name, _days(policy)) for policy in rules.policies]
-    for row in await connection.fetch(SQL["ages"], _milliseconds(now)):
-        curves[row["policy"]].add(row["age"], row["items"], row["bytes"])
+    for part in await due_by_age(connection, rules.policies, now):
+        curves[part.policy].add(part.age, part.items, part.bytes)
     return tuple(curves)
 
 
@@ -115,8 +117,4 @@ def _findings(status: TargetStatus) -> Mapping[str, int]:
 def _in_quarantine(status: TargetStatus) -> Tally:
     if status.quarantine is None:
         return Tally()
-    return Tally(status.quarantine.items, sum(tally.bytes for tally in status.quarantine.blobs.values()))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+    return Tally(status.quarantine.items, status.quarantine.bytes)

@@ -1,34 +1,32 @@
--- What a store is made of, for the report. Sizes are those that the rows record.
+-- What a store is made of, for the report.
+
+-- name: make_stored
+-- Every row with its part of what the database says is stored: the bytes of a blob are those of its first row.
+CREATE TEMPORARY TABLE stored AS
+SELECT m.media_origin AS origin, lower(trim(split_part(m.content_type, ';', 1))) AS type, m.creation_ts,
+       CASE WHEN row_number() OVER (PARTITION BY b.hash ORDER BY m.creation_ts, m.media_id, m.media_origin) = 1
+            THEN b.bytes ELSE 0 END AS bytes
+FROM mediaapi_media_repository m
+JOIN ({blobs}) b ON b.hash = m.base64hash COLLATE "C"
 
 -- name: total
-SELECT count(*) AS items, coalesce(sum(greatest(file_size_bytes, 0)), 0)::bigint AS bytes FROM mediaapi_media_repository
+SELECT count(*) AS items, least(coalesce(sum(bytes), 0), 9223372036854775807)::bigint AS bytes FROM pg_temp.stored
 
 -- name: by_origin
 -- The servers with the most bytes.
-SELECT media_origin AS name, count(*) AS items, sum(greatest(file_size_bytes, 0))::bigint AS bytes
-FROM mediaapi_media_repository GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
+SELECT origin AS name, count(*) AS items, least(sum(bytes), 9223372036854775807)::bigint AS bytes
+FROM pg_temp.stored GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
 
 -- name: by_type
 -- The content types with the most bytes, without their parameters.
-SELECT lower(trim(split_part(content_type, ';', 1))) AS name, count(*) AS items,
-       sum(greatest(file_size_bytes, 0))::bigint AS bytes
-FROM mediaapi_media_repository GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
+SELECT type AS name, count(*) AS items, least(sum(bytes), 9223372036854775807)::bigint AS bytes
+FROM pg_temp.stored GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
 
 -- name: by_age
 -- Counted by the first of these ages (in days, ascending) that a row is not older than; null for older ones.
-SELECT (SELECT min(d.days) FROM unnest($2::integer[]) AS d(days) WHERE m.creation_ts >= $1 - d.days * 86400000::bigint) AS days,
-       count(*) AS items, sum(greatest(m.file_size_bytes, 0))::bigint AS bytes
-FROM mediaapi_media_repository m GROUP BY 1 ORDER BY 1 NULLS LAST
-
--- name: ages
--- What the survey put into its table and nothing keeps, by policy and by age in whole days.
-SELECT d.policy, (($1 - m.creation_ts) / 86400000)::integer AS age, count(*) AS items,
-       sum(greatest(m.file_size_bytes, 0))::bigint AS bytes
-FROM pg_temp.due d
-JOIN mediaapi_media_repository m
-  ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
-WHERE d.kept IS NULL
-GROUP BY 1, 2
+SELECT (SELECT min(d.days) FROM unnest($2::integer[]) AS d(days) WHERE s.creation_ts >= $1 - d.days * 86400000::bigint) AS days,
+       count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes
+FROM pg_temp.stored s GROUP BY 1 ORDER BY 1 NULLS LAST
 
 -- name: freed
 -- What the passes of a target took, by day in UTC, the newest first.

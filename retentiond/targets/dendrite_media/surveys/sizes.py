@@ -1,0 +1,62 @@
+"""The one measure of size: the bytes that leave the media tree, thumbnails too.
+
+A plan and a pass measure them on the disk, for what they look at anyway. All other figures (backlog, status, metrics,
+the report) are estimates from the sizes that the database records, made here: they agree with the disk where database
+and disk do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.policy import Policy
+
+_FILE: Final = "sizes.sql"
+BLOBS: Final = named_queries(__package__, _FILE, where="")["blobs"]
+"""All blobs with their rows and bytes: a part of other statements."""
+_DUE_BLOBS: Final = named_queries(
+    __package__,
+    _FILE,
+    where='WHERE m.base64hash COLLATE "C" IN (SELECT d.hash FROM pg_temp.due d WHERE d.kept IS NULL)',
+)["blobs"]
+SQL: Final = named_queries(__package__, _FILE, due_blobs=_DUE_BLOBS)
+
+
+@dataclass(frozen=True, slots=True)
+class DuePart:
+    """The due rows of one policy (by its index) and one age in whole days; `oldest` is the first that was created."""
+
+    policy: int
+    age: int
+    items: int
+    bytes: int
+    oldest: datetime
+
+
+async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime) -> list[DuePart]:
+    """Measure what the survey on this connection, at the time `now`, found due and is still there."""
+    keeps = [policy.keep and policy.keep // timedelta(milliseconds=1) for policy in policies]
+    rows = await connection.fetch(SQL["due_by_age"], milliseconds(now), keeps)
+    return [
+        DuePart(
+            row["policy"],
+            row["age"],
+            row["items"],
+            row["bytes"],
+            datetime.fromtimestamp(row["oldest"] / 1000, UTC),
+        )
+        for row in rows
+    ]
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as dendrite's tables have it."""
+    return int(moment.timestamp() * 1000)

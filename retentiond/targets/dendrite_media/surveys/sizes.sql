@@ -1,0 +1,37 @@
+-- The bytes that leave the media tree, as the database records them; the disk has the last word where something goes.
+
+-- name: blobs
+-- A part of other statements: each blob (of those that {where} leaves) with the number of rows that have its hash, and
+-- the bytes that leave with the last of them: its file and its thumbnails, each once, however many rows share them.
+SELECT f.hash, f.rows, least(f.bytes + coalesce(t.bytes, 0), 9223372036854775807)::bigint AS bytes
+FROM (SELECT m.base64hash COLLATE "C" AS hash, count(*) AS rows, greatest(max(m.file_size_bytes), 0) AS bytes
+      FROM mediaapi_media_repository m
+      {where}
+      GROUP BY 1) f
+LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
+           FROM (SELECT m.base64hash COLLATE "C" AS hash, greatest(max(t.file_size_bytes), 0) AS bytes
+                 FROM mediaapi_media_repository m
+                 JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
+                 {where}
+                 GROUP BY 1, t.width, t.height, t.resize_method) o
+           GROUP BY o.hash) t ON t.hash = f.hash
+
+-- name: due_by_age
+-- What a survey found due and nothing keeps, of what was there at the time $1 (milliseconds): by policy and age in whole
+-- days the rows, the bytes that leave with them, and the oldest creation. A blob leaves with the row that comes due
+-- last, and not at all where a row stays that has its hash. $2 are the keeps of the policies in their order, in
+-- milliseconds; null for ever.
+SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
+       min(s.creation_ts) AS oldest
+FROM (SELECT d.policy, (($1::bigint - m.creation_ts) / 86400000)::integer AS age, m.creation_ts,
+             CASE WHEN count(*) OVER (PARTITION BY d.hash) = b.rows
+                   AND row_number() OVER (PARTITION BY d.hash
+                                          ORDER BY m.creation_ts::numeric + ($2::bigint[])[d.policy + 1] DESC NULLS FIRST,
+                                                   d.due_id) = 1
+                  THEN b.bytes ELSE 0 END AS bytes
+      FROM pg_temp.due d
+      JOIN mediaapi_media_repository m
+        ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+      JOIN ({due_blobs}) b ON b.hash = d.hash
+      WHERE d.kept IS NULL AND m.creation_ts <= $1) s
+GROUP BY s.policy, s.age

@@ -1,0 +1,125 @@
+"""A set of due items has one size, wherever it is shown: the bytes that leave the media tree, thumbnails too."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.adapters.metrics import Metrics
+from retentiond.engine.target import Order, Silence
+from tests.support.chance import AGAIN, SEED
+from tests.support.store import COMMON_THUMBNAILS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retentiond.engine.target import Target
+    from tests.support.media_target import Retention
+    from tests.support.store import DendriteStore
+
+_DAYS = timedelta(days=1)
+_POLICIES = [
+    {"name": "video", "match": {"origin": "remote", "content_type": "video/*"}, "keep": "10d"},
+    {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"},
+    {"name": "bots", "match": {"origin": "local", "user": "@bot-*"}, "keep": "60d"},
+    {"name": "local", "match": {"origin": "local"}, "keep": "forever"},
+]
+
+
+async def _fill(store: DendriteStore, chance: random.Random) -> None:
+    """Add media that share contents across origins, policies and ages, with thumbnails, some of them protected."""
+    contents = [chance.randbytes(chance.randrange(1, 5000)) for _ in range(20)]
+    for _ in range(60):
+        local = chance.random() < 0.3
+        media = await store.add(
+            origin="here.test" if local else chance.choice(["a.test", "b.test"]),
+            user_id=chance.choice(["@bot-x:here.test", "@ann:here.test"]) if local else "",
+            content=chance.choice(contents),
+            content_type=chance.choice(["video/mp4", "image/png"]),
+            age=chance.choice([1, 9, 20, 40, 90]) * _DAYS,
+            thumbnails=[thumbnail for thumbnail in COMMON_THUMBNAILS if chance.random() < 0.4],
+        )
+        if chance.random() < 0.1:
+            await store.add_profile(f"user{media.key.media_id}", media.uri)
+
+
+async def _sizes(target: Target) -> dict[str, tuple[int, int]]:
+    """Return the items and bytes that each view of a store with a backlog calls due."""
+    plan = await target.plan(None, Silence())
+    curves = (await target.picture(Silence())).curves
+    now = [curve.older_than(curve.keep) for curve in curves if curve.keep is not None]
+    status = await target.status()
+    assert status.backlog is not None
+    metrics = Metrics()
+    metrics.stands(status)
+    measured = [
+        metrics.registry.get_sample_value(f"retentiond_overdue_{what}", {"target": "media"})
+        for what in ("items", "bytes")
+    ]
+    return {
+        "plan": (plan.removed_items, plan.removed_bytes),
+        "report": (sum(tally.items for tally in now), sum(tally.bytes for tally in now)),
+        "status": (status.backlog.items, status.backlog.bytes),
+        "metrics": (int(measured[0] or 0), int(measured[1] or 0)),
+    }
+
+
+@pytest.mark.parametrize("run", range(3))
+async def test_plan_report_status_metrics_and_pass_agree_on_what_is_due(
+    retention: Retention, store: DendriteStore, run: int
+) -> None:
+    await _fill(store, random.Random(f"{SEED} {run}"))
+    async with retention.opened(policies=_POLICIES, limits={"max_share": 0.0}) as target:
+        assert (await target.run_pass(Order("run"))).refused is not None
+        sizes = await _sizes(target)
+        assert len(set(sizes.values())) == 1, (sizes, AGAIN)
+        taken = await target.run_pass(Order("once", over_limits=True))
+        assert (taken.removed_items, taken.removed_bytes) == sizes["plan"], AGAIN
+        left = (await target.status()).backlog
+    assert left is not None
+    assert (left.items, left.bytes, left.since) == (0, 0, None)
+
+
+async def test_what_a_pass_left_keeps_its_size_beside_large_thumbnails_that_went(
+    retention: Retention, store: DendriteStore, media_path: Path
+) -> None:
+    goes = await store.add(content=b"small", thumbnails=COMMON_THUMBNAILS, age=100 * _DAYS)
+    stays = await store.add(content=b"larger content", age=50 * _DAYS)
+    name = stays.base64hash
+    blob = media_path / name[0] / name[1] / name[2:]
+    blob.rename(media_path.parent / "elsewhere")
+    blob.symlink_to(media_path.parent / "elsewhere")
+    async with retention.opened() as target:
+        report = await target.run_pass(Order("run"))
+        backlog = (await target.status()).backlog
+    assert (report.removed_items, report.kept["unsafe_path"]) == (1, 1)
+    assert report.removed_bytes > len(goes.content)
+    assert backlog is not None
+    assert (backlog.items, backlog.bytes) == (1, len(stays.content))
+
+
+async def test_a_store_s_size_counts_what_rows_share_once_and_thumbnails_too(
+    retention: Retention, store: DendriteStore
+) -> None:
+    await _fill(store, random.Random(SEED))
+    async with retention.opened() as target:
+        picture = await target.picture(Silence())
+    on_disk = sum(len(content) for content in store.files().values())
+    assert picture.total.bytes == on_disk, AGAIN
+    for slices in (picture.by_origin, picture.by_type, picture.by_age):
+        assert sum(part.bytes for part in slices) == on_disk
+
+
+async def test_sizes_that_cannot_be_right_refuse_nothing(retention: Retention, store: DendriteStore) -> None:
+    for _ in range(3):
+        await store.add(size=2**63 - 1)
+    await store.add(size=-(2**63))
+    async with retention.opened(limits={"max_share": 0.0}) as target:
+        await target.run_pass(Order("run"))
+        backlog = (await target.status()).backlog
+        picture = await target.picture(Silence())
+    assert backlog is not None
+    assert (backlog.items, backlog.bytes, picture.total.bytes) == (4, 2**63 - 1, 2**63 - 1)
