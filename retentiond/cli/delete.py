@@ -12,7 +12,7 @@ from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import PassReport
-from retentiond.model.request import LEFT_OUT, Request
+from retentiond.model.request import Request
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.ownership import rooms_in_words, uploaders_in_words
@@ -104,9 +104,10 @@ class Delete:
     def _nothing(self, session: Session, plans: list[PassReport]) -> int:
         """Say why nothing would go, and return the exit status."""
         kept = {reason for plan in plans for reason in plan.kept}
+        left_out = {reason for plan in plans if plan.ownership for reason in plan.ownership.left_out}
         if kept:
             session.error(
-                f"nothing was deleted, since all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept)}"
+                f"nothing was deleted, since all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept, left_out)}"
             )
             return RefusedError.exit_status
         if any(plan.failed for plan in plans):
@@ -133,16 +134,16 @@ class Delete:
         return words + "?"
 
 
-def _way_over(kept: set[str]) -> str:
+def _way_over(kept: set[str], left_out: set[str]) -> str:
     ways = []
     if "hold" in kept:
         ways.append("`retentiond hold list` shows the holds, and `hold release` ends one")
     if "restored" in kept:
         ways.append("`retentiond quarantine forget` ends what a restore began")
-    if kept & LEFT_OUT:
+    if left_out:
         ways.append(
             "`retentiond delete --media mxc://…`, or `--user` of the uploader, deletes what was left out"
         )
-    if kept - LEFT_OUT - {"hold", "restored", "encrypted", "invalid_hash", "unsafe_path"}:
+    if kept - left_out - {"hold", "restored", "invalid_hash", "unsafe_path"}:
         ways.append("--even-protected goes over protections")
     return "; ".join(ways) or "`retentiond plan --list` says more of each"

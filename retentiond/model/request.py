@@ -9,6 +9,7 @@ from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldSubject, MediaKind
 from retentiond.model.match import uploaded_here
 from retentiond.model.media import parse_media_uri, valid_hash
+from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.policy import Keep, Remove
 from retentiond.model.text import printable
 
@@ -32,7 +33,7 @@ BY_UPLOADER: Final = "by_uploader"
 ELSEWHERE: Final = "elsewhere"
 """Events in other rooms than the room refer to it."""
 
-LEFT_OUT: Final[frozenset[KeepReason]] = frozenset({"other_uploader", "other_rooms"})
+LEFT_OUT: Final[frozenset[KeepReason]] = frozenset({"other_uploader", "other_rooms", "encrypted"})
 """Why an item is left out of what a user or room refers to."""
 
 _FORMS: Final[dict[RequestKind, str]] = {
@@ -60,6 +61,11 @@ class Request:
         except ValueError as error:
             raise UsageError(f"--{self.kind} {printable(self.name)} {error}") from None
 
+    @property
+    def asks_mentions(self) -> bool:
+        """Whether the request means what events refer to, which is invisible in encrypted rooms."""
+        return self.kind in {"user", "room"}
+
     def as_json(self) -> dict[str, Any]:
         """Return the request as the ledger remembers it."""
         return {self.kind: self.name, "even_protected": self.even_protected}
@@ -78,7 +84,9 @@ def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool
 def decide_request(
     row: MediaRow, request: Request, facts: AbstractSet[str], server_names: frozenset[str]
 ) -> Keep | Remove:
-    """Judge one row for a request, whatever its age; `facts` are REFERRED, BY_UPLOADER and ELSEWHERE.
+    """Judge one row for a request, whatever its age.
+
+    `facts` are REFERRED, BY_UPLOADER and ELSEWHERE, and the pseudo-sources of encryption whose risk is not accepted.
 
     A medium, an origin or an uploader that is named is asked for as such. Of other media, a user's or room's request
     means what events refer to: never the upload of another local user, since anybody can post the URI of any upload.
@@ -102,6 +110,8 @@ def _asked_for(
         return Keep("other_uploader", REQUESTED)
     if request.kind == "room" and ELSEWHERE in facts:
         return Keep("other_rooms", REQUESTED)
+    if not ENCRYPTION.isdisjoint(facts):
+        return Keep("encrypted", REQUESTED)
     return Remove(REQUESTED, 0)
 
 

@@ -30,13 +30,14 @@ def ownership_lines(ownership: Ownership) -> Iterator[str]:
         for user, _ in others.most_common(_COMMANDS):
             if user != OTHER_SERVERS:
                 yield f"  retentiond delete --user {quote(printable(user, _LIMIT))}"
-    elsewhere = ownership.left_out.get("other_rooms")
-    if elsewhere:
-        yield (
-            f"Left out: {count_in_words(elsewhere.total(), 'item')} that other rooms mention, too. "
-            "To delete one of them for all rooms:"
-        )
-        yield from _media_command(ownership, "other_rooms")
+    for reason, why in (
+        ("other_rooms", "that other rooms mention, too"),
+        ("encrypted", "that an encrypted room may show, too, where no mention can be seen"),
+    ):
+        counts = ownership.left_out.get(reason)
+        if counts:
+            yield f"Left out: {count_in_words(counts.total(), 'item')} {why}. To delete one of them for all rooms:"
+            yield from _media_command(ownership, reason)
 
 
 def uploaders_in_words(counts: Counter[str], limit: int) -> str:

@@ -168,14 +168,18 @@ async def test_components_with_databases_of_their_own_are_asked_there(
         await postgres.drop(elsewhere)
 
 
+@pytest.mark.parametrize(
+    ("even_protected", "limit"), [(True, "request_unreadable"), (False, "protection_unreadable")]
+)
 async def test_what_cannot_be_read_of_a_user_refuses_the_request(
-    retention: Retention, store: DendriteStore, connection: Connection
+    retention: Retention, store: DendriteStore, connection: Connection, even_protected: bool, limit: str
 ) -> None:
+    """What encrypted rooms may show is read first, unless the request goes over protections."""
     await store.add(origin="here.test", user_id=ALICE)
     await connection.execute("ALTER TABLE syncapi_output_room_events RENAME TO gone")
-    report = await delete(retention, Request("user", ALICE))
+    report = await delete(retention, Request("user", ALICE, even_protected=even_protected))
     assert report.refused is not None
-    assert report.refused.limit == "request_unreadable"
+    assert report.refused.limit == limit
     assert len(await store.rows()) == 1
 
 

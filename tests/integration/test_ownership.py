@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,8 +11,11 @@ import pytest
 
 from retentiond.engine.target import Order, Silence
 from retentiond.model.request import Request
+from retentiond.targets.dendrite_media.passes import steps
+from retentiond.targets.dendrite_media.quarantine import release
 
 if TYPE_CHECKING:
+    from retentiond.model.report import PassReport
     from retentiond.model.request import RequestKind
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
@@ -153,6 +157,55 @@ async def test_delete_names_the_rooms_that_mention_the_items(
     assert planned.ownership is not None
     assert planned.ownership.rooms == {JOINED: 2, LEFT: 1, "!third:there.test": 1}
     assert planned.removed_items == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "even_protected", "expected"),
+    [
+        ({}, False, {"encrypted": 2}),
+        ({"encrypted_remote": "fetch_again"}, False, {"encrypted": 1}),
+        ({}, True, {}),
+    ],
+)
+async def test_delete_by_room_keeps_what_an_encrypted_room_may_show(
+    retention: Retention, store: DendriteStore, keys: Any, even_protected: bool, expected: dict[str, int]
+) -> None:
+    secret = "!secret:there.test"
+    await store.add_state_event(secret, "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"})
+    await store.add_state_event(secret, "m.room.member", ANN, {"membership": "join"}, sender=ANN)
+    upload, others = [await store.add(origin="here.test", user_id=user) for user in (ANN, EVE)]
+    remote = await store.add()
+    await store.add_event(LEFT, {"url": upload.uri, "body": remote.uri}, sender=ANN)
+    await store.add_event(LEFT, {"url": others.uri}, sender=EVE)
+    request = Request("room", LEFT, even_protected=even_protected)
+    async with retention.opened(**keys) as target:
+        planned = await target.plan(None, Silence(), request)
+        report = await target.run_pass(Order("run", request=request))
+    assert dict(planned.kept) == dict(report.kept) == expected
+    assert planned.removed_items == report.removed_items == 3 - sum(expected.values())
+    assert others.key not in await store.rows()
+    assert planned.ownership is not None
+    assert {reason: found.total() for reason, found in planned.ownership.left_out.items()} == expected
+
+
+async def test_a_release_by_hand_looks_again_at_what_an_encrypted_room_may_show(
+    retention: Retention, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = await store.add()
+    await store.add_event(LEFT, {"url": remote.uri}, sender=EVE)
+    begin = steps.MediaSteps.begin
+
+    async def join_and_begin(self: steps.MediaSteps, report: PassReport) -> None:
+        await store.add_state_event(JOINED, "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"})
+        await store.add_state_event(JOINED, "m.room.member", ANN, {"membership": "join"}, sender=ANN)
+        await begin(self, report)
+
+    monkeypatch.setattr(steps.MediaSteps, "begin", join_and_begin)
+    monkeypatch.setattr(release, "LARGEST_AGE", timedelta(0))
+    async with retention.opened() as target:
+        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+    assert (report.removed_items, dict(report.kept)) == (0, {"changed": 1})
+    assert set(await store.rows()) == {remote.key}
 
 
 async def test_a_key_that_just_fits_into_dendrites_index_and_a_long_sender_refuse_no_request(

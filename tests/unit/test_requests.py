@@ -63,6 +63,16 @@ def test_illegal_content_goes_when_it_or_its_uploader_is_named(request_: Request
     assert verdict(UPLOAD, request_) == GOES
 
 
+@pytest.mark.parametrize("source", ["encrypted", "encrypted_remote"])
+def test_what_an_encrypted_room_may_show_stays_unless_it_is_named(source: str) -> None:
+    hidden = Keep("encrypted", "delete")
+    assert verdict(UPLOAD, ROOM, REFERRED, BY_UPLOADER, source) == hidden
+    assert verdict(REMOTE, USER, REFERRED, source) == hidden
+    assert verdict(UPLOAD, ROOM, REFERRED, source) == OTHERS
+    assert verdict(UPLOAD, Request("user", ANN), REFERRED, source) == GOES
+    assert verdict(UPLOAD, Request("media", UPLOAD.key.uri), source) == GOES
+
+
 def test_the_account_counts_each_uploader_and_other_servers_apart() -> None:
     ownership = Ownership()
     ownership.removed.update({EVE: 2, "": 3})

@@ -58,9 +58,9 @@ class References:
         self.asked = frozenset(asked)
         self._everything = (*self.protections, *sorted(self.asked - set(self.protections)))
 
-    def only(self, protections: Sequence[str]) -> References:
-        """Return references that ask for these protections, and for nothing else."""
-        return References(self._sources, protections, ())
+    def only(self, protections: Sequence[str], asked: Collection[str] = ()) -> References:
+        """Return references that ask for these protections and sources, and for nothing else."""
+        return References(self._sources, protections, asked)
 
     async def copy(self, connection: Conn, *, begun_after: datetime) -> Copy | None:
         """Return a copy of the protections begun after that time; make one where there is none.

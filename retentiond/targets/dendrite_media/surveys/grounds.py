@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retentiond.model.limits import Counts
+from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request
 from retentiond.targets.dendrite_media.surveys.limits import count_growth, over_limit
 from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
-from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor
+from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor, joined
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -166,12 +167,16 @@ class RequestGround:
 
     def __init__(self, place: Place, connection: Conn, request: Request) -> None:
         self._place = place
+        self._connection = connection
         self._request = request
         self.surveyor = RequestSurveyor(connection, place, request)
         self.even_protected = request.even_protected
-        # What policies ask about is nothing to it.
-        protections = () if self.even_protected else place.references.protections
-        self.references = place.references.only(protections)
+        if self.even_protected:
+            self.references = place.references.only(())
+        else:
+            # In encrypted rooms others may refer to what the user or the room seems to have alone.
+            hidden = ENCRYPTION - place.config.accepts if request.asks_mentions else ()
+            self.references = place.references.only(place.references.protections, hidden)
 
     def name_of(self, due: Due) -> str:
         """Return that it was asked for."""
@@ -184,9 +189,9 @@ class RequestGround:
         return None
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
-        """Return what the events said of these when the survey read them."""
-        del copy
-        return await self.surveyor.facts(keys)
+        """Return what the events said of these when the survey read them, and what encrypted rooms may show by now."""
+        hidden = await mentions_of(self._connection, keys, copy, self.references.asked)
+        return joined(await self.surveyor.facts(keys), hidden)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""

@@ -73,7 +73,7 @@ class RequestSurveyor(Surveyor):
         statement, arguments = self._page_query()
         async for page in pages(self._connection, statement, *arguments, size=_PAGE, after=("", "")):
             rows = [media_row(record) for record in page]
-            facts = await self.facts([row.key for row in rows])
+            facts = await self._facts_and_hidden([row.key for row in rows])
             names = self._rules.server_names
             judged = [
                 (row, decide_request(row, self._request, facts.get(row.key, frozenset()), names))
@@ -87,6 +87,13 @@ class RequestSurveyor(Surveyor):
         await self._finish()
         await self._count_rooms()
         return survey
+
+    async def _facts_and_hidden(self, keys: Collection[MediaKey]) -> Mentions:
+        facts = await self.facts(keys)
+        if not self._asks:
+            return facts
+        hidden = await self._connection.fetch(SQL["hidden"], *key_columns(keys))
+        return joined(facts, {media_key(row): frozenset(row["sources"]) for row in hidden})
 
     async def facts(self, keys: Collection[MediaKey]) -> Mentions:
         """Return what the decisions must know of each of these, as the events said when they were read."""
@@ -146,6 +153,11 @@ class RequestSurveyor(Surveyor):
         found = await self._connection.fetch(SQL["rooms"], self._request.name, _ROOMS_SHOWN)
         self.ownership.rooms = {row["room_id"]: row["items"] for row in found}
         self.ownership.rooms_in_all = found[0]["rooms"] if found else 0
+
+
+def joined(facts: Mentions, hidden: Mentions) -> Mentions:
+    """Return the facts of the events together with what an encrypted room may show."""
+    return {key: facts.get(key, frozenset()) | hidden.get(key, frozenset()) for key in {*facts, *hidden}}
 
 
 async def _copy(connection: Conn, table: str, columns: tuple[str, ...], page: Collection[Record]) -> None:

@@ -89,6 +89,12 @@ CROSS JOIN LATERAL (
     FROM pg_temp.request_mention x
     WHERE x.media_id = m.media_id COLLATE "C" AND x.media_origin = m.media_origin COLLATE "C") f
 
+-- name: hidden
+-- Which of these media an encrypted room may show.
+SELECT f.media_id, f.media_origin, f.sources
+FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+JOIN pg_temp.mention f ON f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C"
+
 -- name: rooms
 -- The rooms, but for the one in $1, whose events mention media in question that are here; the most mentioned first.
 SELECT x.room_id, count(DISTINCT (x.media_id, x.media_origin)) AS items, count(*) OVER () AS rooms
