@@ -60,6 +60,14 @@ class PassReport:
         tally.items += items
         tally.bytes += size
 
+    def take_back(self, policy: str, items: int, size: int = 0) -> None:
+        """Count items and bytes no more as removed: they stay after all."""
+        tally = self.removed.setdefault(policy, Tally())
+        tally.items -= items
+        tally.bytes -= size
+        if tally == Tally():
+            del self.removed[policy]
+
     @property
     def is_worth_telling(self) -> bool:
         """Whether anything came of it: a pass that began, a refusal, or a loss."""

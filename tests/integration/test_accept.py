@@ -269,7 +269,7 @@ async def test_entries_whose_files_are_gone_are_closed_as_lost_with_their_rows_k
     assert (await accept(retention, yes=True)).lost == 1
     async with retention.opened() as target:
         status = await target.status()
-        assert status.problems == ("1 blobs: its files were gone when the store was accepted",)
+        assert status.problems == ("1 file: its files were gone when the store was accepted",)
         assert [released.state async for released in target.released()] == ["lost"]
 
 

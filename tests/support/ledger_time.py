@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 _MOMENTS: Final = {
-    "entry": ("renamed_at", "looked_at"),
+    "entry": ("renamed_at", "looked_at", "retry_at"),
     "released_media": ("released_at", "grace_until"),
     "shared_blob": ("noted_at",),
     "suspect_thumbnail": ("seen_at",),

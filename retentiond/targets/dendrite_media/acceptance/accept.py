@@ -135,13 +135,16 @@ async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
         gone = [row for row, stood in seen if stood is False]
         live = await work.place.disk.share(live_blobs(work.tree), sorted({row["hash"] for row in gone}))
         whole = {blob.blob for blob in live if blob.size is not None}
+        unread = {blob.blob for blob in live if blob.error}
+        gone = [row for row in gone if row["hash"] not in unread]
         spares = [row["entry_id"] for row in gone if row["state"] == "returned" and row["hash"] in whole]
         lost = [entry_path(row) for row in gone if row["state"] != "returned" or row["hash"] not in whole]
         await change(work, ENTRY_SQL["forget_entries"], spares)
         await record_lost(work, lost, "its files were gone when the store was accepted")
         acceptance.lost += len(lost)
+        closed = {row["entry_id"] for row in gone}
         await change(
-            work, ENTRY_SQL["let_go"], [row["entry_id"] for row, stood in seen if stood is not False]
+            work, ENTRY_SQL["let_go"], [row["entry_id"] for row in page if row["entry_id"] not in closed]
         )
 
 

@@ -48,7 +48,10 @@ CREATE TABLE retentiond.entry (
     -- When the rename was done and synced, and when a sweep after it last found nobody who wants the blob.
     renamed_at timestamptz,
     looked_at timestamptz,
-    problem text
+    -- Why the last step failed, how often in a row it did, and when a sweep tries again.
+    problem text,
+    failures integer NOT NULL DEFAULT 0,
+    retry_at timestamptz
 );
 CREATE INDEX entry_by_hash ON retentiond.entry (hash);
 CREATE INDEX entry_by_claim ON retentiond.entry (claimed_by) WHERE claimed_by IS NOT NULL;

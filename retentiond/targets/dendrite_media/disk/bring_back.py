@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import (
     FILE,
     OWN,
@@ -21,7 +22,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
     parse_thumbnail,
     shelf,
 )
-from retentiond.targets.dendrite_media.disk.moves import named_error, regular_file
+from retentiond.targets.dendrite_media.disk.moves import regular_file
 from retentiond.targets.dendrite_media.disk.staging import Staging
 from retentiond.targets.dendrite_media.disk.tree import inside
 
@@ -47,11 +48,15 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class LiveBlob:
-    """What stands where dendrite looks for a content: sizes in bytes; no size where no file stands."""
+    """What stands where dendrite looks for a content: sizes in bytes; no size where no file stands.
+
+    `error`: the disk did not show it, and whether a file stands is not known.
+    """
 
     blob: Hash
     size: int | None
     thumbnails: Mapping[Thumbnail, int]
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
     except FileNotFoundError:
         changed = False
     except OSError as error:
-        return ReturnResult(entry, "failed", live_blob(tree, entry.hash), named_error(error))
+        return ReturnResult(entry, "failed", live_blob(tree, entry.hash), disk_error(error))
     live = live_blob(tree, entry.hash)
     if live.size is None:
         return ReturnResult(entry, "no_copy", live)
@@ -95,7 +100,7 @@ def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
 
 
 def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
-    """Return what stands live of a content; what cannot be read counts as not there."""
+    """Return what stands live of a content."""
     thumbnails = {}
     try:
         with tree.directory(*blob_parts(blob)) as live:
@@ -105,8 +110,10 @@ def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
                 file = regular_file(live, name) if thumbnail else None
                 if thumbnail and file:
                     thumbnails[thumbnail] = file.size
-    except OSError:
+    except FileNotFoundError:
         return LiveBlob(blob, None, {})
+    except OSError as error:
+        return LiveBlob(blob, None, {}, disk_error(error))
     return LiveBlob(blob, found.size if found else None, thumbnails)
 
 
@@ -179,25 +186,34 @@ def _place_one(staging: Staging, copy: int, live: int, name: str) -> bool:
     return True
 
 
-def sizes_at_hand(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[list[int]]]:
+@dataclass(frozen=True, slots=True)
+class SizesAtHand:
+    """The sizes of a content's files, live and in quarantine; `error` where the disk did not show one of them."""
+
+    sizes: list[int]
+    error: str = ""
+
+
+def sizes_at_hand(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[SizesAtHand]]:
     """Return, for a thread's share of entries, the sizes of the content's files: the copy's and the live one's."""
 
-    def all_sizes(entries: Sequence[EntryPath]) -> list[list[int]]:
+    def all_sizes(entries: Sequence[EntryPath]) -> list[SizesAtHand]:
         return [_sizes_at_hand(tree, entry) for entry in entries]
 
     return all_sizes
 
 
-def _sizes_at_hand(tree: MediaTree, entry: EntryPath) -> list[int]:
-    live = live_blob(tree, entry.hash).size
-    sizes = [] if live is None else [live]
-    with (
-        suppress(OSError),
-        tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as directory,
-    ):
-        copy = regular_file(directory, FILE)
-        sizes += [copy.size] if copy else []
-    return sizes
+def _sizes_at_hand(tree: MediaTree, entry: EntryPath) -> SizesAtHand:
+    live = live_blob(tree, entry.hash)
+    sizes = [] if live.size is None else [live.size]
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as directory:
+            copy = regular_file(directory, FILE)
+    except FileNotFoundError:
+        copy = None
+    except OSError as error:
+        return SizesAtHand(sizes, disk_error(error))
+    return SizesAtHand(sizes + ([copy.size] if copy else []), live.error)
 
 
 def dispensable(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:

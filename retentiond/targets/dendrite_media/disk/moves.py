@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import (
     OWN,
     PURGING,
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 
     from retentiond.ledger.session import Guard
 
-Moved = Literal["moved", "already", "missing", "failed"]
-"""`moved`: by us. `already`: the source is gone and the destination stands. `missing`: neither stands."""
+Moved = Literal["moved", "already", "missing", "stayed", "failed"]
+"""The outcome of a move.
+
+`moved`: by us. `already`: the destination stands. `missing`: neither source nor destination stands. `stayed`: the disk
+refused, and the destination does not stand. `failed`: the disk refused, and does not show what came of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What became of one entry on the disk; `error` is the errno's name and text."""
+    """What became of one entry on the disk; `error` is the disk's error in words."""
 
     entry: EntryPath
     outcome: Moved
@@ -69,11 +74,11 @@ def _quarantine(tree: MediaTree, guard: Guard, live: Shelves, held: Shelves, ent
     except FileNotFoundError as error:
         return _judge_missing(tree, entry, error)
     except OSError as error:
-        return MoveResult(entry, "failed", named_error(error))
+        return _judge_refused(tree, entry, error)
 
 
 def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
-    """Call missing only what is not to be seen; a disk that denies what it shows is to be asked again."""
+    """Report a blob as missing only where its parent directory shows that it is; else the disk refused."""
     first, second, rest = blob_parts(entry.hash)
     try:
         with tree.directory(first, second) as parent:
@@ -81,8 +86,20 @@ def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveRes
     except FileNotFoundError:
         stands = False
     except OSError as unreadable:
-        return MoveResult(entry, "failed", named_error(unreadable))
-    return MoveResult(entry, "failed", named_error(error)) if stands else MoveResult(entry, "missing")
+        return _judge_refused(tree, entry, unreadable)
+    return _judge_refused(tree, entry, error) if stands else MoveResult(entry, "missing")
+
+
+def _judge_refused(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
+    """Look whether a rename that was refused had an effect: a network file system may report one that was done."""
+    try:
+        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as target:
+            done = _stands(target, entry.name)
+    except FileNotFoundError:
+        done = False
+    except OSError:
+        return MoveResult(entry, "failed", disk_error(error))
+    return MoveResult(entry, "already") if done else MoveResult(entry, "stayed", disk_error(error))
 
 
 def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) -> Moved:
@@ -92,11 +109,6 @@ def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) 
     first, second, rest = blob_parts(entry.hash)
     os.rename(rest, entry.name, src_dir_fd=live.get(tree, first, second), dst_dir_fd=target)
     return "moved"
-
-
-def named_error(error: OSError) -> str:
-    """Return an error of the disk as its name and its text."""
-    return f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}"
 
 
 def sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
@@ -143,6 +155,8 @@ def _measure(tree: MediaTree, entry: EntryPath, names: Counter[int]) -> Freed | 
                 names[about.st_ino] += 1
                 if names[about.st_ino] == about.st_nlink:
                     sizes.append(about.st_size)
+    except FileNotFoundError:
+        return Freed(0, 0)
     except OSError:
         return None
     return Freed(len(sizes), sum(sizes))
@@ -172,8 +186,42 @@ def _purge(tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry
         moved = _rename_away(tree, held, grave, entry)
         gone = unlink_directory(grave, entry.purging_name)
     except OSError as error:
-        return MoveResult(entry, "failed", named_error(error))
+        return MoveResult(entry, "failed", disk_error(error))
     return MoveResult(entry, "moved" if moved or gone else "already")
+
+
+def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath]], list[MoveResult]]:
+    """Return the way back to the quarantine for a thread's share of entries whose purge was not finished.
+
+    A file is whole until it is unlinked, so what is left of an entry is a copy. `missing`: nothing is left.
+    """
+
+    def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
+        with Shelves() as held, Shelves() as purging:
+            done = [_take_purge_back(tree, guard, held, purging, entry) for entry in entries]
+            held.sync()
+            purging.sync()
+            return done
+
+    return rename_all
+
+
+def _take_purge_back(
+    tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry: EntryPath
+) -> MoveResult:
+    guard.ensure()
+    try:
+        grave = purging.get(tree, PURGING, own=True)
+        with inside(grave, entry.purging_name) as directory:
+            left = bool(os.listdir(directory))
+        if left:
+            target = held.get(tree, QUARANTINE, str(entry.pass_id), shelf(entry.hash), own=True)
+            os.rename(entry.purging_name, entry.name, src_dir_fd=grave, dst_dir_fd=target)
+    except FileNotFoundError:
+        return MoveResult(entry, "missing")
+    except OSError as error:
+        return MoveResult(entry, "failed", disk_error(error))
+    return MoveResult(entry, "moved" if left else "missing")
 
 
 def _rename_away(tree: MediaTree, held: Shelves, grave: int, entry: EntryPath) -> bool:

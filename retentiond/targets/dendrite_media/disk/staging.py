@@ -13,8 +13,8 @@ import shutil
 import stat
 from typing import TYPE_CHECKING, Final, Self
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
-from retentiond.targets.dendrite_media.disk.moves import named_error
 from retentiond.targets.dendrite_media.disk.tree import inside
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def remove_staged(tree: MediaTree, names: list[str]) -> Callable[[], dict[str, s
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    failed[name] = named_error(error)
+                    failed[name] = disk_error(error)
         return failed
 
     return remove

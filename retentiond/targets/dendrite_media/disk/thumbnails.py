@@ -6,8 +6,10 @@ Whoever calls has recorded the intent before, as for blobs.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import (
     OWN,
     QUARANTINE,
@@ -16,7 +18,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
     blob_parts,
     shelf,
 )
-from retentiond.targets.dendrite_media.disk.moves import MoveResult, named_error, sync_shelves_parents
+from retentiond.targets.dendrite_media.disk.moves import MoveResult, sync_shelves_parents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +27,17 @@ if TYPE_CHECKING:
 
 
 def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
-    """Move thumbnails as `move_thumbnails` does; what the disk denies is told, and stops nobody else."""
+    """Move thumbnails as `move_thumbnails` does; an error of the disk is in the result, with some of them moved perhaps."""
     try:
         moved = move_thumbnails(tree, entry, thumbnails)
     except OSError as error:
-        return MoveResult(entry, "failed", named_error(error))
+        # Where nothing was moved, the entry's directory is empty, and goes.
+        with (
+            suppress(OSError),
+            tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
+        ):
+            os.rmdir(entry.name, dir_fd=parent)
+        return MoveResult(entry, "failed", disk_error(error))
     return MoveResult(entry, "moved" if moved else "missing")
 
 

@@ -10,6 +10,7 @@ from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.quarantine.claiming import change
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
     """Make copies of returned entries (claimed by us) wait anew, and quarantine what was linked into place for them.
 
-    An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever.
+    An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever. Where the live
+    blob stays, since the disk refuses the move, its spares stay returned until a later sweep tries again.
     """
     if not rows:
         return
@@ -31,6 +33,7 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
     intended = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["intended_hashes"], list(blobs))}
     looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - intended))
     present = {look.blob: look for look in looks if look.result == "present"}
+    refused = {look.blob: look.problem for look in looks if look.result == "failed"}
     for row in rows:
         look = present.pop(row["hash"], None)
         if look is None:
@@ -45,7 +48,11 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
                 [look.files],
                 [look.bytes],
             )
-        await carry_out(
+        moves = await carry_out(
             work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
         )
-    await change(work, ENTRY_SQL["entries_quarantined_again"], [entry_path(row).entry_id for row in rows])
+        refused |= dict.fromkeys([look.blob] if moves.failed else [], ", ".join(moves.errors))
+    stay = [(entry_path(row), refused[row["hash"]]) for row in rows if row["hash"] in refused]
+    await note_failures(work, stay)
+    moved = [row["entry_id"] for row in rows if row["hash"] not in refused]
+    await change(work, ENTRY_SQL["entries_quarantined_again"], moved)

@@ -5,7 +5,8 @@ Who uploaded the same content in between bears a row by now, or will by a later 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -14,9 +15,14 @@ from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.disk.moves import quarantine_blobs
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up, note_failures
+from retentiond.targets.dendrite_media.quarantine.taking_back import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from asyncpg import Record
 
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
@@ -30,24 +36,40 @@ _STANDS: Final = frozenset({"returned", "whole_already"})
 
 @dataclass(slots=True)
 class Moves:
-    """What became of a batch of entries: in quarantine, returned to a row that wants them, lost, failed."""
+    """What became of a batch of entries: in quarantine, returned to a row that wants them, lost, failed.
+
+    Of those that failed, `taken_back` are the rows that stand again, and `errors` what the disk said.
+    """
 
     quarantined: int = 0
     returned: int = 0
     lost: int = 0
     failed: int = 0
+    taken_back: list[Record] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def fail(self, results: Sequence[MoveResult], taken_back: Sequence[Record] = ()) -> None:
+        """Count moves that failed, and the rows that are back because of that."""
+        self.failed += len(results)
+        self.errors.update(result.error for result in results)
+        self.taken_back.extend(taken_back)
 
 
 async def carry_out(work: Workplace, entries: Sequence[EntryPath]) -> Moves:
-    """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted."""
+    """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted.
+
+    The release of a blob that stays where it was is taken back.
+    """
     moves = Moves()
     results = await work.place.disk.share(quarantine_blobs(work.tree, work.claimant.guard), entries)
     missing = [result.entry for result in results if result.outcome == "missing"]
     await record_lost(work, missing, "gone before it could be moved")
     moves.lost = len(missing)
+    stayed = [result for result in results if result.outcome == "stayed"]
+    moves.fail(stayed, await take_back(work, stayed))
     failed = [result for result in results if result.outcome == "failed"]
     await give_up(work, failed)
-    moves.failed = len(failed)
+    moves.fail(failed)
     moved = [result.entry.entry_id for result in results if result.outcome in {"moved", "already"}]
     async with work.place.pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(SQL["quarantine_done"], moved, work.claimant.claimant_id)
@@ -92,18 +114,10 @@ async def _record_returned(work: Workplace, results: Sequence[ReturnResult]) -> 
     """Record which entries are spares now, since their live file stands; let go of the others."""
     returned = [result for result in results if result.outcome in _STANDS]
     others = [result for result in results if result.outcome not in _STANDS]
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            SQL["entries_returned"],
-            [result.entry.entry_id for result in returned],
-            work.claimant.claimant_id,
-        )
-        await connection.execute(
-            SQL["give_up_claims"],
-            [result.entry.entry_id for result in others],
-            [result.error or "nothing in quarantine to bring back" for result in others],
-            work.claimant.claimant_id,
-        )
+    await change(work, SQL["entries_returned"], [result.entry.entry_id for result in returned])
+    await note_failures(
+        work, [(result.entry, result.error or "nothing in quarantine to bring back") for result in others]
+    )
 
 
 async def record_lost(work: Workplace, entries: Sequence[EntryPath], problem: str) -> None:
@@ -114,20 +128,4 @@ async def record_lost(work: Workplace, entries: Sequence[EntryPath], problem: st
     if entries:
         await work.place.pool.execute(
             SQL["entries_lost"], [entry.entry_id for entry in entries], work.claimant.claimant_id, problem
-        )
-
-
-async def give_up(work: Workplace, results: Sequence[MoveResult]) -> None:
-    """Let go of entries whose move failed; the next sweep tries them again."""
-    if not results:
-        return
-    log = get_logger(target=work.place.name)
-    for result in results:
-        log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            SQL["give_up_claims"],
-            [result.entry.entry_id for result in results],
-            [result.error for result in results],
-            work.claimant.claimant_id,
         )

@@ -17,14 +17,16 @@ SELECT DISTINCT hash FROM retentiond.entry WHERE hash = ANY ($1::text[]) AND sta
 -- After the rename: the entry lies in quarantine. In the same look: does a row bear its hash now? Those keep our claim.
 UPDATE retentiond.entry e
 SET state = 'quarantined', renamed_at = clock_timestamp(),
-    claimed_by = CASE WHEN wanted.yes THEN e.claimed_by END
+    claimed_by = CASE WHEN wanted.yes THEN e.claimed_by END, problem = NULL, failures = 0, retry_at = NULL
 FROM (SELECT d.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = d.hash) AS yes
       FROM retentiond.entry d WHERE d.entry_id = ANY ($1::bigint[])) wanted
 WHERE e.entry_id = wanted.entry_id AND e.claimed_by = $2 AND e.state = 'intended'
 RETURNING e.entry_id, e.pass_id, e.hash, wanted.yes AS wanted
 
 -- name: entries_returned
-UPDATE retentiond.entry SET state = 'returned', claimed_by = NULL, problem = NULL
+UPDATE retentiond.entry
+SET state = 'returned', claimed_by = NULL, renamed_at = coalesce(renamed_at, clock_timestamp()),
+    problem = NULL, failures = 0, retry_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_lost
@@ -40,11 +42,15 @@ WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_quarantined_again
 -- No row bears them any more: the spare in quarantine waits out settle and grace like any entry, from now on.
-UPDATE retentiond.entry SET state = 'quarantined', claimed_by = NULL, renamed_at = clock_timestamp(), looked_at = NULL
+UPDATE retentiond.entry
+SET state = 'quarantined', claimed_by = NULL, renamed_at = clock_timestamp(), looked_at = NULL,
+    problem = NULL, failures = 0, retry_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: strays_quarantined
-UPDATE retentiond.entry SET state = 'quarantined', renamed_at = clock_timestamp(), claimed_by = NULL
+UPDATE retentiond.entry
+SET state = 'quarantined', renamed_at = clock_timestamp(), claimed_by = NULL,
+    problem = NULL, failures = 0, retry_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: drop_intents
@@ -54,12 +60,6 @@ DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by 
 -- name: forget_entries
 -- Closes purged entries.
 DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, files, bytes
-
--- name: give_up_claims
--- Lets go of entries that could not be worked on; the next sweep finds them as they are.
-UPDATE retentiond.entry SET claimed_by = NULL, problem = p.problem
-FROM unnest($1::bigint[], $2::text[]) AS p(id, problem)
-WHERE entry_id = p.id AND claimed_by = $3
 
 -- name: let_go
 -- Lets go of claims; the entries are as they were.

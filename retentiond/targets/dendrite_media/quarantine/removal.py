@@ -7,6 +7,7 @@ released in the database.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -50,13 +51,15 @@ class Removal:
         self._report = report
         self._order = order
         self._log = get_logger(target=work.place.name)
+        self._failed_in_a_row = 0
+        self._errors: Counter[str] = Counter()
         # A slow pace must not keep a stop waiting.
         self._pace = Pace(work.place.config.pace.max_items_per_second, sleep=order.stop.wait)
 
     async def run(self) -> None:
-        """Work until nothing is due, somebody asks to stop, or two batches in a row cannot be moved."""
+        """Work until nothing is due, a stop is requested, or two batches in a row cannot be moved."""
         # One batch waits while one is renamed and one is released: never more.
-        queue: asyncio.Queue[list[Intent] | None] = asyncio.Queue(maxsize=1)
+        queue: asyncio.Queue[ReleasedBatch | None] = asyncio.Queue(maxsize=1)
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as workers:
@@ -69,12 +72,17 @@ class Removal:
                 await queue.put(None)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
+        self._say_refusals()
         if failure is not None:
             raise failure
+        if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
+            raise UnreachableError(f"two batches in a row could not be moved: {', '.join(self._errors)}")
 
-    async def _release_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
+    async def _release_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
         async for batch in self._ground.surveyor.due(self._work.place.batch):
             await self._pace.take(len(batch))
+            if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
+                break
             if self._order.stop.asked:
                 self._report.state = "interrupted"
                 self._report.error = STOPPED
@@ -83,22 +91,40 @@ class Removal:
             self._count_staying(assessed)
             released = await self._releaser.release([item for item in assessed if item.goes])
             self._count_released(released)
-            await queue.put(released.intents)
+            await queue.put(released)
             self._order.progress.advance(len(batch), sum(intent.bytes for intent in released.intents))
 
-    async def _quarantine_all(self, queue: asyncio.Queue[list[Intent] | None]) -> None:
-        failed_in_a_row = 0
-        while (intents := await queue.get()) is not None:
-            if not intents:
+    async def _quarantine_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
+        while (released := await queue.get()) is not None:
+            if not released.intents:
                 continue
-            moves = await self._carry_out(intents)
-            if moves.failed:
-                self._report.failed["not_moved"] += moves.failed
-            failed_in_a_row = failed_in_a_row + 1 if moves.failed == len(intents) else 0
-            if failed_in_a_row == _FAILED_BATCHES_THAT_STOP:
-                raise UnreachableError(
-                    "two batches in a row could not be moved; check the media directory's rights and file system"
-                )
+            moves = await self._carry_out(released.intents)
+            self._count_refused(released, moves)
+            # A batch that was released before the pass stops is moved, or taken back, all the same.
+            if self._failed_in_a_row < _FAILED_BATCHES_THAT_STOP:
+                all_failed = moves.failed == len(released.intents)
+                self._failed_in_a_row = self._failed_in_a_row + 1 if all_failed else 0
+
+    def _count_refused(self, released: ReleasedBatch, moves: Moves) -> None:
+        """Count rows whose release was taken back as failed, and no more as removed."""
+        self._errors.update(moves.errors)
+        back = {row["hash"] for row in moves.taken_back}
+        # With a blob whose outcome the disk does not show, the ledger keeps the rows: it is counted as one.
+        unseen = moves.failed - len(back)
+        self._report.failed += Counter(not_moved=len(moves.taken_back) + unseen)
+        # A blob's bytes were counted with the last row of the batch that had it.
+        payers = {item.due.blob: self._ground.name_of(item.due) for item in released.gone}
+        for intent in released.intents:
+            if intent.entry.hash in back:
+                self._report.take_back(payers[intent.entry.hash], 0, intent.bytes)
+        for row in moves.taken_back:
+            self._report.take_back(row["policy"], 1)
+
+    def _say_refusals(self) -> None:
+        for error, blobs in sorted(self._errors.items()):
+            self._report.remarks.append(
+                f"{blobs:,} files stay where they are, and their entries with them: {error}"
+            )
 
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
         return await carry_out(self._work, [intent.entry for intent in intents])

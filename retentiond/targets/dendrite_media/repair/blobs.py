@@ -121,6 +121,7 @@ async def _release(bench: Bench, kind: FindingKind, batch: Sequence[Assessed], g
     bench.report.repair(kind, len(released.gone))
     bench.report.leave(kind, "kept", len(released.changed))
     moves = await carry_out(bench.work, [intent.entry for intent in released.intents])
+    bench.report.repair(kind, -len(moves.taken_back))
     bench.report.fail("not_moved", moves.failed)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.audit.scan import UPLOADS
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
-from retentiond.targets.dendrite_media.disk.moves import named_error
 from retentiond.targets.dendrite_media.disk.staging import Staging
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _remove(tree: MediaTree, claimant: Claimant) -> Callable[[Sequence[str]], li
                 try:
                     staging.take_apart(uploads, path.removeprefix(f"{UPLOADS}/"))
                 except OSError as error:
-                    failed.append(f"{path}: {named_error(error)}")
+                    failed.append(f"{path}: {disk_error(error)}")
             os.fsync(uploads)
             os.fsync(staging.descriptor)
         return failed

@@ -23,15 +23,18 @@ from retentiond.targets.dendrite_media.disk.bring_back import (
     bring_back,
     live_blobs,
     sizes_at_hand,
+    standing,
 )
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine.claiming import change
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
+from retentiond.targets.dendrite_media.quarantine.taking_back import SWALLOWED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from asyncpg import Record
 
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "bringing.sql")
-_SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
 
 
 async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
@@ -71,22 +73,46 @@ async def bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]
         return Brought()
     failed = await _bring_files(work, blobs, copies)
     live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    failed |= {blob.blob: blob.error for blob in live if blob.error}
     brought = await _insert(work, live, failed)
     there = {blob.blob for blob in live if blob.size is not None}
-    spares = {row["entry_id"] for row in copies if row["kind"] == "blob" and row["hash"] in there}
-    await change(work, ENTRY_SQL["entries_returned"], sorted(spares))
-    others = [row["entry_id"] for row in copies if row["entry_id"] not in spares]
-    await change(work, ENTRY_SQL["entries_demoted"], others)
+    await _let_go(work, copies, there, failed)
     log = get_logger(target=work.place.name)
     for uri in brought.restored:
         log.info("restored", media=uri)
     return brought
 
 
-async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> set[Hash]:
-    """Put the files of contents in place for which a row will be inserted; return those for which it failed."""
-    sizes = await work.place.disk.share(sizes_at_hand(work.tree), [entry_path(row) for row in copies])
-    at_hand = [(row["hash"], size) for row, found in zip(copies, sizes, strict=True) for size in found]
+async def _let_go(
+    work: Workplace, copies: Sequence[Record], there: set[Hash], failed: Mapping[Hash, str]
+) -> None:
+    """End our claims: a copy whose live file stands is a spare, and the others wait in quarantine as before."""
+    intents = [row for row in copies if row["state"] == "intended"]
+    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in intents])
+    moved = {row["entry_id"]: stood for row, stood in zip(intents, stands, strict=True)}
+    # The file never left its place, and its rows are back: there is nothing to move any more.
+    closed = [row["entry_id"] for row in intents if row["hash"] in there and moved[row["entry_id"]] is False]
+    await change(work, ENTRY_SQL["drop_intents"], closed)
+    spares = [
+        row["entry_id"]
+        for row in copies
+        if row["kind"] == "blob" and row["hash"] in there and moved.get(row["entry_id"], True)
+    ]
+    await change(work, ENTRY_SQL["entries_returned"], spares)
+    others = [row for row in copies if row["entry_id"] not in {*closed, *spares}]
+    problems = [(entry_path(row), failed[row["hash"]]) for row in others if row["hash"] in failed]
+    await note_failures(work, problems)
+    others = [row for row in others if row["hash"] not in failed]
+    await change(
+        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in others if row["state"] != "intended"]
+    )
+    await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in others if row["state"] == "intended"])
+
+
+async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> dict[Hash, str]:
+    """Put the files of contents in place for which a row will be inserted; return why it failed, where it did."""
+    found = await work.place.disk.share(sizes_at_hand(work.tree), [entry_path(row) for row in copies])
+    at_hand = [(row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes]
     restorable = {
         row["hash"]
         for row in await work.place.pool.fetch(
@@ -97,7 +123,7 @@ async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[
         )
     }
     wanted = await _wanted_thumbnails(work, blobs)
-    failed: set[Hash] = set()
+    failed = {row["hash"]: sizes.error for row, sizes in zip(copies, found, strict=True) if sizes.error}
     # Blobs before the stray thumbnails of them: those go into their directories.
     for kind in ("blob", "thumbnails"):
         returns = [
@@ -112,10 +138,9 @@ async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[
         results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
         for result in results:
             if result.outcome == "failed":
-                failed.add(result.entry.hash)
-                get_logger(target=work.place.name).error(
-                    "item_failed", kind="not_restored", hash=result.entry.hash, error=result.error
-                )
+                failed[result.entry.hash] = result.error
+    for blob, error in failed.items():
+        get_logger(target=work.place.name).error("item_failed", kind="not_restored", hash=blob, error=error)
     return failed
 
 
@@ -127,7 +152,7 @@ async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Has
     return wanted
 
 
-async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
+async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
     """Insert the rows of these contents; where the database refuses, each by itself: one must not hold up the others."""
     try:
         return await _insert_at_once(work, live, failed)
@@ -154,7 +179,7 @@ def _tell_failed(work: Workplace, keys: Iterable[MediaKey], why: str) -> list[st
     return uris
 
 
-async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: set[Hash]) -> Brought:
+async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
     blobs = [blob.blob for blob in live]
     thumbnails = [
         (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
@@ -174,7 +199,7 @@ async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: set
         if inserted:
             await add_record(connection, restored_record(work.place.name, inserted))
     swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}
-    _tell_failed(work, sorted(swallowed), _SWALLOWED)
+    _tell_failed(work, sorted(swallowed), SWALLOWED)
     unable = {media_key(row) for row in left if row["hash"] in failed} | swallowed
     return Brought(
         [media_key(row).uri for row in inserted],

@@ -1,10 +1,11 @@
 -- Marked rows and their copies: what can be restored, and the inserts once the files stand.
 
 -- name: claim_copies
--- Claims what the quarantine holds of these contents, to bring it back. Does every released row of them come?
+-- Claims what the quarantine holds of these contents, to bring it back, and what was never moved into it: an open
+-- intent stays one. Does every released row of them come?
 WITH copy AS (
     SELECT entry_id FROM retentiond.entry
-    WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND state IN ('quarantined', 'returned')
+    WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND state IN ('quarantined', 'returned', 'intended')
     ORDER BY entry_id FOR UPDATE SKIP LOCKED
 )
 UPDATE retentiond.entry e SET claimed_by = $2, state = CASE WHEN e.state = 'quarantined' THEN 'restoring' ELSE e.state END

@@ -20,7 +20,7 @@ from retentiond.targets.dendrite_media.holds.held import mark_purging
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import give_up
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -45,7 +45,8 @@ async def restore(work: Workplace, selection: Selection) -> RestoreReport:
         if not page:
             break
         after = page[-1]["hash"]
-        report.busy.extend(row["hash"] for row in page if not row["free"])
+        report.failed.extend(row["hash"] for row in page if row["stuck"])
+        report.busy.extend(row["hash"] for row in page if not row["free"] and not row["stuck"])
         await _name_present(work, report, page, selection.pass_id, key)
         outcome = await bring(work, [row["hash"] for row in page if row["marked"]], copies)
         report.restored.extend(outcome.restored)

@@ -2,7 +2,8 @@
 
 -- name: select_to_restore
 -- Marks a page of released rows as being brought back: by pass, by key, or all, one content after another; not
--- those whose key bears a row again, nor those of a content that a step under way has in its hands. Of a key that
+-- those whose key bears a row again, nor those of a content that a live claimant works on. `stuck`: the disk left it
+-- with a purge that failed, and gave it back neither. Of a key that
 -- was released more than once, with other contents, the newest that had a file comes, unless a pass is named.
 WITH page AS (
     SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
@@ -12,7 +13,7 @@ WITH page AS (
 ), free AS (
     SELECT p.hash FROM page p
     WHERE NOT EXISTS (SELECT FROM retentiond.entry e
-                      WHERE e.hash = p.hash AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
+                      WHERE e.hash = p.hash AND (e.claimed_by IS NOT NULL OR e.state = 'purging'))
 ), marked AS (
     UPDATE retentiond.released_media r SET restoring = $6::jsonb
     FROM free f
@@ -26,6 +27,8 @@ WITH page AS (
     RETURNING r.base64hash
 )
 SELECT p.hash, EXISTS (SELECT FROM free f WHERE f.hash = p.hash) AS free,
+       EXISTS (SELECT FROM retentiond.entry e
+               WHERE e.hash = p.hash AND e.claimed_by IS NULL AND e.state = 'purging') AS stuck,
        EXISTS (SELECT FROM marked m WHERE m.base64hash = p.hash) AS marked
 FROM page p ORDER BY p.hash
 

@@ -19,7 +19,8 @@ from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import give_up, return_to_rows
+from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.wanted import restore_protected
 
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "purge.sql")
 
 
-async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False) -> None:
-    """Purge every entry whose time is over; `fresh` asks for a copy of the protections that begins now."""
+async def purge_due(work: Workplace, report: SweepReport, *, everything: bool, fresh: bool = False) -> None:
+    """Purge every entry whose time is over; `fresh` asks for a copy of the protections that begins now.
+
+    With `everything` a purge that failed is tried again whatever its time.
+    """
     place = work.place
     async with place.pool.acquire() as connection:
-        if not await connection.fetchval(SQL["any_due_entry"]):
+        if not await connection.fetchval(SQL["any_due_entry"], everything):
             await _forget(work)
             return
         now = await connection.fetchval("SELECT clock_timestamp()")
@@ -47,7 +51,7 @@ async def purge_due(work: Workplace, report: SweepReport, *, fresh: bool = False
         reading = await place.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
-    async for page in claimed_pages(work, SQL["claim_due_entries"], read_at):
+    async for page in claimed_pages(work, SQL["claim_due_entries"], read_at, everything):
         await _purge_page(work, report, page, copy)
     await _forget(work)
 

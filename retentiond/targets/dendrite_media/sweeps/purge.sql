@@ -6,6 +6,7 @@ SELECT EXISTS (
     SELECT FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
       AND e.renamed_at + e.settle <= statement_timestamp()
+      AND ($1 OR e.retry_at IS NULL OR e.retry_at <= statement_timestamp())
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
       AND (e.grace_until IS NULL OR e.grace_until <= statement_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
@@ -19,6 +20,7 @@ WITH page AS (
     SELECT e.entry_id, e.hash FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
       AND e.renamed_at + e.settle <= $4
+      AND ($5 OR e.retry_at IS NULL OR e.retry_at <= statement_timestamp())
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
       AND (e.grace_until IS NULL OR e.grace_until <= statement_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r

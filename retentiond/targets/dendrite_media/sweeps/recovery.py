@@ -12,11 +12,12 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
-from retentiond.targets.dendrite_media.disk.moves import MoveResult
+from retentiond.targets.dendrite_media.disk.moves import MoveResult, take_purges_back
 from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import carry_out, give_up
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.restore.wanted import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
@@ -31,13 +32,20 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "recovery.sql")
 
 
-async def recover(work: Workplace, report: SweepReport) -> None:
-    """Take over the open steps of claimants who are gone, and finish each by its state."""
+async def recover(
+    work: Workplace, report: SweepReport, *, everything: bool = True, purging: bool = True
+) -> None:
+    """Take over the open steps of claimants who are gone, and finish each by its state.
+
+    With `everything` steps that failed are tried again whatever their time. Without `purging` a purge is taken back as
+    far as its files are there, in place of being finished.
+    """
     claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
     dead = await work.claimant.bury(claimants)
-    async for page in claimed_pages(work, SQL["inherit_claims"], dead):
+    async for page in claimed_pages(work, SQL["inherit_claims"], dead, everything):
         get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
-        await _finish(work, report, page)
+        stuck = [] if purging else await _take_purges_back(work, page)
+        await _finish(work, report, [row for row in page if row not in stuck])
     if work.fit == "fits":
         report.restored += await finish_restores(work)
         await finish_thumbnail_restores(work)
@@ -58,6 +66,17 @@ async def clear_staging(work: Workplace, report: SweepReport) -> None:
             )
 
 
+async def _take_purges_back(work: Workplace, page: list[Record]) -> list[Record]:
+    """Rename back what a purge had renamed away and not unlinked yet; return the entries that the disk leaves as they are."""
+    purges = {row["entry_id"]: row for row in page if row["state"] == "purging"}
+    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in purges.values()])
+    away = [entry_path(row) for row, stood in zip(purges.values(), stands, strict=True) if stood is False]
+    results = await work.place.disk.share(take_purges_back(work.tree, work.claimant.guard), away)
+    failed = [result for result in results if result.outcome == "failed"]
+    await give_up(work, failed, kind="not_restored")
+    return [purges[result.entry.entry_id] for result in failed]
+
+
 async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:
     stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
     seen = list(zip(page, stands, strict=True))
@@ -70,11 +89,11 @@ async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> N
     # A database that was put back describes a disk that has gone on: nothing is finished by its word.
     finish = work.fit == "fits"
     await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
-    purging = [row for row in page if row["state"] == "purging"]
+    purges = [row for row in page if row["state"] == "purging"]
     await change(
-        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in purging if row["entry_id"] in there]
+        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in purges if row["entry_id"] in there]
     )
-    away = [row for row in purging if row["entry_id"] not in there]
+    away = [row for row in purges if row["entry_id"] not in there]
     if finish:
         await finish_purge(work, report, away)
     # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.

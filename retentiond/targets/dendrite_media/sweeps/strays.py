@@ -10,9 +10,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.database.rows import entry_path
-from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import (
     FILE,
     OWN,
@@ -29,7 +30,8 @@ from retentiond.targets.dendrite_media.disk.tree import inside
 from retentiond.targets.dendrite_media.holds.held import mark_purging
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import give_up, known_thumbnails, tell_returns
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
+from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
@@ -58,9 +60,9 @@ class Stray(NamedTuple):
     young: bool = False
 
 
-async def sweep_strays(work: Workplace, report: SweepReport) -> None:
+async def sweep_strays(work: Workplace, report: SweepReport, *, everything: bool) -> None:
     """Look at what lies in quarantine of them, purge what is due, and take new ones."""
-    await _look(work, report)
+    await _look(work, report, everything=everything)
     await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
     await _take(work)
 
@@ -110,8 +112,11 @@ def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> 
                 elif thumbnail and file:
                     strays.append(thumbnail)
                     size += file.size
-    except OSError:
+    except FileNotFoundError:
         return Stray(blob)
+    except OSError:
+        # A later sweep looks again.
+        return Stray(blob, young=True)
     return Stray(blob, tuple(strays), size, young)
 
 
@@ -137,23 +142,30 @@ async def quarantine_stray(
     work.claimant.guard.ensure()
     result = await work.place.disk.call(lambda: try_to_move(work.tree, entry, stray.thumbnails))
     if result.outcome == "failed":
-        await give_up(work, [result])
-    else:
-        await change(
-            work, ENTRY_SQL["strays_quarantined" if result.outcome == "moved" else "drop_intents"], [entry_id]
+        get_logger(target=work.place.name).error(
+            "item_failed", kind="not_moved", hash=stray.blob, error=result.error
         )
+        [stands] = await work.place.disk.share(standing(work.tree), [entry])
+        if stands is None:
+            await note_failures(work, [(entry, result.error)])
+            return result
+    else:
+        stands = result.outcome == "moved"
+    await change(work, ENTRY_SQL["strays_quarantined" if stands else "drop_intents"], [entry_id])
     return result
 
 
-async def _look(work: Workplace, report: SweepReport) -> None:
-    async for page in claimed_pages(work, SQL["claim_strays"]):
+async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+    async for page in claimed_pages(work, SQL["claim_strays"], everything):
         looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
         known = await known_thumbnails(work, [row["hash"] for row in page])
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
         wanted = await work.place.disk.share(_wanted(work.tree), returns)
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
-        report.returned += tell_returns(
-            work, await work.place.disk.share(bring_back(work.tree, work.claimant), back)
+        results = await work.place.disk.share(bring_back(work.tree, work.claimant), back)
+        report.returned += tell_returns(work, results)
+        await note_failures(
+            work, [(result.entry, result.error) for result in results if result.outcome == "failed"]
         )
         due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
         marked = await mark_purging(work, due)

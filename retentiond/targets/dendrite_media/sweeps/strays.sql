@@ -21,6 +21,7 @@ UPDATE retentiond.entry e SET claimed_by = $3
 WHERE e.entry_id IN (
     SELECT entry_id FROM retentiond.entry
     WHERE kind = 'thumbnails' AND state = 'quarantined' AND claimed_by IS NULL AND entry_id > $1
+      AND ($4 OR retry_at IS NULL OR retry_at <= statement_timestamp())
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
           e.renamed_at + e.settle <= clock_timestamp() AND (e.settle = interval '0' OR e.looked_at > e.renamed_at)

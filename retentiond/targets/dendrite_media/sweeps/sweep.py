@@ -52,15 +52,15 @@ async def sweep(
 ) -> SweepReport:
     """Do one sweep: what is open, what is wanted, what is due.
 
-    `everything` looks at all entries and at the disk, too; `fresh` asks for protections read from now on;
+    `everything` looks at all entries and at the disk, too, and tries again what failed; `fresh` asks for protections read from now on;
     without `purging` nothing leaves for good.
     """
     report = SweepReport()
     if work.fit == "new":
         return report
-    await recover(work, report)
+    await recover(work, report, everything=everything, purging=purging)
     await _look_at_quarantined(work, report, everything=everything)
-    await _look_at_returned(work, report)
+    await _look_at_returned(work, report, everything=everything)
     if everything:
         await clear_staging(work, report)
         report.unknown += await take_stock(work)
@@ -71,7 +71,7 @@ async def sweep(
             await _restore_protected(work, report)
         await sweep_thumbnail_rows(work, everything=everything)
         if purging:
-            await _let_go(work, report, fresh=fresh)
+            await _let_go(work, report, everything=everything, fresh=fresh)
     _tell(work, report)
     return report
 
@@ -81,8 +81,8 @@ async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everythi
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
 
 
-async def _look_at_returned(work: Workplace, report: SweepReport) -> None:
-    async for page in claimed_pages(work, SQL["claim_returned"]):
+async def _look_at_returned(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+    async for page in claimed_pages(work, SQL["claim_returned"], everything):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
         unwanted = [row for row in page if not row["wanted"]]
         if work.fit == "fits":
@@ -118,13 +118,13 @@ async def _restore_protected(work: Workplace, report: SweepReport) -> None:
         get_logger(target=work.place.name).warning("protections_unread", **asdict(error.refusal))
 
 
-async def _let_go(work: Workplace, report: SweepReport, *, fresh: bool) -> None:
+async def _let_go(work: Workplace, report: SweepReport, *, everything: bool, fresh: bool) -> None:
     try:
         # With a clock that leapt no time is over, whatever the clock says.
         check_leap(work.leap, work.place.name)
         await work.place.ledger.note_clock(work.place.pool, read_clock())
-        await sweep_strays(work, report)
-        await purge_due(work, report, fresh=fresh)
+        await sweep_strays(work, report, everything=everything)
+        await purge_due(work, report, everything=everything, fresh=fresh)
     except RefusedError as error:
         get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
 

@@ -8,6 +8,7 @@ WITH page AS (
     SELECT entry_id, hash, pass_id FROM retentiond.entry
     WHERE state = 'quarantined' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
       AND ($4 OR renamed_at > statement_timestamp() - interval '1 hour')
+      AND ($4 OR retry_at IS NULL OR retry_at <= statement_timestamp())
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), look AS (
     SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
@@ -21,9 +22,11 @@ RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 
 -- name: claim_returned
 -- Claims a page of returned entries, to see whether their live file still stands; says whether a row bears the hash.
+-- A sweep of everything ($4) waits for no time to try again.
 WITH page AS (
     SELECT entry_id, hash FROM retentiond.entry
     WHERE state = 'returned' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
+      AND ($4 OR retry_at IS NULL OR retry_at <= statement_timestamp())
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 UPDATE retentiond.entry e SET claimed_by = $3

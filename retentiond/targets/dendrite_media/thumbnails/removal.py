@@ -8,10 +8,11 @@ from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.quarantine.claiming import change
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import Moves, give_up
+from retentiond.targets.dendrite_media.quarantine.entries import Moves
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
+from retentiond.targets.dendrite_media.thumbnails.taking_back import take_back_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,11 @@ class ThumbnailRemoval(Removal):
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
         work = self._work
         results = await work.place.disk.share(_move_all(work.tree, work.claimant.guard), intents)
-        failed = [result for result in results if result.outcome == "failed"]
+        failed = [
+            (intent, result)
+            for intent, result in zip(intents, results, strict=True)
+            if result.outcome == "failed"
+        ]
         moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
         await change(work, ENTRY_SQL["strays_quarantined"], moved)
         await change(
@@ -43,8 +48,9 @@ class ThumbnailRemoval(Removal):
             ENTRY_SQL["drop_intents"],
             [result.entry.entry_id for result in results if result.outcome == "missing"],
         )
-        await give_up(work, failed)
-        return Moves(quarantined=len(moved), failed=len(failed))
+        moves = Moves(quarantined=len(moved))
+        moves.fail([result for _, result in failed], await take_back_thumbnails(work, failed))
+        return moves
 
 
 def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:

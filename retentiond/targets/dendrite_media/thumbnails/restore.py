@@ -22,6 +22,8 @@ from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from asyncpg import Record
+
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
@@ -42,9 +44,10 @@ async def restore_thumbnails(
             return
         after = page[-1]["hash"]
         if page[0]["marked"]:
-            restored, left = await _bring(work, [row["hash"] for row in page])
+            restored, left, failed = await _bring(work, [row["hash"] for row in page])
             report.restored.extend(restored)
             report.without_file.extend(left)
+            report.failed.extend(failed)
 
 
 async def finish_thumbnail_restores(work: Workplace) -> None:
@@ -61,8 +64,11 @@ async def finish_thumbnail_restores(work: Workplace) -> None:
         await _bring(work, sorted({row["hash"] for row in rows}))
 
 
-async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str]]:
-    """Bring back what we have marked of these contents; return the media that have theirs again, and those without."""
+async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str], list[str]]:
+    """Bring back what we have marked of these contents.
+
+    Return the media that have theirs again, those without a file, and those whose files the disk did not give back.
+    """
     pool, claimant = work.place.pool, work.claimant.claimant_id
     async with pool.acquire() as connection, connection.transaction():
         copies = await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), claimant)
@@ -71,16 +77,23 @@ async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], lis
     for blob, known in (await known_thumbnails(work, blobs)).items():
         wanted[blob] = wanted.get(blob, set()) - known
     returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]
-    await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
     live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
-    outcome = await _insert(work, live)
+    errors = {result.entry.hash: result.error for result in results if result.outcome == "failed"}
+    errors |= {blob.blob: blob.error for blob in live if blob.error}
+    log = get_logger(target=work.place.name)
+    for blob, error in errors.items():
+        log.error("item_failed", kind="not_restored", hash=blob, error=error)
+    back, left = await _insert(work, live)
     await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in copies])
-    for uri in outcome[0]:
-        get_logger(target=work.place.name).info("restored", media=uri, what="thumbnails")
-    return outcome
+    restored = [media_key(row).uri for row in back]
+    for uri in restored:
+        log.info("restored", media=uri, what="thumbnails")
+    without = [media_key(row).uri for row in left if row["hash"] not in errors]
+    return restored, without, [media_key(row).uri for row in left if row["hash"] in errors]
 
 
-async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[str], list[str]]:
+async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[Record], list[Record]]:
     rows = [(blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()]
     columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
     async with work.place.pool.acquire() as connection, connection.transaction():
@@ -93,4 +106,4 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[str],
         )
         if back:
             await add_record(connection, restored_record(work.place.name, back))
-    return [media_key(row).uri for row in back], [media_key(row).uri for row in left]
+    return list(back), list(left)

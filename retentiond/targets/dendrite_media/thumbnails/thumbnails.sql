@@ -88,6 +88,29 @@ FROM unnest($4::text[], $5::integer[], $6::bigint[]) AS h(hash, files, bytes)
 ORDER BY h.hash COLLATE "C"
 RETURNING entry_id, hash, bytes
 
+-- name: take_back_thumbnail_rows
+-- Inserts the thumbnail rows that a pass released with a content ($1, $2; $3: why they are back), and forgets the
+-- ledger's copies of those whose medium still has a row.
+WITH back AS (
+    DELETE FROM retentiond.thumbnail_release r
+    USING unnest($1::bigint[], $2::text[], $3::text[]) AS e(pass_id, hash, reason)
+    WHERE r.pass_id = e.pass_id AND r.base64hash = e.hash AND r.restoring IS NULL
+      AND EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
+                    AND m.base64hash COLLATE "C" = r.base64hash)
+    RETURNING r.pass_id, r.policy, r.media_id, r.media_origin, r.base64hash, r.thumbnails, e.reason
+), inserted AS (
+    INSERT INTO mediaapi_thumbnail (media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height,
+        resize_method)
+    SELECT b.media_id, b.media_origin, t.content_type, t.file_size_bytes, t.creation_ts, t.width, t.height,
+        t.resize_method
+    FROM back b
+    CROSS JOIN LATERAL jsonb_to_recordset(b.thumbnails) AS t(content_type text, file_size_bytes bigint,
+        creation_ts bigint, width integer, height integer, resize_method text)
+    ON CONFLICT DO NOTHING
+)
+SELECT b.pass_id, b.policy, b.media_id, b.media_origin, b.base64hash AS hash, b.reason, NULL::text AS by FROM back b
+
 -- name: forget_thumbnails
 -- Forgets the ledger's copies of thumbnail rows whose grace is over, and of whose files nothing is in quarantine.
 DELETE FROM retentiond.thumbnail_release r
@@ -195,4 +218,4 @@ RETURNING r.media_id, r.media_origin, r.pass_id, r.restoring ->> 'by' AS by, r.r
 -- Those for which no file or no medium stands stay as they were, and are named.
 UPDATE retentiond.thumbnail_release SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
-RETURNING media_id, media_origin
+RETURNING media_id, media_origin, base64hash AS hash

@@ -56,4 +56,6 @@ async def _quarantine(connection: Conn) -> QuarantineSummary:
 
 async def _problems(connection: Conn) -> tuple[str, ...]:
     rows = await connection.fetch(SQL["entry_problems"])
-    return tuple(f"{row['entries']} blobs: {row['problem']}" for row in rows)
+    return tuple(
+        f"{row['entries']:,} {'file' if row['entries'] == 1 else 'files'}: {row['problem']}" for row in rows
+    )

@@ -1,0 +1,76 @@
+"""Take a release back whose blob the disk does not let go: its rows, thumbnail rows and entry, at once.
+
+Only the rename shows some refusals: an attribute (`chattr +a`), a quota, a security module, EXDEV from a lower layer.
+A release that stayed open then would leave a live file that no row references, and rows that no restore brings back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.ledger.records import add_record
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rows import media_key
+from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(__package__, "taking_back.sql")
+SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
+
+
+async def take_back(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
+    """Take back the releases of claimed entries that stayed where they were; return the rows that stand again."""
+    if not results:
+        return []
+    try:
+        return await _take_back_at_once(work, results)
+    except LOST:
+        raise
+    except asyncpg.PostgresError as error:
+        if len(results) == 1:
+            # The entry stays open with its rows in the ledger, and a later sweep tries both ways again.
+            await give_up(work, results, kind="not_restored", error=printable(str(error)))
+            return []
+    # One row that the database refuses must not hold up the others.
+    return [row for result in results for row in await take_back(work, [result])]
+
+
+async def _take_back_at_once(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
+    by_id = {result.entry.entry_id: result for result in results}
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        closed = await connection.fetch(SQL["close_intents"], list(by_id), work.claimant.claimant_id)
+        ours = [by_id[row["entry_id"]] for row in closed]
+        rows = await connection.fetch(
+            SQL["take_back_rows"],
+            [result.entry.pass_id for result in ours],
+            [result.entry.hash for result in ours],
+            [result.error for result in ours],
+        )
+        inserted = [row for row in rows if row["inserted"]]
+        await connection.execute(SQL["take_back_thumbnails"], [row["release_id"] for row in inserted])
+        standing = {
+            row["release_id"]
+            for row in await connection.fetch(SQL["forget_taken_back"], [row["release_id"] for row in rows])
+        }
+        back = [row for row in inserted if row["release_id"] in standing]
+        if back:
+            await add_record(connection, restored_record(work.place.name, back))
+    log = get_logger(target=work.place.name)
+    for result in ours:
+        log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
+    for row in rows:
+        if row["release_id"] not in standing:
+            log.error("item_failed", kind="not_restored", media=media_key(row).uri, error=SWALLOWED)
+    return [row for row in rows if row["release_id"] in standing]

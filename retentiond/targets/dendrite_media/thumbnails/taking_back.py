@@ -1,0 +1,62 @@
+"""Take the release of thumbnails back whose files the disk does not let go: the files that moved, then the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.ledger.records import add_record
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
+from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.quarantine.release import Intent
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+
+async def take_back_thumbnails(work: Workplace, failed: Sequence[tuple[Intent, MoveResult]]) -> list[Record]:
+    """Take back the releases of claimed entries whose files did not all move; return the media that have theirs again.
+
+    Where a file that moved cannot come back, the entry stays in quarantine with its rows, and can be restored.
+    """
+    if not failed:
+        return []
+    log = get_logger(target=work.place.name)
+    for _, result in failed:
+        log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
+    entries = [intent.entry for intent, _ in failed]
+    stands = dict(zip(entries, await work.place.disk.share(standing(work.tree), entries), strict=True))
+    partial = [Return(intent.entry, intent.thumbnails) for intent, _ in failed if stands[intent.entry]]
+    results = await work.place.disk.share(bring_back(work.tree, work.claimant), partial)
+    whole = {result.entry for result in results if result.outcome in {"returned", "whole_already"}}
+    whole |= {entry for entry, stood in stands.items() if stood is False}
+    rows = await _insert(work, [result for _, result in failed if result.entry in whole])
+    await change(
+        work, ENTRY_SQL["drop_intents"], [e.entry_id for e, stood in stands.items() if stood is False]
+    )
+    await change(work, ENTRY_SQL["strays_quarantined"], [e.entry_id for e, stood in stands.items() if stood])
+    unseen = [(result.entry, result.error) for _, result in failed if stands[result.entry] is None]
+    await note_failures(work, unseen)
+    return rows
+
+
+async def _insert(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            SQL["take_back_thumbnail_rows"],
+            [result.entry.pass_id for result in results],
+            [result.entry.hash for result in results],
+            [result.error for result in results],
+        )
+        if rows:
+            await add_record(connection, restored_record(work.place.name, rows))
+    return list(rows)
