@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
 from retentiond.model.audit import KINDS
+from retentiond.model.errors import PASS_LIMITS, PassLimit, StoreLimit
+from retentiond.model.outcome import FailureKind, PassState
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from retentiond.model.audit import AuditReport
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 _PREFIX: Final = "retentiond"
+
+_SWEEP: Final = "sweep"
+
+Hindrance = Literal["busy", "error"]
+"""What else than a limit keeps a pass from beginning."""
 
 
 class Metrics:
@@ -32,6 +39,9 @@ class Metrics:
         self._passes = self._counter("passes", "Passes by their last state.", "state")
         self._refusals = self._counter(
             "refusals", "Passes that a safety limit refused, by the limit.", "limit"
+        )
+        self._refused = self._gauge(
+            "refused", "Whether the newest pass was refused, by the limit; 1 until a pass begins.", "limit"
         )
         self._duration = self._gauge("pass_duration_seconds", "How long the last pass took.")
         self._success = self._gauge(
@@ -77,6 +87,24 @@ class Metrics:
         render, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=render(self.registry), headers={"Content-Type": content_type})
 
+    def expect(self, target: str, rules: Iterable[str]) -> None:
+        """Begin the counters of a target at 0 for each label that they may have; `rules` are its policies and the like.
+
+        A counter that appears with its first event has not increased for Prometheus, and no alert sees that event.
+        """
+        for state in get_args(PassState):
+            if state != "planned":
+                self._passes.labels(target, state)
+        for reason in (*PASS_LIMITS, *get_args(Hindrance)):
+            self._refusals.labels(target, reason)
+        for kind in (*get_args(FailureKind), _SWEEP):
+            self._failures.labels(target, kind)
+        for rule in rules:
+            self._removed_items.labels(target, rule)
+            self._removed_bytes.labels(target, rule)
+        for counter in (self._purged_blobs, self._purged_bytes):
+            counter.labels(target)
+
     def reachable(self, target: str, *, yes: bool) -> None:
         """Note whether a target can be reached."""
         self._reachable.labels(target).set(yes)
@@ -98,7 +126,7 @@ class Metrics:
         if report.finished_at is not None:
             self._duration.labels(target).set((report.finished_at - report.started_at).total_seconds())
 
-    def refused(self, target: str, limit: str) -> None:
+    def refused(self, target: str, limit: PassLimit | StoreLimit | Hindrance) -> None:
         """Count a pass that could not begin, by what held it back."""
         self._refusals.labels(target, limit).inc()
 
@@ -120,7 +148,7 @@ class Metrics:
         self._purged_blobs.labels(target).inc(report.purged)
         self._purged_bytes.labels(target).inc(report.purged_bytes)
         if report.failed:
-            self._failures.labels(target, "sweep").inc(report.failed)
+            self._failures.labels(target, _SWEEP).inc(report.failed)
 
     def stands(self, status: TargetStatus) -> None:
         """Note what the ledger knows of a target."""
@@ -132,9 +160,18 @@ class Metrics:
             self._overdue_bytes.labels(target).set(backlog.bytes)
             self._overdue_since.labels(target).set(_seconds(backlog.since))
         self._success.labels(target).set(_seconds(status.last_success))
+        self._note_refused(target, status.last_pass)
         if quarantine is not None:
             self._quarantine_items.labels(target).set(quarantine.items)
             self._quarantine_bytes.labels(target).set(quarantine.bytes)
+
+    def _note_refused(self, target: str, last_pass: Mapping[str, Any] | None) -> None:
+        self._refused.remove_by_labels({"target": target})
+        refused = (
+            last_pass.get("refused") if last_pass is not None and last_pass["state"] == "refused" else None
+        )
+        if refused is not None:
+            self._refused.labels(target, refused["limit"]).set(1)
 
     def forget(self, target: str) -> None:
         """Say no more of a target."""

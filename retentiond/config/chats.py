@@ -152,6 +152,11 @@ class ChatTarget(Section):
         """How long the chats of each account stay; None is for ever."""
         return {name: account.keep for name, account in self.accounts.items()}
 
+    @property
+    def rule_names(self) -> list[str]:
+        """The names by which a scheduled purge accounts for what it removes."""
+        return list(self.keeps)
+
     def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
         """Return the same target with other times for these accounts."""
         accounts = {

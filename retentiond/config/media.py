@@ -227,6 +227,11 @@ class MediaTarget(Section):
         """How long each policy lets media stay; None is for ever."""
         return {policy.name: policy.keep for policy in self.policies}
 
+    @property
+    def rule_names(self) -> list[str]:
+        """The names by which a scheduled pass accounts for what it removes."""
+        return [*self.keeps, *(quota.name for quota in self.quotas())]
+
     def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
         """Return the same target with other times for these policies."""
         policies = tuple(

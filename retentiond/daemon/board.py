@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from retentiond.adapters.metrics import Metrics
+    from retentiond.adapters.metrics import Hindrance, Metrics
     from retentiond.adapters.systemd import Notifier
     from retentiond.daemon.clock import Clock
     from retentiond.model.audit import AuditReport
+    from retentiond.model.errors import PassLimit, StoreLimit
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 # A pass counts thousands of items a second; nobody reads that fast.
@@ -71,7 +72,11 @@ class Board:
             self._last = f"{name}: pass {report.pass_id}, {report.removed_items} items removed"
         self.refresh()
 
-    def refused(self, name: str, reason: str) -> None:
+    def expect(self, name: str, rules: Iterable[str]) -> None:
+        """Prepare for a target, whose passes follow these rules."""
+        self._metrics.expect(name, rules)
+
+    def refused(self, name: str, reason: PassLimit | StoreLimit | Hindrance) -> None:
         """Say that a pass could not begin."""
         self._metrics.refused(name, reason)
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
+    from retentiond.adapters.metrics import Hindrance
     from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
     from retentiond.daemon.settings import TargetSettings
     from retentiond.daemon.terms import Terms
     from retentiond.engine.target import Target
+    from retentiond.model.errors import PassLimit, StoreLimit
     from retentiond.model.report import PassReport
 
 
@@ -206,7 +208,7 @@ class Keeper:
             self._stop = None
             self._board.ended(self.name, report)
 
-    def _refuse(self, reason: str, error: RetentiondError) -> None:
+    def _refuse(self, reason: PassLimit | StoreLimit | Hindrance, error: RetentiondError) -> None:
         self._board.refused(self.name, reason)
         _log.warning("pass_refused", target=self.name, reason=reason, error=str(error))
 

@@ -56,6 +56,7 @@ class Roster:
             self._kept[name].keeper.adopt(None)
             self._timetable.strike(name)
         for name, settings in targets.items():
+            self._board.expect(name, settings.config.rule_names)
             if name in self.at_work:
                 self._reload(self._kept[name], settings)
             else:

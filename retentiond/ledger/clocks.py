@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.ledger.host import LARGEST_LEAP
-from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.errors import PassLimit, Refusal, RefusedError
 
 if TYPE_CHECKING:
     from retentiond.ledger.ledger import StoreState
@@ -50,5 +50,5 @@ def check_leap(leap: float, target: str) -> None:
         )
 
 
-def _clock(limit: str, value: str, allowed: str, hint: str) -> RefusedError:
+def _clock(limit: PassLimit, value: str, allowed: str, hint: str) -> RefusedError:
     return RefusedError(Refusal(limit, value, allowed, hint))

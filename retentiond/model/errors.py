@@ -6,7 +6,45 @@ The exit statuses are part of the interface (README, "Exit status").
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final, Literal, NewType, get_args
+
+PassLimit = Literal[
+    "access_log_unreadable",
+    "another_device",
+    "another_store",
+    "clock_behind",
+    "clock_difference",
+    "clock_leapt",
+    "date_rule",
+    "empty_media_directory",
+    "empty_table",
+    "floor",
+    "folded_names",
+    "foreign_users",
+    "hold",
+    "hold_unreadable",
+    "layout",
+    "max_items",
+    "max_missing_files",
+    "max_share",
+    "missing_index",
+    "no_access_times",
+    "no_chat_ids",
+    "pooler_settings",
+    "protection_unreadable",
+    "quarantine_not_a_directory",
+    "request_unreadable",
+    "restored_database",
+    "rows_taken_along",
+    "standby",
+    "transaction_pooler",
+    "unknown_columns",
+    "unreachable",
+]
+"""The limits that refuse a pass."""
+StoreLimit = NewType("StoreLimit", str)
+"""A limit that refuses one store beside a database of chats, and lets the pass go on."""
+PASS_LIMITS: Final[tuple[PassLimit, ...]] = get_args(PassLimit)
 
 
 class RetentiondError(Exception):
@@ -25,7 +63,7 @@ class UsageError(RetentiondError):
 class Refusal:
     """Why a safety limit stopped a pass: which limit, what was found, what is allowed, and the way on."""
 
-    limit: str
+    limit: PassLimit | StoreLimit
     value: str | int | float | None
     allowed: str | int | float | None
     hint: str

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
+FailureKind = Literal["not_movable", "not_moved", "database_refused", "in_the_way", "miscount"]
+"""Why an item of a pass failed: the disk (the first two), or a database of chats."""
+
 FAILED: Final = 1
 """The exit status of what was done to its end, and of which something failed."""
 EXIT_STATUSES: Final[dict[PassState, int]] = {

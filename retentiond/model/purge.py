@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.model.outcome import EXIT_STATUSES, PassState, worst
+from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState, worst
 
 if TYPE_CHECKING:
     from datetime import date
@@ -63,7 +63,7 @@ class PurgeReport:
     all_chats: int = 0
     entities: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: Counter[FailureKind] = field(default_factory=Counter)
     partitions_dropped: list[str] = field(default_factory=list)
     stores: dict[str, StoreReport] = field(default_factory=dict)
     refused: Refusal | None = None

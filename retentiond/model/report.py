@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from retentiond.model.outcome import EXIT_STATUSES, PassState
+from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PassReport:
     finished_at: datetime | None = None
     removed: dict[str, Tally] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: Counter[FailureKind] = field(default_factory=Counter)
     shared_blobs: int = 0
     missing_file: int = 0
     orphan_thumbnail_row: int = 0

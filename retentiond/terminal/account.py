@@ -1,6 +1,7 @@
 """A pass, or the plan of one, as people read it: what goes, what stays and why, what is wrong, what to do next."""
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -13,6 +14,8 @@ from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable
 from retentiond.terminal.ownership import ownership_lines
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
+
+Reason = TypeVar("Reason", bound=str)
 
 _HEADINGS = {
     "planned": "the plan",
@@ -86,7 +89,7 @@ def _kept(report: PassReport) -> Table:
     return shown
 
 
-def by_reason(title: str, counts: Mapping[str, int]) -> Table:
+def by_reason(title: str, counts: Mapping[Reason, int]) -> Table:
     """Return a table of counts by reason."""
     shown = table(title)
     shown.add_column("reason")

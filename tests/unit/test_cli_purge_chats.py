@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.purge import PurgeWish
-from retentiond.model.errors import BusyError, Refusal, RefusedError, UnreachableError
+from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.model.purge import PurgeReport, StoreReport
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.fake_target import FakeTarget
@@ -143,7 +143,7 @@ def test_a_refusal_says_which_date_would_do_however_it_is_asked(tmp_path: Path) 
 
 
 def test_a_refusal_of_what_no_value_would_do_for_names_none(tmp_path: Path) -> None:
-    refused = Refusal("clickhouse_table", "no such table", None, "correct `table`")
+    refused = Refusal(StoreLimit("clickhouse_table"), "no such table", None, "correct `table`")
     prompt = Prompt(tmp_path, stores={"clickhouse": StoreReport("refused", refused=refused)})
     told = "clickhouse: refused by clickhouse_table: found no such table; correct `table`"
     assert prompt.type(*WORDS, "--json").stderr == f"retentiond: testcom: {told}\n"

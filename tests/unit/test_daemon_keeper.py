@@ -183,7 +183,7 @@ async def test_a_pass_of_the_daemon_goes_over_no_limit_and_waits_for_nobody(kept
     [
         (BusyError("media is at work on host a, pid 7, since noon; try again"), "busy"),
         (UnreachableError("the database cannot be reached; check that it runs"), "unreachable"),
-        (RefusedError(Refusal("clock", 1, 0, "set the clock")), "clock"),
+        (RefusedError(Refusal("clock_leapt", 1, 0, "set the clock")), "clock_leapt"),
     ],
 )
 async def test_a_pass_that_cannot_begin_is_logged_and_tried_again_when_next_asked(
@@ -255,7 +255,7 @@ async def test_a_sweep_of_all_that_failed_is_tried_again_as_one_of_all(
 
 
 async def test_a_sweep_that_is_refused_each_minute_is_told_once(kept: Kept, log: list[EventDict]) -> None:
-    kept.store.sweep_error = RefusedError(Refusal("store", "another", "ours", "accept it"))
+    kept.store.sweep_error = RefusedError(Refusal("another_store", "another", "ours", "accept it"))
     await kept.begin()
     await kept.clock.advance(300)
     assert events(log) == ["sweep_refused"]

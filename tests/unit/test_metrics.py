@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -74,6 +75,24 @@ def test_a_refusal_is_counted_by_its_limit_and_says_nothing_of_inconsistencies(m
     metrics.passed(refused)
     assert _value(metrics, "refusals_total", limit="max_share") == 1
     assert _value(metrics, "inconsistencies", kind="missing_file", by="pass") == 1
+
+
+def test_a_target_is_refused_until_a_pass_begins_by_the_limit_that_refuses_it(metrics: Metrics) -> None:
+    def stands(last_pass: dict[str, Any]) -> None:
+        metrics.stands(TargetStatus("media", "dendrite_media", ledger=True, last_pass=last_pass))
+
+    stands({"state": "refused", "refused": {"limit": "max_share"}})
+    assert _value(metrics, "refused", limit="max_share") == 1
+    stands({"state": "refused", "refused": {"limit": "clock_leapt"}})
+    assert (
+        _value(metrics, "refused", limit="max_share"),
+        _value(metrics, "refused", limit="clock_leapt"),
+    ) == (
+        None,
+        1,
+    )
+    stands({"state": "finished", "refused": None})
+    assert _value(metrics, "refused", limit="clock_leapt") is None
 
 
 def test_sweeps_count_what_they_purged(metrics: Metrics) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, StoreLimit
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
     """Turn what a store's own check found into a refusal; its first sentence is what was found."""
     found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
-    return Refusal(name, found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first")
+    return Refusal(
+        StoreLimit(name), found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first"
+    )
 
 
 async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | None:

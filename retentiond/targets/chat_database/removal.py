@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
+    from retentiond.model.outcome import FailureKind
     from retentiond.model.purge import PurgeReport
     from retentiond.targets.chat_database.batch import Page, Removed
     from retentiond.targets.chat_database.partitions import Partition
@@ -184,7 +185,7 @@ class Removal:
         )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> FailureKind:
     if isinstance(error, MiscountError):
         return "miscount"
     return "in_the_way" if isinstance(error, IN_THE_WAY) else "database_refused"

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import StoppedError
-from retentiond.model.errors import Refusal, UnreachableError
+from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.clickhouse.condition import (
     EARLIEST,
@@ -122,10 +122,10 @@ class ClickHouse:
         """Return which rows are meant, or why that cannot be told."""
         if not EARLIEST <= purge.cutoff <= LATEST:
             hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
-            return Refusal("clickhouse_date", purge.cutoff.isoformat(), None, hint)
+            return Refusal(StoreLimit("clickhouse_date"), purge.cutoff.isoformat(), None, hint)
         if purge.excluded.count > MOST_EXCLUDED:
             return Refusal(
-                "clickhouse_excluded",
+                StoreLimit("clickhouse_excluded"),
                 purge.excluded.count,
                 MOST_EXCLUDED,
                 "more chats stay before the date than a statement can leave out; purge up to an earlier date",
@@ -135,7 +135,10 @@ class ClickHouse:
             return columns
         if await self._readonly():
             return Refusal(
-                "clickhouse_readonly", "a read-only replica", None, "let it reach its Keeper again"
+                StoreLimit("clickhouse_readonly"),
+                "a read-only replica",
+                None,
+                "let it reach its Keeper again",
             )
         ids = [chat async for batch in purge.excluded.batches() for chat in batch]
         return _exclude(columns, purge, ids)
@@ -153,7 +156,7 @@ def _exclude(columns: Columns, purge: StorePurge, ids: list[ChatId]) -> Conditio
     if columns.thread_type in {"Int64", "UInt64"}:
         if not all(isinstance(chat, int) for chat in ids):
             return Refusal(
-                "clickhouse_thread_column",
+                StoreLimit("clickhouse_thread_column"),
                 f"{columns.thread} holds numbers",
                 "the ids of the database",
                 "the database's ids of chats are no numbers; name another thread_column",

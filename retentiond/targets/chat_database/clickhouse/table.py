@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, StoreLimit
 from retentiond.targets.chat_database.clickhouse.condition import DAY, Columns
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _with_thread(
 
 
 def _refusal(limit: str, value: str | int, hint: str) -> Refusal:
-    return Refusal(f"clickhouse_{limit}", value, None, hint)
+    return Refusal(StoreLimit(f"clickhouse_{limit}"), value, None, hint)
 
 
 def _other_engine(facts: TableFacts) -> str:

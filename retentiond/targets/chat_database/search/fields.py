@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from retentiond.model.errors import Refusal
+from retentiond.model.errors import Refusal, StoreLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,4 +79,4 @@ def judge(
 
 def refusal(limit: str, value: str | int, hint: str) -> Refusal:
     """Return why a purge cannot be told to a search: what was found, and what to do."""
-    return Refusal(f"elasticsearch_{limit}", value, None, hint)
+    return Refusal(StoreLimit(f"elasticsearch_{limit}"), value, None, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.model.errors import Refusal, UnreachableError
+from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.targets.chat_database.search.client import ask_for
 from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
 from retentiond.targets.chat_database.search.mappings import each, holds_days, judge_account, judge_filled
@@ -121,7 +121,7 @@ class Obstacles:
         if next((value for value in given if value is not None), "true") == "true":
             return None
         return Refusal(
-            "elasticsearch_expensive_queries",
+            StoreLimit("elasticsearch_expensive_queries"),
             "search.allow_expensive_queries is false",
             None,
             f"whether a document bears another account beside the one to purge is asked by a range of {field}, which the "
@@ -181,4 +181,4 @@ def _blocked(settings: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal
 
 def _refusal(limit: str, names: list[str], hint: str) -> Refusal | None:
     told = ", ".join(names[:5])
-    return Refusal(f"elasticsearch_{limit}", told, None, f"{told} {hint}") if names else None
+    return Refusal(StoreLimit(f"elasticsearch_{limit}"), told, None, f"{told} {hint}") if names else None

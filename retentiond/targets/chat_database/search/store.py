@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Silence, Stop, StoppedError
-from retentiond.model.errors import Refusal, UnreachableError
+from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.search.client import Heeding, ServerError, open_search
@@ -92,7 +92,7 @@ class Elasticsearch:
         """Return which documents are meant, or why that cannot be told."""
         if purge.excluded.count > MOST_EXCLUDED:
             return Refusal(
-                "elasticsearch_excluded",
+                StoreLimit("elasticsearch_excluded"),
                 purge.excluded.count,
                 MOST_EXCLUDED,
                 "more chats stay before the date than a query can leave out; purge up to an earlier date",

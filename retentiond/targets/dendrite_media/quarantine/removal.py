@@ -111,7 +111,8 @@ class Removal:
         back = {row["hash"] for row in moves.taken_back}
         # With a blob whose outcome the disk does not show, the ledger keeps the rows: it is counted as one.
         unseen = moves.failed - len(back)
-        self._report.failed += Counter(not_moved=len(moves.taken_back) + unseen)
+        if not_moved := len(moves.taken_back) + unseen:
+            self._report.failed["not_moved"] += not_moved
         # A blob's bytes were counted with the last row of the batch that had it.
         payers = {item.due.blob: self._ground.name_of(item.due) for item in released.gone}
         for intent in released.intents:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.disk import DiskWorkers
     from retentiond.model.media import Hash
+    from retentiond.model.outcome import FailureKind
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
@@ -25,7 +26,7 @@ class Assessed:
     due: Due
     look: BlobLook
     kept: str | None = None
-    failed: str | None = None
+    failed: FailureKind | None = None
 
     @property
     def goes(self) -> bool:
