@@ -16,7 +16,7 @@ from retentiond.model.errors import UsageError
 from retentiond.model.outcome import FAILED
 from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
-from retentiond.terminal.words import age_in_words
+from retentiond.terminal.words import age_in_words, count_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,15 @@ class Audit:
         if report.refused is not None:
             session.error(str(report.refused), about=report.target)
         if report.error is not None:
-            session.error(f"cut short: {report.error}; run it again", about=report.target)
+            left = (
+                f"not reached: {count_in_words(report.not_reached, 'finding')}; "
+                if report.not_reached
+                else ""
+            )
+            session.error(f"cut short: {report.error}; {left}run again to continue", about=report.target)
         if report.failed:
             reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
-            session.error(f"failed: {reasons}; the log names each", about=report.target)
+            session.error(f"failed: {reasons}; `retentiond -v COMMAND` lists each", about=report.target)
 
     def _way_on(self, session: Session, report: AuditReport, config: MediaTarget) -> Iterator[str]:
         if not report.findings:

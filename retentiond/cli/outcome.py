@@ -6,10 +6,10 @@ from shlex import quote
 from retentiond.cli.session import Scope, Session
 from retentiond.config.media import Limits, MediaTarget
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.target import STOPPED, Target
 from retentiond.model.errors import RetentiondError
 from retentiond.model.report import PassReport, QuarantineSummary
-from retentiond.terminal.account import quarantine_in_words, show_pass
+from retentiond.terminal.account import not_reached_in_words, quarantine_in_words, show_pass
 from retentiond.terminal.words import age_in_words, time_in_words
 
 
@@ -31,12 +31,13 @@ def tell_problems(session: Session, report: PassReport) -> None:
     if report.refused is not None:
         session.error(str(report.refused), about=report.target)
     if report.state == "interrupted":
-        why = report.error or "asked to stop"
-        session.error(f"interrupted: {why}; the next pass goes on from there", about=report.target)
+        why = report.error or STOPPED
+        session.error(f"interrupted: {why}; {not_reached_in_words(report).rstrip('.')}", about=report.target)
     if report.failed:
         reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
         session.error(
-            f"failed: {reasons}; the log names each, and the next pass tries again", about=report.target
+            f"failed: {reasons}; the next pass tries again; `retentiond -v COMMAND` lists each",
+            about=report.target,
         )
 
 

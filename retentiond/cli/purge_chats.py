@@ -9,12 +9,13 @@ from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.purge import PurgesChats, PurgeWish
-from retentiond.engine.target import Order, Stop, Target
+from retentiond.engine.target import STOPPED, Order, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
 from retentiond.terminal.progress import watched
 from retentiond.terminal.purge import show_purge
+from retentiond.terminal.words import count_in_words
 
 _NAME_LIMIT = 120
 
@@ -90,7 +91,7 @@ class PurgeChats:
         if self.dry_run:
             yield "Nothing was changed."
         elif report.state == "interrupted" or report.failed:
-            yield "What is gone is gone as whole chats; the same command goes on from here."
+            yield "Each deleted chat is deleted as a whole; run the same command again to continue."
         if report.kept["has_file_messages"] and not self.wish.file_messages:
             yield (
                 "Chats with files keep their row and those messages; "
@@ -115,7 +116,10 @@ def _tell(session: Session, report: PurgeReport) -> None:
         if store.error:
             session.error(f"{name}: {store.error}", about=report.account)
     if report.state == "interrupted":
-        why = report.error or "asked to stop"
-        session.error(f"interrupted: {why}; the same command goes on from here", about=report.account)
+        why = report.error or STOPPED
+        left = f"not reached: {count_in_words(report.not_reached, 'chat')}; " if report.not_reached else ""
+        session.error(
+            f"interrupted: {why}; {left}run the same command again to continue", about=report.account
+        )
     elif report.error:
         session.error(report.error, about=report.account)

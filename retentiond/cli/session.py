@@ -134,7 +134,7 @@ class Session:
         statuses: list[int] = []
         for name, config in targets.items():
             if stop is not None and stop.asked:
-                self.error("not tried, since you asked to stop; run it again", about=name)
+                self.error("not reached: stopped before this target; run again to continue", about=name)
                 statuses.append(EXIT_STATUSES["interrupted"])
                 continue
             try:

@@ -23,8 +23,17 @@ class LastPass:
     @property
     def removed(self) -> tuple[int, int] | None:
         """Items and bytes that it took, where its report says so."""
-        removed = self.account.get("removed")
-        return (int(removed["items"]), int(removed["bytes"])) if isinstance(removed, Mapping) else None
+        return self._tally("removed")
+
+    @property
+    def not_reached(self) -> tuple[int, int] | None:
+        """Items and bytes that it found due and did not come to; None where there are none."""
+        tally = self._tally("not_reached")
+        return tally if tally and tally[0] else None
+
+    def _tally(self, name: str) -> tuple[int, int] | None:
+        tally = self.account.get(name)
+        return (int(tally["items"]), int(tally["bytes"])) if isinstance(tally, Mapping) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,8 @@ def _table(session: Session, standing: Standing) -> Table:
     if standing.quarantine is not None:
         table.add_row("quarantine", Text(_quarantine(session, standing.target, standing.quarantine)))
     table.add_row("holds", Text(_holds(session, standing.status.holds)))
-    table.add_row("at work", Text(printable(standing.status.holder or "nobody", _TEXT_LIMIT)))
-    table.add_row("daemon", Text(printable(standing.status.daemon or "none is alive", _TEXT_LIMIT)))
+    table.add_row("running", Text(printable(standing.status.holder or "no", _TEXT_LIMIT)))
+    table.add_row("daemon", Text(printable(standing.status.daemon or "not running", _TEXT_LIMIT)))
     return table
 
 
@@ -88,6 +88,11 @@ def _last_pass(standing: Standing) -> str:
     if last.removed is not None:
         items, size = last.removed
         words += f": {count_in_words(items, 'item')} removed, {size_in_words(size)}"
+    if last.not_reached is not None:
+        items, size = last.not_reached
+        words += (
+            f"; not reached: {count_in_words(items, 'item')}, {size_in_words(size)}; the next pass continues"
+        )
     return words
 
 

@@ -52,7 +52,7 @@ class Silence:
         """Hear nothing."""
 
 
-STOPPED: Final = "it was asked to stop"
+STOPPED: Final = "stopped by Ctrl-C or SIGTERM"
 """What reports say of work that ended before its time because of that."""
 
 

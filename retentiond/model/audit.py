@@ -121,6 +121,11 @@ class AuditReport:
         return self.found_items - self.repaired.total()
 
     @property
+    def not_reached(self) -> int:
+        """How many findings a repair had not come to when it was stopped."""
+        return sum(reasons["stopped"] for reasons in self.left.values())
+
+    @property
     def exit_status(self) -> int:
         """The exit status that this audit asks for, whatever it found."""
         if self.error is not None:
@@ -141,6 +146,7 @@ class AuditReport:
             "findings": {kind: asdict(self.findings[kind]) for kind in KINDS if kind in self.findings},
             "repaired": {kind: self.repaired[kind] for kind in KINDS if self.repaired[kind]},
             "left": {kind: dict(sorted(self.left[kind].items())) for kind in KINDS if kind in self.left},
+            "not_reached": {"items": self.not_reached},
             "failed": {"items": self.failed.total(), "by_reason": dict(sorted(self.failed.items()))},
             "refused": asdict(self.refused) if self.refused else None,
             "error": self.error,

@@ -51,8 +51,8 @@ ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
 class PurgeReport:
     """The account of one account's purge; it grows while the purge goes on.
 
-    `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `error` is why
-    it was interrupted, or what the last failure was.
+    `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `not_reached`
+    are due chats that are neither gone, kept nor failed so far. `error` is why it was interrupted, or the last failure.
     """
 
     account: str
@@ -64,10 +64,15 @@ class PurgeReport:
     entities: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     failed: Counter[FailureKind] = field(default_factory=Counter)
+    not_reached: int = 0
     partitions_dropped: list[str] = field(default_factory=list)
     stores: dict[str, StoreReport] = field(default_factory=dict)
     refused: Refusal | None = None
     error: str | None = None
+
+    def reach(self, chats: int) -> None:
+        """Count due chats no more as not reached."""
+        self.not_reached = max(0, self.not_reached - chats)
 
     @property
     def exit_status(self) -> int:
@@ -101,6 +106,7 @@ class PurgeReport:
             "chats": self.chats,
             "entities": dict(self.entities),
             "kept": kept | {reason: items for reason, items in sorted(self.kept.items()) if items},
+            "not_reached": {"items": self.not_reached},
             "stores": {name: store.as_json() for name, store in self.stores.items()},
         }
         if self.failed:

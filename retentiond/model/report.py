@@ -30,8 +30,10 @@ class PassReport:
     """The account of one pass; it grows while the pass goes on.
 
     `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
-    `error` is why a pass was interrupted. `growth` are the due items that no limit counts (model/limits.py).
-    `ownership` is given where mentions decide what goes.
+    `error` is why a pass was interrupted. `not_reached` are items that the survey found due and that are not removed,
+    kept or failed so far, with their recorded sizes: together the four are what the survey counted.
+    `growth` are the due items that no limit counts (model/limits.py). `ownership` is given where mentions decide what
+    goes.
     """
 
     target: str
@@ -44,6 +46,7 @@ class PassReport:
     removed: dict[str, Tally] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
     failed: Counter[FailureKind] = field(default_factory=Counter)
+    not_reached: Tally = field(default_factory=Tally)
     shared_blobs: int = 0
     missing_file: int = 0
     orphan_thumbnail_row: int = 0
@@ -67,6 +70,26 @@ class PassReport:
         tally.bytes -= size
         if tally == Tally():
             del self.removed[policy]
+
+    def await_turn(self, items: int, size: int) -> None:
+        """Count due items as not reached yet."""
+        self.not_reached.items += items
+        self.not_reached.bytes += size
+
+    def reach(self, items: int, size: int) -> None:
+        """Count due items no more as not reached."""
+        self.await_turn(-items, -size)
+
+    def keep(self, reason: str, *, counted: str | None, also: str | None) -> None:
+        """Count a kept item, unless it is `counted` as kept already.
+
+        Where it is counted for the hold, mark or protection that `also` keeps it, the reason comes before that one.
+        """
+        if counted is not None and counted == also:
+            self.stays_no_more(counted)
+            counted = None
+        if counted is None:
+            self.kept[reason] += 1
 
     @property
     def is_worth_telling(self) -> bool:
@@ -110,6 +133,7 @@ class PassReport:
                 "by_policy": {name: asdict(tally) for name, tally in sorted(self.removed.items())},
             },
             "kept": {"items": self.kept.total(), "by_reason": dict(sorted(self.kept.items()))},
+            "not_reached": asdict(self.not_reached),
             "shared_blobs": self.shared_blobs,
             "failed": {"items": self.failed.total(), "by_reason": dict(sorted(self.failed.items()))},
             "inconsistencies": {

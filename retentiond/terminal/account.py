@@ -48,9 +48,25 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
         console.print(refusal_panel(report.refused, title))
     if report.error:
         console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
+    if report.not_reached.items or report.state == "interrupted":
+        words = not_reached_in_words(report)
+        console.print(Text(words[0].upper() + words[1:], style="yellow"))
     for line in way_on:
         console.print(Text(line), soft_wrap=True)
     console.print()
+
+
+def not_reached_in_words(report: PassReport) -> str:
+    """Say what a pass did not come to, and how to go on."""
+    left = report.not_reached
+    how = (
+        "run again to continue" if report.state == "interrupted" else "they stay until a pass is not refused"
+    )
+    if report.refused is None and report.state != "interrupted":
+        how = "the next pass continues"
+    if not left.items:
+        return f"{how}."
+    return f"not reached: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}; {how}."
 
 
 def quarantine_in_words(summary: QuarantineSummary) -> str:

@@ -38,7 +38,7 @@ LEFT: Final[Mapping[str, str]] = MappingProxyType({
     "unsafe_path": "a link, a special file or an odd name lies beside it",
     "not_movable": "this user may not move it",
     "local_bears_it": "a local row bears the same content, or one whose size fits",
-    "stopped": "somebody asked to stop before",
+    "stopped": "not reached; run again to continue",
 })  # fmt: skip
 """Why a repair left something as it is."""
 
@@ -61,7 +61,9 @@ def show_audit(console: Console, report: AuditReport, way_on: Iterable[str]) -> 
     if report.refused is not None:
         console.print(refusal_panel(report.refused, "The repair was refused; nothing was mended"))
     if report.error:
-        console.print(Text(f"Cut short: {printable(report.error, 1000)}", style="bold red"))
+        console.print(
+            Text(f"Cut short: {printable(report.error, 1000)}; run again to continue", style="bold red")
+        )
     for line in way_on:
         console.print(Text(line), soft_wrap=True)
     console.print()

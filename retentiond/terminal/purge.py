@@ -14,10 +14,10 @@ from retentiond.terminal.words import count_in_words, reason_in_words
 
 _HEADINGS: Final = {
     "planned": "what a purge would do",
-    "finished": "the purge is finished",
-    "finished_with_failures": "the purge is finished, and something failed",
-    "refused": "the purge was refused, and changed nothing",
-    "interrupted": "the purge was interrupted",
+    "finished": "purge finished",
+    "finished_with_failures": "purge finished, with failures",
+    "refused": "purge refused; nothing was changed",
+    "interrupted": "purge interrupted",
 }
 _LIMIT: Final = 1000
 
@@ -84,6 +84,8 @@ def _remarks(report: PurgeReport) -> Iterable[str]:
     if report.partitions_dropped:
         names = ", ".join(map(printable, report.partitions_dropped))
         yield f"Partitions dropped: {names}."
+    if report.not_reached:
+        yield f"Not reached: {count_in_words(report.not_reached, 'chat')}."
     if report.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.failed.items()))
         yield f"Failed: {reasons}; the log names them, and the next purge tries again."

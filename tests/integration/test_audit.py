@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import AuditOrder
+from retentiond.engine.target import STOPPED, AuditOrder
 from retentiond.model.errors import RefusedError
 from tests.support.audits import counts, one_audit
 from tests.support.store import hash_of
@@ -342,7 +342,7 @@ async def test_an_audit_that_is_asked_to_stop_says_so_and_is_none_for_the_ledger
         order = AuditOrder("run")
         order.stop.ask()
         report = await target.audit(order)
-        assert (report.error, report.exit_status) == ("it was asked to stop", 4)
+        assert (report.error, report.exit_status) == (STOPPED, 4)
         assert (await target.status()).last_audit is None
 
 

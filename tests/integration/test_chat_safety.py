@@ -322,6 +322,7 @@ async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_t
     assert (tries, report.state, report.exit_status) == (1, "interrupted", 4)
     # Nothing is wrong with what was not taken.
     assert not report.failed
+    assert (report.not_reached, report.as_json()["not_reached"]) == (1, {"items": 1})
     assert await chats.counts() == before
 
 
@@ -341,7 +342,7 @@ async def test_a_batch_that_others_are_in_the_way_of_is_counted_and_the_purge_go
     monkeypatch.setattr(batch.Batch, "remove", fail)
     with structlog.testing.capture_logs() as log:
         report = await chats.purge(pace={"batch": 1})
-    assert (report.chats, report.failed) == (1, {"in_the_way": 1})
+    assert (report.chats, report.failed, report.not_reached) == (1, {"in_the_way": 1}, 0)
     # As errors that Nextcloud's files_retention told at debug level were seen by nobody.
     (failure,) = [entry for entry in log if entry["event"] == "item_failed"]
     assert failure["log_level"] == "error"

@@ -122,6 +122,18 @@ def test_an_interrupted_pass_exits_4_and_tells_why(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
     assert outcome.status == 4
     assert "Why: the database went away" in outcome.stdout
+    assert "Run again to continue." in outcome.stdout
+
+
+def test_an_interrupted_pass_says_what_it_did_not_reach_and_how_to_continue(tmp_path: Path) -> None:
+    report = make_report(state="interrupted")
+    report.await_turn(1200, 3 << 20)
+    told = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
+    words = "ot reached: 1,200 items, 3.0 MiB; run again to continue"
+    assert f"N{words}." in told.stdout
+    quiet = CommandLine(tmp_path, (FakeTarget(report=report),)).type("-q", "once", "--json")
+    assert quiet.document["passes"][0]["not_reached"] == {"items": 1200, "bytes": 3 << 20}
+    assert f"n{words}" in quiet.stderr
 
 
 def test_a_database_lost_on_the_way_exits_4(tmp_path: Path) -> None:
@@ -140,7 +152,7 @@ def test_the_first_signal_ends_the_pass_at_its_batchs_end_and_tries_no_other_tar
     assert outcome.status == 4
     assert [one["state"] for one in outcome.document["passes"]] == ["interrupted"]
     assert "stopping at the end of this batch" in outcome.stderr
-    assert "retentiond: pictures: not tried" in outcome.stderr
+    assert "retentiond: pictures: not reached" in outcome.stderr
     assert second.asked == []
 
 

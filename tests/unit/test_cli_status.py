@@ -46,8 +46,21 @@ def test_status_shows_the_last_pass_the_quarantine_who_works_and_the_daemon(tmp_
     assert "last pass finished, " in words
     assert "3 items removed, 3.0 MiB" in words
     assert "3 items can come back; quarantined: 2 contents, 2.0 KiB" in words
-    assert "at work once on host a, process 7, since 03:04" in words
+    assert "running once on host a, process 7, since 03:04" in words
     assert "daemon host b, process 8" in words
+
+
+def test_status_shows_what_an_interrupted_pass_did_not_reach(tmp_path: Path) -> None:
+    report = make_report(state="interrupted")
+    report.await_turn(5, 2048)
+    standing = TargetStatus(
+        "media",
+        "dendrite_media",
+        ledger=True,
+        last_pass={"state": "interrupted", "started_at": STARTED, "report": report.as_json()},
+    )
+    words = shown(CommandLine(tmp_path, (FakeTarget(standing=standing),)))
+    assert "not reached: 5 items, 2.0 KiB; the next pass continues" in words
 
 
 def test_status_shows_what_the_last_audit_found(tmp_path: Path) -> None:
@@ -86,8 +99,8 @@ def test_a_target_without_a_pass_says_so(tmp_path: Path) -> None:
     words = shown(CommandLine(tmp_path))
     assert "last pass none yet" in words
     assert "quarantine" not in words
-    assert "at work nobody" in words
-    assert "daemon none is alive" in words
+    assert "running no" in words
+    assert "daemon not running" in words
 
 
 def test_a_target_without_a_schedule_has_no_next_pass(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class Removal:
                     after = await self._write_down(report, removed)
             except IN_THE_WAY as error:
                 if attempt == TRIES:
-                    self._fail(page, report, error)
+                    self._fail(survey, page, report, error)
                     return
                 await self._order.stop.wait(0.1 * 2**attempt)
                 # Each try may wait for a lock as long as it did before; what was not taken is not lost.
@@ -120,10 +120,11 @@ class Removal:
             except _NO_MORE:
                 raise
             except asyncpg.PostgresError as error:
-                self._fail(page, report, error)
+                self._fail(survey, page, report, error)
                 return
             else:
                 self._failures = 0
+                _reach(survey, page, report)
                 await self._count(survey.tree, report, removed, after)
                 return
 
@@ -138,6 +139,8 @@ class Removal:
                 after = await self._write_down(report, removed) if removed is not None else None
         if removed is not None and after is not None:
             self._order.progress.advance(removed.chats)
+            if survey.tree.is_chat:
+                report.reach(removed.chats)
             await self._count(survey.tree, report, removed, after)
 
     async def _drop(self, tree: Tree, partition: Partition, report: PurgeReport) -> None:
@@ -175,7 +178,8 @@ class Removal:
             report.kept["changed"] += removed.changed
         await self._gate.count(removed.rows.total())
 
-    def _fail(self, page: Page, report: PurgeReport, error: Exception) -> None:
+    def _fail(self, survey: Survey, page: Page, report: PurgeReport, error: Exception) -> None:
+        _reach(survey, page, report)
         self._failures = FAILURES if isinstance(error, MiscountError) else self._failures + 1
         reason = _reason(error)
         report.failed[reason] += len(page)
@@ -183,6 +187,11 @@ class Removal:
         get_logger().error(
             "item_failed", account=report.account, reason=reason, items=len(page), error=report.error
         )
+
+
+def _reach(survey: Survey, page: Page, report: PurgeReport) -> None:
+    if survey.tree.is_chat:
+        report.reach(sum(verdict == "due" for _, verdict in page))
 
 
 def _reason(error: Exception) -> FailureKind:

@@ -99,6 +99,7 @@ class ChatSteps:
         refused: Refusal | None = None
         for purge in self.purges:
             await purge.survey()
+            purge.report.not_reached = purge.chats.due
             if not self._by_hand:
                 refused = refused or judge_limits(purge, first=self._first)
         if not self._by_hand:
@@ -192,6 +193,7 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         if report.state != "refused":
             report.remove(one.account, one.chats)
         report.failed.update(one.failed)
+        report.await_turn(one.not_reached, 0)
         report.kept.update(one.kept)
         report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
         report.purges.append(one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
+from retentiond.engine.target import STOPPED
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import Refusal, RefusedError
@@ -75,13 +76,14 @@ class MediaSteps:
             await self._surveyor.keep(
                 survey, ledger=True, copy=copy, protections=references.protections, plan=False
             )
-        report.kept.update(survey.kept)
+        report.kept.update(survey.kept + survey.kept_due)
+        report.await_turn(survey.due, survey.due_bytes)
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
         if report.orphan_thumbnail_row:
             self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
         if self._order.request is None:
             await self._note_backlog()
-        progress.stage("remove", survey.due)
+        progress.stage("remove", survey.due + survey.kept_due.total())
         return await self._judge(survey, report)
 
     async def _note_backlog(self) -> None:

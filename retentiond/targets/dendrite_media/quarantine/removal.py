@@ -133,9 +133,10 @@ class Removal:
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:
             stayed = self._ground.stayed(item.due)
+            if not item.goes:
+                self._reach(item)
             if item.kept is not None:
-                if stayed is None:
-                    self._report.kept[item.kept] += 1
+                self._report.keep(item.kept, counted=stayed, also=item.due.kept)
                 if item.kept == "unsafe_path":
                     self._warn("unsafe_path", item)
             elif item.failed is not None:
@@ -146,6 +147,8 @@ class Removal:
                 )
 
     def _count_released(self, released: ReleasedBatch) -> None:
+        for item in (*released.changed, *released.gone):
+            self._reach(item)
         for item in released.changed:
             if self._ground.stayed(item.due) is None:
                 self._report.kept["changed"] += 1
@@ -157,6 +160,10 @@ class Removal:
             if not item.look.has_file:
                 self._report.missing_file += 1
                 self._warn("missing_file", item)
+
+    def _reach(self, item: Assessed) -> None:
+        if self._ground.counts_unreached and item.due.kept is None:
+            self._report.reach(1, item.due.size)
 
     def _warn(self, kind: str, item: Assessed) -> None:
         self._log.warning(

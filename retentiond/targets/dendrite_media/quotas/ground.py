@@ -27,6 +27,7 @@ class QuotaGround(PolicyGround):
     """One quota, at the time its check began; limits and protections are those of the policies."""
 
     by_access = False
+    counts_unreached = False
     surveyor: QuotaSurveyor
 
     def __init__(self, place: Place, connection: Conn, quota: Quota, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 -- name: due_by_access_page
 -- A page of what is due by its creation, by policies whose time counts from the last access.
-SELECT hash, due_id, media_id, media_origin, policy, kept FROM pg_temp.due
+SELECT hash, due_id, media_id, media_origin, policy, size, kept FROM pg_temp.due
 WHERE (hash, due_id) > ($1::text, $2::bigint) AND policy = ANY ($4::integer[])
 ORDER BY hash, due_id
 LIMIT $3

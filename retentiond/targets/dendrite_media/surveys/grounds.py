@@ -64,6 +64,10 @@ class Ground(ReleaseGround, Protocol):
     def stayed(self, due: Due) -> str | None:
         """Return the reason for which it was counted as staying before; None where it was not counted."""
 
+    @property
+    def counts_unreached(self) -> bool:
+        """Whether a due row is counted as not reached until its turn; else it is counted as kept until then."""
+
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
     ) -> Refusal | None:
@@ -91,6 +95,7 @@ class PolicyGround:
 
     even_protected = False
     by_access = True
+    counts_unreached = True
 
     def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
         self._place = place
@@ -105,9 +110,8 @@ class PolicyGround:
         return self._rules.policies[due.policy].name
 
     def stayed(self, due: Due) -> str | None:
-        """Return None: nothing was counted before."""
-        del due
-        return None
+        """Return the hold, mark or protection that keeps it: the survey has counted that."""
+        return due.kept
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
@@ -164,6 +168,7 @@ class RequestGround:
     """What somebody asked for by hand, whatever its age; they saw the plan of it, so no limit is held against it."""
 
     by_access = False
+    counts_unreached = True
 
     def __init__(self, place: Place, connection: Conn, request: Request) -> None:
         self._place = place
@@ -184,9 +189,8 @@ class RequestGround:
         return REQUESTED
 
     def stayed(self, due: Due) -> str | None:
-        """Return None: nothing was counted before."""
-        del due
-        return None
+        """Return the hold, mark or protection that keeps it: the survey has counted that."""
+        return due.kept
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
         """Return what the events said of these when the survey read them, and what encrypted rooms may show by now."""

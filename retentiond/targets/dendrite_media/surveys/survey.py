@@ -40,22 +40,28 @@ PLAN_SQL: Final = named_queries(__package__, "survey.sql", reference=PLAN_COPY)
 
 SAMPLE_SIZE: Final = 10_000
 _PAGE: Final = 2000
+_LARGEST_SIZE: Final = 1 << 40
+"""More than any upload: a stranger's number must not overflow a sum of millions of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A row that is due by age and policy; `kept` is the hold, mark or protection that keeps it all the same."""
+    """A row that is due by age and policy; `kept` is the hold, mark or protection that keeps it all the same.
+
+    `size` is the recorded size of its file.
+    """
 
     blob: Hash
     key: MediaKey
     policy: int
     kept: str | None
+    size: int = 0
 
 
 def due_row(record: Record) -> Due:
     """Return a row of the temporary table."""
     kept = record["kept"]
-    return Due(Hash(record["hash"]), media_key(record), record["policy"], kept and keep_reason(kept))
+    return Due(Hash(record["hash"]), media_key(record), record["policy"], kept and keep_reason(kept), record["size"])
 
 
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
@@ -67,11 +73,17 @@ async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey
 
 @dataclass(slots=True)
 class Survey:
-    """What the survey counted: all rows, what would go, and a sample of contents to look for on the disk."""
+    """What the survey counted: all rows, what would go, and a sample of contents to look for on the disk.
+
+    `due_bytes` are the recorded sizes of due rows; `kept_due` counts rows that are due, and kept by a hold, a mark or
+    a protection.
+    """
 
     rows: int = 0
     due: int = 0
+    due_bytes: int = 0
     kept: Counter[str] = field(default_factory=Counter)
+    kept_due: Counter[str] = field(default_factory=Counter)
     foreign: int = 0
     foreign_example: str = ""
     sample: ContentSample = field(default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16)))
@@ -144,9 +156,13 @@ class Surveyor:
         for row, verdict in judged:
             self._count(survey, row, verdict, None if row.key in untold else listen)
             if isinstance(verdict, Remove):
-                due.append((row.base64hash, row.media_id, row.media_origin, verdict.index))
+                size = min(max(0, row.file_size_bytes), _LARGEST_SIZE)
+                due.append((row.base64hash, row.media_id, row.media_origin, verdict.index, size))
         await self._connection.copy_records_to_table(
-            "due", schema_name="pg_temp", records=due, columns=("hash", "media_id", "media_origin", "policy")
+            "due",
+            schema_name="pg_temp",
+            records=due,
+            columns=("hash", "media_id", "media_origin", "policy", "size"),
         )
 
     async def _finish(self) -> None:
@@ -174,7 +190,10 @@ class Surveyor:
         if copy is not None:
             statement = (PLAN_SQL if plan else SQL)["keep_referenced"]
             await self._connection.execute(statement, copy, list(protections))
-        survey.due = await self._connection.fetchval(SQL["count_due"])
+        tallies = {row["kept"]: row for row in await self._connection.fetch(SQL["tally_due"])}
+        due = tallies.pop(None, None)
+        survey.due, survey.due_bytes = (0, 0) if due is None else (due["items"], due["bytes"])
+        survey.kept_due = Counter({reason: row["items"] for reason, row in tallies.items()})
 
     async def due(self, size: int) -> AsyncIterator[list[Due]]:
         """Stream what is due by hash, a page at a time."""

@@ -61,6 +61,7 @@ CREATE TEMPORARY TABLE due (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
     policy integer NOT NULL,
+    size bigint NOT NULL DEFAULT 0,
     kept text,
     due_id bigint GENERATED ALWAYS AS IDENTITY
 )
@@ -92,12 +93,16 @@ FROM (SELECT f.media_id, f.media_origin, ($2::text[])[min(array_position($2::tex
       GROUP BY f.media_id, f.media_origin) p
 WHERE d.kept IS NULL AND p.media_id = d.media_id AND p.media_origin = d.media_origin
 
+-- name: tally_due
+-- Due rows and their recorded sizes, by what keeps them all the same (null: nothing).
+SELECT kept, count(*) AS items, sum(size)::bigint AS bytes FROM pg_temp.due GROUP BY kept
+
 -- name: count_due
 SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
 
 -- name: due_page
 -- A page of what is due, by hash.
-SELECT hash, due_id, media_id, media_origin, policy, kept
+SELECT hash, due_id, media_id, media_origin, policy, size, kept
 FROM pg_temp.due
 WHERE (hash, due_id) > ($1::text, $2::bigint)
 ORDER BY hash, due_id

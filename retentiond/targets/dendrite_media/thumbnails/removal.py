@@ -86,6 +86,7 @@ async def remove_thumbnails(
     refusal = await ground.over_limit_with(survey, report, first=work.state.first)
     if refusal is not None and not order.over_limits:
         raise RefusedError(refusal)
-    order.progress.stage("remove", survey.due)
+    report.await_turn(survey.due, survey.due_bytes)
+    order.progress.stage("remove", survey.due + survey.kept_due.total())
     releaser = ThumbnailReleaser(work, connection, lease, report.pass_id, ground)
     await ThumbnailRemoval(work, releaser, ground, accesses, report, order).run()

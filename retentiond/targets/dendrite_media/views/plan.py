@@ -170,7 +170,7 @@ class _Planner:
             protections=ground.references.protections,
             plan=True,
         )
-        self._report.kept.update(survey.kept)
+        self._report.kept.update(survey.kept + survey.kept_due)
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await place.disk.share(file_missing(self._tree), sample)
@@ -178,7 +178,7 @@ class _Planner:
             survey, self._report, sum(missing), len(sample), first=belonging.first
         )
         self._report.ownership = ground.ownership()
-        self._progress.stage("look", survey.due)
+        self._progress.stage("look", survey.due + survey.kept_due.total())
         await self._look(ground, accesses, listen)
 
     async def _plan_quota(self, quota: Quota, means: Means, listen: Callable[[Item], None] | None) -> None:
@@ -262,8 +262,7 @@ class _Planner:
         """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
         report = self._report
         if item.kept is not None:
-            # What stayed before is counted.
-            report.kept[item.kept] += stayed is None
+            report.keep(item.kept, counted=stayed, also=item.due.kept)
             return 0
         report.stays_no_more(stayed)
         if item.failed is not None:
