@@ -1,17 +1,22 @@
 """`check-config`: everything that is wrong with the configuration, or what it makes each target do."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from retentiond.adapters.log_entries import redact
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.connection import redacted
+from retentiond.config.document import Document
 from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.quotas import unnamed_quota
 from retentiond.config.resolve import MediaSettings
-from retentiond.config.schema import TargetConfig
+from retentiond.config.schema import Config, TargetConfig
+from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
+from retentiond.model.check import Check, PolicyCount
 from retentiond.model.outcome import worst
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
@@ -25,37 +30,98 @@ class CheckConfig:
     """Check the configuration; with `connect`, also the databases and paths that it names."""
 
     connect: bool = False
+    as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Tell all problems, and exit 2; or what each target does."""
+        """Report all errors, and exit 2; or all warnings and what each target does."""
         try:
-            targets = session.load().targets
-            settings = _resolved(targets, str(session.config_path))
+            config, document = session.load_with_places()
+            settings = _resolved(config.targets, str(session.config_path))
         except ConfigError as error:
-            # As editors and compilers write it, so that a click on the line leads to its place.
-            for problem in error.problems:
-                session.err.put(f"{problem}\n")
+            self._tell(session, error.problems)
+            if self.as_json:
+                session.document(_as_json(session, error.problems, [], {}))
             return error.exit_status
+        names = {
+            name: found.server_names for name, found in settings.items() if isinstance(found, MediaSettings)
+        }
+        warnings = list(warnings_of(document, config, names))
+        self._tell(session, warnings)
+        checks: dict[str, Check | None] = dict.fromkeys(config.targets)
+        status = self._connect(session, config, document, checks, warnings) if self.connect else 0
+        if self.as_json:
+            session.document(_as_json(session, [], warnings, checks))
+            return status
         if not session.options.quiet:
-            for name, config in targets.items():
-                session.line(
-                    f"{name} ({config.kind})", *(f"  {line}" for line in _summary(config, settings[name]))
-                )
-        if not self.connect:
+            _describe(session, config.targets, settings, checks)
+        if not (self.connect or warnings):
             session.note(
                 f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too"
             )
-            return 0
+        return status
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
-            problems = await target.check()
-            for problem in problems:
+    def _connect(
+        self,
+        session: Session,
+        config: Config,
+        document: Document,
+        checks: dict[str, Check | None],
+        warnings: list[Problem],
+    ) -> int:
+        async def errand(target: Target, of_target: TargetConfig) -> int:
+            check = checks[target.name] = await target.check()
+            for problem in check.problems:
                 session.error(printable(str(problem), _TEXT_LIMIT), about=target.name)
-            if not problems:
+            if not check.problems:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
-            return worst(problem.exit_status for problem in problems)
+            if isinstance(of_target, MediaTarget):
+                counts = {count.name: count.items for count in check.policies}
+                found = list(unmatched(document, target.name, of_target, counts))
+                self._tell(session, found)
+                warnings.extend(found)
+            return worst(problem.exit_status for problem in check.problems)
 
-        return session.run(session.for_each(session.at_hand(targets), errand))
+        return session.run(session.for_each(session.at_hand(config.targets), errand))
+
+    def _tell(self, session: Session, problems: Sequence[Problem]) -> None:
+        # As editors and compilers write it, so that a click on the line leads to its place.
+        for problem in problems:
+            if problem.level == "error" or not session.options.quiet:
+                session.err.put(f"{problem}\n")
+
+
+def _describe(
+    session: Session,
+    targets: Mapping[str, TargetConfig],
+    settings: Mapping[str, Resolved],
+    checks: Mapping[str, Check | None],
+) -> None:
+    for name, config in targets.items():
+        check = checks.get(name)
+        counts = {count.name: count for count in check.policies} if check else {}
+        lines = _summary(config, settings[name], counts)
+        session.line(f"{name} ({config.kind})", *(f"  {line}" for line in lines))
+
+
+def _as_json(
+    session: Session,
+    problems: Sequence[Problem],
+    warnings: Sequence[Problem],
+    checks: Mapping[str, Check | None],
+) -> dict[str, Any]:
+    return {
+        "config": str(session.config_path),
+        "problems": [asdict(problem) for problem in problems],
+        "warnings": [asdict(problem) for problem in warnings],
+        "targets": [
+            {
+                "target": name,
+                "problems": None if check is None else [redact(str(problem)) for problem in check.problems],
+                "policies": None if check is None else [count.as_json() for count in check.policies],
+            }
+            for name, check in checks.items()
+        ],
+    }
 
 
 def _resolved(targets: Mapping[str, TargetConfig], file: str) -> dict[str, Resolved]:
@@ -77,10 +143,10 @@ def _resolved(targets: Mapping[str, TargetConfig], file: str) -> dict[str, Resol
     return settings
 
 
-def _summary(config: TargetConfig, settings: Resolved) -> Iterator[str]:
+def _summary(config: TargetConfig, settings: Resolved, counts: Mapping[str, PolicyCount]) -> Iterator[str]:
     yield f"database:  {printable(redacted(settings.database), _TEXT_LIMIT)}"
     if isinstance(config, MediaTarget) and isinstance(settings, MediaSettings):
-        yield from _media_summary(config, settings)
+        yield from _media_summary(config, settings, counts)
     elif isinstance(config, ChatTarget):
         yield from _chat_summary(config)
 
@@ -99,7 +165,9 @@ def _chat_summary(config: ChatTarget) -> Iterator[str]:
         yield f"  {printable(name)}: {keep}"
 
 
-def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str]:
+def _media_summary(
+    config: MediaTarget, settings: MediaSettings, counts: Mapping[str, PolicyCount]
+) -> Iterator[str]:
     for component, url in settings.databases.items():
         if url != settings.database:
             yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"
@@ -114,9 +182,19 @@ def _media_summary(config: MediaTarget, settings: MediaSettings) -> Iterator[str
     if config.policies:
         yield "policies, of which the first that matches decides:"
         for number, policy in enumerate(config.policies, 1):
-            yield f"  {number}. {printable(policy.name)}: {policy_in_words(policy)}"
+            words = f"{printable(policy.name)}: {policy_in_words(policy)}"
+            yield f"  {number}. {words}{_count(counts.get(policy.name))}"
         yield "  everything else stays"
     else:
         yield f"policies:  none, so nothing goes{' by its age' if config.quota else ''}"
     for place, quota in enumerate(config.quota):
-        yield f"quota:     {printable(quota.name or unnamed_quota(place))}: {quota_in_words(quota)}"
+        name = quota.name or unnamed_quota(place)
+        yield f"quota:     {printable(name)}: {quota_in_words(quota)}{_count(counts.get(name))}"
+
+
+def _count(count: PolicyCount | None) -> str:
+    if count is None:
+        return ""
+    due = "" if count.due is None else f", {count.due:,} due"
+    entries = "1 entry" if count.items == 1 else f"{count.items:,} entries"
+    return f" ({entries} now{due})"

@@ -32,7 +32,7 @@ def tell_problems(session: Session, report: PassReport) -> None:
         session.error(str(report.refused), about=report.target)
     if report.state == "interrupted":
         why = report.error or STOPPED
-        session.error(f"interrupted: {why}; {not_reached_in_words(report).rstrip('.')}", about=report.target)
+        session.error(f"interrupted: {why}; {not_reached_in_words(report)}", about=report.target)
     if report.failed:
         reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
         session.error(

@@ -19,8 +19,9 @@ from retentiond.cli.log import CommandLog
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
+from retentiond.config.document import Document
 from retentiond.config.from_dendrite import from_dendrite_config
-from retentiond.config.load import load_config
+from retentiond.config.load import load_with_places
 from retentiond.config.schema import Config, Logging, Records, TargetConfig, hosts_of, left_alone_on
 from retentiond.engine.target import Stop, Target
 from retentiond.ledger.host import host_name
@@ -77,10 +78,14 @@ class Session:
 
     def load(self) -> Config:
         """Read the configuration, and log as it says."""
-        config = load_config(self.config_path, self.surroundings.environment)
+        return self.load_with_places()[0]
+
+    def load_with_places(self) -> tuple[Config, Document]:
+        """Load it, and return its document as well, for warnings."""
+        config, document = load_with_places(self.config_path, self.surroundings.environment)
         self._log_by(config.logging)
         self.keep_records = config.records.keep
-        return config
+        return config, document
 
     def targets(self, scope: Scope, *, anywhere: bool = False) -> dict[str, TargetConfig]:
         """Return the targets that the command is for, by name; raise UsageError for a name that is none.

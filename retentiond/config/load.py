@@ -19,6 +19,11 @@ _MAY_BE_NONE = frozenset({("clickhouse", "cluster")})
 
 def load_config(path: Path, environment: Mapping[str, str]) -> Config:
     """Read, fill in and check a configuration file; raise ConfigError with all its problems, in their order."""
+    return load_with_places(path, environment)[0]
+
+
+def load_with_places(path: Path, environment: Mapping[str, str]) -> tuple[Config, Document]:
+    """Load a configuration, and return the document as well, which has the place of each key for warnings."""
     document = read_document(path, when_missing=_MISSING, may_be_none=_MAY_BE_NONE)
     if not isinstance(document.value, dict):
         document.spoil((), *_not_a_configuration(document.value))
@@ -33,7 +38,7 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
         raise ConfigError(
             sorted(document.problems, key=lambda problem: (problem.line or 0, problem.column or 0))
         )
-    return config
+    return config, document
 
 
 def _not_a_configuration(value: object) -> tuple[str, str]:

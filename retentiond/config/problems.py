@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
@@ -15,7 +16,10 @@ _LINE_LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to put right; `line` and `column` count from 1, and are None where there is no such place."""
+    """One thing to put right; `line` and `column` count from 1, and are None where there is no such place.
+
+    A configuration with errors cannot be used; one with warnings can.
+    """
 
     file: str
     line: int | None
@@ -23,6 +27,7 @@ class Problem:
     key: str
     message: str
     hint: str
+    level: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         place = self.file
@@ -30,7 +35,8 @@ class Problem:
             place += f":{self.line}"
             if self.column is not None:
                 place += f":{self.column}"
-        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        level = "" if self.level == "error" else self.level
+        text = ": ".join(part for part in (place, level, self.key, self.message) if part)
         return printable(f"{text}; {self.hint}" if self.hint else text, _LINE_LIMIT)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime, timedelta
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -119,6 +120,13 @@ def _pattern(text: str) -> str:
 def _origin_pattern(text: str) -> str:
     if text.lower() in {"local", "remote"} and text != text.lower():
         raise ValueError("must be in small letters: write local or remote")
+    close = get_close_matches(text.lower(), ("local", "remote"), n=1, cutoff=0.75)
+    # A misspelled keyword would be a server's name, and protect or delete nothing.
+    if close and text not in close and not set(text) & set(".:*?[]"):
+        raise ValueError(
+            f"looks like a misspelled `{close[0]}`; did you mean `{close[0]}`? A server of that name is written as the "
+            f'glob "{text[:-1]}?"'
+        )
     return text
 
 

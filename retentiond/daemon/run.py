@@ -165,6 +165,8 @@ class _Daemon:
         self._roster.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)
+        for warning in settings.warnings:
+            _log.warning("config_warning", problem=str(warning))
 
     async def _reload(self) -> None:
         self._notifier.reloading()

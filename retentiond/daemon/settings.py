@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retentiond.config.load import load_config
+from retentiond.config.load import load_with_places
 from retentiond.config.policies import FOREVER
 from retentiond.config.problems import ConfigError
+from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Records
 from retentiond.config.units import format_duration
+from retentiond.config.warnings import warnings_of
 from retentiond.targets.settings import Resolved, resolve_target
 
 if TYPE_CHECKING:
@@ -40,11 +42,12 @@ class Settings:
     targets: Mapping[str, TargetSettings]
     logging: Logging
     metrics: Metrics | None = None
+    warnings: tuple[Problem, ...] = ()
 
 
 def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
     """Read the configuration and the files that it names; raise ConfigError with the problems of all of them."""
-    config = load_config(path, environment)
+    config, document = load_with_places(path, environment)
     targets: dict[str, TargetSettings] = {}
     problems: list[Problem] = []
     for name, target in config.targets.items():
@@ -54,7 +57,12 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfigError(problems)
-    return Settings(targets, config.logging, config.metrics)
+    names = {
+        name: target.resolved.server_names
+        for name, target in targets.items()
+        if isinstance(target.resolved, MediaSettings)
+    }
+    return Settings(targets, config.logging, config.metrics, warnings_of(document, config, names))
 
 
 def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retentiond.engine.holds import Holds
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport, Finding
-    from retentiond.model.errors import RetentiondError
+    from retentiond.model.check import Check
     from retentiond.model.picture import Picture
     from retentiond.model.records import Verified
     from retentiond.model.report import (
@@ -220,8 +220,8 @@ class Target(Protocol):
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""
 
-    async def check(self) -> list[RetentiondError]:
-        """Try what a pass needs, changing nothing, and return the problems found."""
+    async def check(self) -> Check:
+        """Try what a pass needs, changing nothing; return the problems, and the entries of each policy."""
 
     async def beat(self) -> None:
         """Tell the ledger that a daemon looks after this target."""

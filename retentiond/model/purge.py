@@ -106,11 +106,12 @@ class PurgeReport:
             "chats": self.chats,
             "entities": dict(self.entities),
             "kept": kept | {reason: items for reason, items in sorted(self.kept.items()) if items},
-            "not_reached": {"items": self.not_reached},
             "stores": {name: store.as_json() for name, store in self.stores.items()},
         }
         if self.failed:
             told["failed"] = dict(sorted(self.failed.items()))
+        if self.not_reached:
+            told["not_reached"] = {"items": self.not_reached}
         if self.partitions_dropped:
             told["partitions_dropped"] = self.partitions_dropped
         if self.refused is not None:

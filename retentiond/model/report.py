@@ -10,6 +10,7 @@ from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from retentiond.model.errors import Refusal
@@ -32,8 +33,9 @@ class PassReport:
     `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
     `error` is why a pass was interrupted. `not_reached` are items that the survey found due and that are not removed,
     kept or failed so far, with their recorded sizes: together the four are what the survey counted.
-    `growth` are the due items that no limit counts (model/limits.py). `ownership` is given where mentions decide what
-    goes.
+    In a plan `matched` are the rows that each policy or quota matches, None before they were counted, and `due_by`
+    those of them that are due by age. `growth` are the due items that no limit counts (model/limits.py).
+    `ownership` is given where mentions decide what goes.
     """
 
     target: str
@@ -50,6 +52,8 @@ class PassReport:
     shared_blobs: int = 0
     missing_file: int = 0
     orphan_thumbnail_row: int = 0
+    matched: Counter[str] | None = None
+    due_by: Counter[str] = field(default_factory=Counter)
     refused: Refusal | None = None
     remarks: list[str] = field(default_factory=list)
     error: str | None = None
@@ -70,6 +74,11 @@ class PassReport:
         tally.bytes -= size
         if tally == Tally():
             del self.removed[policy]
+
+    def count_policies(self, matched: Mapping[str, int], due_by: Mapping[str, int]) -> None:
+        """Add the rows that policies match, and those that are due by age."""
+        self.matched = (self.matched or Counter()) + Counter(matched)
+        self.due_by.update(due_by)
 
     def await_turn(self, items: int, size: int) -> None:
         """Count due items as not reached yet."""

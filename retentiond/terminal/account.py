@@ -46,27 +46,31 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
     if report.refused is not None:
         title = "A pass would be refused" if report.dry_run else "Refused"
         console.print(refusal_panel(report.refused, title))
-    if report.error:
-        console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
-    if report.not_reached.items or report.state == "interrupted":
-        words = not_reached_in_words(report)
-        console.print(Text(words[0].upper() + words[1:], style="yellow"))
+    _show_interruption(console, report)
     for line in way_on:
         console.print(Text(line), soft_wrap=True)
     console.print()
 
 
+def _show_interruption(console: Console, report: PassReport) -> None:
+    if report.error:
+        console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
+    if report.not_reached.items or report.state == "interrupted":
+        words = not_reached_in_words(report)
+        console.print(Text(f"{words[0].upper()}{words[1:]}.", style="yellow"))
+
+
 def not_reached_in_words(report: PassReport) -> str:
-    """Say what a pass did not come to, and how to go on."""
+    """Say what a pass did not reach, and how to continue: `not reached: 5 items, 2.0 KiB; run again to continue`."""
     left = report.not_reached
-    how = (
-        "run again to continue" if report.state == "interrupted" else "they stay until a pass is not refused"
-    )
-    if report.refused is None and report.state != "interrupted":
-        how = "the next pass continues"
+    how = {
+        "interrupted": "run again to continue",
+        "refused": "nothing of it is deleted before a pass is allowed",
+    }
+    words = how.get(report.state, "the next pass continues")
     if not left.items:
-        return f"{how}."
-    return f"not reached: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}; {how}."
+        return words
+    return f"not reached: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}; {words}"
 
 
 def quarantine_in_words(summary: QuarantineSummary) -> str:

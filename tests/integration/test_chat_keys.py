@@ -228,5 +228,5 @@ async def test_a_value_that_the_accounts_column_holds_otherwise_is_refused_and_n
         with pytest.raises(UsageError, match=told):
             await store.purge(account="ours", dry_run=dry_run, **given)
     async with open_chat_database("chats", store.config(**given)) as target:
-        (problem,) = await target.check()
+        (problem,) = (await target.check()).problems
     assert told in str(problem)

@@ -780,9 +780,9 @@ async def test_a_clock_that_is_behind_the_last_pass_purges_nothing(chats: ChatSt
 
 async def test_the_target_says_what_it_needs_before_it_is_used(chats: ChatStore) -> None:
     async with open_chat_database("chats", chats.config()) as target:
-        assert await target.check() == []
+        assert (await target.check()).problems == []
         await chats.connection.execute("DROP TABLE pro.chatrate")
-        (problem,) = await target.check()
+        (problem,) = (await target.check()).problems
         assert isinstance(problem, RefusedError)
         assert "pro.chatrate is missing" in str(problem)
         assert (await target.status()).ledger is False

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.model.audit import AuditReport
+from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from retentiond.engine.holds import Holds
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.acceptance import Acceptance
-    from retentiond.model.errors import RetentiondError
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
     from retentiond.model.story import Story
@@ -181,8 +181,8 @@ class FakeTarget:
             self.name, self.kind, ledger=True, last_pass=store.last_pass, last_audit=store.last_audit
         )
 
-    async def check(self) -> list[RetentiondError]:
-        return []
+    async def check(self) -> Check:
+        return Check([])
 
     async def released(self) -> AsyncIterator[Released]:
         for item in self._store.released:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.audit import AuditReport
+from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import Coverage, Hold
 from retentiond.model.picture import Picture
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import Finding
-    from retentiond.model.errors import RetentiondError
+    from retentiond.model.check import PolicyCount
     from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.outcome import PassState
     from retentiond.model.report import Item, Released
@@ -61,6 +62,7 @@ class FakeTarget:
     audited: AuditReport | None = None
     findings: tuple[Finding, ...] = ()
     problems: tuple[str, ...] = ()
+    policy_counts: tuple[PolicyCount, ...] = ()
     marked: list[str] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=lambda: Acceptance("media"))
     recorded: tuple[dict[str, Any], ...] = ()
@@ -222,10 +224,10 @@ class FakeTarget:
         self.asked.append("status")
         return self.standing or TargetStatus(self.name, self.kind, ledger=False)
 
-    async def check(self) -> list[RetentiondError]:
-        """Return the problems."""
+    async def check(self) -> Check:
+        """Return the problems, and the counts of the policies."""
         self.asked.append("check")
-        return [UnreachableError(problem) for problem in self.problems]
+        return Check([UnreachableError(problem) for problem in self.problems], self.policy_counts)
 
     async def beat(self) -> None:
         """Count a sign of life."""

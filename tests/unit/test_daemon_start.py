@@ -78,6 +78,17 @@ async def test_the_start_says_what_was_loaded_and_no_password(daemon: RunningDae
     assert "hunter2" not in daemon.text
 
 
+async def test_warnings_about_the_configuration_are_logged_once_with_their_place(
+    daemon: RunningDaemon,
+) -> None:
+    await daemon.start(media=media(settle="5m"))
+    (entry,) = daemon.entries("config_warning")
+    assert entry["level"] == "warning"
+    assert ": warning: targets.media.settle: is below 10m" in entry["problem"]
+    await daemon.clock.advance(120)
+    assert len(daemon.entries("config_warning")) == 1
+
+
 async def test_the_daemon_is_ready_while_a_database_is_down_and_says_since_when(
     daemon: RunningDaemon,
 ) -> None:

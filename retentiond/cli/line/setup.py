@@ -48,12 +48,13 @@ def check_config(
     connect: Annotated[
         bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
     ] = False,
+    as_json: Json = False,
 ) -> Work:
     """Find all that is wrong with the configuration.
 
-    Where nothing is, it says what each target does.
+    Where nothing is, it says what each target does. Warnings do not change the exit status.
     """
-    return CheckConfig(connect)
+    return CheckConfig(connect, as_json)
 
 
 @setup.command(

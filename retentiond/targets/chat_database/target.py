@@ -20,6 +20,7 @@ from retentiond.ledger.duty import Duty
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.acceptance import Acceptance
+from retentiond.model.check import Check
 from retentiond.model.errors import UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder, Progress, Selection
     from retentiond.ledger.lease import Lease
     from retentiond.model.audit import AuditReport
-    from retentiond.model.errors import RetentiondError
     from retentiond.model.picture import Picture
     from retentiond.model.report import Item, Released, TargetStatus
     from retentiond.model.request import Request
@@ -265,9 +265,9 @@ class ChatDatabase(RecordsDesk):
         with reaching("the database"):
             return await read_status(self._place)
 
-    async def check(self) -> list[RetentiondError]:
+    async def check(self) -> Check:
         """Try what a pass needs, and return the problems found."""
-        return await check(self._place, self._scheduled(datetime.now(UTC)))
+        return Check(await check(self._place, self._scheduled(datetime.now(UTC))))
 
     async def check_quotas(self, order: Order) -> PassReport | None:
         """Find nothing: chats have no quotas."""

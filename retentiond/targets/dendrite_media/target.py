@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
-    from retentiond.model.errors import RetentiondError
+    from retentiond.model.check import Check
     from retentiond.model.picture import Picture
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
@@ -223,6 +223,6 @@ class DendriteMedia(RecordsDesk):
         with reaching("the database"):
             return await read_status(self._place)
 
-    async def check(self) -> list[RetentiondError]:
-        """Try what a pass needs, and return the problems found."""
+    async def check(self) -> Check:
+        """Try what a pass needs, and count the entries of each policy."""
         return await check(self._place)

@@ -126,6 +126,11 @@ class MediaSteps:
             return
         # What comes next makes surveys of its own. Where the removal was lost, what it was to take is to be seen.
         await self._note_backlog()
+        settings = self._place.settings
+        if self._order.stop.asked:
+            if settings.rules.thumbnail_policies or settings.quotas:
+                report.state, report.error = "interrupted", STOPPED
+            return
         for further in (self._remove_thumbnails, self.evict):
             try:
                 await further(report)

@@ -82,6 +82,7 @@ class QuotaSurveyor(Surveyor):
             # What is no hash is no path either: it neither takes room nor can go.
             if not spoken_of or valid_hash(row.base64hash) is None:
                 continue
+            self.matched[self._quota.name] += 1
             key = (row.base64hash, row.media_id, row.media_origin)
             matched.append((*key, max(0, row.file_size_bytes), row.creation_ts / 1000))
             evictable = decide_eviction(row, self._quota, self._rules, now, mentions)

@@ -61,7 +61,9 @@ class Due:
 def due_row(record: Record) -> Due:
     """Return a row of the temporary table."""
     kept = record["kept"]
-    return Due(Hash(record["hash"]), media_key(record), record["policy"], kept and keep_reason(kept), record["size"])
+    return Due(
+        Hash(record["hash"]), media_key(record), record["policy"], kept and keep_reason(kept), record["size"]
+    )
 
 
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
@@ -90,13 +92,18 @@ class Survey:
 
 
 class Surveyor:
-    """Makes a survey on one connection, and hands out what is due, page by page."""
+    """Makes a survey on one connection, and hands out what is due, page by page.
+
+    `matched` and `due_by` count the rows that each policy decides about, and those of them that are due by age.
+    """
 
     def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
         self._connection = connection
         self._target = target
         self._rules = rules
         self._asks = False
+        self.matched: Counter[str] = Counter()
+        self.due_by: Counter[str] = Counter()
 
     async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
         """Learn from the references' copy what mentions media, of the sources that policies ask about."""
@@ -155,6 +162,9 @@ class Surveyor:
         untold = await evicted_of(self._connection, keys)
         for row, verdict in judged:
             self._count(survey, row, verdict, None if row.key in untold else listen)
+            if verdict.policy is not None:
+                self.matched[verdict.policy] += 1
+                self.due_by[verdict.policy] += isinstance(verdict, Remove)
             if isinstance(verdict, Remove):
                 size = min(max(0, row.file_size_bytes), _LARGEST_SIZE)
                 due.append((row.base64hash, row.media_id, row.media_origin, verdict.index, size))

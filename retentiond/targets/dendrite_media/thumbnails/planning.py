@@ -37,6 +37,7 @@ async def plan_thumbnails(
     await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
     progress.stage("thumbnails", None)
     survey = await ground.surveyor.judge(means.now, progress)
+    report.count_policies(ground.surveyor.matched, ground.surveyor.due_by)
     await connection.execute(DUE_SQL["leave_out_gone"])
     await ground.surveyor.narrow(means.now)
     await means.accesses.drop_accessed(survey, progress, listen=None)

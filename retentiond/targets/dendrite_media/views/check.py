@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import LOST, reaching
 from retentiond.engine.target import Silence
+from retentiond.model.check import Check, PolicyCount
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.rows import SQL
@@ -14,17 +15,20 @@ from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.views.plan import plan
 
 if TYPE_CHECKING:
+    from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.workplace import Place
 
 
-async def check(place: Place) -> list[RetentiondError]:
-    """Try the database, the rights, the media directory, and a plan; return what is wrong."""
+async def check(place: Place) -> Check:
+    """Try the database, the rights, the media directory, and a plan, which counts the rows of each policy."""
     problems: list[RetentiondError] = []
+    policies: list[PolicyCount] = []
     try:
         with reaching("the database"):
             problems += map(UnreachableError, await _check_rights(place))
             problems += map(UnreachableError, await place.disk.call(lambda: _check_directory(place)))
             report = await plan(place, None, Silence())
+        policies = _count_policies(place, report)
         if report.refused is not None:
             problems.append(RefusedError(report.refused))
         if report.failed.total():
@@ -34,7 +38,21 @@ async def check(place: Place) -> list[RetentiondError]:
         problems.append(error)
     except LOST as error:
         problems.append(UnreachableError(f"the database was lost: {error}; try again"))
-    return problems
+    return Check(problems, policies)
+
+
+def _count_policies(place: Place, report: PassReport) -> list[PolicyCount]:
+    """Return the counts of all policies and quotas, or none where the plan ended before its survey."""
+    if (matched := report.matched) is None:
+        return []
+    settings = place.settings
+    return [
+        *(
+            PolicyCount(policy.name, matched[policy.name], report.due_by[policy.name])
+            for policy in settings.rules.policies
+        ),
+        *(PolicyCount(quota.name, matched[quota.name], None) for quota in settings.quotas),
+    ]
 
 
 async def _check_rights(place: Place) -> list[str]:

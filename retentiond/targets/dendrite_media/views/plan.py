@@ -170,6 +170,7 @@ class _Planner:
             protections=ground.references.protections,
             plan=True,
         )
+        self._report.count_policies(surveyor.matched, surveyor.due_by)
         self._report.kept.update(survey.kept + survey.kept_due)
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
@@ -195,6 +196,7 @@ class _Planner:
 
         chooser = Chooser(self._tree, means.accesses, self._progress, keep)
         survey = await chooser.choose(quota, ground, means.now, short, self._report)
+        self._report.count_policies(ground.surveyor.matched, {})
         if survey is None:
             await connection.execute(DUE_SQL["drop_due"])
             await connection.execute(DUE_SQL["make_due"])
