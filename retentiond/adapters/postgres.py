@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib import resources
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import asyncpg
 from asyncpg import Connection, Pool, Record
 
 from retentiond.adapters.names import NamingConnection
-from retentiond.model.errors import UnreachableError
-from retentiond.model.text import printable
+from retentiond.adapters.postgres_errors import LOST, reaching
+from retentiond.adapters.postgres_watch import watch_over, watched
+from retentiond.config.connection import described
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from asyncpg.pool import PoolConnectionProxy
+
+__all__ = [
+    "LOST",
+    "Conn",
+    "Db",
+    "connect",
+    "connected",
+    "looking",
+    "named_queries",
+    "pages",
+    "pool",
+    "reaching",
+]
 
 Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
 Db: TypeAlias = "Pool[Record]"
 
-# The server is there, and could not do it just now: a lock that was held too long, a primary that became a standby.
-_HINDERED: Final = (
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
-# An error of these kinds means: the server cannot be reached, went away, or was hindered; trying again may help.
-LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InternalClientError,
-    *_HINDERED,
-)
-
 # How long, in seconds, the other side may be silent before it is asked for a sign of life, how often, and how many
 # times; then it is gone, and whoever waits for it is told.
 _SILENT_FOR, _ASK_EVERY, _ASK_TIMES = 60, 15, 4
+# The most that any statement may take; on the server, and a little later on this side, should the server forget it.
+_STATEMENT_SECONDS, _STATEMENT_GRACE = 6 * 3600, 300
+_CONNECT_SECONDS, _CLOSE_SECONDS = 15, 10
 
 _SETTINGS: Final = {
     "application_name": "retentiond",
-    # Servers are tuned otherwise, and then a crash loses a commit that the disk has already followed:
-    # a value given at the start of a connection wins over the database's and the role's.
-    "synchronous_commit": "on",
+    # A value given at the start of a connection wins over the server's, the database's and the role's, and comes back
+    # with RESET ALL. What has no such setting, or must not be overruled blindly, is in _LATER_SETTINGS.
     "default_transaction_isolation": "read committed",
     # Rows that a policy of row security hides from this role would be no rows, and the files that they bear nobody's:
     # with this the server raises an error in place of hiding any.
@@ -70,11 +68,25 @@ _SETTINGS: Final = {
     "jit": "off",
     "lock_timeout": "30s",
     "idle_in_transaction_session_timeout": "10min",
+    # The role's own is for a web application, perhaps: a reference copy of a large store, or an index, takes longer.
+    "statement_timeout": f"{_STATEMENT_SECONDS}s",
     # A host that lost its power says no farewell: its locks go after two minutes, and not with the system's two hours.
     "tcp_keepalives_idle": str(_SILENT_FOR),
     "tcp_keepalives_interval": str(_ASK_EVERY),
     "tcp_keepalives_count": str(_ASK_TIMES),
 }
+# synchronous_commit: with `off` a crash loses a commit that the disk has already followed. Every other value has the
+# commit on the server's own disk, which is enough, and may be there for a reason: `local` so that a standby that is
+# down holds nothing up, the stricter ones so that a failover loses nothing. The other two came with PostgreSQL 14 and
+# 17; an older server knows neither.
+_LATER_SETTINGS: Final = """
+SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
+WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
+UNION ALL
+SELECT pg_catalog.set_config(s.name, '0', false)
+FROM (VALUES ('idle_session_timeout'), ('transaction_timeout')) AS s (name)
+WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL
+"""
 _NAME = re.compile(r"^-- name: (?P<name>\w+)\s*$", re.MULTILINE)
 
 
@@ -91,65 +103,23 @@ def named_queries(package: str, file: str = "queries.sql", **identifiers: str) -
     return {head["name"]: text[head.end() : end].strip() for head, end in zip(heads, ends, strict=True)}
 
 
-@contextmanager
-def reaching(what: str) -> Iterator[None]:
-    """Turn what a server says, or that it says nothing, into an UnreachableError that names it by `what`."""
-    try:
-        yield
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise UnreachableError(
-            f"{what}: {printable(str(error))}; grant that right, then try again"
-        ) from error
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise UnreachableError(
-            f"{what}: {printable(str(error))}; check `database` in the configuration"
-        ) from error
-    except _HINDERED as error:
-        raise UnreachableError(f"{what} could not go on: {printable(str(error))}; try again") from error
-    except LOST as error:
-        if isinstance(error, OSError) and PurePath(str(error.filename)).parent.name == ".postgresql":
-            raise UnreachableError(_closed_home(what, error)) from error
-        reason = printable(str(error)) or type(error).__name__
-        raise UnreachableError(
-            f"{what} cannot be reached: {reason}; check that it runs and try again"
-        ) from error
-    except asyncpg.PostgresError as error:
-        # Nobody foresaw it, and it may be anything: a trigger that raises, a damaged index. The other targets, and
-        # their daemon, are to live on.
-        raise UnreachableError(
-            f"{what} refused: {printable(str(error))} ({type(error).__name__}); see its log, take the cause away, or "
-            "report it where it is ours"
-        ) from error
-
-
-def _closed_home(what: str, error: OSError) -> str:
-    # asyncpg looks for a client's certificate there, even where nobody asked for TLS.
-    return (
-        f"{what}: {printable(str(error.filename))} cannot be looked for: {error.strerror}; "
-        "set $HOME to a directory that this user may enter, or add sslmode=disable to the connection string"
-    )
-
-
 async def connect(dsn: str, what: str = "the database") -> Conn:
     """Open one connection; raises UnreachableError."""
-    with reaching(what):
-        connection = await asyncpg.connect(
-            dsn, server_settings=dict(_SETTINGS), timeout=15, connection_class=NamingConnection
-        )
-        await _settle(connection)
-        return connection
+    with reaching(_named(dsn, what)):
+        return await _open_watched(dsn)
 
 
 @asynccontextmanager
 async def connected(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
     """Open one connection for a block, with which ends what the server is at for it; raises UnreachableError."""
-    connection = await connect(dsn, what)
-    try:
-        yield connection
-    finally:
-        # Who only hangs up leaves a statement behind that goes on, for hours perhaps, though nobody waits for it.
-        with suppress(*LOST):
-            await connection.close(timeout=10)
+    async with watched(dsn, partial(_open, dsn)):
+        connection = await connect(dsn, what)
+        try:
+            yield connection
+        finally:
+            # A connection that is only closed leaves a statement behind that goes on, for hours perhaps.
+            with suppress(*LOST):
+                await connection.close(timeout=_CLOSE_SECONDS)
 
 
 @asynccontextmanager
@@ -162,15 +132,52 @@ async def looking(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
         yield connection
 
 
-async def _settle(connection: Conn) -> None:
-    await _keep_alive(connection)
-    await cast("NamingConnection", connection).settle_names()
+async def _open_watched(dsn: str, **driver: Any) -> NamingConnection:
+    """Open a connection under the watch over its URL, where there is one; `driver` is what a pool passes on."""
+    watch = watch_over(dsn)
+    if watch is None:
+        return await _open(dsn, **driver)
+    watch.ensure_answering()
+    connection = await _open(dsn, **driver)
+    watch.add(connection)
+    return connection
 
 
-async def _keep_alive(connection: Conn) -> None:
+async def _open(dsn: str, **driver: Any) -> NamingConnection:
+    """Open a connection with our settings."""
+    opened = await asyncpg.connect(
+        str(dsn),
+        server_settings=dict(_SETTINGS),
+        timeout=_CONNECT_SECONDS,
+        command_timeout=_STATEMENT_SECONDS + _STATEMENT_GRACE,
+        **{"connection_class": NamingConnection} | driver,
+    )
+    connection = cast("NamingConnection", opened)
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _keep_alive(connection)
+            await connection.execute(_LATER_SETTINGS)
+            await connection.settle_names()
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _reset(connection: Connection[Record]) -> None:
+    """Make a connection of the pool as new, our settings included."""
+    await connection.execute(f"{connection.get_reset_query()};{_LATER_SETTINGS}")
+
+
+def _named(dsn: str, what: str) -> str:
+    """Name a database by host, port or socket, database, role, and where the configuration says so."""
+    return f"{what} ({described(dsn)})"
+
+
+def _keep_alive(connection: Connection[Record]) -> None:
     """Notice a server that has gone without a word, also while we wait for its answer: else that is for ever."""
     # The driver has no setting for it.
-    bearer: asyncio.Transport = connection._transport  # type: ignore[union-attr]  # noqa: SLF001
+    bearer: asyncio.Transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
     line = bearer.get_extra_info("socket")
     if line.family == socket.AF_UNIX:
         return
@@ -187,22 +194,28 @@ async def _keep_alive(connection: Conn) -> None:
 @asynccontextmanager
 async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIterator[Db]:
     """Open a small pool and check that it reaches the server; raises UnreachableError."""
-    with reaching(what):
+    what, url = _named(dsn, what), dsn
+
+    async def open_for_pool(dsn: str | None = None, **driver: Any) -> Connection[Record]:
+        # Later, too: the server may go away, or have no connection left, in the midst of the work.
+        with reaching(what):
+            return await _open_watched(dsn or url, **driver)
+
+    async with watched(url, partial(_open, url)):
         opened = await asyncpg.create_pool(
-            dsn,
+            url,
             min_size=0,
             max_size=size,
-            server_settings=dict(_SETTINGS),
-            timeout=15,
+            connect=open_for_pool,
+            reset=_reset,
             connection_class=NamingConnection,
-            init=_settle,
         )
-    try:
-        with reaching(what):
-            await opened.execute("SELECT 1")
-        yield opened
-    finally:
-        opened.terminate()
+        try:
+            with reaching(what):
+                await opened.execute("SELECT 1")
+            yield opened
+        finally:
+            opened.terminate()
 
 
 async def pages(

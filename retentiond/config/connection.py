@@ -6,8 +6,10 @@ Nothing of a connection string is ever in a message: any part of one that is mis
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Self
 from urllib.parse import quote, unquote
+
+from retentiond.model.text import printable
 
 # What other drivers know and asyncpg would send to the server, which refuses it; none changes what is read.
 _DROPPED: Final = frozenset({
@@ -47,11 +49,28 @@ _UNFIT: Final = re.compile(r"[\0\ud800-\udfff]")
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _EXAMPLE: Final = "write it as postgresql://user:password@host/database"
 _SHOWN: Final = ("sslmode",)
+_LONGEST_NAME: Final = 500
 _PAIR: Final = re.compile(
     r"""\s*(?P<name>[^\s='\\]+)\s*=\s*
         (?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)|\Z)\s*""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+class ConfiguredText(str):
+    """A connection string, or the URL made of it, with the place in a file where it was written: `file:line`.
+
+    Two of them differ by their text alone, so that a line that moved is no change of the configuration.
+    """
+
+    __slots__ = ("origin",)
+    origin: str
+
+    def __new__(cls, text: str, origin: str = "") -> Self:
+        """Take the place along."""
+        configured = super().__new__(cls, text)
+        configured.origin = origin
+        return configured
 
 
 class ConnectionStringError(ValueError):
@@ -65,10 +84,11 @@ class SqliteError(ConnectionStringError):
 def to_url(connection_string: str) -> str:
     """Turn a URL or lib/pq's key=value pairs into a URL that asyncpg reads the same way.
 
-    A missing host is localhost, as in lib/pq. Raise ConnectionStringError for what cannot be used.
+    A missing host is localhost, as in lib/pq. Raise ConnectionStringError for what cannot be used. The place where it
+    was written goes along.
     """
     parameters = _checked(_parse(connection_string))
-    return _build(parameters, _kept(parameters))
+    return ConfiguredText(_build(parameters, _kept(parameters)), getattr(connection_string, "origin", ""))
 
 
 def redacted(connection_string: str) -> str:
@@ -79,6 +99,37 @@ def redacted(connection_string: str) -> str:
         return _build({**parameters, "password": ""}, shown.items())
     except ConnectionStringError:
         return "(a connection string that cannot be read)"
+
+
+def described(connection_string: str) -> str:
+    """Name a database by its host and port or socket, its own name, the role, and where that is configured."""
+    try:
+        parameters = _checked(_parse(connection_string))
+    except ConnectionStringError:
+        return "a connection string that cannot be read"
+    parts = [f"{parameters['dbname']}" if "dbname" in parameters else "the role's own database"]
+    if "host" in parameters:
+        parts.append(f"at {_addresses(parameters['host'], parameters.get('port', '5432'))}")
+    else:
+        parts.append(f"of the service {parameters['service']}")
+    if "user" in parameters:
+        parts.append(f"as role {parameters['user']}")
+    origin = getattr(connection_string, "origin", "")
+    text = " ".join(parts) + (f", configured in {origin}" if origin else "")
+    return printable(text, _LONGEST_NAME)
+
+
+def _addresses(host: str, port: str) -> str:
+    hosts, ports = host.split(","), port.split(",")
+    ports *= len(hosts) if len(ports) == 1 else 1
+    return ", ".join(
+        f"socket {name}/.s.PGSQL.{number}"
+        if name.startswith("/")
+        else f"[{name}]:{number}"
+        if _is_ipv6(name)
+        else f"{name}:{number}"
+        for name, number in zip(hosts, ports, strict=True)
+    )
 
 
 def _parse(text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from pydantic import SecretStr
 
-from retentiond.config.connection import ConnectionStringError, SqliteError, to_url
+from retentiond.config.connection import ConfiguredText, ConnectionStringError, SqliteError, to_url
 from retentiond.config.document import Document, read_document
 from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.values import check_server_name
@@ -96,7 +96,7 @@ class _Reading:
         except ConnectionStringError as error:
             message, _, hint = str(error).partition("; ")
             self._problem(path, message, f"{hint or 'correct it'}, or set `{setting}` in the target")
-        return SecretStr(text)
+        return SecretStr(ConfiguredText(text, self._document.line_of(path)))
 
     def component(self, component: Component, *, may_miss: bool) -> SecretStr | None:
         """Return where a component's tables are; None for the media's database, where it may be that."""

@@ -54,6 +54,10 @@ class Document:
         line, column = self._place(path, at_key=at_key)
         return Problem(self.file, line, column, key_text(path), message, hint)
 
+    def line_of(self, path: KeyPath) -> str:
+        """Return where a value is written, as `file:line`."""
+        return f"{self.file}:{self._place(path, at_key=False).line}"
+
     def _place(self, path: KeyPath, *, at_key: bool) -> Place:
         scalar = path in self.written
         place = self.values.get(path) if scalar and not at_key else self.keys.get(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from retentiond.config.connection import ConfiguredText
 from retentiond.config.document import Document, read_document
 from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.references import ReferenceProblemError, resolve_reference
@@ -55,10 +56,15 @@ def _filled_in(document: Document, path: KeyPath, value: object, environment: Ma
     if not isinstance(value, str) or _is_spoiled(document, path):
         return value
     try:
-        return resolve_reference(value, environment)
+        filled = resolve_reference(value, environment)
     except ReferenceProblemError as problem:
         document.spoil(path, problem.message, problem.hint)
         return value
+    return ConfiguredText(filled, document.line_of(path)) if _is_connection(path) else filled
+
+
+def _is_connection(path: KeyPath) -> bool:
+    return path[-1] == "database" or path[-2:-1] == ("databases",)
 
 
 def _take_over(document: Document, error: ValidationError) -> None:

@@ -9,9 +9,16 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from retentiond.config.connection import to_url
+from retentiond.config.connection import ConfiguredText, to_url
 from retentiond.config.units import LARGEST, parse_duration, parse_size
 from retentiond.model.mentions import ROOM_KINDS
 
@@ -36,9 +43,11 @@ def check_absolute(path: Path) -> Path:
     return path
 
 
-def _connection_string(secret: SecretStr) -> SecretStr:
+def _connection_string(given: object, handler: ValidatorFunctionWrapHandler) -> SecretStr:
+    secret: SecretStr = handler(given)
     to_url(secret.get_secret_value())
-    return secret
+    # pydantic makes a plain string of it, without its place.
+    return SecretStr(given) if isinstance(given, ConfiguredText) else secret
 
 
 def _positive(duration: timedelta) -> timedelta:
@@ -168,7 +177,7 @@ Count = Annotated[int, BeforeValidator(_not_a_switch), Field(gt=0, le=LARGEST)]
 """One or more."""
 AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 """A path that means the same wherever the daemon was started."""
-Dsn = Annotated[SecretStr, AfterValidator(_connection_string)]
+Dsn = Annotated[SecretStr, WrapValidator(_connection_string)]
 """A connection string as it was given, URL or key=value pairs; never shown."""
 Day = Annotated[date, BeforeValidator(_day)]
 """A day in UTC."""

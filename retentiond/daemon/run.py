@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds that a batch has to end, once we were asked to stop."""
+LEAVE: Final = 5.0
+"""Seconds that cancelled work then has to take leave of its servers; with PATIENCE within the unit's TimeoutStopSec."""
 _MINUTE: Final = 60.0
 
 _log = get_logger()
@@ -124,7 +126,7 @@ class _Daemon:
             try:
                 return await self._work(settings)
             finally:
-                await self._tasks.cancel()
+                await self._tasks.cancel(self._clock.sleep(LEAVE))
                 await self._listener.close()
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres_watch import hang_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,14 +35,27 @@ class Tasks:
         task.add_done_callback(self._end)
         return task
 
-    async def cancel(self) -> None:
-        """Cancel what still runs, and wait for its end."""
+    async def cancel(self, patience: Coroutine[Any, Any, None]) -> None:
+        """Cancel what still runs, and wait for its end.
+
+        A cancelled statement takes leave of its server, which may not answer: once `patience` is over, the connections
+        to all databases are closed.
+        """
         self._cancelled = True
         running = self.running
         for task in running:
             task.cancel()
-        if running:
-            await asyncio.wait(running)
+        if not running:
+            patience.close()
+            return
+        ended = asyncio.ensure_future(asyncio.wait(running))
+        late = asyncio.ensure_future(patience)
+        await asyncio.wait({ended, late}, return_when=asyncio.FIRST_COMPLETED)
+        late.cancel()
+        if not ended.done():
+            _log.warning("connections_cut", tasks=sorted(task.get_name() for task in self.running))
+            hang_up()
+            await ended
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

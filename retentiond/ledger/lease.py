@@ -101,7 +101,7 @@ async def _refuse_pooler(connection: Conn) -> None:
             Refusal(
                 "pooler_settings",
                 "a connection without the settings that it was opened with",
-                "synchronous_commit = on, row_security = off",
+                "synchronous_commit not off, row_security = off",
                 _PLAIN_CONNECTION,
             )
         )

@@ -55,7 +55,7 @@ SELECT EXISTS (
 
 -- name: has_settings
 -- Whether the settings that safety hangs on came with the connection (a pooler may have ignored them).
-SELECT current_setting('synchronous_commit') = 'on' AND current_setting('row_security') = 'off'
+SELECT current_setting('synchronous_commit') <> 'off' AND current_setting('row_security') = 'off'
 
 -- name: take_lease
 -- Begins a new epoch; the transactions of the one before see it and roll back.

@@ -160,7 +160,9 @@ def test_a_database_that_is_down_is_4_and_is_told_without_its_password(
     told = line.type(command, "--json")
     assert told.status == 4
     assert "cannot be reached" in told.stderr
-    assert "check that it runs" in told.stderr
+    assert "(dendrite at 127.0.0.1:1 as role dendrite, configured in " in told.stderr
+    assert "config.yaml:" in told.stderr
+    assert "start PostgreSQL" in told.stderr
     assert "hunter2" not in told.stderr + told.stdout
     assert told.document == {"passes": []}
 

@@ -13,14 +13,15 @@ from retentiond.model.errors import UnreachableError
     "error",
     [
         asyncpg.RaiseError("evidence"),
-        asyncpg.IndexCorruptedError("evidence"),
         asyncpg.ForeignKeyViolationError("evidence"),
         asyncpg.FeatureNotSupportedError("evidence"),
     ],
 )
 def test_whatever_a_database_refuses_ends_the_work_on_its_target_alone(error: asyncpg.PostgresError) -> None:
     with (
-        pytest.raises(UnreachableError, match=r"the database refused: evidence .* see its log"),
+        pytest.raises(
+            UnreachableError, match=r"the database refused a statement: evidence .* see the server's log"
+        ),
         reaching("the database"),
     ):
         raise error

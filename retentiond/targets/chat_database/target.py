@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from retentiond.adapters.postgres import LOST, connected, pool, reaching
+from retentiond.adapters.postgres_errors import describe
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import STOPPED, Order, StoppedError
@@ -193,8 +194,7 @@ class ChatDatabase(RecordsDesk):
                 await run_steps(steps, order, report)
             except (*LOST, asyncpg.PostgresError) as error:
                 # The batch under way was rolled back: the next purge goes on from there.
-                what = "was lost" if isinstance(error, LOST) else "refused"
-                report.state, report.error = "interrupted", f"the database {what}: {printable(str(error))}"
+                report.state, report.error = "interrupted", f"the database {describe(error)}"
                 conclude(report)
                 sum_up(report, steps.purges)
                 await record_end(self._place, report, steps.purges)

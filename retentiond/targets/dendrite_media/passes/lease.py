@@ -9,10 +9,10 @@ from asyncpg import PostgresError
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, connected
+from retentiond.adapters.postgres_errors import describe
 from retentiond.engine.passes import conclude
 from retentiond.ledger.lease import Lease, hold_lease
 from retentiond.model.errors import RefusedError, UnreachableError
-from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.passes.ending import note_unreachable, record_end
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
@@ -65,6 +65,6 @@ async def _run_steps(
         await run(steps)
     except (*LOST, PostgresError) as error:
         # The batch under way was rolled back, or its intents stand: the next pass goes on from there.
-        report.state, report.error = "interrupted", f"the database: {printable(str(error))}"
+        report.state, report.error = "interrupted", f"the database {describe(error)}"
         conclude(report)
         await record_end(place, report)

@@ -71,7 +71,8 @@ class Removal:
                     failure = error
                 await queue.put(None)
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
+            # Raised as it is: the cause of a lost connection tells why it was lost.
+            failure = failures.exceptions[0]
         self._say_refusals()
         if failure is not None:
             raise failure

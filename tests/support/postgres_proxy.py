@@ -1,0 +1,81 @@
+"""Stands before a PostgreSQL and passes on what both sides send, until it falls silent: then it takes, and gives nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class PostgresProxy:
+    """`dsn` leads through the proxy."""
+
+    def __init__(self, server: str) -> None:
+        self._server = urlsplit(server)
+        self._speaks = asyncio.Event()
+        self._speaks.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.dsn = ""
+
+    def fall_silent(self) -> None:
+        """Take everything from now on, new connections too, and pass on nothing."""
+        self._speaks.clear()
+
+    def speak(self) -> None:
+        """Pass on again what is sent."""
+        self._speaks.set()
+
+    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        writers = [writer]
+        try:
+            await self._speaks.wait()
+            other_reader, other = await asyncio.open_connection(self._server.hostname, self._server.port)
+            writers.append(other)
+            await asyncio.gather(self._pass_on(reader, other), self._pass_on(other_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            for one in writers:
+                one.transport.abort()
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            await self._speaks.wait()
+            sink.write(data)
+            await sink.drain()
+        raise ConnectionResetError
+
+    async def close(self) -> None:
+        """End all connections."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def at(self, port: int) -> None:
+        """Take the proxy's own port into its URL."""
+        credentials = self._server.netloc.rpartition("@")[0]
+        place = f"127.0.0.1:{port}"
+        self.dsn = self._server._replace(netloc=f"{credentials}@{place}" if credentials else place).geturl()
+
+
+@asynccontextmanager
+async def proxy_before(server: str) -> AsyncIterator[PostgresProxy]:
+    """Put a proxy before a server, given by its URL."""
+    proxy = PostgresProxy(server)
+    listener = await asyncio.start_server(proxy.run, "127.0.0.1", 0)
+    proxy.at(listener.sockets[0].getsockname()[1])
+    try:
+        yield proxy
+    finally:
+        listener.close()
+        await proxy.close()
