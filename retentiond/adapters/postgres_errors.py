@@ -292,4 +292,6 @@ def _reason(error: BaseException) -> str:
     # A decoding error quotes the whole text, which is a stranger's.
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} of a value: {error.reason}"
-    return printable(str(error), _LIMIT) or type(error).__name__
+    # The text as a whole has the hint, too, which is part of the next step.
+    said = getattr(error, "message", None) or str(error)
+    return printable(said, _LIMIT) or type(error).__name__
