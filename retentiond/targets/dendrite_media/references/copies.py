@@ -119,7 +119,7 @@ class References:
 
     async def _fill(self, connection: Conn, relation: str, copy_id: int, wanted: Sequence[str]) -> None:
         for statement in statements(wanted):
-            with refusing(connection, statement, wanted):
+            with refusing(connection, statement):
                 async with self._sources.reading(connection, statement) as source:
                     if statement is MESSAGES:
                         await self._sources.classify_rooms(source, connection, wanted)

@@ -4,7 +4,8 @@
 -- The avatars of the room and of the inviter, as the inviting server sent them along (`invite_room_state`), and whatever
 -- else the event mentions. What does not parse keeps whatever it mentions.
 SELECT DISTINCT 'invites' AS source, k.media_id, k.media_origin
-FROM (SELECT headered_event_json AS raw, pg_temp.retentiond_json(headered_event_json) AS event
+FROM (SELECT headered_event_json AS raw,
+             pg_temp.retentiond_document(headered_event_json, room_id || ' ' || event_id) AS event
       FROM syncapi_invite_events
       WHERE NOT deleted AND (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
       OFFSET 0) i

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
-from retentiond.targets.dendrite_media.references.sources import BUSY, Statement, stream
+from retentiond.targets.dendrite_media.references.sources import Statement, stream, way_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,9 +109,4 @@ class HoldReferences:
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
     found = f"{source.table}: {printable(str(error))}"
     told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps what it refers to, and that cannot be read"
-    way_on = (
-        f"let this role read {source.table} (GRANT SELECT ON {source.table}), name its database under `databases`, "
-        f"or release the hold (`retentiond hold release {hold['hold_id']}`)"
-    )
-    hint = f"{told}: {BUSY if isinstance(error, LOST) else way_on}"
-    return RefusedError(Refusal("hold_unreadable", found, "readable", hint))
+    return RefusedError(Refusal("hold_unreadable", found, "readable", f"{told}: {way_on(source, error)}"))

@@ -5,14 +5,15 @@
 -- name: events
 -- Whatever the content of these events mentions, avatars of members too.
 SELECT DISTINCT k.media_id, k.media_origin
-FROM (SELECT headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
+FROM (SELECT headered_event_json AS raw,
+             pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
       FROM {table}
       WHERE {whose} = $1 AND (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
       OFFSET 0) e
 CROSS JOIN LATERAL (
-    SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
+    SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE json_typeof(e.content) = 'object'
     UNION ALL
-    SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s
+    SELECT pg_temp.retentiond_raw(e.raw) WHERE json_typeof(e.content) IS DISTINCT FROM 'object') s
 CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
 
 -- name: profile

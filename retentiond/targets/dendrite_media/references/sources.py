@@ -6,19 +6,20 @@ or stream from another one, a page at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, looking, named_queries
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import (
     ENCRYPTED,
     ENCRYPTED_REMOTE,
     MESSAGES_IN,
-    PROTECTIONS,
     ROOM_KINDS,
     SENT_BY,
     is_room_source,
@@ -42,6 +43,13 @@ _PAGE: Final = 5000
 BUSY: Final = (
     "somebody keeps it locked, or the server could not go on: look at pg_stat_activity, and try again"
 )
+_NOT_THERE: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+)
+_UNREAD: Final = "retentiond_unread"
+_NAMED: Final = 5
 _FUNCTIONS: Final = tuple(name for name in SQL if name.endswith("_function"))
 _ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
 
@@ -110,11 +118,13 @@ class Sources:
         url = self.databases.get(statement.component, self.database)
         if url == self.database:
             await prepare(connection)
-            yield connection
+            with _naming_unread(connection, statement):
+                yield connection
             return
         async with looking(url, f"the database of {statement.table}") as other:
             await prepare(other)
-            yield other
+            with _naming_unread(other, statement):
+                yield other
 
     async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> None:
         """Record on the connection that will read the messages which rooms are of which kind, if that is asked.
@@ -127,9 +137,9 @@ class Sources:
         await connection.execute(SQL["drop_room_kinds"])
         await connection.execute(SQL["make_room_kinds"])
         if not _ROOM_SOURCES.isdisjoint(wanted):
-            with refusing(beside, _VACATED_ROOMS, wanted):
+            with refusing(beside, _VACATED_ROOMS):
                 await self._take_rooms(connection, beside, _VACATED_ROOMS)
-            with refusing(beside, _UPGRADED_ROOMS, wanted):
+            with refusing(beside, _UPGRADED_ROOMS):
                 await connection.execute(SQL["doubt_vacated_rooms"], sorted(self.server_names))
                 await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
 
@@ -149,8 +159,32 @@ class Sources:
 
 
 @contextmanager
-def refusing(connection: Conn, statement: Statement, wanted: Sequence[str]) -> Iterator[None]:
-    """Turn the error of a source into a refusal that says how to mend it, or do without it.
+def _naming_unread(connection: Conn, statement: Statement) -> Iterator[None]:
+    """Log which rows a statement could not parse: some of them by name, and how many."""
+    rows: Counter[str] = Counter()
+
+    def listen(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.detail == _UNREAD:
+            rows[printable(message.message) if len(rows) < _NAMED else ""] += 1
+
+    connection.add_log_listener(listen)
+    try:
+        yield
+    finally:
+        connection.remove_log_listener(listen)
+    if rows:
+        get_logger().warning(
+            "rows_not_parsed",
+            table=statement.table,
+            rows=rows.total(),
+            examples=[name for name in rows if name],
+            hint="everything that their text may mention is kept",
+        )
+
+
+@contextmanager
+def refusing(connection: Conn, statement: Statement) -> Iterator[None]:
+    """Turn the error of a source into a refusal with the next step.
 
     `connection` is the one to the media's database: where that is lost, it is no matter of the source.
     """
@@ -160,21 +194,20 @@ def refusing(connection: Conn, statement: Statement, wanted: Sequence[str]) -> I
         if connection.is_closed():
             raise
         found = f"{statement.table}: {printable(str(error))}"
-        way_on = BUSY if isinstance(error, LOST) else _way_on(statement, wanted)
-        raise RefusedError(Refusal("protection_unreadable", found, "readable", way_on)) from error
+        refusal = Refusal("protection_unreadable", found, "readable", way_on(statement, error))
+        raise RefusedError(refusal) from error
 
 
-def _way_on(statement: Statement, wanted: Sequence[str]) -> str:
-    served = [name for name in wanted if name in PROTECTIONS and statement in _BY_SOURCE[name]]
-    switch = (
-        f"leave {' and '.join(served)} out of `protect`, and `unreferenced` out of the policies"
-        if served
-        else "leave `room` and `unreferenced` out of the policies, and joined_rooms out of `messages_in`"
-    )
-    return (
-        f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), name its database under "
-        f"`databases: {{{statement.component}: ...}}`, or {switch}"
-    )
+def way_on(statement: Statement, error: Exception) -> str:
+    """Return the next step after an error of a source; never to protect less."""
+    if isinstance(error, LOST):
+        return BUSY
+    if isinstance(error, _NOT_THERE):
+        return (
+            f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), or name its database under "
+            f"`databases: {{{statement.component}: ...}}`"
+        )
+    return "see what the log of that server says; nothing is deleted before these tables can be read"
 
 
 async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:

@@ -2,25 +2,42 @@
 -- media_origin), of the sources that $1 names.
 -- What counts of an event is its content: dendrite keeps the previous content beside it, under `unsigned`. What does
 -- not parse keeps whatever it mentions. Texts without `mxc`, plain or escaped, are never parsed.
+-- Strangers wrote these texts. Nothing here turns them into jsonb: it prints `1e131071` with 131,072 digits, and a few
+-- thousand of those are more than the server can hold; as json a number stays as it is written. What may raise does so
+-- in the functions that catch it, and the work grows with the text, never with its square.
 
--- name: json_function
--- Parses JSON, or returns NULL. It lives, as all these, in the connection's own temporary schema: nothing is left.
-CREATE OR REPLACE FUNCTION pg_temp.retentiond_json(given text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+-- name: document_function
+-- A text of at most 1 MiB as JSON whose every string can be read. NULL where it is none; a notice tells the name of the
+-- row, if it is given. It lives, as all these, in the connection's own temporary schema: nothing is left.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_document(given text, row_name text DEFAULT NULL) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    RETURN given::jsonb;
+    IF octet_length(given) <= 1048576 THEN
+        PERFORM given::json -> '';
+        RETURN given::json;
+    END IF;
+    RAISE EXCEPTION 'too long';
 EXCEPTION WHEN OTHERS THEN
+    IF row_name IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = row_name, DETAIL = 'retentiond_unread';
+    END IF;
     RETURN NULL;
 END
 $$
 
 -- name: content_function
--- An event's content; NULL where it has none or does not parse. Only the content becomes jsonb, which takes long.
-CREATE OR REPLACE FUNCTION pg_temp.retentiond_content(given text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+-- An event's content, in the same way; NULL also where the event has none.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_content(given text, row_name text DEFAULT NULL) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    RETURN (given::json -> 'content')::jsonb;
+    IF octet_length(given) <= 1048576 THEN
+        RETURN given::json -> 'content';
+    END IF;
+    RAISE EXCEPTION 'too long';
 EXCEPTION WHEN OTHERS THEN
+    IF row_name IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = row_name, DETAIL = 'retentiond_unread';
+    END IF;
     RETURN NULL;
 END
 $$
@@ -30,7 +47,7 @@ $$
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_is_state(given text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
-    RETURN coalesce(json_typeof(given::json -> 'state_key') = 'string', false);
+    RETURN octet_length(given) <= 1048576 AND coalesce(json_typeof(given::json -> 'state_key') = 'string', false);
 EXCEPTION WHEN OTHERS THEN
     RETURN false;
 END
@@ -39,41 +56,55 @@ $$
 -- name: string_function
 -- Every string in a JSON document that mentions `mxc`, keys of objects too, with its escapes undone. In FROM it
 -- becomes part of the statement; called in the list of columns it costs ten times as much.
-CREATE OR REPLACE FUNCTION pg_temp.retentiond_strings(given jsonb) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_strings(given json) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT ('"' || s[1] || '"')::jsonb #>> '{}'
-    FROM regexp_matches(given::text, '"((?:[^"\\]|\\.)*mxc(?:[^"\\]|\\.)*)"', 'g') AS s
+    SELECT s[1]::json #>> '{}'
+    FROM regexp_matches(given::text, '"(?:[^"\\]|\\.)*"', 'g') AS s
+    WHERE s[1] LIKE '%mxc%' OR s[1] LIKE '%\\u00%'
+$$
+
+-- name: window_function
+-- A text in pieces of at most 1 MiB characters; each begins with the end of the one before, so that no mention is cut.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_windows(given text) RETURNS SETOF text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT substr(given, place, 1048576) FROM generate_series(1, greatest(length(given) - 32768, 1), 1015808) AS place
 $$
 
 -- name: raw_function
--- A text that does not parse as JSON, with the escapes undone that a mention could hide in.
-CREATE OR REPLACE FUNCTION pg_temp.retentiond_raw(given text) RETURNS text
+-- A text that does not parse as JSON, in pieces, with the escapes undone that a mention could hide in.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_raw(given text) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT string_agg(CASE WHEN piece ~ '^\\u00[2-7][[:xdigit:]]' THEN chr(('x' || substr(piece, 5, 2))::bit(8)::integer) || substr(piece, 7)
-                           WHEN piece LIKE '\\/%' THEN substr(piece, 2)
-                           ELSE piece END, '' ORDER BY place)
-    FROM regexp_split_to_table(given, '(?=\\)') WITH ORDINALITY AS p(piece, place)
+    SELECT u.undone
+    FROM pg_temp.retentiond_windows(given) AS w(text)
+    CROSS JOIN LATERAL (
+        SELECT string_agg(CASE WHEN piece ~ '^\\u00[2-7][[:xdigit:]]' THEN chr(('x' || substr(piece, 5, 2))::bit(8)::integer) || substr(piece, 7)
+                               WHEN piece LIKE '\\/%' THEN substr(piece, 2)
+                               ELSE piece END, '' ORDER BY place) AS undone
+        FROM regexp_split_to_table(w.text, '(?=\\)') WITH ORDINALITY AS p(piece, place)) u
 $$
 
 -- name: unquoted_function
 -- A text that holds another which is escaped by itself (JSON, a link's query, markup), with as much of that undone as a
--- mention could hide in: what stands around its parts, and what else an ID or an origin may hold and links escape.
+-- mention could hide in: what stands around its parts, and what else an ID or an origin may hold and links escape. A run
+-- of backslashes becomes one first: an expression that allows for any number would read the run again from each of them.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_unquoted(given text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(given,
-        '\\+/', '/', 'g'),
-        '%(?:25)*3a|&#0*58;|&#x0*3a;|&colon;|\\+u003a', ':', 'gi'),
-        '%(?:25)*2f|&#0*47;|&#x0*2f;|&sol;|\\+u002f', '/', 'gi'),
-        '%(?:25)*3d|&#0*61;|&#x0*3d;|&equals;|\\+u003d', '=', 'gi'),
-        '%(?:25)*5b|&#0*91;|&#x0*5b;|&lbrack;|&lsqb;|\\+u005b', '[', 'gi'),
-        '%(?:25)*5d|&#0*93;|&#x0*5d;|&rbrack;|&rsqb;|\\+u005d', ']', 'gi')
+    SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(
+        regexp_replace(given, '\\+', '\\', 'g'),
+        '\/', '/'),
+        '%(?:25)*3a|&#0*58;|&#x0*3a;|&colon;|\\u003a', ':', 'gi'),
+        '%(?:25)*2f|&#0*47;|&#x0*2f;|&sol;|\\u002f', '/', 'gi'),
+        '%(?:25)*3d|&#0*61;|&#x0*3d;|&equals;|\\u003d', '=', 'gi'),
+        '%(?:25)*5b|&#0*91;|&#x0*5b;|&lbrack;|&lsqb;|\\u005b', '[', 'gi'),
+        '%(?:25)*5d|&#0*93;|&#x0*5d;|&rbrack;|&rsqb;|\\u005d', ']', 'gi')
 $$
 
 -- name: key_function
 -- Every key that a text might mean by its `mxc://`; `plain` are those that it plainly means. Media IDs are whatever
 -- another server chose, so an ID may end where the text does, at white space or punctuation, at the first character
--- that is unusual in one, or before marks of emphasis and dashes that are usual in one, too. What a text within the text mentions is never plain. Events hold any text: a key
--- that is too long for dendrite's own index, and would be for ours, names no row.
+-- that is unusual in one, or before marks of emphasis and dashes that are usual in one, too. What a text within the text
+-- mentions is never plain. Events hold any text: a key that is too long for dendrite's own index, and would be for ours,
+-- names no row. OFFSET 0 keeps what stands before it from being computed anew for each key.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_keys(given text)
 RETURNS TABLE (media_id text, media_origin text, plain boolean)
 LANGUAGE sql IMMUTABLE AS $$
@@ -82,19 +113,22 @@ LANGUAGE sql IMMUTABLE AS $$
     UNION ALL
     SELECT c.id, m.origin, bool_or(c.plain AND m.as_written)
     FROM (SELECT split_part(piece, '/', 1) AS origin, substr(piece, strpos(piece, '/') + 1) AS rest, as_written
-          FROM (SELECT unnest((string_to_array(given, 'mxc://'))[2:]) AS piece, true AS as_written
+          FROM (SELECT unnest((string_to_array(t.text, 'mxc://'))[2:]) AS piece, true AS as_written
+                FROM (SELECT given AS text
+                      WHERE octet_length(given) > 2600 OR given !~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$' OFFSET 0) t
                 UNION ALL
-                SELECT unnest((string_to_array(pg_temp.retentiond_unquoted(given), 'mxc://'))[2:]), false
-                WHERE given ~ '[\\%&]') p
-          WHERE strpos(piece, '/') > 1) m
+                SELECT unnest((string_to_array(t.text, 'mxc://'))[2:]), false
+                FROM (SELECT pg_temp.retentiond_unquoted(given) AS text WHERE given ~ '[\\%&]' OFFSET 0) t
+                OFFSET 0) p
+          WHERE strpos(piece, '/') > 1
+          OFFSET 0) m
     CROSS JOIN LATERAL (
         VALUES (m.rest, false), (substring(m.rest FROM '^[^\s"\\<>]+'), false),
                (substring(m.rest FROM '^[^\s"\\<>?#]+'), false), (substring(m.rest FROM '^[^\s"\\<>/?#]+'), false),
                (rtrim(substring(m.rest FROM '^[A-Za-z0-9_=-]+'), '_=-'), false),
                (substring(m.rest FROM '^[A-Za-z0-9_=-]+'), m.rest ~ '^[A-Za-z0-9_=-]+($|[\s"''`<>(){},;?#\\]|\[|\])')
     ) AS c(id, plain)
-    WHERE given !~ '^mxc://[^/\s"\\<>?#]+/[A-Za-z0-9_=-]+$' AND c.id <> ''
-      AND octet_length(c.id) + octet_length(m.origin) <= 2600
+    WHERE c.id <> '' AND octet_length(c.id) + octet_length(m.origin) <= 2600
     GROUP BY c.id, m.origin
 $$
 
@@ -109,20 +143,24 @@ WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 -- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both, where only
 -- avatars are asked for, too; but nobody's avatar where it is no membership, and room_state has it.
 SELECT DISTINCT m.source, k.media_id, k.media_origin
-FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest::text LIKE '%mxc%' THEN c.rest END AS rest, c.raw, c.member
+FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest LIKE '%mxc%' OR c.rest LIKE '%\\u00%' THEN c.rest END AS rest,
+             c.raw, c.member
       FROM (SELECT CASE WHEN e.type = 'm.room.member' THEN e.content ->> 'avatar_url' END AS avatar,
-                   CASE WHEN e.type = 'm.room.member' AND jsonb_typeof(e.content) = 'object'
-                        THEN e.content - 'avatar_url' ELSE e.content END AS rest,
-                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw,
-                   CASE WHEN jsonb_typeof(e.content) IS DISTINCT FROM 'object' THEN e.type = 'm.room.member' END AS member
-            FROM (SELECT type, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json) AS content
+                   CASE WHEN e.type = 'm.room.member' AND json_typeof(e.content) = 'object'
+                        THEN (SELECT json_object_agg(f.key, f.value)::text FROM json_each(e.content) AS f(key, value)
+                              WHERE f.key <> 'avatar_url')
+                        ELSE e.content::text END AS rest,
+                   CASE WHEN json_typeof(e.content) IS DISTINCT FROM 'object' THEN e.raw END AS raw,
+                   CASE WHEN json_typeof(e.content) IS DISTINCT FROM 'object' THEN e.type = 'm.room.member' END AS member
+            FROM (SELECT type, headered_event_json AS raw,
+                         pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
                   FROM syncapi_current_room_state
                   WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
                   OFFSET 0) e) c) d
 CROSS JOIN LATERAL (
     SELECT 'profile_avatars' AS source, d.avatar AS mention WHERE d.avatar IS NOT NULL
     UNION ALL
-    SELECT 'room_state', s FROM pg_temp.retentiond_strings(d.rest) AS s WHERE d.rest IS NOT NULL
+    SELECT 'room_state', s FROM pg_temp.retentiond_strings(d.rest::json) AS s WHERE d.rest IS NOT NULL
     UNION ALL
     SELECT s.source, pg_temp.retentiond_raw(d.raw) FROM unnest(ARRAY['profile_avatars', 'room_state']) AS s(source)
     WHERE d.raw IS NOT NULL AND (s.source = 'room_state' OR d.member OR 'room_state' <> ALL ($1::text[]))) m
@@ -132,7 +170,8 @@ WHERE m.source = ANY ($1::text[])
 -- name: account_data
 -- Personal emoji, stickers and whatever else people keep with their account.
 SELECT DISTINCT 'account_data' AS source, k.media_id, k.media_origin
-FROM (SELECT content AS raw, pg_temp.retentiond_json(content) AS content
+FROM (SELECT content AS raw,
+             pg_temp.retentiond_document(content, localpart || ':' || server_name || ' ' || room_id || ' ' || type) AS content
       FROM userapi_account_datas
       WHERE content LIKE '%mxc%' OR content LIKE '%\\u00%'
       OFFSET 0) d
@@ -181,7 +220,7 @@ WHERE v.kind = 'no_local_members' AND s.room_id COLLATE "C" = v.room_id AND s.ty
 -- name: upgraded_rooms
 -- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone tells nothing any more.
 SELECT e.room_id, 'upgraded' AS kind
-FROM (SELECT room_id, pg_temp.retentiond_content(headered_event_json) AS content
+FROM (SELECT room_id, pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
       FROM syncapi_current_room_state
       WHERE type = 'm.room.tombstone' AND state_key = ''
       OFFSET 0) e
@@ -199,7 +238,7 @@ FROM (SELECT k.media_id, k.media_origin,
              CASE WHEN bool_and(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")
                   THEN min(m.room_id COLLATE "C") END AS only_room,
              array_agg(DISTINCT m.sender) FILTER (WHERE k.plain AND m.parsed AND m.sender IS NOT NULL) AS senders
-      FROM (SELECT DISTINCT e.room_id, coalesce(jsonb_typeof(e.content) = 'object', false) AS parsed, s.mention, e.sender
+      FROM (SELECT DISTINCT e.room_id, coalesce(json_typeof(e.content) = 'object', false) AS parsed, s.mention, e.sender
             FROM (SELECT room_id, headered_event_json AS raw,
                          pg_temp.retentiond_content(headered_event_json) AS content,
                          CASE WHEN 'sent_by' = ANY ($1::text[])
@@ -212,9 +251,9 @@ FROM (SELECT k.media_id, k.media_origin,
                     AND NOT (headered_event_json LIKE '%"state_key"%' AND pg_temp.retentiond_is_state(headered_event_json))
                   OFFSET 0) e
             CROSS JOIN LATERAL (
-                SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
+                SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE json_typeof(e.content) = 'object'
                 UNION ALL
-                SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s) m
+                SELECT pg_temp.retentiond_raw(e.raw) WHERE json_typeof(e.content) IS DISTINCT FROM 'object') s) m
       LEFT JOIN pg_temp.retentiond_room v ON v.room_id = m.room_id COLLATE "C" AND v.kind = 'no_local_members'
       LEFT JOIN pg_temp.retentiond_room u ON u.room_id = m.room_id COLLATE "C" AND u.kind = 'upgraded'
       CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k

@@ -48,7 +48,7 @@ WHERE k.plain AND '@' || p.localpart || ':' || p.server_name = $1
 -- {whose} must equal) plainly refers to.
 WITH mention AS MATERIALIZED (
     SELECT k.media_id, k.media_origin, e.room_id, e.sender,
-           bool_or(k.plain AND e.{whose} = $1 AND jsonb_typeof(e.content) = 'object') IS TRUE AS own
+           bool_or(k.plain AND e.{whose} = $1 AND json_typeof(e.content) = 'object') IS TRUE AS own
     FROM (SELECT room_id, sender, headered_event_json AS raw,
                  pg_temp.retentiond_content(headered_event_json) AS content
           FROM (SELECT room_id, sender, headered_event_json FROM syncapi_output_room_events
@@ -57,9 +57,9 @@ WITH mention AS MATERIALIZED (
           WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
           OFFSET 0) e
     CROSS JOIN LATERAL (
-        SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE jsonb_typeof(e.content) = 'object'
+        SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE json_typeof(e.content) = 'object'
         UNION ALL
-        SELECT pg_temp.retentiond_raw(e.raw) WHERE jsonb_typeof(e.content) IS DISTINCT FROM 'object') s
+        SELECT pg_temp.retentiond_raw(e.raw) WHERE json_typeof(e.content) IS DISTINCT FROM 'object') s
     CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
     GROUP BY k.media_id, k.media_origin, e.room_id, e.sender
 ), wanted AS (
