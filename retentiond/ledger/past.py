@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retentiond.ledger.ledger import SQL
+from retentiond.model.picture import FREED_DAYS, Freed
 from retentiond.model.report import Backlog
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ async def read_last_audit(connection: Conn, target: str) -> dict[str, Any] | Non
         return None
     report: dict[str, Any] = json.loads(row["report"])
     return report | {name: row[name] for name in ("command", "started_at", "finished_at")}
+
+
+async def read_freed(connection: Conn, target: str) -> tuple[Freed, ...]:
+    """Return what the passes of a target took, by day in UTC, of the last days."""
+    rows = await connection.fetch(SQL["freed"], target, FREED_DAYS)
+    return tuple(Freed(row["day"], row["items"], row["bytes"]) for row in rows)
 
 
 async def read_backlog(connection: Conn, target: str) -> Backlog | None:

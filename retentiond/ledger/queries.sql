@@ -149,6 +149,15 @@ SELECT pass_id, state, started_at, finished_at, report
 FROM retentiond.pass WHERE target = $1 AND command NOT IN ('audit --repair', 'delete')
 ORDER BY started_at DESC LIMIT 1
 
+-- name: freed
+-- What the passes of a target took, by day in UTC, of the last $2 days up to today.
+SELECT (started_at AT TIME ZONE 'UTC')::date AS day, sum((report -> 'removed' ->> 'items')::bigint)::bigint AS items,
+       sum((report -> 'removed' ->> 'bytes')::bigint)::bigint AS bytes
+FROM retentiond.pass
+WHERE target = $1 AND report IS NOT NULL
+  AND (started_at AT TIME ZONE 'UTC')::date > (clock_timestamp() AT TIME ZONE 'UTC')::date - $2::integer
+GROUP BY 1 ORDER BY 1
+
 -- name: last_success
 -- When the newest pass of a target that did all it was to do ended.
 SELECT finished_at FROM retentiond.pass

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONGEST_AGE: Final = 3650
 """Days; what is older counts as that old."""
+FREED_DAYS: Final = 120
+"""The days up to now whose passes a picture shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class AgeCurve:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What passes took on one day."""
+    """What passes took on one day, in UTC."""
 
     day: date
     items: int
@@ -63,6 +65,7 @@ class Picture:
     """A target as a person would want to see it.
 
     Sizes are the bytes that leave the media tree, as the database records them: of a blob that several rows share, once.
+    With an `error`, the reason why the target could not be read, nothing else is known.
     """
 
     target: str
@@ -77,6 +80,7 @@ class Picture:
     kept: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
     quarantine: Tally = field(default_factory=Tally)
+    error: str | None = None
 
 
 def with_others(largest: Sequence[Slice], total: Tally, others: str) -> tuple[Slice, ...]:

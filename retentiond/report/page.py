@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from retentiond.model.errors import UsageError
+from retentiond.model.picture import FREED_DAYS
 from retentiond.model.text import printable
+from retentiond.report.axis import day_axis
 from retentiond.terminal.words import reason_in_words, size_in_words
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from retentiond.model.picture import AgeCurve, Picture, Slice
 
 _NAME_LIMIT: Final = 80
+_ERROR_LIMIT: Final = 2000
 
 
 def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
@@ -40,11 +43,13 @@ def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size_in_words, "name": _name, "reason": reason_in_words}
+    environment.filters |= {"size": size_in_words, "name": _name, "error": _error, "reason": reason_in_words}
     script = _text("page.js")
     return environment.get_template("page.html").render(
         pictures=pictures,
         shares=_shares,
+        axis=day_axis,
+        freed_days=FREED_DAYS,
         at=at,
         version=version,
         style=_text("page.css"),
@@ -78,6 +83,10 @@ def _text(file: str) -> str:
 
 def _name(text: str) -> str:
     return printable(text, _NAME_LIMIT) or "(no name)"
+
+
+def _error(text: str) -> str:
+    return printable(text, _ERROR_LIMIT)
 
 
 def _shares(slices: Sequence[Slice]) -> list[tuple[Slice, float]]:

@@ -16,7 +16,7 @@ import structlog
 
 from retentiond.demo.chats import MadeUpChats, make_up_chats
 from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order, Stop
+from retentiond.engine.target import Order, Silence, Stop
 from retentiond.ledger.duty import SQL as DUTY_SQL
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.targets.chat_database import batch, indexes, removal
@@ -740,6 +740,15 @@ async def test_a_purge_by_schedule_takes_what_is_older_than_each_accounts_keep(c
     # An account without a keep is purged by hand only.
     other = await chats.run_pass()
     assert (other.state, other.removed_items) == ("finished", 0)
+
+
+async def test_a_purge_is_on_the_day_axis_of_the_report(chats: ChatStore) -> None:
+    await chats.chat()
+    config = chats.config(accounts={"testcom": {"schema": "pro", "keep": "400d"}})
+    async with open_chat_database("chats", config) as target:
+        report = await target.run_pass(Order("run"))
+        (day,) = (await target.picture(Silence())).freed
+    assert (day.day, day.items, day.bytes) == (report.started_at.astimezone(UTC).date(), 1, 0)
 
 
 async def test_a_scheduled_purge_of_too_many_chats_is_refused_and_one_by_hand_is_not(

@@ -6,17 +6,22 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.picture import AgeCurve, Freed, Picture, Slice
 from retentiond.model.report import Tally
+from retentiond.report.axis import day_axis
 from retentiond.report.page import render, write_page
 from tests.support.command_line import CommandLine
+from tests.support.fake_target import FakeTarget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +54,10 @@ def _picture(name: str = "remote") -> Picture:
     )
 
 
+def _lost(error: str) -> Picture:
+    return Picture("lost", "dendrite_media", _NOW, Tally(), error=error)
+
+
 class _Elements(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +84,8 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
 
 
 def test_a_hostile_name_is_text_and_nothing_else() -> None:
-    page = render([_picture(_HOSTILE)], _NOW, "1.0")
-    plain, hostile = _elements(render([_picture()], _NOW, "1.0")), _elements(page)
+    page = render([_picture(_HOSTILE), _lost(_HOSTILE)], _NOW, "1.0")
+    plain, hostile = _elements(render([_picture(), _lost("lost")], _NOW, "1.0")), _elements(page)
     assert hostile.tags == plain.tags
     assert hostile.handlers == []
     assert "\u202e" not in page
@@ -104,7 +113,53 @@ def test_a_slider_reaches_as_far_as_its_policy_keeps() -> None:
 def test_a_store_that_no_pass_has_seen_has_a_page_too() -> None:
     page = render([Picture("media", "dendrite_media", _NOW, Tally())], _NOW, "1.0")
     assert "No pass has run yet." in page
-    assert "Nothing yet." in page
+    assert "Nothing in the last 120 days." in page
+
+
+def test_a_day_without_a_pass_is_a_gap_of_its_own_width() -> None:
+    days = [date(2026, 2, 1), date(2026, 2, 2), date(2026, 2, 20)]
+    axis = day_axis([Freed(day, 1, 10) for day in days], date(2026, 3, 2))
+    assert (axis.first, axis.last) == (date(2026, 2, 1), date(2026, 3, 2))
+    day = 100 / 30
+    assert [bar.x for bar in axis.bars] == pytest.approx([0.1 * day, 1.1 * day, 19.1 * day])
+    assert all(bar.x + bar.width <= 100 for bar in axis.bars)
+
+
+def test_passes_that_stopped_leave_the_end_of_the_axis_empty() -> None:
+    axis = day_axis([Freed(date(2026, 1, 1), 1, 10)], date(2026, 4, 10))
+    assert (axis.first, axis.last) == (date(2026, 1, 1), date(2026, 4, 10))
+    assert axis.bars[0].x + axis.bars[0].width <= 1
+    assert axis.ticks[-1].day == date(2026, 4, 10)
+
+
+@given(st.lists(st.integers(0, 119), min_size=1, max_size=120, unique=True))
+def test_every_day_has_its_place_and_few_are_labelled(ages: list[int]) -> None:
+    today = date(2026, 3, 1)
+    freed = [Freed(today - timedelta(days=age), 1, age) for age in sorted(ages, reverse=True)]
+    axis = day_axis(freed, today)
+    width = 100 / ((axis.last - axis.first).days + 1)
+    assert [round((bar.x / width) - 0.1) for bar in axis.bars] == [
+        (part.day - axis.first).days for part in freed
+    ]
+    assert all(0 < bar.height <= 100 for bar in axis.bars)
+    assert 1 <= len(axis.ticks) <= 3
+    assert {later.day - tick.day for tick, later in pairwise(axis.ticks)} <= {
+        timedelta(weeks=weeks) for weeks in range(1, 7)
+    }
+
+
+def test_what_has_no_size_is_as_high_as_its_items() -> None:
+    chats = [Freed(date(2026, 2, 1), 10, 0), Freed(date(2026, 2, 8), 5, 0), Freed(date(2026, 2, 15), 0, 0)]
+    assert [bar.height for bar in day_axis(chats, date(2026, 3, 1)).bars] == [100, 50, 1]
+
+
+def test_a_target_that_cannot_be_read_is_on_the_page_with_its_error_and_nothing_else() -> None:
+    page = render([_lost("the database cannot be reached; check <that>"), _picture()], _NOW, "1.0")
+    lost, _, whole = page.partition("</article>")
+    assert "This target could not be read" in lost
+    assert "the database cannot be reached; check &lt;that&gt;" in lost
+    assert "No pass has run yet." not in lost
+    assert 'data-target="1"' in whole
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -126,6 +181,24 @@ def test_the_command_writes_a_page_about_its_targets(tmp_path: Path) -> None:
     assert outcome.status == 0
     assert str(page) in outcome.stderr
     assert "<h2>media " in page.read_text()
+
+
+def test_the_command_exits_4_with_the_page_where_a_target_cannot_be_reached(tmp_path: Path) -> None:
+    page = tmp_path / "out.html"
+    lost_target = FakeTarget("lost", unreachable=UnreachableError("the database cannot be reached"))
+    outcome = CommandLine(tmp_path, (lost_target, FakeTarget())).type("report", "--html", str(page))
+    assert outcome.status == 4
+    assert "retentiond: lost: the database cannot be reached" in outcome.stderr
+    lost, _, rest = page.read_text().partition("</article>")
+    assert "the database cannot be reached" in lost
+    assert "<h2>media " in rest
+
+
+def test_the_page_names_every_target_also_where_an_error_is_our_own(tmp_path: Path) -> None:
+    page = tmp_path / "out.html"
+    line = CommandLine(tmp_path, (FakeTarget(unreachable=KeyError("ours")),))
+    assert line.type("report", "--html", str(page)).status == 1
+    assert "an error of retentiond&#39;s own" in page.read_text()
 
 
 @pytest.mark.skipif(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import connected
 from retentiond.engine.purge import PurgeWish
+from retentiond.ledger.past import read_freed
 from retentiond.model.picture import Picture
 from retentiond.model.report import Tally
 from retentiond.targets.chat_database.account import look_at
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 async def draw(place: Place) -> Picture:
     """Count the chats of all accounts, and tell why the last pass left what it left."""
     now = datetime.now(UTC)
-    last = (await read_status(place)).last_pass or {}
+    status = await read_status(place)
+    last = status.last_pass or {}
     async with connected(place.settings.database) as connection:
         chats = 0
         for number, name in enumerate(place.config.accounts):
             purge = await look_at(place, connection, PurgeWish(name, now.date()), number, dry_run=True)
             chats += await purge.chats.count_all()
+        freed = await read_freed(connection, place.name) if status.ledger else ()
     kept = last.get("kept", {}).get("by_reason", {})
-    return Picture(place.name, KIND, now, Tally(chats, 0), kept=kept)
+    return Picture(place.name, KIND, now, Tally(chats, 0), freed=freed, kept=kept)

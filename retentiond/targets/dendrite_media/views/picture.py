@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import looking, named_queries
-from retentiond.model.picture import AgeCurve, Freed, Picture, Slice, with_others
+from retentiond.ledger.past import read_freed
+from retentiond.model.picture import AgeCurve, Picture, Slice, with_others
 from retentiond.model.report import Tally
 from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, due_by_age, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "picture.sql", blobs=BLOBS)
 _MOST_SLICES: Final = 9
-_MOST_DAYS: Final = 120
 _AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months", 365: "up to a year"}
 _OLDER: Final = "older than that"
 
@@ -48,7 +48,7 @@ async def draw(place: Place, progress: Progress) -> Picture:
             by_type=with_others(await _slices(connection, "by_type"), total, "other types"),
             by_age=await _by_age(connection, now),
             curves=await _curves(place, connection, now, progress, ledger=ledger),
-            freed=await _freed(connection, place.name) if ledger else (),
+            freed=await read_freed(connection, place.name) if ledger else (),
             kept=_kept(status),
             findings=_findings(status),
             quarantine=_in_quarantine(status),
@@ -93,11 +93,6 @@ async def _curves(
 
 def _days(policy: Policy) -> int | None:
     return policy.keep.days if policy.keep is not None else None
-
-
-async def _freed(connection: Conn, target: str) -> tuple[Freed, ...]:
-    rows = await connection.fetch(SQL["freed"], target, _MOST_DAYS)
-    return tuple(Freed(row["day"], row["items"], row["bytes"]) for row in reversed(rows))
 
 
 def _kept(status: TargetStatus) -> Mapping[str, int]:

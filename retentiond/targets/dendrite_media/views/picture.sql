@@ -27,10 +27,3 @@ FROM pg_temp.stored GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
 SELECT (SELECT min(d.days) FROM unnest($2::integer[]) AS d(days) WHERE s.creation_ts >= $1 - d.days * 86400000::bigint) AS days,
        count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes
 FROM pg_temp.stored s GROUP BY 1 ORDER BY 1 NULLS LAST
-
--- name: freed
--- What the passes of a target took, by day in UTC, the newest first.
-SELECT (started_at AT TIME ZONE 'UTC')::date AS day, sum((report -> 'removed' ->> 'items')::bigint)::bigint AS items,
-       sum((report -> 'removed' ->> 'bytes')::bigint)::bigint AS bytes
-FROM retentiond.pass WHERE target = $1 AND report IS NOT NULL
-GROUP BY 1 ORDER BY 1 DESC LIMIT $2
