@@ -113,6 +113,20 @@ async def test_a_store_s_size_counts_what_rows_share_once_and_thumbnails_too(
         assert sum(part.bytes for part in slices) == on_disk
 
 
+async def test_what_lies_in_quarantine_has_the_size_that_the_pass_took(
+    retention: Retention, store: DendriteStore
+) -> None:
+    for number in range(3):
+        await store.add(thumbnails=COMMON_THUMBNAILS[:number])
+    async with retention.opened() as target:
+        report = await target.run_pass(Order("run"))
+        listed = sum([item.bytes async for item in target.released()])
+        quarantine = (await target.status()).quarantine
+        (day,) = (await target.picture(Silence())).freed
+    assert quarantine is not None
+    assert listed == quarantine.bytes == report.removed_bytes == day.bytes > 0
+
+
 async def test_sizes_that_cannot_be_right_refuse_nothing(retention: Retention, store: DendriteStore) -> None:
     for _ in range(3):
         await store.add(size=2**63 - 1)

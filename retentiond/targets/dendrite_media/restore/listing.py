@@ -45,7 +45,7 @@ def _row(row: Record) -> Released:
         policy=row["policy"],
         content_type=row["content_type"],
         upload_name=row["upload_name"],
-        bytes=row["file_size_bytes"],
+        bytes=row["bytes"],
         state=row["state"] or ("shared" if row["had_file"] else "no_file"),
         released_at=row["released_at"],
         grace_until=row["grace_until"],

@@ -1,9 +1,12 @@
 -- What can be brought back, in pages.
 
 -- name: quarantine_page
--- What can be brought back, a page by release.
+-- What can be brought back, a page by release, with the bytes of its file and its thumbnails.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.had_file, r.media_id, r.media_origin,
-       r.content_type, r.file_size_bytes, r.upload_name, r.base64hash, r.user_id,
+       r.content_type, r.upload_name, r.base64hash, r.user_id,
+       least(greatest(r.file_size_bytes, 0)
+             + (SELECT coalesce(sum((t ->> 'file_size_bytes')::bigint), 0) FROM jsonb_array_elements(r.thumbnails) t),
+             9223372036854775807)::bigint AS bytes,
        (SELECT e.state FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob'
         ORDER BY e.entry_id DESC LIMIT 1) AS state
 FROM retentiond.released_media r
