@@ -13,21 +13,29 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BLOCK: Final = 1 << 20
 """The most that is read at once; a longer line is skipped."""
 _HEAD: Final = 256
+_TAIL: Final = 256
 _TURN: Final = r"(?:[-._]\d[\dT:._-]*(?:-(?:size|time))?)?"
 """What rotation puts into a name: a number, a date, a time; caddy since 2.11 its reason, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How the file begins that was read last, and how far it was read."""
+    """How the file begins that was read last, how far it was read, and the bytes before that.
+
+    Both ends tell it from the logs of other hosts, whatever its name, its number and its host's name.
+    """
 
     head: bytes
     offset: int
+    tail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,12 @@ def read_block(path: Path, position: LogPosition | None) -> LogBlock:
     return LogBlock([], position, last=True)
 
 
+def positions_in(path: Path, positions: Sequence[LogPosition]) -> list[LogPosition]:
+    """Return those of these positions that the log, or a rotated file of it, goes on from; raises OSError."""
+    candidates = _candidates(path)
+    return [place for place in positions if any(_continues(one, place) for one in candidates)]
+
+
 def _candidates(path: Path) -> list[_Candidate]:
     """Return the log and its rotated files, that nobody has packed; the log first. Other logs lie beside it, too."""
     found = _files_of(path)
@@ -102,7 +116,10 @@ def _continues(candidate: _Candidate, position: LogPosition) -> bool:
         return False
     try:
         with _open(candidate.path) as file:
-            return file.read(len(position.head)) == position.head
+            if file.read(len(position.head)) != position.head:
+                return False
+            file.seek(position.offset - len(position.tail))
+            return file.read(len(position.tail)) == position.tail
     except (FileNotFoundError, PermissionError):
         # It was renamed or packed just now, or is one of others' time: that may leave a gap, and is no reason to stop.
         return False
@@ -111,15 +128,18 @@ def _continues(candidate: _Candidate, position: LogPosition) -> bool:
 def _read(path: Path, offset: int) -> LogBlock:
     with _open(path) as file:
         head = file.read(_HEAD)
-        file.seek(offset)
+        file.seek(max(0, offset - _TAIL))
+        before = file.read(min(offset, _TAIL))
         block = file.read(BLOCK)
     whole = block.rfind(b"\n") + 1
     if not whole and len(block) == BLOCK:
-        return LogBlock([], LogPosition(head, offset + BLOCK))
+        return LogBlock([], LogPosition(head, offset + BLOCK, block[-_TAIL:]))
     if not whole:
         return LogBlock([], None, last=True)
     return LogBlock(
-        block[: whole - 1].split(b"\n"), LogPosition(head, offset + whole), last=len(block) < BLOCK
+        block[: whole - 1].split(b"\n"),
+        LogPosition(head, offset + whole, (before + block[:whole])[-_TAIL:]),
+        last=len(block) < BLOCK,
     )
 
 

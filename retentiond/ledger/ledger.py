@@ -169,12 +169,12 @@ class Ledger:
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
 
     async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
-        """Return by how many seconds this host's wall clock leapt since it was last noted."""
-        row = await connection.fetchrow(SQL["clock_of_host"], host_name())
+        """Return by how many seconds this machine's wall clock leapt since it was last noted."""
+        row = await connection.fetchrow(SQL["clock_of_boot"], now.boot_id)
         return now.leapt_from(HostClock(row["boot_id"], row["wall_ahead"])) if row else 0.0
 
     async def note_clock(self, connection: Conn | Db, now: HostClock) -> None:
-        """Remember this host's clock."""
+        """Remember this machine's clock."""
         await connection.execute(SQL["note_clock"], host_name(), now.boot_id, now.wall_ahead)
 
 

@@ -183,13 +183,13 @@ DELETE FROM retentiond.daemon WHERE host = $1 AND pid = $2
 -- The daemons that gave a sign of life within the last three minutes.
 SELECT host, pid FROM retentiond.daemon WHERE beat_at > clock_timestamp() - interval '3 minutes'
 
--- name: clock_of_host
-SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE host = $1
+-- name: clock_of_boot
+SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE boot_id = $1
 
 -- name: note_clock
 INSERT INTO retentiond.host_clock (host, boot_id, wall_ahead, seen_at) VALUES ($1, $2, $3, clock_timestamp())
-ON CONFLICT (host) DO UPDATE
-SET boot_id = excluded.boot_id, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at
+ON CONFLICT (boot_id) DO UPDATE
+SET host = excluded.host, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at
 
 -- name: note_audit
 INSERT INTO retentiond.audit (target, command, started_at, finished_at, report) VALUES ($1, $2, $3, $4, $5::jsonb)

@@ -43,10 +43,11 @@ CREATE TABLE retentiond.daemon (
     beat_at timestamptz NOT NULL
 );
 
--- What each host's wall clock was ahead of its time since boot, to notice when it leaps.
+-- What each machine's wall clock was ahead of its time since boot, to notice when it leaps. A boot is known by its ID: the
+-- host's name is another in each new container on the same machine.
 CREATE TABLE retentiond.host_clock (
-    host text PRIMARY KEY,
-    boot_id text NOT NULL,
+    boot_id text PRIMARY KEY,
+    host text NOT NULL,
     wall_ahead double precision NOT NULL,
     seen_at timestamptz NOT NULL
 );

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -232,3 +233,73 @@ async def test_what_other_servers_ask_for_by_its_id_alone_stays(
     await retention.one_pass(**keys)
     assert set(await store.rows()) == {ours.key, of_nobody.key}
     assert theirs.key not in await store.rows()
+
+
+def on_host(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_a_container_that_is_made_anew_under_another_name_goes_on_with_the_record(
+    store: DendriteStore, retention: Retention, log: ProxyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, *never = [await store.add() for _ in range(3)]
+    log.begin()
+    log.ask(asked, 10)
+    refused = {"limits": {"max_items": 1, "max_share": 1.0, "max_missing_files": 1.0}}
+    for upgrade in range(3):
+        on_host(monkeypatch, f"container-{upgrade}")
+        assert (await retention.one_pass(**log.keys | refused)).refused
+        # The day's log is rotated away after each upgrade, so that the record is all that is left of it.
+        old = log.path.rename(log.path.with_name("access.log.1"))
+        os.utime(old, (time.time() - 60,) * 2)
+        log.begin(days_ago=0)
+        async with retention.opened(**log.keys) as target:
+            await target.sweep(everything=False)
+        old.unlink()
+    on_host(monkeypatch, "container-3")
+    report = await retention.one_pass(**log.keys)
+    assert report.remarks == []
+    assert set(await store.rows()) == {asked.key}
+    assert report.removed_items == len(never)
+
+
+@pytest.mark.usefixtures("noatime")
+async def test_two_hosts_with_logs_of_one_path_are_told_apart_and_what_either_cannot_tell_keeps(
+    store: DendriteStore,
+    retention: Retention,
+    log: ProxyLog,
+    monkeypatch: pytest.MonkeyPatch,
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    on_host(monkeypatch, "one")
+    log.begin()
+    await retention.one_pass(**log.keys)
+    await store.add()
+    first = log.path.rename(log.path.with_name("of-one"))
+    # The other host's proxy has written for five days only: before that, anything may have been asked for there.
+    on_host(monkeypatch, "other")
+    log.begin(days_ago=5)
+    assert (await retention.one_pass(**log.keys)).removed_items == 0
+    other = log.path.rename(log.path.with_name("of-other"))
+    on_host(monkeypatch, "one")
+    first.rename(log.path)
+    report = await retention.one_pass(**log.keys)
+    assert report.removed_items == 0
+    assert [" only since " in remark for remark in report.remarks] == [True]
+    logs = await connection.fetch("SELECT host FROM retentiond.access_log ORDER BY host")
+    assert [row["host"] for row in logs] == ["one", "other"]
+    # Nor is anything taken by one alone while nobody reads the other.
+    await connection.execute(
+        "UPDATE retentiond.access_log SET read_at = now() - interval '2 days' WHERE host = 'other'"
+    )
+    report = await retention.one_pass(**log.keys)
+    assert report.removed_items == 0
+    assert ["other:" in remark for remark in report.remarks] == [True]
+    # A host that is gone for good is forgotten.
+    await connection.execute(
+        "UPDATE retentiond.access_log SET read_at = now() - interval '31 days' WHERE host = 'other'"
+    )
+    log.line("/", 0)
+    assert (await retention.one_pass(**log.keys)).removed_items == 1
+    assert other.exists()

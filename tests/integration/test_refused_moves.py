@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.target import AuditOrder, Selection
@@ -19,6 +17,7 @@ from retentiond.targets.dendrite_media.quarantine import removal
 from tests.support.attributes import attribute, clear
 from tests.support.ledger_time import let_pass
 from tests.support.media_target import REMOTE, Retention
+from tests.support.mounts import overlaid
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import asyncpg
+    import pytest
 
     from retentiond.model.report import RestoreReport, SweepReport
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
@@ -108,35 +108,9 @@ async def test_two_batches_that_cannot_be_renamed_stop_the_pass_and_keep_all_row
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
 
 
-@contextmanager
-def overlaid(directory: Path) -> Iterator[Path]:
-    """Mount an overlay whose lower layer is what the directory holds now; where nothing can be mounted, skip."""
-    lower = directory.rename(directory.with_name("lower"))
-    # On an overlay no other overlay can have its upper layer.
-    beside = directory.with_name("beside")
-    for path in (directory, beside):
-        path.mkdir(mode=0o750)
-    mounts: list[list[str | Path]] = [
-        ["mount", "-t", "tmpfs", "tmpfs", beside],
-        ["mkdir", beside / "upper", beside / "work"],
-        ["mount", "-t", "overlay", "overlay", "-o",
-         f"lowerdir={lower},upperdir={beside}/upper,workdir={beside}/work,redirect_dir=off", directory],
-    ]  # fmt: skip
-    try:
-        for command in mounts:
-            if subprocess.run(command, check=False, capture_output=True).returncode:
-                pytest.skip("no overlay can be mounted here")
-        yield directory
-    finally:
-        for path in (directory, beside):
-            subprocess.run(["umount", path], check=False, capture_output=True)
-
-
 async def test_a_blob_of_an_overlays_lower_layer_keeps_its_row(
     store: DendriteStore, retention: Retention, media_path: Path
 ) -> None:
-    if os.geteuid():
-        pytest.skip("only root mounts")
     stuck = await store.add(thumbnails=COMMON_THUMBNAILS)
     before = await everything(store)
     with overlaid(media_path), capture_logs() as logs:

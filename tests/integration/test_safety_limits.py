@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -352,3 +353,13 @@ def test_the_yes_of_other_commands_goes_over_nothing(line: RealCommandLine) -> N
     uri = next(iter(state(line)[0])).uri
     assert line.type("delete", "--media", uri, "--yes").status == 3
     assert line.type("quarantine", "purge", "--yes").status == 3
+
+
+def test_a_clock_that_leapt_is_noticed_in_a_container_with_another_name_on_the_same_machine(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_leapt(line, monkeypatch)
+    monkeypatch.setattr(socket, "gethostname", lambda: "made-anew")
+    told = line.type("once", "--json")
+    assert told.status == 3
+    assert told.document["passes"][0]["refused"]["limit"] == "clock_leapt"

@@ -12,8 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.target import Order, Selection
+from retentiond.targets.dendrite_media.disk.access_probe import probe_access_times
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.surveys import accesses
 from tests.support.media_target import REMOTE
+from tests.support.mounts import bound, overlaid
+from tests.support.small_disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,3 +174,87 @@ async def test_a_daemon_says_at_its_start_and_once_that_access_times_are_missing
                 for _ in range(2):
                     await target.sweep(everything=True)
         assert [entry["event"] for entry in logs].count("access_times_missing") == told
+
+
+async def test_a_file_system_that_promises_access_times_and_moves_none_proves_nothing(
+    store: DendriteStore, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bind mount through FUSE shows the flags of its own, and not those of the file system below."""
+    # A read that the file system below does not note.
+    monkeypatch.setattr(os, "pread", lambda *_arguments: b"")
+    in_use, unused = await store.add(), await store.add()
+    read_at(store, in_use, 1)
+    read_at(store, unused, 40)
+    keys = BY_ACCESS | {"since_fallback": "refuse"}
+    for report in ((await retention.one_plan(**keys))[0], await retention.one_pass(**keys)):
+        assert report.refused
+        assert report.refused.limit == "no_access_times"
+        assert "a read did not move one" in str(report.refused.value)
+    plan, _ = await retention.one_plan(**BY_ACCESS)
+    report = await retention.one_pass(**BY_ACCESS)
+    # A recent access time is one of a read all the same.
+    assert set(await store.rows()) == {in_use.key}
+    assert plan.removed_items == report.removed_items == 1
+    assert ["a read did not move one" in remark for remark in plan.remarks + report.remarks] == [True, True]
+
+
+async def test_the_lower_layer_of_an_overlay_proves_nothing(
+    store: DendriteStore, retention: Retention, media_path: Path
+) -> None:
+    """A new file's access time moves there, and that of a file that lies there already never does."""
+    media = await store.add()
+    read_at(store, media, 40)
+    with overlaid(media_path):
+        report = await retention.one_pass(**BY_ACCESS | {"since_fallback": "refuse"})
+    assert report.refused
+    assert "is on overlay" in str(report.refused.value)
+
+
+async def test_a_second_mount_without_access_times_proves_nothing(
+    store: DendriteStore, retention: Retention, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path, "1m") as disk:
+        second = tmp_path / "second"
+        second.mkdir()
+        with bound(disk, second, "noatime"), MediaTree(disk) as tree:
+            assert f"also mounted at {second} with noatime" in probe_access_times(tree).reason
+        with MediaTree(disk) as tree:
+            assert probe_access_times(tree).proven
+
+
+@pytest.mark.parametrize(
+    ("options", "late"), [("strictatime", 0), ("relatime", 86400), ("relatime,lazytime", 2 * 86400)]
+)
+def test_what_may_have_been_read_since_its_access_time_stays_as_long_as_that(
+    tmp_path: Path, options: str, late: int
+) -> None:
+    with small_disk(tmp_path, f"1m,{options}") as disk, MediaTree(disk) as tree:
+        assert probe_access_times(tree).late == late
+        assert list(disk.iterdir()) == []
+
+
+async def test_a_first_level_directory_without_access_times_proves_nothing(
+    store: DendriteStore, retention: Retention, media_path: Path
+) -> None:
+    media = await store.add()
+    directory = media_path / media.base64hash[0]
+    if not keeps_no_access_times(directory):
+        pytest.skip("the file system of the tests has no such attribute")
+    report = await retention.one_pass(**BY_ACCESS | {"since_fallback": "refuse"})
+    assert report.refused
+    assert f"{directory} keeps no access times" in str(report.refused.value)
+
+
+async def test_media_that_were_read_within_the_day_that_relatime_does_not_note_stay(
+    store: DendriteStore, retention: Retention, media_path: Path
+) -> None:
+    with MediaTree(media_path) as tree:
+        if probe_access_times(tree).late != 86400:
+            pytest.skip("the media directory of the tests is not mounted with relatime")
+    media = await store.add(age=timedelta(days=3))
+    # Read a moment ago, too, for all that anybody can tell.
+    read_at(store, media, 1.5)
+    keys = {"policies": [REMOTE | {"since": "accessed", "keep": "1d"}]}
+    assert (await retention.one_pass(**keys)).removed_items == 0
+    read_at(store, media, 2.5)
+    assert (await retention.one_pass(**keys)).removed_items == 1

@@ -130,16 +130,21 @@ CREATE TABLE retentiond.access (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- How far a host has read its access log: how the file begins, and the byte; since when no access is missing (NULL: it
--- has shown none yet), and when its newest line was written.
+-- How far each access log was read: how the file begins, the byte, and what is before that byte; since when no access is
+-- missing (NULL: it has shown none yet), and when its newest line was written. A log is known by its content: a
+-- container has another name after each upgrade, and two hosts may each have a log of the same path. `host` is for
+-- readers only. `begun_at`: from then on all of its lines were read. `read_at`: when it was last looked at.
 CREATE TABLE retentiond.access_log (
-    host text NOT NULL,
+    log_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     path text NOT NULL,
+    host text NOT NULL,
     head bytea NOT NULL,
+    tail bytea NOT NULL,
     read_to bigint NOT NULL,
     since timestamptz,
     newest timestamptz,
-    PRIMARY KEY (host, path)
+    begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    read_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- What a hold keeps by its key: the medium that it names, or whatever its room or user was once seen to refer to. It

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
+from retentiond.targets.dendrite_media.disk.mounts import mounts_below
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -215,18 +216,7 @@ class MediaTree:
 
     def mounts_below(self) -> list[str]:
         """Return the mount points below the media directory, as the kernel lists them."""
-        # Where the descriptor leads, and not the path: that may name another directory by now.
-        base = os.readlink(f"/proc/self/fd/{self.root}").rstrip("/") + "/"
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-            points = [_unescape(line.split(" ")[4]) for line in lines]
-        return sorted(point for point in points if point.startswith(base))
-
-
-def _unescape(text: str) -> str:
-    # mountinfo writes blanks, tabs, newlines and backslashes in octal.
-    for code in ("040", "011", "012", "134"):
-        text = text.replace("\\" + code, chr(int(code, 8)))
-    return text
+        return mounts_below(self.root)
 
 
 class Shelves:

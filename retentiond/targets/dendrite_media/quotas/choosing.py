@@ -40,7 +40,7 @@ class Chooser:
         survey = await ground.surveyor.judge(now, self.progress)
         if not short and not size_shortage(quota, await ground.surveyor.told_bytes()):
             return None
-        by_access = quota.evict == "least_recently_accessed" and self.accesses.known
+        by_access = quota.evict == "least_recently_accessed" and self.accesses.tell
         live = await ground.surveyor.live_bytes(self.tree, self.accesses, self.progress)
         shortage = max(short, size_shortage(quota, live))
         if not shortage:

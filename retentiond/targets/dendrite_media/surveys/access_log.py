@@ -6,24 +6,28 @@ what was asked for before that cannot be told, and so it keeps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from retentiond.adapters.log_file import LogPosition, read_block
+from retentiond.adapters.log_file import LogPosition, positions_in, read_block
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import host_name
 from retentiond.model.access_record import Known, Stretch, read_stretch
+from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.config.access_log import AccessLogConfig
     from retentiond.model.media import MediaKey
     from retentiond.targets.dendrite_media.store.workplace import Place
 
+T = TypeVar("T")
 LEDGER_SQL: Final = named_queries(__package__, "accesses.sql", access="retentiond.access")
 PLAN_SQL: Final = named_queries(__package__, "accesses.sql", access="pg_temp.plan_access")
 
@@ -33,35 +37,48 @@ class _Reading(NamedTuple):
 
     position: LogPosition | None
     stretch: Stretch
-    gap: bool
     last: bool
 
 
 def _read(config: AccessLogConfig, position: LogPosition | None, known: Known) -> _Reading:
-    try:
-        block = read_block(config.path, position)
-    except OSError as error:
-        raise RefusedError(
-            Refusal(
-                "access_log_unreadable",
-                f"{config.path}: {error.strerror}",
-                "readable",
-                "let this user read it, mend `access_log`, or leave it out",
-            )
-        ) from error
+    block = read_block(config.path, position)
     stretch = read_stretch(block.lines, config.format, known, gap=block.gap)
-    return _Reading(block.position, stretch, block.gap, block.last)
+    return _Reading(block.position, stretch, block.last)
+
+
+def _unreadable(config: AccessLogConfig, error: OSError) -> RefusedError:
+    return RefusedError(
+        Refusal(
+            "access_log_unreadable",
+            f"{config.path}: {disk_error(error)}",
+            "readable",
+            "let this user read it, or correct `access_log`",
+        )
+    )
 
 
 class AccessLog:
-    """The log of one target, and what is known by it."""
+    """The log of one target, and what is known by it; the records of other hosts' logs bound what it can tell."""
 
     def __init__(self, place: Place, config: AccessLogConfig) -> None:
         self._place = place
         self._config = config
-        self._host = host_name()
         self._sql = LEDGER_SQL
+        self._log_id: int | None = None
+        self._others: list[Record] = []
         self.known = Known()
+
+    @property
+    def unread(self) -> str | None:
+        """The log of another host that has not been read for a day, as `host:path`; None where there is none."""
+        return next(
+            (f"{log['host']}:{log['path']}" for log in self._others if log["told_since"] is None), None
+        )
+
+    def since_at(self, now: float) -> float | None:
+        """Return from when on no access is missing in any log; None where that cannot be told."""
+        times = [self.known.since_at(now), *(log["told_since"] for log in self._others)]
+        return None if None in times else max(at for at in times if at is not None)
 
     async def follow(self, connection: Conn) -> None:
         """Take what is new in the log into the ledger; raises RefusedError where it cannot be read."""
@@ -70,7 +87,7 @@ class AccessLog:
             position = await self._position(connection)
             reading = await self._read(position)
             async with connection.transaction():
-                if reading.position is None or await self._move(connection, position, reading):
+                if await self._move(connection, position, reading):
                     await self._note(connection, reading.stretch)
         await self._position(connection)
 
@@ -103,33 +120,58 @@ class AccessLog:
         await connection.execute(LEDGER_SQL["forget_accesses"])
 
     async def _position(self, connection: Conn) -> LogPosition | None:
-        row = await connection.fetchrow(LEDGER_SQL["log_position"], self._host, str(self._config.path))
-        self.known = Known(row["since"], row["newest"]) if row else Known()
-        return LogPosition(row["head"], row["read_to"]) if row else None
+        """Find the record that this log goes on from, by its content."""
+        logs = await connection.fetch(LEDGER_SQL["logs"])
+        places = [LogPosition(log["head"], log["read_to"], log["tail"]) for log in logs]
+        ours = await self._on_disk(lambda: positions_in(self._config.path, places))
+        own = next((log for log, place in zip(logs, places, strict=True) if place in ours), None)
+        self._log_id = own["log_id"] if own else None
+        self._others = [log for log, place in zip(logs, places, strict=True) if place not in ours]
+        self.known = Known(own["since"], own["newest"]) if own else Known()
+        return ours[0] if ours else None
 
     async def _read(self, position: LogPosition | None) -> _Reading:
-        return await self._place.disk.call(lambda: _read(self._config, position, self.known))
+        return await self._on_disk(lambda: _read(self._config, position, self.known))
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        def readable() -> T:
+            try:
+                return work()
+            except OSError as error:
+                raise _unreadable(self._config, error) from error
+
+        return await self._place.disk.call(readable)
 
     async def _move(self, connection: Conn, position: LogPosition | None, reading: _Reading) -> bool:
-        reached = reading.position
+        """Note how far the log was read; tell whether this process was the one to read it."""
+        reached, host = reading.position, host_name()
         if reached is None or reached == position:
+            if self._log_id is not None:
+                await connection.execute(LEDGER_SQL["look_at_log"], self._log_id, host)
             return True
-        if reading.gap:
-            get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
-        return (
-            await connection.fetchval(
-                LEDGER_SQL["move_position"],
-                self._host,
-                str(self._config.path),
-                reached.head,
-                reached.offset,
-                reading.stretch.known.since,
-                reading.stretch.known.newest,
-                position.head if position else None,
-                position.offset if position else None,
+        known = reading.stretch.known
+        ends = (reached.head, reached.tail, reached.offset)
+        if position is None:
+            if any(log["host"] == host for log in self._others):
+                get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
+            path = str(self._config.path)
+            log_id = await connection.fetchval(
+                LEDGER_SQL["begin_log"], path, host, *ends, known.since, known.newest
             )
-            is not None
-        )
+        else:
+            log_id = await connection.fetchval(
+                LEDGER_SQL["move_position"],
+                self._log_id,
+                *ends,
+                known.since,
+                known.newest,
+                host,
+                position.head,
+                position.offset,
+            )
+        if log_id is not None:
+            await connection.execute(LEDGER_SQL["forget_logs"], log_id, host)
+        return log_id is not None
 
     async def _note(self, connection: Conn, stretch: Stretch) -> None:
         if stretch.times:

@@ -7,10 +7,6 @@ before the limits are judged.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +16,7 @@ from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.policy import accessed_lately
 from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
+from retentiond.targets.dendrite_media.disk.access_probe import AccessProbe, probe_access_times
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.surveys.access_log import AccessLog
@@ -27,7 +24,6 @@ from retentiond.targets.dendrite_media.surveys.survey import due_row, evicted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
@@ -39,27 +35,6 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "accesses.sql")
 _PAGE: Final = 2000
-# FS_IOC_GETFLAGS and FS_NOATIME_FL of the kernel, which Python does not name.
-_GET_ATTRIBUTES: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
-_NO_ACCESS_TIMES: Final = 0x80
-
-
-def notes_access(tree: MediaTree) -> bool:
-    """Tell whether it is noted when a file is read (once a day is enough).
-
-    The mount may spare itself that, or the directory, whose attribute all that is made in it inherits (`chattr +A`).
-    """
-    return not os.fstatvfs(tree.root).f_flag & os.ST_NOATIME and not _attributes(tree.root) & _NO_ACCESS_TIMES
-
-
-def _attributes(descriptor: int) -> int:
-    flags = bytearray(struct.calcsize("l"))
-    try:
-        fcntl.ioctl(descriptor, _GET_ATTRIBUTES, flags)
-    except OSError:
-        # This file system knows none.
-        return 0
-    return int.from_bytes(flags[:4], sys.byteorder)
 
 
 def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
@@ -67,18 +42,19 @@ def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
     return quotas or (policies and bool(place.settings.rules.by_access))
 
 
-def _missing(path: Path) -> str:
-    return f"{path} keeps no access times (noatime, or chattr +A): what counts from the last access counts from creation"
+def _fallback(probe: AccessProbe) -> str:
+    kept = ", but for media whose access time is recent all the same" if probe.shown else ""
+    return f"{probe.reason}: what counts from the last access counts from creation{kept}"
 
 
 async def notice_mount(place: Place) -> None:
-    """Say, at the start, that access times are not to be had; each pass says so again, or refuses."""
+    """Log, at the start, that access times prove nothing; each pass says so again, or refuses."""
     if place.config.access_log is not None or not _asks_for_accesses(place):
         return
     with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
-        noted = await place.disk.call(lambda: notes_access(tree))
-    if not noted:
-        get_logger(target=place.name).warning("access_times_missing", reason=_missing(tree.path))
+        probe = await place.disk.call(lambda: probe_access_times(tree))
+    if not probe.proven:
+        get_logger(target=place.name).warning("access_times_missing", reason=_fallback(probe))
 
 
 class AccessTimes:
@@ -91,22 +67,26 @@ class AccessTimes:
         self._now = now
         self._policies = place.settings.rules.policies
         self._log = AccessLog(place, place.config.access_log) if place.config.access_log else None
-        self._noted = False
+        self._probe = AccessProbe(shown=False)
+        self._proven = False
         self.known = False
 
     async def prepare(
         self, report: PassReport, *, plan: bool = False, ledger: bool = True, policies: bool = True
     ) -> None:
-        """See where access times are to be had; where they are not, fall back as configured, and say so.
+        """Probe whether access times tell of reads; where that is not proven, fall back as configured, and say so.
 
-        Without `policies` only quotas need them.
+        Without `policies` only quotas need them. A plan by a user who may not write believes the mount, and says so.
 
         Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
         if not _asks_for_accesses(self._place, policies=policies):
             return
-        self._noted = await self._place.disk.call(lambda: notes_access(self._tree))
-        self.known = self._noted or self._log is not None
+        self._probe = await self._place.disk.call(lambda: probe_access_times(self._tree))
+        self._proven = self._probe.proven or (plan and self._probe.untried)
+        self.known = self._proven or self._log is not None
+        if plan and self._probe.untried:
+            report.remarks.append(f"{self._probe.reason}; a pass tries it before it relies on them")
         if self._log is not None and plan:
             await self._log.follow_for_plan(self._connection, ledger=ledger)
         elif self._log is not None:
@@ -132,9 +112,12 @@ class AccessTimes:
             )
 
     def _say_untold(self, report: PassReport) -> None:
-        log = self._place.config.access_log
+        log, unread = self._place.config.access_log, self._log.unread if self._log else None
         remark = (
-            f"{log.path if log else ''} shows no media being asked for, or is not written to of late: what counts from the "
+            f"the access log {unread} has not been read for a day, and media may be asked for there: what counts from the "
+            "last access stays; run retentiond on that host, or wait until the log is forgotten, after 30 days"
+            if unread
+            else f"{log.path if log else ''} shows no media being asked for, or is not written to of late: what counts from the "
             "last access stays; see that it is the log of dendrite's media, in the format that `access_log` names"
         )
         report.remarks.append(remark)
@@ -145,21 +128,32 @@ class AccessTimes:
             raise RefusedError(
                 Refusal(
                     "no_access_times",
-                    f"{self._tree.path} keeps none (noatime, or chattr +A)",
-                    "access times",
-                    "mount it with relatime and without chattr +A, name a proxy's `access_log`, or set `since_fallback: created`",
+                    self._probe.reason,
+                    "access times that reads move",
+                    "have dendrite read the media on a local file system that is mounted with relatime, or name the "
+                    "`access_log` of a reverse proxy",
                 )
             )
-        remark = _missing(self._tree.path)
+        remark = _fallback(self._probe)
         report.remarks.append(remark)
         get_logger(target=self._place.name).warning("access_times_missing", reason=remark)
 
+    @property
+    def tell(self) -> bool:
+        """Whether anything tells of accesses: also where a missing access time proves nothing, a recent one keeps."""
+        return self.known or self._probe.shown
+
     async def accessed(self, dues: Iterable[Due], looks: Iterable[BlobLook]) -> set[MediaKey]:
         """Return the keys among these that an access keeps, though they are due by their creation."""
-        asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self.known else []
+        asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self.tell else []
         if not asked:
             return set()
-        read = {look.blob: look.accessed for look in looks} if self._noted else {}
+        # A file may have been read so much later than its access time says.
+        read = {
+            look.blob: look.accessed + self._probe.late
+            for look in looks
+            if self._probe.shown and look.accessed is not None
+        }
         logged = await self._log.times(self._connection, [due.key for due in asked]) if self._log else {}
         floor = self._earliest_told()
         kept = set()
@@ -171,17 +165,17 @@ class AccessTimes:
 
     def _earliest_told(self) -> float | None:
         """Return from when on an access is sure to be known; what was before that might have been one."""
-        if self._noted or self._log is None:
+        if self._proven or self._log is None:
             return None
         now = self._now.timestamp()
-        since = self._log.known.since_at(now)
+        since = self._log.since_at(now)
         return now if since is None else since
 
     async def drop_accessed(
         self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
     ) -> None:
         """Take what was accessed lately out of what the survey found due."""
-        if not self.known or not self._place.settings.rules.by_access:
+        if not self.tell or not self._place.settings.rules.by_access:
             return
         policies = list(self._place.settings.rules.by_access)
         progress.stage("access", None)

@@ -13,21 +13,46 @@ DELETE FROM pg_temp.due d
 USING unnest($1::text[], $2::text[], $3::text[]) AS k(hash, media_id, media_origin)
 WHERE d.hash = k.hash AND d.media_id = k.media_id AND d.media_origin = k.media_origin
 
--- name: log_position
-SELECT head, read_to, extract(epoch FROM since)::double precision AS since,
-       extract(epoch FROM newest)::double precision AS newest
-FROM retentiond.access_log WHERE host = $1 AND path = $2
+-- name: logs
+-- The access logs that were read, the last one first. `told_since`: from when on no access is missing by what this log
+-- alone tells; NULL where it has not been read for a day, and may have gone on without us.
+SELECT log_id, path, host, head, tail, read_to, extract(epoch FROM since)::double precision AS since,
+       extract(epoch FROM newest)::double precision AS newest,
+       CASE WHEN read_at > clock_timestamp() - interval '1 day'
+            THEN extract(epoch FROM coalesce(since, begun_at))::double precision END AS told_since
+FROM retentiond.access_log
+ORDER BY read_at DESC, log_id
+
+-- name: begin_log
+-- Notes a log that was not known, and how far it was read.
+INSERT INTO retentiond.access_log (path, host, head, tail, read_to, since, newest)
+SELECT $1, $2, $3, $4, $5, t.since, t.newest
+FROM (SELECT least(to_timestamp($6::double precision), clock_timestamp()) AS since,
+             least(to_timestamp($7::double precision), clock_timestamp()) AS newest) t
+RETURNING log_id
 
 -- name: move_position
--- Notes how far the log was read and what is known by it, unless another has read on from the same place.
-INSERT INTO retentiond.access_log AS l (host, path, head, read_to, since, newest)
-SELECT $1, $2, $3, $4, t.since, t.newest
-FROM (SELECT CASE WHEN $5::double precision IS NOT NULL THEN least(to_timestamp($5), clock_timestamp()) END AS since,
-             CASE WHEN $6::double precision IS NOT NULL THEN least(to_timestamp($6), clock_timestamp()) END AS newest) t
-ON CONFLICT (host, path) DO UPDATE
-SET head = excluded.head, read_to = excluded.read_to, since = excluded.since, newest = excluded.newest
-WHERE l.head = $7 AND l.read_to = $8
-RETURNING read_to
+-- Notes how far a log was read and what is known by it, unless another process has read on from the same byte ($8, $9).
+-- Where the record begins anew, so does the time from which on all lines were read.
+UPDATE retentiond.access_log l
+SET head = $2, tail = $3, read_to = $4,
+    since = CASE WHEN $5::double precision IS NOT NULL THEN least(to_timestamp($5), clock_timestamp()) END,
+    newest = CASE WHEN $6::double precision IS NOT NULL THEN least(to_timestamp($6), clock_timestamp()) END,
+    begun_at = CASE WHEN $5 IS NULL AND l.since IS NOT NULL THEN clock_timestamp() ELSE l.begun_at END,
+    host = $7, read_at = clock_timestamp()
+WHERE l.log_id = $1 AND l.head = $8 AND l.read_to = $9
+RETURNING log_id
+
+-- name: look_at_log
+-- Notes that a log had nothing new.
+UPDATE retentiond.access_log SET read_at = clock_timestamp(), host = $2 WHERE log_id = $1
+
+-- name: forget_logs
+-- Forgets logs that this one takes the place of, since its host reads it in place of them (another host of the same
+-- name reads its own every minute), and logs that were not read for a month.
+DELETE FROM retentiond.access_log
+WHERE log_id <> $1
+  AND (host = $2 AND read_at < clock_timestamp() - interval '10 minutes' OR read_at < clock_timestamp() - interval '30 days')
 
 -- name: make_plan_access
 -- A plan's own copy of the times, that goes with its connection.
