@@ -6,9 +6,10 @@ up outside; what follows from it is decided in the policies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
 Protection = Literal["profile_avatars", "room_state", "account_data", "invites"]
@@ -52,10 +53,41 @@ def sent_by(user_id: str) -> str:
     return f"{SENT_BY}:{user_id}"
 
 
-def asked_of(mentions: AbstractSet[str], asked: AbstractSet[str]) -> frozenset[str]:
+class Mentioned(frozenset[str]):
+    """The sources that mention a medium, and since when rooms are of the kind that a source stands for.
+
+    `since` has the milliseconds by source; a source without a time is not in it.
+    """
+
+    since: Mapping[str, int]
+
+    def __new__(cls, sources: Iterable[str] = (), since: Iterable[int | None] = ()) -> Self:
+        """Take the sources, and the time of each where there is one."""
+        named = tuple(sources)
+        mentioned = super().__new__(cls, named)
+        mentioned.since = {
+            name: moment for name, moment in zip(named, since, strict=False) if moment is not None
+        }
+        return mentioned
+
+
+def counted_from(created_ms: int, room: str | None, mentions: AbstractSet[str] | None) -> int | None:
+    """Return when the time of a policy began for a medium, in milliseconds; None where that is not known.
+
+    For a kind of rooms it is the later of the upload and the moment when the last of the rooms became of that kind:
+    leaving a room by mistake must not cost everything that is older.
+    """
+    if room not in ROOM_KINDS:
+        return created_ms
+    since = mentions.since.get(room_source(room)) if isinstance(mentions, Mentioned) else None
+    return None if since is None else max(created_ms, since)
+
+
+def asked_of(mentions: Mentioned, asked: AbstractSet[str]) -> Mentioned:
     """Return the mentions that answer for the sources asked about."""
     senders = f"{SENT_BY}:" if SENT_BY in asked else "\0"
-    return frozenset(name for name in mentions if name in asked or name.startswith(senders))
+    named = [name for name in mentions if name in asked or name.startswith(senders)]
+    return Mentioned(named, [mentions.since.get(name) for name in named])
 
 
 def is_room_source(source: str) -> bool:

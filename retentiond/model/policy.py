@@ -6,13 +6,13 @@ The first policy that matches decides; what none matches stays; what cannot be t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.model.match import Match, may_take, mismatches
 from retentiond.model.media import valid_hash
-from retentiond.model.mentions import ENCRYPTED, Protection
+from retentiond.model.mentions import ENCRYPTED, Protection, counted_from
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -102,10 +102,14 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """The row is due, by this policy; its place in the order is `index`."""
+    """The row is due, by this policy; its place in the order is `index`.
+
+    `counted_from` is when the policy's time began for it, in milliseconds.
+    """
 
     policy: str
     index: int
+    counted_from: int | None = field(default=None, compare=False)
 
 
 def decide(
@@ -133,7 +137,7 @@ def decide(
         mismatch = next(mismatches(row, policy.match, rules.server_names, mentions), None)
         if mismatch not in {None, ENCRYPTED}:
             continue
-        verdict = _judge_age(row, policy, index, now_ms)
+        verdict = _judge_age(row, policy, index, now_ms, mentions)
         if isinstance(verdict, Keep):
             return verdict
         if mismatch is None and may_take(row, policy.match, rules.server_names, mentions):
@@ -143,16 +147,19 @@ def decide(
     return unmatched
 
 
-def _judge_age(row: MediaRow, policy: Policy, index: int, now_ms: int) -> Keep | Remove:
+def _judge_age(
+    row: MediaRow, policy: Policy, index: int, now_ms: int, mentions: AbstractSet[str] | None
+) -> Keep | Remove:
     if policy.keep is None:
         return Keep("not_due", policy.name)
     if not FIRST_BELIEVABLE_MS <= row.creation_ts <= now_ms + _CLOCK_TOLERANCE_MS:
         return Keep("undated", policy.name)
-    if now_ms - row.creation_ts < policy.keep // timedelta(milliseconds=1):
+    began = counted_from(row.creation_ts, policy.match.room, mentions)
+    if began is None or now_ms - began < policy.keep // timedelta(milliseconds=1):
         return Keep("not_due", policy.name)
     if valid_hash(row.base64hash) is None:
         return Keep("invalid_hash", policy.name)
-    return Remove(policy.name, index)
+    return Remove(policy.name, index, began)
 
 
 def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -41,7 +42,11 @@ async def test_a_pass_by_rooms_keeps_an_upload_that_a_stranger_posts_in_a_room_o
     ]
     remote = await store.add()
     await store.add_room(LEFT, LOCAL_LEFT)
-    await store.add_state_event(LEFT, "m.room.tombstone", "", {"replacement_room": "!new:there.test"})
+    long_ago: dict[str, Any] = {"sender": EVE, "sent_at": int(time.time() * 1000) - 90 * 86_400_000}
+    await store.add_state_event(LEFT, "m.room.member", EVE, {"membership": "leave"}, **long_ago)
+    await store.add_state_event(
+        LEFT, "m.room.tombstone", "", {"replacement_room": "!new:there.test"}, **long_ago
+    )
     for sender in (EVE, "@mallory:there.test", "@ann:there.test"):
         for media in (victims, nameless, wrong, remote):
             await store.add_event(LEFT, {"url": media.uri}, sender=sender)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 LEFT, JOINED = "!left:there.test", "!joined:there.test"
-LOCAL_JOINED, LOCAL_LEFT, LOCAL_INVITED, REMOTE_JOINED = (True, 3), (True, 1), (True, 2), (False, 3)
+LOCAL_JOINED, LOCAL_LEFT, REMOTE_JOINED = (True, 3), (True, 1), (False, 3)
 
 
 def policy(**match: Any) -> dict[str, Any]:
@@ -49,10 +49,31 @@ async def due(retention: Retention, **keys: Any) -> set[str]:
 
 @pytest.fixture
 async def rooms(store: DendriteStore) -> DendriteStore:
-    """A store with a room that local members left, and one that they are in."""
-    await store.add_room(LEFT, LOCAL_LEFT, LOCAL_INVITED, REMOTE_JOINED)
+    """A store with a room that local members left long ago, and one that they are in."""
+    await store.add_room(LEFT, LOCAL_LEFT, REMOTE_JOINED)
+    await leave(store, LEFT, days=90)
     await store.add_room(JOINED, LOCAL_JOINED, REMOTE_JOINED)
     return store
+
+
+async def leave(
+    store: DendriteStore, room: str, *, days: float, user: str = "@ann:here.test", sender: str = ""
+) -> None:
+    """Let a user leave a room, at a time that many days ago."""
+    await store.add_state_event(
+        room, "m.room.member", user, {"membership": "leave"}, sender=sender or user, sent_at=days_ago(days)
+    )
+
+
+async def upgrade(store: DendriteStore, room: str, *, days: float, sender: str = "@ann:here.test") -> None:
+    """Let a user upgrade a room, at a time that many days ago."""
+    content = {"replacement_room": "!new:there.test"}
+    await store.add_state_event(room, "m.room.tombstone", "", content, sender=sender, sent_at=days_ago(days))
+
+
+def days_ago(days: float) -> int:
+    """That time in milliseconds."""
+    return int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000)
 
 
 async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
@@ -63,6 +84,7 @@ async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
         await rooms.add(),
     ]
     await rooms.add_room("!second:there.test", LOCAL_LEFT)
+    await leave(rooms, "!second:there.test", days=90)
     await rooms.add_event(LEFT, {"url": only.uri, "info": {"thumbnail_url": thumbnail.uri}})
     await rooms.add_event("!second:there.test", {"url": only.uri})
     await rooms.add_event(LEFT, {"formatted_body": f'<img src="{both.uri}">', "url": young.uri})
@@ -103,11 +125,106 @@ async def test_a_room_whose_state_shows_a_member_of_ours_is_not_empty(
     assert await due(retention, **MESSAGES_STAY) == set()
 
 
+async def test_the_time_of_a_left_room_begins_with_the_last_leave_of_a_local_user(
+    rooms: DendriteStore, retention: Retention
+) -> None:
+    """Leaving by mistake cost everything older that night."""
+    media = await rooms.add(age=timedelta(days=1000))
+    await rooms.add_event(LEFT, {"url": media.uri})
+    assert await due(retention, **VACATED) == {media.uri}
+    await leave(rooms, LEFT, days=29, user="@bob:here.test")
+    assert await due(retention, **VACATED) == set()
+    report = await retention.one_pass(**VACATED)
+    assert (report.removed_items, dict(report.kept)) == (0, {"not_due": 1})
+    await leave(rooms, LEFT, days=31, user="@bob:here.test")
+    # The leaves of users of other servers have no say.
+    await leave(rooms, LEFT, days=1, user="@eve:there.test")
+    assert (await retention.one_pass(**VACATED)).removed_items == 1
+
+
+@pytest.mark.parametrize("days", [500, -1])
+async def test_a_time_that_another_server_wrote_is_not_known(
+    rooms: DendriteStore, retention: Retention, days: float
+) -> None:
+    """A kick by another server, and a tombstone: its clock may say anything."""
+    left, upgraded = await rooms.add(), await rooms.add()
+    await rooms.add_event(LEFT, {"url": left.uri})
+    await leave(rooms, LEFT, days=days, user="@bob:here.test", sender="@eve:there.test")
+    await rooms.add_event(JOINED, {"url": upgraded.uri})
+    await upgrade(rooms, JOINED, days=days, sender="@eve:there.test")
+    for keys in (VACATED, UPGRADED):
+        report, items = await retention.one_plan(**keys)
+        assert report.kept["not_due"] == 1
+        assert {item.reason for item in items} == {"not_due", "no_policy"}
+
+
+async def test_a_room_of_which_no_leave_is_known_is_left_since_an_unknown_time(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = await store.add()
+    await store.add_room(LEFT, LOCAL_LEFT)
+    await store.add_event(LEFT, {"url": media.uri})
+    report, _ = await retention.one_plan(**VACATED)
+    assert dict(report.kept) == {"not_due": 1}
+
+
+async def test_the_time_of_an_upgraded_room_begins_with_the_upgrade(
+    rooms: DendriteStore, retention: Retention
+) -> None:
+    media = await rooms.add()
+    await rooms.add_event(JOINED, {"url": media.uri})
+    await upgrade(rooms, JOINED, days=29)
+    assert await due(retention, **UPGRADED) == set()
+    await upgrade(rooms, JOINED, days=31)
+    assert await due(retention, **UPGRADED) == {media.uri}
+
+
+async def test_of_several_rooms_that_mention_a_medium_the_last_one_left_counts(
+    rooms: DendriteStore, retention: Retention
+) -> None:
+    media = await rooms.add()
+    second = "!second:there.test"
+    await rooms.add_room(second, LOCAL_LEFT)
+    for room in (LEFT, second):
+        await rooms.add_event(room, {"url": media.uri})
+    await leave(rooms, second, days=29)
+    assert await due(retention, **VACATED) == set()
+    await leave(rooms, second, days=31)
+    assert await due(retention, **VACATED) == {media.uri}
+
+
+@pytest.mark.parametrize("membership", [2, 4])
+async def test_a_room_with_a_pending_invite_or_knock_of_a_local_user_is_not_left(
+    rooms: DendriteStore, retention: Retention, membership: int
+) -> None:
+    media = await rooms.add()
+    await rooms.add_room("!asked:there.test", LOCAL_LEFT, (True, membership))
+    await leave(rooms, "!asked:there.test", days=90)
+    await rooms.add_event("!asked:there.test", {"url": media.uri})
+    assert await due(retention, **VACATED) == set()
+    assert await due(retention, **MESSAGES_STAY) == set()
+
+
+@pytest.mark.parametrize("where", ["state", "invites"])
+async def test_a_room_to_which_only_the_sync_part_knows_an_invite_is_not_left(
+    rooms: DendriteStore, retention: Retention, where: str
+) -> None:
+    media = await rooms.add()
+    await rooms.add_event(LEFT, {"url": media.uri})
+    if where == "state":
+        await rooms.add_state_event(LEFT, "m.room.member", "@bob:here.test", {"membership": "invite"})
+    else:
+        await rooms.add_invite(LEFT, "@bob:here.test", answered=True)
+        assert await due(retention, **VACATED) == {media.uri}
+        await rooms.add_invite(LEFT, "@bob:here.test", {"type": "m.room.name"})
+    assert await due(retention, **VACATED) == set()
+
+
 async def test_upgraded_rooms_are_those_with_a_tombstone_that_names_another(
     rooms: DendriteStore, retention: Retention
 ) -> None:
     upgraded, redacted, odd = [await rooms.add() for _ in range(3)]
-    await rooms.add_state_event(JOINED, "m.room.tombstone", "", {"replacement_room": "!new:there.test"})
+    await upgrade(rooms, JOINED, days=90)
     await rooms.add_state_event(LEFT, "m.room.tombstone", "", {}, previous={"replacement_room": "!n:t"})
     await rooms.add_state_event("!odd:t", "m.room.tombstone", "key", {"replacement_room": "!n:t"})
     await rooms.add_event(JOINED, {"url": upgraded.uri})
@@ -249,6 +366,7 @@ async def test_rooms_and_messages_may_lie_in_databases_of_their_own(
     connections = [await asyncpg.connect(dsn) for dsn in dsns]
     stores = [DendriteStore(connection, media_path) for connection in connections]
     await stores[room_server].add_room(LEFT, LOCAL_LEFT)
+    await leave(stores[sync_api], LEFT, days=90)
     await stores[room_server].add_room(JOINED, LOCAL_JOINED)
     await stores[sync_api].add_event(LEFT, {"url": left.uri})
     await stores[sync_api].add_event(JOINED, {"url": joined.uri})

@@ -9,7 +9,7 @@ import pytest
 
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import ENCRYPTION, PROTECTIONS
+from retentiond.model.mentions import ENCRYPTION, PROTECTIONS, Mentioned
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,7 +22,14 @@ def row(content_type: str = "image/png") -> MediaRow:
 
 def verdict(match: Match, mentions: set[str] | None, content_type: str = "image/png") -> Keep | Remove:
     rules = Rules((Policy("rule", match, timedelta(days=30)),), frozenset({"here.test"}))
-    return decide(row(content_type), rules, NOW, mentions)
+    return decide(row(content_type), rules, NOW, seen(mentions))
+
+
+def seen(mentions: set[str] | None, since: int | None = OLD) -> Mentioned | None:
+    """These mentions, of rooms that became what they are at that time."""
+    if mentions is None:
+        return None
+    return Mentioned(mentions, [since if name.startswith("room:") else None for name in mentions])
 
 
 UNREFERENCED = Match(unreferenced=True)
@@ -79,7 +86,7 @@ def test_an_accepted_risk_lets_go_what_it_names(
 
 
 def decided(mentions: set[str], *policies: Policy) -> Keep | Remove:
-    return decide(row(), Rules(policies), NOW, mentions)
+    return decide(row(), Rules(policies), NOW, seen(mentions))
 
 
 NOWHERE = Policy("nowhere", UNREFERENCED, timedelta(days=30))
@@ -124,6 +131,33 @@ def test_only_the_rooms_that_the_policy_names_count() -> None:
     assert verdict(match, {"room:!a:b.test", "messages"}) == GOES
     assert verdict(match, {"room:upgraded", "messages"}) == STAYS
     assert verdict(match, set()) == STAYS
+
+
+@pytest.mark.parametrize("room", ["no_local_members", "upgraded"])
+@pytest.mark.parametrize(
+    ("since_days", "expected"),
+    [(None, Keep("not_due", "rule")), (29, Keep("not_due", "rule")), (31, GOES), (5000, GOES)],
+)
+def test_the_time_of_a_kind_of_rooms_begins_when_the_last_room_became_of_that_kind(
+    room: str, since_days: int | None, expected: Keep | Remove
+) -> None:
+    """Otherwise leaving a room by mistake costs everything older that night."""
+    since = None if since_days is None else int((NOW - timedelta(days=since_days)).timestamp() * 1000)
+    rules = Rules((Policy("rule", Match(room=room), timedelta(days=30)),))
+    assert decide(row(), rules, NOW, seen({f"room:{room}"}, since)) == expected
+    # Mentions without times are not known to be old.
+    assert decide(row(), rules, NOW, {f"room:{room}"}) == Keep("not_due", "rule")
+
+
+def test_a_due_item_knows_when_its_time_began() -> None:
+    since = OLD + 5
+    rules = Rules(
+        (Policy("rule", ROOM, timedelta(days=30)), Policy("remote", Match(origin="remote"), timedelta(0)))
+    )
+    for mentions, expected in ((seen({"room:upgraded"}, since), since), (seen(set()), OLD)):
+        verdict = decide(row(), rules, NOW, mentions)
+        assert isinstance(verdict, Remove)
+        assert verdict.counted_from == expected
 
 
 def test_the_rules_name_the_sources_that_must_be_asked() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import SENT_BY, asked_of
+from retentiond.model.mentions import SENT_BY, Mentioned, asked_of
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 from retentiond.model.story import policy_stories
 
@@ -23,7 +23,12 @@ GOES, STAYS = Remove("left", 0), Keep("other_uploader", "left")
 
 
 def verdict(row: MediaRow, mentions: set[str], *policies: Policy) -> Keep | Remove:
-    return decide(row, Rules(policies or (LEFT,), NAMES), NOW, mentions)
+    return decide(row, Rules(policies or (LEFT,), NAMES), NOW, seen(mentions))
+
+
+def seen(mentions: set[str]) -> Mentioned:
+    """These mentions, of rooms that were left long ago."""
+    return Mentioned(mentions, [OLD if name == ROOM else None for name in mentions])
 
 
 def test_an_upload_that_only_others_mention_in_the_room_stays() -> None:
@@ -78,13 +83,14 @@ def test_a_later_policy_decides_of_an_upload_that_the_rooms_policy_must_not_take
 
 def test_the_story_names_the_uploader_as_what_does_not_match() -> None:
     rules = Rules((LEFT,), NAMES)
-    [story] = policy_stories(UPLOAD, rules, NOW, frozenset({ROOM}))
+    [story] = policy_stories(UPLOAD, rules, NOW, seen({ROOM}))
     assert (story.mismatches, story.decides) == (("uploader",), False)
-    [story] = policy_stories(UPLOAD, rules, NOW, frozenset({ROOM, f"sent_by:{ANN}"}))
+    [story] = policy_stories(UPLOAD, rules, NOW, seen({ROOM, f"sent_by:{ANN}"}))
     assert (story.mismatches, story.due) == ((), True)
 
 
 def test_who_sent_it_is_an_answer_only_where_a_policy_asks() -> None:
-    mentions = {ROOM, "messages", f"sent_by:{ANN}"}
-    assert asked_of(mentions, frozenset({ROOM, SENT_BY})) == {ROOM, f"sent_by:{ANN}"}
-    assert asked_of(mentions, frozenset({"messages"})) == {"messages"}
+    mentions = seen({ROOM, "messages", f"sent_by:{ANN}"})
+    assert asked_of(mentions, frozenset({ROOM, SENT_BY})) == frozenset({ROOM, f"sent_by:{ANN}"})
+    assert asked_of(mentions, frozenset({ROOM})).since == {ROOM: OLD}
+    assert asked_of(mentions, frozenset({"messages"})) == frozenset({"messages"})

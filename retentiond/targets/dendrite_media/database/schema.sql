@@ -118,7 +118,9 @@ CREATE UNLOGGED TABLE retentiond.reference (
     copy_id bigint NOT NULL,
     source text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
-    media_origin text COLLATE "C" NOT NULL
+    media_origin text COLLATE "C" NOT NULL,
+    -- Of a kind of rooms: when the last of the rooms that mention it became of that kind, in milliseconds.
+    since_ms bigint
 );
 CREATE INDEX reference_by_key ON retentiond.reference (media_id, media_origin);
 

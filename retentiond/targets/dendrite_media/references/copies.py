@@ -33,6 +33,7 @@ SQL: Final = named_queries(__package__, "references.sql")
 KEPT_COPY: Final = "retentiond.reference"
 PLAN_COPY: Final = "pg_temp.plan_reference"
 """Where the copy of what mentions media lies: the ledger's, and a plan's own."""
+_COLUMNS: Final = ("copy_id", "source", "media_id", "media_origin", "since_ms")
 LARGEST_AGE: Final = timedelta(minutes=10)
 """How old the copy may be that a deletion relies on."""
 
@@ -136,7 +137,8 @@ class References:
     async def _fill_here(
         self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
     ) -> None:
-        filling = SQL["copy_source"].replace("{reference}", relation)
+        filling = SQL["copy_messages" if statement is MESSAGES else "copy_source"]
+        filling = filling.replace("{reference}", relation)
         await connection.execute(filling.replace("{source}", statement.text), list(wanted), copy_id)
 
     async def _fill_from(
@@ -149,5 +151,5 @@ class References:
                 table,
                 schema_name=schema,
                 records=[(copy_id, *row) for row in page],
-                columns=("copy_id", "source", "media_id", "media_origin"),
+                columns=_COLUMNS if statement is MESSAGES else _COLUMNS[:-1],
             )

@@ -21,7 +21,6 @@ async def copy_encrypted(
 
     `names` are the names of this server; `released` adds media that were released and can come back.
     """
-    await source.execute(SQL["sent_at_function"])
     await connection.execute(SQL["drop_members"])
     await connection.execute(SQL["make_members"])
     if source is connection:

@@ -6,7 +6,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS plan_reference (
     copy_id bigint NOT NULL,
     source text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
-    media_origin text COLLATE "C" NOT NULL
+    media_origin text COLLATE "C" NOT NULL,
+    since_ms bigint
 )
 
 -- name: newest_copy
@@ -36,6 +37,11 @@ INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_time
 -- Adds what a source in the same database refers to.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin)
 SELECT $2::bigint, r.source, r.media_id, r.media_origin FROM ({source}) r
+
+-- name: copy_messages
+-- The same for messages, which have times beside.
+INSERT INTO {reference} (copy_id, source, media_id, media_origin, since_ms)
+SELECT $2::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM ({source}) r
 
 -- name: drop_old_copies
 -- Copies before the newest, but for those that somebody relies on at this moment: a later copy's maker drops them.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retentiond.config.resolve import MediaSettings
 
 SQL: Final = named_queries(__package__, "sources.sql")
+ROOM_SQL: Final = named_queries(__package__, "rooms.sql")
 ENCRYPTED_SQL: Final = named_queries(__package__, "encrypted.sql")
 _PAGE: Final = 5000
 BUSY: Final = (
@@ -50,7 +51,7 @@ _NOT_THERE: Final = (
 )
 _UNREAD: Final = "retentiond_unread"
 _NAMED: Final = 5
-_FUNCTIONS: Final = tuple(name for name in SQL if name.endswith("_function"))
+_FUNCTIONS: Final = tuple(text for name, text in {**SQL, **ROOM_SQL}.items() if name.endswith("_function"))
 _ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
 
 
@@ -71,9 +72,12 @@ _INVITES: Final = Statement(
 )
 MESSAGES: Final = Statement(SQL["messages"], "sync_api", "syncapi_output_room_events")
 _VACATED_ROOMS: Final = Statement(
-    SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
+    ROOM_SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
 )
-_UPGRADED_ROOMS: Final = Statement(SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state")
+_UPGRADED_ROOMS: Final = Statement(ROOM_SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state")
+_VACATED_STATE: Final = Statement(
+    ROOM_SQL["doubt_vacated_rooms"], "sync_api", "syncapi_current_room_state, syncapi_invite_events"
+)
 MEMBERS: Final = Statement(
     ENCRYPTED_SQL["members"], "sync_api", "syncapi_current_room_state, syncapi_output_room_events"
 )
@@ -134,19 +138,21 @@ class Sources:
         await connection.execute(SQL["drop_servers"])
         await connection.execute(SQL["make_servers"])
         await connection.execute(SQL["take_servers"], sorted(self.server_names))
-        await connection.execute(SQL["drop_room_kinds"])
-        await connection.execute(SQL["make_room_kinds"])
+        await connection.execute(ROOM_SQL["drop_room_kinds"])
+        await connection.execute(ROOM_SQL["make_room_kinds"])
         if not _ROOM_SOURCES.isdisjoint(wanted):
             with refusing(beside, _VACATED_ROOMS):
                 await self._take_rooms(connection, beside, _VACATED_ROOMS)
+            with refusing(beside, _VACATED_STATE):
+                await connection.execute(_VACATED_STATE.text)
+                await connection.execute(ROOM_SQL["date_vacated_rooms"])
             with refusing(beside, _UPGRADED_ROOMS):
-                await connection.execute(SQL["doubt_vacated_rooms"], sorted(self.server_names))
                 await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
 
     async def _take_rooms(self, connection: Conn, beside: Conn, statement: Statement) -> None:
         url, ours = (self.databases.get(name, self.database) for name in (statement.component, "sync_api"))
         if url == ours:
-            await connection.execute(SQL["take_room_kinds"].replace("{source}", statement.text))
+            await connection.execute(ROOM_SQL["take_room_kinds"].replace("{source}", statement.text))
             return
         async with self.reading(beside, statement) as other:
             async for page in stream(other, statement.text):
@@ -154,7 +160,7 @@ class Sources:
                     "retentiond_room",
                     schema_name="pg_temp",
                     records=[tuple(row) for row in page],
-                    columns=("room_id", "kind"),
+                    columns=("room_id", "kind", "since_ms"),
                 )
 
 
@@ -225,4 +231,4 @@ async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator
 async def prepare(connection: Conn) -> None:
     """Make the functions that cut references out of texts, in the connection's own temporary schema."""
     for function in _FUNCTIONS:
-        await connection.execute(SQL[function])
+        await connection.execute(function)

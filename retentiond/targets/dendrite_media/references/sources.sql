@@ -182,13 +182,6 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
 WHERE 'account_data' = ANY ($1::text[])
 
--- name: drop_room_kinds
-DROP TABLE IF EXISTS pg_temp.retentiond_room
-
--- name: make_room_kinds
--- The rooms of which something is known for sure, by its name; it goes with the connection.
-CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL)
-
 -- name: drop_servers
 DROP TABLE IF EXISTS pg_temp.retentiond_server
 
@@ -199,42 +192,18 @@ CREATE TEMPORARY TABLE retentiond_server (name text COLLATE "C" NOT NULL)
 -- name: take_servers
 INSERT INTO pg_temp.retentiond_server (name) SELECT unnest($1::text[])
 
--- name: vacated_rooms
--- Rooms that dendrite knows, and nobody of this server is in: of a room it does not know it cannot be told.
-SELECT r.room_id, 'no_local_members' AS kind
-FROM roomserver_rooms r
-WHERE NOT EXISTS (SELECT FROM roomserver_membership m
-                  WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid = 3)
-
--- name: take_room_kinds
--- Takes the rooms of a statement in the same database.
-INSERT INTO pg_temp.retentiond_room (room_id, kind) SELECT r.room_id, r.kind FROM ({source}) r
-
--- name: doubt_vacated_rooms
--- A room whose state shows a member with a name of ours ($1) is not empty, whatever else says so.
-DELETE FROM pg_temp.retentiond_room v
-USING syncapi_current_room_state s
-WHERE v.kind = 'no_local_members' AND s.room_id COLLATE "C" = v.room_id AND s.type = 'm.room.member' AND s.membership = 'join'
-  AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[])
-
--- name: upgraded_rooms
--- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone tells nothing any more.
-SELECT e.room_id, 'upgraded' AS kind
-FROM (SELECT room_id, pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
-      FROM syncapi_current_room_state
-      WHERE type = 'm.room.tombstone' AND state_key = ''
-      OFFSET 0) e
-WHERE e.content ->> 'replacement_room' <> ''
-
 -- name: messages
 -- What messages refer to, and where: an event of a room's state is none. `messages` are all; `messages_in` those in
 -- rooms that are not known to be vacated; `room:KIND` and `room:ID` what messages in such rooms, and in no others,
 -- plainly refer to; `sent_by:USER`, where `sent_by` is asked for, what messages of this local user plainly refer to.
-SELECT f.source, g.media_id, g.media_origin
+-- For a kind of rooms since_ms is when the last of these rooms became of that kind; NULL where that is not known of each.
+SELECT f.source, g.media_id, g.media_origin, f.since_ms
 FROM (SELECT k.media_id, k.media_origin,
              bool_or(v.room_id IS NULL) AS in_joined_rooms,
              bool_and(k.plain AND m.parsed AND v.room_id IS NOT NULL) AS in_vacated_rooms,
              bool_and(k.plain AND m.parsed AND u.room_id IS NOT NULL) AS in_upgraded_rooms,
+             CASE WHEN bool_and(v.since_ms IS NOT NULL) THEN max(v.since_ms) END AS vacated_ms,
+             CASE WHEN bool_and(u.since_ms IS NOT NULL) THEN max(u.since_ms) END AS upgraded_ms,
              CASE WHEN bool_and(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")
                   THEN min(m.room_id COLLATE "C") END AS only_room,
              array_agg(DISTINCT m.sender) FILTER (WHERE k.plain AND m.parsed AND m.sender IS NOT NULL) AS senders
@@ -259,11 +228,13 @@ FROM (SELECT k.media_id, k.media_origin,
       CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
       GROUP BY k.media_id, k.media_origin) g
 CROSS JOIN LATERAL (
-    SELECT v.source
-    FROM (VALUES ('messages', true), ('messages_in', g.in_joined_rooms), ('room:no_local_members', g.in_vacated_rooms),
-                 ('room:upgraded', g.in_upgraded_rooms), ('room:' || g.only_room, g.only_room IS NOT NULL)
-         ) AS v(source, holds)
+    SELECT v.source, v.since_ms
+    FROM (VALUES ('messages', true, NULL::bigint), ('messages_in', g.in_joined_rooms, NULL),
+                 ('room:no_local_members', g.in_vacated_rooms, g.vacated_ms),
+                 ('room:upgraded', g.in_upgraded_rooms, g.upgraded_ms),
+                 ('room:' || g.only_room, g.only_room IS NOT NULL, NULL)
+         ) AS v(source, holds, since_ms)
     WHERE v.holds AND v.source = ANY ($1::text[])
     UNION ALL
-    SELECT 'sent_by:' || u.sender FROM unnest(g.senders) AS u(sender)
+    SELECT 'sent_by:' || u.sender, NULL FROM unnest(g.senders) AS u(sender)
 ) AS f

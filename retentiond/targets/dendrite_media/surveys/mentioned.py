@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from retentiond.model.media import MediaKey
+from retentiond.model.mentions import Mentioned
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 
@@ -25,4 +26,4 @@ async def mentions_of(
     if copy is None or not asked:
         return {}
     rows = await connection.fetch(DUE_SQL["mentions_of"], *key_columns(keys), copy, sorted(asked))
-    return {media_key(row): frozenset(row["sources"]) for row in rows}
+    return {media_key(row): Mentioned(row["sources"], row["since_ms"]) for row in rows}

@@ -18,20 +18,21 @@ LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
 
 -- name: due_by_age
 -- What a survey found due and nothing keeps, of what was there at the time $1 (milliseconds): by policy and age in whole
--- days the rows, the bytes that leave with them, and the oldest creation. A blob leaves with the row that comes due
+-- days the rows, the bytes that leave with them, and when the time of the oldest began. A blob leaves with the row that comes due
 -- last, and not at all where a row stays that has its hash. $2 are the keeps of the policies in their order, in
 -- milliseconds; null for ever.
 SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
-       min(s.creation_ts) AS oldest
-FROM (SELECT d.policy, (($1::bigint - m.creation_ts) / 86400000)::integer AS age, m.creation_ts,
+       min(s.began) AS oldest
+FROM (SELECT d.policy, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,
              CASE WHEN count(*) OVER (PARTITION BY d.hash) = b.rows
                    AND row_number() OVER (PARTITION BY d.hash
-                                          ORDER BY m.creation_ts::numeric + ($2::bigint[])[d.policy + 1] DESC NULLS FIRST,
+                                          ORDER BY c.began::numeric + ($2::bigint[])[d.policy + 1] DESC NULLS FIRST,
                                                    d.due_id) = 1
                   THEN b.bytes ELSE 0 END AS bytes
       FROM pg_temp.due d
       JOIN mediaapi_media_repository m
         ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
       JOIN ({due_blobs}) b ON b.hash = d.hash
+      CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
       WHERE d.kept IS NULL AND m.creation_ts <= $1) s
 GROUP BY s.policy, s.age

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.match import foreign_user
 from retentiond.model.media import Hash, MediaKey, valid_hash
-from retentiond.model.mentions import keep_reason
+from retentiond.model.mentions import Mentioned, keep_reason
 from retentiond.model.policy import Keep, Remove, decide
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
@@ -142,7 +142,7 @@ class Surveyor:
         return decide(row, self._rules, now, mentions)
 
     def _mentions(self, record: Record) -> frozenset[str] | None:
-        return frozenset(record["mentions"]) if self._asks else None
+        return Mentioned(record["mentions"], record["since_ms"]) if self._asks else None
 
     async def _begin(self) -> Survey:
         await self._connection.execute(SQL["drop_due"])
@@ -167,12 +167,13 @@ class Surveyor:
                 self.due_by[verdict.policy] += isinstance(verdict, Remove)
             if isinstance(verdict, Remove):
                 size = min(max(0, row.file_size_bytes), _LARGEST_SIZE)
-                due.append((row.base64hash, row.media_id, row.media_origin, verdict.index, size))
+                key = (row.base64hash, row.media_id, row.media_origin)
+                due.append((*key, verdict.index, size, verdict.counted_from))
         await self._connection.copy_records_to_table(
             "due",
             schema_name="pg_temp",
             records=due,
-            columns=("hash", "media_id", "media_origin", "policy", "size"),
+            columns=("hash", "media_id", "media_origin", "policy", "size", "counted_from"),
         )
 
     async def _finish(self) -> None:

@@ -12,7 +12,7 @@ LIMIT $3
 -- name: media_page_with_mentions
 -- The same, with the sources that mention each row.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-       m.user_id, coalesce(f.sources, '{}') AS mentions
+       m.user_id, coalesce(f.sources, '{}') AS mentions, coalesce(f.since_ms, '{}') AS since_ms
 FROM mediaapi_media_repository m
 LEFT JOIN pg_temp.mention f ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
 WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)
@@ -24,12 +24,13 @@ LIMIT $3
 CREATE TEMPORARY TABLE mention (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
-    sources text[] NOT NULL
+    sources text[] NOT NULL,
+    since_ms bigint[] NOT NULL
 )
 
 -- name: learn_mentions
-INSERT INTO pg_temp.mention (media_id, media_origin, sources)
-SELECT f.media_id, f.media_origin, array_agg(DISTINCT f.source)
+INSERT INTO pg_temp.mention (media_id, media_origin, sources, since_ms)
+SELECT f.media_id, f.media_origin, array_agg(f.source), array_agg(f.since_ms)
 FROM {reference} f
 WHERE f.copy_id = $1
   AND (f.source = ANY ($2::text[]) OR 'sent_by' = ANY ($2::text[]) AND starts_with(f.source, 'sent_by:'))
@@ -46,10 +47,10 @@ DROP TABLE IF EXISTS pg_temp.mention
 
 -- name: mentions_of
 -- Which of these sources mention each of these keys, as the copy says.
-SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources
+SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources, coalesce(f.since_ms, '{}') AS since_ms
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 CROSS JOIN LATERAL (
-    SELECT array_agg(f.source) AS sources FROM retentiond.reference f
+    SELECT array_agg(f.source) AS sources, array_agg(f.since_ms) AS since_ms FROM retentiond.reference f
     WHERE f.copy_id = $3
       AND (f.source = ANY ($4::text[]) OR 'sent_by' = ANY ($4::text[]) AND starts_with(f.source, 'sent_by:'))
       AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C") f
@@ -62,6 +63,8 @@ CREATE TEMPORARY TABLE due (
     media_origin text COLLATE "C" NOT NULL,
     policy integer NOT NULL,
     size bigint NOT NULL DEFAULT 0,
+    -- When the policy's time began, in milliseconds; without it, when this server stored the media.
+    counted_from bigint,
     kept text,
     due_id bigint GENERATED ALWAYS AS IDENTITY
 )

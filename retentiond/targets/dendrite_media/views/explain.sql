@@ -10,7 +10,7 @@ SELECT count(*) FROM mediaapi_media_repository WHERE base64hash COLLATE "C" = $1
 
 -- name: mentions
 -- Which of the sources that were read mention it.
-SELECT DISTINCT source FROM pg_temp.plan_reference WHERE media_id = $1 AND media_origin = $2
+SELECT source, since_ms FROM pg_temp.plan_reference WHERE media_id = $1 AND media_origin = $2
 
 -- name: holds
 -- The holds in force that are on it; $3 is who uploaded it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
-from retentiond.model.mentions import asked_of
+from retentiond.model.mentions import Mentioned, asked_of
 from retentiond.model.story import DiskStory, Story, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
@@ -95,10 +95,12 @@ class _Witness:
 
     async def _ask_sources(self, connection: Conn, row: MediaRow) -> None:
         references, rules = self._place.references, self._place.settings.rules
-        mentions: frozenset[str] = frozenset()
+        mentions = Mentioned()
         if references.protections or references.asked:
             rows = await connection.fetch(SQL["mentions"], *self._key)
-            mentions = frozenset(found["source"] for found in rows)
+            mentions = (
+                Mentioned(*zip(*(tuple(found) for found in rows), strict=True)) if rows else Mentioned()
+            )
         self.story.protections = {name: name in mentions for name in references.protections}
         asked = asked_of(mentions, references.asked) if references.asked else None
         self.story.policies = policy_stories(row, rules, self.story.now, asked)

@@ -1,0 +1,77 @@
+-- Kinds of rooms: which rooms this server's users have left, which were upgraded, and since when. They are collected in a
+-- temporary table on the connection that reads the messages.
+
+-- name: sent_at_function
+-- When an event says that it was sent, in milliseconds; NULL where that is no number, before 2017 or in the future.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_sent_at(given text) RETURNS bigint
+LANGUAGE plpgsql STABLE STRICT AS $$
+DECLARE
+    sent bigint;
+BEGIN
+    sent := (given::json ->> 'origin_server_ts')::bigint;
+    RETURN CASE WHEN sent BETWEEN 1483228800000 AND extract(epoch FROM clock_timestamp()) * 1000 + 60000 THEN sent END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$
+
+-- name: drop_room_kinds
+DROP TABLE IF EXISTS pg_temp.retentiond_room
+
+-- name: make_room_kinds
+-- The rooms that are known for certain to be of a kind, and since when, in milliseconds; NULL where that is not known.
+-- Only events that this server sent have a time that can be trusted. It goes with the connection.
+CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL, since_ms bigint)
+
+-- name: vacated_rooms
+-- Rooms that dendrite knows, and that no user of this server is in, is invited to (2) or knocks at (4). Rooms that it does
+-- not know are not known to be empty.
+SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms
+FROM roomserver_rooms r
+WHERE NOT EXISTS (SELECT FROM roomserver_membership m
+                  WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid <> 1)
+
+-- name: upgraded_rooms
+-- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone shows nothing any more.
+SELECT e.room_id, 'upgraded' AS kind,
+       CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
+            THEN pg_temp.retentiond_sent_at(e.raw) END AS since_ms
+FROM (SELECT room_id, sender, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
+      FROM syncapi_current_room_state
+      WHERE type = 'm.room.tombstone' AND state_key = ''
+      OFFSET 0) e
+WHERE e.content ->> 'replacement_room' <> ''
+
+-- name: take_room_kinds
+-- Takes the rooms of a statement in the same database.
+INSERT INTO pg_temp.retentiond_room (room_id, kind, since_ms) SELECT r.room_id, r.kind, r.since_ms FROM ({source}) r
+
+-- name: doubt_vacated_rooms
+-- A room is not left whose state shows a member with a name of ours, an invite or a knock of one, or to which an invite is
+-- pending, whatever else says so.
+DELETE FROM pg_temp.retentiond_room v
+WHERE v.kind = 'no_local_members'
+  AND (EXISTS (SELECT FROM syncapi_current_room_state s
+               WHERE s.room_id COLLATE "C" = v.room_id AND s.type = 'm.room.member'
+                 AND s.membership IN ('join', 'invite', 'knock')
+                 AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) COLLATE "C"
+                     IN (SELECT name FROM pg_temp.retentiond_server))
+       OR EXISTS (SELECT FROM syncapi_invite_events i WHERE i.room_id COLLATE "C" = v.room_id AND NOT i.deleted))
+
+-- name: date_vacated_rooms
+-- A room is left since the last of our users left it, if the time of each leave is known.
+UPDATE pg_temp.retentiond_room v SET since_ms = l.since_ms
+FROM (SELECT m.room_id, CASE WHEN count(*) = count(m.left_ms) THEN max(m.left_ms) END AS since_ms
+      FROM (SELECT s.room_id COLLATE "C" AS room_id,
+                   CASE WHEN s.membership IN ('leave', 'ban')
+                             AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) COLLATE "C"
+                                 IN (SELECT name FROM pg_temp.retentiond_server)
+                        THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS left_ms
+            FROM syncapi_current_room_state s
+            WHERE s.type = 'm.room.member'
+              AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) COLLATE "C"
+                  IN (SELECT name FROM pg_temp.retentiond_server)
+              AND s.room_id COLLATE "C" IN (SELECT r.room_id FROM pg_temp.retentiond_room r)
+            OFFSET 0) m
+      GROUP BY m.room_id) l
+WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id
