@@ -51,15 +51,18 @@ async def note_unreachable(place: Place, error: UnreachableError) -> None:
 
 
 async def end_by_hand(place: Place, order: Order | AuditOrder, *, removed: bool) -> None:
-    """Purge what waits for nothing, or, where no daemon will, sweep once more after dendrite's time-outs."""
+    """Sweep once more where no daemon will, after dendrite's time-outs where something was removed.
+
+    A grace or a settle may have ended during the run: a job of every day begins just before the grace of the day before
+    is over. Without a settle what was released is purged now.
+    """
     if place.config.settle == timedelta(0):
         # What a dead pass had released is purged as well.
         await sweep_store(place, everything=True, fresh=True)
-    elif (
-        removed
-        and place.config.settle >= LAST_SWEEP_AFTER
-        and not await place.pool.fetch(LEDGER_SQL["daemons"])
-    ):
+        return
+    if await place.pool.fetch(LEDGER_SQL["daemons"]):
+        return
+    if removed and place.config.settle >= LAST_SWEEP_AFTER:
         order.progress.stage("wait", None)
         await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
-        await sweep_store(place, everything=False)
+    await sweep_store(place, everything=True)

@@ -62,7 +62,9 @@ class Stray(NamedTuple):
 
 async def sweep_strays(work: Workplace, report: SweepReport, *, everything: bool) -> None:
     """Look at what lies in quarantine of them, purge what is due, and take new ones."""
-    await _look(work, report, everything=everything)
+    if await _look(work, report, everything=everything):
+        # The second look, at another moment than the first.
+        await _look(work, report, everything=everything)
     await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
     await _take(work)
 
@@ -155,7 +157,9 @@ async def quarantine_stray(
     return result
 
 
-async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> bool:
+    """Look at all of them once and purge what a sweep had looked at before; tell whether others lack only that look."""
+    again = False
     async for page in claimed_pages(work, SQL["claim_strays"], everything):
         looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
         known = await known_thumbnails(work, [row["hash"] for row in page])
@@ -167,7 +171,11 @@ async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> No
         await note_failures(
             work, [(result.entry, result.error) for result in results if result.outcome == "failed"]
         )
-        due = [row for row, is_wanted in zip(page, wanted, strict=True) if row["due"] and is_wanted is False]
+        over = [
+            row for row, is_wanted in zip(page, wanted, strict=True) if row["over"] and is_wanted is False
+        ]
+        due = [row for row in over if row["looked"]]
+        again = again or len(due) < len(over)
         marked = await mark_purging(work, due)
         await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
         rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
@@ -182,6 +190,7 @@ async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> No
                 looked,
             )
         await change(work, ENTRY_SQL["let_go"], [entry for entry in rest if entry not in unwanted])
+    return again
 
 
 def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool | None]]:

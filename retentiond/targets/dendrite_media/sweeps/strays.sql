@@ -16,7 +16,8 @@ VALUES ($1, $2, 'thumbnails', 'intended', $3, $4, $5, $6, clock_timestamp() + $7
 RETURNING entry_id
 
 -- name: claim_strays
--- Claims a page of stray thumbnails in quarantine; says whether settle is over and a sweep has looked before.
+-- Claims a page of stray thumbnails in quarantine; says whether settle and grace are over, and whether a sweep has
+-- looked before.
 UPDATE retentiond.entry e SET claimed_by = $3
 WHERE e.entry_id IN (
     SELECT entry_id FROM retentiond.entry
@@ -24,13 +25,14 @@ WHERE e.entry_id IN (
       AND ($4 OR retry_at IS NULL OR retry_at <= statement_timestamp())
     ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
-          e.renamed_at + e.settle <= clock_timestamp() AND (e.settle = interval '0' OR e.looked_at > e.renamed_at)
+          e.settle = interval '0' OR coalesce(e.looked_at > e.renamed_at, false) AS looked,
+          e.renamed_at + e.settle <= clock_timestamp()
           AND (e.grace_until IS NULL OR e.grace_until <= clock_timestamp())
           AND NOT EXISTS (SELECT FROM retentiond.released_media r
                           WHERE r.base64hash = e.hash AND r.grace_until > clock_timestamp())
           AND NOT EXISTS (SELECT FROM retentiond.thumbnail_release r
                           WHERE r.base64hash = e.hash AND (r.grace_until > clock_timestamp() OR r.restoring IS NOT NULL))
-          AS due
+          AS over
 
 -- name: strays_looked
 UPDATE retentiond.entry SET looked_at = $3, claimed_by = NULL
