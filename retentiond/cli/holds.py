@@ -1,7 +1,9 @@
 """`hold`: what must stay, whatever the policies say."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from shlex import quote
 from typing import Any
 
 from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
@@ -30,6 +32,7 @@ class Add:
     until: str | None = None
     reason: str = ""
     as_json: bool = False
+    with_members: bool = False
 
     def __call__(self, session: Session) -> int:
         """Put it on in one target after another, and say what it covers there."""
@@ -37,7 +40,9 @@ class Add:
         if subject is None:
             raise UsageError(f"say what to hold: one of {FLAGS}")
         until = None if self.until is None else _last_day(self.until, session.surroundings.now())
-        request = HoldRequest(subject, until, self.reason)
+        if self.with_members and subject.kind != "room":
+            raise UsageError("--with-members is for a hold on a room; say --room, too")
+        request = HoldRequest(subject, until, self.reason, self.with_members)
         targets = session.targets(self.scope, anywhere=True)
         if not self.scope.names:
             # Of other targets nobody has said that they are meant.
@@ -49,9 +54,9 @@ class Add:
 
         async def errand(target: Target, _config: TargetConfig) -> int:
             hold, coverage = await target.holds.add(request)
-            holds.append({"target": target.name} | hold.as_json() | asdict(coverage))
+            holds.append({"target": target.name} | hold.as_json() | coverage.as_json())
             if not (self.as_json or session.options.quiet):
-                session.line(f"{target.name}: {_about(hold)} {_covers(coverage)}")
+                session.line(f"{target.name}: {_about(hold)} {_covers(coverage)}", *_members(hold))
             _warn(session, target.name, hold, coverage)
             return 0
 
@@ -83,7 +88,8 @@ class ListHolds:
                 if document is not None:
                     document.add({"target": target.name} | hold.as_json())
                 else:
-                    session.out.put(f"{target.name}: {_about(hold)}; {_history(hold)}\n")
+                    lines = (f"{target.name}: {_about(hold)}; {_history(hold)}", *_members(hold))
+                    session.out.put("".join(f"{line}\n" for line in lines))
             return 0
 
         try:
@@ -159,6 +165,7 @@ def _last_day(text: str, now: datetime) -> date:
 
 def _about(hold: Hold) -> str:
     words = f"hold {hold.hold_id} on {hold.subject.kind} {printable(hold.subject.name, _SUBJECT_LIMIT)}"
+    words += " with its members" if hold.with_members else ""
     return words + "".join(
         f", {what} {printable(said)}" for what, said in hold.subject.narrowed.as_json().items()
     )
@@ -171,6 +178,12 @@ def _covers(coverage: Coverage) -> str:
     return words
 
 
+def _members(hold: Hold) -> Iterator[str]:
+    """Yield a line for each member whose uploads are held, and for each server whose media are held."""
+    yield from (f"  uploads of {printable(user, _SUBJECT_LIMIT)}" for user in hold.members.users)
+    yield from (f"  all media of {printable(server, _SUBJECT_LIMIT)}" for server in hold.members.servers)
+
+
 def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
     if coverage.nothing:
         session.error(
@@ -178,17 +191,37 @@ def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None
             about=target,
         )
     if coverage.encrypted:
-        session.error(
-            "warning: the room is encrypted, and what its messages refer to cannot be seen; "
-            "hold its members by --user as well, for what they upload",
-            about=target,
-        )
+        session.error(f"warning: {_hidden(session, target, hold, coverage)}", about=target)
     for store in coverage.under_way:
         session.error(
             f"warning: a purge is at work in {store}, or was left at work there: it is ended where the server can, and "
             "nothing is sent after it, but some of what this hold covers may be gone by then; its report says what went",
             about=target,
         )
+
+
+def _hidden(session: Session, target: str, hold: Hold, coverage: Coverage) -> str:
+    """Say what a hold on an encrypted room covers, what it cannot, and which command covers more."""
+    words = (
+        "the room is encrypted"
+        if coverage.encryption_known
+        else "it cannot be read whether the room is encrypted, so it is treated as encrypted"
+    )
+    words += (
+        ": references in encrypted messages cannot be seen. The hold covers the room's state, avatars of members and "
+        "unencrypted messages"
+    )
+    if hold.with_members:
+        return (
+            f"{words}, and for the encrypted ones every upload of its local members and all media of its other members' "
+            "servers, of members who left or join later, too. It does not cover media of further servers that a member "
+            "forwarded; hold these by --media or --origin"
+        )
+    command = session.command(f"hold add {target} --room {quote(hold.subject.name)} --with-members")
+    return (
+        f"{words}, and no pictures and files that were sent encrypted. To hold these, too, hold the uploads of its local "
+        f"members and all media of its other members' servers: {command}"
+    )
 
 
 def _history(hold: Hold) -> str:

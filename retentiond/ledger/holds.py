@@ -38,6 +38,7 @@ async def add_hold(connection: Conn | Db, request: HoldRequest) -> int:
         request.reason,
         actor(),
         json.dumps(request.subject.narrowed.as_json()),
+        request.with_members,
     )
     return hold_id
 
@@ -115,6 +116,7 @@ class RecordedHolds:
             kind=hold.subject.kind,
             subject=hold.subject.name,
             narrowed=hold.subject.narrowed.as_json(),
+            with_members=hold.with_members,
             until=hold.until.isoformat() if hold.until else None,
             by=by,
             reason=reason,

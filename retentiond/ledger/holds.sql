@@ -5,13 +5,13 @@
 LOCK TABLE retentiond.hold IN SHARE MODE
 
 -- name: add_hold
-INSERT INTO retentiond.hold (kind, subject, until, reason, added_at, added_by, narrowed)
-VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6::jsonb)
+INSERT INTO retentiond.hold (kind, subject, until, reason, added_at, added_by, narrowed, with_members)
+VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6::jsonb, $7)
 RETURNING hold_id
 
 -- name: holds_page
 -- Holds by number, a page: those in force, or all.
-SELECT h.hold_id, h.kind, h.subject, h.narrowed, h.until, h.reason, h.added_at, h.added_by, h.released_at, h.released_by,
+SELECT h.hold_id, h.kind, h.subject, h.narrowed, h.with_members, h.until, h.reason, h.added_at, h.added_by, h.released_at, h.released_by,
        h.release_reason,
        CASE WHEN h.released_at IS NOT NULL THEN 'released'
             WHEN h.until < (clock_timestamp() AT TIME ZONE 'UTC')::date THEN 'ended'

@@ -6,6 +6,8 @@ CREATE TABLE retentiond.hold (
     subject text COLLATE "C" NOT NULL,
     -- What narrows it down, where the kind can be: of chats one chat or visitor, and dates.
     narrowed jsonb NOT NULL DEFAULT '{}',
+    -- Of a room: the uploads of its members here, and all media of the servers of its other members, are held, too.
+    with_members boolean NOT NULL DEFAULT false,
     -- The last day on which it holds, in UTC; without one it holds until it is released.
     until date,
     reason text NOT NULL,
@@ -18,5 +20,5 @@ CREATE TABLE retentiond.hold (
 CREATE INDEX hold_by_subject ON retentiond.hold (kind, subject) WHERE released_at IS NULL;
 
 CREATE VIEW retentiond.hold_in_force AS
-SELECT hold_id, kind, subject, narrowed FROM retentiond.hold
+SELECT hold_id, kind, subject, narrowed, with_members FROM retentiond.hold
 WHERE released_at IS NULL AND (until IS NULL OR until >= (clock_timestamp() AT TIME ZONE 'UTC')::date);

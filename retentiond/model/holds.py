@@ -79,16 +79,35 @@ class HoldSubject:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """A hold to be put on: until the end of that day in UTC, or until it is released."""
+    """A hold to be put on: until the end of that day in UTC, or until it is released.
+
+    `with_members` is for a room: its local members' uploads and its other members' servers are held with it.
+    """
 
     subject: HoldSubject
     until: date | None = None
     reason: str = ""
+    with_members: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMembers:
+    """What a hold on a room holds for the sake of its members: the uploads of these users, all media of these servers."""
+
+    users: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Return them as JSON."""
+        return {"users": list(self.users), "servers": list(self.servers)}
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold on record, with who put it on and who released it; the texts in it are untrusted."""
+    """A hold on record, with who put it on and who released it; the texts in it are untrusted.
+
+    `members` are those that the last reading of its room found, where they are held, too.
+    """
 
     hold_id: int
     subject: HoldSubject
@@ -100,11 +119,15 @@ class Hold:
     released_at: datetime | None = None
     released_by: str | None = None
     release_reason: str | None = None
+    with_members: bool = False
+    members: HeldMembers = HeldMembers()
 
     def as_json(self) -> dict[str, Any]:
         """Return the hold as `hold list --json` prints it."""
         fields = asdict(self)
         subject = fields.pop("subject")
+        del fields["with_members"], fields["members"]
+        members = {"with_members": True, "members": self.members.as_json()} if self.with_members else {}
         return {
             "hold_id": fields.pop("hold_id"),
             "kind": subject["kind"],
@@ -114,6 +137,7 @@ class Hold:
             "until": self.until.isoformat() if self.until else None,
             "added_at": instant(self.added_at),
             "released_at": instant(self.released_at) if self.released_at else None,
+            **members,
         }
 
 
@@ -121,13 +145,22 @@ class Hold:
 class Coverage:
     """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see.
 
-    In the stores `under_way` a purge had sent something before the hold was there, and it may come too late for that.
+    A room is taken as `encrypted` if it is, or if that cannot be read, which is not `encryption_known`. In the stores
+    `under_way` a purge had sent something before the hold was there, and it may come too late for that.
     """
 
     items: int
     in_quarantine: int
     encrypted: bool = False
     under_way: tuple[str, ...] = ()
+    encryption_known: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `hold add --json` prints it."""
+        fields = asdict(self)
+        if fields.pop("encryption_known"):
+            return fields
+        return fields | {"encryption_known": False}
 
     @property
     def nothing(self) -> bool:

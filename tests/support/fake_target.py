@@ -11,7 +11,7 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.audit import AuditReport
 from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
-from retentiond.model.holds import Coverage, Hold
+from retentiond.model.holds import Coverage, HeldMembers, Hold
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
@@ -68,6 +68,7 @@ class FakeTarget:
     recorded: tuple[dict[str, Any], ...] = ()
     verified: Verified = field(default_factory=Chain().told)
     coverage: Coverage = field(default_factory=lambda: Coverage(2, 1))
+    members: HeldMembers = field(default_factory=HeldMembers)
     holds_on_record: list[Hold] = field(default_factory=list)
     unreachable: Exception | None = None
     during: Callable[[Order | None], Awaitable[None]] | None = None
@@ -86,6 +87,8 @@ class FakeTarget:
         """Put one on, in force."""
         number = len(self.holds_on_record) + 1
         hold = Hold(number, request.subject, "in_force", request.until, request.reason, STARTED, "ann@here")
+        if request.with_members:
+            hold = replace(hold, with_members=True, members=self.members)
         self.holds_on_record.append(hold)
         return hold, self.coverage
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.model.holds import Coverage
+from retentiond.model.holds import Coverage, HeldMembers
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import FakeTarget
 
@@ -72,12 +72,53 @@ def test_a_hold_that_may_not_keep_what_was_meant_comes_with_a_warning(
     assert warning in outcome.stderr
 
 
+def test_a_hold_on_an_encrypted_room_names_what_it_covers_and_the_command_that_covers_more(
+    line: CommandLine, target: FakeTarget
+) -> None:
+    target.coverage = Coverage(2, 0, encrypted=True)
+    told = line.type("hold", "add", "--room", "!a:b").stderr
+    assert "The hold covers the room's state, avatars of members and unencrypted messages" in told
+    assert "no pictures and files that were sent encrypted" in told
+    assert "hold add media --room '!a:b' --with-members`" in told
+    told = line.type("hold", "add", "--room", "!a:b", "--with-members").stderr
+    assert "every upload of its local members and all media of its other members' servers" in told
+    assert "It does not cover media of further servers" in told
+
+
+def test_a_room_whose_encryption_cannot_be_read_is_told_as_encrypted(
+    line: CommandLine, target: FakeTarget
+) -> None:
+    target.coverage = Coverage(2, 0, encrypted=True, encryption_known=False)
+    outcome = line.type("hold", "add", "--room", "!a:b", "--json")
+    assert "so it is treated as encrypted" in outcome.stderr
+    [hold] = outcome.document["holds"]
+    assert (hold["encrypted"], hold["encryption_known"]) == (True, False)
+
+
+def test_the_members_of_a_held_room_are_listed_and_released_with_it(
+    line: CommandLine, target: FakeTarget
+) -> None:
+    target.members = HeldMembers(("@ann:here.test", "@[red]b\u202e:here.test"), ("there.test",))
+    outcome = line.type("hold", "add", "--room", "!a:b", "--with-members")
+    assert "hold 1 on room !a:b with its members covers 2 items now" in outcome.stdout
+    for listed in (outcome.stdout, line.type("hold", "list").stdout):
+        assert "\n  uploads of @ann:here.test\n" in listed
+        assert "\n  uploads of @[red]b\\u{202E}:here.test\n" in listed
+        assert "\n  all media of there.test\n" in listed
+    [hold] = line.type("hold", "list", "--json").document["holds"]
+    assert hold["with_members"] is True
+    assert hold["members"]["servers"] == ["there.test"]
+    assert line.type("hold", "release", "--room", "!a:b").status == 0
+    assert line.type("hold", "list", "--json").document["holds"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         ("add", "say what to hold"),
         ("add --media mxc://a/b --user @a:b", "on one subject"),
         ("add --media b", "write it as mxc://SERVER/ID"),
+        ("add --user @a:b --with-members", "--with-members is for a hold on a room"),
         ("add --user ann", "as @NAME:SERVER"),
         ("add --room #lobby:a", "write its ID"),
         ("add --origin *.example.org", "without wildcards"),

@@ -33,6 +33,7 @@ Before = Annotated[str | None, typer.Option(metavar="DATE", help="With --account
     epilog=example(
         "retentiond hold add --media mxc://example.org/abc --reason 'case 17'",
         "retentiond hold add media --room '!abc:example.org' --until 2027-06-30",
+        "retentiond hold add media --room '!abc:example.org' --with-members",
         "retentiond hold add --account testcom --visitor 4711 --from 2023-01-01 --before 2024-01-01",
     ),
 )
@@ -51,6 +52,13 @@ def add(
         str | None, typer.Option(metavar="DATE", help="The last day, in UTC; else until it is released.")
     ] = None,
     reason: Reason = "",
+    with_members: Annotated[
+        bool,
+        typer.Option(
+            "--with-members",
+            help="With --room: the uploads of its members here and all media of its other members' servers, too.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> Work:
     """Put a hold on: what it covers stays.
@@ -58,7 +66,7 @@ def add(
     No policy, delete or purge takes it, and what is in quarantine already comes back. All targets, where none is named.
     """
     subjects = Subjects(media, user, origin, room, account, chat, visitor, begin, before)
-    return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json)
+    return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json, with_members)
 
 
 @hold.command("list", epilog=example("retentiond hold list", "retentiond hold list media --all --json"))

@@ -159,6 +159,16 @@ CREATE TABLE retentiond.hold_media (
 );
 CREATE INDEX hold_media_by_hold ON retentiond.hold_media (hold_id);
 
+-- The members of a room that is held with them: local users, whose uploads are held, and the servers of the others. It only
+-- grows, too: a member who left has left pictures behind.
+CREATE TABLE retentiond.hold_member (
+    hold_id bigint NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('user', 'origin')),
+    subject text COLLATE "C" NOT NULL,
+    PRIMARY KEY (kind, subject, hold_id)
+);
+CREATE INDEX hold_member_by_hold ON retentiond.hold_member (hold_id);
+
 -- When what a hold's room or user refers to was last read, from one end to the other.
 CREATE TABLE retentiond.hold_reading (
     hold_id bigint PRIMARY KEY,

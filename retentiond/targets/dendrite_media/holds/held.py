@@ -8,7 +8,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.moves import measure_entries
-from retentiond.targets.dendrite_media.references.of_holds import KEPT_HOLDS, PLAN_HOLDS
+from retentiond.targets.dendrite_media.references.of_holds import KEPT_HOLDS, PLAN_HOLDS, HoldTables
 from retentiond.targets.dendrite_media.references.of_holds import SQL as READING_SQL
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 
-def _statements(relation: str) -> Mapping[str, str]:
-    found = named_queries(__package__, "holds.sql", hold_media=relation)
+def _statements(tables: HoldTables) -> Mapping[str, str]:
+    found = named_queries(__package__, "holds.sql", **tables._asdict())
     return {
         name: text.replace("{held}", found["held"]).replace("{held_by}", found["held_by"])
         for name, text in found.items()
@@ -32,12 +32,13 @@ def _statements(relation: str) -> Mapping[str, str]:
 
 SQL: Final = _statements(KEPT_HOLDS)
 _PLAN_SQL: Final = _statements(PLAN_HOLDS)
+_KEEPING: Final = tuple(name for name in SQL if name.startswith("keep_held_"))
 
 
 async def keep_held(connection: Conn, *, plan: bool) -> None:
     """Mark the due rows of a survey that holds keep; a plan asks its own copy."""
     if await connection.fetchval(SQL["any_hold"]):
-        for statement in ("keep_held_keys", "keep_held_origins", "keep_held_users"):
+        for statement in _KEEPING:
             await connection.execute((_PLAN_SQL if plan else SQL)[statement])
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.postgres import reaching
 from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import RefusedError
-from retentiond.model.holds import Coverage
+from retentiond.model.holds import Coverage, HeldMembers
 from retentiond.model.media import parse_media_uri
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.holds.held import SQL
 
 if TYPE_CHECKING:
-    from retentiond.adapters.postgres import Conn
+    from collections.abc import AsyncIterator
+
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.holds import Hold, HoldRequest
     from retentiond.targets.dendrite_media.store.workplace import Place
 
@@ -38,7 +40,8 @@ class MediaHolds(RecordedHolds):
                     if key is not None:
                         await connection.execute(SQL["hold_medium"], hold_id, *key)
                 hold = await self._added(connection, hold_id)
-                return hold, await self._coverage(connection, hold)
+                coverage = await self._coverage(connection, hold)
+                return await self._with_members(connection, hold), coverage
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
         place = self._place
@@ -50,7 +53,23 @@ class MediaHolds(RecordedHolds):
         counts = await connection.fetchrow(
             SQL["coverage"], hold.hold_id, hold.subject.kind, hold.subject.name
         )
-        encrypted = hold.subject.kind == "room" and await place.hold_references.encrypted(
-            connection, hold.subject.name
+        encryption = "plain"
+        if hold.subject.kind == "room":
+            encryption = await place.hold_references.encryption(connection, hold.subject.name)
+        return Coverage(
+            **dict(counts or {}), encrypted=encryption != "plain", encryption_known=encryption != "unknown"
         )
-        return Coverage(**dict(counts or {}), encrypted=encrypted)
+
+    async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
+        """Stream the holds in force, and with `closed` all that ever were; those of rooms with their members."""
+        async for hold in super().on_record(closed=closed):
+            yield await self._with_members(self._place.pool, hold)
+
+    async def _with_members(self, db: Conn | Db, hold: Hold) -> Hold:
+        if not hold.with_members:
+            return hold
+        found = await db.fetch(SQL["members"], hold.hold_id)
+        users, servers = (
+            tuple(row["subject"] for row in found if row["kind"] == kind) for kind in ("user", "origin")
+        )
+        return replace(hold, members=HeldMembers(users, servers))

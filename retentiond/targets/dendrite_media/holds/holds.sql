@@ -1,19 +1,29 @@
--- What the holds in force keep. {hold_media} is the table that the ledger keeps, or a plan's own copy of it.
+-- What the holds in force keep. {hold_media} and {hold_member} are the tables that the ledger keeps, or a plan's own
+-- copies of them.
 
 -- name: held
--- A condition: is a hold on the row `k`, by its key, its server, or who uploaded it? It is put into other statements.
+-- A condition: is a hold on the row `k`, by its key, its server, its uploader, or as a member of a held room has either?
+-- It is put into other statements.
 (EXISTS (SELECT FROM {hold_media} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
          WHERE x.media_id = k.media_id COLLATE "C" AND x.media_origin = k.media_origin COLLATE "C")
  OR EXISTS (SELECT FROM retentiond.hold_in_force h
             WHERE h.kind = 'origin' AND h.subject = lower(k.media_origin COLLATE "C"))
- OR EXISTS (SELECT FROM retentiond.hold_in_force h WHERE h.kind = 'user' AND h.subject = k.user_id COLLATE "C"))
+ OR EXISTS (SELECT FROM retentiond.hold_in_force h WHERE h.kind = 'user' AND h.subject = k.user_id COLLATE "C")
+ OR EXISTS (SELECT FROM {hold_member} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+            WHERE x.kind = 'origin' AND x.subject = lower(k.media_origin COLLATE "C"))
+ OR EXISTS (SELECT FROM {hold_member} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+            WHERE x.kind = 'user' AND x.subject = k.user_id COLLATE "C"))
 
 -- name: held_by
 -- A condition: is the hold of this number, kind and subject on the row `k`?
 ((k.media_id COLLATE "C", k.media_origin COLLATE "C") IN
      (SELECT x.media_id, x.media_origin FROM retentiond.hold_media x WHERE x.hold_id = $1)
  OR ($2::text = 'origin' AND lower(k.media_origin COLLATE "C") = $3::text)
- OR ($2::text = 'user' AND k.user_id = $3::text))
+ OR ($2::text = 'user' AND k.user_id = $3::text)
+ OR lower(k.media_origin COLLATE "C") IN
+     (SELECT x.subject FROM retentiond.hold_member x WHERE x.hold_id = $1 AND x.kind = 'origin')
+ OR k.user_id COLLATE "C" IN
+     (SELECT x.subject FROM retentiond.hold_member x WHERE x.hold_id = $1 AND x.kind = 'user'))
 
 -- name: any_hold
 SELECT EXISTS (SELECT FROM retentiond.hold_in_force)
@@ -34,6 +44,24 @@ UPDATE pg_temp.due d SET kept = 'hold'
 FROM retentiond.hold_in_force h JOIN mediaapi_media_repository m ON m.user_id = h.subject COLLATE "default"
 WHERE d.kept IS NULL AND h.kind = 'user'
   AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+
+-- name: keep_held_member_origins
+-- Marks due rows of the servers that have members in a room that is held with them.
+UPDATE pg_temp.due d SET kept = 'hold'
+FROM {hold_member} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+WHERE d.kept IS NULL AND x.kind = 'origin' AND x.subject = lower(d.media_origin)
+
+-- name: keep_held_members
+-- Marks due uploads of local members of such a room.
+UPDATE pg_temp.due d SET kept = 'hold'
+FROM {hold_member} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+JOIN mediaapi_media_repository m ON m.user_id = x.subject COLLATE "default"
+WHERE d.kept IS NULL AND x.kind = 'user'
+  AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+
+-- name: members
+-- Whom a hold holds with its room.
+SELECT kind, subject FROM retentiond.hold_member WHERE hold_id = $1 ORDER BY kind, subject
 
 -- name: held_keys
 -- Which of these rows (by ID, server and uploader) a hold keeps.

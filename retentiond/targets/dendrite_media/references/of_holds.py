@@ -1,12 +1,13 @@
 """What held rooms and users refer to: read whole, at most every ten minutes while something needs it, and added up.
 
-The set of a hold only grows. What an event showed is held from the first reading that saw it, also when the event is
-redacted, or the room purged, afterwards.
+The members of a room that is held with them are read at the same time. The set of a hold only grows. What an event
+showed is held from the first reading that saw it, also when the event is redacted, or the room purged, afterwards.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 import asyncpg
 
@@ -17,7 +18,7 @@ from retentiond.targets.dendrite_media.database.rows import key_columns, media_k
 from retentiond.targets.dendrite_media.references.sources import Statement, stream, way_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from asyncpg import Record
@@ -25,8 +26,18 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.dendrite_media.references.sources import Sources
 
-KEPT_HOLDS: Final = "retentiond.hold_media"
-PLAN_HOLDS: Final = "pg_temp.plan_hold_media"
+
+class HoldTables(NamedTuple):
+    """Where what holds keep is recorded, besides the holds: media by their keys, and members of rooms."""
+
+    hold_media: str
+    hold_member: str
+
+
+KEPT_HOLDS: Final = HoldTables("retentiond.hold_media", "retentiond.hold_member")
+PLAN_HOLDS: Final = HoldTables("pg_temp.plan_hold_media", "pg_temp.plan_hold_member")
+Encryption = Literal["encrypted", "plain", "unknown"]
+"""Whether what a room's messages refer to can be seen."""
 SQL: Final = named_queries(__package__, "of_holds.sql")
 
 
@@ -34,7 +45,9 @@ def _events(table: str, whose: str) -> Statement:
     return Statement(SQL["events"].replace("{table}", table).replace("{whose}", whose), "sync_api", table)
 
 
-_ENCRYPTED: Final = Statement(SQL["encrypted"], "sync_api", "syncapi_current_room_state")
+_EVENT_TABLES: Final = "syncapi_current_room_state, syncapi_output_room_events"
+_ENCRYPTION: Final = Statement(SQL["encryption"], "sync_api", _EVENT_TABLES)
+_MEMBERS: Final = Statement(SQL["members"], "sync_api", _EVENT_TABLES)
 _BY_KIND: Final[Mapping[str, tuple[Statement, ...]]] = {
     "room": (
         _events("syncapi_output_room_events", "room_id"),
@@ -72,38 +85,67 @@ class HoldReferences:
 
     async def copy_for_plan(self, connection: Conn) -> None:
         """Fill a copy that goes with the connection, with all that is held now; raises RefusedError."""
-        await connection.execute(SQL["make_plan_holds"])
-        await connection.execute(SQL["fill_plan_holds"])
+        for statement in ("make_plan_holds", "fill_plan_holds", "make_plan_members", "fill_plan_members"):
+            await connection.execute(SQL[statement])
         now = await connection.fetchval("SELECT clock_timestamp()")
         for hold in await connection.fetch(SQL["unread_holds"], now):
             await self._read(connection, PLAN_HOLDS, hold)
 
-    async def encrypted(self, connection: Conn, room: str) -> bool:
-        """Tell whether a room is encrypted."""
-        async with self._sources.reading(connection, _ENCRYPTED) as other:
-            return bool(await other.fetchval(_ENCRYPTED.text, room))
+    async def encryption(self, connection: Conn, room: str) -> Encryption:
+        """Tell whether a room is encrypted; what cannot be read is unknown."""
+        try:
+            async with self._sources.reading(connection, _ENCRYPTION) as other:
+                return cast("Encryption", await other.fetchval(_ENCRYPTION.text, room))
+        except (asyncpg.PostgresError, UnreachableError):
+            if connection.is_closed():
+                raise
+            return "unknown"
 
-    async def _read(self, connection: Conn, relation: str, hold: Record) -> None:
+    async def _read(self, connection: Conn, tables: HoldTables, hold: Record) -> None:
         for source in _BY_KIND[hold["kind"]]:
-            try:
+            with _refusing(connection, hold, source):
                 async with self._sources.reading(connection, source) as other:
                     if other is connection:
                         adding = SQL["add_references"].replace("{source}", source.text)
                         arguments = hold["subject"], hold["hold_id"]
-                        await connection.execute(adding.replace("{hold_media}", relation), *arguments)
+                        await connection.execute(
+                            adding.replace("{hold_media}", tables.hold_media), *arguments
+                        )
                     else:
-                        await self._read_from(other, connection, relation, hold, source)
-            except (asyncpg.PostgresError, UnreachableError) as error:
-                if connection.is_closed():
-                    raise
-                raise _unreadable(hold, source, error) from error
+                        await self._read_from(other, connection, tables, hold, source)
+        if hold["with_members"]:
+            with _refusing(connection, hold, _MEMBERS):
+                await self._read_members(connection, tables, hold)
 
     async def _read_from(
-        self, other: Conn, connection: Conn, relation: str, hold: Record, source: Statement
+        self, other: Conn, connection: Conn, tables: HoldTables, hold: Record, source: Statement
     ) -> None:
-        adding = SQL["add_keys"].replace("{hold_media}", relation)
+        adding = SQL["add_keys"].replace("{hold_media}", tables.hold_media)
         async for page in stream(other, source.text, hold["subject"]):
             await connection.execute(adding, hold["hold_id"], *key_columns(media_key(row) for row in page))
+
+    async def _read_members(self, connection: Conn, tables: HoldTables, hold: Record) -> None:
+        adding = SQL["add_members"].replace("{hold_member}", tables.hold_member)
+        arguments = hold["hold_id"], sorted(self._sources.server_names)
+        async with self._sources.reading(connection, _MEMBERS) as other:
+            if other is connection:
+                here = adding.replace("{source}", _MEMBERS.text)
+                await connection.execute(here, hold["subject"], *arguments)
+                return
+            paged = adding.replace("{source}", SQL["page_of_members"])
+            async for page in stream(other, _MEMBERS.text, hold["subject"]):
+                await connection.execute(paged, [row["user_id"] for row in page], *arguments)
+
+
+@contextmanager
+def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[None]:
+    """Turn the error of a source into a refusal; a lost connection to the media's database is no matter of the source."""
+    try:
+        yield
+    except (asyncpg.PostgresError, UnreachableError) as error:
+        if connection.is_closed():
+            raise
+        raise _unreadable(hold, source, error) from error
 
 
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:

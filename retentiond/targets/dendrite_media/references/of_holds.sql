@@ -1,6 +1,6 @@
--- What a held room or user refers to, and when it was read. Each source is one statement over one table, for the room or
+-- What a held room or user refers to, who is in a held room, and when it was read. Each source is one statement over one table, for the room or
 -- user in $1; references are cut out of events as for the protections, and what does not parse counts with whatever it
--- mentions. {hold_media} is the table that the ledger keeps, or a plan's own copy of it.
+-- mentions. {hold_media} and {hold_member} are the tables that the ledger keeps, or a plan's own copies of them.
 
 -- name: events
 -- Whatever the content of these events mentions, avatars of members too.
@@ -22,13 +22,30 @@ SELECT DISTINCT k.media_id, k.media_origin
 FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
 WHERE '@' || p.localpart || ':' || p.server_name = $1
 
--- name: encrypted
--- Whether what the room's messages refer to cannot be seen.
-SELECT EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = $1 AND type = 'm.room.encryption')
+-- name: members
+-- Every user who is or may have been a member of the room, or sent an event to it. One who left has left pictures behind;
+-- an invitation or a knock alone sends none. Whatever cannot be a user's ID, or is too long for one, is left out.
+SELECT DISTINCT m.user_id
+FROM (SELECT state_key AS user_id FROM syncapi_current_room_state
+      WHERE room_id = $1 AND type = 'm.room.member' AND coalesce(membership, '') NOT IN ('invite', 'knock')
+      UNION ALL
+      SELECT sender FROM syncapi_current_room_state WHERE room_id = $1
+      UNION ALL
+      SELECT sender FROM syncapi_output_room_events WHERE room_id = $1) m
+WHERE m.user_id LIKE '@%:_%' AND octet_length(m.user_id) <= 1024
+
+-- name: encryption
+-- Whether what the room's messages refer to can be seen: `plain` needs a state that shows no encryption, and no event
+-- that does, whatever became of it.
+SELECT CASE WHEN EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = $1 AND type = 'm.room.encryption')
+              OR EXISTS (SELECT FROM syncapi_output_room_events
+                         WHERE room_id = $1 AND type IN ('m.room.encrypted', 'm.room.encryption')) THEN 'encrypted'
+            WHEN EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = $1) THEN 'plain'
+            ELSE 'unknown' END
 
 -- name: unread_holds
 -- Holds in force whose references were not read, as a whole, since the time given.
-SELECT h.hold_id, h.kind, h.subject
+SELECT h.hold_id, h.kind, h.subject, h.with_members
 FROM retentiond.hold_in_force h LEFT JOIN retentiond.hold_reading r ON r.hold_id = h.hold_id
 WHERE h.kind IN ('room', 'user') AND (r.begun_at IS NULL OR r.begun_at < $1)
 ORDER BY h.hold_id
@@ -59,10 +76,34 @@ INSERT INTO {hold_media} (hold_id, media_id, media_origin)
 SELECT $1::bigint, k.media_id, k.media_origin FROM unnest($2::text[], $3::text[]) AS k(media_id, media_origin)
 ON CONFLICT DO NOTHING
 
+-- name: add_members
+-- Adds members of a room, of a source whose own parameter is $1: local users (with a name in $3) as such, and others as
+-- their servers; where no name is known, both.
+INSERT INTO {hold_member} (hold_id, kind, subject)
+SELECT DISTINCT $2::bigint, f.kind, f.subject
+FROM ({source}) u
+CROSS JOIN LATERAL (SELECT lower(substr(u.user_id, strpos(u.user_id, ':') + 1) COLLATE "C") AS name) s
+CROSS JOIN LATERAL (
+    SELECT 'user' AS kind, u.user_id AS subject WHERE cardinality($3::text[]) = 0 OR s.name = ANY ($3::text[])
+    UNION ALL
+    SELECT 'origin', s.name WHERE s.name <> ALL ($3::text[])) f
+ON CONFLICT DO NOTHING
+
+-- name: page_of_members
+-- A page of members that was read elsewhere.
+SELECT p.user_id FROM unnest($1::text[]) AS p(user_id)
+
 -- name: make_plan_holds
 -- A plan's copy, which goes with the connection.
 CREATE TEMPORARY TABLE plan_hold_media (LIKE retentiond.hold_media INCLUDING INDEXES)
 
+-- name: make_plan_members
+CREATE TEMPORARY TABLE plan_hold_member (LIKE retentiond.hold_member INCLUDING INDEXES)
+
 -- name: fill_plan_holds
 INSERT INTO pg_temp.plan_hold_media
 SELECT x.* FROM retentiond.hold_media x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
+
+-- name: fill_plan_members
+INSERT INTO pg_temp.plan_hold_member
+SELECT x.* FROM retentiond.hold_member x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id

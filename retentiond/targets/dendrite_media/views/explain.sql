@@ -1,4 +1,5 @@
--- What a plan's connection knows of one medium, by its ID ($1) and server ($2). {hold_media} is the plan's own copy.
+-- What a plan's connection knows of one medium, by its ID ($1) and server ($2). {hold_media} and {hold_member} are the
+-- plan's own copies.
 
 -- name: row
 SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id
@@ -13,12 +14,22 @@ SELECT count(*) FROM mediaapi_media_repository WHERE base64hash COLLATE "C" = $1
 SELECT source, since_ms FROM pg_temp.plan_reference WHERE media_id = $1 AND media_origin = $2
 
 -- name: holds
--- The holds in force that are on it; $3 is who uploaded it.
-SELECT h.hold_id, h.kind, h.subject FROM retentiond.hold_in_force h
-WHERE EXISTS (SELECT FROM {hold_media} x WHERE x.hold_id = h.hold_id AND x.media_id = $1 AND x.media_origin = $2)
-   OR (h.kind = 'origin' AND h.subject = lower($2::text))
-   OR (h.kind = 'user' AND h.subject = $3)
-ORDER BY h.hold_id
+-- The holds in force that are on it, each with the first way in which it is; $3 is the uploader.
+SELECT * FROM (
+    SELECT h.hold_id, h.kind, h.subject,
+           CASE WHEN (h.kind = 'origin' AND h.subject = lower($2::text)) OR (h.kind = 'user' AND h.subject = $3)
+                THEN 'named'
+                WHEN EXISTS (SELECT FROM {hold_media} x
+                             WHERE x.hold_id = h.hold_id AND x.media_id = $1 AND x.media_origin = $2)
+                THEN CASE h.kind WHEN 'media' THEN 'named' ELSE 'referred' END
+                WHEN EXISTS (SELECT FROM {hold_member} x
+                             WHERE x.hold_id = h.hold_id AND x.kind = 'user' AND x.subject = $3) THEN 'member'
+                WHEN EXISTS (SELECT FROM {hold_member} x
+                             WHERE x.hold_id = h.hold_id AND x.kind = 'origin' AND x.subject = lower($2::text))
+                THEN 'member_server' END AS why
+    FROM retentiond.hold_in_force h) f
+WHERE f.why IS NOT NULL
+ORDER BY f.hold_id
 
 -- name: restored
 -- The mark that keeps what was brought back, while it lasts.

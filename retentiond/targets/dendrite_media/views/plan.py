@@ -149,11 +149,16 @@ class _Planner:
         return belonging
 
     async def _warn_of_encryption(self, request: Request) -> None:
-        if request.kind == "room" and await self._place.hold_references.encrypted(
-            self._connection, request.name
-        ):
+        if request.kind != "room":
+            return
+        encryption = await self._place.hold_references.encryption(self._connection, request.name)
+        if encryption == "encrypted":
             self._report.remarks.append(
                 "the room is encrypted: what its messages refer to cannot be seen, and stays"
+            )
+        elif encryption == "unknown":
+            self._report.remarks.append(
+                "it is not known whether the room is encrypted: what encrypted messages refer to stays"
             )
 
     async def _survey(self, ground: Ground, means: Means, listen: Callable[[Item], None] | None) -> None:

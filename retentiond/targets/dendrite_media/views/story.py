@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
 
-SQL: Final = named_queries(__package__, "explain.sql", hold_media=PLAN_HOLDS)
+SQL: Final = named_queries(__package__, "explain.sql", **PLAN_HOLDS._asdict())
+_HELD: Final = {
+    "named": "",
+    "referred": ", which refers to it",
+    "member": ", with its members: {user} uploaded it",
+    "member_server": ", with its members: some of them are users of {server}",
+}
+"""Why a hold is on the medium, by the first way in which it is."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,7 +86,8 @@ class _Witness:
     async def _ask_ledger(self, connection: Conn) -> None:
         story, user = self.story, self.story.row.user_id if self.story.row else ""
         for hold in await connection.fetch(SQL["holds"], *self._key, user):
-            story.holds.append(f"hold {hold['hold_id']}, on the {hold['kind']} {hold['subject']}")
+            why = _HELD[hold["why"]].format(server=self._key.media_origin, user=user)
+            story.holds.append(f"hold {hold['hold_id']}, on the {hold['kind']} {hold['subject']}{why}")
         mark = await connection.fetchrow(SQL["restored"], *self._key)
         if mark is not None:
             until = f"until {instant(mark['until'])}" if mark["until"] else "for good"
