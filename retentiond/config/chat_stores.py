@@ -1,7 +1,7 @@
 """The stores that hold chats beside the database: where they are, and what their columns and fields are called."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -21,6 +21,13 @@ Name = Annotated[str, AfterValidator(_name)]
 """What a table, a column, an index or a field is called."""
 
 
+WithoutChat = Literal["keep", "purge"]
+_WITHOUT_CHAT: Final = (
+    "What becomes of {0} without a chat's id, or of all where no {1} has it: they cannot be compared with the database. "
+    "`purge` goes by account and date alone."
+)
+
+
 class ClickHouseStore(Section):
     """The statistics in ClickHouse."""
 
@@ -30,10 +37,10 @@ class ClickHouseStore(Section):
     date_column: Name = Field(default="created", description="The column of the date that counts.")
     thread_column: Name | None = Field(
         default=None,
-        description="The column of the chat's id; without it a purge is refused while chats stay that began before "
-        "the date.",
+        description="The column of the chat's id: rows go only where the database does not have their chat.",
         examples=["threadid"],
     )
+    without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("rows", "column"))
     cluster: Name | None = Field(
         default=None, description="The cluster, where the table is on several servers.", examples=["main"]
     )
@@ -52,10 +59,10 @@ class ElasticsearchStore(Section):
     date_field: Name = Field(default="created", description="The field of the date that counts.")
     thread_field: Name | None = Field(
         default=None,
-        description="The field of the chat's id; without it a purge is refused while chats stay that began before "
-        "the date.",
+        description="The field of the chat's id: documents go only where the database does not have their chat.",
         examples=["threadid"],
     )
+    without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("documents", "field"))
     user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
     password: SecretStr | None = Field(
         default=None, description="The password.", examples=["credential:elasticsearch"]

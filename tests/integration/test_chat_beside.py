@@ -24,12 +24,16 @@ from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import asyncpg
 
     from retentiond.engine.target import Progress
     from retentiond.model.report import TargetStatus
     from retentiond.targets.chat_database.store import StoreName, StorePurge
+
+
+UUID_KEY = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
 
 
 @pytest.fixture
@@ -47,14 +51,15 @@ async def status(chats: ChatStore) -> TargetStatus:
 async def test_each_store_is_told_after_the_database_and_of_the_chats_that_stay(
     chats: ChatStore, stores: Beside
 ) -> None:
-    await chats.chat()
+    goes = await chats.chat()
     stay = [
         await chats.chat(state="chatting"),
         await chats.chat(messages=(OLD, CUTOFF)),
         await chats.chat(files=1),
         await chats.chat(created=None),
     ]
-    await chats.chat(created=CUTOFF, modified=CUTOFF)
+    stay.append(await chats.chat(created=CUTOFF, modified=CUTOFF))
+    stores.has = [goes, *stay, 10**6]
     dry = await chats.purge(dry_run=True, wish=BOTH, **STORES)
     report = await chats.purge(wish=BOTH, **STORES)
     assert stores.told == [("clickhouse", stay), ("elasticsearch", stay)] * 2
@@ -92,11 +97,22 @@ async def test_a_store_that_cannot_tell_the_chats_that_stay_is_refused_and_the_o
     assert [name for name, _ in stores.told] == ["elasticsearch"]
 
 
-async def test_without_chats_that_stay_no_ids_are_needed(chats: ChatStore, stores: Beside) -> None:
+async def test_a_store_that_names_no_chats_is_purged_by_date_alone_only_where_that_is_asked_for(
+    chats: ChatStore, stores: Beside
+) -> None:
     await chats.chat()
-    report = await chats.purge(wish={"stores": ("clickhouse",)}, clickhouse={"url": "http://localhost:8123"})
+    wish, nameless = {"stores": ("clickhouse",)}, {"url": "http://localhost:8123"}
+    report = await chats.purge(wish=wish, clickhouse=nameless)
+    refused = report.stores["clickhouse"].refused
+    assert refused is not None
+    assert (report.exit_status, refused.limit) == (3, "no_chat_ids")
+    assert "without_chat: purge" in refused.hint
+    report = await chats.purge(wish=wish, clickhouse=nameless | {"without_chat": "purge"})
     assert report.exit_status == 0
-    assert stores.told == [("clickhouse", [])]
+    assert [name for name, _ in stores.told] == ["clickhouse"]
+    await chats.chat(state="chatting")
+    report = await chats.purge(wish=wish, clickhouse=nameless | {"without_chat": "purge"})
+    assert report.exit_status == 3
 
 
 async def test_a_store_that_is_not_configured_is_a_slip_and_nothing_is_purged(
@@ -128,9 +144,83 @@ async def test_a_held_chat_that_the_database_has_no_more_stays_in_every_store(
     async with open_chat_database("chats", chats.config()) as target:
         for chat in (str(gone), str(held), "no number"):
             await target.holds.add(HoldRequest(HoldSubject("account", "testcom", Narrowing(chat=chat))))
+    stores.has = [gone, str(gone), held, 10**6]
     for dry_run in (True, False):
         await chats.purge(dry_run=dry_run, wish=BOTH, **STORES)
-    assert [set(told) for _, told in stores.told] == [{gone, held}] * 4
+    assert [set(told) for _, told in stores.told] == [{gone, str(gone), held}] * 4
+
+
+async def test_a_chat_that_begins_on_the_date_keeps_what_a_store_dates_before_it(
+    chats: ChatStore, stores: Beside
+) -> None:
+    # Its first message came before its row was written; or a store's clock, or zone, is another.
+    on_the_day = await chats.chat(created=CUTOFF, modified=CUTOFF, messages=(CUTOFF,))
+    stores.has = [on_the_day]
+    for dry_run in (True, False):
+        await chats.purge(dry_run=dry_run, wish=BOTH, **STORES)
+    assert [told for _, told in stores.told] == [[on_the_day]] * 4
+
+
+@pytest.mark.parametrize("spelt", ["{} ", " {}", "+{}", "00{}"])
+async def test_a_chat_whose_number_a_store_has_as_text_is_found_in_the_database(
+    chats: ChatStore, stores: Beside, spelt: str
+) -> None:
+    stays = spelt.format(await chats.chat(state="chatting"))
+    stores.has = [stays]
+    await chats.purge(wish=BOTH, **STORES)
+    assert [told for _, told in stores.told] == [[stays]] * 2
+
+
+async def test_an_id_that_the_database_cannot_have_stays_and_a_number_too_large_for_its_key_is_gone(
+    chats: ChatStore, stores: Beside
+) -> None:
+    stores.has = ["chat-7", "7.0", "²", "", 10**30, str(10**30)]
+    await chats.purge(wish=BOTH, **STORES)
+    assert [told for _, told in stores.told] == [["chat-7", "7.0", "²", ""]] * 2
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key", "spelt"),
+    [
+        ("uuid", UUID_KEY, UUID_KEY.replace("-", "").upper()),
+        ("text", UUID_KEY, UUID_KEY.replace("-", "").upper()),
+        ("character varying(40)", "Chat-7", " chat-7"),
+        ("character(40)", "Chat-7", "CHAT-7"),
+    ],
+)
+async def test_a_chat_stays_in_a_store_however_its_id_is_spelt_there(
+    database: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    stores: Beside,
+    tmp_path: Path,
+    key_type: str,
+    key: str,
+    spelt: str,
+) -> None:
+    await connection.execute(
+        f"CREATE TABLE public.talk (id {key_type} PRIMARY KEY, began bigint, over boolean);"
+        f"INSERT INTO talk VALUES ('{key}', extract(epoch FROM timestamptz '2020-01-01Z')::bigint, false)"
+    )
+    layout = tmp_path / "layout.yaml"
+    layout.write_text(
+        "chat: talk\nschema: public\ndates: {type: seconds}\nentities:\n"
+        "  talk: {class: facts, key: id, dates: [began], state: {column: over, over: ['true']}}\n"
+    )
+    stores.has = [spelt, UUID_KEY.replace("a", "b")]
+    given: dict[str, Any] = {"layout": str(layout), "accounts": {"one": {}}, "account": "one"}
+    await ChatStore(database, connection).purge(wish=BOTH, **given, **STORES)
+    assert [told for _, told in stores.told] == [[spelt]] * 2
+
+
+async def test_chats_that_the_database_refuses_to_delete_stay_in_the_stores_and_the_others_go(
+    chats: ChatStore, stores: Beside
+) -> None:
+    stubborn, goes = await chats.chat(), await chats.chat()
+    stores.has = [stubborn, goes]
+    await chats.refuse_deletes("chatthread", stubborn, "not this one")
+    report = await chats.purge(wish=BOTH, pace={"batch": 1}, **STORES)
+    assert report.state == "finished_with_failures"
+    assert [told for _, told in stores.told] == [[stubborn]] * 2
 
 
 async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goes_on(

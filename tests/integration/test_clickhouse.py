@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.clickhouse import portions
 from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
-from retentiond.targets.chat_database.store import MOST_EXCLUDED
 from tests.support.stats_table import Stats
-from tests.support.store_purge import HELD, Purge, Staying
+from tests.support.store_purge import HELD, Chats, Purge
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
 
@@ -131,44 +130,67 @@ async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_st
         "INSERT INTO TABLE t (account, created, threadid) VALUES ('acme', '2023-01-01 00:00:00', NULL)"
     )
     staying = list(range(2, 901, 2))
-    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
+    report = await stats.purge(Purge("acme", CUTOFF, chats=Chats(staying)))
     assert report.state == "finished"
     assert report.rows == 450
     assert await stats.value("SELECT countIf(threadid % 2 = 1) FROM t WHERE created < '2023-08-21'") == 0
-    assert any("1 rows say of no chat" in text for text in report.waiting)
+    assert any("1 rows do not name a chat" in text for text in report.waiting)
+    stats.config = stats.config.model_copy(update={"without_chat": "purge"})
+    assert (await stats.purge(Purge("acme", CUTOFF, chats=Chats(staying)))).rows == 1
 
 
-async def test_a_chat_stays_however_its_uuid_is_spelt_and_as_many_as_may_stay_fit_into_one_statement(
-    stats: Stats,
+async def test_more_chats_than_one_statement_names_are_looked_up_and_purged_a_bounded_number_at_a_time(
+    stats: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await stats.make(others=", chat String")
-    stays = UUID(int=0xABCDEF)
-    for spelt in (str(stays), str(stays).upper(), stays.hex, stays.hex.upper(), str(UUID(int=7))):
-        await stats.do(
-            f"INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', '{spelt}')"
-        )
-    stats.config = stats.config.model_copy(update={"thread_column": "chat"})
-    staying = [str(UUID(int=0xABCDEF + number)) for number in range(MOST_EXCLUDED)]
-    assert (await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))).rows == 1
-    assert await stats.left() == 4
-
-
-async def test_as_many_chats_as_may_stay_fit_into_one_statement(stats: Stats) -> None:
+    monkeypatch.setattr(portions, "_MOST_NUMBERS", 100)
     await stats.make(partition=None)
-    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
-    staying = [1 + number * 1_000_000_007 for number in range(MOST_EXCLUDED)]
-    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
-    assert (report.state, report.rows) == ("finished", 49)
-    assert await stats.left() == 51
+    await stats.add(first=CUTOFF - timedelta(days=90), count=2000)
+    known = Chats(range(2, 2001, 2))
+    report = await stats.purge(Purge("acme", CUTOFF, chats=known))
+    assert (report.state, report.rows) == ("finished", 1000)
+    assert await stats.value("SELECT countIf(threadid % 2 = 1) FROM t WHERE created < '2023-08-21'") == 0
+    assert sorted(chat for page in known.asked for chat in page) == list(range(1, 2001))
+    assert max(map(len, known.asked)) == 100
+    # One statement for at least as many chats, not one for each look.
+    assert await stats.marks() <= 10
 
 
-async def test_chats_that_stay_refuse_a_table_that_does_not_tell_them(stats: Stats) -> None:
+async def test_ids_that_are_text_or_cannot_be_compared_stay_as_the_store_has_them(stats: Stats) -> None:
+    await stats.make(others=", chat String")
+    for chat in ("A-1", "a-1", "x", "n/a", ""):
+        await stats.do(
+            f"INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', '{chat}')"
+        )
+    await stats.do(
+        "INSERT INTO TABLE t (account, created, chat) SELECT 'acme', '2023-01-01 00:00:00', unhex('ff')"
+    )
+    stats.config = stats.config.model_copy(update={"thread_column": "chat"})
+    report = await stats.purge(Purge("acme", CUTOFF, chats=Chats(["A-1", "a-1"], unknown=["n/a"])))
+    assert (report.state, report.rows) == ("finished", 1)
+    assert await stats.left() == 5
+    assert any(
+        "1 chats have an id that cannot be compared" in text and "n/a" in text for text in report.waiting
+    )
+    # The empty one, and one that is not UTF-8.
+    assert any("2 rows do not name a chat" in text for text in report.waiting)
+
+
+async def test_a_chat_that_the_database_has_keeps_its_rows_of_every_month(stats: Stats) -> None:
     await stats.make()
-    stats.config = stats.config.model_copy(update={"thread_column": None})
-    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying([1])))
-    assert report.state == "refused"
-    assert report.refused is not None
-    assert "thread_column" in report.refused.hint
+    for month in (1, 3, 8):
+        for chat in (1, 2):
+            await stats.row("acme", datetime(2023, month, 5, tzinfo=UTC), chat)
+    report = await stats.purge(Purge("acme", CUTOFF, chats=Chats([2])))
+    assert (report.state, report.rows) == ("finished", 3)
+    assert await stats.chats("acme") == {2}
+
+
+async def test_without_a_column_of_chats_rows_go_by_account_and_date_alone(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    stats.config = stats.config.model_copy(update={"thread_column": None, "without_chat": "purge"})
+    report = await stats.purge(Purge("acme", CUTOFF))
+    assert (report.state, report.rows) == ("finished", 50)
 
 
 async def test_a_hostile_account_matches_nothing_but_itself(stats: Stats) -> None:
@@ -180,8 +202,8 @@ async def test_a_hostile_account_matches_nothing_but_itself(stats: Stats) -> Non
     for account in hostile:
         # As bytes, so that nothing is escaped on the way in.
         await stats.do(
-            "INSERT INTO TABLE t (account, created) "
-            f"SELECT unhex('{account.encode().hex()}'), '2023-08-01 00:00:00' FROM numbers(3)"
+            "INSERT INTO TABLE t (account, created, threadid) "
+            f"SELECT unhex('{account.encode().hex()}'), '2023-08-01 00:00:00', 1 FROM numbers(3)"
         )
     await stats.do("OPTIMIZE TABLE t FINAL")
     for account in hostile:
@@ -348,9 +370,7 @@ async def test_a_server_that_is_not_there_is_unreachable(closed_port: int) -> No
 
 
 @pytest.mark.parametrize("kind", ["Int64", "Nullable(Int64)", "String"])
-async def test_a_chats_id_that_is_empty_or_zero_is_none_and_the_row_stays_where_chats_stay(
-    stats: Stats, kind: str
-) -> None:
+async def test_a_chats_id_that_is_empty_or_zero_is_none_and_the_row_stays(stats: Stats, kind: str) -> None:
     await stats.make(others=f", chat {kind}")
     await stats.do(
         "INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', DEFAULT), "
@@ -358,7 +378,7 @@ async def test_a_chats_id_that_is_empty_or_zero_is_none_and_the_row_stays_where_
     )
     seen = stats.as_user("nulls")
     seen.config = seen.config.model_copy(update={"thread_column": "chat"})
-    report = await seen.purge(Purge("acme", CUTOFF, excluded=Staying([7])))
+    report = await seen.purge(Purge("acme", CUTOFF, chats=Chats([7, "7"])))
     assert (report.state, report.rows) == ("finished", 1)
     assert await stats.left() == 2
-    assert any("1 rows say of no chat" in text for text in report.waiting)
+    assert any("1 rows do not name a chat" in text for text in report.waiting)

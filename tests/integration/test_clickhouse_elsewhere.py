@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.stats_table import CUTOFF, Stats
-from tests.support.store_purge import Purge, Staying
+from tests.support.store_purge import Chats, Purge
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_what_lies_elsewhere_is_told_old_parts_detached_and_frozen_parts_v
     await stats.do("ALTER TABLE t DETACH PARTITION 202306")
     await stats.do("ALTER TABLE t FREEZE WITH NAME 'retentiond_test'")
     await stats.do(
-        "INSERT INTO retentiond_test.buffer (account, created) VALUES ('acme', '2023-01-01 00:00:00')"
+        "INSERT INTO retentiond_test.buffer (account, created, threadid) VALUES ('acme', '2023-01-01 00:00:00', 1)"
     )
     told = "\n".join((await stats.purge()).waiting)
     assert "detached parts were not reached" in told
@@ -129,8 +129,8 @@ async def test_the_last_moment_before_the_date_goes_and_the_first_of_it_stays(
     await stats.make(date="DateTime64(3, 'UTC')", partition=partition)
     for milliseconds in (-1, 0, 1):
         await stats.do(
-            f"INSERT INTO TABLE t (account, created) SELECT 'acme', toDateTime64({cutoff.timestamp()}, 3, 'UTC') "
-            f"+ INTERVAL {milliseconds} MILLISECOND"
+            "INSERT INTO TABLE t (account, created, threadid) "
+            f"SELECT 'acme', toDateTime64({cutoff.timestamp()}, 3, 'UTC') + INTERVAL {milliseconds} MILLISECOND, 1"
         )
     assert (await stats.purge(Purge("acme", cutoff))).rows == 1
     assert await stats.left() == 2
@@ -145,7 +145,7 @@ async def test_columns_that_bear_the_names_of_our_own_words_are_columns_all_the_
     stats.config = stats.config.model_copy(
         update={"account_column": "name", "date_column": "partition", "thread_column": "rows"}
     )
-    report = await stats.purge(Purge("acme", CUTOFF, excluded=Staying([1])))
+    report = await stats.purge(Purge("acme", CUTOFF, chats=Chats([1])))
     assert (report.state, report.rows, report.error) == ("finished", 58, None)
     assert await stats.left() == 52
 

@@ -32,7 +32,10 @@ class Beside:
 
     def __init__(self, chats: ChatStore) -> None:
         self._chats = chats
+        self.has: list[Any] = []
+        """The chats that the stores have of the account."""
         self.told: list[tuple[str, list[Any]]] = []
+        """Each store's purges, with the chats that stay in it."""
         self.cutoffs: list[datetime] = []
         self.notes: list[dict[str, Any]] = []
         self.chats_then: list[set[int]] = []
@@ -71,9 +74,8 @@ class Beside:
             await purge.notes.write({"begun": len(self.notes)})
         if self.name in self.down:
             raise UnreachableError(f"{self.name} cannot be reached; try again")
-        excluded = [chat async for batch in purge.excluded.batches(2) for chat in batch]
-        assert len(excluded) == purge.excluded.count
-        self.told.append((self.name, excluded))
+        compared = await purge.chats.compare(self.has)
+        self.told.append((self.name, [*compared.kept, *compared.unknown]))
         self.chats_then.append(await self._chats.chats())
         for happens in self.steps:
             await purge.begin_step({"begun": len(self.notes)})

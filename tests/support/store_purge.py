@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Stop
 from retentiond.model.errors import Refusal, RefusedError
+from retentiond.targets.chat_database.store import Comparison
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from retentiond.targets.chat_database.store import ChatId
@@ -18,18 +19,18 @@ HELD = Refusal("hold", "hold 7", "none", "release it")
 
 
 @dataclass
-class Staying:
-    """The chats that stay."""
+class Chats:
+    """The chats that the database has, in each spelling in which a store may have them; `unknown` cannot be compared."""
 
-    ids: Sequence[ChatId] = ()
+    there: Sequence[ChatId] = ()
+    unknown: Sequence[ChatId] = ()
+    asked: list[list[ChatId]] = field(default_factory=list)
 
-    @property
-    def count(self) -> int:
-        return len(self.ids)
-
-    async def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
-        for start in range(0, len(self.ids), size):
-            yield self.ids[start : start + size]
+    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
+        self.asked.append(list(ids))
+        absent = [chat for chat in ids if chat not in self.there and chat not in self.unknown]
+        kept = [chat for chat in ids if chat in self.there]
+        return Comparison(absent, kept, [chat for chat in ids if chat in self.unknown])
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Purge:
     account: str
     cutoff: datetime
     purge_id: int | None = 1
-    excluded: Staying = field(default_factory=Staying)
+    chats: Chats = field(default_factory=Chats)
     dry_run: bool = False
     notes: Notes = field(default_factory=Notes)
     stop: Stop = field(default_factory=Stop)

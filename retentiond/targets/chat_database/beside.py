@@ -1,7 +1,7 @@
 """The part of a purge beside the database: the stores are looked at before it, and told after it.
 
-The database goes first, since only then is it known which chats stay. A store that cannot be reached, or that what
-stays keeps from it, does not keep the database from its purge: what a store still holds it can be told later, too. What
+The database goes first: a store loses only chats that the database does not have. A store that cannot be reached does
+not keep the database from its purge: what a store still has can be purged later, too. What
 is wrong with the installation, the configuration or a right is found by the look, before anything is deleted.
 """
 
@@ -20,10 +20,10 @@ from retentiond.model.floor import in_zone
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
+from retentiond.targets.chat_database.database_chats import DatabaseChats
 from retentiond.targets.chat_database.errand import Errand, Notes
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.patience import GRACE
-from retentiond.targets.chat_database.staying import StayingChats
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
 
@@ -85,26 +85,22 @@ class StoresBeside:
         wished = [name for name in STORES if name in purge.wish.stores]
         if not wished:
             return
-        # Where it is not known what stays in the database, nothing can be told to others.
-        known = purge.report.state != "interrupted" and not purge.report.failed.total()
-        staying = StayingChats(self._connection, purge)
-        if known:
-            await staying.set_aside()
+        chats = DatabaseChats(self._connection, purge)
         for name in wished:
-            begun = known and not self._order.stop.asked
+            begun = purge.report.state != "interrupted" and not self._order.stop.asked
             if begun:
-                await staying.reckon_with_holds()
+                await chats.learn_holds()
             if pass_id is None or self._lease is None:
-                store = await self._work(name, purge, staying, None, None) if begun else _NOT_BEGUN
+                store = await self._work(name, purge, chats, None, None) if begun else _NOT_BEGUN
             else:
-                store = await self._purge_and_record(name, purge, staying, pass_id, self._lease, begun=begun)
+                store = await self._purge_and_record(name, purge, chats, pass_id, self._lease, begun=begun)
             purge.report.stores[name] = store
 
     async def _purge_and_record(
         self,
         name: StoreName,
         purge: AccountPurge,
-        staying: StayingChats,
+        chats: DatabaseChats,
         pass_id: int,
         lease: Lease,
         *,
@@ -116,7 +112,7 @@ class StoresBeside:
         if begun:
             continued = bool(await notes.read())
             await place.pool.execute(SQL["store_runs"], place.name, account, name)
-            store = await self._work(name, purge, staying, notes, pass_id)
+            store = await self._work(name, purge, chats, notes, pass_id)
         async with place.pool.acquire() as connection, connection.transaction():
             await lease.check(connection)
             why = store.error or (store.refused and store.refused.hint)
@@ -124,7 +120,7 @@ class StoresBeside:
                 SQL["note_store"], place.name, account, name, store.state, purge.cutoff, why
             )
             if begun and (store.state != "refused" or store.rows):
-                body = _body(name, purge, store, staying.count, continued=continued)
+                body = _body(name, purge, store, continued=continued)
                 await add_record(connection, Record("store_purged", place.name, pass_id, body))
         self._tell(account, name, store)
         return store
@@ -133,17 +129,17 @@ class StoresBeside:
         self,
         name: StoreName,
         purge: AccountPurge,
-        staying: StayingChats,
+        chats: DatabaseChats,
         notes: Notes | None,
         pass_id: int | None,
     ) -> StoreReport:
         stop = self._order.stop
         cutoff = in_zone(purge.cutoff, self._place.config.zone)
-        errand = Errand(pass_id, purge.wish.account, cutoff, staying, notes, stop)
+        errand = Errand(pass_id, purge.wish.account, cutoff, chats, notes, stop)
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
-            fault = await self._kept_from(name, purge, staying.count)
+            fault = await self._kept_from(name, purge, chats)
             if fault is not None:
                 return _report(fault)
             async with AsyncExitStack() as opened:
@@ -167,7 +163,7 @@ class StoresBeside:
         if errand.dry_run:
             return await store.purge(errand, self._order.progress)
         opening = partial(open_store, name, self._place.config)
-        async with HoldWatch(errand.notes, errand.excluded.newest_hold, opening) as watch:
+        async with HoldWatch(errand.notes, errand.chats.newest_hold, opening) as watch:
             report = await store.purge(errand, self._order.progress)
         if watch.late is None or report.state == "finished":
             return report
@@ -182,11 +178,13 @@ class StoresBeside:
                     "account that name again to purge it"
                 )
 
-    async def _kept_from(self, name: StoreName, purge: AccountPurge, staying: int) -> RetentiondError | None:
+    async def _kept_from(
+        self, name: StoreName, purge: AccountPurge, chats: DatabaseChats
+    ) -> RetentiondError | None:
         """Return what keeps a store from being told anything."""
-        refusal = await refusals.held(self._place, name, purge) or refusals.without_ids(
-            self._place.config, name, staying
-        )
+        refusal = await refusals.held(self._place, name, purge)
+        if refusal is None and not refusals.names_chats(self._place.config, name):
+            refusal = refusals.without_ids(self._place.config, name, await chats.count_staying())
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
 
     def _tell(self, account: str, name: StoreName, store: StoreReport) -> None:
@@ -206,9 +204,7 @@ def _report(error: RetentiondError) -> StoreReport:
     return StoreReport("interrupted" if unreachable else "finished_with_failures", error=str(error))
 
 
-def _body(
-    name: StoreName, purge: AccountPurge, store: StoreReport, staying: int, *, continued: bool
-) -> dict[str, Any]:
+def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued: bool) -> dict[str, Any]:
     """Return what a record tells of a store's purge; `rows` are those that were counted as gone, `at_least` so many."""
     return {
         "account": purge.wish.account,
@@ -218,7 +214,6 @@ def _body(
         "state": store.state,
         "rows": store.rows,
         "at_least": store.at_least,
-        "chats_left_out": staying,
         "waiting": list(store.waiting),
         # Its first rows went in an earlier purge, and are counted there, or nowhere where that one died.
         "continued": continued,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Db
     from retentiond.engine.target import Stop
     from retentiond.ledger.lease import Lease
-    from retentiond.targets.chat_database.staying import StayingChats
+    from retentiond.targets.chat_database.database_chats import DatabaseChats
     from retentiond.targets.chat_database.store import StoreName
 
 
@@ -71,7 +71,7 @@ class Errand:
     purge_id: int | None
     account: str
     cutoff: datetime
-    excluded: StayingChats
+    chats: DatabaseChats
     kept: Notes | None
     stop: Stop
 
@@ -89,4 +89,4 @@ class Errand:
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
         """Look at our lock and at the holds a last time, and write down what the step is found by."""
-        await self.notes.begin_step(notes, self.excluded.newest_hold)
+        await self.notes.begin_step(notes, self.chats.newest_hold)

@@ -89,30 +89,36 @@ SELECT EXISTS (SELECT FROM {table} r WHERE r.{column} = ANY($keys::{key_type}[])
 -- Waits for the writers under way, and lets no other begin: without a foreign key they would not wait for us.
 LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE
 
--- name: make_kept
-CREATE TEMPORARY TABLE {kept} (key {key_type} PRIMARY KEY)
+-- name: count_left
+-- How many chats that began before the date are there after a purge.
+SELECT count(*) FROM {top} t WHERE {of_account} AND {began}
 
--- name: keep_left
--- What is there after a purge, although it began before the date.
-INSERT INTO {kept} (key) SELECT t.{key} FROM {top} t WHERE {of_account} AND {began}
+-- name: count_staying
+-- How many would be.
+SELECT count(*) FROM {survey} WHERE verdict <> 'due'
 
--- name: keep_planned
-INSERT INTO {kept} (key) SELECT key FROM {survey} WHERE verdict <> 'due'
+-- name: present
+-- Which of these chats the database has, whatever their account and date.
+SELECT {text} AS chat FROM {top} t WHERE t.{key} = ANY($chats::{key_type}[]) {but_due}
 
--- name: held_elsewhere
--- Chats that are held, and not there: they may be in other stores still.
-SELECT DISTINCT h.narrowed->>'chat' AS key FROM retentiond.hold_in_force h
+-- name: present_by_text
+-- The same for ids that are text: letters of either case, blanks around and dashes tell no chats apart.
+SELECT DISTINCT {text} AS chat FROM {top} t
+WHERE {text} IN (SELECT c.chat FROM unnest($chats::text[]) AS c(chat)) {but_due}
+
+-- name: but_due
+-- In a dry run, what would go is counted as gone.
+AND NOT EXISTS (SELECT FROM {survey} d WHERE d.key = t.{key} AND d.verdict = 'due')
+
+-- name: held_by_text
+-- Which of these chats a hold on the account names, whether or not the database has them.
+SELECT DISTINCT {text} AS chat FROM retentiond.hold_in_force h
 WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[]) AND h.narrowed->>'chat' IS NOT NULL
-  AND NOT EXISTS (SELECT FROM {kept} k WHERE k.key::text = h.narrowed->>'chat')
-ORDER BY 1
+  AND {text} IN (SELECT c.chat FROM unnest($chats::text[]) AS c(chat))
 
--- name: count_kept
-SELECT count(*) FROM {kept}
-
--- name: page_kept
--- As text a key has no blanks that only fill its column.
-SELECT key, key::text AS told FROM {kept} WHERE $after::{key_type} IS NULL OR key > $after::{key_type}
-ORDER BY key LIMIT $size::integer
+-- name: folded
+-- A chat's id as text, in the form that `fold` makes of it, too.
+translate(btrim({id}), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ-', 'abcdefghijklmnopqrstuvwxyz')
 
 -- name: forget
 -- Chats that are gone with a partition need no batch any more.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, StoreLimit
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from retentiond.config.chats import ChatTarget
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.place import Place
     from retentiond.targets.chat_database.store import StoreName
+
+_KEYS: Final[Mapping[StoreName, str]] = {"clickhouse": "thread_column", "elasticsearch": "thread_field"}
+"""The keys of the configuration that name where a store has the ids of chats."""
 
 
 def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
@@ -52,18 +55,28 @@ async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | 
     )
 
 
+def names_chats(config: ChatTarget, name: StoreName) -> bool:
+    """Return whether the configuration says where a store has the ids of chats."""
+    return getattr(getattr(config, name), _KEYS[name]) is not None
+
+
 def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | None:
-    """Say that chats stay which a store cannot be told, since it is not known where it has their ids."""
-    key = "thread_column" if name == "clickhouse" else "thread_field"
-    if not staying or getattr(getattr(config, name), key) is not None:
+    """Return why a store whose chats are not named is not purged: they cannot be compared with the database."""
+    key = _KEYS[name]
+    if staying:
+        hint = (
+            f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
+            "the id of a chat there"
+        )
+    elif getattr(config, name).without_chat == "keep":
+        hint = (
+            f"without `{key}` the rows of {name} cannot be compared with the chats of the database: set it to what holds "
+            "the id of a chat there; `without_chat: purge` purges by account and date alone, also rows of chats that the "
+            "database dates otherwise"
+        )
+    else:
         return None
-    return Refusal(
-        "no_chat_ids",
-        staying,
-        0,
-        f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
-        "the id of a chat there",
-    )
+    return Refusal("no_chat_ids", staying, 0, hint)
 
 
 def late(hold_id: int) -> Refusal:

@@ -1,17 +1,20 @@
 """What a purge asks of a store that holds chats beside the database: statistics in ClickHouse, search in Elasticsearch.
 
-Such a store is told by account and date, not row by row, less the chats that stay although they began before the
-date. The database goes first; what stays there is known only then.
+A store loses the rows of a chat only when the database does not have that chat. The store lists the chats of an account
+whose rows are older than the date, a month and a bounded number of chats at a time; the database is asked which of them
+it has; the others are purged by their ids. Dates in the store alone decide nothing: clocks and time zones differ.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from retentiond.model.text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from retentiond.engine.target import Progress, Stop
     from retentiond.model.purge import StoreReport
@@ -20,33 +23,65 @@ StoreName = Literal["clickhouse", "elasticsearch"]
 """A store beside the database, as the configuration and the report call it."""
 
 ChatId = int | str
-"""What the database calls a chat; a number, unless the layout's key is text (or a UUID, as text)."""
+"""The id of a chat; a number, or text (a UUID, too)."""
 
 
 EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """What is dated before it has no believable date, and stays: a column that was not filled says 1970."""
-MOST_EXCLUDED: Final = 100_000
-"""Chats that one statement can leave out, in any of these stores."""
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def spellings(chat: str) -> tuple[str, ...]:
-    """Return how a store that holds text may have an id: a UUID has several spellings, and the product chose one."""
-    if not _UUID.fullmatch(chat):
-        return (chat,)
-    bare = chat.replace("-", "")
-    return chat, chat.upper(), bare, bare.upper()
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Chats of a store compared with the database: each id is in one of the three lists, as the store has it.
+
+    `absent`: the database does not have the chat, and no hold names it. `kept`: it has it, or a hold does. `unknown`:
+    the id is not one that the database could have, so that it cannot be looked up; such chats stay.
+    """
+
+    absent: Sequence[ChatId]
+    kept: Sequence[ChatId]
+    unknown: Sequence[ChatId]
 
 
-class Excluded(Protocol):
-    """The chats that stay although they began before the date: held, open, with newer activity or file messages."""
+@dataclass(slots=True)
+class UnknownIds:
+    """How many chats of a store have an id that cannot be compared with the database, and one such id."""
 
-    @property
-    def count(self) -> int:
-        """How many they are."""
+    count: int = 0
+    example: str = ""
 
-    def batches(self, size: int = 1000) -> AsyncIterator[Sequence[ChatId]]:
-        """Stream their ids; it may be asked for again, and answers as of its beginning."""
+    def note(self, ids: Sequence[ChatId]) -> None:
+        """Count more of them."""
+        if ids and not self.count:
+            self.example = printable(str(ids[0]), 60)
+        self.count += len(ids)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return a sentence about them; none where there is none."""
+        if not self.count:
+            return ()
+        text = f"{self.count} chats have an id that cannot be compared with those of the database (such as {self.example}), and stay"
+        return (text,)
+
+
+class Chats(Protocol):
+    """The chats of the database."""
+
+    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
+        """Compare chats of a store with those of the database, as they are now."""
+
+
+def months(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Split the time up to `end` into months of UTC, the earliest first; each is its first moment and the next one's.
+
+    They begin a day before `first`, whose zone may be another than it seems, and never before EARLIEST_DATE.
+    """
+    begin = max(first.astimezone(UTC) - timedelta(days=1), EARLIEST_DATE)
+    start = begin.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    while start < end:
+        following = (start + timedelta(days=32)).replace(day=1)
+        yield start, min(following, end)
+        start = following
 
 
 class StoreNotes(Protocol):
@@ -63,7 +98,7 @@ class StorePurge(Protocol):
     """What is to be purged, how, and where to write down how far it is.
 
     `purge_id` is the number of the purge in the ledger, and None in a dry run, where nothing is written down.
-    What began before `cutoff` (aware) goes, but for `excluded`.
+    What is older than `cutoff` (aware) goes where the database does not have its chat.
     """
 
     @property
@@ -79,8 +114,8 @@ class StorePurge(Protocol):
         """The first moment that stays, in the zone of the target: its day is the first that stays."""
 
     @property
-    def excluded(self) -> Excluded:
-        """What stays before it."""
+    def chats(self) -> Chats:
+        """The chats of the database."""
 
     @property
     def dry_run(self) -> bool:

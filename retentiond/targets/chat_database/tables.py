@@ -180,7 +180,6 @@ class Tree:
         account = root.account_column
         return {
             "survey": f"pg_temp.{quoted(self.survey)}",
-            "kept": f"pg_temp.{quoted(self.survey + '_kept')}",
             "top": self.table(self.top),
             "key": quoted(root.key or ""),
             "key_type": self.key_type(self.top),

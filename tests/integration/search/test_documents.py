@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from retentiond.targets.chat_database.search import portions
 from tests.support.search_index import INDEX, Watching
 from tests.support.stats_table import CUTOFF
-from tests.support.store_purge import Purge, Staying
+from tests.support.store_purge import Chats as Known
+from tests.support.store_purge import Purge
 
 if TYPE_CHECKING:
     from tests.support.search_index import Chats
@@ -70,16 +71,6 @@ async def test_the_day_of_the_date_stays_where_the_field_holds_days(
 
 
 @on_one_server
-async def test_a_chat_stays_however_its_uuid_is_spelt(chats: Chats) -> None:
-    await chats.make(threadid={"type": "keyword"})
-    stays, goes = UUID(int=0xABCDEF), UUID(int=7)
-    for spelt in (str(stays), str(stays).upper(), stays.hex, stays.hex.upper(), str(goes)):
-        await chats.add(first=CUTOFF - timedelta(days=9), count=1, threadid=spelt)
-    assert (await chats.purge(Purge("acme", CUTOFF, excluded=Staying([str(stays)])))).rows == 1
-    assert await chats.left() == 4
-
-
-@on_one_server
 async def test_documents_without_a_believable_date_stay_and_are_told(chats: Chats) -> None:
     await chats.make(created={"type": "date", "ignore_malformed": True})
     for written in ("yesterday", None, "1970-01-01", "2022-03-04"):
@@ -112,11 +103,62 @@ async def test_chats_that_stay_are_left_out_and_documents_that_say_of_none_stay_
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=100), count=200)
     await chats.add(first=CUTOFF - timedelta(days=100), count=3, threadid=None)
-    staying = [*range(0, 200, 2), *range(10_000, 35_000)]
-    report = await chats.purge(Purge("acme", CUTOFF, excluded=Staying(staying)))
+    staying = list(range(0, 200, 2))
+    report = await chats.purge(Purge("acme", CUTOFF, chats=Known(staying)))
     assert (report.state, report.rows) == ("finished", 100)
     assert await chats.left() == 103
-    assert any("3 documents say of no chat" in text for text in report.waiting)
+    assert any("3 documents do not name a chat" in text for text in report.waiting)
+    report = await chats.purge(Purge("acme", CUTOFF, chats=Known(staying)), without_chat="purge")
+    assert (report.state, report.rows) == ("finished", 3)
+
+
+@on_one_server
+async def test_more_chats_than_one_query_names_are_looked_up_and_purged_a_bounded_number_at_a_time(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portions, "_MOST_CHATS", 50)
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(days=40), count=400, every=timedelta(hours=2))
+    known = Known(range(0, 400, 2))
+    report = await chats.purge(Purge("acme", CUTOFF, chats=known))
+    assert (report.state, report.rows) == ("finished", 200)
+    assert await chats.chats("acme") == set(range(0, 400, 2))
+    assert sorted(chat for page in known.asked for chat in page) == list(range(400))
+    assert max(map(len, known.asked)) == 50
+
+
+@on_one_server
+async def test_a_document_of_several_chats_goes_only_when_the_database_has_none_of_them(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.make()
+    old = CUTOFF - timedelta(days=9)
+    for of in ([1, 2], [1, 3], [4, 5]):
+        await chats.add(first=old, count=1, threadid=of)
+    report = await chats.purge(Purge("acme", CUTOFF, chats=Known([2], unknown=[5])))
+    assert (report.state, report.rows) == ("finished", 1)
+    # The two chats of a document may be looked up apart.
+    monkeypatch.setattr(portions, "_MOST_CHATS", 1)
+    await chats.add(first=old, count=1, threadid=[1, 9])
+    await chats.purge(Purge("acme", CUTOFF, chats=Known([2, 9], unknown=[5])))
+    assert await chats.left() == 3
+
+
+@on_one_server
+async def test_a_document_of_two_dates_in_two_months_is_counted_once(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF, count=1, created=["2023-01-01T00:00:00Z", "2023-02-01T00:00:00Z"])
+    assert (await chats.purge(Purge("acme", CUTOFF, purge_id=None, dry_run=True))).rows == 1
+
+
+@on_one_server
+async def test_a_field_of_chats_that_is_rewritten_by_a_normalizer_is_refused(chats: Chats) -> None:
+    analysis = {"analysis": {"normalizer": {"small": {"type": "custom", "filter": ["lowercase"]}}}}
+    await chats.make(settings=analysis, threadid={"type": "keyword", "normalizer": "small"})
+    await chats.add(first=CUTOFF - timedelta(days=9), count=1, threadid="A")
+    report = await chats.purge()
+    assert report.refused is not None
+    assert report.refused.limit == "elasticsearch_thread_field"
 
 
 async def test_a_document_of_two_accounts_or_of_a_date_before_all_chats_stays(chats: Chats) -> None:
@@ -204,11 +246,15 @@ async def test_a_purge_by_a_streams_name_reaches_its_older_indices_and_the_one_t
             await chats.bulk(lines, stream)
             await chats.ask("POST", f"/{stream}/_rollover")
         await chats.bulk(lines, stream)
-        report = await chats.purge(index=stream, date_field="@timestamp", thread_field=None)
+        report = await chats.purge(
+            index=stream, date_field="@timestamp", thread_field=None, without_chat="purge"
+        )
         assert (report.state, report.rows) == ("finished", 3)
         assert await chats.left(index=stream) == 3
         await chats.ask("POST", f"/.ds-{stream}-000001/_close")
-        report = await chats.purge(index=f"{stream}*", date_field="@timestamp", thread_field=None)
+        report = await chats.purge(
+            index=f"{stream}*", date_field="@timestamp", thread_field=None, without_chat="purge"
+        )
         assert report.refused is not None
         assert report.refused.value == f".ds-{stream}-000001"
     finally:

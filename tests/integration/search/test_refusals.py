@@ -12,7 +12,8 @@ from retentiond.targets.chat_database.search.client import open_search
 from retentiond.targets.chat_database.search.index import Index
 from tests.support.search_index import INDEX
 from tests.support.stats_table import CUTOFF
-from tests.support.store_purge import Purge, Staying
+from tests.support.store_purge import Chats as Known
+from tests.support.store_purge import Purge
 
 if TYPE_CHECKING:
     from tests.support.search_index import Chats
@@ -64,7 +65,7 @@ async def test_a_field_that_the_mapping_fills_does_not_tell_what_a_document_lack
     mapping: dict[str, Any] = {field: {"type": types[field], "null_value": filled}}
     await chats.make(**mapping, other={"type": "alias", "path": field})
     name = {} if key == "account_field" else {key: "other"}
-    report = await chats.purge(Purge("acme", CUTOFF, excluded=Staying([7])), **name)
+    report = await chats.purge(Purge("acme", CUTOFF, chats=Known([7])), **name)
     assert report.refused is not None
     assert report.refused.limit == f"elasticsearch_{key}"
     assert str(filled) in str(report.refused.value)
@@ -85,13 +86,6 @@ async def test_a_misspelt_field_of_chats_is_told_before_any_chat_stays(chats: Ch
     async with chats.opened(thread_field="thredid") as store:
         (problem,) = await store.check()
     assert "thredid" in problem
-
-
-@on_one_server
-async def test_chats_that_stay_refuse_an_index_that_does_not_tell_them(chats: Chats) -> None:
-    await chats.make()
-    report = await chats.purge(Purge("acme", CUTOFF, excluded=Staying([1])), thread_field=None)
-    assert report.state == "refused"
 
 
 @on_one_server

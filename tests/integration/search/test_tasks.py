@@ -34,7 +34,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
     chats: Chats,
 ) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     notes = Notes()
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
@@ -53,7 +53,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
 
 async def test_a_start_whose_answer_is_lost_is_found_again_and_not_sent_twice(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     notes = Notes()
     async with standing_before(chats.config.url) as between:
         between.lost.add("_delete_by_query")
@@ -130,7 +130,7 @@ async def test_a_node_that_does_not_say_what_it_is_at_may_be_at_the_last_purge(c
 @on_one_server
 async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_finds_it(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     stop, notes = Stop(), Notes()
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence()))
@@ -198,7 +198,7 @@ async def test_a_hold_has_the_task_cancelled_that_was_started_before_it(chats: C
 @on_one_server
 async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Chats) -> None:
     await chats.make()
-    await chats.add(first=CUTOFF - timedelta(days=200), count=1000)
+    await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     async with chats.opened(rate=SLOW) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), Silence()))
         # A slice that is cancelled while it searches says of its search alone that it failed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retentiond.targets.chat_database.store import EARLIEST_DATE
@@ -53,24 +53,22 @@ class Condition:
     parameters: Mapping[str, Any]
     unknown: Mapping[str, str] = field(default_factory=dict)
 
+    def narrowed(self, *words: str, **parameters: Any) -> Condition:
+        """Return the condition with more of them."""
+        return Condition(" AND ".join([self.text, *words]), {**self.parameters, **parameters})
 
-def condition(columns: Columns, account: str, cutoff: datetime, excluded: Sequence[ChatId]) -> Condition:
-    """Return what is meant: the account's rows before the cutoff (aware), but for these chats.
 
-    A row without a date, or without a chat where chats are excluded, is not meant: nobody knows.
-    """
-    parameters: dict[str, Any] = {
+def dated(columns: Columns, account: str, cutoff: datetime) -> Condition:
+    """Return the condition of the account's rows before the cutoff (aware); a row without a date is not one of them."""
+    account_is = "{account_column:Identifier} = {account:String}"
+    parameters = {
         "account_column": columns.account,
         "account": account,
         "date_column": columns.date,
+        "before": _boundary(columns, cutoff),
+        "earliest": _boundary(columns, EARLIEST_DATE),
     }
     kind = columns.date_type
-    if kind == DAY:
-        # A day has no zone: it is compared with the day of the boundary in the zone that was configured.
-        parameters |= {"before": cutoff.date(), "earliest": EARLIEST_DATE.date()}
-    else:
-        parameters |= {"before": cutoff.astimezone(UTC), "earliest": EARLIEST_DATE}
-    account_is = "{account_column:Identifier} = {account:String}"
     earliest, before = f"{{earliest:{kind}}}", f"{{before:{kind}}}"
     undated = f"({{date_column:Identifier}} IS NULL OR {{date_column:Identifier}} < {earliest})"
     unknown = {f"{account_is} AND {undated}": "rows have no date, or none that can be true, and stay"}
@@ -79,21 +77,52 @@ def condition(columns: Columns, account: str, cutoff: datetime, excluded: Sequen
         f"{{date_column:Identifier}} >= {earliest}",
         f"{{date_column:Identifier}} < {before}",
     ]
-    if excluded:
-        nobody = _NOBODY[columns.thread_type]
-        parameters |= {"thread_column": columns.thread, "nobody": nobody}
-        no_chat = (
-            f"({{thread_column:Identifier}} IS NULL "
-            f"OR {{thread_column:Identifier}} = {{nobody:{columns.thread_type}}})"
-        )
-        unknown[" AND ".join([*words, no_chat])] = (
-            "rows say of no chat, and stay: they might be of one that does"
-        )
-        words.append(f"NOT {no_chat}")
-    for number, batch in enumerate(_fields(excluded)):
-        parameters[f"kept{number}"] = batch
-        words.append(f"{{thread_column:Identifier}} NOT IN {{kept{number}:Array({columns.thread_type})}}")
     return Condition(" AND ".join(words), parameters, unknown)
+
+
+def within(meant: Condition, columns: Columns, start: datetime, end: datetime) -> Condition:
+    """Narrow a condition to the dates from `start` up to, not including, `end` (both aware)."""
+    return meant.narrowed(
+        f"{{date_column:Identifier}} >= {{start:{columns.date_type}}}",
+        f"{{date_column:Identifier}} < {{end:{columns.date_type}}}",
+        start=_boundary(columns, start),
+        end=_boundary(columns, end),
+    )
+
+
+def of_chats(meant: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
+    """Narrow a condition to the rows of these chats."""
+    fields = {f"chats{number}": batch for number, batch in enumerate(_fields(chats))}
+    words = (f"{{thread_column:Identifier}} IN {{{name}:Array({columns.thread_type})}}" for name in fields)
+    return meant.narrowed(f"({' OR '.join(words)})", thread_column=columns.thread, **fields)
+
+
+def with_chat(meant: Condition, columns: Columns) -> Condition:
+    """Narrow a condition to the rows that name a chat."""
+    return meant.narrowed(f"NOT {_no_chat(columns)}", **_chat_parameters(columns))
+
+
+def without_chat(meant: Condition, columns: Columns) -> Condition:
+    """Narrow a condition to the rows that do not name a chat: all of them, where no column does."""
+    if columns.thread is None:
+        return meant
+    return meant.narrowed(_no_chat(columns), **_chat_parameters(columns))
+
+
+def _no_chat(columns: Columns) -> str:
+    column = "{thread_column:Identifier}"
+    empty = f"{column} IS NULL OR {column} = {{nobody:{columns.thread_type}}}"
+    # A text that is not UTF-8 cannot be compared with anything.
+    return f"({empty} OR NOT isValidUTF8({column}))" if columns.thread_type == "String" else f"({empty})"
+
+
+def _chat_parameters(columns: Columns) -> Mapping[str, Any]:
+    return {"thread_column": columns.thread, "nobody": _NOBODY[columns.thread_type]}
+
+
+def _boundary(columns: Columns, moment: datetime) -> date | datetime:
+    # A day has no zone: it is compared with the day of the boundary in the zone that was configured.
+    return moment.date() if columns.date_type == DAY else moment.astimezone(UTC)
 
 
 def _fields(ids: Iterable[ChatId]) -> Iterable[Sequence[ChatId]]:

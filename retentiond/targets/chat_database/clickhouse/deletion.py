@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.follow import Follower
+    from retentiond.targets.chat_database.clickhouse.portions import Portions
     from retentiond.targets.chat_database.clickhouse.rows import MeantRows
     from retentiond.targets.chat_database.store import StorePurge
 
@@ -26,22 +27,19 @@ _ROUNDS: Final = 3
 
 
 class Deletion:
-    """What a purge does to the rows that it means."""
+    """What a purge does to the rows that it means, a portion after the other."""
 
     def __init__(
-        self,
-        rows: MeantRows,
-        follower: Follower,
-        purge: StorePurge,
-        meant: Condition,
-        before: int,
-        progress: Progress,
+        self, rows: MeantRows, follower: Follower, purge: StorePurge, portions: Portions, progress: Progress
     ) -> None:
         self._rows = rows
         self._follower = follower
         self._purge = purge
-        self._meant = meant
-        self._tally = Tally(before, progress)
+        self._portions = portions
+        self._meant = portions.all
+        self._tally = Tally(progress)
+        self._left = 0
+        self._number = 0
         self._error: str | None = None
         self._refused: Refusal | None = None
 
@@ -53,7 +51,7 @@ class Deletion:
             # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
             frozen = await frozen_parts(server, relations)
             await self._delete()
-            waiting = await leftovers(server, relations, self._meant, frozen)
+            waiting = await leftovers(server, relations, self._portions, frozen)
         except StoppedError:
             return self._broken_off("asked to stop")
         except UnreachableError as lost:
@@ -62,8 +60,8 @@ class Deletion:
             self._fail(no.told)
         if self._refused is not None:
             return StoreReport("refused", self._tally.gone, waiting, refused=self._refused, error=self._error)
-        if self._error is None and self._tally.left:
-            self._fail(f"{self._tally.left} rows are left, or came in meanwhile; run it again")
+        if self._error is None and self._left:
+            self._fail(f"{self._left} rows are left, or came in meanwhile; run it again")
         gone = self._tally.gone
         if self._error is None:
             return StoreReport("finished", gone, waiting)
@@ -81,11 +79,8 @@ class Deletion:
     async def _delete(self) -> None:
         try:
             await self._finish_earlier()
-            for number in range(_ROUNDS):
-                if not self._tally.left:
-                    return
-                await self._delete_all(number)
-                await self._count()
+            async for portion in self._portions.each():
+                await self._delete_portion(portion)
         except MutationError as failure:
             self._fail(str(failure))
             if not failure.alive:
@@ -100,6 +95,17 @@ class Deletion:
             return
         await self._count()
 
+    async def _delete_portion(self, portion: Condition) -> None:
+        self._heed()
+        self._meant = portion
+        self._tally.expect(await self._rows.count(portion))
+        for _ in range(_ROUNDS):
+            if not self._tally.left:
+                return
+            await self._delete_all()
+            await self._count()
+        self._left += self._tally.left
+
     async def _settle(self) -> None:
         if not await self._follower.settle():
             self._fail("parts that were being rewritten are still at work, and more rows may go with them")
@@ -111,7 +117,9 @@ class Deletion:
         """Follow what an earlier purge left running to its end: the server went on with it, whoever died."""
         mark = (await self._purge.notes.read()).get("mark")
         if mark:
+            self._tally.expect(await self._rows.count(self._meant))
             await self._see_through(str(mark))
+            await self._count()
 
     async def _see_through(self, mark: str) -> bool:
         """Follow it to its end; True where it was seen done. What still runs then stays written down."""
@@ -124,14 +132,15 @@ class Deletion:
         await self._purge.notes.write({})
         return done
 
-    async def _delete_all(self, number: int) -> None:
+    async def _delete_all(self) -> None:
         """Do one round: whole parts at once, then a partition after the other."""
+        self._number += 1
         async for rows in self._rows.drop_whole_parts(self._meant, self._purge.begin_step):
             self._tally.went(rows)
             self._heed()
         for partition, rows in (await self._rows.partitions(self._meant)).items():
             self._heed()
-            step = f"{self._purge.purge_id}:{number}:{partition}"
+            step = f"{self._purge.purge_id}:{self._number}:{partition}"
             mark = mark_of(self._purge.account, self._purge.cutoff, step)
             # Written down before it is sent: whoever comes next looks for it, and does not send it twice.
             await self._purge.begin_step({"mark": mark})

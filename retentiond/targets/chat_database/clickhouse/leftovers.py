@@ -9,6 +9,7 @@ from retentiond.targets.chat_database.clickhouse.condition import Condition
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.portions import Portions
     from retentiond.targets.chat_database.clickhouse.relations import Relations
 
 _OLD: Final = (
@@ -33,10 +34,9 @@ async def frozen_parts(server: Server, relations: Relations) -> int:
     return int(await server.value(relations.statement("frozen_parts"), relations.parameters()))
 
 
-async def leftovers(
-    server: Server, relations: Relations, condition: Condition, frozen: int
-) -> tuple[str, ...]:
+async def leftovers(server: Server, relations: Relations, portions: Portions, frozen: int) -> tuple[str, ...]:
     """Say what holds rows of a purge still, a sentence each; `frozen` are the parts that were so when it began."""
+    condition = portions.all
     found = {
         _OLD: await server.value(relations.statement("old_parts"), relations.parameters()),
         _DETACHED: await server.value(relations.statement("detached_parts"), relations.parameters()),
@@ -50,8 +50,8 @@ async def leftovers(
         patched = await server.value(relations.statement("patched"), relations.parameters())
         erase = "OPTIMIZE TABLE … FINAL" if patched else "ALTER TABLE … APPLY DELETED MASK"
         found[f"rows are only hidden, by a lightweight DELETE of somebody's: {erase} erases them"] = hidden
-    for text, words in condition.unknown.items():
-        rows = Condition(text, condition.parameters)
+    for text, words in portions.leftovers().items():
+        rows = Condition(text, portions.parameters().parameters)
         found[words] = await server.value(
             relations.statement("count", condition=rows), relations.parameters(rows)
         )
@@ -61,4 +61,4 @@ async def leftovers(
     for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
         named = await server.rows(relations.statement(statement), relations.parameters())
         told += [f"{row['name']} {words}" for row in named]
-    return tuple(told)
+    return (*told, *portions.remarks())

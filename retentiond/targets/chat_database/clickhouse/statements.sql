@@ -22,6 +22,14 @@ SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:S
 -- How many rows the condition means, as readers see them.
 SELECT count() FROM {rows} WHERE {condition}
 
+-- name: oldest
+-- The day of the oldest such row, in the column's own zone; none where there is no row.
+SELECT toString(min(toDate32({date_column:Identifier}))) AS day FROM {rows} WHERE {condition} HAVING count() > 0
+
+-- name: chats
+-- The chats of such rows, in order.
+SELECT DISTINCT {thread_column:Identifier} AS _chat FROM {rows} WHERE {condition} ORDER BY _chat LIMIT {most:UInt32}
+
 -- name: hidden
 -- Such rows that a lightweight DELETE hides from readers, and that still lie there.
 SELECT count() FROM {rows} WHERE {condition} AND _row_exists = 0 SETTINGS apply_deleted_mask = 0

@@ -8,28 +8,23 @@ from typing import TYPE_CHECKING, Any
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.clickhouse.condition import (
-    EARLIEST,
-    LATEST,
-    Columns,
-    Condition,
-    condition,
-)
+from retentiond.targets.chat_database.clickhouse.condition import EARLIEST, LATEST
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
 from retentiond.targets.chat_database.clickhouse.follow import Follower
+from retentiond.targets.chat_database.clickhouse.portions import Portions
 from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
 from retentiond.targets.chat_database.patience import Patience
-from retentiond.targets.chat_database.store import MOST_EXCLUDED, spellings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
-    from retentiond.targets.chat_database.store import ChatId, StoreName, StorePurge
+    from retentiond.targets.chat_database.clickhouse.condition import Columns
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 
 @asynccontextmanager
@@ -56,8 +51,7 @@ class ClickHouse:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            # A column of chats that is configured is looked at, too, as if chats stayed.
-            judged = judge(await self._facts(), self._config, excluded=int(bool(self._config.thread_column)))
+            judged = judge(await self._facts(), self._config)
             if isinstance(judged, Refusal):
                 return [f"clickhouse: {judged.value}; {judged.hint}"]
             await self._try_reading()
@@ -74,20 +68,22 @@ class ClickHouse:
         """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
         self._server.heed(purge.stop)
         try:
-            meant = await self._meant(purge)
-            if isinstance(meant, Refusal):
-                return StoreReport("refused", refused=meant)
-            before = await self._rows.count(meant)
+            columns = await self._columns(purge)
+            if isinstance(columns, Refusal):
+                return StoreReport("refused", refused=columns)
+            by_date = self._config.without_chat == "purge"
+            portions = Portions(self._rows, columns, purge, by_date=by_date)
             if purge.dry_run:
-                return StoreReport("planned", rows=before)
+                rows = [await self._rows.count(portion) async for portion in portions.each()]
+                return StoreReport("planned", rows=sum(rows), waiting=portions.remarks())
             await self._try_reading()
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
             return StoreReport("finished_with_failures", error=error.told)
-        progress.stage("clickhouse", before)
+        progress.stage("clickhouse", None)
         follower = Follower(self._server, self._relations, purge.stop, self._patience)
-        return await Deletion(self._rows, follower, purge, meant, before, progress).work()
+        return await Deletion(self._rows, follower, purge, portions, progress).work()
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Kill the mutation that the notes name; whoever follows it finds it gone, and counts what is left."""
@@ -118,30 +114,20 @@ class ClickHouse:
         )
         return TableFacts(**rows[0], columns={row["name"]: row["type"] for row in columns})
 
-    async def _meant(self, purge: StorePurge) -> Condition | Refusal:
-        """Return which rows are meant, or why that cannot be told."""
+    async def _columns(self, purge: StorePurge) -> Columns | Refusal:
+        """Return the columns that tell which rows are meant, or why that cannot be told."""
         if not EARLIEST <= purge.cutoff <= LATEST:
             hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
             return Refusal(StoreLimit("clickhouse_date"), purge.cutoff.isoformat(), None, hint)
-        if purge.excluded.count > MOST_EXCLUDED:
-            return Refusal(
-                StoreLimit("clickhouse_excluded"),
-                purge.excluded.count,
-                MOST_EXCLUDED,
-                "more chats stay before the date than a statement can leave out; purge up to an earlier date",
-            )
-        columns = judge(await self._facts(), self._config, excluded=purge.excluded.count)
-        if isinstance(columns, Refusal):
-            return columns
-        if await self._readonly():
+        columns = judge(await self._facts(), self._config)
+        if not isinstance(columns, Refusal) and await self._readonly():
             return Refusal(
                 StoreLimit("clickhouse_readonly"),
                 "a read-only replica",
                 None,
                 "let it reach its Keeper again",
             )
-        ids = [chat async for batch in purge.excluded.batches() for chat in batch]
-        return _exclude(columns, purge, ids)
+        return columns
 
     async def _readonly(self) -> bool:
         return bool(
@@ -149,20 +135,3 @@ class ClickHouse:
                 self._relations.statement("readonly_replica"), self._relations.parameters()
             )
         )
-
-
-def _exclude(columns: Columns, purge: StorePurge, ids: list[ChatId]) -> Condition | Refusal:
-    sent: list[ChatId] = ids
-    if columns.thread_type in {"Int64", "UInt64"}:
-        if not all(isinstance(chat, int) for chat in ids):
-            return Refusal(
-                StoreLimit("clickhouse_thread_column"),
-                f"{columns.thread} holds numbers",
-                "the ids of the database",
-                "the database's ids of chats are no numbers; name another thread_column",
-            )
-    elif columns.thread_type == "String":
-        sent = [spelling for chat in ids for spelling in spellings(str(chat))]
-    else:
-        sent = [str(chat) for chat in ids]
-    return condition(columns, purge.account, purge.cutoff, sent)

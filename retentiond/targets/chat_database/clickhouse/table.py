@@ -32,7 +32,7 @@ class TableFacts:
     columns: Mapping[str, str]
 
 
-def judge(facts: TableFacts | None, config: ClickHouseStore, *, excluded: int) -> Columns | Refusal:
+def judge(facts: TableFacts | None, config: ClickHouseStore) -> Columns | Refusal:
     """Return how the rows of a purge are told in this table, or why they cannot be."""
     if facts is None:
         return _refusal(
@@ -68,19 +68,12 @@ def judge(facts: TableFacts | None, config: ClickHouseStore, *, excluded: int) -
                 f"its versions of a row may differ in {missing[0]}, which is not in the sorting key: deleting the "
                 "newest would bring an older one back; purge it by hand, after OPTIMIZE TABLE … FINAL",
             )
-    return _with_thread(facts, config, date_type, excluded)
+    return _with_thread(facts, config, date_type)
 
 
-def _with_thread(
-    facts: TableFacts, config: ClickHouseStore, date_type: str, excluded: int
-) -> Columns | Refusal:
-    plain = Columns(config.account_column, config.date_column, date_type)
-    if not excluded:
-        return plain
+def _with_thread(facts: TableFacts, config: ClickHouseStore, date_type: str) -> Columns | Refusal:
     if config.thread_column is None:
-        return _refusal(
-            "thread_column", excluded, f"{excluded} chats stay: set `thread_column` to leave them out"
-        )
+        return Columns(config.account_column, config.date_column, date_type)
     declared = facts.columns.get(config.thread_column)
     if declared is None:
         return _refusal("column", f"no {config.thread_column}", "set thread_column to a column of the table")

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 class Tally:
     """`left` are the rows that are there as far as is known, `gone` those that surely are not any more."""
 
-    left: int
     progress: Progress
+    left: int = 0
     gone: int = 0
+
+    def expect(self, rows: int) -> None:
+        """Begin with other rows."""
+        self.left = rows
 
     def went(self, rows: int) -> None:
         """Take note of rows that were counted, and then surely taken."""

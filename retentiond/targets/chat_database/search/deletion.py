@@ -14,7 +14,8 @@ from retentiond.targets.chat_database.search.follow import PurgeError
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.search.follow import Follower
     from retentiond.targets.chat_database.search.index import Index
-    from retentiond.targets.chat_database.search.query import Meant
+    from retentiond.targets.chat_database.search.portions import Portions
+    from retentiond.targets.chat_database.search.query import Query
     from retentiond.targets.chat_database.store import StorePurge
 
 _ROUNDS: Final = 5
@@ -26,30 +27,29 @@ _STOPPED: Final = f"asked to stop; {_GOES_ON}"
 
 
 class Deletion:
-    """Deletes what is meant, at most `rate` documents a second; `before` it were so many."""
+    """Deletes what is meant, a portion after the other, at most `rate` documents a second."""
 
     def __init__(
-        self,
-        index: Index,
-        follower: Follower,
-        purge: StorePurge,
-        means: Meant,
-        before: int,
-        rate: int,
+        self, index: Index, follower: Follower, purge: StorePurge, portions: Portions, rate: int
     ) -> None:
         self._index = index
         self._follower = follower
         self._purge = purge
-        self._means = means
-        self._before = before
+        self._portions = portions
         self._rate = rate
+        self._query = portions.meant.all
+        # How many there were at the last count, and how many were known to be gone by tasks then.
+        self._there = 0
+        self._gone_by_tasks = 0
+        self._gone = 0
+        self._left = 0
 
     async def work(self) -> StoreReport:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
-        report, left = StoreReport("finished"), None
+        report, ended = StoreReport("finished"), False
         try:
-            left = await self._rounds()
-            if left is None:
+            ended = await self._delete()
+            if not ended:
                 report = StoreReport("interrupted", error=_STOPPED)
         except StoppedError:
             report = StoreReport("interrupted", error=_STOPPED)
@@ -62,31 +62,48 @@ class Deletion:
             report = StoreReport("finished_with_failures", error=f"the search refused: {no}")
         except UnreachableError as lost:
             report = StoreReport("interrupted", error=str(lost))
-        await self._look_back(report, left)
+        await self._look_back(report, ended=ended)
         return report
 
-    async def _rounds(self) -> int | None:
-        """Delete; return how many are left, None where somebody asked to stop first."""
+    async def _delete(self) -> bool:
+        """Delete; return False where a stop was requested first."""
         if not await self._finish_earlier():
-            return None
-        left = await self._count()
-        for _ in range(_ROUNDS):
-            if not left:
-                break
-            if self._purge.stop.asked or not await self._run():
-                return None
-            left = await self._count()
-        return left
-
-    async def _count(self) -> int:
+            return False
         await self._index.refresh()
-        return await self._index.count(self._means.query)
+        async for portion in self._portions.each():
+            if self._stopping():
+                return False
+            await self._begin(portion)
+            for _ in range(_ROUNDS):
+                if not self._there:
+                    break
+                if self._stopping() or not await self._run():
+                    return False
+                await self._count()
+            self._left += self._there
+        return True
+
+    def _stopping(self) -> bool:
+        return self._purge.stop.asked
+
+    async def _begin(self, query: Query) -> None:
+        self._query = query
+        self._there = await self._index.count(query)
+        self._gone_by_tasks = self._follower.gone
+
+    async def _count(self) -> None:
+        """Count what is left of the portion, and add what is gone since the last count."""
+        await self._index.refresh()
+        left = await self._index.count(self._query)
+        # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
+        self._gone += max(self._there - left, self._follower.gone - self._gone_by_tasks)
+        self._there, self._gone_by_tasks = left, self._follower.gone
 
     async def _run(self) -> bool:
         mark = f"retentiond:{secrets.token_hex(12)}"
         # Written down before it is sent: whoever comes next looks for it, and does not send it beside itself.
         await self._purge.begin_step({"mark": mark})
-        task = await self._follower.start(self._means.query, mark, self._rate)
+        task = await self._follower.start(self._query, mark, self._rate)
         await self._purge.notes.write({"mark": mark, "task": task})
         return await self._see_through(task, mark)
 
@@ -96,9 +113,12 @@ class Deletion:
         mark, task = str(notes.get("mark", "")), notes.get("task")
         if not mark:
             return True
+        await self._begin(self._query)
         running = await self._follower.find(mark)
         if running is not None:
-            return await self._see_through(running, mark, earlier=True)
+            ended = await self._see_through(running, mark, earlier=True)
+            await self._count()
+            return ended
         if task is not None:
             # What it left, and why, does not matter any more: that is counted and deleted anew.
             await self._follower.forget(str(task), mark)
@@ -114,24 +134,20 @@ class Deletion:
             await self._purge.notes.write({})
         return ended
 
-    async def _look_back(self, report: StoreReport, left: int | None) -> None:
-        """Write down what is gone, what is `left` (None: not counted yet), and what waits; or else what is known."""
+    async def _look_back(self, report: StoreReport, *, ended: bool) -> None:
+        """Write down what is gone and what waits; or else what is known."""
         try:
-            after = await self._count() if left is None else left
-            report.waiting = (*await self._index.waiting(), *await self._unknown())
+            if not ended:
+                await self._count()
+            report.waiting = (*await self._index.waiting(), *await self._portions.remarks())
         except (ServerError, UnreachableError, StoppedError) as lost:
             report.state = "interrupted" if report.state == "finished" else report.state
-            report.rows, report.at_least = self._follower.gone, True
+            report.rows = self._gone + self._follower.gone - self._gone_by_tasks
+            report.at_least = True
             told = (report.error or str(lost)).removesuffix(f"; {_GOES_ON}")
             report.error = f"{told}; more documents may be gone than were counted: {_GOES_ON}"
             return
-        # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
-        report.rows = max(self._before - after, self._follower.gone)
-        if after and report.state == "finished":
+        report.rows = self._gone
+        if self._left and report.state == "finished":
             report.state = "finished_with_failures"
-            report.error = f"{after} documents are left, or came in meanwhile; run it again"
-
-    async def _unknown(self) -> list[str]:
-        """Say how many documents stay because nobody knows their date or chat."""
-        counted = {words: await self._index.count(query) for words, query in self._means.unknown.items()}
-        return [f"{number} {words}" for words, number in counted.items() if number]
+            report.error = f"{self._left} documents are left, or came in meanwhile; run it again"

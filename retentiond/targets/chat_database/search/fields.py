@@ -34,18 +34,12 @@ def _objects(field: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def judge(
-    config: ElasticsearchStore, capabilities: Mapping[str, Any] | None, *, excluded: int
-) -> Refusal | None:
+def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) -> Refusal | None:
     """Tell from the answer of `_field_caps` (None: no such index) why a purge cannot be told; None where it can."""
     if capabilities is None:
         return refusal("index", config.index, f"there is no index {config.index}; check `index`")
-    if excluded and config.thread_field is None:
-        return refusal(
-            "thread_field", excluded, f"{excluded} chats stay: set `thread_field` to leave them out"
-        )
     wanted = [("account_field", config.account_field, _ACCOUNTS), ("date_field", config.date_field, _DATES)]
-    if excluded and config.thread_field is not None:
+    if config.thread_field is not None:
         wanted.append(("thread_field", config.thread_field, _IDS))
     for key, field, types in wanted:
         if _PLAIN & set(field):

@@ -55,6 +55,18 @@ def judge_account(field: str, answer: Mapping[str, Any], account: str | None) ->
     return None
 
 
+def judge_chat(field: str, answer: Mapping[str, Any]) -> Refusal | None:
+    """Return why the field of chats cannot be compared with the database: a normalizer rewrites the ids."""
+    for mapping in each(answer):
+        if "normalizer" in mapping:
+            return refusal(
+                "thread_field",
+                f"{field} is {mapping.get('type')}, with the normalizer {mapping['normalizer']}",
+                "the ids in it are not those of the database; name a field that holds them as they are",
+            )
+    return None
+
+
 def judge_filled(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
     """Tell that a field has a value where a document has none: whose, when or which chat nobody knows, and it would go."""
     for mapping in each(answer):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.targets.chat_database.search.client import ask_for
 from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
-from retentiond.targets.chat_database.search.mappings import each, holds_days, judge_account, judge_filled
+from retentiond.targets.chat_database.search.mappings import (
+    each,
+    holds_days,
+    judge_account,
+    judge_chat,
+    judge_filled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +36,8 @@ class Obstacles:
         self.days = False
         """Whether the field of dates holds days; known once no refusal was found."""
 
-    async def refusal(self, excluded: int, account: str | None = None) -> Refusal | None:
-        """Return why a purge of the account (None: of any) that leaves out so many chats cannot be told here."""
+    async def refusal(self, account: str | None = None) -> Refusal | None:
+        """Return why documents of the account (None: of any) cannot be purged here."""
         # What is closed, or not there, first: the other questions pass it over, or fail over it.
         listed = await self._listed()
         if refusal := _closed(listed):
@@ -47,7 +53,7 @@ class Obstacles:
             include_unmapped="true",
             allow_no_indices="false",
         )
-        refusal = judge(self._config, capabilities, excluded=excluded)
+        refusal = judge(self._config, capabilities)
         if refusal is not None or capabilities is None:
             return refusal
         settings = await self._ask("_settings", flat_settings="true", expand_wildcards="open")
@@ -55,13 +61,13 @@ class Obstacles:
             "GET", "/_cluster/settings", include_defaults="true", filter_path=_CLUSTER
         )
         return (
-            await self._mapped(excluded, account)
+            await self._mapped(account)
             or _narrowed(shards, settings)
             or self._costly(capabilities, cluster)
             or _blocked(settings, cluster)
         )
 
-    async def _mapped(self, excluded: int, account: str | None) -> Refusal | None:
+    async def _mapped(self, account: str | None) -> Refusal | None:
         """Return why what the mapping makes of the fields does not do, and learn whether dates are days."""
         config = self._config
         accounts = await self._mapping(config.account_field)
@@ -71,9 +77,11 @@ class Obstacles:
             or judge_filled("account_field", config.account_field, accounts)
             or judge_filled("date_field", config.date_field, dates)
         )
-        if refusal is None and excluded and config.thread_field is not None:
+        if refusal is None and config.thread_field is not None:
             chats = await self._mapping(config.thread_field)
-            refusal = judge_filled("thread_field", config.thread_field, chats)
+            refusal = judge_filled("thread_field", config.thread_field, chats) or judge_chat(
+                config.thread_field, chats
+            )
         self.days = holds_days(dates)
         return refusal
 

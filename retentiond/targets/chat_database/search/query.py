@@ -2,83 +2,100 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.store import EARLIEST_DATE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.targets.chat_database.store import ChatId
 
-# The servers take 65,536 terms at the most.
-_TERMS: Final = 10_000
 _FORMAT: Final = {"format": "strict_date_optional_time"}
 
+Query = dict[str, Any]
 
-@dataclass(frozen=True, slots=True)
+
 class Meant:
-    """The query for what goes; `unknown` are queries for what stays since nobody knows, with why it does."""
+    """The documents of one account before the cutoff (aware); `days`: the field of dates holds days.
 
-    query: dict[str, Any]
-    unknown: Mapping[str, dict[str, Any]]
-
-
-def meant(
-    config: ElasticsearchStore,
-    account: str,
-    cutoff: datetime,
-    excluded: Sequence[ChatId] = (),
-    *,
-    days: bool = False,
-) -> Meant:
-    """Return what is meant: the account's documents before the cutoff (aware), but for these chats; `days` that dates are.
-
-    Of several dates each must lie before it, and of several accounts none is another. A document without a date, or
-    without a chat where chats are left out, is not meant: nobody knows.
+    Of several dates each must lie before it, and of several accounts none is another. A document without a date is not
+    meant.
     """
-    # A day begins in UTC, wherever it was: west of Greenwich before the cutoff does.
-    end = min(cutoff, datetime.combine(cutoff.date(), time(), UTC)) if days else cutoff
-    believable = {"range": {config.date_field: {"gte": _instant(EARLIEST_DATE), **_FORMAT}}}
-    undated = {
-        "filter": [_of_account(config, account)],
-        "must_not": [*_of_others(config, account), believable],
-    }
-    unknown = {"documents have no date, or none that can be true, and stay": {"bool": undated}}
-    aged = _aged(config, account, end)
-    staying = _staying(config, account, end)
-    if not excluded:
-        return Meant({"bool": {"filter": aged, "must_not": staying}}, unknown)
-    says = {"exists": {"field": config.thread_field}}
-    without = {"bool": {"filter": aged, "must_not": [*staying, says]}}
-    unknown["documents say of no chat, and stay: they might be of one that does"] = without
-    staying = staying + [
-        {"terms": {config.thread_field: list(excluded[start : start + _TERMS])}}
-        for start in range(0, len(excluded), _TERMS)
-    ]
-    return Meant({"bool": {"filter": [*aged, says], "must_not": staying}}, unknown)
+
+    def __init__(
+        self, config: ElasticsearchStore, account: str, cutoff: datetime, *, days: bool = False
+    ) -> None:
+        self._config = config
+        self._account = account
+        # A day begins in UTC, wherever it was: west of Greenwich before the cutoff does.
+        self.end = min(cutoff, datetime.combine(cutoff.date(), time(), UTC)) if days else cutoff
+
+    @property
+    def all(self) -> Query:
+        """All of them, whatever becomes of them."""
+        return {"bool": {"filter": self._aged(), "must_not": self._staying()}}
+
+    @property
+    def undated(self) -> Query:
+        """The documents of the account that have no date, or none that can be true."""
+        believable = self._dated({"gte": _instant(EARLIEST_DATE)})
+        others = [*_of_others(self._config, self._account), believable]
+        return {"bool": {"filter": [_of_account(self._config, self._account)], "must_not": others}}
+
+    @property
+    def without_chat(self) -> Query:
+        """Those that do not name a chat: all of them, where no field does."""
+        if self._config.thread_field is None:
+            return self.all
+        return {"bool": {"filter": self._aged(), "must_not": [*self._staying(), self._says]}}
+
+    def in_month(self, start: datetime, end: datetime) -> Query:
+        """Return those that name a chat, and whose oldest date lies from `start` up to, not including, `end`."""
+        inside = self._dated({"gte": _instant(start), "lt": _instant(end)})
+        before = self._dated({"lt": _instant(start)})
+        return {
+            "bool": {"filter": [*self._aged(), self._says, inside], "must_not": [*self._staying(), before]}
+        }
+
+    def of_chats(
+        self, month: Query, chats: Sequence[ChatId], *, kept: Sequence[ChatId], page: Sequence[ChatId]
+    ) -> Query:
+        """Return those of a month that name some of these chats, and neither one that is kept nor one beyond the page.
+
+        A document may name several chats. The page has the kept ones and these, in the order of the server.
+        """
+        field = self._config.thread_field or ""
+        others: list[Query] = [{"range": {field: {"lt": page[0]}}}, {"range": {field: {"gt": page[-1]}}}]
+        if kept:
+            others.append({"terms": {field: list(kept)}})
+        return {"bool": {"filter": [month, {"terms": {field: list(chats)}}], "must_not": others}}
+
+    @property
+    def _says(self) -> Query:
+        return {"exists": {"field": self._config.thread_field}}
+
+    def _aged(self) -> list[Query]:
+        return [_of_account(self._config, self._account), self._dated({"lt": _instant(self.end)})]
+
+    def _staying(self) -> list[Query]:
+        return [
+            self._dated({"gte": _instant(self.end)}),
+            self._dated({"lt": _instant(EARLIEST_DATE)}),
+            *_of_others(self._config, self._account),
+        ]
+
+    def _dated(self, bounds: dict[str, str]) -> Query:
+        return {"range": {self._config.date_field: {**bounds, **_FORMAT}}}
 
 
-def _aged(config: ElasticsearchStore, account: str, end: datetime) -> list[dict[str, Any]]:
-    return [_of_account(config, account), {"range": {config.date_field: {"lt": _instant(end), **_FORMAT}}}]
-
-
-def _staying(config: ElasticsearchStore, account: str, end: datetime) -> list[dict[str, Any]]:
-    return [
-        {"range": {config.date_field: {"gte": _instant(end), **_FORMAT}}},
-        {"range": {config.date_field: {"lt": _instant(EARLIEST_DATE), **_FORMAT}}},
-        *_of_others(config, account),
-    ]
-
-
-def _of_account(config: ElasticsearchStore, account: str) -> dict[str, Any]:
+def _of_account(config: ElasticsearchStore, account: str) -> Query:
     return {"term": {config.account_field: account}}
 
 
-def _of_others(config: ElasticsearchStore, account: str) -> list[dict[str, Any]]:
+def _of_others(config: ElasticsearchStore, account: str) -> list[Query]:
     return [
         {"range": {config.account_field: {"lt": account}}},
         {"range": {config.account_field: {"gt": account}}},

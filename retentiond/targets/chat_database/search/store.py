@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Silence, Stop, StoppedError
-from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
+from retentiond.model.errors import UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
 from retentiond.targets.chat_database.search.client import Heeding, ServerError, open_search
@@ -14,8 +14,8 @@ from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import Obstacles
-from retentiond.targets.chat_database.search.query import Meant, meant
-from retentiond.targets.chat_database.store import MOST_EXCLUDED, spellings
+from retentiond.targets.chat_database.search.portions import Portions
+from retentiond.targets.chat_database.search.query import Meant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -49,8 +49,7 @@ class Elasticsearch:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            # A field of chats that is configured is looked at, too, as if chats stayed.
-            refusal = await Obstacles(self._index).refusal(excluded=int(bool(self._config.thread_field)))
+            refusal = await Obstacles(self._index).refusal()
         except ServerError as error:
             return [f"elasticsearch: {error}"]
         return [f"elasticsearch: {refusal.value}; {refusal.hint}"] if refusal else []
@@ -59,18 +58,20 @@ class Elasticsearch:
         """Delete, follow it to its end, and count again until nothing is left."""
         self._index = Index(Heeding(self._index.search, purge.stop), self._config)
         try:
-            means = await self._meant(purge)
-            if isinstance(means, Refusal):
-                return StoreReport("refused", refused=means)
-            # A dry run may not be allowed to, and counts what is visible.
-            if not purge.dry_run:
-                await self._index.refresh()
-            before = await self._index.count(means.query)
+            obstacles = Obstacles(self._index)
+            refusal = await obstacles.refusal(purge.account)
+            if refusal is not None:
+                return StoreReport("refused", refused=refusal)
+            meant = Meant(self._config, purge.account, purge.cutoff, days=obstacles.days)
+            by_date = self._config.without_chat == "purge"
+            portions = Portions(self._index, meant, purge, by_date=by_date)
             if purge.dry_run:
-                return StoreReport("planned", rows=before)
-            progress.stage("elasticsearch", before)
+                # It may not be allowed to refresh, and counts what is visible.
+                documents = [await self._index.count(query) async for query in portions.each()]
+                return StoreReport("planned", rows=sum(documents), waiting=tuple(await portions.remarks()))
+            progress.stage("elasticsearch", None)
             follower = Follower(self._index, purge.stop, self._patience, progress)
-            return await Deletion(self._index, follower, purge, means, before, self._rate).work()
+            return await Deletion(self._index, follower, purge, portions, self._rate).work()
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
@@ -87,24 +88,3 @@ class Elasticsearch:
             raise UnreachableError(
                 f"the task could not be cancelled: {error}; cancel it as somebody who may (_tasks/_cancel)"
             ) from error
-
-    async def _meant(self, purge: StorePurge) -> Meant | Refusal:
-        """Return which documents are meant, or why that cannot be told."""
-        if purge.excluded.count > MOST_EXCLUDED:
-            return Refusal(
-                StoreLimit("elasticsearch_excluded"),
-                purge.excluded.count,
-                MOST_EXCLUDED,
-                "more chats stay before the date than a query can leave out; purge up to an earlier date",
-            )
-        obstacles = Obstacles(self._index)
-        refusal = await obstacles.refusal(purge.excluded.count, purge.account)
-        if refusal is not None:
-            return refusal
-        staying = [
-            spelling
-            async for batch in purge.excluded.batches()
-            for chat in batch
-            for spelling in ((chat,) if isinstance(chat, int) else spellings(chat))
-        ]
-        return meant(self._config, purge.account, purge.cutoff, staying, days=obstacles.days)

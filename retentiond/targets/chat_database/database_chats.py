@@ -1,0 +1,107 @@
+"""The chats of the database, with which those of a store are compared before the store loses any row."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from retentiond.ledger.holds import lock_holds
+from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL
+from retentiond.targets.chat_database.store import Comparison
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.account import AccountPurge
+    from retentiond.targets.chat_database.store import ChatId
+
+_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
+_BITS: Final = {"smallint": 16, "integer": 32, "bigint": 64}
+_TEXTS: Final = ("text", "character varying", "character", "bpchar", "name", "citext")
+_FOLDING: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "-")
+
+
+def fold(chat: str) -> str:
+    """Return an id in the form in which texts are compared: ASCII letters in lower case, no dashes, no blanks around.
+
+    A UUID has several spellings, and each product chose one. What this makes alike is one chat, and stays.
+    """
+    return chat.strip(" ").translate(_FOLDING)
+
+
+def as_key(chat: ChatId, key_type: str) -> ChatId | None:
+    """Return a store's id as a key of this type in the database has it; None where it cannot be compared with one."""
+    if key_type in _BITS:
+        return int(chat) if isinstance(chat, int) or _NUMBER.fullmatch(chat) else None
+    if key_type == "uuid":
+        try:
+            return str(UUID(str(chat)))
+        except ValueError:
+            return None
+    return fold(str(chat)) if key_type.partition("(")[0] in _TEXTS else None
+
+
+class DatabaseChats:
+    """The chats of one account's database, and the holds on them."""
+
+    def __init__(self, connection: Conn, purge: AccountPurge) -> None:
+        self._connection = connection
+        self._purge = purge
+        self._tree = purge.chats.tree
+        self._key_type = self._tree.key_type(self._tree.top)
+        self.newest_hold = 0
+        """The newest hold that a comparison knows; one that is put on later stops what is under way."""
+
+    async def count_staying(self) -> int:
+        """Count the chats that began before the date and stay, for a store that does not name its chats."""
+        statement = self._tree.statement("count_staying" if self._purge.report.dry_run else "count_left")
+        return int(await statements.fetchval(self._connection, statement, self._purge.chats.values))
+
+    async def learn_holds(self) -> None:
+        """Learn which hold is the newest: while one store is purged, a hold may come for the next."""
+        if not self._purge.report.dry_run:
+            # One that is being put on is waited for: its number may be lower than that of another, which is there.
+            async with self._connection.transaction():
+                await lock_holds(self._connection)
+                self.newest_hold = await self._connection.fetchval(HOLDS_SQL["newest"])
+
+    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
+        """Compare chats of a store with those of the database, as they are now."""
+        keys = {chat: as_key(chat, self._key_type) for chat in ids}
+        wanted = list({key for key in keys.values() if key is not None})
+        there = await self._present(wanted) | await self._held(wanted)
+        absent: list[ChatId] = []
+        kept: list[ChatId] = []
+        unknown: list[ChatId] = []
+        for chat, key in keys.items():
+            found = unknown if key is None else kept if str(key) in there else absent
+            found.append(chat)
+        return Comparison(absent, kept, unknown)
+
+    async def _present(self, keys: Sequence[ChatId]) -> set[str]:
+        name = "present"
+        if self._key_type in _BITS:
+            # A number that the key cannot hold is no chat of the database.
+            end = 2 ** (_BITS[self._key_type] - 1)
+            keys = [key for key in keys if isinstance(key, int) and -end <= key < end]
+        elif self._key_type != "uuid":
+            name = "present_by_text"
+        return await self._chats(name, keys, self._tree.fill("t.{key}::text"))
+
+    async def _held(self, keys: Sequence[ChatId]) -> set[str]:
+        if not await self._purge.place.ledger.exists(self._connection):
+            return set()
+        return await self._chats("held_by_text", [str(key) for key in keys], "(h.narrowed->>'chat')")
+
+    async def _chats(self, name: str, keys: Sequence[ChatId], text: str) -> set[str]:
+        if not keys:
+            return set()
+        if self._key_type not in {*_BITS, "uuid"}:
+            text = SQL["folded"].replace("{id}", text)
+        but_due = SQL["but_due"] if self._purge.report.dry_run else ""
+        statement = self._tree.fill(SQL[name], text=text, but_due=but_due)
+        values = self._purge.chats.values | {"chats": keys}
+        return {row["chat"] for row in await statements.fetch(self._connection, statement, values)}

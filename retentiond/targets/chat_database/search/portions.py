@@ -1,0 +1,67 @@
+"""What a purge takes out of an index step by step: documents of chats that the database does not have, named by ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.targets.chat_database.store import UnknownIds, months
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.search.query import Meant, Query
+    from retentiond.targets.chat_database.store import StorePurge
+
+_MOST_CHATS: Final = 10_000
+"""Chats that one query names; the servers take 65,536 terms at the most."""
+
+
+class Portions:
+    """The documents of one account that a purge takes; `meant` are those before the date.
+
+    `by_date`: documents that do not name a chat are taken by account and date alone.
+    """
+
+    def __init__(self, index: Index, meant: Meant, purge: StorePurge, *, by_date: bool) -> None:
+        self._index = index
+        self.meant = meant
+        self._purge = purge
+        self._by_date = by_date
+        self._names_chats = index.config.thread_field is not None
+        self._unknown = UnknownIds()
+
+    async def each(self) -> AsyncIterator[Query]:
+        """Yield one query after the other; the documents of one may be deleted before the next is asked for."""
+        if self._by_date:
+            yield self.meant.without_chat
+        oldest = await self._index.oldest(self.meant.all) if self._names_chats else None
+        if oldest is None:
+            return
+        for start, end in months(oldest, self.meant.end):
+            async for query in self._in_month(self.meant.in_month(start, end)):
+                yield query
+
+    async def _in_month(self, month: Query) -> AsyncIterator[Query]:
+        after: Mapping[str, Any] | None = None
+        while True:
+            page, after = await self._index.chats(month, after, _MOST_CHATS)
+            compared = await self._purge.chats.compare(page)
+            self._unknown.note(compared.unknown)
+            if compared.absent:
+                kept = [*compared.kept, *compared.unknown]
+                yield self.meant.of_chats(month, compared.absent, kept=kept, page=page)
+            if after is None:
+                return
+
+    async def remarks(self) -> list[str]:
+        """Say how many documents stay because nothing is known of their date or chat."""
+        unknown = {"documents have no date, or none that can be true, and stay": self.meant.undated}
+        if self._names_chats and not self._by_date:
+            unknown[
+                "documents do not name a chat that could be looked up in the database, and stay; with `without_chat: purge` "
+                "they are purged by account and date alone"
+            ] = self.meant.without_chat
+        counted = {words: await self._index.count(query) for words, query in unknown.items()}
+        told = [f"{number} {words}" for words, number in counted.items() if number]
+        return [*told, *self._unknown.remarks()]
