@@ -175,6 +175,7 @@ async def test_a_key_of_fixed_width_names_the_chats_that_stay_without_the_blanks
     )
     store = ChatStore(database, connection, "shop")
     stores = Beside(store)
+    stores.has = ["stays", "gone"]
     monkeypatch.setattr(beside, "open_store", stores.open)
     report = await store.purge(
         layout=str(layout), account="ours", accounts={"ours": {}}, wish={"stores": ("clickhouse",)}, **STORES

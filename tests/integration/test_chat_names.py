@@ -42,6 +42,7 @@ def refused_by(report: PurgeReport) -> str:
 async def test_an_account_that_is_renamed_loses_its_holds(chats: ChatStore, stores: Beside) -> None:
     held, due = await chats.chat(), await chats.chat()
     await hold(chats, chat=str(held))
+    stores.has = [held, due]
     for dry_run in (True, False):
         report = await chats.purge(dry_run=dry_run, wish=CLICKHOUSE, **RENAMED)
         assert (report.kept["hold"], report.chats) == (1, 1)
@@ -92,6 +93,7 @@ async def test_an_account_with_an_odd_name_is_purged_held_and_recorded_under_it(
     held, due = await chats.chat(), await chats.chat()
     await hold(chats, account, chat=str(held))
     config: dict[str, Any] = {"accounts": {account: {"schema": "pro"}}, **STORES}
+    stores.has = [held, due]
     stores.down = {"clickhouse"}
     report = await chats.purge(account=account, wish=CLICKHOUSE, **config)
     assert (report.chats, report.kept["hold"]) == (1, 1)

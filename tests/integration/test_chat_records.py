@@ -58,7 +58,6 @@ async def test_the_proof_of_disposal_says_nothing_of_the_stores(chats: ChatStore
             "state": "finished",
             "rows": 7,
             "at_least": False,
-            "chats_left_out": 1,
             "waiting": [],
             "continued": False,
             "error": None,
