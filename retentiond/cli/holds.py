@@ -192,6 +192,15 @@ def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None
         )
     if coverage.encrypted:
         session.error(f"warning: {_hidden(session, target, hold, coverage)}", about=target)
+    if coverage.remote_user:
+        server = hold.subject.name.partition(":")[2]
+        command = session.command(f"hold add {target} --origin {quote(server)}")
+        session.error(
+            "warning: the database does not record which user of another server uploaded a medium. The hold covers what "
+            "this user's unencrypted events refer to, and nothing that was sent encrypted. To hold that, too, hold all "
+            f"media of the server: {command}",
+            about=target,
+        )
     for store in coverage.under_way:
         session.error(
             f"warning: a purge is at work in {store}, or was left at work there: it is ended where the server can, and "

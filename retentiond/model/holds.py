@@ -145,8 +145,9 @@ class Hold:
 class Coverage:
     """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see.
 
-    A room is taken as `encrypted` if it is, or if that cannot be read, which is not `encryption_known`. In the stores
-    `under_way` a purge had sent something before the hold was there, and it may come too late for that.
+    A room is taken as `encrypted` if it is, or if that cannot be read, which is not `encryption_known`. Of a
+    `remote_user` no row says what they uploaded. In the stores `under_way` a purge had sent something before the hold
+    was there, and it may come too late for that.
     """
 
     items: int
@@ -154,13 +155,16 @@ class Coverage:
     encrypted: bool = False
     under_way: tuple[str, ...] = ()
     encryption_known: bool = True
+    remote_user: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as `hold add --json` prints it."""
+        """Return it as `hold add --json` prints it: what is usual needs no key."""
         fields = asdict(self)
-        if fields.pop("encryption_known"):
-            return fields
-        return fields | {"encryption_known": False}
+        if self.encryption_known:
+            del fields["encryption_known"]
+        if not self.remote_user:
+            del fields["remote_user"]
+        return fields
 
     @property
     def nothing(self) -> bool:

@@ -300,6 +300,18 @@ async def test_the_story_names_the_hold_and_why_it_is_on_the_medium(
             assert story.verdict.reason == "hold"
 
 
+@pytest.mark.parametrize(
+    ("user", "server_name", "is_remote"),
+    [(BOB, "here.test", True), ("@ann:HERE.test", "here.test", False), (BOB, None, False)],
+)
+async def test_a_hold_on_a_user_of_another_server_is_known_as_one(
+    store: DendriteStore, retention: Retention, user: str, server_name: str | None, is_remote: bool
+) -> None:
+    async with retention.opened(server_name=server_name) as target:
+        _, coverage = await target.holds.add(HoldRequest(HoldSubject("user", user)))
+    assert coverage.remote_user is is_remote
+
+
 async def test_a_hold_with_members_that_ends_holds_them_no_longer(
     room: DendriteStore, retention: Retention, connection: Connection
 ) -> None:

@@ -85,6 +85,16 @@ def test_a_hold_on_an_encrypted_room_names_what_it_covers_and_the_command_that_c
     assert "It does not cover media of further servers" in told
 
 
+def test_a_hold_on_a_user_of_another_server_names_the_command_that_covers_their_uploads(
+    line: CommandLine, target: FakeTarget
+) -> None:
+    target.coverage = Coverage(2, 0, remote_user=True)
+    outcome = line.type("hold", "add", "--user", "@bob:there.test:8448", "--json")
+    assert "nothing that was sent encrypted" in outcome.stderr
+    assert "hold add media --origin there.test:8448`" in outcome.stderr
+    assert outcome.document["holds"][0]["remote_user"] is True
+
+
 def test_a_room_whose_encryption_cannot_be_read_is_told_as_encrypted(
     line: CommandLine, target: FakeTarget
 ) -> None:

@@ -56,8 +56,13 @@ class MediaHolds(RecordedHolds):
         encryption = "plain"
         if hold.subject.kind == "room":
             encryption = await place.hold_references.encryption(connection, hold.subject.name)
+        names = place.settings.server_names
+        server = hold.subject.name.partition(":")[2].lower()
         return Coverage(
-            **dict(counts or {}), encrypted=encryption != "plain", encryption_known=encryption != "unknown"
+            **dict(counts or {}),
+            encrypted=encryption != "plain",
+            encryption_known=encryption != "unknown",
+            remote_user=hold.subject.kind == "user" and bool(names) and server not in names,
         )
 
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
