@@ -17,6 +17,7 @@ from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
 from retentiond.model.check import Check, PolicyCount
+from retentiond.model.mentions import keep_reason
 from retentiond.model.outcome import worst
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
@@ -74,6 +75,8 @@ class CheckConfig:
                 session.error(printable(str(problem), _TEXT_LIMIT), about=target.name)
             if not check.problems:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
+            for note in check.notes:
+                session.note(f"{target.name}: {printable(note, _TEXT_LIMIT)}")
             if isinstance(of_target, MediaTarget):
                 counts = {count.name: count.items for count in check.policies}
                 found = list(unmatched(document, target.name, of_target, counts))
@@ -118,6 +121,7 @@ def _as_json(
                 "target": name,
                 "problems": None if check is None else [redact(str(problem)) for problem in check.problems],
                 "policies": None if check is None else [count.as_json() for count in check.policies],
+                "notes": None if check is None else list(check.notes),
             }
             for name, check in checks.items()
         ],
@@ -178,7 +182,13 @@ def _media_summary(
     yield f"server:    {printable(names, _TEXT_LIMIT)}"
     yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
     yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"
-    yield f"protected: {', '.join(config.protections) or 'nothing'}"
+    yield f"protected: {', '.join(dict.fromkeys(map(keep_reason, config.protections))) or 'nothing'}"
+    matches = [*(policy.match for policy in config.policies), *(quota.match for quota in config.quota)]
+    if config.messages_in or any(match.asks_mentions for match in matches):
+        remote = (
+            "stay, too" if config.encrypted_remote == "keep" else "go by the policies, and are fetched again"
+        )
+        yield f"encrypted: uploads that an encrypted room may show stay; media of other servers {remote}"
     if config.policies:
         yield "policies, of which the first that matches decides:"
         for number, policy in enumerate(config.policies, 1):

@@ -76,6 +76,11 @@ class MatchConfig(Section):
                 (), "is empty and would match everything; name what it means, such as origin: remote"
             )
 
+    @property
+    def asks_mentions(self) -> bool:
+        """Whether a condition depends on references, which are invisible in encrypted rooms."""
+        return self.room is not None or self.unreferenced is not None
+
     def to_match(self, accepts: frozenset[str]) -> Match:
         """Return the conditions as the decisions take them; a key that they do not know raises TypeError."""
         given = {name: getattr(self, name) for name in type(self).model_fields}

@@ -26,7 +26,11 @@ class PolicyCount:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Everything that a pass would be stopped by, and the counts of policies and quotas where they could be counted."""
+    """Everything that a pass would be stopped by, and the counts of policies and quotas where they could be counted.
+
+    `notes` are what a plan remarks, such as what encrypted rooms keep.
+    """
 
     problems: Sequence[RetentiondError]
     policies: Sequence[PolicyCount] = field(default=())
+    notes: Sequence[str] = field(default=())

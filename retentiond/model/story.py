@@ -68,7 +68,8 @@ class DiskStory:
 class Story:
     """The story of one medium in a target; the texts in it are untrusted.
 
-    Without a `row` the database has none of that name. `bearers` are the rows that share its content, itself too.
+    `encrypted` says whether an encrypted room may show it, where references there are invisible; None where no policy
+    and no protection asks. Without a `row` the database has none of that name. `bearers` are the rows that share its content, itself too.
     `quarantine` are released rows of that name which can come back. `refusal` is why a pass would do nothing; where
     even a plan was refused, `verdict` is None and what follows `row` is not known.
     """
@@ -80,6 +81,7 @@ class Story:
     created_at: datetime | None = None
     policies: list[PolicyStory] = field(default_factory=list)
     protections: dict[str, bool] = field(default_factory=dict)
+    encrypted: bool | None = None
     holds: list[str] = field(default_factory=list)
     restored: str | None = None
     bearers: int = 0
@@ -98,6 +100,7 @@ class Story:
             "created_at": instant(self.created_at) if self.created_at else None,
             "policies": [policy.as_json() for policy in self.policies],
             "protections": self.protections,
+            "encrypted": self.encrypted,
             "holds": self.holds,
             "restored": self.restored,
             "rows_of_its_content": self.bearers,

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from retentiond.model.media import MediaRow
+from retentiond.model.mentions import ENCRYPTED, ENCRYPTION, MESSAGES_IN
 from retentiond.model.story import PolicyStory, Story
 from retentiond.model.text import printable
 from retentiond.terminal.account import refusal_panel, table
@@ -20,6 +21,7 @@ from retentiond.terminal.words import (
 
 _LIMIT = 600
 _DAY = timedelta(days=1)
+_ENCRYPTED = "An encrypted room may show it: references in such rooms are invisible, and no database can prove that it is unused."
 
 
 def show_story(console: Console, story: Story) -> None:
@@ -35,8 +37,9 @@ def show_story(console: Console, story: Story) -> None:
             shown.add_row(Text(printable(policy.name)), _keep(policy), policy.since, _saying(policy))
         console.print(shown)
     for name, mentions in story.protections.items():
-        says = "refers to it: it stays" if mentions else "does not refer to it"
-        console.print(Text(f"Protection {printable(name)}: {says}."))
+        console.print(Text(f"Protection {printable(name)}: {_protecting(name, story, mentions=mentions)}."))
+    if story.encrypted:
+        console.print(Text(_ENCRYPTED), soft_wrap=True)
     console.print(Text(_verdict(story), style="bold"))
     if story.refusal is not None:
         console.print(refusal_panel(story.refusal, "A pass would be refused"))
@@ -73,12 +76,23 @@ def _row(story: Story, row: MediaRow) -> Iterator[str]:
         yield f"{count_in_words(story.bearers, 'row')} share its content, which stays while one of them does."
 
 
+def _protecting(name: str, story: Story, *, mentions: bool) -> str:
+    if name in ENCRYPTION:
+        return "may show it: it stays" if mentions else "is not known to show it"
+    if mentions:
+        return "refers to it: it stays"
+    # Of messages in encrypted rooms this is not known.
+    return "no reference can be seen" if name == MESSAGES_IN and story.encrypted else "does not refer to it"
+
+
 def _keep(policy: PolicyStory) -> str:
     return "for ever" if policy.keep is None else age_in_words(policy.keep)
 
 
 def _saying(policy: PolicyStory) -> str:
     if policy.mismatches:
+        if policy.mismatches == (ENCRYPTED,):
+            return "may match, and takes nothing that an encrypted room may show"
         return f"does not match: {', '.join(policy.mismatches)}"
     if not policy.decides:
         return "matches, but an earlier one has decided"

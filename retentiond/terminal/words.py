@@ -92,7 +92,7 @@ def schedule_in_words(schedule: Schedule | None) -> str:
 
 def policy_in_words(policy: PolicyConfig) -> str:
     """Say what a policy does: what it speaks of, and when that goes."""
-    about = _match_in_words(policy.match)
+    about = _match_in_words(policy.match) + _encryption_in_words(policy)
     if policy.remove == "thumbnails":
         about = f"thumbnails alone of {about}"
     if policy.keep is None:
@@ -111,7 +111,7 @@ def quota_in_words(quota: QuotaConfig) -> str:
         "" if quota.min_free_disk is None else f"{size_in_words(quota.min_free_disk)} of the disk free",
     ]
     first = "the oldest first" if quota.evict == "oldest" else "the least recently accessed first"
-    about = _match_in_words(quota.match)
+    about = _match_in_words(quota.match) + _encryption_in_words(quota)
     return f"{about}: {' and '.join(filter(None, bounds))}, {first}, nothing younger than {age_in_words(quota.min_age)}"
 
 
@@ -119,6 +119,10 @@ _ROOMS: Final = {
     "no_local_members": "of rooms that nobody here is in any more",
     "upgraded": "of rooms that were upgraded",
 }
+
+
+def _encryption_in_words(rule: PolicyConfig | QuotaConfig) -> str:
+    return ", even if an encrypted room may show them" if rule.delete_media_of_encrypted_rooms else ""
 
 
 def _match_in_words(match: MatchConfig) -> str:

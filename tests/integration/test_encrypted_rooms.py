@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from retentiond.engine.target import Silence
 from tests.support.store import DendriteStore, StoredMedia
 
 if TYPE_CHECKING:
@@ -229,6 +230,39 @@ async def test_messages_in_keeps_what_an_encrypted_room_may_show_after_all_other
         2,
         {"encrypted": 1, "profile_avatars": 1, "messages_in": 1},
     )
+
+
+async def test_plan_pass_and_check_count_what_encrypted_rooms_keep_and_what_goes_all_the_same(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    await encrypted.add()
+    for _ in range(2):
+        await upload(encrypted)
+    kept = (
+        "rule: 2 uploads to this server and 1 media of other servers stay, as an encrypted room may show them"
+    )
+    accepted = "rule: 0 uploads to this server and 1 media of other servers are due although"
+    again = UNREFERENCED | {"encrypted_remote": "fetch_again"}
+    plan, _ = await retention.one_plan(**UNREFERENCED)
+    assert plan.remarks == [kept]
+    async with retention.opened(**UNREFERENCED) as target:
+        assert list((await target.check()).notes) == [kept]
+    for report in ((await retention.one_plan(**again))[0], await retention.one_pass(**again)):
+        assert report.remarks[0] == kept.replace("1 media", "0 media")
+        assert report.remarks[1].startswith(accepted)
+
+
+async def test_an_explanation_does_not_claim_to_know_what_an_encrypted_room_shows(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    hidden, seen = await upload(encrypted), await upload(encrypted, BOB)
+    async with retention.opened(**UNREFERENCED) as target:
+        story = await target.explain(hidden.uri, Silence())
+        assert (story.encrypted, [policy.mismatches for policy in story.policies]) == (True, [("encrypted",)])
+        assert (await target.explain(seen.uri, Silence())).encrypted is False
+    async with retention.opened() as target:
+        # Nothing asks, and so nothing was read.
+        assert (await target.explain(hidden.uri, Silence())).encrypted is None
 
 
 async def test_members_may_lie_in_a_database_of_their_own(

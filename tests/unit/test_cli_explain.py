@@ -52,6 +52,26 @@ def test_the_story_is_told_in_words_and_nothing_in_it_is_markup(tmp_path: Path) 
         assert words in outcome.stdout
 
 
+def test_the_story_claims_nothing_of_messages_in_encrypted_rooms(tmp_path: Path) -> None:
+    hidden = story()
+    hidden.encrypted = True
+    hidden.policies = [
+        PolicyStory("nowhere", timedelta(days=7), "created", ("encrypted",), False, None),
+        PolicyStory("left", timedelta(days=7), "created", ("room", "encrypted"), False, None),
+    ]
+    hidden.protections = {"profile_avatars": False, "messages_in": False, "encrypted": True}
+    told = CommandLine(tmp_path, (FakeTarget(story=hidden),)).type("plan", "--explain", URI).stdout
+    for words in (
+        "may match, and takes nothing that an encrypted room may show",
+        "does not match: room, encrypted",
+        "Protection profile_avatars: does not refer to it.",
+        "Protection messages_in: no reference can be seen.",
+        "Protection encrypted: may show it: it stays.",
+        "An encrypted room may show it",
+    ):
+        assert words in told
+
+
 def test_the_story_is_one_document_in_json(tmp_path: Path) -> None:
     targets = FakeTarget(story=story()), FakeTarget("other")
     document = CommandLine(tmp_path, targets).type("plan", f"--explain={URI}", "--json").document

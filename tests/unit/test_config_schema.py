@@ -7,7 +7,9 @@ from pydantic import BaseModel, ValidationError
 
 from retentiond.config.media import Limits, MediaTarget, Pace
 from retentiond.config.policies import PolicyConfig
+from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schema import Config
+from retentiond.config.section import Section
 from retentiond.model.match import Match
 from retentiond.model.mentions import PROTECTIONS
 from retentiond.model.policy import Policy, Rules
@@ -48,6 +50,44 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert media.pace == Pace(batch=1000, concurrency=4, max_items_per_second=5000)
     assert media.create_index
     assert media.schedule is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "accepts"),
+    [
+        ({}, set()),
+        ({"encrypted_remote": "fetch_again"}, {"encrypted_remote"}),
+        ({"delete_media_of_encrypted_rooms": True}, {"encrypted", "encrypted_remote"}),
+    ],
+)
+def test_the_risk_of_encrypted_rooms_is_accepted_by_its_own_keys_alone(
+    keys: dict[str, Any], accepts: set[str]
+) -> None:
+    match = {"unreferenced": True, "content_type": "application/octet-stream"}
+    of_target = {name: value for name, value in keys.items() if name == "encrypted_remote"}
+    of_rule = {name: value for name, value in keys.items() if name not in of_target}
+    media = target(
+        policies=[dict(POLICY) | of_rule | {"match": match}],
+        quota=[QUOTA | of_rule | {"match": match}],
+        **of_target,
+    )
+    assert media.rules([]).policies[0].match.accepts == media.quotas()[0].match.accepts == accepts
+
+
+@pytest.mark.parametrize("section", [PolicyConfig, QuotaConfig])
+def test_a_risk_that_the_match_does_not_have_is_not_accepted_in_silence(section: type[Section]) -> None:
+    given = (QUOTA if section is QuotaConfig else dict(POLICY)) | {"delete_media_of_encrypted_rooms": True}
+    with pytest.raises(ValidationError, match="needs `unreferenced` or `room` in the match"):
+        section.model_validate(given)
+    for match in ({"unreferenced": True}, {"room": "upgraded"}):
+        section.model_validate(given | {"match": match})
+
+
+def test_protections_are_reported_in_one_order_and_encryption_comes_last() -> None:
+    joined = {"protect": ["room_state", "profile_avatars"], "messages_in": ["joined_rooms"]}
+    named = ("profile_avatars", "room_state", "messages_in", "encrypted")
+    assert target(**joined).protections == (*named, "encrypted_remote")
+    assert target(**joined, encrypted_remote="fetch_again").protections == named
 
 
 def test_targets_have_no_default() -> None:

@@ -76,6 +76,7 @@ class MediaSteps:
             await self._surveyor.keep(
                 survey, ledger=True, copy=copy, protections=references.protections, plan=False
             )
+        report.remarks += self._surveyor.encryption.remarks()
         report.kept.update(survey.kept + survey.kept_due)
         report.await_turn(survey.due, survey.due_bytes)
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.encryption import EncryptionCount
 from retentiond.model.match import foreign_user
 from retentiond.model.media import Hash, MediaKey, valid_hash
 from retentiond.model.mentions import Mentioned, keep_reason
@@ -94,7 +95,8 @@ class Survey:
 class Surveyor:
     """Makes a survey on one connection, and hands out what is due, page by page.
 
-    `matched` and `due_by` count the rows that each policy decides about, and those of them that are due by age.
+    `matched` and `due_by` count the rows that each policy decides about, and those of them that are due by age;
+    `encryption` those that an encrypted room may show.
     """
 
     def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
@@ -104,6 +106,7 @@ class Surveyor:
         self._asks = False
         self.matched: Counter[str] = Counter()
         self.due_by: Counter[str] = Counter()
+        self.encryption = EncryptionCount()
 
     async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
         """Learn from the references' copy what mentions media, of the sources that policies ask about."""
@@ -130,7 +133,10 @@ class Surveyor:
                 if foreign_user(row, self._rules.server_names):
                     survey.foreign += 1
                     survey.foreign_example = printable(row.key.uri)
-                judged.append((row, self._decide(row, now, self._mentions(record))))
+                mentions = self._mentions(record)
+                verdict = self._decide(row, now, mentions)
+                self.encryption.add(row, verdict, self._rules, mentions)
+                judged.append((row, verdict))
             await self._take(survey, judged, listen)
             progress.advance(len(page))
         if survey.foreign:

@@ -23,12 +23,14 @@ async def check(place: Place) -> Check:
     """Try the database, the rights, the media directory, and a plan, which counts the rows of each policy."""
     problems: list[RetentiondError] = []
     policies: list[PolicyCount] = []
+    notes: list[str] = []
     try:
         with reaching("the database"):
             problems += map(UnreachableError, await _check_rights(place))
             problems += map(UnreachableError, await place.disk.call(lambda: _check_directory(place)))
             report = await plan(place, None, Silence())
         policies = _count_policies(place, report)
+        notes = report.remarks
         if report.refused is not None:
             problems.append(RefusedError(report.refused))
         if report.failed.total():
@@ -38,7 +40,7 @@ async def check(place: Place) -> Check:
         problems.append(error)
     except LOST as error:
         problems.append(UnreachableError(f"the database was lost: {error}; try again"))
-    return Check(problems, policies)
+    return Check(problems, policies, notes)
 
 
 def _count_policies(place: Place, report: PassReport) -> list[PolicyCount]:

@@ -176,6 +176,7 @@ class _Planner:
             plan=True,
         )
         self._report.count_policies(surveyor.matched, surveyor.due_by)
+        self._report.remarks += surveyor.encryption.remarks()
         self._report.kept.update(survey.kept + survey.kept_due)
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
-from retentiond.model.mentions import Mentioned, asked_of
+from retentiond.model.mentions import ENCRYPTED, ENCRYPTION, Mentioned, asked_of
 from retentiond.model.story import DiskStory, Story, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
@@ -110,6 +110,8 @@ class _Witness:
                 Mentioned(*zip(*(tuple(found) for found in rows), strict=True)) if rows else Mentioned()
             )
         self.story.protections = {name: name in mentions for name in references.protections}
+        if ENCRYPTED in {*references.protections, *references.asked}:
+            self.story.encrypted = not ENCRYPTION.isdisjoint(mentions)
         asked = asked_of(mentions, references.asked) if references.asked else None
         self.story.policies = policy_stories(row, rules, self.story.now, asked)
 

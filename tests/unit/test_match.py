@@ -1,0 +1,54 @@
+"""A match that says nothing cannot be built, and each condition that the configuration accepts is decided."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from retentiond.config.policies import MatchConfig
+from retentiond.model.match import _CONDITIONS, Match, mismatches
+from retentiond.model.media import MediaRow
+
+NAMES = frozenset({"here.test"})
+ROW = MediaRow("id", "there.test", "image/png", 100, 0, "cat.png", "A" * 43, "")
+LATE = int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+CASES: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {
+    "origin": ("local", {"media_origin": "here.test"}, {}),
+    "user": ("@ann:*", {"user_id": "@ann:here.test"}, {"user_id": "@bob:here.test"}),
+    "content_type": ("video/*", {"content_type": "video/mp4"}, {}),
+    "larger_than": ("1KiB", {"file_size_bytes": 1025}, {"file_size_bytes": 1024}),
+    "uploaded_before": (date(2025, 1, 1), {"creation_ts": 1}, {"creation_ts": LATE}),
+    "upload_name": ("*.mp4", {"upload_name": "cat.mp4"}, {}),
+    "room": ("upgraded", {"mentions": {"room:upgraded"}}, {"mentions": {"messages"}}),
+    "unreferenced": (True, {"mentions": set()}, {"mentions": {"messages"}}),
+}
+"""For each condition a value, and what of a row makes it hold, and fail."""
+
+
+def failing(match: Match, changes: dict[str, Any]) -> list[str]:
+    about = {name: value for name, value in changes.items() if name != "mentions"}
+    return list(mismatches(replace(ROW, **about), match, NAMES, changes.get("mentions")))
+
+
+@pytest.mark.parametrize("name", MatchConfig.model_fields)
+def test_each_condition_of_the_schema_reaches_the_decision(name: str) -> None:
+    """A new condition once matched every row, because nothing copied it into the decision."""
+    value, holding, broken = CASES[name]
+    match = MatchConfig.model_validate({name: value}).to_match(frozenset())
+    assert failing(match, holding) == []
+    assert failing(match, broken) == [name]
+
+
+def test_the_schema_the_match_and_the_decision_know_the_same_conditions() -> None:
+    conditions = {field.name for field in fields(Match)} - {"accepts"}
+    assert conditions == set(MatchConfig.model_fields) == set(_CONDITIONS)
+
+
+@pytest.mark.parametrize("accepts", [frozenset[str](), frozenset({"encrypted"})])
+def test_a_match_without_a_condition_cannot_be_built(accepts: frozenset[str]) -> None:
+    with pytest.raises(ValueError, match="would match every row"):
+        Match(accepts=accepts)
