@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from retentiond.adapters.log_entries import Entry
+from retentiond.adapters.pipes import InterruptedWriteError, PipeWriter, descriptor_of
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from retentiond.adapters.journal import JournalSocket
 
+_PATIENCE = 5.0
+"""Seconds: under a watchdog that is asked for every 30."""
 _PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
 
 
@@ -32,25 +35,45 @@ class Output(Protocol):
 
 
 class StreamOutput:
-    """A line an entry on a stream, which may go away at any time."""
+    """A line an entry on a stream, which may go away at any time, or have a reader that stopped.
+
+    Such a reader is waited for once, and briefly; until it reads again entries are dropped and counted.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        descriptor = descriptor_of(stream)
+        self._writer = None if descriptor is None else PipeWriter(descriptor)
+        self._lost = 0
         # Re-entrant: the collector may run in the middle of a write, and asyncio logs from there.
         self._lock = threading.RLock()
 
     def write(self, entry: Entry) -> None:
         """Write the line, and what the stream's encoding has no letters for by its number."""
-        line = entry.line.encode(self._encoding, "backslashreplace").decode(self._encoding)
         with self._lock:
             try:
-                self._stream.write(f"{line}\n")
+                # What was written past us comes first.
                 self._stream.flush()
+                if self._lost and self._send(_loss(self._lost)):
+                    self._lost = 0
+                if not self._send(entry):
+                    self._lost += 1
             except BrokenPipeError:
                 self._discard()
             except (OSError, ValueError, RuntimeError):
                 return  # a full disk, a closed stream, a write within a write: nowhere is left to say it
+
+    def _send(self, entry: Entry) -> bool:
+        line = f"{entry.line}\n".encode(self._encoding, "backslashreplace")
+        if self._writer is None:
+            self._stream.write(line.decode(self._encoding))
+            self._stream.flush()
+            return True
+        try:
+            return self._writer.write(line, 0.0 if self._lost or self._writer.is_behind else _PATIENCE)
+        except InterruptedWriteError:
+            return False
 
     def _discard(self) -> None:
         """Let the rest go nowhere, else Python's last flush fails again and changes the exit status."""

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from retentiond.cli.line.app import read_line
 from retentiond.cli.session import Options, Session
 from retentiond.cli.streams import ReaderGoneError
 from retentiond.cli.surroundings import Surroundings
+from retentiond.model.errors import UnreachableError
 
 # What a shell reports of a program that SIGPIPE ended.
 _READER_GONE: Final = 141
@@ -32,5 +34,7 @@ def execute(arguments: Sequence[str], surroundings: Surroundings) -> int:
     except ReaderGoneError:
         return _READER_GONE
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - likewise
+        with suppress(UnreachableError, asyncio.CancelledError):
+            session.out.settle()
         return session.fail(error)
     return status

@@ -1,5 +1,7 @@
 """The two streams of a command: consoles that show text as it is, and notice when nobody reads any more."""
 
+import asyncio
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -8,9 +10,16 @@ from typing import TextIO, cast
 
 from rich.console import Console
 
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.pipes import InterruptedWriteError, PipeWriter, descriptor_of
 from retentiond.model.errors import UnreachableError
 
 _WIDTH_WITHOUT_TERMINAL = 120
+_HELD_BACK = 8192
+READERS_PATIENCE = 600.0
+"""Seconds that a reader may stop, a pager perhaps; a listing keeps a transaction open, and that is for no longer."""
+_PATIENCE_OF_NOTES = 5.0
+_NOTED_AFTER = 30.0
 
 
 class ReaderGoneError(Exception):
@@ -55,28 +64,60 @@ class Output(Console):
 
 
 class _Outlet:
-    """The stream itself, with its errors in our words."""
+    """The stream itself, with its errors in our words, and a bound for the time that its reader takes."""
 
     def __init__(self, stream: TextIO, *, forgiving: bool) -> None:
         self._stream = stream
         self._forgiving = forgiving
+        self._terminal = stream.isatty()
+        self._pending = bytearray()
+        descriptor = descriptor_of(stream)
+        self._writer = None if descriptor is None else PipeWriter(descriptor, self._note_wait)
+        self._noted = False
         self.deserted = False
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        with self._minding():
-            self._stream.write(text)
+        if self._writer is None:
+            with self._minding():
+                self._stream.write(text)
+            return len(text)
+        self._pending += text.encode(self.encoding, "backslashreplace")
+        if self._terminal or len(self._pending) >= _HELD_BACK:
+            self.flush()
         return len(text)
 
     def flush(self) -> None:
         with self._minding():
-            self._stream.flush()
+            if self._writer is None:
+                self._stream.flush()
+            elif self._pending:
+                data, self._pending = bytes(self._pending), bytearray()
+                self._send(self._writer, data)
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._terminal
 
     def fileno(self) -> int:
         return self._stream.fileno()
+
+    def _send(self, writer: PipeWriter, data: bytes) -> None:
+        try:
+            if self._forgiving:
+                # What is not read is dropped: no work waits for it.
+                writer.write(data, 0.0 if writer.is_behind else _PATIENCE_OF_NOTES)
+            elif not writer.write(data, READERS_PATIENCE) or writer.is_behind:
+                raise TimeoutError(errno.ETIMEDOUT, f"not read for {READERS_PATIENCE:.0f} s")
+        except InterruptedWriteError:
+            # Nothing more is written: what is left would only wait again.
+            _discard(self._stream)
+            raise asyncio.CancelledError from None
+        self._noted = False
+
+    def _note_wait(self, seconds: float) -> None:
+        if not self._forgiving and not self._noted and seconds >= _NOTED_AFTER:
+            self._noted = True
+            get_logger().warning("output_waits", stream="standard output", waited=f"{seconds:.0f} s")
 
     @contextmanager
     def _minding(self) -> Iterator[None]:

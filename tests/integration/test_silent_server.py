@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -20,8 +21,10 @@ from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.registry import open_target
 from tests.support.media_target import Retention
 from tests.support.postgres_proxy import proxy_before
+from tests.support.running_daemon import RunningDaemon, media
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -207,3 +210,31 @@ async def settings_under(database: str, setting: str, value: str) -> set[str | N
             await source.fetchval("SELECT current_setting($1)", setting)
             for source in (single, several, several)
         }
+
+
+async def test_a_daemon_whose_server_fell_silent_ends_at_sigterm_within_the_time_of_its_unit(
+    database: str, media_path: Path, tmp_path: Path
+) -> None:
+    async with proxy_before(database) as proxy:
+        daemon = RunningDaemon(tmp_path, open_target)
+        try:
+            await daemon.start(media=media(database=proxy.dsn, media_path=str(media_path)))
+            await daemon.until(lambda: proxy.connections)
+            await daemon.clock.advance(1)
+            proxy.fall_silent()
+            # The next sweep asks, and gets no answer; its watch runs by the machine's clock, and has not noticed yet.
+            asked = proxy.taken
+            while proxy.taken == asked:
+                await daemon.clock.advance(60)
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await daemon.until(lambda: daemon.told("STOPPING=1"))
+            before = daemon.clock.now()
+            ending = asyncio.ensure_future(daemon.ended())
+            while not ending.done():
+                await daemon.clock.advance(1)
+                await asyncio.sleep(0.01)
+            assert await ending == 0
+            assert daemon.clock.now() - before < timedelta(seconds=45)
+        finally:
+            await daemon.close()

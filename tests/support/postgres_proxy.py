@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PostgresProxy:
-    """`dsn` leads through the proxy."""
+    """`dsn` leads through the proxy; `taken` counts the bytes that it was sent, from both sides."""
 
     def __init__(self, server: str) -> None:
         self._server = urlsplit(server)
@@ -20,6 +20,8 @@ class PostgresProxy:
         self._speaks.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dsn = ""
+        self.connections = 0
+        self.taken = 0
 
     def fall_silent(self) -> None:
         """Take everything from now on, new connections too, and pass on nothing."""
@@ -34,6 +36,7 @@ class PostgresProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         writers = [writer]
         try:
             await self._speaks.wait()
@@ -49,6 +52,7 @@ class PostgresProxy:
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(1 << 16):
+            self.taken += len(data)
             await self._speaks.wait()
             sink.write(data)
             await sink.drain()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from retentiond.daemon.foresight import OpenTarget
+
 
 def media(**changes: Any) -> dict[str, Any]:
     """A target as the configuration has it."""
@@ -37,9 +39,10 @@ def media(**changes: Any) -> dict[str, Any]:
 class RunningDaemon:
     """A daemon, the manager that it talks to, and its log."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, open_target: OpenTarget | None = None) -> None:
         self.config_path = directory / "config.yaml"
         self.stores = FakeStores()
+        self._open_target = open_target or self.stores.open
         self.clock = FakeClock()
         self.messages: list[str] = []
         self._log = io.StringIO()
@@ -70,7 +73,7 @@ class RunningDaemon:
             run_daemon(
                 self.config_path,
                 environment,
-                open_target=self.stores.open,
+                open_target=self._open_target,
                 notifier=Notifier(environment),
                 clock=self.clock,
                 stream=self._log,
