@@ -137,8 +137,8 @@ async def _open_watched(dsn: str, **driver: Any) -> NamingConnection:
     watch = watch_over(dsn)
     if watch is None:
         return await _open(dsn, **driver)
-    watch.ensure_answering()
-    connection = await _open(dsn, **driver)
+    async with watch.opening():
+        connection = await _open(dsn, **driver)
     watch.add(connection)
     return connection
 

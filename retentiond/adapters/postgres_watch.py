@@ -64,6 +64,7 @@ class Watch:
     def __init__(self, open_connection: Callable[[], Awaitable[Connection[Record]]]) -> None:
         self.users = 0
         self._open = open_connection
+        self._openings: set[asyncio.Timeout] = set()
         self._connections: WeakSet[Connection[Record]] = WeakSet()
         self._own: Connection[Record] | None = None
         self._unanswered = 0
@@ -76,10 +77,22 @@ class Watch:
         """Why connections were closed from this side; None once the server answers again."""
         return self._reason
 
-    def ensure_answering(self) -> None:
-        """Raise SilentServerError where a new connection would only wait again."""
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[None]:
+        """Raise SilentServerError where a connection that the block opens would only wait, now or later."""
         if self._reason is not None:
             raise SilentServerError(self._reason)
+        bound = asyncio.timeout(None)
+        try:
+            async with bound:
+                self._openings.add(bound)
+                yield
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise SilentServerError(self._reason) from error
+        finally:
+            self._openings.discard(bound)
 
     def add(self, connection: Connection[Record]) -> None:
         """Watch over a connection until it is closed."""
@@ -88,6 +101,9 @@ class Watch:
     def cut(self, reason: str) -> None:
         """Close all connections at once, without a word to the server: each wait ends with a SilentServerError."""
         self._reason = reason
+        for opening in self._openings:
+            if opening.when() is None:
+                opening.reschedule(0)
         for connection in list(self._connections):
             _close(connection, SilentServerError(reason))
         self._close_own()

@@ -213,13 +213,18 @@ async def settings_under(database: str, setting: str, value: str) -> set[str | N
 
 
 async def test_a_daemon_whose_server_fell_silent_ends_at_sigterm_within_the_time_of_its_unit(
-    database: str, media_path: Path, tmp_path: Path
+    connection: Connection, database: str, media_path: Path, tmp_path: Path
 ) -> None:
     async with proxy_before(database) as proxy:
         daemon = RunningDaemon(tmp_path, open_target)
         try:
             await daemon.start(media=media(database=proxy.dsn, media_path=str(media_path)))
-            await daemon.until(lambda: proxy.connections)
+            # It is on duty: the first sweep is over.
+            while not await connection.fetchval(
+                "SELECT true FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+            ):
+                await asyncio.sleep(0.01)
             await daemon.clock.advance(1)
             proxy.fall_silent()
             # The next sweep asks, and gets no answer; its watch runs by the machine's clock, and has not noticed yet.

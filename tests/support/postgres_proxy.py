@@ -20,7 +20,6 @@ class PostgresProxy:
         self._speaks.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dsn = ""
-        self.connections = 0
         self.taken = 0
 
     def fall_silent(self) -> None:
@@ -36,7 +35,6 @@ class PostgresProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self.connections += 1
         writers = [writer]
         try:
             await self._speaks.wait()
