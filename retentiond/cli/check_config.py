@@ -43,10 +43,7 @@ class CheckConfig:
             if self.as_json:
                 session.document(_as_json(session, error.problems, [], {}))
             return error.exit_status
-        names = {
-            name: found.server_names for name, found in settings.items() if isinstance(found, MediaSettings)
-        }
-        warnings = list(warnings_of(document, config, names))
+        warnings = list(warnings_of(session.config_path, document, config, settings))
         self._tell(session, warnings)
         checks: dict[str, Check | None] = dict.fromkeys(config.targets)
         status = self._connect(session, config, document, checks, warnings) if self.connect else 0

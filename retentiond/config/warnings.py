@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from retentiond.config.document import Document
+from retentiond.config.exposure import exposed_secrets
 from retentiond.config.media import MediaTarget
 from retentiond.config.policies import FOREVER
 from retentiond.config.problems import KeyPath, Problem
+from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Config
 from retentiond.config.units import format_duration
 from retentiond.model.policy_coverage import contradiction, shadowed
@@ -17,15 +20,22 @@ _DAY: Final = timedelta(days=1)
 
 
 def warnings_of(
-    document: Document, config: Config, server_names: Mapping[str, frozenset[str]]
+    path: Path, document: Document, config: Config, resolved: Mapping[str, object]
 ) -> tuple[Problem, ...]:
-    """Return the warnings about each target; `server_names` are those of each, as far as they are known."""
-    return tuple(
-        warning(document, ("targets", name, *path), message, hint)
-        for name, target in config.targets.items()
-        if isinstance(target, MediaTarget)
-        for path, message, hint in _media(target, server_names.get(name, frozenset()))
-    )
+    """Return all warnings; `resolved` are the targets' settings, with what comes from the files that they name."""
+    names = {name: found.server_names for name, found in resolved.items() if isinstance(found, MediaSettings)}
+    exposed = exposed_secrets(path, document, config, resolved)
+    return (*exposed, *policy_warnings(document, config, names))
+
+
+def policy_warnings(
+    document: Document, config: Config, server_names: Mapping[str, frozenset[str]]
+) -> Iterator[Problem]:
+    """Yield the warnings about each target's keys; `server_names` are those of each, as far as they are known."""
+    for name, target in config.targets.items():
+        if isinstance(target, MediaTarget):
+            for path, message, hint in _media(target, server_names.get(name, frozenset())):
+                yield warning(document, ("targets", name, *path), message, hint)
 
 
 def unmatched(

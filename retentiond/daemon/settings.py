@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from retentiond.config.load import load_with_places
 from retentiond.config.policies import FOREVER
 from retentiond.config.problems import ConfigError
-from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Records
 from retentiond.config.units import format_duration
 from retentiond.config.warnings import warnings_of
@@ -57,12 +56,9 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfigError(problems)
-    names = {
-        name: target.resolved.server_names
-        for name, target in targets.items()
-        if isinstance(target.resolved, MediaSettings)
-    }
-    return Settings(targets, config.logging, config.metrics, warnings_of(document, config, names))
+    resolved = {name: target.resolved for name, target in targets.items()}
+    warnings = warnings_of(path, document, config, resolved)
+    return Settings(targets, config.logging, config.metrics, warnings)
 
 
 def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,9 @@ import pytest
 _REPOSITORY = Path(__file__).parents[2]
 
 
-def _install(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _install(root: Path, *words: str, clone: Path = _REPOSITORY) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [_REPOSITORY / "systemd/install", *words],
+        [clone / "systemd/install", *words],
         umask=0o077,  # as on a hardened host
         env=os.environ | {"DESTDIR": str(root)},
         capture_output=True,
@@ -54,13 +56,31 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert demo.returncode == 2
     assert "pip install 'retentiond[demo]'" in demo.stderr
 
+    assert config.stat().st_mode & 0o007 == 0
     config.write_text("targets: {}\n")
     again = _install(tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     assert config.read_text() == "targets: {}\n"
     assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
     # Who names another store must not believe that it is the service's now.
-    assert "store.conf was there, says otherwise" in _install(tmp_path, "matrix", "/srv/other").stderr
+    config.chmod(0o644)
+    other = _install(tmp_path, "matrix", "/srv/other").stderr
+    assert "store.conf was there, says otherwise" in other
+    assert f"every user can read {config}, which may hold a password: chmod o= {config}" in other
+
+
+@pytest.mark.timeout(300)
+def test_a_package_with_another_hash_than_the_lock_files_is_not_installed(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(_REPOSITORY / "systemd", clone / "systemd")
+    locked = (_REPOSITORY / "requirements-hashed.lock").read_text()
+    (clone / "requirements-hashed.lock").write_text(
+        re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", locked)
+    )
+    done = _install(tmp_path / "root", clone=clone)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "root/opt/retentiond/bin/retentiond").exists()
 
 
 @pytest.mark.timeout(300)

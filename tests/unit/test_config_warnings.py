@@ -9,7 +9,7 @@ import pytest
 
 from retentiond.config.load import load_config, load_with_places
 from retentiond.config.problems import ConfigError
-from retentiond.config.warnings import warnings_of
+from retentiond.config.warnings import policy_warnings
 from retentiond.model.check import PolicyCount
 from retentiond.model.match import Match
 from retentiond.model.policy_coverage import covers
@@ -37,7 +37,7 @@ def warned(tmp_path: Path, text: str) -> list[str]:
     config, document = load_with_places(path, {})
     return [
         str(problem).removeprefix(f"{tmp_path}/")
-        for problem in warnings_of(document, config, {"media": OURS})
+        for problem in policy_warnings(document, config, {"media": OURS})
     ]
 
 

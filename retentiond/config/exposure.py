@@ -1,0 +1,120 @@
+"""Secrets in files that other users can read: a configuration with a password in clear text, and the files that it names."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+from retentiond.config.connection import ConnectionStringError, to_url
+from retentiond.config.document import Document
+from retentiond.config.media import MediaTarget
+from retentiond.config.problems import KeyPath, Problem
+from retentiond.config.resolve import MediaSettings
+from retentiond.config.schema import Config
+from retentiond.model.text import printable
+
+_ELSEWHERE: Final = ("credential:", "${")
+_FILE: Final = "file:"
+
+
+def exposed_secrets(
+    path: Path, document: Document, config: Config, resolved: Mapping[str, object]
+) -> Iterator[Problem]:
+    """Yield a warning for each file with a secret that others can read: the configuration and the files that it names."""
+    in_clear = [key for key in _secrets(document, config) if not _is_elsewhere(document.written.get(key, ""))]
+    if in_clear and (readers := _readers(path)):
+        yield _warning(
+            document.problem(in_clear[0], "", ""),
+            f"is a secret in clear text, and {readers} can read this file",
+            f"chmod 640 it and give it the service's group, or write {_FILE}PATH or credential:NAME",
+        )
+    for key in _secrets(document, config):
+        written = document.written.get(key, "")
+        file = Path(written.removeprefix(_FILE))
+        if written.startswith(_FILE) and (readers := _readers(file)):
+            yield _warning(
+                document.problem(key, "", ""),
+                f"is in a file that {readers} can read",
+                f"chmod 600 {printable(str(file))}",
+            )
+    for file in _dendrite_files(config, resolved):
+        if readers := _readers(file):
+            message = f"has a database password, and {readers} can read this file"
+            hint = "chmod 640 it and give it dendrite's group"
+            yield Problem(printable(str(file), 300), None, None, "", message, hint, "warning")
+
+
+def _warning(place: Problem, message: str, hint: str) -> Problem:
+    return Problem(place.file, place.line, place.column, place.key, message, hint, "warning")
+
+
+def _is_elsewhere(written: str) -> bool:
+    return written.startswith((_FILE, *_ELSEWHERE)) or "${" in written
+
+
+def _secrets(document: Document, config: Config) -> Iterator[KeyPath]:
+    """Yield the keys of the file whose values are secret; a connection string only if it has a password."""
+    for path, secret in _walk((), config):
+        if path in document.written and _has_password(secret.get_secret_value()):
+            yield path
+
+
+def _walk(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, SecretStr]]:
+    if isinstance(value, SecretStr):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _walk((*path, field.alias or name), getattr(value, name))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _walk((*path, name), inner)
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _walk((*path, place), inner)
+
+
+def _has_password(secret: str) -> bool:
+    """Tell whether a secret is a password, or a connection string with one."""
+    try:
+        return bool(urlsplit(to_url(secret)).password)
+    except (ConnectionStringError, ValueError):
+        return True
+
+
+def _dendrite_files(config: Config, resolved: Mapping[str, object]) -> Iterable[Path]:
+    """Return dendrite's own files from which a database's password is taken, each once."""
+    files: dict[Path, None] = {}
+    for name, target in config.targets.items():
+        settings = resolved.get(name)
+        if not isinstance(target, MediaTarget) or not isinstance(settings, MediaSettings):
+            continue
+        ours = {
+            target.database,
+            *(getattr(target.databases, part) for part in type(target.databases).model_fields),
+        }
+        named = {to_url(secret.get_secret_value()) for secret in ours if secret is not None}
+        taken = {settings.database, *settings.databases.values()} - named
+        if target.dendrite_config is not None and any(map(_has_password, taken)):
+            files[target.dendrite_config] = None
+    return files
+
+
+def _readers(path: Path) -> str:
+    """Say which others can read a plain file: every user, or its group where that is neither root's nor this process's."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return ""
+    if not stat.S_ISREG(about.st_mode):
+        return ""
+    if about.st_mode & stat.S_IROTH:
+        return "every user"
+    # Run as root, the service's group is not known.
+    known = {0, os.getegid()}
+    if about.st_mode & stat.S_IRGRP and os.geteuid() != 0 and about.st_gid not in known:
+        return f"the group {about.st_gid}"
+    return ""
