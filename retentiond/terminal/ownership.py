@@ -1,7 +1,7 @@
 """Whose media go and whose are left out, as people read it, with the commands that delete the rest."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import Final
 
@@ -9,6 +9,12 @@ from retentiond.model.ownership import OTHER_SERVERS, Ownership
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 
+_LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
+    "other_uploader": ("that only others mention", "anybody can mention the upload of another user"),
+    "other_rooms": ("that other rooms mention, too", "these would lose them"),
+    "encrypted": ("that an encrypted room may show, too", "mentions there cannot be seen"),
+}
+"""What is left out for each reason, and why."""
 _LISTED: Final = 10
 _COMMANDS: Final = 3
 _LIMIT: Final = 300
@@ -20,24 +26,14 @@ def ownership_lines(ownership: Ownership) -> Iterator[str]:
         yield f"Uploaded by {uploaders_in_words(ownership.removed, _LISTED)}."
     if ownership.rooms:
         yield f"Mentioned in {rooms_in_words(ownership, _LISTED)}."
-    others = ownership.left_out.get("other_uploader")
-    if others:
-        yield (
-            f"Left out: {count_in_words(others.total(), 'item')} uploaded by {uploaders_in_words(others, _LISTED)}: "
-            "anybody can mention the upload of another user. To delete one of them, or all that its uploader has:"
-        )
-        yield from _media_command(ownership, "other_uploader")
-        for user, _ in others.most_common(_COMMANDS):
-            if user != OTHER_SERVERS:
-                yield f"  retentiond delete --user {quote(printable(user, _LIMIT))}"
-    for reason, why in (
-        ("other_rooms", "that other rooms mention, too"),
-        ("encrypted", "that an encrypted room may show, too, where no mention can be seen"),
-    ):
+    for reason, (what, why) in _LEFT_OUT.items():
         counts = ownership.left_out.get(reason)
         if counts:
-            yield f"Left out: {count_in_words(counts.total(), 'item')} {why}. To delete one of them for all rooms:"
-            yield from _media_command(ownership, reason)
+            yield (
+                f"Left out: {count_in_words(counts.total(), 'item')} of {uploaders_in_words(counts, _LISTED)}, {what}: "
+                f"{why}. To delete one of them, or all that its uploader has:"
+            )
+            yield from _commands(counts, ownership.examples.get(reason))
 
 
 def uploaders_in_words(counts: Counter[str], limit: int) -> str:
@@ -60,6 +56,9 @@ def rooms_in_words(ownership: Ownership, limit: int) -> str:
     return ", ".join([*named, *([count_in_words(more, "more room")] if more > 0 else [])])
 
 
-def _media_command(ownership: Ownership, reason: str) -> Iterable[str]:
-    uri = ownership.examples.get(reason)
-    return [f"  retentiond delete --media {quote(printable(uri, _LIMIT))}"] if uri else []
+def _commands(uploaders: Counter[str], example: str | None) -> Iterator[str]:
+    if example is not None:
+        yield f"  retentiond delete --media {quote(printable(example, _LIMIT))}"
+    for user, _ in uploaders.most_common(_COMMANDS):
+        if user != OTHER_SERVERS:
+            yield f"  retentiond delete --user {quote(printable(user, _LIMIT))}"

@@ -127,14 +127,14 @@ def test_what_is_left_out_is_told_with_the_command_that_deletes_it(
     planned.ownership.leave_out("other_uploader", "@ann o:here.test", "mxc://here.test/abc")
     planned.ownership.leave_out("other_rooms", "", "mxc://there.test/def")
     outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type("delete", *MEDIA, *words)
-    assert "Left out: 1 item uploaded by @ann o:here.test (1)" in outcome.stdout
+    assert "Left out: 1 item of @ann o:here.test (1), that only others mention" in outcome.stdout
     for command in (
         "retentiond delete --media mxc://here.test/abc",
         "retentiond delete --user '@ann o:here.test'",
         "retentiond delete --media mxc://there.test/def",
     ):
         assert f"  {command}\n" in outcome.stdout
-    assert ("--even-protected" in outcome.stderr) is False
+    assert "--even-protected" not in outcome.stderr
     if words == ("--yes",):
         assert outcome.status == 3
         assert "`--user` of the uploader, deletes what was left out" in outcome.stderr
