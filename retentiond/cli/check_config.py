@@ -46,13 +46,16 @@ class CheckConfig:
         warnings = list(warnings_of(session.config_path, document, config, settings))
         self._tell(session, warnings)
         checks: dict[str, Check | None] = dict.fromkeys(config.targets)
-        status = self._connect(session, config, document, checks, warnings) if self.connect else 0
-        if self.as_json:
-            session.document(_as_json(session, [], warnings, checks))
-            return status
-        if not session.options.quiet:
+        status = 0
+        try:
+            if self.connect:
+                status = self._connect(session, config, document, checks, warnings)
+        finally:
+            if self.as_json:
+                session.document(_as_json(session, [], warnings, checks))
+        if not (self.as_json or session.options.quiet):
             _describe(session, config.targets, settings, checks)
-        if not (self.connect or warnings):
+        if not (self.as_json or self.connect or warnings):
             session.note(
                 f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too"
             )

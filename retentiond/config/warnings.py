@@ -87,7 +87,7 @@ def _media(target: MediaTarget, server_names: frozenset[str]) -> Iterator[tuple[
         yield (
             ("policies", later, "match"),
             f"never decides: policy {policies[earlier].name}, keep {says}, comes before it and matches all of this",
-            "put the narrower policy first",
+            "if it is meant to decide, move it before that one; otherwise remove it",
         )
     for place, quota in enumerate(target.quotas()):
         if (found := contradiction(quota.match, server_names)) is not None:

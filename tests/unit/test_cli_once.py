@@ -12,7 +12,7 @@ import pytest
 
 from retentiond.model.errors import Refusal, UnreachableError
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
-from tests.support.command_line import CommandLine, log_entries
+from tests.support.command_line import CommandLine, Terminal, log_entries
 from tests.support.fake_target import STARTED, FakeTarget, make_report
 
 if TYPE_CHECKING:
@@ -203,3 +203,26 @@ def test_logs_go_to_standard_error_as_the_configuration_says(tmp_path: Path) -> 
     loud = line.type("--debug", "once", "--json")
     assert [entry["event"] for entry in log_entries(loud.stderr)] == ["pass_started", "inconsistency"]
     assert log_entries(line.type("--quiet", "once", "--json").stderr) == []
+
+
+def test_errors_on_a_terminal_are_counted_also_with_quiet_and_warnings_are_not(tmp_path: Path) -> None:
+    from retentiond.adapters.logging import get_logger  # noqa: PLC0415 - beside its use
+
+    async def log(_order: Order | None) -> None:
+        for number in range(3):
+            get_logger(target="media").warning("inconsistency", kind="missing_file", media=str(number))
+        get_logger(target="media").error("item_failed", kind="not_moved", hash="abc", error="[red]no[/red]")
+
+    line = CommandLine(tmp_path, (FakeTarget(during=log),))
+    counted = "1 error: not_moved 1; `retentiond -v COMMAND` lists each"
+    loud = Terminal()
+    line.type("once", stderr=loud)
+    assert "3 warnings: missing_file 3; `retentiond -v COMMAND` lists each" in loud.getvalue()
+    assert counted in loud.getvalue()
+    assert "item_failed" not in loud.getvalue()
+    # Without a terminal the lines are the only place that names them.
+    cron = line.type("-q", "once").stderr
+    assert cron == "retentiond: media: error: item_failed, kind not_moved, hash abc, error [red]no[/red]\n"
+    quiet = Terminal()
+    line.type("-q", "once", stderr=quiet)
+    assert quiet.getvalue() == f"retentiond: {counted}\n"

@@ -104,7 +104,7 @@ def test_a_shadowed_policy_is_warned_of_with_the_one_before_it(tmp_path: Path) -
     (warning,) = warned(tmp_path, policies("{origin: remote}", '{origin: remote, content_type: "video/*"}'))
     assert warning.startswith("config.yaml:9:")
     assert "policies[1].match: never decides: policy p0, keep 30d, comes before it" in warning
-    assert warning.endswith("put the narrower policy first")
+    assert warning.endswith("if it is meant to decide, move it before that one; otherwise remove it")
 
 
 def test_a_policy_for_thumbnails_does_not_shadow_one_for_media(tmp_path: Path) -> None:
