@@ -45,7 +45,7 @@ def write_heading(out: Output, *, with_target: bool) -> None:
     """Write what the columns of `write_released` are."""
     target = f"{'target':<12} " if with_target else ""
     out.put(
-        f"{target}{'pass':>6}  {'state':<12} {'until':<16} {'policy':<16} {'size':>10}  media, type, name\n"
+        f"{target}{'pass':>6}  {'state':<12} {'until':<16} {'policy':<16} {'size':>10}  media, type, name, (asked again until the purge)\n"
     )
 
 
@@ -56,6 +56,7 @@ def write_released(out: Output, target: str, released: Released, *, with_target:
         printable(released.media, _URI_LIMIT),
         printable(released.content_type, _NAME_LIMIT),
         printable(released.upload_name, _NAME_LIMIT),
+        f"({printable(released.released_for, _NAME_LIMIT)})" if released.released_for else "",
     ]
     out.put(
         f"{shown}{released.pass_id:>6}  {printable(released.state):<12} "

@@ -38,8 +38,11 @@ ROOM_KINDS: Final = ("no_local_members", "upgraded")
 
 SENT_BY: Final = "sent_by"
 """The source of the local users whose messages plainly refer to a medium, each as a name of its own (`sent_by`)."""
+EVENTS: Final = "events"
+"""The source of a fact: any event of a room at all, a message or its state."""
 
 _ROOM: Final = "room:"
+_ONLY: Final = "only:"
 _UNTOLD: Final = "application/octet-stream"
 
 
@@ -88,6 +91,16 @@ def asked_of(mentions: Mentioned, asked: AbstractSet[str]) -> Mentioned:
     senders = f"{SENT_BY}:" if SENT_BY in asked else "\0"
     named = [name for name in mentions if name in asked or name.startswith(senders)]
     return Mentioned(named, [mentions.since.get(name) for name in named])
+
+
+def only_source(room: str) -> str:
+    """Return the source that has what events of this room, and of no other, refer to."""
+    return _ONLY + room
+
+
+def asks_events(source: str) -> bool:
+    """Return whether a source is read from messages and state together."""
+    return source == EVENTS or source.startswith(_ONLY)
 
 
 def is_room_source(source: str) -> bool:

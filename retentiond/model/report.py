@@ -174,7 +174,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A released row that can still be brought back; the texts in it are untrusted."""
+    """A released row that can still be brought back; the texts in it are untrusted.
+
+    `released_for` names the references for which it went, and that are asked again until the purge.
+    """
 
     pass_id: int
     media: str
@@ -185,6 +188,7 @@ class Released:
     state: str
     released_at: datetime
     grace_until: datetime
+    released_for: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the item as `quarantine list --json` prints it."""

@@ -100,7 +100,7 @@ def decide_request(
 def _asked_for(
     row: MediaRow, request: Request, facts: AbstractSet[str], server_names: frozenset[str]
 ) -> Keep | Remove:
-    if _named(row, request):
+    if named(row, request):
         return Remove(REQUESTED, 0)
     if REFERRED not in facts:
         return Keep("no_policy")
@@ -115,7 +115,8 @@ def _asked_for(
     return Remove(REQUESTED, 0)
 
 
-def _named(row: MediaRow, request: Request) -> bool:
+def named(row: MediaRow, request: Request) -> bool:
+    """Return whether the request names the row itself, its server or its uploader."""
     match request.kind:
         case "media":
             return row.key == parse_media_uri(request.name)

@@ -180,9 +180,9 @@ def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_p
     delete = Releaser._delete
     batches = 0
 
-    async def delete_then_lose(self: Releaser, going: Any) -> None:
+    async def delete_then_lose(self: Releaser, going: Any, rows: Any) -> None:
         nonlocal batches
-        await delete(self, going)
+        await delete(self, going, rows)
         batches += 1
         if batches == 2:
             other = await asyncpg.connect(line.database)
@@ -222,7 +222,7 @@ def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_p
 def test_a_lock_that_dendrite_holds_too_long_ends_a_pass_as_interrupted(
     line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def wait_in_vain(_self: Releaser, _going: Any) -> None:
+    async def wait_in_vain(_self: Releaser, _going: Any, _rows: Any) -> None:
         raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
 
     monkeypatch.setattr(Releaser, "_delete", wait_in_vain)

@@ -179,7 +179,7 @@ async def test_every_look_of_a_batch_goes_by_an_index_and_never_reads_the_whole_
         "record_entries": (1, 1, timedelta(0), hashes, ones, ones),
         "note_shared": (1, timedelta(0), hashes),
         "look_quarantined": (0, 1000, 1, True),
-        "claim_returned": (0, 1000, 1),
+        "claim_returned": (0, 1000, 1, True),
         "quarantine_done": (list(range(1, 1001)), 1),
         "wanted_hashes": (hashes,),
         "wanted_thumbnails": (hashes,),
@@ -190,7 +190,16 @@ async def test_every_look_of_a_batch_goes_by_an_index_and_never_reads_the_whole_
         assert "retentiond_base64hash" in indexes(plan), name
     by_key: dict[str, tuple[Any, ...]] = {
         "lock_candidates": (ids, origins),
-        "release": (1, ids, origins, ["p"] * len(ids), [True] * len(ids), timedelta(0), False),
+        "release": (
+            1,
+            ids,
+            origins,
+            ["p"] * len(ids),
+            [True] * len(ids),
+            timedelta(0),
+            False,
+            [None] * len(ids),
+        ),
     }
     for name, arguments in by_key.items():
         plan = await plan_of(large, SQL[name], *arguments)
@@ -207,7 +216,7 @@ async def test_every_look_of_a_batch_goes_by_an_index_and_never_reads_the_whole_
 async def test_pages_of_the_survey_and_of_what_is_due_go_by_an_index_without_a_sort(large: Conn) -> None:
     await large.execute(SQL["make_due"])
     await large.execute(
-        "INSERT INTO pg_temp.due SELECT base64hash, media_id, media_origin, 0, NULL FROM mediaapi_media_repository"
+        "INSERT INTO pg_temp.due SELECT base64hash, media_id, media_origin, 0, 1, NULL FROM mediaapi_media_repository"
     )
     for statement in ("sort_due", "analyze_due"):
         await large.execute(SQL[statement])
@@ -242,7 +251,7 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
         ("released_media_by_time", THUMBNAIL_ROW_SQL["drop_late_thumbnail_rows"], (False,)),
         ("released_media_by_time", THUMBNAIL_ROW_SQL["thumbnails_of_returned_keys"], keys),
         ("entry_by_rename", SWEEP_SQL["look_quarantined"], (0, 1000, 1, False)),
-        ("released_media_by_grace", HELD_SQL["forget_rows_without_entry"], (1000,)),
+        ("released_media_by_grace", HELD_SQL["due_rows_without_entry"], (0, 1000)),
         ("thumbnail_release_by_grace", THUMBNAIL_SQL["forget_thumbnails"], ()),
         ("thumbnail_release_restoring", THUMBNAIL_SQL["thumbnail_restorers"], ()),
     ]

@@ -149,8 +149,8 @@ async def test_a_release_whose_commit_waits_for_a_standby_that_is_down_touches_n
         due = await store.add()
         delete = Releaser._delete
 
-        async def delete_then_lose_the_standby(self: Releaser, going: Any) -> None:
-            await delete(self, going)
+        async def delete_then_lose_the_standby(self: Releaser, going: Any, rows: Any) -> None:
+            await delete(self, going, rows)
             await wait_for_standby(connection, "nobody")
 
         monkeypatch.setattr(Releaser, "_delete", delete_then_lose_the_standby)

@@ -10,6 +10,11 @@ CREATE TABLE retentiond.released_media (
     -- Somebody asked for it although it was protected: a protection does not bring it back.
     even_protected boolean NOT NULL,
     had_file boolean NOT NULL,
+    -- The conditions on references under which it was released (model/facts.py), asked again until the purge; null where
+    -- no reference mattered.
+    facts jsonb,
+    -- The grace that was ended by hand, until `quarantine purge --cancel` gives it back.
+    grace_before timestamptz,
     -- Set while the row is being brought back: {"by", "reason", "until"} for the mark, or {} for none.
     restoring jsonb,
     media_id text COLLATE "C" NOT NULL,
@@ -31,6 +36,8 @@ CREATE INDEX released_media_by_pass ON retentiond.released_media (pass_id);
 CREATE INDEX released_media_by_time ON retentiond.released_media USING brin (released_at);
 -- And so is whose grace is over, which most of the time is nobody's.
 CREATE INDEX released_media_by_grace ON retentiond.released_media (grace_until);
+-- Released rows whose facts are asked again.
+CREATE INDEX released_media_by_facts ON retentiond.released_media (release_id) WHERE facts IS NOT NULL;
 
 -- One blob (or the stray thumbnails of one) in quarantine; it lies in <pass_id>/<h0h1>/<hash>.<entry_id>.
 CREATE TABLE retentiond.entry (
@@ -45,6 +52,8 @@ CREATE TABLE retentiond.entry (
     settle interval NOT NULL,
     -- The grace of what no released row stands for; null where the graces of rows decide.
     grace_until timestamptz,
+    -- As in released_media.
+    grace_before timestamptz,
     -- When the rename was done and synced, and when a sweep after it last found nobody who wants the blob.
     renamed_at timestamptz,
     looked_at timestamptz,
@@ -85,6 +94,8 @@ CREATE TABLE retentiond.released_thumbnail (
     finding text NOT NULL,
     released_at timestamptz NOT NULL,
     grace_until timestamptz NOT NULL,
+    -- As in released_media.
+    grace_before timestamptz,
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
     content_type text NOT NULL,
@@ -193,6 +204,8 @@ CREATE TABLE retentiond.thumbnail_release (
     released_at timestamptz NOT NULL,
     grace_until timestamptz NOT NULL,
     -- As in released_media.
+    facts jsonb,
+    grace_before timestamptz,
     restoring jsonb,
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,

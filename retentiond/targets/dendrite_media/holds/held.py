@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 def _statements(tables: HoldTables) -> Mapping[str, str]:
     found = named_queries(__package__, "holds.sql", **tables._asdict())
-    return {
-        name: text.replace("{held}", found["held"]).replace("{held_by}", found["held_by"])
-        for name, text in found.items()
-    }
+    for condition in ("without_entry", "held", "held_by"):
+        found = {name: text.replace(f"{{{condition}}}", found[condition]) for name, text in found.items()}
+    return found
 
 
 SQL: Final = _statements(KEPT_HOLDS)
@@ -86,9 +85,15 @@ async def mark_purging(work: Workplace, rows: Sequence[Record]) -> set[int]:
     return {row["entry_id"] for row in marked}
 
 
-async def forget_rows_without_entry(work: Workplace) -> bool:
-    """Forget a batch of the ledger's copies whose grace is over and that no entry stands for; say if there were any."""
+async def due_rows_without_entry(work: Workplace, after: int) -> list[Record]:
+    """Return a page of the ledger's copies whose grace is over and that have no entry, after a release ID."""
+    return list(await work.place.pool.fetch(SQL["due_rows_without_entry"], after, work.place.batch))
+
+
+async def forget_rows_without_entry(work: Workplace, release_ids: Sequence[int]) -> None:
+    """Forget those of these copies that still have no entry and no hold."""
+    if not release_ids:
+        return
     async with work.place.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
-        status = await connection.execute(SQL["forget_rows_without_entry"], work.place.batch)
-    return status != "DELETE 0"
+        await connection.execute(SQL["forget_rows_without_entry"], list(release_ids))

@@ -116,13 +116,20 @@ WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
                        WHERE r.base64hash = e.hash AND {held}))
 RETURNING e.entry_id
 
+-- name: without_entry
+-- A condition: is the grace of the released row `k` over, without an entry (a shared blob, no file)? Not of those that a
+-- hold is on, if they can come back, nor of what a pass has still to count at its end.
+(k.grace_until <= statement_timestamp() AND k.restoring IS NULL
+ AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state <> 'lost')
+ AND NOT EXISTS (SELECT FROM retentiond.pass p WHERE p.pass_id = k.pass_id AND p.state = 'running')
+ AND NOT (k.had_file AND {held}))
+
+-- name: due_rows_without_entry
+-- A page of such rows, by release.
+SELECT k.release_id, k.base64hash AS hash, k.had_file FROM retentiond.released_media k
+WHERE k.release_id > $1 AND {without_entry}
+ORDER BY k.release_id LIMIT $2
+
 -- name: forget_rows_without_entry
--- Forgets, a page at a time, the ledger's copies of rows whose grace is over and that never had an entry (a shared
--- blob, no file); not those that a hold is on, if they can come back, nor what a pass has still to count at its end.
-DELETE FROM retentiond.released_media WHERE release_id IN (
-    SELECT k.release_id FROM retentiond.released_media k
-    WHERE k.grace_until <= statement_timestamp() AND k.restoring IS NULL
-      AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = k.base64hash AND e.state <> 'lost')
-      AND NOT EXISTS (SELECT FROM retentiond.pass p WHERE p.pass_id = k.pass_id AND p.state = 'running')
-      AND NOT (k.had_file AND {held})
-    LIMIT $1)
+-- Forgets those of these rows that still are such.
+DELETE FROM retentiond.released_media k WHERE k.release_id = ANY ($1::bigint[]) AND {without_entry}

@@ -5,6 +5,7 @@ Keep when in doubt is decided here for the last time: what is not as the survey 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -88,7 +89,7 @@ class Releaser:
             going, changed = await self._look_again(batch, copy, locked, held)
             if not going:
                 return ReleasedBatch(changed=changed)
-            await self._delete(going)
+            await self._delete(going, locked)
             intents = await self._intend(going)
             await add_record(self._connection, self._record(going, locked))
         return ReleasedBatch(going, changed, intents)
@@ -136,7 +137,12 @@ class Releaser:
         released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]
         return released_record(self._work.place.name, self._pass_id, released)
 
-    async def _delete(self, going: Sequence[Assessed]) -> None:
+    def _facts(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> list[str | None]:
+        """Return, as JSON, the conditions on references under which each row goes."""
+        found = [self._ground.facts_of(rows[item.due.key], item.due) for item in going]
+        return [None if facts is None else json.dumps(facts.as_json()) for facts in found]
+
+    async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
         counts = await self._connection.fetchrow(
             SQL["release"],
             self._pass_id,
@@ -145,6 +151,7 @@ class Releaser:
             [item.look.has_file for item in going],
             self._work.place.config.grace,
             self._ground.even_protected,
+            self._facts(going, rows),
         )
         if (
             counts is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retentiond.model.facts import facts_of_quota
 from retentiond.model.limits import Counts
 from retentiond.model.quota import decide_eviction
 from retentiond.targets.dendrite_media.quotas.survey import REASONS, QuotaSurveyor
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import Refusal
+    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
@@ -57,3 +59,8 @@ class QuotaGround(PolicyGround):
         """Tell whether the quota may still take it."""
         del due
         return decide_eviction(row, self._quota, self._rules, self._now, mentions.get(row.key)) is not None
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the quota's conditions on references, and those of the policies that keep for ever."""
+        del due
+        return facts_of_quota(row, self._rules, self._quota)

@@ -64,24 +64,18 @@ class References:
         return References(self._sources, protections, asked)
 
     async def copy(self, connection: Conn, *, begun_after: datetime) -> Copy | None:
-        """Return a copy of the protections begun after that time; make one where there is none.
+        """Return a copy of all sources begun after that time; make one where there is none.
 
-        None where nothing is protected. It may be dropped at any time: `held` keeps it. Raises RefusedError where
+        None where there is no source. It may be dropped at any time: `held` keeps it. Raises RefusedError where
         a source cannot be read.
         """
-        return await self._copy(connection, self.protections, begun_after)
+        return await self._copy(connection, self._everything, begun_after)
 
     @asynccontextmanager
-    async def held(
-        self, connection: Conn, *, begun_after: datetime, everything: bool = True
-    ) -> AsyncIterator[int | None]:
-        """Open a transaction, and give the number of such a copy, which is not dropped before its end.
-
-        `everything`: the sources that policies ask about are in it, too. Otherwise as `copy`.
-        """
-        wanted = self._everything if everything else self.protections
+    async def held(self, connection: Conn, *, begun_after: datetime) -> AsyncIterator[int | None]:
+        """Open a transaction, and give the number of such a copy, which is not dropped before its end."""
         while True:
-            copy = await self._copy(connection, wanted, begun_after)
+            copy = await self.copy(connection, begun_after=begun_after)
             async with connection.transaction():
                 if copy is None or await connection.fetchval(SQL["hold_copy"], copy.copy_id) is not None:
                     yield copy.copy_id if copy else None

@@ -22,6 +22,7 @@ from retentiond.model.mentions import (
     MESSAGES_IN,
     ROOM_KINDS,
     SENT_BY,
+    asks_events,
     is_room_source,
     room_source,
 )
@@ -71,6 +72,11 @@ _INVITES: Final = Statement(
     named_queries(__package__, "invites.sql")["invites"], "sync_api", "syncapi_invite_events"
 )
 MESSAGES: Final = Statement(SQL["messages"], "sync_api", "syncapi_output_room_events")
+_EVENTS: Final = Statement(
+    named_queries(__package__, "events.sql")["events"],
+    "sync_api",
+    "syncapi_output_room_events, syncapi_current_room_state",
+)
 _VACATED_ROOMS: Final = Statement(
     ROOM_SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
 )
@@ -100,6 +106,8 @@ def statements(wanted: Sequence[str]) -> list[Statement]:
 
 
 def _statements_of(source: str) -> tuple[Statement, ...]:
+    if asks_events(source):
+        return (_EVENTS,)
     return (MESSAGES,) if is_room_source(source) else _BY_SOURCE[source]
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from retentiond.model.audit import FindingKind
+    from retentiond.model.facts import Facts
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
@@ -50,6 +51,11 @@ class MissingGround:
         """Tell whether the row is one of another server's."""
         del due, mentions
         return is_remote(self._place, row)
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return None: no reference matters."""
+        del row, due
+        return None
 
 
 class DamagedGround(MissingGround):

@@ -8,6 +8,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.restore.orphans import path_of
+from retentiond.targets.dendrite_media.surveys.asked import in_words
 from retentiond.targets.dendrite_media.thumbnails.listing import released_thumbnails
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _row(row: Record) -> Released:
         state=row["state"] or ("shared" if row["had_file"] else "no_file"),
         released_at=row["released_at"],
         grace_until=row["grace_until"],
+        released_for=in_words(row["facts"]),
     )
 
 

@@ -3,7 +3,7 @@
 -- name: quarantine_page
 -- What can be brought back, a page by release, with the bytes of its file and its thumbnails.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.had_file, r.media_id, r.media_origin,
-       r.content_type, r.upload_name, r.base64hash, r.user_id,
+       r.content_type, r.upload_name, r.base64hash, r.user_id, r.facts,
        least(greatest(r.file_size_bytes, 0)
              + (SELECT coalesce(sum((t ->> 'file_size_bytes')::bigint), 0) FROM jsonb_array_elements(r.thumbnails) t),
              9223372036854775807)::bigint AS bytes,

@@ -1,23 +1,28 @@
-"""What comes back although nobody selected it: what a hold or a protection wants, and what a dead restorer began."""
+"""Restore by itself: held and protected media, those whose facts hold no more, and what a dead restorer began."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.restore.bringing import bring, claim_copies
+from retentiond.targets.dendrite_media.surveys.asked import SQL as ASKED_SQL
+from retentiond.targets.dendrite_media.surveys.asked import ask_again
+from retentiond.targets.dendrite_media.thumbnails.restore import bring_thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
 
 SQL: Final = named_queries(__package__, "wanted.sql")
 
@@ -40,21 +45,90 @@ async def finish_restores(work: Workplace) -> int:
     return count
 
 
-async def restore_protected(work: Workplace, entries: Sequence[Record]) -> int:
-    """Bring back what has become protected, with its rows and without the mark; the entries are claimed by us."""
-    if not entries:
+@dataclass(slots=True)
+class Wanted:
+    """Released rows that must come back: all of the `protected` blobs, and the rows whose facts are refuted.
+
+    The blobs of `unknown` facts are neither restored nor purged in this round.
+    """
+
+    protected: set[Hash] = field(default_factory=set)
+    refuted: dict[int, Hash] = field(default_factory=dict)
+    unknown: set[Hash] = field(default_factory=set)
+
+    @property
+    def back(self) -> set[Hash]:
+        """The blobs of which rows come back."""
+        return self.protected | set(self.refuted.values())
+
+    @property
+    def blobs(self) -> set[Hash]:
+        """The blobs that must not be purged now."""
+        return self.back | self.unknown
+
+
+async def find_wanted(
+    place: Place, connection: Conn, references: References, copy: int | None, blobs: Sequence[Hash]
+) -> Wanted:
+    """Ask the copy for protections and facts of the released rows of these blobs, one query each."""
+    rows = await connection.fetch(SQL["protected_hashes"], blobs, copy, list(references.protections))
+    asked = await connection.fetch(ASKED_SQL["asked_of"], blobs)
+    answers = await ask_again(place, connection, asked, copy, references)
+    return Wanted({row["hash"] for row in rows}, answers.refuted, set(answers.unknown.values()))
+
+
+async def restore_wanted(work: Workplace, wanted: Wanted, entries: Sequence[Record] = ()) -> int:
+    """Bring back what is wanted, with its rows and without the mark; `entries` are those of it that we have claimed."""
+    if not wanted.back:
         return 0
-    # From one claim to the other at once: in between, another purge could go by an older copy of the protections.
+    # From one claim to the other at once: in between, another purge could use an older copy of the references.
     async with work.place.pool.acquire() as connection, connection.transaction():
-        ids = [row["entry_id"] for row in entries]
+        ids = [row["entry_id"] for row in entries if row["hash"] in wanted.back]
         await connection.execute(ENTRY_SQL["let_go"], ids, work.claimant.claimant_id)
-        blobs, copies = await _mark_protected(work, connection, sorted({row["hash"] for row in entries}))
+        blobs, copies = await _mark_wanted(work, connection, sorted(wanted.protected), wanted.refuted)
     return len((await bring(work, blobs, copies)).restored)
 
 
-async def restore_newly_protected(work: Workplace, *, begun_after: datetime) -> int:
+async def restore_refuted(work: Workplace, references: References, *, begun_after: datetime) -> int:
+    """Bring back the rows in quarantine whose facts hold no more; raises RefusedError where they cannot be asked."""
+    count, after = 0, 0
+    while True:
+        async with (
+            work.place.pool.acquire() as connection,
+            references.held(connection, begun_after=begun_after) as copy,
+        ):
+            page = await connection.fetch(ASKED_SQL["asked_page"], after, work.place.batch)
+            if not page:
+                return count
+            after = page[-1]["release_id"]
+            answers = await ask_again(work.place, connection, page, copy, references)
+            blobs, copies = await _mark_wanted(work, connection, (), answers.refuted)
+        count += len((await bring(work, blobs, copies)).restored)
+
+
+async def restore_refuted_thumbnails(
+    work: Workplace, references: References, *, begun_after: datetime, blobs: Sequence[Hash] | None = None
+) -> int:
+    """Bring back thumbnails that were released alone, of these blobs or of all, whose facts hold no more."""
+    count, after = 0, 0
+    while True:
+        async with work.place.pool.acquire() as connection:
+            page = await connection.fetch(ASKED_SQL["asked_thumbnails"], after, work.place.batch, blobs)
+            if not page:
+                return count
+            async with references.held(connection, begun_after=begun_after) as copy:
+                answers = await ask_again(work.place, connection, page, copy, references)
+                marked = await connection.fetch(
+                    ASKED_SQL["mark_refuted_thumbnails"], list(answers.refuted), work.claimant.claimant_id
+                )
+        after = page[-1]["release_id"]
+        if marked:
+            restored, *_ = await bring_thumbnails(work, sorted({row["hash"] for row in marked}))
+            count += len(restored)
+
+
+async def restore_newly_protected(work: Workplace, references: References, *, begun_after: datetime) -> int:
     """Bring back what lies in quarantine and has become protected; raises RefusedError where nobody can tell."""
-    references = work.place.references
     count, after = 0, ""
     while True:
         async with (
@@ -67,15 +141,17 @@ async def restore_newly_protected(work: Workplace, *, begun_after: datetime) -> 
             if not page:
                 return count
             after = page[-1]["hash"]
-            blobs, copies = await _mark_protected(work, connection, [row["hash"] for row in page])
+            blobs, copies = await _mark_wanted(work, connection, [row["hash"] for row in page], {})
         count += len((await bring(work, blobs, copies)).restored)
 
 
-async def _mark_protected(
-    work: Workplace, connection: Conn, blobs: Sequence[Hash]
+async def _mark_wanted(
+    work: Workplace, connection: Conn, protected: Sequence[Hash], refuted: Mapping[int, Hash]
 ) -> tuple[list[Hash], list[Record]]:
-    await connection.execute(HELD_SQL["lock_copies_of"], blobs)
-    rows = await connection.fetch(SQL["mark_protected"], blobs, work.claimant.claimant_id)
+    claimant = work.claimant.claimant_id
+    await connection.execute(HELD_SQL["lock_copies_of"], sorted({*protected, *refuted.values()}))
+    rows = await connection.fetch(SQL["mark_protected"], protected, claimant)
+    rows += await connection.fetch(ASKED_SQL["mark_refuted"], list(refuted), claimant)
     marked = sorted({row["hash"] for row in rows})
     return marked, await claim_copies(work, connection, marked)
 

@@ -36,3 +36,13 @@ WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NULL AND NOT r.even_pro
                   WHERE e.hash = r.base64hash
                     AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
 RETURNING r.base64hash AS hash
+
+-- name: protected_hashes
+-- The hashes of released rows that a protection refers to now, but for those that went in spite of it, and for those
+-- whose key bears a row again, which wins.
+SELECT DISTINCT r.base64hash AS hash
+FROM retentiond.released_media r
+JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
+WHERE r.base64hash = ANY ($1::text[]) AND f.copy_id = $2 AND f.source = ANY ($3::text[]) AND NOT r.even_protected
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from retentiond.model.facts import facts_of_policy, facts_of_request
 from retentiond.model.limits import Counts
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
-from retentiond.model.request import REQUESTED, decide_request
+from retentiond.model.request import REQUESTED, decide_request, named
 from retentiond.targets.dendrite_media.surveys.limits import count_growth, over_limit
 from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
 from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor, joined
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import Refusal
+    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaKey, MediaRow
     from retentiond.model.report import PassReport
     from retentiond.model.request import Request
@@ -48,6 +50,9 @@ class ReleaseGround(Protocol):
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether a row that was due may still go, now that it is locked and read again."""
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the conditions on references under which it goes; None where no reference matters."""
 
 
 class Ground(ReleaseGround, Protocol):
@@ -87,7 +92,7 @@ def ground_of(place: Place, connection: Conn, request: Request | None, now: date
     """Return what a pass goes by, or a request where there is one."""
     if request is None:
         return PolicyGround(place, connection, now)
-    return RequestGround(place, connection, request)
+    return RequestGround(place, connection, request, now)
 
 
 class PolicyGround:
@@ -121,6 +126,10 @@ class PolicyGround:
         """Tell whether the same policy still takes it."""
         verdict = decide(row, self._rules, self._now, mentions.get(row.key))
         return verdict == Remove(self.name_of(due), due.policy)
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the policy's conditions on references, and those of the policies before it."""
+        return facts_of_policy(row, self._rules, due.policy)
 
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
@@ -170,18 +179,19 @@ class RequestGround:
     by_access = False
     counts_unreached = True
 
-    def __init__(self, place: Place, connection: Conn, request: Request) -> None:
+    def __init__(self, place: Place, connection: Conn, request: Request, now: datetime) -> None:
         self._place = place
         self._connection = connection
         self._request = request
+        self._now = now
         self.surveyor = RequestSurveyor(connection, place, request)
         self.even_protected = request.even_protected
-        if self.even_protected:
-            self.references = place.references.only(())
-        else:
-            # In encrypted rooms others may refer to what the user or the room seems to have alone.
-            hidden = ENCRYPTION - place.config.accepts if request.asks_mentions else ()
-            self.references = place.references.only(place.references.protections, hidden)
+        # In encrypted rooms others may refer to what the user or the room seems to have alone.
+        asks_hidden = request.asks_mentions and not self.even_protected
+        hidden = ENCRYPTION - place.config.accepts if asks_hidden else frozenset()
+        self._facts = facts_of_request(request, hidden)
+        protections = () if self.even_protected else place.references.protections
+        self.references = place.references.only(protections, self._facts.sources if self._facts else ())
 
     def name_of(self, due: Due) -> str:
         """Return that it was asked for."""
@@ -193,16 +203,22 @@ class RequestGround:
         return due.kept
 
     async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
-        """Return what the events said of these when the survey read them, and what encrypted rooms may show by now."""
-        hidden = await mentions_of(self._connection, keys, copy, self.references.asked)
-        return joined(await self.surveyor.facts(keys), hidden)
+        """Return what the events said of these when the survey read them, and what the copy says by now."""
+        now = await mentions_of(self._connection, keys, copy, self.references.asked)
+        return joined(await self.surveyor.facts(keys), now)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""
+        mentioned = mentions.get(row.key, frozenset())
+        names = self._place.settings.server_names
+        facts = self.facts_of(row, due)
+        holds = facts is None or facts.hold(row, names, self._now, mentioned)
+        return holds and isinstance(decide_request(row, self._request, mentioned, names), Remove)
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return what makes it part of a user or room: what they uploaded and what is named needs no reference."""
         del due
-        facts = mentions.get(row.key, frozenset())
-        verdict = decide_request(row, self._request, facts, self._place.settings.server_names)
-        return isinstance(verdict, Remove)
+        return None if named(row, self._request) else self._facts
 
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool

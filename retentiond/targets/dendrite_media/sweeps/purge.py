@@ -5,7 +5,6 @@ The last look asks rows, holds and protections once for the whole batch; what it
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
@@ -14,7 +13,11 @@ from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
-from retentiond.targets.dendrite_media.holds.held import forget_rows_without_entry, mark_purging
+from retentiond.targets.dendrite_media.holds.held import (
+    due_rows_without_entry,
+    forget_rows_without_entry,
+    mark_purging,
+)
 from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
 from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
@@ -22,14 +25,15 @@ from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQ
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
-from retentiond.targets.dendrite_media.restore.wanted import restore_protected
+from retentiond.targets.dendrite_media.restore.wanted import Wanted, find_wanted, restore_wanted
+from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
-    from retentiond.targets.dendrite_media.references.copies import Copy
+    from retentiond.targets.dendrite_media.references.copies import Copy, References
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "purge.sql")
@@ -43,20 +47,23 @@ async def purge_due(work: Workplace, report: SweepReport, *, everything: bool, f
     place = work.place
     async with place.pool.acquire() as connection:
         if not await connection.fetchval(SQL["any_due_entry"], everything):
-            await _forget(work)
+            await _forget(work, report)
             return
         now = await connection.fetchval("SELECT clock_timestamp()")
         oldest = now if fresh else now - LARGEST_AGE
-        copy = await place.references.copy(connection, begun_after=oldest)
+        references = await references_asked_again(place, connection)
+        copy = await references.copy(connection, begun_after=oldest)
         reading = await place.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
     async for page in claimed_pages(work, SQL["claim_due_entries"], read_at, everything):
-        await _purge_page(work, report, page, copy)
-    await _forget(work)
+        await _purge_page(work, report, page, references, copy)
+    await _forget(work, report)
 
 
-async def _purge_page(work: Workplace, report: SweepReport, page: list[Record], copy: Copy | None) -> None:
+async def _purge_page(
+    work: Workplace, report: SweepReport, page: list[Record], references: References, copy: Copy | None
+) -> None:
     unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
     report.returned += await return_to_rows(
         work, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
@@ -64,25 +71,27 @@ async def _purge_page(work: Workplace, report: SweepReport, page: list[Record], 
     # A spare whose rows have gone is a copy like any other again, and waits anew.
     await quarantine_again(work, [row for row in page if row["state"] == "returned" and not row["wanted"]])
     spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
-    protected = await _protected(work, [row["hash"] for row in unwanted], copy)
-    report.restored += await restore_protected(work, [row for row in unwanted if row["hash"] in protected])
+    last = unwanted + spares
+    wanted = await _ask(work, [row["hash"] for row in last], references, copy)
+    report.restored += await restore_wanted(work, wanted, last)
+    later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
+    await change(work, ENTRY_SQL["let_go"], later)
     await _unlink(
         work,
         report,
-        [row for row in unwanted if row["hash"] not in protected] + await _dispensable(work, report, spares),
+        [row for row in unwanted if row["hash"] not in wanted.blobs]
+        + await _dispensable(work, report, [row for row in spares if row["hash"] not in wanted.blobs]),
     )
 
 
-async def _protected(work: Workplace, blobs: list[Hash], copy: Copy | None) -> set[Hash]:
-    if copy is None or not blobs:
-        return set()
-    references = work.place.references
-    async with (
-        work.place.pool.acquire() as connection,
-        references.held(connection, begun_after=copy.begun_at, everything=False) as held,
-    ):
-        rows = await connection.fetch(SQL["protected_hashes"], blobs, held, list(references.protections))
-    return {row["hash"] for row in rows}
+async def _ask(work: Workplace, blobs: list[Hash], references: References, copy: Copy | None) -> Wanted:
+    if not blobs:
+        return Wanted()
+    async with work.place.pool.acquire() as connection:
+        if copy is None:
+            return await find_wanted(work.place, connection, references, None, blobs)
+        async with references.held(connection, begun_after=copy.begun_at) as held:
+            return await find_wanted(work.place, connection, references, held, blobs)
 
 
 async def _dispensable(work: Workplace, report: SweepReport, spares: list[Record]) -> list[Record]:
@@ -131,9 +140,26 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
     report.purged_bytes += sum(row["bytes"] for row in closed)
 
 
-async def _forget(work: Workplace) -> None:
+async def _forget(work: Workplace, report: SweepReport) -> None:
     """Forget copies of rows that never had an entry, and lost entries without any row left, by the batch."""
-    while await forget_rows_without_entry(work):
-        await asyncio.sleep(0)
+    after = 0
+    while page := await due_rows_without_entry(work, after):
+        after = page[-1]["release_id"]
+        # Their file is live, of another row: a row that is wanted again can still come back.
+        wanted = await _ask_of_rows(work, sorted({row["hash"] for row in page if row["had_file"]}))
+        report.restored += await restore_wanted(work, wanted)
+        await forget_rows_without_entry(
+            work, [row["release_id"] for row in page if row["hash"] not in wanted.blobs]
+        )
     await work.place.pool.execute(SQL["forget_lost"])
     await work.place.pool.execute(SQL["forget_thumbnails"])
+
+
+async def _ask_of_rows(work: Workplace, blobs: list[Hash]) -> Wanted:
+    if not blobs:
+        return Wanted()
+    async with work.place.pool.acquire() as connection:
+        references = await references_asked_again(work.place, connection)
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        async with references.held(connection, begun_after=now - LARGEST_AGE) as held:
+            return await find_wanted(work.place, connection, references, held, blobs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.adapters.logging import get_logger
@@ -33,12 +34,13 @@ from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQ
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
 from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.restore.wanted import restore_refuted_thumbnails
+from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
 
     from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
@@ -49,6 +51,8 @@ SQL: Final = named_queries(__package__, "strays.sql")
 
 # dendrite writes a thumbnail before its row; a young file without a row is one that is being made.
 _YOUNG: Final = 3600.0
+# dendrite makes a thumbnail again, so that a copy of the references may be as old as a sweep's.
+_COPY_AGE: Final = timedelta(hours=1)
 
 
 class Stray(NamedTuple):
@@ -62,11 +66,22 @@ class Stray(NamedTuple):
 
 async def sweep_strays(work: Workplace, report: SweepReport, *, everything: bool) -> None:
     """Look at what lies in quarantine of them, purge what is due, and take new ones."""
+    await _ask_again(work, report)
     if await _look(work, report, everything=everything):
         # The second look, at another moment than the first.
         await _look(work, report, everything=everything)
     await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
     await _take(work)
+
+
+async def _ask_again(work: Workplace, report: SweepReport) -> None:
+    """Bring back thumbnails that are about to be purged and would not be released any more."""
+    pool = work.place.pool
+    if not await pool.fetchval(SQL["any_asked_thumbnails_due"]):
+        return
+    references = await references_asked_again(work.place, pool)
+    oldest = await pool.fetchval("SELECT clock_timestamp()") - _COPY_AGE
+    report.restored += await restore_refuted_thumbnails(work, references, begun_after=oldest)
 
 
 async def _take(work: Workplace) -> None:

@@ -37,3 +37,8 @@ RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
 -- name: strays_looked
 UPDATE retentiond.entry SET looked_at = $3, claimed_by = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
+
+-- name: any_asked_thumbnails_due
+-- Whether the grace of thumbnails is over whose facts are asked again: only then the references are worth a copy.
+SELECT EXISTS (SELECT FROM retentiond.thumbnail_release
+               WHERE facts IS NOT NULL AND restoring IS NULL AND grace_until <= statement_timestamp())

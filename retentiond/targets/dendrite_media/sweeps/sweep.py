@@ -22,8 +22,14 @@ from retentiond.targets.dendrite_media.quarantine.claiming import change, claime
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
-from retentiond.targets.dendrite_media.restore.wanted import restore_held, restore_newly_protected
+from retentiond.targets.dendrite_media.restore.wanted import (
+    restore_held,
+    restore_newly_protected,
+    restore_refuted,
+    restore_refuted_thumbnails,
+)
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
+from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
 from retentiond.targets.dendrite_media.sweeps.recovery import clear_staging, recover
@@ -68,7 +74,7 @@ async def sweep(
     if work.fit == "fits":
         await _restore_held(work, report, everything=everything)
         if everything:
-            await _restore_protected(work, report)
+            await _restore_wanted(work, report)
         await sweep_thumbnail_rows(work, everything=everything)
         if purging:
             await _let_go(work, report, everything=everything, fresh=fresh)
@@ -106,13 +112,18 @@ async def _restore_held(work: Workplace, report: SweepReport, *, everything: boo
     report.restored += await restore_held(work)
 
 
-async def _restore_protected(work: Workplace, report: SweepReport) -> None:
+async def _restore_wanted(work: Workplace, report: SweepReport) -> None:
+    """Bring back what a protection wants, and what would not be released any more."""
     pool = work.place.pool
-    if not work.place.references.protections or not await pool.fetchval(SQL["any_released"]):
+    if not await pool.fetchval(SQL["any_released"]):
         return
-    now = await pool.fetchval("SELECT clock_timestamp()")
+    references = await references_asked_again(work.place, pool)
+    oldest = await pool.fetchval("SELECT clock_timestamp()") - _PROTECTIONS_EVERY
     try:
-        report.restored += await restore_newly_protected(work, begun_after=now - _PROTECTIONS_EVERY)
+        if references.protections:
+            report.restored += await restore_newly_protected(work, references, begun_after=oldest)
+        report.restored += await restore_refuted(work, references, begun_after=oldest)
+        report.restored += await restore_refuted_thumbnails(work, references, begun_after=oldest)
     except RefusedError as error:
         # The purge asks anew, and is refused as well.
         get_logger(target=work.place.name).warning("protections_unread", **asdict(error.refusal))

@@ -36,4 +36,4 @@ WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 
 -- name: any_released
-SELECT EXISTS (SELECT FROM retentiond.released_media)
+SELECT EXISTS (SELECT FROM retentiond.released_media) OR EXISTS (SELECT FROM retentiond.thumbnail_release)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retentiond.model.facts import facts_of_policy
 from retentiond.model.limits import Counts
 from retentiond.model.policy import Remove, decide
 from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import Refusal
+    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.workplace import Place
@@ -48,3 +50,7 @@ class ThumbnailGround(PolicyGround):
         """Tell whether the same policy still takes its thumbnails."""
         verdict = decide(row, self._rules, self._now, mentions.get(row.key), removes="thumbnails")
         return verdict == Remove(self.name_of(due), due.policy)
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the conditions on references, among the policies that take thumbnails."""
+        return facts_of_policy(row, self._rules, due.policy, "thumbnails")

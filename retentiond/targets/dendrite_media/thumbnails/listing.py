@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import media_key
+from retentiond.targets.dendrite_media.surveys.asked import in_words
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
 if TYPE_CHECKING:
@@ -29,5 +30,6 @@ async def released_thumbnails(place: Place) -> AsyncIterator[Released]:
                 state="thumbnails",
                 released_at=row["released_at"],
                 grace_until=row["grace_until"],
+                released_for=in_words(row["facts"]),
             )
         after = page[-1]["release_id"]

@@ -47,7 +47,7 @@ class ThumbnailReleaser(Releaser):
         """Release what may go of a batch; beside a content that is missing, what is wrong is left as it is."""
         return await super().release([item for item in batch if item.look.has_file])
 
-    async def _delete(self, going: Sequence[Assessed]) -> None:
+    async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
         self._gone = await self._connection.fetch(
             SQL["release_thumbnails"],
             self._pass_id,
@@ -57,6 +57,7 @@ class ThumbnailReleaser(Releaser):
             [item.due.blob for item in going],
             FIRST_BELIEVABLE_MS,
             self._work.place.config.grace,
+            self._facts(going, rows),
         )
         if self._gone and self._gone[0]["copied"] != len(self._gone):
             raise UnreachableError(f"of a batch of {len(self._gone)} thumbnail rows {UNEVEN}")

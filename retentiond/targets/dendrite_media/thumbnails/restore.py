@@ -44,7 +44,7 @@ async def restore_thumbnails(
             return
         after = page[-1]["hash"]
         if page[0]["marked"]:
-            restored, left, failed = await _bring(work, [row["hash"] for row in page])
+            restored, left, failed = await bring_thumbnails(work, [row["hash"] for row in page])
             report.restored.extend(restored)
             report.without_file.extend(left)
             report.failed.extend(failed)
@@ -61,10 +61,10 @@ async def finish_thumbnail_restores(work: Workplace) -> None:
         )
         if not rows:
             return
-        await _bring(work, sorted({row["hash"] for row in rows}))
+        await bring_thumbnails(work, sorted({row["hash"] for row in rows}))
 
 
-async def _bring(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str], list[str]]:
+async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str], list[str]]:
     """Bring back what we have marked of these contents.
 
     Return the media that have theirs again, those without a file, and those whose files the disk did not give back.

@@ -60,20 +60,21 @@ WHERE hash = ANY ($1::text[]) AND freed
 -- name: release_thumbnails
 -- Copies old thumbnail rows of these media into the ledger and deletes them; the media rows stay.
 WITH key AS (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
-        AS k(media_id, media_origin, policy, before, hash)
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $9::text[])
+        AS k(media_id, media_origin, policy, before, hash, facts)
 ), gone AS (
     DELETE FROM mediaapi_thumbnail t USING key k
     WHERE t.media_id = k.media_id AND t.media_origin = k.media_origin AND t.creation_ts BETWEEN $7 AND k.before
-    RETURNING t.*, k.policy, k.hash
+    RETURNING t.*, k.policy, k.hash, k.facts
 ), copied AS (
-    INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, media_id, media_origin,
+    INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, facts, media_id, media_origin,
         base64hash, thumbnails)
-    SELECT $1, g.policy, clock_timestamp(), clock_timestamp() + $8::interval, g.media_id, g.media_origin, g.hash,
+    SELECT $1, g.policy, clock_timestamp(), clock_timestamp() + $8::interval, g.facts::jsonb, g.media_id, g.media_origin,
+        g.hash,
         jsonb_agg(jsonb_build_object(
             'content_type', g.content_type, 'file_size_bytes', g.file_size_bytes, 'creation_ts', g.creation_ts,
             'width', g.width, 'height', g.height, 'resize_method', g.resize_method))
-    FROM gone g GROUP BY g.policy, g.media_id, g.media_origin, g.hash
+    FROM gone g GROUP BY g.policy, g.facts, g.media_id, g.media_origin, g.hash
     RETURNING jsonb_array_length(thumbnails) AS thumbnails
 )
 SELECT g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g.file_size_bytes,
@@ -122,7 +123,7 @@ UPDATE retentiond.thumbnail_release SET grace_until = clock_timestamp() WHERE gr
 
 -- name: thumbnail_page
 -- Released thumbnails that can be brought back, a page by release.
-SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin,
+SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin, r.facts,
        (SELECT coalesce(sum((t ->> 'file_size_bytes')::bigint), 0)::bigint FROM jsonb_array_elements(r.thumbnails) t) AS bytes
 FROM retentiond.thumbnail_release r
 WHERE r.release_id > $1

@@ -38,5 +38,5 @@ WHERE media_id = $1 AND media_origin = $2 AND (until IS NULL OR until > clock_ti
 
 -- name: released
 -- What can be brought back of it.
-SELECT pass_id, policy, released_at, grace_until FROM retentiond.released_media
+SELECT pass_id, policy, released_at, grace_until, facts FROM retentiond.released_media
 WHERE media_id = $1 AND media_origin = $2 ORDER BY release_id

@@ -17,6 +17,7 @@ from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.references.of_holds import PLAN_HOLDS
+from retentiond.targets.dendrite_media.surveys.asked import in_words
 from retentiond.targets.dendrite_media.views.plan import plan
 
 if TYPE_CHECKING:
@@ -96,9 +97,11 @@ class _Witness:
                 f"and kept {until}"
             )
         for gone in await connection.fetch(SQL["released"], *self._key):
+            facts = in_words(gone["facts"])
+            asked = f"; asked again until the purge: {facts}" if facts else ""
             story.quarantine.append(
                 f"released by pass {gone['pass_id']} ({gone['policy']}) at {instant(gone['released_at'])}; "
-                f"its grace ends at {instant(gone['grace_until'])}"
+                f"its grace ends at {instant(gone['grace_until'])}{asked}"
             )
 
     async def _ask_sources(self, connection: Conn, row: MediaRow) -> None:

@@ -1,0 +1,88 @@
+"""Ask again for what released rows were released: facts that hold no more bring a row back.
+
+The conditions come from the ledger, the references from the copy that protections use. The cost is one query a batch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.facts import Facts, read_facts
+from retentiond.targets.dendrite_media.database.rows import media_row
+from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+SQL: Final = named_queries(__package__, "asked.sql")
+
+
+@dataclass(slots=True)
+class Answers:
+    """Released rows by release ID: `refuted` are those whose facts hold no more, `unknown` could not be asked."""
+
+    refuted: dict[int, Hash] = field(default_factory=dict)
+    unknown: dict[int, Hash] = field(default_factory=dict)
+
+
+async def references_asked_again(place: Place, db: Conn | Db) -> References:
+    """Return the protections together with the sources that the facts of released rows ask."""
+    stored = [parsed(row["facts"]) for row in await db.fetch(SQL["distinct_facts"])]
+    sources = {source for facts in stored if facts is not None for source in facts.sources}
+    return place.references.only(place.references.protections, sources)
+
+
+async def ask_again(
+    place: Place, connection: Conn, rows: Sequence[Record], copy: int | None, references: References
+) -> Answers:
+    """Ask the copy for the facts of released rows, all at once.
+
+    A row whose sources are not in the copy was released after that was begun, and is asked at the next round.
+    """
+    answers = Answers()
+    if not rows:
+        return answers
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    names = place.settings.rules.server_names
+    media = [media_row(row) for row in rows]
+    mentions = await mentions_of(connection, [row.key for row in media], copy, references.asked)
+    for released, row in zip(rows, media, strict=True):
+        facts = parsed(released["facts"])
+        if facts is None:
+            get_logger().warning("inconsistency", kind="unreadable_facts", media=row.key.uri)
+        elif not facts.sources <= references.asked:
+            answers.unknown[released["release_id"]] = released["base64hash"]
+            continue
+        elif facts.hold(row, names, now, mentions.get(row.key, frozenset())):
+            continue
+        answers.refuted[released["release_id"]] = released["base64hash"]
+    return answers
+
+
+@lru_cache(maxsize=256)
+def parsed(stored: str) -> Facts | None:
+    """Read facts as the ledger stores them; None for those that this version cannot read, and that hold no more."""
+    try:
+        return read_facts(json.loads(stored))
+    except ValueError:
+        return None
+
+
+def in_words(stored: str | None) -> str | None:
+    """Return stored facts as a clause; None where there are none."""
+    if stored is None:
+        return None
+    facts = parsed(stored)
+    return "facts that this version cannot read" if facts is None else facts.in_words()

@@ -1,0 +1,54 @@
+-- Released rows whose facts are asked again.
+
+-- name: distinct_facts
+-- The different facts of all that is in quarantine: as many as there are policies, quotas and requests that ask.
+SELECT facts FROM retentiond.released_media WHERE facts IS NOT NULL
+UNION
+SELECT facts FROM retentiond.thumbnail_release WHERE facts IS NOT NULL
+
+-- name: asked_page
+-- A page, by release, of the rows that can come back and have facts; not those whose key is in dendrite's table again.
+SELECT r.release_id, r.facts, r.media_id, r.media_origin, r.content_type, r.file_size_bytes, r.creation_ts, r.upload_name,
+       r.base64hash, r.user_id
+FROM retentiond.released_media r
+WHERE r.release_id > $1 AND r.facts IS NOT NULL AND r.had_file AND r.restoring IS NULL
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
+ORDER BY r.release_id LIMIT $2
+
+-- name: asked_of
+-- The same rows of some blobs.
+SELECT r.release_id, r.facts, r.media_id, r.media_origin, r.content_type, r.file_size_bytes, r.creation_ts, r.upload_name,
+       r.base64hash, r.user_id
+FROM retentiond.released_media r
+WHERE r.base64hash = ANY ($1::text[]) AND r.facts IS NOT NULL AND r.had_file AND r.restoring IS NULL
+  AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
+                  WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
+
+-- name: mark_refuted
+-- Marks rows as being restored, without keeping them by hand; not those of blobs that a step under way works on.
+UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
+WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
+  AND NOT EXISTS (SELECT FROM retentiond.entry e
+                  WHERE e.hash = r.base64hash
+                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
+RETURNING r.base64hash AS hash
+
+-- name: asked_thumbnails
+-- A page, by release, of thumbnails that were released alone, have facts and whose media row stands; of these blobs, or
+-- of all where none is given.
+SELECT r.release_id, r.facts, m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name,
+       r.base64hash, m.user_id
+FROM retentiond.thumbnail_release r
+JOIN mediaapi_media_repository m
+  ON m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
+ AND m.base64hash COLLATE "C" = r.base64hash
+WHERE r.release_id > $1 AND r.facts IS NOT NULL AND r.restoring IS NULL
+  AND ($3::text[] IS NULL OR r.base64hash = ANY ($3))
+ORDER BY r.release_id LIMIT $2
+
+-- name: mark_refuted_thumbnails
+-- Marks thumbnails as being restored, without keeping them by hand.
+UPDATE retentiond.thumbnail_release r SET restoring = jsonb_build_object('claimant', $2::integer)
+WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
+RETURNING r.base64hash AS hash
