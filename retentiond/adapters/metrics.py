@@ -33,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._expected: set[str] = set()
         self.served = False
         """Whether anybody can ask for them."""
         self._reachable = self._gauge("target_reachable", "Whether the target's database can be reached.")
@@ -61,7 +62,8 @@ class Metrics:
         self._holds = self._gauge("holds", "Holds in force.")
         self._problems = self._gauge("problems", "What `status` calls a problem, and somebody must see to.")
         self._swept = self._gauge(
-            "last_sweep_timestamp_seconds", "When a sweep of the quarantine last ended."
+            "last_sweep_timestamp_seconds",
+            "When a sweep of the quarantine last ended; before the first, when the daemon took the target up.",
         )
         self._overdue_items = self._gauge(
             "overdue_items", "Items that were due at the last survey and did not go."
@@ -104,6 +106,10 @@ class Metrics:
             self._removed_bytes.labels(target, rule)
         for counter in (self._purged_blobs, self._purged_bytes):
             counter.labels(target)
+        if target not in self._expected:
+            # Sweeps that fail from the start are as silent as those that stopped.
+            self._expected.add(target)
+            self._swept.labels(target).set_to_current_time()
 
     def reachable(self, target: str, *, yes: bool) -> None:
         """Note whether a target can be reached."""
@@ -175,6 +181,7 @@ class Metrics:
 
     def forget(self, target: str) -> None:
         """Say no more of a target."""
+        self._expected.discard(target)
         for metric in vars(self).values():
             if isinstance(metric, Gauge | Counter):
                 metric.remove_by_labels({"target": target})

@@ -95,6 +95,19 @@ def test_a_target_is_refused_until_a_pass_begins_by_the_limit_that_refuses_it(me
     assert _value(metrics, "refused", limit="clock_leapt") is None
 
 
+def test_sweeps_that_never_end_have_a_beginning_to_alert_from_that_no_reload_puts_off(
+    metrics: Metrics,
+) -> None:
+    metrics.expect("media", ["remote"])
+    assert _value(metrics, "last_sweep_timestamp_seconds")
+    metrics._swept.labels("media").set(5)
+    metrics.expect("media", ["remote", "local"])
+    assert _value(metrics, "last_sweep_timestamp_seconds") == 5
+    metrics.forget("media")
+    metrics.expect("media", ["remote"])
+    assert _value(metrics, "last_sweep_timestamp_seconds") != 5
+
+
 def test_sweeps_count_what_they_purged(metrics: Metrics) -> None:
     metrics.swept("media", SweepReport(purged=2, purged_bytes=50, failed=1))
     assert _value(metrics, "purged_blobs_total") == 2
