@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.policy import Policy
 
+_LARGEST: Final = 2**63 - 1
+"""More than a column holds would end the pass; a recorded size may be any number."""
+
 
 async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:
     """Write down what of the survey on this connection is due and still there, and since when the oldest of it is."""
@@ -23,6 +26,6 @@ async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy]
         LEDGER_SQL["note_backlog"],
         target,
         sum(part.items for part in due),
-        sum(part.bytes for part in due),
+        min(sum(part.bytes for part in due), _LARGEST),
         min(since, default=None),
     )

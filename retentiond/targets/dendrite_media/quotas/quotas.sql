@@ -2,8 +2,8 @@
 
 -- name: size_bound
 -- More than all live files hold: each content counts as often as rows bear it.
-SELECT ((SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_media_repository)
-      + (SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_thumbnail))::bigint
+SELECT least((SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_media_repository)
+           + (SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_thumbnail), 9223372036854775807)::bigint
 
 -- name: held_bytes
 -- What lies in quarantine and will be freed; of a returned entry the live file shares the bytes, and what an
@@ -18,7 +18,7 @@ SELECT coalesce(sum(purged_bytes), 0)::bigint FROM retentiond.pass
 
 -- name: stored_bytes
 -- What dendrite has stored since a moment.
-SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0)::bigint FROM mediaapi_media_repository
+SELECT least(coalesce(sum(greatest(file_size_bytes, 0)), 0), 9223372036854775807)::bigint FROM mediaapi_media_repository
 WHERE creation_ts > extract(epoch FROM $1::timestamptz) * 1000
 
 -- name: last_eviction
@@ -108,14 +108,14 @@ ANALYZE pg_temp.matched
 
 -- name: matched_bytes
 -- What the rows say of their size, thumbnails too: enough to tell that it fits without a look at the disk.
-SELECT (coalesce((SELECT sum(c.bytes) FROM (SELECT max(m.bytes) AS bytes FROM pg_temp.matched m GROUP BY m.hash) c), 0)
+SELECT least(coalesce((SELECT sum(c.bytes) FROM (SELECT max(m.bytes) AS bytes FROM pg_temp.matched m GROUP BY m.hash) c), 0)
       + coalesce((SELECT sum(greatest(t.file_size_bytes, 0)) FROM pg_temp.matched m
                   JOIN mediaapi_thumbnail t ON t.media_id = m.media_id COLLATE "default"
                                            AND t.media_origin = m.media_origin COLLATE "default"
                   WHERE NOT EXISTS (SELECT FROM pg_temp.gone_thumbnail g
                                     WHERE g.media_id = m.media_id AND g.media_origin = m.media_origin AND g.width = t.width
                                       AND g.height = t.height AND g.resize_method = t.resize_method COLLATE "C")),
-                 0))::bigint
+                 0), 9223372036854775807)::bigint
 
 -- name: content_page
 SELECT m.hash FROM pg_temp.matched m WHERE m.hash > $1 GROUP BY m.hash ORDER BY m.hash LIMIT $2

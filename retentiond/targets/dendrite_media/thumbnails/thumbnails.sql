@@ -124,7 +124,8 @@ UPDATE retentiond.thumbnail_release SET grace_until = clock_timestamp() WHERE gr
 -- name: thumbnail_page
 -- Released thumbnails that can be brought back, a page by release.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin, r.facts,
-       (SELECT coalesce(sum((t ->> 'file_size_bytes')::bigint), 0)::bigint FROM jsonb_array_elements(r.thumbnails) t) AS bytes
+       (SELECT least(coalesce(sum(greatest((t ->> 'file_size_bytes')::bigint, 0)), 0), 9223372036854775807)::bigint
+        FROM jsonb_array_elements(r.thumbnails) t) AS bytes
 FROM retentiond.thumbnail_release r
 WHERE r.release_id > $1
 ORDER BY r.release_id
