@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.ledger import SQL
+from retentiond.ledger.locks import CLAIMANT
+from retentiond.ledger.locks import SQL as LOCKS
 from retentiond.ledger.session import Guard, Session, open_session
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ class Claimant:
         for other in others:
             if other == self.claimant_id:
                 continue
-            if await self._session.ask(SQL["lock_claimant"], other):
-                await self._session.ask(SQL["unlock_claimant"], other)
+            if await self._session.ask(LOCKS["try_lock"], CLAIMANT, str(other)):
+                await self._session.ask(LOCKS["unlock"], CLAIMANT, str(other))
                 gone.append(other)
         return gone
 
@@ -45,5 +47,5 @@ async def claimant(dsn: str) -> AsyncIterator[Claimant]:
     async with open_session(dsn) as session:
         claimant_id = await session.ask(SQL["new_claimant"])
         # Between the number and its lock nothing is claimed yet, so nobody can take it for dead.
-        await session.ask(SQL["lock_claimant"], claimant_id)
+        await session.ask(LOCKS["try_lock"], CLAIMANT, str(claimant_id))
         yield Claimant(claimant_id, session.guard, session)

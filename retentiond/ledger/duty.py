@@ -13,8 +13,12 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.locks import DUTY, LockHolder, lock_holder
+from retentiond.ledger.locks import SQL as LOCKS
+from retentiond.ledger.locks import SQL_WITHOUT_LEDGER as LOCKS_WITHOUT_LEDGER
 from retentiond.ledger.session import Session, open_session
 from retentiond.model.errors import BusyError
+from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,9 +34,28 @@ async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | Non
     alive = await connection.fetch(LEDGER_SQL["daemons"]) if ledger else []
     if alive:
         return ", ".join(f"{row['host']}, pid {row['pid']}" for row in alive)
-    on_duty = await connection.fetchrow(SQL["on_duty"], target)
-    # The name of a session is hidden from other roles than its own.
-    return str(on_duty["daemon"] or "one of another role").removeprefix(_SIGNATURE) if on_duty else None
+    on_duty = await _on_duty(connection, target, ledger=ledger)
+    if on_duty is None:
+        return None
+    return _named(on_duty) if _signed(on_duty) else str(on_duty)
+
+
+async def _on_duty(connection: Conn, target: str, *, ledger: bool) -> LockHolder | None:
+    """Return the session that holds the lock; a daemon of before the ledger still counts, if it is of our role."""
+    holder = await lock_holder(connection, DUTY, target, ledger=ledger)
+    if holder is None and ledger:
+        before = await lock_holder(connection, DUTY, target, ledger=False)
+        return before if before and before.own_role else None
+    return holder
+
+
+def _signed(holder: LockHolder) -> bool:
+    # The name of a session is hidden from other roles than its own, and a session may have any.
+    return holder.name is not None and holder.name.startswith(_SIGNATURE)
+
+
+def _named(holder: LockHolder) -> str:
+    return printable(str(holder.name).removeprefix(_SIGNATURE))
 
 
 class Duty:
@@ -44,6 +67,8 @@ class Duty:
         self._turn = asyncio.Lock()
         self._open = AsyncExitStack()
         self._session: Session | None = None
+        # Whether the lock's key comes from the store; before there is a ledger it cannot.
+        self._of_store = False
         self._standing_by = False
 
     async def __aenter__(self) -> Self:
@@ -56,39 +81,51 @@ class Duty:
         if session is not None and session.guard.stands:
             # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
             with suppress(*LOST):
-                await session.ask(SQL["end_duty"], self._target)
+                await session.ask(SQL["end_duty"])
         await self._open.aclose()
 
     async def take(self) -> None:
         """Be on duty; raises BusyError, with who it is and since when, while another daemon is."""
         async with self._turn:
-            if self._session is not None and self._session.guard.stands:
-                return
-            await self._open.aclose()
-            self._session = None
-            session = await self._open.enter_async_context(open_session(self._dsn))
-            if not await self._try(session):
-                holder = await self._holder(session)
+            session = self._session
+            if session is None or not session.guard.stands:
                 await self._open.aclose()
+                self._session, self._of_store = None, False
+                session = await self._open.enter_async_context(open_session(self._dsn))
+            elif self._of_store:
+                return
+            of_store = bool(await session.ask(LEDGER_SQL["ledger_exists"]))
+            if self._session is not None and not of_store:
+                return
+            holder = await self._try(session, of_store=of_store)
+            if holder is not None:
+                await self._open.aclose()
+                self._session = None
                 self._stand_by(holder)
                 raise BusyError(
                     f"another retentiond looks after {self._target}: {holder}; this one tries again at the next time"
                 )
-            self._session = session
+            self._session, self._of_store = session, of_store
             if self._standing_by:
                 self._standing_by = False
                 get_logger(target=self._target).info("took_over")
 
-    async def _try(self, session: Session) -> bool:
-        if not await session.ask(SQL["try_duty"], self._target):
-            return False
-        await session.ask(SQL["sign"], f"{_SIGNATURE}{host_name()[:30]}, pid {process_id()}")
-        return True
-
-    async def _holder(self, session: Session) -> str:
+    async def _try(self, session: Session, *, of_store: bool) -> str | None:
+        """Take the lock and sign for it; return who holds it where that is another session."""
+        locks = LOCKS if of_store else LOCKS_WITHOUT_LEDGER
         async with session.turn:
-            row = await session.connection.fetchrow(SQL["on_duty"], self._target)
-        return f"{row['daemon']}, since {row['since']:%Y-%m-%d %H:%M:%S%z}" if row else "it has just gone"
+            connection = session.connection
+            holder = await _on_duty(connection, self._target, ledger=of_store)
+            if holder is None or holder.asking:
+                if await connection.fetchval(locks["try_lock"], DUTY, self._target):
+                    await connection.execute(
+                        SQL["sign"], f"{_SIGNATURE}{host_name()[:30]}, pid {process_id()}"
+                    )
+                    return None
+                holder = await _on_duty(connection, self._target, ledger=of_store)
+        if holder is None:
+            return "it has just gone"
+        return f"{_SIGNATURE}{_named(holder)} ({holder})" if _signed(holder) else str(holder)
 
     def _stand_by(self, holder: str) -> None:
         if not self._standing_by:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import LOST, Conn
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL, refuse_standby
+from retentiond.ledger.locks import LEASE, lock_holder
+from retentiond.ledger.locks import SQL as LOCKS
 from retentiond.ledger.session import Guard, Session, open_session
 from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
 
@@ -63,31 +65,44 @@ async def hold_lease(dsn: str, command: str, *, patience: float) -> AsyncIterato
             await _give_back(session, epoch)
 
 
-async def current_holder(connection: Conn) -> Holder | None:
-    """Return who the lease says is at work; one who died may still stand there."""
+async def current_holder(connection: Conn) -> str | None:
+    """Return the command that works on the store, or the session that holds its lock without a command; None if free."""
+    session = await lock_holder(connection, LEASE)
+    if session is None:
+        return None
     row = await connection.fetchrow(SQL["holder"])
-    return Holder(**dict(row)) if row else None
+    return str(Holder(**dict(row)) if row else session)
 
 
 async def _take_lock(connection: Conn, patience: float) -> None:
+    async def try_lock() -> bool:
+        return bool(await connection.fetchval(LOCKS["try_lock"], LEASE, ""))
+
     async def until_taken() -> None:
-        while not await connection.fetchval(SQL["try_lock"]):
+        while not await try_lock():
             await asyncio.sleep(_TRY_EVERY)
 
     try:
         # Asked at least once, also by those who have no patience at all.
-        if not await connection.fetchval(SQL["try_lock"]):
+        if not await try_lock():
             await asyncio.wait_for(until_taken(), patience)
     except TimeoutError as error:
-        holder = await current_holder(connection)
-        raise BusyError(
-            f"another retentiond is at work on this store: {holder or 'it has not said who'}; "
-            "wait for it to end, then try again"
-        ) from error
+        raise BusyError(await _busy(connection)) from error
+
+
+async def _busy(connection: Conn) -> str:
+    command = await connection.fetchrow(SQL["holder"])
+    session = await lock_holder(connection, LEASE)
+    told = str(Holder(**dict(command))) if command else "it has not said which"
+    held = f"the lock is held by {session}" if session else "its lock has just become free"
+    return (
+        f"another retentiond is at work on this store: {told} ({held}); wait for it to end, then try again; "
+        "if that session is not one of retentiond, end it with pg_terminate_backend"
+    )
 
 
 async def _refuse_pooler(connection: Conn) -> None:
-    if not await connection.fetchval(SQL["holds_lock"]):
+    if not await connection.fetchval(LOCKS["holds_lock"], LEASE, ""):
         raise RefusedError(
             Refusal(
                 "transaction_pooler",
@@ -112,4 +127,4 @@ async def _give_back(session: Session, epoch: int) -> None:
     with suppress(*LOST):
         await session.ask(SQL["end_lease"], epoch)
         # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
-        await session.ask(SQL["unlock_store"])
+        await session.ask(LOCKS["unlock"], LEASE, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,12 @@ SQL: Final = named_queries(__package__)
 VERSION: Final = 1
 NO_STORE: Final = UUID(int=0)
 """The store of a database that has no ledger."""
+_NAME_TAKEN: Final = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DuplicateSchemaError,
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+)
 _OWN_SCHEMAS: Final = tuple(
     (__package__, f"{name}.sql") for name in ("schema", "holds_schema", "records_schema")
 )
@@ -72,9 +79,10 @@ class Ledger:
             missing = await self.missing_right(connection)
             if missing is not None:
                 raise UnreachableError(missing)
-            async with connection.transaction():
-                await connection.execute(SQL["lock_making"])
-                if not await self.exists(connection):
+            # Of two that make it at once the second waits for the first, whose names it finds taken. An advisory lock
+            # for it could be held by any role, for as long as it likes.
+            with suppress(*_NAME_TAKEN):
+                async with connection.transaction():
                     for package, file in _OWN_SCHEMAS:
                         await _make_tables(connection, package, file)
                     await connection.execute(SQL["record_version"], VERSION)
@@ -82,7 +90,7 @@ class Ledger:
         for package, file in schemas:
             if await connection.fetchval(SQL["has_part"], package) is None:
                 async with connection.transaction():
-                    await connection.execute(SQL["lock_making"])
+                    # A second one waits here for the first.
                     if await connection.fetchval(SQL["record_part"], package):
                         await _make_tables(connection, package, file)
 

@@ -15,10 +15,6 @@ SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamesp
 SELECT has_database_privilege(current_database(), 'CREATE') AS allowed,
        quote_ident(current_database()) AS database, quote_ident(current_user) AS role
 
--- name: lock_making
--- Lets one process at a time make the ledger.
-SELECT pg_advisory_xact_lock(1380931140, 0)
-
 -- name: record_version
 INSERT INTO retentiond.ledger_version (version) VALUES ($1)
 
@@ -41,18 +37,6 @@ FROM retentiond.store
 -- Whether the server only follows another.
 SELECT pg_is_in_recovery()
 
--- name: try_lock
--- Takes the lock of the store on this session, unless another has it.
-SELECT pg_try_advisory_lock(1380931140, 1)
-
--- name: holds_lock
--- Whether the backend of this transaction is the one that holds the lock (a pooler may have given us another).
-SELECT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = 1380931140 AND objid = 1 AND objsubid = 2
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND pid = pg_backend_pid() AND granted)
-
 -- name: has_settings
 -- Whether the settings that safety hangs on came with the connection (a pooler may have ignored them).
 SELECT current_setting('synchronous_commit') <> 'off' AND current_setting('row_security') = 'off'
@@ -67,30 +51,16 @@ RETURNING epoch
 -- Says that nobody works, if it is still our epoch.
 UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NULL WHERE epoch = $1
 
--- name: unlock_store
-SELECT pg_advisory_unlock(1380931140, 1)
-
 -- name: check_lease
 -- Holds our epoch until this transaction ends; no row where it is over.
 SELECT epoch FROM retentiond.lease WHERE epoch = $1 FOR SHARE
 
 -- name: holder
--- Who works on the store. One who died still stands in the lease, and holds no lock any more.
-SELECT command, host, pid, since FROM retentiond.lease
-WHERE host IS NOT NULL AND EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = 1380931140 AND objid = 1 AND objsubid = 2 AND granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+-- The command that took the lease last; after its death it still stands here, and holds no lock any more.
+SELECT command, host, pid, since FROM retentiond.lease WHERE host IS NOT NULL
 
 -- name: new_claimant
 SELECT nextval('retentiond.claimant')::integer
-
--- name: lock_claimant
--- Takes a claimant's lock on this session: ours, or that of one who is gone.
-SELECT pg_try_advisory_lock(1380931141, $1)
-
--- name: unlock_claimant
-SELECT pg_advisory_unlock(1380931141, $1)
 
 -- name: begin_pass
 -- Numbers the pass and records what it goes by.

@@ -17,7 +17,7 @@ import structlog
 from retentiond.demo.chats import MadeUpChats, make_up_chats
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order, Silence, Stop
-from retentiond.ledger.duty import SQL as DUTY_SQL
+from retentiond.ledger.locks import DUTY, lock_holder
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.targets.chat_database import batch, indexes, removal
 from retentiond.targets.chat_database.account import look_at
@@ -516,7 +516,7 @@ async def test_two_targets_of_a_daemon_on_one_database_take_turns_at_the_same_ho
 
     async def begin() -> None:
         waiting.append(asyncio.create_task(due_too()))
-        while not await chats.connection.fetchval(DUTY_SQL["on_duty"], "second"):
+        while not await lock_holder(chats.connection, DUTY, "second"):
             await asyncio.sleep(0.01)
         if stopped:
             order.stop.ask()

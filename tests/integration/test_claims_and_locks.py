@@ -17,8 +17,9 @@ from retentiond.engine.target import Order, Silence
 from retentiond.ledger import session as ledger_session
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.lease import hold_lease
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import Ledger
+from retentiond.ledger.locks import LEASE
+from retentiond.ledger.locks import SQL as LOCKS
 from retentiond.ledger.session import Guard
 from retentiond.model.errors import BusyError, LeaseLostError, RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 WAITING = (
-    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
 TRYING = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'retentiond'"
@@ -189,9 +190,10 @@ async def test_a_store_is_free_at_once_when_a_pass_is_over_however_late_the_serv
 @asynccontextmanager
 async def hold_lease_of_nobody(connection: Connection) -> AsyncIterator[None]:
     """Hold the store's lock without a word of who does, as one does who has just taken it."""
-    await connection.execute("SELECT pg_advisory_lock(1380931140, 1)")
+    await Ledger().make(connection, SCHEMA)
+    assert await connection.fetchval(LOCKS["try_lock"], LEASE, "")
     yield
-    await connection.execute("SELECT pg_advisory_unlock(1380931140, 1)")
+    await connection.execute("SELECT pg_advisory_unlock_all()")
 
 
 async def test_a_batch_rolls_back_when_another_has_taken_the_store_over(
@@ -342,12 +344,14 @@ async def test_a_sweep_that_is_refused_by_the_store_says_so(
 
 async def test_of_two_that_make_the_ledger_at_once_one_waits_and_finds_it_made(database: str) -> None:
     first, second, third = [await asyncpg.connect(database) for _ in range(3)]
-    # Both have seen that there is none, and both wait.
-    async with third.transaction():
-        await third.execute(LEDGER_SQL["lock_making"])
-        making = [asyncio.create_task(Ledger().make(each, SCHEMA)) for each in (first, second)]
-        while await third.fetchval(WAITING) < len(making):
-            await asyncio.sleep(0.01)
+    # Both have seen that there is none, and both wait for one that gives up in the end.
+    making_too = third.transaction()
+    await making_too.start()
+    await third.execute("CREATE SCHEMA retentiond")
+    making = [asyncio.create_task(Ledger().make(each, SCHEMA)) for each in (first, second)]
+    while await third.fetchval(WAITING) < len(making):
+        await asyncio.sleep(0.01)
+    await making_too.rollback()
     await asyncio.gather(*making)
     assert await third.fetchval("SELECT count(*) FROM retentiond.ledger_version") == 1
     for each in (first, second, third):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from retentiond.engine.target import AuditOrder, Order, Selection, Silence
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_
         await store.add(origin="there.test", age=OLD)
         for _ in range(2):
             with pytest.raises(
-                BusyError, match=rf"retentiond daemon on {socket.gethostname()[:30]}, pid \d+, since"
+                BusyError, match=rf"retentiond daemon on {socket.gethostname()[:30]}, pid \d+ \(role"
             ):
                 await second.run_pass(Order("run", patience=0.0))
         await second.sweep(everything=True)

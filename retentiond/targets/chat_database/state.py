@@ -52,7 +52,7 @@ async def read_status(place: Place) -> TargetStatus:
             last_pass=await read_last_pass(connection, place.name),
             holds=await count_holds(connection),
             backlog=await read_backlog(connection, place.name),
-            holder=str(holder) if holder else None,
+            holder=holder,
             daemon=await daemon_of(connection, place.name, ledger=True),
             problems=tuple(_undone(place, row) for row in undone),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),

@@ -118,8 +118,12 @@ CREATE TABLE retentiond.restored (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- A copy of what the protections refer to. Both tables are unlogged: after a crash neither knows anything,
--- and who needs a copy makes a new one.
+-- A copy of what the protections refer to. Its two tables are unlogged: after a crash neither knows anything, and who needs
+-- a copy makes a new one. The row of the third is locked by the one that makes it.
+CREATE TABLE retentiond.reference_turn (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
+);
+INSERT INTO retentiond.reference_turn DEFAULT VALUES;
 CREATE UNLOGGED TABLE retentiond.reference_copy (
     copy_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     sources text[] NOT NULL,

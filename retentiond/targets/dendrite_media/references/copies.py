@@ -91,6 +91,7 @@ class References:
         # One transaction: whoever finds the copy's number finds all of it.
         async with connection.transaction():
             await connection.execute(SQL["take_turn"])
+            await connection.execute(SQL["lock_copying"])
             await connection.execute(SQL["end_patience"])
             made_meanwhile = await connection.fetchrow(SQL["newest_copy"], list(wanted), begun_after)
             if made_meanwhile:

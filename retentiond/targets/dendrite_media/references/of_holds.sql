@@ -57,8 +57,9 @@ FROM retentiond.hold_in_force h JOIN retentiond.hold_reading r ON r.hold_id = h.
 WHERE h.kind IN ('room', 'user')
 
 -- name: lock_reading
--- One reader a hold at a time; the rows of two would wait for each other.
-SELECT pg_advisory_xact_lock(1380931143, ($1::bigint % 2147483647)::integer)
+-- One reader a hold at a time, by the row that says when it was read: the rows of two would wait for each other.
+INSERT INTO retentiond.hold_reading AS r (hold_id, begun_at) VALUES ($1, '-infinity')
+ON CONFLICT (hold_id) DO UPDATE SET begun_at = r.begun_at
 
 -- name: note_reading
 INSERT INTO retentiond.hold_reading (hold_id, begun_at) VALUES ($1, $2)

@@ -23,8 +23,11 @@ SELECT copy_id FROM retentiond.reference_copy WHERE copy_id = $1 FOR KEY SHARE
 -- name: take_turn
 -- Who makes a copy does so alone: whoever waits for it finds it made. It may take longer than other work, and so may
 -- a source in another database, during which this transaction idles.
-SELECT set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
-       pg_advisory_xact_lock(hashtextextended('retentiond.reference', 0))
+SELECT set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)
+
+-- name: lock_copying
+-- By a row of ours: an advisory lock could be held by any role that may connect.
+SELECT singleton FROM retentiond.reference_turn FOR UPDATE
 
 -- name: end_patience
 -- For a table that somebody has locked it is waited no longer than elsewhere.

@@ -35,7 +35,7 @@ async def read_status(place: Place) -> TargetStatus:
             last_audit=await read_last_audit(connection, place.name),
             quarantine=await _quarantine(connection),
             holds=await count_holds(connection),
-            holder=str(holder) if holder else None,
+            holder=holder,
             daemon=await daemon_of(connection, place.name, ledger=True),
             problems=await _problems(connection),
             backlog=await read_backlog(connection, place.name),
