@@ -16,5 +16,6 @@ class AccessLogConfig(Section):
         examples=["/var/log/nginx/access.log"],
     )
     format: Literal["nginx", "caddy"] = Field(
-        description="nginx, its combined format; or caddy, its JSON.", examples=["nginx"]
+        description="nginx, its combined format (never with escape=none, which lets clients write lines); or caddy, its JSON.",
+        examples=["nginx"],
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import STOPPED, Order, Silence
+from retentiond.engine.target import STOPPED, AuditOrder, Order, Silence
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.report import Tally
@@ -42,6 +42,17 @@ class StopAfterOneBatch(Silence):
     def stage(self, name: str, total: int | None) -> None:
         del total
         self.removing = name == "remove"
+
+
+class StopAtRepair(Silence):
+    """Asks an audit to stop when its repair begins."""
+
+    order: AuditOrder
+
+    def stage(self, name: str, total: int | None) -> None:
+        del total
+        if name == "repair":
+            self.order.stop.ask()
 
 
 @pytest.fixture
@@ -154,3 +165,22 @@ async def test_a_stop_that_is_asked_for_during_the_survey_changes_nothing_and_co
         Tally(),
     )
     assert rows
+
+
+async def test_a_repair_that_is_stopped_counts_the_findings_that_it_did_not_reach(
+    retention: Retention, store: DendriteStore
+) -> None:
+    await store.add()
+    for _ in range(3):
+        await store.add(file=False)
+    progress = StopAtRepair()
+    limits = {"max_share": 1.0, "max_missing_files": 1.0}
+    async with retention.opened(limits=limits, settle="5s") as target:
+        order = AuditOrder("audit --repair", repair=True, listen=lambda _: None, progress=progress)
+        progress.order = order
+        report = await target.audit(order)
+        assert (report.error, report.found_items, report.repaired.total()) == (STOPPED, 3, 0)
+        assert report.as_json()["not_reached"] == {"items": 3}
+        # The same command again finds and repairs them.
+        again = await target.audit(AuditOrder("audit --repair", repair=True, listen=lambda _: None))
+    assert (again.repaired, again.not_reached) == ({"missing_file": 3}, 0)
