@@ -15,6 +15,7 @@ _LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
     "encrypted": ("that an encrypted room may show, too", "mentions there cannot be seen"),
 }
 """What is left out for each reason, and why."""
+_OTHERS: Final = "users of other servers"
 _LISTED: Final = 10
 _COMMANDS: Final = 3
 _LIMIT: Final = 300
@@ -29,15 +30,19 @@ def ownership_lines(ownership: Ownership) -> Iterator[str]:
     for reason, (what, why) in _LEFT_OUT.items():
         counts = ownership.left_out.get(reason)
         if counts:
+            nameless = "unknown uploaders" if reason == "other_uploader" else _OTHERS
+            whose = uploaders_in_words(counts, _LISTED, nameless)
             yield (
-                f"Left out: {count_in_words(counts.total(), 'item')} of {uploaders_in_words(counts, _LISTED)}, {what}: "
-                f"{why}. To delete one of them, or all that its uploader has:"
+                f"Left out: {count_in_words(counts.total(), 'item')} of {whose}, {what}: {why}. To delete one of them, or all that its uploader has:"
             )
             yield from _commands(counts, ownership.examples.get(reason))
 
 
-def uploaders_in_words(counts: Counter[str], limit: int) -> str:
-    """Say who uploaded how much: `@ann:here.test (3), users of other servers (2)`."""
+def uploaders_in_words(counts: Counter[str], limit: int, nameless: str = _OTHERS) -> str:
+    """Name the uploaders and their items: `@ann:here.test (3), users of other servers (2)`.
+
+    `nameless` are those whose media have no user in the database.
+    """
     local = sorted(
         (pair for pair in counts.items() if pair[0] != OTHER_SERVERS), key=lambda pair: (-pair[1], pair[0])
     )
@@ -45,12 +50,12 @@ def uploaders_in_words(counts: Counter[str], limit: int) -> str:
     if len(local) > limit:
         named.append(f"{count_in_words(len(local) - limit, 'more local user')}")
     if counts[OTHER_SERVERS]:
-        named.append(f"users of other servers ({counts[OTHER_SERVERS]:,})")
+        named.append(f"{nameless} ({counts[OTHER_SERVERS]:,})")
     return ", ".join(named)
 
 
 def rooms_in_words(ownership: Ownership, limit: int) -> str:
-    """Say which rooms mention how much: `!a:here.test (2), 3 more rooms`."""
+    """Name the rooms and how many items they mention: `!a:here.test (2), 3 more rooms`."""
     named = [f"{printable(room, _LIMIT)} ({items:,})" for room, items in ownership.rooms.items()][:limit]
     more = ownership.rooms_in_all - len(named)
     return ", ".join([*named, *([count_in_words(more, "more room")] if more > 0 else [])])

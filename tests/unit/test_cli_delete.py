@@ -125,9 +125,13 @@ def test_what_is_left_out_is_told_with_the_command_that_deletes_it(
     planned = plan(kept={"other_uploader": 2, "other_rooms": 1})
     planned.ownership = Ownership()
     planned.ownership.leave_out("other_uploader", "@ann o:here.test", "mxc://here.test/abc")
+    planned.ownership.leave_out("other_uploader", "", "mxc://here.test/old")
     planned.ownership.leave_out("other_rooms", "", "mxc://there.test/def")
     outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type("delete", *MEDIA, *words)
-    assert "Left out: 1 item of @ann o:here.test (1), that only others mention" in outcome.stdout
+    assert (
+        "Left out: 2 items of @ann o:here.test (1), unknown uploaders (1), that only others mention"
+        in outcome.stdout
+    )
     for command in (
         "retentiond delete --media mxc://here.test/abc",
         "retentiond delete --user '@ann o:here.test'",
