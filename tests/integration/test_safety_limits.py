@@ -323,6 +323,7 @@ def test_a_stranger_who_makes_the_server_fetch_more_than_it_has_does_not_stop_pa
             {},
             id="rules that no pass has followed yet",
         ),
+        pytest.param({"encrypted_remote": "fetch_again"}, {}, id="less that is kept than at the last pass"),
         pytest.param(
             {"policies": [{"name": "local", "match": {"origin": "local"}, "keep": "30d"}]},
             {"user_id": "@bob:here.test", "origin": "here.test"},

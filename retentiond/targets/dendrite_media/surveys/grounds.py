@@ -161,6 +161,7 @@ class PolicyGround:
             "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
             "quota": [quota.model_dump(mode="json", exclude_none=True) for quota in config.quota],
             "protect": list(self.references.protections),
+            "encrypted_remote": config.encrypted_remote,
             "server_names": sorted(self._place.settings.server_names),
         }
 
