@@ -3,6 +3,7 @@
 The file is dendrite's: only what is needed here is looked at, and duplicates, merges and other keys are its affair.
 """
 
+import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ _OWN: Final[Mapping[str, KeyPath]] = {
     "user_api": ("user_api", "account_database", _CONNECTION),
     "room_server": ("room_server", "database", _CONNECTION),
 }
+# The short form is one only where nothing else stands beside it: a password may hold a dollar sign.
+_VARIABLE: Final = re.compile(
+    r"(?P<name>\$\{[A-Za-z_][A-Za-z0-9_]*\}|(?<![^:/@=?&' ])\$[A-Z_][A-Z0-9_]*(?![^:/@?&' ]))", re.ASCII
+)
 _MISSING: Final = "correct `dendrite_config`, or set `database`, `media_path` and `server_name` in the target"
 
 
@@ -88,6 +93,8 @@ class _Reading:
         if text is None:
             self._problem(path, "is missing", f"correct dendrite's file, or set `{setting}` in the target")
             return None
+        if self._is_placeholder(path, text, "database" if path == _GLOBAL else setting):
+            return None
         try:
             to_url(text)
         except SqliteError:
@@ -117,6 +124,8 @@ class _Reading:
         if text is None:
             self._problem(where, "is missing", hint)
             return None
+        if self._is_placeholder(where, text, "media_path"):
+            return None
         path = Path(text)
         if "\0" in text or not path.is_absolute() or ".." in path.parts:
             message = "is relative to dendrite's working directory, which nobody can know here"
@@ -137,11 +146,25 @@ class _Reading:
         if text is None:
             self._problem(path, "is missing", hint)
             return None
+        if self._is_placeholder(path, text, "server_name"):
+            return None
         try:
             return check_server_name(text)
         except ValueError:
             self._problem(path, "is not a server's name", hint)
             return None
+
+    def _is_placeholder(self, path: KeyPath, text: str, setting: str) -> bool:
+        """Note a variable that dendrite would read as it stands, and so would we; return whether there is one."""
+        found = _VARIABLE.search(text)
+        if found is None:
+            return False
+        self._problem(
+            path,
+            f"holds {found['name']}, which is not replaced: dendrite reads no variables",
+            f"name the file that dendrite is started with, or set `{setting}` in the target",
+        )
+        return True
 
     def _connection_path(self, component: str) -> KeyPath:
         own = _OWN[component]

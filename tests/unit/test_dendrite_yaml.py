@@ -159,3 +159,30 @@ def test_a_missing_file_is_answered_with_what_to_set(tmp_path: Path) -> None:
 )
 def test_a_file_of_another_shape_is_a_problem_and_no_crash(tmp_path: Path, odd: str) -> None:
     assert told(tmp_path, f"{odd}\nmedia_api: 5\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name", "line"),
+    [
+        (":hunter2@", ":${DB_PASSWORD}@", "${DB_PASSWORD}", 6),
+        (":hunter2@", ":$PGPASSWORD@", "$PGPASSWORD", 6),
+        ("@localhost/", "@${PGHOST}/", "${PGHOST}", 6),
+        ("/var/lib/dendrite/media", "${MEDIA}/media", "${MEDIA}", 9),
+        ("/var/lib/dendrite/media", "/srv/$NAME/media", "$NAME", 9),
+        ("Example.org", "${SERVER_NAME}", "${SERVER_NAME}", 3),
+    ],
+)
+def test_a_variable_that_was_not_filled_in_is_called_that(
+    tmp_path: Path, before: str, after: str, name: str, line: int
+) -> None:
+    problems = told(tmp_path, WHOLE.replace(before, after))
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{line}:")
+    assert f"holds {name}, which is not replaced" in problems[0]
+    assert "hunter2" not in problems[0]
+
+
+def test_a_dollar_sign_in_a_password_is_no_variable(tmp_path: Path) -> None:
+    config = read(tmp_path, WHOLE.replace("hunter2", "hu$NTER$2"))
+    assert config.database is not None
+    assert ":hu$NTER$2@" in config.database.get_secret_value()
