@@ -97,7 +97,8 @@ class ListHolds:
         finally:
             if document is not None:
                 document.close()
-        if document is None:
+        # A sum that lacks a target would be taken for the whole.
+        if document is None and not status:
             session.note(count_in_words(count, "hold"))
         return status
 

@@ -9,7 +9,7 @@ from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Selection, Target
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import RestoreReport, SweepReport
@@ -18,6 +18,8 @@ from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, size_in_words
 
 _URI_LIMIT = 600
+_WITHOUT_FILE = frozenset({"no_file", "lost"})
+"""States of released rows that no restore can bring back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,19 @@ class List:
         """Stream the rows of one target after another."""
         targets = session.targets(self.scope, anywhere=True)
         several = len(targets) > 1
-        items, size = 0, 0
+        items, size, others = 0, 0, 0
         document = JsonList(session.out, "items") if self.as_json else None
         if document is None:
             write_heading(session.out, with_target=several)
 
         async def errand(target: Target, _config: TargetConfig) -> int:
-            nonlocal items, size
+            nonlocal items, size, others
             async for released in target.released():
-                items += 1
-                size += released.bytes
+                if released.state in _WITHOUT_FILE:
+                    others += 1
+                else:
+                    items += 1
+                    size += released.bytes
                 if document is not None:
                     document.add({"target": target.name} | released.as_json())
                 else:
@@ -52,8 +57,10 @@ class List:
         finally:
             if document is not None:
                 document.close()
-        if document is None:
-            session.note(f"{count_in_words(items, 'item')}, {size_in_words(size)}")
+        # A sum that lacks a target would be taken for the whole.
+        if document is None and not status:
+            without = f"; {count_in_words(others, 'item')} without a file" if others else ""
+            session.note(f"{count_in_words(items, 'item')}, {size_in_words(size)}{without}")
         return status
 
 
@@ -130,6 +137,9 @@ class Purge:
         async def errand(target: Target, _config: TargetConfig) -> int:
             report = await target.end_grace()
             purges.append({"target": target.name} | asdict(report))
+            if report.refused is not None:
+                session.error(str(report.refused), about=target.name)
+                return RefusedError.exit_status
             if not self.as_json:
                 _show_sweep(session, target.name, report)
             return FAILED if report.failed or report.lost else 0

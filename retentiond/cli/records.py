@@ -33,7 +33,9 @@ class Export:
             return 0
 
         status = session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
-        session.note(count_in_words(count, "record"))
+        # A sum that lacks a target would be taken for the whole.
+        if not status:
+            session.note(count_in_words(count, "record"))
         return status
 
 

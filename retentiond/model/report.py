@@ -200,7 +200,10 @@ class Released:
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did: blobs returned to rows that want them, restored for a protection, purged, lost."""
+    """What a sweep did: blobs returned to rows that want them, restored for a protection, purged, lost.
+
+    `refused` is why nothing was purged, where that was refused as a whole.
+    """
 
     returned: int = 0
     restored: int = 0
@@ -209,11 +212,7 @@ class SweepReport:
     lost: int = 0
     failed: int = 0
     unknown: int = 0
-
-    def add(self, other: SweepReport) -> None:
-        """Add another sweep's counts."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    refused: Refusal | None = None
 
 
 @dataclass(slots=True)

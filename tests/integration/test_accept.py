@@ -322,6 +322,33 @@ async def test_after_a_leap_of_the_clock_nothing_passes_or_goes_and_every_grace_
     assert await connection.fetchval("SELECT grace_until > clock_timestamp() FROM retentiond.released_media")
 
 
+async def test_a_purge_by_hand_after_a_leap_of_the_clock_is_refused_and_ends_no_grace(
+    retention: Retention, media_path: Path, store: DendriteStore, connection: Connection
+) -> None:
+    taken = await store.add(origin="there.test", age=OLD)
+    await retention.one_pass(**LATER)
+    await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
+    async with retention.opened() as target:
+        with pytest.raises(RefusedError, match="clock_leapt"):
+            await target.end_grace()
+    assert quarantined(media_path) == [taken.base64hash]
+    assert await connection.fetchval("SELECT grace_until > clock_timestamp() FROM retentiond.released_media")
+
+
+async def test_a_row_without_a_file_is_not_counted_among_what_can_come_back(
+    retention: Retention, store: DendriteStore, connection: Connection
+) -> None:
+    await store.add(origin="there.test", age=OLD)
+    await store.add(origin="there.test", age=OLD, file=False)
+    lost = await store.add(origin="there.test", age=OLD)
+    assert (await retention.one_pass(**LATER)).removed_items == 3
+    await connection.execute("UPDATE retentiond.entry SET state = 'lost' WHERE hash = $1", lost.base64hash)
+    async with retention.opened(**LATER) as target:
+        quarantine = (await target.status()).quarantine
+    assert quarantine is not None
+    assert quarantine.items == 1
+
+
 async def test_after_an_accepted_leap_a_content_in_quarantine_is_still_told_once_with_its_row(
     retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:

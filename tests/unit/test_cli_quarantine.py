@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from retentiond.engine.target import Selection
-from retentiond.model.errors import BusyError, UnreachableError
+from retentiond.model.errors import BusyError, Refusal, UnreachableError
 from retentiond.model.report import (
     QuarantineSummary,
     Released,
@@ -234,3 +235,21 @@ def test_a_purge_with_failures_exits_1(tmp_path: Path, swept: SweepReport) -> No
     outcome = CommandLine(tmp_path, (FakeTarget(swept=swept),)).type("quarantine", "purge", "--yes")
     assert outcome.status == 1
     assert "retentiond: media: 1 content" in outcome.stderr
+
+
+def test_a_purge_that_is_refused_exits_3_and_prints_no_sum(tmp_path: Path) -> None:
+    refusal = Refusal("protection_unreadable", "a table", "readable", "grant the right")
+    target = FakeTarget(swept=SweepReport(refused=refusal))
+    outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--yes")
+    assert outcome.status == 3
+    assert "refused by protection_unreadable" in outcome.stderr
+    assert "purged" not in outcome.stdout
+
+
+@pytest.mark.parametrize("words", [("quarantine", "list"), ("hold", "list"), ("records", "export")])
+def test_no_sum_is_printed_where_a_target_is_missing_in_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    target = FakeTarget(unreachable=UnreachableError("the database cannot be reached; start it"))
+    outcome = CommandLine(tmp_path, (target,)).type(*words)
+    assert outcome.status == 4
+    assert "cannot be reached" in outcome.stderr
+    assert not re.search(r"\b0 (item|hold|record)", outcome.stderr + outcome.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import actor
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
@@ -40,6 +41,8 @@ async def end_grace(place: Place) -> SweepReport:
     async with open_workplace(place) as work:
         if work.fit == "ahead":
             raise refuse_ahead(place.name)
+        # Refused before any grace is ended: it could not be given back.
+        check_leap(work.leap, place.name)
         async with place.pool.acquire() as connection, connection.transaction():
             for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
                 await connection.execute(SQL[statement])

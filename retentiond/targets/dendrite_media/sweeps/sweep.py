@@ -137,10 +137,12 @@ async def _let_go(work: Workplace, report: SweepReport, *, everything: bool, fre
         await sweep_strays(work, report, everything=everything)
         await purge_due(work, report, everything=everything, fresh=fresh)
     except RefusedError as error:
+        report.refused = error.refusal
         get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
 
 
 def _tell(work: Workplace, report: SweepReport) -> None:
     counts = asdict(report)
+    del counts["refused"]
     if any(counts.values()):
         get_logger(target=work.place.name).info("sweep_finished", **counts)

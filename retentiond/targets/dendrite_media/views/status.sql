@@ -5,8 +5,12 @@
 SELECT state, count(*) AS entries, coalesce(sum(bytes), 0)::bigint AS bytes FROM retentiond.entry GROUP BY state
 
 -- name: released_summary
--- Released rows that can still be brought back, and when the last grace ends.
-SELECT count(*) AS items, max(grace_until) AS until FROM retentiond.released_media
+-- Released rows that can still be brought back, and when the last grace ends. A row whose file was missing, or is lost,
+-- cannot, though its copy is kept until its grace is over.
+SELECT count(*) AS items, max(r.grace_until) AS until FROM retentiond.released_media r
+WHERE r.had_file AND (
+    NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob' AND e.state = 'lost')
+    OR EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob' AND e.state <> 'lost'))
 
 -- name: entry_problems
 -- What entries could not be worked on for, the most frequent first.
