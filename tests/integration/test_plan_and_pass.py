@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 POLICIES = [
     {"name": "videos", "match": {"content_type": "video/*"}, "keep": "7d"},
+    {"name": "left", "match": {"room": "no_local_members"}, "keep": "30d"},
+    {"name": "nowhere", "match": {"unreferenced": True, "larger_than": "200B"}, "keep": "20d"},
     {"name": "here", "match": {"origin": "local", "larger_than": "100B"}, "keep": "90d"},
     {"name": "kept", "match": {"origin": "b.test"}, "keep": "forever"},
     {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"},
@@ -86,12 +89,14 @@ async def test_a_plan_changes_no_row_no_file_no_schema_and_no_index(
     assert "retentiond.ledger_version" in await everything_of(connection)
 
 
+LEFT, JUST_LEFT, JOINED = "!left:a.test", "!just:a.test", "!joined:a.test"
 ITEMS = st.lists(
     st.fixed_dictionaries(
         {
             "content": st.sampled_from([b"one", b"two", b"three" * 50, b""]),
             "origin": st.sampled_from(["here.test", "a.test", "b.test", "[::1]:8448"]),
-            "uploaded_here": st.booleans(),
+            "uploader": st.sampled_from(["", "@alice:here.test", "@bob:here.test"]),
+            "room": st.sampled_from(["", "", LEFT, JUST_LEFT, JOINED]),
             "days": st.sampled_from([-3, 0, 8, 31, 100, 10_000]),
             "content_type": st.sampled_from(["image/png", "video/mp4; x", ""]),
             "valid": st.sampled_from([True, True, True, False]),
@@ -107,11 +112,20 @@ ITEMS = st.lists(
 
 async def build(store: DendriteStore, items: list[dict[str, Any]]) -> None:
     await store.add(age=timedelta(0))  # a store without any directory is refused
+    # Bob left the only encrypted room, so that only his older uploads may be shown there.
+    await store.add_state_event(JOINED, "m.room.encryption", "", {})
+    for room, days in ((LEFT, 60), (JUST_LEFT, 6), (JOINED, 40)):
+        await store.add_room(room, (True, 3 if room == JOINED else 1))
+        sent_at = int((time.time() - days * 86_400) * 1000)
+        await store.add_state_event(
+            room, "m.room.member", "@bob:here.test", {"membership": "leave"},
+            sender="@bob:here.test", sent_at=sent_at,
+        )  # fmt: skip
     for number, item in enumerate(items):
         media = await store.add(
             media_id=f"item{number}",
             origin=item["origin"],
-            user_id="@alice:here.test" if item["uploaded_here"] else "",
+            user_id=item["uploader"],
             content=item["content"],
             content_type=item["content_type"],
             age=timedelta(days=item["days"]),
@@ -119,6 +133,8 @@ async def build(store: DendriteStore, items: list[dict[str, Any]]) -> None:
             file=item["file"],
             thumbnails=COMMON_THUMBNAILS[: item["thumbnails"]],
         )
+        if item["room"]:
+            await store.add_event(item["room"], {"url": media.uri}, sender=item["uploader"] or "@eve:a.test")
         if item["odd"] and item["valid"] and item["file"]:
             (store.path_of(media.base64hash) / "odd").write_bytes(b"x")
         if item["protected"] == "profile":
@@ -137,7 +153,9 @@ async def compare(server: DatabaseServer, directory: Path, items: list[dict[str,
     try:
         store = DendriteStore(connection, media_path)
         await build(store, items)
-        keys: dict[str, Any] = {"policies": POLICIES, "pace": {"batch": batch}}
+        keys: dict[str, Any] = {"policies": POLICIES, "pace": {"batch": batch}} | {
+            "encrypted_remote": "keep" if len(items) % 2 else "fetch_again"
+        }
         retention = Retention(dsn, media_path)
         plan, listed = await retention.one_plan(**keys)
         orphans = await store.orphan_thumbnail_rows()
