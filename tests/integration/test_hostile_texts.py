@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from retentiond.targets.dendrite_media.references.sources import SQL, prepare
+from retentiond.targets.dendrite_media.references.sources import ROOM_SQL, SQL, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,12 +114,13 @@ CALLS = {
     "raw_function": "SELECT max(length(r)) FROM pg_temp.retentiond_raw($1) r",
     "unquoted_function": "SELECT length(pg_temp.retentiond_unquoted($1))",
     "key_function": "SELECT count(*) FROM pg_temp.retentiond_keys($1)",
+    "sent_at_function": "SELECT pg_temp.retentiond_sent_at($1)",
     "string_function": "SELECT count(*) FROM pg_temp.retentiond_strings(pg_temp.retentiond_document($1))",
 }
 
 
 def test_each_function_over_texts_has_its_call_here() -> None:
-    assert set(CALLS) == {name for name in SQL if name.endswith("_function")}
+    assert set(CALLS) == {name for name in (*SQL, *ROOM_SQL) if name.endswith("_function")}
 
 
 @pytest.mark.parametrize("worst", WORST)
