@@ -1,11 +1,12 @@
 """Secrets in files that other users can read: a configuration with a password in clear text, and the files that it names."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -17,23 +18,26 @@ from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Config
 from retentiond.model.text import printable
 
-_ELSEWHERE: Final = ("credential:", "${")
+_CREDENTIAL: Final = "credential:"
 _FILE: Final = "file:"
+_VARIABLE: Final = re.compile(r"(?<!\$)\$\{")
+"""The beginning of `${VARIABLE}`; `$${` stands for two characters."""
 
 
 def exposed_secrets(
     path: Path, document: Document, config: Config, resolved: Mapping[str, object]
 ) -> Iterator[Problem]:
     """Yield a warning for each file with a secret that others can read: the configuration and the files that it names."""
-    in_clear = [key for key in _secrets(document, config) if not _is_elsewhere(document.written.get(key, ""))]
+    secrets = dict(_secrets(document, config))
+    in_clear = [key for key, secret in secrets.items() if _in_clear(document.written[key], secret)]
     if in_clear and (readers := _readers(path)):
         yield _warning(
             document.problem(in_clear[0], "", ""),
             f"is a secret in clear text, and {readers} can read this file",
             f"chmod 640 it and give it the service's group, or write {_FILE}PATH or credential:NAME",
         )
-    for key in _secrets(document, config):
-        written = document.written.get(key, "")
+    for key in secrets:
+        written = document.written[key]
         file = Path(written.removeprefix(_FILE))
         if written.startswith(_FILE) and (readers := _readers(file)):
             yield _warning(
@@ -52,15 +56,22 @@ def _warning(place: Problem, message: str, hint: str) -> Problem:
     return Problem(place.file, place.line, place.column, place.key, message, hint, "warning")
 
 
-def _is_elsewhere(written: str) -> bool:
-    return written.startswith((_FILE, *_ELSEWHERE)) or "${" in written
+def _in_clear(written: str, secret: str) -> bool:
+    """Tell whether a value as written shows the secret; of a connection string with variables, its password."""
+    if written.startswith((_FILE, _CREDENTIAL)):
+        return False
+    if not _VARIABLE.search(written):
+        return True
+    password = _password(secret)
+    return bool(password) and password in written
 
 
-def _secrets(document: Document, config: Config) -> Iterator[KeyPath]:
-    """Yield the keys of the file whose values are secret; a connection string only if it has a password."""
+def _secrets(document: Document, config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the keys of the file whose values are secret, with these; a connection string only if it has a password."""
     for path, secret in _walk((), config):
-        if path in document.written and _has_password(secret.get_secret_value()):
-            yield path
+        value = secret.get_secret_value()
+        if path in document.written and _password(value):
+            yield path, value
 
 
 def _walk(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, SecretStr]]:
@@ -77,12 +88,12 @@ def _walk(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, SecretStr]]:
             yield from _walk((*path, place), inner)
 
 
-def _has_password(secret: str) -> bool:
-    """Tell whether a secret is a password, or a connection string with one."""
+def _password(secret: str) -> str:
+    """Return a secret that is no connection string, or the password in one; empty where that has none."""
     try:
-        return bool(urlsplit(to_url(secret)).password)
+        return unquote(urlsplit(to_url(secret)).password or "")
     except (ConnectionStringError, ValueError):
-        return True
+        return secret
 
 
 def _dendrite_files(config: Config, resolved: Mapping[str, object]) -> Iterable[Path]:
@@ -98,7 +109,7 @@ def _dendrite_files(config: Config, resolved: Mapping[str, object]) -> Iterable[
         }
         named = {to_url(secret.get_secret_value()) for secret in ours if secret is not None}
         taken = {settings.database, *settings.databases.values()} - named
-        if target.dendrite_config is not None and any(map(_has_password, taken)):
+        if target.dendrite_config is not None and any(map(_password, taken)):
             files[target.dendrite_config] = None
     return files
 

@@ -39,6 +39,15 @@ def written(tmp_path: Path, database: str, mode: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    "database",
+    ['"postgresql://d:hunter2@${HOST}/d"', '"postgresql://d:pass$${word@localhost/d"', f'"{CLEAR}"'],
+)
+def test_a_password_beside_a_variable_is_in_clear_text(tmp_path: Path, database: str) -> None:
+    (warning,) = warned(written(tmp_path, database, 0o644), {"HOST": "localhost"})
+    assert "is a secret in clear text" in warning
+
+
 def test_a_password_in_a_configuration_that_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
     path = written(tmp_path, CLEAR, 0o644)
     (warning,) = warned(path)
@@ -86,7 +95,7 @@ def test_a_secret_of_its_own_file_is_warned_of_where_others_can_read_that(tmp_pa
     secret = tmp_path / "database-url"
     secret.write_text(CLEAR)
     secret.chmod(0o644)
-    path = written(tmp_path, f"file:{secret}", 0o644)
+    path = written(tmp_path, f'"file:{secret}"', 0o644)
     (warning,) = warned(path)
     assert "targets.media.database: is in a file that every user can read; chmod 600 " in warning
     secret.chmod(0o600)
