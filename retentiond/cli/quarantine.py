@@ -1,20 +1,18 @@
-"""`quarantine`: what can come back, bringing it back, and purging it without waiting for its grace."""
+"""`quarantine list` and `restore`: what can come back, and bringing it back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from retentiond.cli.listing import JsonList, write_heading, write_released
-from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Selection, Target
-from retentiond.model.errors import RefusedError, UsageError
+from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.outcome import FAILED
-from retentiond.model.report import RestoreReport, SweepReport
+from retentiond.model.report import RestoreReport
 from retentiond.model.text import printable
-from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, size_in_words
 
 _URI_LIMIT = 600
@@ -118,54 +116,6 @@ class Restore:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Purge:
-    """End the grace of what is in quarantine; its settle, holds and protections stay in force."""
-
-    scope: Scope
-    yes: bool = False
-    as_json: bool = False
-
-    def __call__(self, session: Session) -> int:
-        """Ask where there is somebody to ask, and purge."""
-        targets = session.targets(self.scope)
-        if targets and not self.yes and not _agreed(session, targets):
-            session.note("nothing was purged")
-            targets = {}
-        purges: list[dict[str, Any]] = []
-
-        async def errand(target: Target, _config: TargetConfig) -> int:
-            report = await target.end_grace()
-            purges.append({"target": target.name} | asdict(report))
-            if report.refused is not None:
-                session.error(str(report.refused), about=target.name)
-                return RefusedError.exit_status
-            if not self.as_json:
-                _show_sweep(session, target.name, report)
-            return FAILED if report.failed or report.lost else 0
-
-        try:
-            return session.run(session.for_each(targets, errand))
-        finally:
-            if self.as_json:
-                session.document({"purges": purges})
-
-
-def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
-    """Show what would go, and ask; raise UsageError where nobody can answer."""
-    refuse_unasked(session, "what is purged cannot come back")
-
-    async def look(target: Target, _config: TargetConfig) -> int:
-        summary = (await target.status()).quarantine
-        words = quarantine_in_words(summary) if summary else "nothing is in quarantine"
-        session.err.put(f"{target.name}: {words}\n")
-        return 0
-
-    # A target that cannot tell has said why; the purge tries it again, and its status is the command's.
-    session.run(session.for_each(targets, look))
-    return agreed(session, f"Purge it for good, of {', '.join(targets)}?")
-
-
 def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
     if not session.options.quiet:
         session.line(
@@ -183,19 +133,3 @@ def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
     ):
         for uri in uris:
             session.error(f"{printable(uri, _URI_LIMIT)} {why}", about=target)
-
-
-def _show_sweep(session: Session, target: str, report: SweepReport) -> None:
-    if not session.options.quiet:
-        session.line(
-            f"{target}: {count_in_words(report.purged, 'content')} purged, {size_in_words(report.purged_bytes)}; "
-            f"{report.restored:,} restored for a hold or a protection, {report.returned:,} returned to rows that want them"
-        )
-    if report.failed:
-        session.error(f"{count_in_words(report.failed, 'content')} failed; the log names each", about=target)
-    if report.lost:
-        session.error(f"{count_in_words(report.lost, 'content')} lost; the log names each", about=target)
-    if report.unknown:
-        session.note(
-            f"{target}: {count_in_words(report.unknown, 'content')} in quarantine that the ledger does not know; kept"
-        )

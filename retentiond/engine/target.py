@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retentiond.model.picture import Picture
     from retentiond.model.records import Verified
     from retentiond.model.report import (
+        CancelledPurge,
         Item,
         PassReport,
         Released,
@@ -198,6 +199,9 @@ class Target(Protocol):
 
     async def end_grace(self) -> SweepReport:
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+
+    async def cancel_purge(self) -> CancelledPurge:
+        """Give the grace back that `end_grace` ended, to what is not purged yet."""
 
     def records(self) -> AsyncIterator[dict[str, Any]]:
         """Stream the proof of disposal, oldest first, each record with its hash."""

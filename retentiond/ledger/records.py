@@ -33,6 +33,7 @@ RecordKind = Literal[
     "pass_ended",
     "pass_refused",
     "grace_ended",
+    "grace_given_back",
     "purged",
     "store_purged",
     "restored",

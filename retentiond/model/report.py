@@ -235,11 +235,17 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineSummary:
-    """What lies in quarantine: rows that can come back, blobs and bytes by state."""
+    """What lies in quarantine: rows that can come back, blobs and bytes by state.
+
+    `until` is when the last grace ends; `first_settled` and `last_settled` are when a purge by hand can begin with it, and
+    end.
+    """
 
     items: int
     blobs: dict[str, Tally]
     until: datetime | None
+    first_settled: datetime | None = None
+    last_settled: datetime | None = None
 
     @property
     def bytes(self) -> int:
@@ -253,6 +259,31 @@ class QuarantineSummary:
             "until": instant(self.until) if self.until else None,
             "blobs": {state: asdict(tally) for state, tally in sorted(self.blobs.items())},
         }
+
+    def pending(self) -> dict[str, Any]:
+        """Return as JSON what a purge by hand has left to a later one, once it has ended the grace of all."""
+        left = bool(self.items or self.bytes)
+        return {
+            "items": self.items,
+            "bytes": self.bytes,
+            "from": instant(self.first_settled) if left and self.first_settled else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledPurge:
+    """What has the grace back that was ended by hand: rows, and when the last grace ends.
+
+    `busy` are rows whose purge has begun.
+    """
+
+    items: int = 0
+    until: datetime | None = None
+    busy: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the account as JSON."""
+        return asdict(self) | {"until": instant(self.until) if self.until else None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,14 @@ from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
-from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
+from retentiond.model.report import (
+    CancelledPurge,
+    PassReport,
+    RestoreReport,
+    SweepReport,
+    Tally,
+    TargetStatus,
+)
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
@@ -190,6 +197,9 @@ class FakeTarget:
 
     async def restore(self, selection: Selection) -> RestoreReport:
         return RestoreReport()
+
+    async def cancel_purge(self) -> CancelledPurge:
+        return CancelledPurge()
 
     async def end_grace(self) -> SweepReport:
         return SweepReport()

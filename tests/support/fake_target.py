@@ -14,7 +14,14 @@ from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import Coverage, HeldMembers, Hold
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
-from retentiond.model.report import PassReport, RestoreReport, SweepReport, Tally, TargetStatus
+from retentiond.model.report import (
+    CancelledPurge,
+    PassReport,
+    RestoreReport,
+    SweepReport,
+    Tally,
+    TargetStatus,
+)
 from retentiond.model.story import Story
 from tests.support.targets import as_media
 
@@ -58,6 +65,7 @@ class FakeTarget:
     in_quarantine: tuple[Released, ...] = ()
     restored: RestoreReport = field(default_factory=RestoreReport)
     swept: SweepReport = field(default_factory=SweepReport)
+    cancelled: CancelledPurge = field(default_factory=CancelledPurge)
     standing: TargetStatus | None = None
     audited: AuditReport | None = None
     findings: tuple[Finding, ...] = ()
@@ -176,6 +184,11 @@ class FakeTarget:
         self.asked.append("restore")
         self.selections.append(selection)
         return self.restored
+
+    async def cancel_purge(self) -> CancelledPurge:
+        """Return the account."""
+        self.asked.append("cancel_purge")
+        return self.cancelled
 
     async def end_grace(self) -> SweepReport:
         """Return the counts."""

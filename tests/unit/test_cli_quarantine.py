@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from retentiond.engine.target import Selection
 from retentiond.model.errors import BusyError, Refusal, UnreachableError
 from retentiond.model.report import (
+    CancelledPurge,
     QuarantineSummary,
     Released,
     RestoreReport,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tests.support.command_line import Outcome
 
 URI = "mxc://a.org/one"
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 RELEASED = Released(
     7,
     URI,
@@ -190,7 +193,7 @@ def test_a_purge_without_a_terminal_needs_yes(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge")
     assert outcome.status == 2
     assert "--yes" in outcome.stderr
-    assert target.asked == []
+    assert "end_grace" not in target.asked
 
 
 def test_a_purge_with_yes_asks_nothing(tmp_path: Path) -> None:
@@ -198,8 +201,8 @@ def test_a_purge_with_yes_asks_nothing(tmp_path: Path) -> None:
     target = FakeTarget(swept=swept)
     outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--yes")
     assert outcome.status == 0
-    assert "media: 2 contents purged, 2.0 KiB" in outcome.stdout
-    assert target.asked == ["end_grace"]
+    assert "media: 2 files purged, 2.0 KiB" in outcome.stdout
+    assert target.asked == ["end_grace", "status"]
 
 
 @pytest.mark.parametrize(("answer", "purged"), [("y\n", True), ("yes\n", True), ("\n", False), ("", False)])
@@ -234,7 +237,7 @@ def test_a_purge_that_was_not_wanted_is_an_empty_document(tmp_path: Path) -> Non
 def test_a_purge_with_failures_exits_1(tmp_path: Path, swept: SweepReport) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(swept=swept),)).type("quarantine", "purge", "--yes")
     assert outcome.status == 1
-    assert "retentiond: media: 1 content" in outcome.stderr
+    assert "retentiond: media: 1 file" in outcome.stderr
 
 
 def test_a_purge_that_is_refused_exits_3_and_prints_no_sum(tmp_path: Path) -> None:
@@ -253,3 +256,81 @@ def test_no_sum_is_printed_where_a_target_is_missing_in_it(tmp_path: Path, words
     assert outcome.status == 4
     assert "cannot be reached" in outcome.stderr
     assert not re.search(r"\b0 (item|hold|record)", outcome.stderr + outcome.stdout)
+
+
+SETTLING = QuarantineSummary(3, {"quarantined": Tally(2, 2048)}, STARTED, LATER, LATER)
+
+
+def settling(summary: QuarantineSummary = SETTLING, daemon: str | None = None) -> FakeTarget:
+    status = TargetStatus("media", "dendrite_media", ledger=True, quarantine=summary, daemon=daemon)
+    return FakeTarget(standing=status)
+
+
+@pytest.mark.parametrize(
+    ("daemon", "purger"), [("here, pid 1", "the daemon"), (None, "the next `retentiond")]
+)
+def test_a_purge_within_settle_says_what_goes_when_and_how_to_take_it_back(
+    tmp_path: Path, daemon: str | None, purger: str
+) -> None:
+    """It said "0 contents purged", and had ended the grace of everything."""
+    outcome = CommandLine(tmp_path, (settling(daemon=daemon),)).type("quarantine", "purge", "--yes")
+    assert "0 files purged" in outcome.stdout
+    assert (
+        f"media: 3 items, 2.0 KiB: their grace is ended, and they will be purged from {LATER.astimezone():%Y-%m-%d %H:%M} on, "
+        f"by {purger}"
+    ) in outcome.stdout
+    assert "quarantine purge media --cancel` gives them their grace back" in outcome.stdout
+
+
+def test_a_purge_within_settle_tells_as_json_what_is_pending_from_when(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path, (settling(),)).type("quarantine", "purge", "--yes", "--json")
+    (purge,) = outcome.document["purges"]
+    assert purge["purged"] == 0
+    assert purge["pending"] == {"items": 3, "bytes": 2048, "from": f"{LATER:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "plan"),
+    [
+        (LATER, LATER, "to be purged from"),
+        (STARTED, LATER, "to be purged at once, but for newer files"),
+        (STARTED, STARTED, "to be purged at once"),
+    ],
+)
+def test_a_purge_without_yes_shows_when_it_would_go(
+    tmp_path: Path, first: datetime, last: datetime, plan: str
+) -> None:
+    target = settling(replace(SETTLING, first_settled=first, last_settled=last))
+    for stdin in (answering("n\n"), None):
+        keys = {"stdin": stdin} if stdin else {}
+        outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", **keys)
+        assert "media: 3 items can come back; quarantined: 2 " in outcome.stderr
+        assert f"media: {plan}" in outcome.stderr
+    assert "end_grace" not in target.asked
+
+
+def test_a_cancelled_purge_says_until_when_the_grace_is_back(tmp_path: Path) -> None:
+    target = FakeTarget(cancelled=CancelledPurge(3, LATER))
+    outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--cancel")
+    assert outcome.status == 0
+    assert (
+        f"media: 3 items with their grace back, the last until {LATER.astimezone():%Y-%m-%d %H:%M}"
+        in outcome.stdout
+    )
+    assert target.asked == ["cancel_purge"]
+    outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--cancel", "--json")
+    until = f"{LATER:%Y-%m-%dT%H:%M:%SZ}"
+    assert outcome.document == {"cancelled": [{"target": "media", "items": 3, "until": until, "busy": 0}]}
+
+
+def test_a_purge_that_cannot_be_cancelled_any_more_exits_1(tmp_path: Path) -> None:
+    target = FakeTarget(cancelled=CancelledPurge(busy=2))
+    outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--cancel")
+    assert outcome.status == 1
+    assert "the purge of 2 items has begun" in outcome.stderr
+
+
+def test_a_cancel_that_is_answered_beforehand_is_wrong_usage(tmp_path: Path) -> None:
+    target = FakeTarget()
+    outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", "--cancel", "--yes")
+    assert (outcome.status, target.asked) == (2, [])

@@ -7,10 +7,12 @@ import typer
 
 from retentiond.cli.accept import Accept, Forget
 from retentiond.cli.line.grammar import Json, Media, Reason, Targets, example
-from retentiond.cli.quarantine import List, Purge, Restore
+from retentiond.cli.quarantine import List, Restore
+from retentiond.cli.quarantine_purge import CancelPurge, Purge
 from retentiond.cli.session import Scope, Work
 from retentiond.config.units import parse_duration
 from retentiond.engine.target import Selection
+from retentiond.model.errors import UsageError
 
 quarantine = typer.Typer(help="What passes took: list it, restore it, purge it.")
 
@@ -55,16 +57,27 @@ def restore(
     return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
 
 
-@quarantine.command(epilog=example("retentiond quarantine purge media --yes"))
+@quarantine.command(
+    epilog=example("retentiond quarantine purge media --yes", "retentiond quarantine purge media --cancel"),
+)
 def purge(
     targets: Targets = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give the ended grace back to what is not purged yet.")
+    ] = False,
     as_json: Json = False,
 ) -> Work:
     """Purge now what is in quarantine, for good.
 
-    It does not wait for the grace, but for the settle, and it asks first. All targets, where none is named.
+    It ends the grace, but not the settle, of all that is there: newer files are purged by the daemon, or by the next
+    `once`, when their settle is over. Until then --cancel takes it back. It says what goes when, and asks first. All
+    targets, where none is named.
     """
+    if cancel and yes:
+        raise UsageError("--cancel takes a purge back and asks nothing; leave --yes out")
+    if cancel:
+        return CancelPurge(Scope(tuple(targets or ())), as_json)
     return Purge(Scope(tuple(targets or ())), yes, as_json)
 
 

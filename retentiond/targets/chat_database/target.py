@@ -25,7 +25,7 @@ from retentiond.model.check import Check
 from retentiond.model.errors import UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
-from retentiond.model.report import PassReport, RestoreReport, SweepReport
+from retentiond.model.report import CancelledPurge, PassReport, RestoreReport, SweepReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.gate import read_replica_lag
 from retentiond.targets.chat_database.holds import ChatHolds
@@ -223,6 +223,10 @@ class ChatDatabase(RecordsDesk):
     async def end_grace(self) -> SweepReport:
         """Do nothing: chats lie in no quarantine."""
         return SweepReport()
+
+    async def cancel_purge(self) -> CancelledPurge:
+        """Do nothing: chats have no grace."""
+        return CancelledPurge()
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """Forget nothing: chats are not restored."""

@@ -15,7 +15,7 @@ from retentiond.ledger.duty import Duty
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import BusyError
-from retentiond.model.report import PassReport, Released, SweepReport
+from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.audit.run import audit
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
@@ -31,7 +31,7 @@ from retentiond.targets.dendrite_media.restore.selected import forget
 from retentiond.targets.dendrite_media.store.workplace import Place
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
-from retentiond.targets.dendrite_media.sweeps.by_hand import end_grace, restore_by_hand
+from retentiond.targets.dendrite_media.sweeps.by_hand import cancel_purge, end_grace, restore_by_hand
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
 from retentiond.targets.dendrite_media.views.check import check
 from retentiond.targets.dendrite_media.views.picture import draw
@@ -174,6 +174,11 @@ class DendriteMedia(RecordsDesk):
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""
         with reaching("the database"):
             return await end_grace(self._place)
+
+    async def cancel_purge(self) -> CancelledPurge:
+        """Give the grace back that was ended by hand, to what is not purged yet."""
+        with reaching("the database"):
+            return await cancel_purge(self._place)
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """End the mark of what was restored: of these media, or of all; return those that had it."""

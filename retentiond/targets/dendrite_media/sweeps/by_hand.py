@@ -11,6 +11,7 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
+from retentiond.model.report import CancelledPurge
 from retentiond.targets.dendrite_media.restore.selected import restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
@@ -49,6 +50,21 @@ async def end_grace(place: Place) -> SweepReport:
             await connection.execute(THUMBNAIL_SQL["end_thumbnail_grace"])
             await add_record(connection, Record("grace_ended", place.name, body={"by": actor()}))
         return await sweep(work, everything=True, fresh=True)
+
+
+async def cancel_purge(place: Place) -> CancelledPurge:
+    """Give the grace back that was ended by hand, to all that is not being purged at this moment."""
+    await _existing_ledger(place)
+    async with place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(SQL["give_back_grace_of_entries"])
+        rows = await connection.fetchrow(SQL["give_back_grace"])
+        for statement in ("give_back_grace_of_releases", "give_back_grace_of_thumbnails"):
+            await connection.execute(SQL[statement])
+        busy = await connection.fetchval(SQL["grace_not_given_back"])
+        cancelled = CancelledPurge(rows["items"], rows["until"], busy) if rows else CancelledPurge(busy=busy)
+        body = {"by": actor(), "items": cancelled.items}
+        await add_record(connection, Record("grace_given_back", place.name, body=body))
+    return cancelled
 
 
 async def _existing_ledger(place: Place) -> None:

@@ -49,8 +49,13 @@ async def _quarantine(connection: Conn) -> QuarantineSummary:
         row["state"]: Tally(row["entries"], row["bytes"])
         for row in await connection.fetch(SQL["quarantine_summary"])
     }
+    settling = await connection.fetchrow(SQL["settling"])
     return QuarantineSummary(
-        released["items"] if released else 0, blobs, released["until"] if released else None
+        released["items"] if released else 0,
+        blobs,
+        released["until"] if released else None,
+        settling["first"] if settling else None,
+        settling["last"] if settling else None,
     )
 
 

@@ -4,6 +4,12 @@
 -- What lies in quarantine, by state.
 SELECT state, count(*) AS entries, coalesce(sum(bytes), 0)::bigint AS bytes FROM retentiond.entry GROUP BY state
 
+-- name: settling
+-- When the settle of the first and of the last of it is over: what is over already is over now.
+SELECT min(greatest(renamed_at + settle, statement_timestamp())) AS first,
+       max(greatest(renamed_at + settle, statement_timestamp())) AS last
+FROM retentiond.entry WHERE renamed_at IS NOT NULL AND state <> 'lost'
+
 -- name: released_summary
 -- Released rows that can still be brought back, and when the last grace ends. A row whose file was missing, or is lost,
 -- cannot, though its copy is kept until its grace is over.

@@ -1,0 +1,170 @@
+"""`quarantine purge`: end the grace of what is in quarantine, say what goes when, and take that back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from retentiond.cli.question import agreed, refuse_unasked
+from retentiond.cli.session import Scope, Session
+from retentiond.config.schema import TargetConfig
+from retentiond.engine.target import Target
+from retentiond.model.errors import RefusedError
+from retentiond.model.outcome import FAILED
+from retentiond.model.report import CancelledPurge, QuarantineSummary, SweepReport, TargetStatus
+from retentiond.terminal.account import quarantine_in_words
+from retentiond.terminal.words import count_in_words, size_in_words
+
+_NOTHING: QuarantineSummary = QuarantineSummary(0, {}, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """End the grace of what is in quarantine; its settle, holds and protections stay in force."""
+
+    scope: Scope
+    yes: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Ask unless `yes` answers, purge what has settled, and say when the rest goes."""
+        targets = session.targets(self.scope)
+        if targets and not self.yes and not _agreed(session, targets):
+            session.note("nothing was purged")
+            targets = {}
+        purges: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            report = await target.end_grace()
+            status = await target.status()
+            left = status.quarantine or _NOTHING
+            purges.append({"target": target.name} | asdict(report) | {"pending": left.pending()})
+            if report.refused is not None:
+                session.error(str(report.refused), about=target.name)
+            elif not self.as_json:
+                _show_sweep(session, target.name, report)
+            if (left.items or left.bytes) and not self.as_json:
+                _show_pending(session, status, left)
+            if report.refused is not None:
+                return RefusedError.exit_status
+            return FAILED if report.failed or report.lost else 0
+
+        try:
+            return session.run(session.for_each(targets, errand))
+        finally:
+            if self.as_json:
+                session.document({"purges": purges})
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPurge:
+    """Give the grace back that a purge ended, to what is not purged yet."""
+
+    scope: Scope
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Give it back in one target after another."""
+        cancelled: list[dict[str, Any]] = []
+
+        async def errand(target: Target, _config: TargetConfig) -> int:
+            account = await target.cancel_purge()
+            cancelled.append({"target": target.name} | account.as_json())
+            if not self.as_json:
+                _show_cancelled(session, target.name, account)
+            return FAILED if account.busy else 0
+
+        try:
+            return session.run(session.for_each(session.targets(self.scope), errand))
+        finally:
+            if self.as_json:
+                session.document({"cancelled": cancelled})
+
+
+def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
+    """Show what would go and when, and ask; raise UsageError without a terminal."""
+
+    async def look(target: Target, _config: TargetConfig) -> int:
+        status = await target.status()
+        summary = status.quarantine or _NOTHING
+        words = quarantine_in_words(summary) if status.quarantine else "nothing is in quarantine"
+        session.err.put(f"{target.name}: {words}\n")
+        if summary.items or summary.bytes:
+            session.err.put(f"{target.name}: {_plan_in_words(session, status, summary)}\n")
+        return 0
+
+    # A target that cannot tell has said why; the purge tries it again, and its status is the command's.
+    session.run(session.for_each(targets, look))
+    refuse_unasked(session, "what is purged cannot come back")
+    return agreed(session, f"Purge it for good, of {', '.join(targets)}?")
+
+
+def _plan_in_words(session: Session, status: TargetStatus, summary: QuarantineSummary) -> str:
+    """Say when a purge that begins now takes it: `purged at once`, or from when on, and by which program."""
+    now = datetime.now(UTC)
+    if summary.last_settled is None or summary.last_settled <= now:
+        return "to be purged at once"
+    late = summary.first_settled if summary.first_settled and summary.first_settled > now else None
+    who = _purger(session, status)
+    if late is not None:
+        return f"to be purged from {_local(late)} on, when its settle is over, by {who}"
+    return (
+        f"to be purged at once, but for newer files: those by {_local(summary.last_settled)}, when their settle is over, "
+        f"by {who}"
+    )
+
+
+def _show_pending(session: Session, status: TargetStatus, left: QuarantineSummary) -> None:
+    if session.options.quiet:
+        return
+    since = f" from {_local(left.first_settled)} on" if left.first_settled else ""
+    session.line(
+        f"{status.target}: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}: their grace is ended, and "
+        f"they will be purged{since}, by {_purger(session, status)}"
+    )
+    cancel = session.command(f"quarantine purge {status.target} --cancel")
+    restore = session.command(f"quarantine restore {status.target} --all")
+    session.line(
+        f"{status.target}: until then {cancel} gives them their grace back, and {restore} brings them back"
+    )
+
+
+def _purger(session: Session, status: TargetStatus) -> str:
+    if status.daemon is not None:
+        return "the daemon"
+    return f"the next {session.command(f'once {status.target}')} (no daemon is running)"
+
+
+def _local(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _show_cancelled(session: Session, target: str, account: CancelledPurge) -> None:
+    if account.items and not session.options.quiet:
+        until = f", the last until {_local(account.until)}" if account.until else ""
+        session.line(f"{target}: {count_in_words(account.items, 'item')} with their grace back{until}")
+    elif not account.busy and not session.options.quiet:
+        session.line(f"{target}: no item whose grace was ended by hand is in quarantine")
+    if account.busy:
+        session.error(
+            f"the purge of {count_in_words(account.busy, 'item')} has begun and cannot be cancelled; "
+            "`retentiond quarantine list` shows what is left",
+            about=target,
+        )
+
+
+def _show_sweep(session: Session, target: str, report: SweepReport) -> None:
+    if not session.options.quiet:
+        session.line(
+            f"{target}: {count_in_words(report.purged, 'file')} purged, {size_in_words(report.purged_bytes)}; "
+            f"{report.restored:,} restored because held, protected or referenced again, "
+            f"{report.returned:,} because in use again"
+        )
+    if report.failed:
+        session.error(f"{count_in_words(report.failed, 'file')} failed; the log names each", about=target)
+    if report.lost:
+        session.error(f"{count_in_words(report.lost, 'file')} lost; the log names each", about=target)
+    if report.unknown:
+        session.note(
+            f"{target}: {count_in_words(report.unknown, 'file')} in quarantine that the ledger does not know; kept"
+        )
