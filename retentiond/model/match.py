@@ -7,7 +7,7 @@ leaves the answer open; `mismatches` then says so.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -53,16 +53,16 @@ class Match:
     room: str | None = None
     unreferenced: Literal[True] | None = None
     accepts: frozenset[str] = frozenset()
+    conditions: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The names of the conditions that are given."""
 
     def __post_init__(self) -> None:
-        if not self.conditions:
+        named = (one.name for one in fields(self) if one.init and one.name != "accepts")
+        conditions = tuple(name for name in named if getattr(self, name) is not None)
+        if not conditions:
             raise ValueError("a match without a condition would match every row")
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """The names of the conditions that are given."""
-        named = (field.name for field in fields(self) if field.name != "accepts")
-        return tuple(name for name in named if getattr(self, name) is not None)
+        # Each row asks for it.
+        object.__setattr__(self, "conditions", conditions)
 
     @property
     def asks_mentions(self) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.match import mismatches
+from retentiond.model.mentions import ENCRYPTED, ROOM_KINDS, counted_from
 from retentiond.model.policy import Keep, Remove, decide
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
-    from datetime import datetime, timedelta
 
     from retentiond.model.errors import Refusal
     from retentiond.model.media import MediaRow
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from retentiond.model.report import Item
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyStory:
     """What a policy says of the item: the conditions that do not hold, and whether it is the one that decides.
 
-    `due` is told by the creation alone; None for a policy that does not decide.
+    `due` leaves accesses aside; None for a policy that does not decide. `counted_from` is when the time of a policy by
+    a kind of rooms began; it is None for other policies, and where that is not known (then it is not due).
     """
 
     name: str
@@ -33,6 +38,8 @@ class PolicyStory:
     decides: bool
     due: bool | None
     removes: Removes = "media"
+    by_room_kind: bool = False
+    counted_from: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON; `keep_seconds` is None where it is for ever."""
@@ -45,6 +52,7 @@ class PolicyStory:
             "since": self.since,
             "remove": self.removes,
             "due": self.due,
+            "counted_from": instant(self.counted_from) if self.counted_from else None,
         }
 
 
@@ -111,6 +119,14 @@ class Story:
         }
 
 
+def moment(milliseconds: int) -> datetime | None:
+    """Return a time of the database; None for one that no calendar has."""
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+
+
 def policy_stories(
     row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
 ) -> list[PolicyStory]:
@@ -122,10 +138,16 @@ def policy_stories(
         failed = tuple(mismatches(row, policy.match, rules.server_names, mentions))
         if not failed and verdict == Keep("other_uploader", policy.name):
             failed = ("uploader",)
+        if failed == (ENCRYPTED,) and verdict != Keep("encrypted", policy.name):
+            # It may match, and then keeps.
+            failed = ()
         decides = not failed and policy.removes not in decided
         if decides:
             decided.add(policy.removes)
         due = isinstance(verdict, Remove) if decides else None
         story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)
+        if decides and policy.match.room in ROOM_KINDS:
+            began = counted_from(row.creation_ts, policy.match.room, mentions)
+            story = replace(story, by_room_kind=True, counted_from=None if began is None else moment(began))
         stories.append(story)
     return stories

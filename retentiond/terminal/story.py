@@ -97,7 +97,15 @@ def _saying(policy: PolicyStory) -> str:
     if not policy.decides:
         return "matches, but an earlier one has decided"
     what = "decides" if policy.removes == "media" else "decides of its thumbnails alone"
-    return f"{what}: due by its age" if policy.due else f"{what}: not due"
+    return f"{what}: {'due by its age' if policy.due else 'not due'}{_beginning(policy)}"
+
+
+def _beginning(policy: PolicyStory) -> str:
+    if not policy.by_room_kind or policy.keep is None:
+        return ""
+    if policy.counted_from is None:
+        return ", as only another server's clock knows since when the room is what it is"
+    return f", counted from {time_in_words(policy.counted_from)}"
 
 
 def _verdict(story: Story) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from retentiond.engine.target import Silence
 from retentiond.model.mentions import ANYWHERE
 from retentiond.targets.dendrite_media.passes import steps
 from retentiond.targets.dendrite_media.quarantine import release
@@ -177,6 +178,20 @@ async def test_the_time_of_an_upgraded_room_begins_with_the_upgrade(
     assert await due(retention, **UPGRADED) == set()
     await upgrade(rooms, JOINED, days=31)
     assert await due(retention, **UPGRADED) == {media.uri}
+
+
+async def test_an_explanation_says_from_when_the_age_counts(
+    rooms: DendriteStore, retention: Retention
+) -> None:
+    media = await rooms.add(age=timedelta(days=1000))
+    await rooms.add_event(LEFT, {"url": media.uri})
+    for days, sender, expected in ((29, "", 29), (500, "@eve:there.test", None)):
+        await leave(rooms, LEFT, days=days, sender=sender)
+        async with retention.opened(**VACATED) as target:
+            (told,) = (await target.explain(media.uri, Silence())).policies
+        assert (told.decides, told.due, told.by_room_kind) == (True, False, True)
+        known = None if told.counted_from is None else (datetime.now(UTC) - told.counted_from).days
+        assert known == expected
 
 
 async def test_of_several_rooms_that_mention_a_medium_the_last_one_left_counts(

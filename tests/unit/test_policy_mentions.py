@@ -11,6 +11,7 @@ from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
 from retentiond.model.mentions import ENCRYPTION, PROTECTIONS, Mentioned
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
+from retentiond.model.story import policy_stories
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD = int((NOW - timedelta(days=100)).timestamp() * 1000)
@@ -103,6 +104,19 @@ def test_a_policy_that_may_match_an_item_of_an_encrypted_room_still_keeps_it(kee
     """Otherwise `keep: forever` for a room would give way to a later policy because of encryption."""
     assert decided({"encrypted", "room:upgraded"}, Policy("room", ROOM, keep), REMOTE) == Keep(
         "not_due", "room"
+    )
+
+
+def test_the_story_of_a_policy_that_keeps_in_doubt_is_that_it_decides() -> None:
+    rules = Rules((replace(NOWHERE, keep=None), REMOTE))
+    first, second = policy_stories(row(), rules, NOW, seen({"encrypted"}))
+    assert (first.mismatches, first.decides, first.due, second.decides) == ((), True, False, False)
+    first, second = policy_stories(row(), Rules((NOWHERE, REMOTE)), NOW, seen({"encrypted"}))
+    assert (first.mismatches, first.decides, second.decides, second.due) == (
+        ("encrypted",),
+        False,
+        True,
+        True,
     )
 
 

@@ -5,14 +5,14 @@ The verdict is the plan's own, so that it can say nothing else than `plan --list
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
 from retentiond.model.mentions import ENCRYPTED, ENCRYPTION, Mentioned, asked_of
-from retentiond.model.story import DiskStory, Story, policy_stories
+from retentiond.model.story import DiskStory, Story, moment, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
@@ -36,7 +36,6 @@ _HELD: Final = {
     "member_server": ", with its members: some of them are users of {server}",
 }
 """Why a hold is on the medium, by the first way in which it is."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def explain(place: Place, media: str, progress: Progress) -> Story:
@@ -72,7 +71,7 @@ class _Witness:
             found = await connection.fetchrow(SQL["row"], *self._key)
             if found is not None:
                 self.story.row = row = media_row(found)
-                self.story.created_at = _moment(row.creation_ts)
+                self.story.created_at = moment(row.creation_ts)
 
     async def ask(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
         """Ask the plan's connection, at its end, for what the verdict came from."""
@@ -129,11 +128,3 @@ class _Witness:
         self.story.disk = DiskStory(
             look.result, look.files, look.bytes, look.has_file, accessed, look.problem
         )
-
-
-def _moment(milliseconds: int) -> datetime | None:
-    """Return a row's date; None for one that no calendar has."""
-    try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
-    except OverflowError:
-        return None
