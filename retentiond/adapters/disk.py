@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import aiofiles.os
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ class DiskWorkers:
         results: list[R] = []
         for outcome in done:
             if isinstance(outcome, OSError):
-                raise UnreachableError(
-                    f"the media directory: {outcome.strerror or outcome}; check its disk and the rights in it"
-                ) from outcome
+                raise UnreachableError(f"the media directory: {disk_error(outcome)}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
             results.append(outcome)

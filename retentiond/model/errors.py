@@ -100,6 +100,10 @@ class UnreachableError(RetentiondError):
     exit_status = 4
 
 
+class MissingRightError(UnreachableError):
+    """The role lacks a right in a database; the message ends with the statement that grants it."""
+
+
 class LeaseLostError(UnreachableError):
     """The connection that holds our lock is gone, or another has taken the lease: no further effect is ours."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -167,11 +168,88 @@ def test_a_database_that_is_down_is_4_and_is_told_without_its_password(
     assert told.document == {"passes": []}
 
 
-def test_a_database_without_dendrites_tables_is_told(line: RealCommandLine) -> None:
-    line.execute("DROP TABLE mediaapi_media_repository CASCADE")
-    told = line.type("plan")
+@pytest.mark.parametrize(
+    "command",
+    [("plan",), ("once",), ("status",), ("check-config", "--connect"), ("audit",), ("audit", "--repair")],
+)
+def test_a_database_without_dendrites_tables_is_one_sentence_that_names_it(
+    line: RealCommandLine, command: tuple[str, ...]
+) -> None:
+    line.execute("DROP TABLE mediaapi_media_repository, mediaapi_thumbnail CASCADE")
+    told = line.type(*command)
     assert told.status == 4
-    assert "no table mediaapi_media_repository" in told.stderr
+    [sentence] = [
+        text for text in told.stderr.splitlines() if "mediaapi_" in text and not text.startswith("{")
+    ]
+    assert (
+        f"the database {urlsplit(line.database).path[1:]} has no table mediaapi_media_repository" in sentence
+    )
+    assert "no table mediaapi_thumbnail" in sentence
+    assert "under `databases:`" in sentence
+    # Nothing is made in a database that is not dendrite's.
+    assert not line.arrange(has_ledger)
+
+
+async def has_ledger(_store: DendriteStore, connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT to_regnamespace('retentiond') IS NOT NULL"))
+
+
+@pytest.mark.parametrize(
+    "command", [("plan",), ("once",), ("audit",), ("check-config", "--connect"), ("once", "--dry-run")]
+)
+def test_before_the_first_upload_there_is_no_media_directory_and_nothing_to_do(
+    line: RealCommandLine, media_path: Path, command: tuple[str, ...]
+) -> None:
+    line.execute("DELETE FROM mediaapi_media_repository")
+    shutil.rmtree(media_path)
+    told = line.type(*command)
+    assert told.status == 0, told.stderr
+    if command[0] in {"plan", "once"}:
+        assert told.stdout.count("dendrite makes") == 1
+    assert not media_path.exists()
+
+
+@pytest.mark.parametrize("command", [("plan",), ("once",), ("audit",), ("check-config", "--connect")])
+def test_a_missing_media_directory_is_an_error_where_the_database_has_media(
+    line: RealCommandLine, media_path: Path, command: tuple[str, ...]
+) -> None:
+    moved = media_path.rename(media_path.with_name("moved"))
+    told = line.type(*command)
+    assert told.status == 4
+    assert "check that it is mounted" in told.stderr
+    moved.rename(media_path)
+    assert len(media_ids(line)) == 4
+
+
+def test_a_media_directory_that_is_gone_after_a_pass_is_an_error_also_without_rows(
+    line: RealCommandLine, media_path: Path
+) -> None:
+    assert line.type("once").status == 0
+    line.execute("DELETE FROM mediaapi_media_repository")
+    media_path.rename(media_path.with_name("moved"))
+    assert line.type("once").status == 4
+
+
+@pytest.mark.parametrize("command", [("plan",), ("once",), ("audit",), ("check-config", "--connect")])
+def test_without_the_right_to_make_temporary_tables_the_grant_is_printed_and_helps(
+    line: RealCommandLine, database: str, guest: str, command: tuple[str, ...]
+) -> None:
+    name = urlsplit(database).path[1:]
+    as_owner(
+        line,
+        database,
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}; GRANT CREATE ON DATABASE {name} TO {guest};"
+        f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
+    )
+    told = line.type(*command)
+    assert told.status == 4
+    assert "protect" not in told.stderr
+    text = " ".join((told.stdout + told.stderr).split())
+    [grant] = set(re.findall(r"run: (GRANT TEMPORARY ON DATABASE \S+ TO [^\s;]+;)", text))
+    as_owner(line, database, grant)
+    assert line.type("plan").status == 0
+    line.database = database
+    assert len(media_ids(line)) == 4
 
 
 def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_pass_goes_on(
@@ -329,7 +407,7 @@ def test_a_quarantine_that_cannot_be_renamed_into_is_told_before_anything_is_rel
     monkeypatch.setattr(os, "rename", across)
     told = line.type("once", "--json")
     assert (told.status, told.document["passes"][0]["state"]) == (4, "interrupted")
-    assert "check that the file system is writable and is one" in told.stderr
+    assert "keep the media on one plain file system" in told.stderr
     assert len(media_ids(line)) == 4
     assert line.media_path is not None
     assert [path.name for path in line.media_path.iterdir() if "probe" in path.name] == []
@@ -348,3 +426,64 @@ def test_a_file_system_without_hard_links_is_told_before_anything_is_released(
     assert len(media_ids(line)) == 4
     assert line.media_path is not None
     assert [path.name for path in line.media_path.rglob("*probe*")] == []
+
+
+@pytest.mark.parametrize("denied", ["directory", "file"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan",),
+        ("once",),
+        ("audit",),
+        ("quarantine", "accept", "media"),
+        ("quarantine", "accept", "media", "--yes"),
+        ("quarantine", "restore", "--all"),
+        ("quarantine", "purge", "--yes"),
+    ],
+)
+def test_a_user_who_may_not_enter_the_quarantine_is_not_told_of_another_disk(
+    line: RealCommandLine,
+    media_path: Path,
+    command: tuple[str, ...],
+    denied: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert line.type("once", "--json").status == 0
+    own = media_path / ".retentiond"
+    closed = own if denied == "directory" else own / "store"
+    # What is closed stays root's; where nobody is root, its owner may not either.
+    closed.chmod(0)
+    others = [path for path in media_path.rglob("*") if closed not in (path, *path.parents)]
+    with without_rights([media_path, *others, line.config]):
+        told = line.type(*command)
+    closed.chmod(0o700)
+    assert told.status == 4, told
+    assert "EACCES: Permission denied; run retentiond as the user of dendrite" in told.stderr
+    assert "quarantine accept" not in told.stderr + told.stdout
+    assert "another_store" not in told.stderr + told.stdout
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENOMEM, errno.EPERM]
+)
+def test_an_error_of_the_disk_is_never_a_finding(
+    line: RealCommandLine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert line.type("once", "--json").status == 0
+    real = os.open
+
+    def fail(path: Any, *arguments: Any, **keywords: Any) -> int:
+        if path == ".retentiond":
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments, **keywords)
+
+    for command in (("plan",), ("once",), ("quarantine", "accept", "media"), ("audit",)):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", fail)
+            told = line.type(*command)
+        assert told.status == 4, told
+        assert f"{errno.errorcode[number]}: {os.strerror(number)}; " in told.stderr
+        assert "another_store" not in told.stderr + told.stdout
+    assert len(media_ids(line)) == 1

@@ -14,10 +14,11 @@ from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
-from retentiond.model.errors import BusyError
+from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.audit.run import audit
+from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 from retentiond.targets.dendrite_media.passes.ending import end_by_hand
 from retentiond.targets.dendrite_media.passes.lease import under_lease
@@ -28,6 +29,7 @@ from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.repair.run import repair
 from retentiond.targets.dendrite_media.restore.listing import released
 from retentiond.targets.dendrite_media.restore.selected import forget
+from retentiond.targets.dendrite_media.store.fresh import no_media_yet
 from retentiond.targets.dendrite_media.store.workplace import Place
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
@@ -142,6 +144,7 @@ class DendriteMedia(RecordsDesk):
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Look after the quarantine."""
         with reaching("the database"):
+            await ensure_tables(self._place.pool)
             if not self._mount_noticed:
                 await notice_mount(self._place)
                 self._mount_noticed = True
@@ -157,7 +160,12 @@ class DendriteMedia(RecordsDesk):
             except BusyError:
                 # The other one sweeps.
                 return SweepReport()
-            return await sweep_store(self._place, everything=everything)
+            try:
+                return await sweep_store(self._place, everything=everything)
+            except UnreachableError as error:
+                if await no_media_yet(self._place, self._place.pool, error) is None:
+                    raise
+                return SweepReport()
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream what can be brought back, by release."""

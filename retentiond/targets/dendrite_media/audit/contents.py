@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.audit.scan import OddPath, odd_entry
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
 from retentiond.targets.dendrite_media.disk.tree import ODD
@@ -88,7 +89,7 @@ def look_at_content(tree: MediaTree, blob: Hash) -> ContentOnDisk:
     except OSError as error:
         if error.errno in ODD:
             return ContentOnDisk(blob, odd=[OddPath(blob_path(blob), 0)])
-        return ContentOnDisk(blob, unreadable=str(error.strerror))
+        return ContentOnDisk(blob, unreadable=disk_error(error))
     return seen
 
 

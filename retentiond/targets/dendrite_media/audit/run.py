@@ -12,8 +12,8 @@ from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.audit import AuditReport
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
 from retentiond.targets.dendrite_media.audit.telling import Telling
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.store.belonging import check_belonging
+from retentiond.targets.dendrite_media.store.fresh import open_media
 
 if TYPE_CHECKING:
     from retentiond.engine.target import AuditOrder
@@ -24,10 +24,18 @@ async def audit(place: Place, order: AuditOrder) -> AuditReport:
     """Look at all, and report. Raises RefusedError where database and directory do not belong together."""
     report = AuditReport(place.name, datetime.now(UTC))
     async with looking(place.settings.database) as connection:
-        with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+        opened = await open_media(place, connection)
+        if isinstance(opened, str):
+            get_logger(target=place.name).info("no_media_yet", reason=opened)
+            return await _ended(place, report, order)
+        with opened as tree:
             belonging = await check_belonging(place, connection, tree)
             telling = Telling(report, order.listen)
             await Auditor(place, tree, connection, order, telling, ledger=belonging.ledger).run()
+    return await _ended(place, report, order)
+
+
+async def _ended(place: Place, report: AuditReport, order: AuditOrder) -> AuditReport:
     await record_end(place, report, order.command)
     return report
 

@@ -13,6 +13,7 @@ import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import FILE, blob_parts
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _verify(tree: MediaTree, rate: ReadRate, stop: Stop, blob: Hash) -> Verified
     except OSError as error:
         if error.errno == errno.EPERM:
             return Verified(blob, "unreadable", "only its owner may read it without leaving an access time")
-        return Verified(blob, "unreadable", str(error.strerror))
+        return Verified(blob, "unreadable", disk_error(error))
     name = urlsafe_b64encode(digest).decode().rstrip("=")
     return Verified(blob, "right" if name == blob else "wrong")
 

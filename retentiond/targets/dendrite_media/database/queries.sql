@@ -26,6 +26,17 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype NOT IN ('a', 'r')
   AND k.confrelid IN (SELECT relid FROM ours) AND k.conrelid NOT IN (SELECT relid FROM ours)
 ORDER BY relation, key
 
+-- name: tables_there
+-- Which of dendrite's two tables this role sees, and the names for a message.
+SELECT current_database()::text AS database, current_user::text AS role,
+       to_regclass('mediaapi_media_repository') IS NOT NULL AS media,
+       to_regclass('mediaapi_thumbnail') IS NOT NULL AS thumbnails
+
+-- name: may_make_temporary
+-- Whether this role may make temporary tables and functions, and the names that a GRANT needs.
+SELECT has_database_privilege(current_database(), 'TEMPORARY') AS allowed, quote_ident(current_database()) AS database,
+       quote_ident(current_user) AS role
+
 -- name: has_media
 SELECT EXISTS (SELECT FROM mediaapi_media_repository)
 

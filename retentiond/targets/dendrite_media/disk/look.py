@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
 from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, MediaTree, Shelves, inside
 
@@ -82,7 +83,7 @@ def look_at_blob(
     except OSError as error:
         if error.errno in ODD:
             return BlobLook(blob, "unsafe", problem="a link or a file stands in its path")
-        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {error.strerror}")
+        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {disk_error(error)}")
     try:
         if os.fstat(descriptor).st_dev != tree.device:
             return BlobLook(blob, "unsafe", problem="its directory lies on another device")
@@ -91,7 +92,7 @@ def look_at_blob(
             return BlobLook(blob, "failed", problem="this user may not move its directory")
         return look
     except OSError as error:
-        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {error.strerror}")
+        return BlobLook(blob, "failed", problem=f"its directory cannot be read: {disk_error(error)}")
     finally:
         os.close(descriptor)
 

@@ -12,6 +12,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
 from retentiond.targets.dendrite_media.disk.mounts import mounts_below
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 ODD: Final = (errno.ELOOP, errno.ENOTDIR)
 
 
@@ -34,6 +36,10 @@ def inside(parent: int, name: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+class NoMediaDirectoryError(UnreachableError):
+    """There is no media directory in a directory that is there: dendrite makes it at its first upload."""
+
+
 class MediaTree:
     """An open media directory. `device` is compared within a moment, never stored."""
 
@@ -42,11 +48,15 @@ class MediaTree:
         try:
             # The last component of the configured path may be a link: the administrator chose it.
             self.root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
+            raise (NoMediaDirectoryError if missing else UnreachableError)(
+                f"the media directory {path} cannot be opened: {error.strerror}; "
+                "check that it is mounted, and that `media_path` (or base_path in dendrite.yaml) names it"
+            ) from error
         except OSError as error:
             raise UnreachableError(
-                f"the media directory {path} cannot be opened: {error.strerror}; "
-                "check that it is mounted, that `media_path` (or base_path in dendrite.yaml) names it, "
-                "and that this user may enter it"
+                f"the media directory {path} cannot be opened: {disk_error(error)}"
             ) from error
         about = os.fstat(self.root)
         self.device = about.st_dev
@@ -159,6 +169,8 @@ class MediaTree:
                 with suppress(FileExistsError, FileNotFoundError):
                     os.link(one, two, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
             except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise self.unwritable(error) from error
                 raise UnreachableError(
                     f"files cannot have a second name in {self.path}: {error.strerror}; what comes back from the quarantine "
                     "needs hard links: move the media to a file system that has them"
@@ -178,10 +190,7 @@ class MediaTree:
 
     def unwritable(self, error: OSError) -> UnreachableError:
         """Say that directories cannot be made and renamed here, and what to check."""
-        return UnreachableError(
-            f"directories cannot be made and renamed in {self.path}: {error.strerror}; "
-            "run retentiond as the user of dendrite, and check that the file system is writable and is one"
-        )
+        return UnreachableError(f"directories cannot be made and renamed in {self.path}: {disk_error(error)}")
 
     def first_level(self) -> list[tuple[str, int]]:
         """Return dendrite's `<h0>` directories with their device numbers."""

@@ -12,9 +12,11 @@ from retentiond.adapters.postgres import LOST, connected
 from retentiond.adapters.postgres_errors import describe
 from retentiond.engine.passes import conclude
 from retentiond.ledger.lease import Lease, hold_lease
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.passes.ending import note_unreachable, record_end
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
+from retentiond.targets.dendrite_media.store.fresh import no_media_yet
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 
 if TYPE_CHECKING:
@@ -54,8 +56,14 @@ async def _work(
             conclude(report)
             await record_end(place, report)
         except UnreachableError as error:
-            await note_unreachable(place, error)
-            raise
+            sentence = await no_media_yet(place, connection, error)
+            if sentence is None:
+                await note_unreachable(place, error)
+                raise
+            report.remarks.append(sentence)
+            await place.pool.execute(LEDGER_SQL["clear_refusal"], place.name)
+            conclude(report)
+            await record_end(place, report)
 
 
 async def _run_steps(

@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from retentiond.model.quota import SpaceReading, disk_shortage
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.survey import SQL
+from retentiond.targets.dendrite_media.store.fresh import open_media
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
 
 
@@ -32,7 +33,10 @@ async def read_space(place: Place, tree: MediaTree, connection: Conn) -> SpaceRe
 
 async def fits_at_a_glance(place: Place, connection: Conn | Db) -> bool:
     """Tell whether every quota fits, as far as the free space and the sum of all sizes tell; it looks at no row."""
-    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+    opened = await open_media(place, connection)
+    if isinstance(opened, str):
+        return True
+    with opened as tree:
         free = await free_now(place, tree)
     quotas = place.settings.quotas
     if any(disk_shortage(quota, free) for quota in quotas):

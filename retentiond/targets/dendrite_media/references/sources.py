@@ -15,7 +15,7 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, looking, named_queries
-from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import (
     ENCRYPTED,
     ENCRYPTED_REMOTE,
@@ -28,6 +28,7 @@ from retentiond.model.mentions import (
 )
 from retentiond.model.mentions import MESSAGES as ANY_MESSAGE
 from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -204,6 +205,9 @@ def refusing(connection: Conn, statement: Statement) -> Iterator[None]:
     """
     try:
         yield
+    except MissingRightError:
+        # It says which right, and is no matter of one source.
+        raise
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():
             raise
@@ -237,6 +241,10 @@ async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator
 
 
 async def prepare(connection: Conn) -> None:
-    """Make the functions that cut references out of texts, in the connection's own temporary schema."""
+    """Make the functions that cut references out of texts, in the connection's own temporary schema.
+
+    Raises MissingRightError where the role may not.
+    """
+    await ensure_temporary(connection)
     for function in _FUNCTIONS:
         await connection.execute(function)

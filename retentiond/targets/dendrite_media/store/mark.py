@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from retentiond.ledger.clocks import way_on
-from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.disk_errors import disk_error
+from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import MARK, OWN
+from retentiond.targets.dendrite_media.disk.tree import ODD
 
 if TYPE_CHECKING:
     from retentiond.ledger.ledger import StoreState
@@ -39,16 +41,26 @@ class Mark:
 
 
 def read_mark(tree: MediaTree, target: str) -> Mark | None:
-    """Read the mark; None where there is none. Raises RefusedError for one that cannot be understood."""
+    """Read the mark; None where there is none.
+
+    Raises RefusedError for one that is not a mark of ours, and UnreachableError where the disk does not show it.
+    """
     try:
         with tree.directory(OWN) as own:
             descriptor = os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _not_ours(f"unreadable ({error.strerror})", target) from error
-    with open(descriptor, "rb") as file:
-        text = file.read(_LARGEST)
+        if error.errno in ODD:
+            raise _not_ours("a link or a file where the mark should be", target) from error
+        raise _unreadable(tree, error) from error
+    try:
+        with open(descriptor, "rb") as file:
+            text = file.read(_LARGEST)
+    except IsADirectoryError as error:
+        raise _not_ours("a directory where the mark should be", target) from error
+    except OSError as error:
+        raise _unreadable(tree, error) from error
     try:
         said: Any = json.loads(text)
         mark = Mark(UUID(str(said["store"])), int(said["last_pass"]), written_at=str(said["written_at"]))
@@ -57,6 +69,12 @@ def read_mark(tree: MediaTree, target: str) -> Mark | None:
     if not 0 <= mark.last_pass < _PASSES:
         raise _not_ours("not a mark of retentiond", target)
     return mark
+
+
+def _unreadable(tree: MediaTree, error: OSError) -> UnreachableError:
+    return UnreachableError(
+        f"{tree.path}/{OWN}/{MARK}, which says whether this is the right store, cannot be read: {disk_error(error)}"
+    )
 
 
 def write_mark(tree: MediaTree, mark: Mark) -> None:

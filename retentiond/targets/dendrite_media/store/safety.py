@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rights import ensure_tables, ensure_temporary
 from retentiond.targets.dendrite_media.database.rows import SQL
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _COLUMNS: Final = {
 
 async def check_tables(connection: Conn) -> None:
     """Refuse dendrite's tables where a row could not be brought back as it was, with all that goes with it."""
+    await ensure_tables(connection)
+    await ensure_temporary(connection)
     _check_columns(await connection.fetch(SQL["media_columns"]))
     found = await connection.fetch(SQL["keys_that_take_rows"])
     if found:
@@ -60,11 +63,6 @@ def _check_columns(found: list[Record]) -> None:
     """Refuse tables that are not as we copy them: what we cannot copy we could not bring back."""
     for relation, columns in _COLUMNS.items():
         there = {row["column"]: row["type"] for row in found if row["relation"] == relation}
-        if not there:
-            raise UnreachableError(
-                f"the database has no table {relation} that this role sees; "
-                "check that `database` is the one of dendrite's media, and the role's rights"
-            )
         if there != columns:
             odd = sorted({name for name, _ in set(there.items()) ^ set(columns.items())})
             raise RefusedError(
@@ -103,7 +101,7 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
         )
     try:
         own = tree.own_device()
-    except OSError as error:
+    except NotADirectoryError as error:
         raise RefusedError(
             Refusal(
                 "quarantine_not_a_directory",

@@ -18,7 +18,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.access_probe import AccessProbe, probe_access_times
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.store.fresh import open_media
 from retentiond.targets.dendrite_media.surveys.access_log import AccessLog
 from retentiond.targets.dendrite_media.surveys.survey import due_row, evicted_of
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
@@ -51,7 +52,10 @@ async def notice_mount(place: Place) -> None:
     """Log, at the start, that access times prove nothing; each pass says so again, or refuses."""
     if place.config.access_log is not None or not _asks_for_accesses(place):
         return
-    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
+    opened = await open_media(place, place.pool)
+    if isinstance(opened, str):
+        return
+    with opened as tree:
         probe = await place.disk.call(lambda: probe_access_times(tree))
     if not probe.proven:
         get_logger(target=place.name).warning("access_times_missing", reason=_fallback(probe))

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
+from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry, shelf
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 
 async def strangers_on_disk(
-    place: Place, tree: MediaTree, *, ledger: bool = True
+    place: Place, tree: MediaTree, *, ledger: bool = True, whole: bool = True
 ) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
     """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
-    listing = list_entries(tree)
+    listing = list_entries(tree, whole=whole)
     while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
         known: set[EntryPath] = set()
         if ledger:
@@ -44,7 +45,7 @@ async def strangers_on_disk(
 async def take_stock(work: Workplace) -> int:
     """Compare the quarantine's directories with the ledger; return how many the ledger does not know."""
     unknown = 0
-    async for strange, wanted in strangers_on_disk(work.place, work.tree):
+    async for strange, wanted in strangers_on_disk(work.place, work.tree, whole=False):
         # One that a purge beside us took between the list and the question is no stranger.
         stands = await work.place.disk.share(standing(work.tree), strange)
         strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
@@ -67,23 +68,28 @@ async def _give_back(work: Workplace, strangers: list[EntryPath], wanted: set[Ha
         )
 
 
-def list_entries(tree: MediaTree) -> Iterator[EntryPath]:
-    """Walk the quarantine on the disk, one shelf at a time; names that we never make are passed over."""
-    for pass_name in _names(tree, OWN, QUARANTINE):
-        for shelf_name in _names(tree, OWN, QUARANTINE, pass_name):
-            for name in _names(tree, OWN, QUARANTINE, pass_name, shelf_name):
+def list_entries(tree: MediaTree, *, whole: bool = True) -> Iterator[EntryPath]:
+    """Walk the quarantine on the disk, one shelf at a time; names that we never make are passed over.
+
+    Raises OSError where a directory cannot be read; unless `whole`, which logs it and goes on.
+    """
+    for pass_name in _names(tree, OWN, QUARANTINE, whole=whole):
+        for shelf_name in _names(tree, OWN, QUARANTINE, pass_name, whole=whole):
+            for name in _names(tree, OWN, QUARANTINE, pass_name, shelf_name, whole=whole):
                 entry = parse_entry(pass_name, name)
                 if entry is not None and shelf(entry.hash) == shelf_name:
                     yield entry
 
 
-def _names(tree: MediaTree, *parts: str) -> list[str]:
+def _names(tree: MediaTree, *parts: str, whole: bool) -> list[str]:
     try:
         with tree.directory(*parts) as directory:
             return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        # What cannot be read is told, and holds up nobody but itself.
-        get_logger().warning("inconsistency", kind="unreadable", path="/".join(parts), reason=error.strerror)
+        if whole:
+            raise
+        # A bad directory must not hold up the rest of a sweep.
+        get_logger().error("item_failed", kind="unreadable", path="/".join(parts), error=disk_error(error))
         return []

@@ -83,7 +83,17 @@ async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> N
     there = {row["entry_id"] for row, stood in seen if stood}
     # One bad directory holds up nobody but itself: a later sweep asks again.
     unread = [row for row, stood in seen if stood is None]
-    await give_up(work, [MoveResult(entry_path(row), "failed", "it cannot be read") for row in unread])
+    await give_up(
+        work,
+        [
+            MoveResult(
+                entry_path(row),
+                "failed",
+                "its directory in quarantine cannot be read; check the disk and the rights in it",
+            )
+            for row in unread
+        ],
+    )
     report.failed += len(unread)
     page = [row for row, stood in seen if stood is not None]
     # A database that was put back describes a disk that has gone on: nothing is finished by its word.

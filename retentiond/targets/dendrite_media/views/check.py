@@ -10,12 +10,14 @@ from retentiond.engine.target import Silence
 from retentiond.model.check import Check, PolicyCount
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
+from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.database.rows import SQL
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.store.fresh import open_media
 from retentiond.targets.dendrite_media.views.plan import plan
 
 if TYPE_CHECKING:
     from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
 
 
@@ -26,8 +28,9 @@ async def check(place: Place) -> Check:
     notes: list[str] = []
     try:
         with reaching("the database"):
+            await ensure_tables(place.pool)
             problems += map(UnreachableError, await _check_rights(place))
-            problems += map(UnreachableError, await place.disk.call(lambda: _check_directory(place)))
+            problems += map(UnreachableError, await _check_directory(place))
             report = await plan(place, None, Silence())
         policies = _count_policies(place, report)
         notes = report.remarks
@@ -81,8 +84,15 @@ async def _check_rights(place: Place) -> list[str]:
     return problems
 
 
-def _check_directory(place: Place) -> list[str]:
-    with MediaTree(place.settings.media_path) as tree:
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
-            return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
-    return []
+async def _check_directory(place: Place) -> list[str]:
+    opened = await open_media(place, place.pool)
+    if isinstance(opened, str):
+        return []
+    with opened as tree:
+        return await place.disk.call(lambda: _check_rights_in(tree))
+
+
+def _check_rights_in(tree: MediaTree) -> list[str]:
+    if os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
+        return []
+    return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]

@@ -15,13 +15,13 @@ from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.look import file_missing
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
 from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
 from retentiond.targets.dendrite_media.quotas.space import free_now, read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
 from retentiond.targets.dendrite_media.quotas.vain import in_vain_since, vain_remark
 from retentiond.targets.dendrite_media.store.belonging import check_belonging
+from retentiond.targets.dendrite_media.store.fresh import open_media
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 from retentiond.targets.dendrite_media.surveys.grounds import ground_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.model.quota import Quota
     from retentiond.model.request import Request
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.belonging import Belonging
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.grounds import Ground
@@ -59,17 +60,14 @@ async def plan(
     """
     report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
     async with looking(place.settings.database) as connection:
-        with (
-            reaching("the database"),
-            await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree,
-        ):
-            try:
-                planner = _Planner(place, connection, tree, report, progress, request)
-                belonging = await planner.work(listen)
-                if witness is not None:
-                    await witness(connection, tree, ledger=belonging.ledger)
-            except RefusedError as error:
-                report.refused = error.refusal
+        with reaching("the database"):
+            opened = await open_media(place, connection)
+            if isinstance(opened, str):
+                report.remarks.append(opened)
+            else:
+                with opened as tree:
+                    planner = _Planner(place, connection, tree, report, progress, request)
+                    await planner.look_at_store(listen, witness)
     report.state = "refused" if report.refused else "planned"
     report.finished_at = datetime.now(UTC)
     return report
@@ -115,6 +113,15 @@ class _Planner:
         self._report = report
         self._progress = progress
         self._request = request
+
+    async def look_at_store(self, listen: Callable[[Item], None] | None, witness: Witness | None) -> None:
+        """Work, then let the witness ask; a refusal of either is in the report."""
+        try:
+            belonging = await self.work(listen)
+            if witness is not None:
+                await witness(self._connection, self._tree, ledger=belonging.ledger)
+        except RefusedError as error:
+            self._report.refused = error.refusal
 
     async def work(self, listen: Callable[[Item], None] | None) -> Belonging:
         place, connection = self._place, self._connection

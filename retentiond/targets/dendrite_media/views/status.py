@@ -11,6 +11,7 @@ from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
+from retentiond.targets.dendrite_media.database.rights import ensure_tables
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -22,6 +23,7 @@ SQL: Final = named_queries(__package__, "status.sql")
 async def read_status(place: Place) -> TargetStatus:
     """Read the target's last pass, its quarantine, and who looks after it."""
     async with place.pool.acquire() as connection:
+        await ensure_tables(connection)
         if not await place.ledger.exists(connection):
             daemon = await daemon_of(connection, place.name, ledger=False)
             return TargetStatus(place.name, "dendrite_media", ledger=False, daemon=daemon)

@@ -1,0 +1,42 @@
+"""What a role must see and may do in dendrite's databases before any work, each with the next step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.model.errors import MissingRightError, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.dendrite_media.database.rows import SQL
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn, Db
+
+
+async def ensure_tables(connection: Conn | Db) -> None:
+    """Raise UnreachableError where the database is not the media API's, or this role does not see its tables."""
+    [there] = await connection.fetch(SQL["tables_there"])
+    missing = [
+        name
+        for name, found in (
+            ("mediaapi_media_repository", there["media"]),
+            ("mediaapi_thumbnail", there["thumbnails"]),
+        )
+        if not found
+    ]
+    if missing:
+        raise UnreachableError(
+            f"the database {printable(there['database'])} has no table {' and no table '.join(missing)} that the role "
+            f"{printable(there['role'])} sees; it may be another component's: `database` is that of dendrite's media "
+            "API, and those of other components go under `databases:`"
+        )
+
+
+async def ensure_temporary(connection: Conn) -> None:
+    """Raise MissingRightError where the role may not make the temporary tables and functions that reading needs."""
+    [right] = await connection.fetch(SQL["may_make_temporary"])
+    if not right["allowed"]:
+        raise MissingRightError(
+            f"the role {printable(right['role'])} may not make temporary tables in the database "
+            f"{printable(right['database'])}, which plans and passes read through; as a superuser run: "
+            f"GRANT TEMPORARY ON DATABASE {right['database']} TO {right['role']};"
+        )

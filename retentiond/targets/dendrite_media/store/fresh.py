@@ -1,0 +1,43 @@
+"""A dendrite that has no media yet: it makes the media directory at its first upload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.targets.dendrite_media.database.rights import ensure_tables
+from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.errors import UnreachableError
+    from retentiond.targets.dendrite_media.store.workplace import Place
+
+
+async def no_media_yet(place: Place, connection: Conn | Db, error: UnreachableError) -> str | None:
+    """Return one sentence for a store without media whose directory is not there yet; None for any other error.
+
+    Where the database has media, or the ledger has had a pass, the directory was there, and its absence is an error.
+    """
+    if not isinstance(error, NoMediaDirectoryError):
+        return None
+    await ensure_tables(connection)
+    if await connection.fetchval(SQL["has_media"]):
+        return None
+    if await place.ledger.exists(connection) and (await place.ledger.store(connection)).last_pass:
+        return None
+    return (
+        f"there is nothing to do yet: the database has no media, and dendrite makes {place.settings.media_path} at its "
+        "first upload"
+    )
+
+
+async def open_media(place: Place, connection: Conn | Db) -> MediaTree | str:
+    """Open the media directory, or return what to say of a store that has no media yet. Raises UnreachableError."""
+    try:
+        return await place.disk.call(lambda: MediaTree(place.settings.media_path))
+    except NoMediaDirectoryError as error:
+        sentence = await no_media_yet(place, connection, error)
+        if sentence is None:
+            raise
+        return sentence
