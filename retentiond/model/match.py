@@ -7,7 +7,7 @@ leaves the answer open; `mismatches` then says so.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -53,16 +53,15 @@ class Match:
     room: str | None = None
     unreferenced: Literal[True] | None = None
     accepts: frozenset[str] = frozenset()
-    conditions: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """The names of the conditions that are given."""
 
     def __post_init__(self) -> None:
-        named = (one.name for one in fields(self) if one.init and one.name != "accepts")
-        conditions = tuple(name for name in named if getattr(self, name) is not None)
-        if not conditions:
+        if not self.conditions:
             raise ValueError("a match without a condition would match every row")
-        # Each row asks for it.
-        object.__setattr__(self, "conditions", conditions)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions that are given."""
+        return tuple(name for name in _NAMES if getattr(self, name) is not None)
 
     @property
     def asks_mentions(self) -> bool:
@@ -76,6 +75,9 @@ class Match:
             return frozenset()
         rooms = () if self.room is None else (room_source(self.room), SENT_BY)
         return frozenset((*rooms, *(ANYWHERE if self.unreferenced else ()), *ENCRYPTION))
+
+
+_NAMES: Final = tuple(field.name for field in fields(Match) if field.name != "accepts")
 
 
 def matches(

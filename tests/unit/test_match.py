@@ -44,7 +44,7 @@ def test_each_condition_of_the_schema_reaches_the_decision(name: str) -> None:
 
 
 def test_the_schema_the_match_and_the_decision_know_the_same_conditions() -> None:
-    conditions = {field.name for field in fields(Match) if field.init} - {"accepts"}
+    conditions = {field.name for field in fields(Match)} - {"accepts"}
     assert conditions == set(MatchConfig.model_fields) == set(_CONDITIONS)
 
 
