@@ -55,6 +55,9 @@ async def test_a_pass_by_rooms_keeps_an_upload_that_a_stranger_posts_in_a_room_o
     report = await retention.one_pass(**by_room(room))
     assert {item.media for item in items if item.action == "remove"} == {sent.uri, remote.uri}
     assert dict(planned.kept) == dict(report.kept) == {"other_uploader": 3}
+    for account in (planned, report):
+        assert account.ownership is not None
+        assert account.ownership.removed == {ANN: 1, "": 1}
     assert set(await store.rows()) == {victims.key, nameless.key, wrong.key}
     assert await store.broken_references() == []
 

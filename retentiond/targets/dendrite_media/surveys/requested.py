@@ -129,7 +129,7 @@ class RequestSurveyor(Surveyor):
             await self._connection.execute(SQL[statement])
 
     async def _take_asked(self, other: Conn) -> None:
-        """Tell the connection that reads which media are in question already."""
+        """Record on the connection that reads the events which media are in question already."""
         for statement in ("drop_asked", "make_asked"):
             await other.execute(SQL[statement])
         if self._request.kind != "user":
