@@ -76,6 +76,7 @@ class Ledger:
         """
         if not await self.exists(connection):
             await refuse_standby(connection)
+            await self._refuse_foreign_owner(connection)
             missing = await self.missing_right(connection)
             if missing is not None:
                 raise UnreachableError(missing)
@@ -95,7 +96,8 @@ class Ledger:
                         await _make_tables(connection, package, file)
 
     async def check_version(self, connection: Conn | Db) -> None:
-        """Raise UnreachableError where the ledger is not of our version."""
+        """Raise UnreachableError where the ledger is not of our version, or another role could run code through it."""
+        await self._refuse_foreign_owner(connection)
         try:
             version = await connection.fetchval(SQL["ledger_version"])
         except asyncpg.InsufficientPrivilegeError as error:
@@ -107,6 +109,16 @@ class Ledger:
             raise UnreachableError(
                 f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; "
                 "run the retentiond that made it, or a newer one"
+            )
+
+    async def _refuse_foreign_owner(self, connection: Conn | Db) -> None:
+        foreign = await connection.fetchrow(SQL["foreign_owner"])
+        if foreign is not None:
+            raise UnreachableError(
+                f"the {foreign['kind'].lower()} {foreign['name']} belongs to the role {foreign['owner']}, which could run "
+                "code of its own with the rights of this role; connect as that role, or look for triggers and rules that "
+                f"you did not make, then run as a superuser: ALTER {foreign['kind']} {foreign['name']} OWNER TO "
+                f"{foreign['role']};"
             )
 
     async def missing_right(self, connection: Conn) -> str | None:

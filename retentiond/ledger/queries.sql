@@ -10,6 +10,20 @@ SELECT version FROM retentiond.ledger_version
 SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = 'retentiond' AND c.relname = 'ledger_version')
 
+-- name: foreign_owner
+-- The schema, or something in it, that belongs to a role whose rights this one does not have; what it attaches to a table
+-- (a trigger, a rule) would run with ours. A superuser, and the owner of dendrite's media, can do that anyway.
+SELECT o.kind, o.name, quote_ident(pg_get_userbyid(o.owner)) AS owner, quote_ident(current_user) AS role
+FROM (SELECT 'SCHEMA' AS kind, 'retentiond' AS name, n.nspowner AS owner, 0 AS place FROM pg_namespace n WHERE n.nspname = 'retentiond'
+      UNION ALL
+      SELECT 'TABLE', 'retentiond.' || quote_ident(c.relname), c.relowner, 1
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = 'retentiond' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')) o
+WHERE NOT pg_has_role(o.owner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = o.owner AND r.rolsuper)
+  AND o.owner IS DISTINCT FROM (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass('mediaapi_media_repository'))
+ORDER BY o.place, o.name LIMIT 1
+
 -- name: may_create_schema
 -- Whether this role may make a schema, and the names that a GRANT would need.
 SELECT has_database_privilege(current_database(), 'CREATE') AS allowed,
