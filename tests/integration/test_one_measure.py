@@ -83,6 +83,18 @@ async def test_plan_report_status_metrics_and_pass_agree_on_what_is_due(
     assert (left.items, left.bytes, left.since) == (0, 0, None)
 
 
+async def test_a_plan_for_another_age_and_the_report_s_slider_agree(
+    retention: Retention, store: DendriteStore
+) -> None:
+    await _fill(store, random.Random(SEED))
+    async with retention.opened() as target:
+        (curve,) = (await target.picture(Silence())).curves
+        for days in (0, 7, 15, 30, 60, 365):
+            plan = await target.plan(None, Silence(), keep=days * _DAYS)
+            tally = curve.older_than(days)
+            assert (plan.removed_items, plan.removed_bytes) == (tally.items, tally.bytes), AGAIN
+
+
 async def test_what_a_pass_left_keeps_its_size_beside_large_thumbnails_that_went(
     retention: Retention, store: DendriteStore, media_path: Path
 ) -> None:
