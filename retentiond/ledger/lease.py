@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import LOST, Conn
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL, refuse_standby
-from retentiond.ledger.locks import LEASE, lock_holder
+from retentiond.ledger.locks import LEASE, SQL_WITHOUT_LEDGER, TRIAL, lock_holder
 from retentiond.ledger.locks import SQL as LOCKS
 from retentiond.ledger.session import Guard, Session, open_session
 from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
@@ -57,12 +58,27 @@ async def hold_lease(dsn: str, command: str, *, patience: float) -> AsyncIterato
         async with session.turn:
             await refuse_standby(session.connection)
             await _take_lock(session.connection, patience)
-            await _refuse_pooler(session.connection)
+            await _refuse_pooler(
+                session.connection, await session.connection.fetchval(LOCKS["holds_lock"], LEASE, "")
+            )
             epoch = await session.connection.fetchval(SQL["take_lease"], command, host_name(), process_id())
         try:
             yield Lease(epoch, session.guard)
         finally:
             await _give_back(session, epoch)
+
+
+async def try_session(dsn: str) -> None:
+    """Refuse a connection on which a lease could not be held, by a lock of its own kind, which holds up no work."""
+    name = secrets.token_hex(8)
+    async with open_session(dsn) as session, session.turn:
+        connection = session.connection
+        await refuse_standby(connection)
+        await connection.fetchval(SQL_WITHOUT_LEDGER["try_lock"], TRIAL, name)
+        # It goes with the session.
+        await _refuse_pooler(
+            connection, await connection.fetchval(SQL_WITHOUT_LEDGER["holds_lock"], TRIAL, name)
+        )
 
 
 async def current_holder(connection: Conn) -> str | None:
@@ -101,8 +117,8 @@ async def _busy(connection: Conn) -> str:
     )
 
 
-async def _refuse_pooler(connection: Conn) -> None:
-    if not await connection.fetchval(LOCKS["holds_lock"], LEASE, ""):
+async def _refuse_pooler(connection: Conn, holds_lock: bool) -> None:
+    if not holds_lock:
         raise RefusedError(
             Refusal(
                 "transaction_pooler",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LEASE: Final = 1380931140
 CLAIMANT: Final = 1380931141
 DUTY: Final = 1380931142
-"""The kinds of locks: the work on a store, the life of a claimant, the duty for a target."""
+TRIAL: Final = 1380931143
+"""The kinds of locks: the work on a store, the life of a claimant, the duty for a target, a trial that no work minds."""
 
 _FILE: Final = "locks.sql"
 _KEYS: Final = named_queries(__package__, _FILE)

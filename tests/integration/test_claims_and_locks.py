@@ -29,6 +29,7 @@ from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from tests.support.media_target import Retention
+from tests.support.pooler import pool_sessions
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
@@ -218,28 +219,8 @@ async def test_a_batch_rolls_back_when_another_has_taken_the_store_over(
 
 @pytest.fixture
 def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pooler in transaction mode: each statement may meet another backend."""
-
-    class Pooled:
-        def __init__(self, backends: list[Any]) -> None:
-            self._backends = backends
-            self._turn = 0
-
-        async def fetchval(self, *arguments: Any, **keywords: Any) -> Any:
-            self._turn += 1
-            return await self._backends[self._turn % 2].fetchval(*arguments, **keywords)
-
-        def terminate(self) -> None:
-            for backend in self._backends:
-                backend.terminate()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._backends[0], name)
-
-    async def connect_pooled(*arguments: Any, **keywords: Any) -> Any:
-        return Pooled([await connect(*arguments, **keywords) for _ in range(2)])
-
-    monkeypatch.setattr(ledger_session, "connect", connect_pooled)
+    """A pooler in transaction mode."""
+    pool_sessions(monkeypatch)
 
 
 async def test_a_pooler_in_transaction_mode_is_noticed_and_refused(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import os
 import re
 import shutil
 import socket
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 
-from retentiond.ledger import clocks
+from retentiond.adapters import postgres
+from retentiond.ledger import clocks, ledger
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from tests.support.command_line import log_entries
+from tests.support.media_target import REMOTE
+from tests.support.pooler import pool_sessions
 from tests.support.real_command_line import RealCommandLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from retentiond.model.media import MediaKey
     from tests.support.real_command_line import Connection
@@ -153,27 +159,27 @@ def _media_path(line: RealCommandLine) -> Path:
     return line.media_path
 
 
-@pytest.mark.parametrize(
-    ("arrange", "limit", "what_to_do"),
-    [
-        (emptied, "empty_media_directory", "check that the disk is mounted and that `media_path` is right"),
-        (other_device, "another_device", "must be one file system"),
-        (other_quarantine_device, "another_device", "must be one file system"),
-        (mounted_below, "another_device", "unmount what is mounted below it"),
-        (case_folded, "folded_names", "tells upper from lower case"),
-        (other_store, "another_store", "check that the right disk is mounted"),
-        (no_mark, "another_store", "check that the right disk is mounted"),
-        (older_database, "restored_database", "retentiond quarantine accept"),
-        (clock_behind, "clock_behind", "set it right"),
-        (clock_far_off, "clock_difference", "set both right"),
-        (clock_leapt, "clock_leapt", "check the time"),
-        (unreadable_protection, "protection_unreadable", "let this role read userapi_profiles"),
-        (foreign_user, "foreign_users", "set `server_name` to all the names"),
-        (other_columns, "unknown_columns", "use a newer retentiond"),
-        (column_without_a_value, "unknown_columns", "use a newer retentiond"),
-        (key_that_takes_rows, "rows_taken_along", "drop the keys"),
-    ],
+WRONG = (
+    (emptied, "empty_media_directory", "check that the disk is mounted and that `media_path` is right"),
+    (other_device, "another_device", "must be one file system"),
+    (other_quarantine_device, "another_device", "must be one file system"),
+    (mounted_below, "another_device", "unmount what is mounted below it"),
+    (case_folded, "folded_names", "tells upper from lower case"),
+    (other_store, "another_store", "check that the right disk is mounted"),
+    (no_mark, "another_store", "check that the right disk is mounted"),
+    (older_database, "restored_database", "retentiond quarantine accept"),
+    (clock_behind, "clock_behind", "set it right"),
+    (clock_far_off, "clock_difference", "set both right"),
+    (clock_leapt, "clock_leapt", "check the time"),
+    (unreadable_protection, "protection_unreadable", "let this role read userapi_profiles"),
+    (foreign_user, "foreign_users", "set `server_name` to all the names"),
+    (other_columns, "unknown_columns", "use a newer retentiond"),
+    (column_without_a_value, "unknown_columns", "use a newer retentiond"),
+    (key_that_takes_rows, "rows_taken_along", "drop the keys"),
 )
+
+
+@pytest.mark.parametrize(("arrange", "limit", "what_to_do"), WRONG)
 def test_what_looks_wrong_is_refused_with_3_also_with_yes(
     line: RealCommandLine,
     monkeypatch: pytest.MonkeyPatch,
@@ -364,3 +370,104 @@ def test_a_clock_that_leapt_is_noticed_in_a_container_with_another_name_on_the_s
     told = line.type("once", "--json")
     assert told.status == 3
     assert told.document["passes"][0]["refused"]["limit"] == "clock_leapt"
+
+
+def standby(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast("dict[str, str]", ledger.SQL), "is_standby", "SELECT true")
+
+
+def transaction_pooler(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool_sessions(monkeypatch)
+
+
+def careless_pooler(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_SETTINGS", {"application_name": "retentiond"})
+
+
+def file_for_quarantine(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def own_device(_tree: MediaTree) -> int:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+    monkeypatch.setattr(MediaTree, "own_device", own_device)
+
+
+def unreadable_hold(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line.type("hold", "add", "--room", "!held:there.test").status == 0
+    line.keys["protect"] = []
+    line.execute("ALTER TABLE syncapi_output_room_events RENAME TO gone")
+    line.execute("DELETE FROM retentiond.hold_reading")
+
+
+def no_access_times(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = os.statvfs_result((4096, 4096, *(10**6,) * 6, os.ST_NOATIME, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
+    line.keys |= {"policies": [REMOTE | {"since": "accessed"}], "since_fallback": "refuse"}
+
+
+def no_access_log(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.keys |= {
+        "policies": [REMOTE | {"since": "accessed"}],
+        "access_log": {"path": str(_media_path(line) / "nowhere.log"), "format": "nginx"},
+    }
+
+
+def small_share(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.keys["limits"] = {"max_share": 0.01}
+
+
+def few_items(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.arrange(lambda store, _connection: store.add())
+    line.keys["limits"] = {"max_share": 1.0, "max_items": 1}
+
+
+def missing_files(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.arrange(lambda store, _connection: store.add(file=False))
+    line.keys["limits"] = {"max_share": 1.0, "max_missing_files": 0.0}
+
+
+REFUSED = (
+    *((arrange, limit) for arrange, limit, _ in WRONG),
+    (standby, "standby"),
+    (transaction_pooler, "transaction_pooler"),
+    (careless_pooler, "pooler_settings"),
+    (file_for_quarantine, "quarantine_not_a_directory"),
+    (unreadable_hold, "hold_unreadable"),
+    (no_access_times, "no_access_times"),
+    (no_access_log, "access_log_unreadable"),
+    (small_share, "max_share"),
+    (few_items, "max_items"),
+    (missing_files, "max_missing_files"),
+)
+OF_OTHER_COMMANDS = {"empty_table", "request_unreadable", "unreachable", "floor", "date_rule"}
+"""Refusals of a repair, of a delete and of chats, and the note of what was no refusal."""
+
+
+@pytest.mark.parametrize(("arrange", "limit"), REFUSED)
+def test_what_a_pass_refuses_check_config_finds(
+    line: RealCommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[RealCommandLine, pytest.MonkeyPatch], None],
+    limit: str,
+) -> None:
+    arrange(line, monkeypatch)
+    checked = line.type("check-config", "--connect")
+    refused = line.type("once", "--json")
+    assert [report["refused"]["limit"] for report in refused.document["passes"]] == [limit]
+    assert f"refused by {limit}" in checked.stderr
+    assert checked.status in {3, 4}
+    assert "all that a pass needs is there" not in checked.stderr
+
+
+def test_each_refusal_that_the_code_has_is_one_that_check_config_is_tried_on() -> None:
+    package = Path(str(files("retentiond")))
+    named = {
+        call.args[0].value
+        for folder in ("ledger", "model", "targets/dendrite_media")
+        for path in (package / folder).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in {"Refusal", "_clock"}
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert named - OF_OTHER_COMMANDS == {limit for _, limit in REFUSED}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import LOST, reaching
+from retentiond.adapters.postgres import reaching
 from retentiond.engine.target import Order
 from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
-from retentiond.ledger.lease import current_holder
+from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
@@ -84,6 +84,7 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
     problems: list[RetentiondError] = []
     try:
         with reaching("the database"):
+            await try_session(place.settings.database)
             problems += map(UnreachableError, await _check_rights(place))
             for name in place.config.accounts:
                 problems += await _check_account(place, name)
@@ -93,8 +94,6 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
                     problems.append(RefusedError(report.refused))
     except RetentiondError as error:
         problems.append(error)
-    except LOST as error:
-        problems.append(UnreachableError(f"the database was lost: {error}; try again"))
     return problems + await _check_stores(place)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import LOST, reaching
+from retentiond.adapters.postgres import reaching
 from retentiond.engine.target import Silence
+from retentiond.ledger.lease import try_session
 from retentiond.model.check import Check, PolicyCount
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, STAGING
 from retentiond.targets.dendrite_media.store.fresh import open_media
 from retentiond.targets.dendrite_media.views.plan import plan
 
 if TYPE_CHECKING:
+    from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
@@ -28,21 +31,20 @@ async def check(place: Place) -> Check:
     notes: list[str] = []
     try:
         with reaching("the database"):
+            problems += await _try_session(place)
             await ensure_tables(place.pool)
             problems += map(UnreachableError, await _check_rights(place))
             problems += map(UnreachableError, await _check_directory(place))
             report = await plan(place, None, Silence())
         policies = _count_policies(place, report)
         notes = report.remarks
-        if report.refused is not None:
+        if report.refused is not None and not any(_tells(problem, report.refused) for problem in problems):
             problems.append(RefusedError(report.refused))
         if report.failed.total():
             words = f"{report.failed.total()} due items cannot be moved by this user"
             problems.append(UnreachableError(f"{words}; run retentiond as the user of dendrite"))
     except RetentiondError as error:
         problems.append(error)
-    except LOST as error:
-        problems.append(UnreachableError(f"the database was lost: {error}; try again"))
     return Check(problems, policies, notes)
 
 
@@ -58,6 +60,19 @@ def _count_policies(place: Place, report: PassReport) -> list[PolicyCount]:
         ),
         *(PolicyCount(quota.name, matched[quota.name], None) for quota in settings.quotas),
     ]
+
+
+async def _try_session(place: Place) -> list[RetentiondError]:
+    """Ask what a pass asks of the connection that holds its lease."""
+    try:
+        await try_session(place.settings.database)
+    except RefusedError as error:
+        return [error]
+    return []
+
+
+def _tells(problem: RetentiondError, refusal: Refusal) -> bool:
+    return isinstance(problem, RefusedError) and problem.refusal.limit == refusal.limit
 
 
 async def _check_rights(place: Place) -> list[str]:
@@ -93,6 +108,19 @@ async def _check_directory(place: Place) -> list[str]:
 
 
 def _check_rights_in(tree: MediaTree) -> list[str]:
-    if os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
-        return []
-    return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
+        return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
+    if _quarantine_stands(tree):
+        # It leaves nothing behind; before the first pass there is nowhere to try.
+        tree.probe()
+    return []
+
+
+def _quarantine_stands(tree: MediaTree) -> bool:
+    try:
+        for name in (QUARANTINE, STAGING):
+            os.close(tree.open_directory(OWN, name))
+    except OSError:
+        # The plan says what is wrong with it, where it is not just missing.
+        return False
+    return True
