@@ -13,6 +13,7 @@ from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
 from retentiond.targets.dendrite_media.references.copies import SQL as REFERENCES
+from retentiond.targets.dendrite_media.surveys.asked import SQL as ASKED_SQL
 from retentiond.targets.dendrite_media.surveys.survey import PLAN_SQL, SQL
 
 if TYPE_CHECKING:
@@ -82,3 +83,27 @@ async def test_what_a_protection_keeps_is_marked_in_one_join_and_not_row_by_row(
         plan = await nodes(large, statement, 1, ["room_state"])
         joins = [kind for kind, _ in plan if "Join" in kind or kind == "Nested Loop"]
         assert joins in (["Hash Join"], ["Merge Join"])
+
+
+async def test_what_is_asked_again_is_read_by_indexes_a_page_at_a_time(large: Conn) -> None:
+    facts = '{"policies": [{"name": "rule", "keep_seconds": 1.0, "match": {"unreferenced": true, "content_type": "*"}}]}'
+    await large.execute(
+        "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, facts,"
+        " media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)"
+        f" SELECT 1, 'rule', now(), now(), false, true, CASE WHEN n % 2 = 0 THEN '{facts}'::jsonb END, 'gone' || n,"
+        " 'there.test', 'image/png', 1, 1, '', md5(n::text) || repeat('A', 11), '', '[]' FROM generate_series(1, 50000) n"
+    )
+    await large.execute("VACUUM ANALYZE retentiond.released_media")
+    hashes = [row["hash"] for row in await large.fetch(
+        "SELECT base64hash AS hash FROM retentiond.released_media LIMIT 1000"
+    )]  # fmt: skip
+    asked: dict[str, tuple[str, tuple[Any, ...]]] = {
+        "released_media_by_facts": (ASKED_SQL["asked_page"], (0, 1000)),
+        "released_media_by_hash": (ASKED_SQL["asked_of"], (hashes,)),
+        "released_media_pkey": (ASKED_SQL["mark_refuted"], (list(range(1000)), 1)),
+    }
+    for index, (statement, arguments) in asked.items():
+        plan = await nodes(large, statement, *arguments)
+        assert index in {name for _, name in plan}, statement
+        for relation in ("released_media", "mediaapi_media_repository"):
+            assert ("Seq Scan", relation) not in plan, statement
