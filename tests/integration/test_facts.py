@@ -13,6 +13,7 @@ from retentiond.engine.target import Order, Silence
 from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.sweeps import purge
 from tests.support.ledger_time import let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.store.workplace import Place
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -253,6 +256,25 @@ async def test_references_that_cannot_be_read_keep_what_was_released_for_them(
     assert (await sweep(retention, policies=[])).purged == 0
     await connection.execute("ALTER TABLE hidden RENAME TO syncapi_output_room_events")
     assert (await sweep(retention, policies=[])).purged == 1
+
+
+async def test_what_the_copy_of_references_does_not_answer_waits_for_the_next_round(
+    store: DendriteStore, retention: Retention, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release beside the purge stores facts that nothing has asked for when the copy is begun."""
+    await store.add()
+    await retention.one_pass(**UNREFERENCED)
+    await sweep(retention)
+    await let_pass(connection, SETTLED)
+
+    async def before_the_release(place: Place, _connection: object) -> References:
+        return place.references.only(place.references.protections)
+
+    with monkeypatch.context() as beside:
+        beside.setattr(purge, "references_asked_again", before_the_release)
+        swept = await sweep(retention, everything=False)
+    assert (swept.restored, swept.purged) == (0, 0)
+    assert (await sweep(retention, everything=False)).purged == 1
 
 
 async def test_facts_that_cannot_be_read_bring_their_row_back_and_no_other(

@@ -34,6 +34,11 @@ _THUMBNAILS_ALONE = {
     "policies": [_REMOTE | {"name": "thumbs", "keep": "30d", "remove": "thumbnails"}],
 }
 _OWN = re.compile(r"release|strays_quarantined|live>quarantine|mkdir quarantine|forget_(thumbnails|eviction)")
+_BRINGS_BACK = re.compile(r"mark_refuted|insert_restored|entries_(returned|demoted)|staging")
+_UNREFERENCED: dict[str, Any] = {
+    "policies": [{"name": "unseen", "match": {"origin": "remote", "unreferenced": True}, "keep": "30d"}],
+    "protect": [],
+}
 _QUOTA = {"policies": [], "quota": [_REMOTE | {"max_size": "1KiB", "evict": "oldest"}]}
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
@@ -100,6 +105,36 @@ async def test_a_restore_that_is_killed_at_any_step_is_finished_by_the_next_star
             nth = rng.randint(1, count)
             async with passed.copy(tmp_path / "copy") as copy:
                 problems = await kill_at(copy, restore, at, nth) + await copy.judge_kept()
+                failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
+    assert failures == [], AGAIN
+
+
+async def test_a_sweep_that_brings_back_what_is_referenced_again_is_finished_by_the_next_start(
+    worn: WornStore, tmp_path: Path
+) -> None:
+    worn.program.configure(**_UNREFERENCED)
+    rng = random.Random(SEED)
+    failures = []
+    async with worn.copy(tmp_path / "passed") as passed:
+        await passed.program.run("once")
+        gone = worn.due - set(await passed.store.rows())
+        assert gone
+        for key in gone:
+            await passed.store.add_event("!room:there.test", {"url": key.uri})
+        # The next sweep reads the references anew.
+        await passed.connection.execute("DELETE FROM retentiond.reference_copy")
+        await passed.connection.close()
+        points = distinct(await points_of(passed, tmp_path, ("once",)))
+        for at, count in points.items():
+            # By day only what brings back.
+            if not NIGHTLY and not _BRINGS_BACK.search(at):
+                continue
+            nth = rng.randint(1, count)
+            async with passed.copy(tmp_path / "copy") as copy:
+                problems = await kill_at(copy, ("once",), at, nth)
+                ended = await copy.program.run("once")
+                problems += [] if ended.status == 0 else [f"once: {ended}"]
+                problems += await copy.problems() + await copy.missing()
                 failures += [f"{at}, {nth} of {count}: {problem}" for problem in problems]
     assert failures == [], AGAIN
 
