@@ -20,11 +20,14 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import asyncpg
 from asyncpg.transaction import Transaction
+
+from retentiond.adapters.names import NamingConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import asyncpg
 
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|CREATE|DROP|nextval|pg_try_advisory_lock)\b")
 _OURS = re.compile(r"/\.retentiond(?:/([a-z]+)|$)")
@@ -172,7 +175,8 @@ _under_way: dict[int, list[str]] = {}
 
 
 def _wrap_statement(saboteur: _Saboteur, name: str) -> None:
-    call = getattr(asyncpg.Connection, name)
+    # Before the connection adds schemas to it, a statement is the one that has a name.
+    call = getattr(NamingConnection, name)
 
     @wraps(call)
     async def wrapped(self: asyncpg.Connection[Any], statement: str, *arguments: Any, **keywords: Any) -> Any:
@@ -188,7 +192,7 @@ def _wrap_statement(saboteur: _Saboteur, name: str) -> None:
             saboteur.reach(f"after commit {named}")
         return result
 
-    setattr(asyncpg.Connection, name, wrapped)
+    setattr(NamingConnection, name, wrapped)
 
 
 def _wrap_commit(saboteur: _Saboteur) -> None:
