@@ -19,6 +19,6 @@ async def test_a_server_that_takes_a_connection_and_never_answers_is_given_up_at
     with socket.create_server(("127.0.0.1", 0)) as mute:
         config = ClickHouseStore(url=f"http://127.0.0.1:{mute.getsockname()[1]}", table="webim_stats.thread")
         async with asyncio.timeout(20):
-            with pytest.raises(UnreachableError, match="it does not answer; check that it runs"):
+            with pytest.raises(UnreachableError, match="did not answer in time"):
                 async with connection.open_server(config):
                     pytest.fail("it let us in")

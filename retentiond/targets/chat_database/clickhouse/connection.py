@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
+from retentiond.targets.chat_database.outage import describe_outage
 from retentiond.targets.chat_database.patience import GRACE
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ _STRANGERS: Final = frozenset({192, 193, 194, 516})
 """The codes by which it says that it does not know who asks."""
 _NEXT: Final = {
     159: "allow this user more time (max_execution_time), and run it again",
+    202: "wait until it has less to do, or raise max_concurrent_queries, and run it again",
+    241: "allow it more memory (max_memory_usage, max_server_memory_usage), and run it again",
     243: "make room on its disk, and run it again",
     497: "grant that to this user, and run it again",
     692: "see what holds the table's other mutations up (system.mutations), and run it again",
@@ -153,10 +156,11 @@ def _welcomed(url: str) -> Iterator[None]:
     try:
         yield
     except ServerError as error:
-        advice = (
-            "check `user` and `password`" if error.code in _STRANGERS else "look at its log, and at its disk"
-        )
-        raise UnreachableError(f"ClickHouse at {url} does not let us in: {error}; {advice}") from error
+        if error.code in _STRANGERS:
+            told = f"refused the login: {error}; check `user` and `password`"
+        else:
+            told = f"refused the first question: {error}; {_NEXT.get(error.code or 0, 'see its log, and run it again')}"
+        raise UnreachableError(f"ClickHouse at {url} {told}") from error
 
 
 class _reaching:  # noqa: N801 - used as a function is
@@ -180,7 +184,4 @@ class _reaching:  # noqa: N801 - used as a function is
         if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
             raise ServerError(printable(str(error), 500), error.code) from error
         if isinstance(error, ClickHouseError | OSError | TimeoutError):
-            told = printable(str(error), 300) or "it does not answer"
-            raise UnreachableError(
-                f"ClickHouse at {self._url} cannot be reached: {told}; check that it runs, and `url`"
-            ) from error
+            raise UnreachableError(f"ClickHouse at {self._url} {describe_outage(error)}") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.extras import require
+from retentiond.targets.chat_database.outage import describe_outage
 from retentiond.targets.chat_database.patience import GRACE
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS: Final = 60
 _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
 _NOT_FOUND: Final = 404
+_REFUSED_LOGINS: Final = frozenset({401, 403})
+_OVERLOADED: Final = frozenset({429, 502, 503, 504})
 
 
 class ServerError(Exception):
@@ -117,13 +120,19 @@ async def _distribution(search: Search, url: str) -> str | None:
     try:
         about = await search.ask("GET", "/")
     except ServerError as error:
-        raise UnreachableError(
-            f"the search at {url} does not let us in: {error}; check `user` and `password`, or `api_key`"
-        ) from error
+        raise UnreachableError(f"the search at {url} {_no_at_the_door(error)}") from error
     version = about.get("version") if isinstance(about, dict) else None
     if not isinstance(version, dict):
         raise UnreachableError(f"at {url} is neither Elasticsearch nor OpenSearch; check `url`")
     return version.get("distribution")
+
+
+def _no_at_the_door(error: ServerError) -> str:
+    if error.status in _REFUSED_LOGINS:
+        return f"refused the login: {error}; check `user` and `password`, or `api_key`"
+    if error.status in _OVERLOADED:
+        return f"takes no requests now: {error}; wait until it has started, or has less to do, then try again"
+    return f"gave no answer of a search server: {error}; check `url`, and what stands before it"
 
 
 def _opensearch_options(config: ElasticsearchStore) -> dict[str, Any]:
@@ -153,9 +162,7 @@ def _elasticsearch_options(config: ElasticsearchStore) -> dict[str, Any]:
 
 
 def _unreachable(url: str, error: Exception) -> UnreachableError:
-    return UnreachableError(
-        f"the search at {url} cannot be reached: {printable(str(error), 300)}; check that it runs, and `url`"
-    )
+    return UnreachableError(f"the search at {url} {describe_outage(error)}")
 
 
 def _json(answer: Any) -> Any:
