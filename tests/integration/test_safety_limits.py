@@ -329,6 +329,7 @@ def test_a_stranger_who_makes_the_server_fetch_more_than_it_has_does_not_stop_pa
             {},
             id="rules that no pass has followed yet",
         ),
+        pytest.param({"server_name": None}, {}, id="media that may be local ones without their users"),
         pytest.param({"encrypted_remote": "fetch_again"}, {}, id="less that is kept than at the last pass"),
         pytest.param(
             {"policies": [{"name": "local", "match": {"origin": "local"}, "keep": "30d"}]},
@@ -341,7 +342,8 @@ def test_what_does_not_look_like_growth_counts_towards_the_share(
     line: RealCommandLine, keys: dict[str, Any], growth: dict[str, Any]
 ) -> None:
     line.keys |= {"limits": {}}
-    if "user_id" in growth:
+    if "user_id" in growth or "server_name" in keys:
+        # A pass by these rules has been.
         line.keys |= keys
         assert line.type("once").status == 0
     grow(line, **growth)

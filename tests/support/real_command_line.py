@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass
 class RealCommandLine(CommandLine):
-    """A configuration of one target `media`, and a prompt; `keys` may be changed between two commands."""
+    """A configuration of one target `media`, and a prompt; `keys` may be changed between two commands, None for no key."""
 
     database: str = ""
     media_path: Path | None = None
@@ -48,7 +48,8 @@ class RealCommandLine(CommandLine):
             # With a settle of a minute or more a pass by hand would wait for its last sweep.
             "settle": "30s",
         }
-        return json.dumps({"targets": {"media": target | self.keys}})
+        given = {key: value for key, value in (target | self.keys).items() if value is not None}
+        return json.dumps({"targets": {"media": given}})
 
     def type(self, *words: str, **others: Any) -> Outcome:
         self.config.write_text(self.text())
