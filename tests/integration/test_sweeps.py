@@ -445,3 +445,19 @@ async def test_what_the_ledger_does_not_know_is_kept_and_reported_and_given_back
     assert len(quarantined(media_path)) == 2
     assert odd.is_dir()
     assert unwanted.key not in await store.rows()
+
+
+async def test_a_purge_that_is_refused_is_logged_once_by_the_sweeps_of_a_minute(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await store.add()
+    await retention.one_pass(**SOON)
+    await connection.execute("UPDATE retentiond.host_clock SET wall_ahead = wall_ahead - 7200")
+    async with retention.opened(**SOON) as target:
+        with capture_logs() as logs:
+            for _ in range(3):
+                await target.sweep(everything=False)
+        assert [entry["limit"] for entry in logs if entry["event"] == "purge_refused"] == ["clock_leapt"]
+        with capture_logs() as logs:
+            await target.sweep(everything=True)
+        assert [entry["limit"] for entry in logs if entry["event"] == "purge_refused"] == ["clock_leapt"]

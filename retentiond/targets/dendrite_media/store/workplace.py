@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import Claimant, claimant
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The target's settings and the means to work on it, for as long as the target is open."""
+    """The target's settings and the means to work on it, for as long as the target is open.
+
+    `logged_refusals` are the limits that refuse the purge since it was last possible, and were logged.
+    """
 
     name: str
     config: MediaTarget
@@ -38,6 +41,7 @@ class Place:
     ledger: Ledger
     references: References
     hold_references: HoldReferences
+    logged_refusals: set[str] = field(default_factory=set)
 
     def keeping(self, keep: timedelta) -> Place:
         """Return the same place with policies of another time."""

@@ -130,6 +130,7 @@ async def _restore_wanted(work: Workplace, report: SweepReport) -> None:
 
 
 async def _let_go(work: Workplace, report: SweepReport, *, everything: bool, fresh: bool) -> None:
+    logged = work.place.logged_refusals
     try:
         # With a clock that leapt no time is over, whatever the clock says.
         check_leap(work.leap, work.place.name)
@@ -138,7 +139,12 @@ async def _let_go(work: Workplace, report: SweepReport, *, everything: bool, fre
         await purge_due(work, report, everything=everything, fresh=fresh)
     except RefusedError as error:
         report.refused = error.refusal
-        get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
+        # A daemon sweeps once a minute, and everything once an hour.
+        if everything or error.refusal.limit not in logged:
+            get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
+        logged.add(error.refusal.limit)
+    else:
+        logged.clear()
 
 
 def _tell(work: Workplace, report: SweepReport) -> None:
