@@ -64,7 +64,7 @@ class Told:
 
 
 def store(told: Told, cluster: str | None = None) -> ClickHouse:
-    config = ClickHouseStore(url="http://localhost:8123", cluster=cluster)
+    config = ClickHouseStore(url="http://localhost:8123", cluster=cluster, without_chat="purge")
     return ClickHouse(cast("Server", told), config, Patience(between=0.001))
 
 
