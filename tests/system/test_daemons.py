@@ -82,7 +82,7 @@ async def test_a_killed_daemon_is_no_holder_and_the_other_takes_over_at_its_next
             await until(lambda: len(second.entries("pass_refused")) > 1, first, second)
             refused = second.entries("pass_refused")[0]
             assert refused["reason"] == "busy"
-            assert f"pid {first.process.pid}, since" in refused["error"]
+            assert f"pid {first.process.pid} (role " in refused["error"]
             assert not second.entries("pass_started")
 
             first.end(signal.SIGKILL)
