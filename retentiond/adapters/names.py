@@ -12,6 +12,7 @@ not foreseen is an error, never somebody else's table.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncpg.cursor import CursorFactory
     from asyncpg.prepared_stmt import PreparedStatement
 
@@ -30,6 +33,7 @@ else:
 _CLEAN_PATH: Final = "SET search_path TO pg_catalog, pg_temp"
 # Run before the path is clean: the call bears its schema and takes a literal alone, so that no other can fit better.
 _OWN_PATH: Final = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]"
+_ANY_BYTES: Final = "SET client_encoding TO LATIN1"
 _PREFIXES: Final = "mediaapi|roomserver|syncapi|userapi"
 _FOUND: Final = rf"""
 SELECT quote_ident(s.name) AS schema, ARRAY(
@@ -58,6 +62,34 @@ class NamingConnection(_Connection):
 
     _tables = _Tables()
 
+    _carries_bytes = False
+
+    async def carry_bytes(self) -> None:
+        """Let texts of any bytes through, where the database has no encoding (SQL_ASCII) and holds what it was given.
+
+        One text that is not UTF-8 would otherwise end each statement that returns it. Such bytes become lone surrogates,
+        as in the names of files. For the server the client's encoding is one that has every byte, LATIN1; what passes
+        is UTF-8 all the same.
+        """
+        if self.get_settings().server_encoding != "SQL_ASCII":
+            return
+        await super().execute(_ANY_BYTES)
+        for kind in ("text", "varchar", "bpchar", "name"):
+            await self._set_codec(kind, _to_bytes, _from_bytes)
+        await self._set_codec("json", lambda text: _to_bytes(_unescaped(text)), _from_bytes)
+        # The first byte is the version of jsonb's binary form.
+        await self._set_codec(
+            "jsonb", lambda text: b"\1" + _to_bytes(_unescaped(text)), lambda given: _from_bytes(given[1:])
+        )
+        self._carries_bytes = True
+
+    async def _set_codec(
+        self, kind: str, encoder: Callable[[str], bytes], decoder: Callable[[bytes], str]
+    ) -> None:
+        await self.set_type_codec(
+            kind, schema="pg_catalog", encoder=encoder, decoder=decoder, format="binary"
+        )
+
     async def settle_names(self) -> None:
         """Learn where the role's own search path finds dendrite's tables, then leave nothing foreign in it."""
         schemas = await super().fetchval(_OWN_PATH)
@@ -71,39 +103,57 @@ class NamingConnection(_Connection):
 
     def get_reset_query(self) -> str:
         """Return what a pool runs when a connection comes back to it: the path that it resets is the role's own."""
-        return f"{super().get_reset_query()}\n{_CLEAN_PATH};"
+        settings = [_CLEAN_PATH, _ANY_BYTES] if self._carries_bytes else [_CLEAN_PATH]
+        return "\n".join((super().get_reset_query() or "", *(f"{setting};" for setting in settings)))
+
+    def _sent(self, statement: str) -> str:
+        named = _qualified(statement, self._tables)
+        return named.encode().decode("latin-1") if self._carries_bytes else named
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         """Run a statement; as in the base class."""
-        return await super().execute(_qualified(query, self._tables), *args, **options)
+        return await super().execute(self._sent(query), *args, **options)
 
     async def executemany(self, command: str, *args: Any, **options: Any) -> None:
         """Run a statement for each set of arguments; as in the base class."""
-        await super().executemany(_qualified(command, self._tables), *args, **options)
+        await super().executemany(self._sent(command), *args, **options)
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
         """Return the rows of a statement; as in the base class."""
-        rows: list[Any] = await super().fetch(_qualified(query, self._tables), *args, **options)
+        rows: list[Any] = await super().fetch(self._sent(query), *args, **options)
         return rows
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         """Return the first row of a statement; as in the base class."""
-        return await super().fetchrow(_qualified(query, self._tables), *args, **options)
+        return await super().fetchrow(self._sent(query), *args, **options)
 
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
         """Return the first value of a statement; as in the base class."""
-        return await super().fetchval(_qualified(query, self._tables), *args, **options)
+        return await super().fetchval(self._sent(query), *args, **options)
 
     async def prepare(self, query: str, **options: Any) -> PreparedStatement[Any]:
         """Prepare a statement; as in the base class."""
-        prepared: PreparedStatement[Any] = await super().prepare(_qualified(query, self._tables), **options)
+        prepared: PreparedStatement[Any] = await super().prepare(self._sent(query), **options)
         return prepared
 
     def cursor(self, query: str, *args: Any, **options: Any) -> CursorFactory[Any]:
         """Open a cursor over a statement; as in the base class."""
-        return super().cursor(_qualified(query, self._tables), *args, **options)
+        return super().cursor(self._sent(query), *args, **options)
 
 
 @lru_cache(maxsize=2048)
 def _qualified(statement: str, tables: _Tables) -> str:
     return _TABLE.sub(lambda name: tables.name(name[0]), statement)
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _from_bytes(given: bytes) -> str:
+    return given.decode("utf-8", "surrogateescape")
+
+
+def _unescaped(text: str) -> str:
+    """Write JSON without escapes of characters: a database without an encoding cannot undo them."""
+    return json.dumps(json.loads(text), ensure_ascii=False)

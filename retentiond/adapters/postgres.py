@@ -158,6 +158,7 @@ async def _open(dsn: str, **driver: Any) -> NamingConnection:
             _keep_alive(connection)
             await connection.execute(_LATER_SETTINGS)
             await connection.settle_names()
+            await connection.carry_bytes()
     except BaseException:
         connection.terminate()
         raise

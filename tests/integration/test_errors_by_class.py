@@ -142,7 +142,7 @@ async def test_text_that_is_not_utf_8_is_called_that(connection: Connection, dat
     )
     try:
         dsn = urlsplit(database)._replace(path=f"/{name}").geturl()
-        text = await told(dsn, r"SELECT E'\xe9'")
+        text = await told(dsn, r"""SELECT '"\u00e9"'::json #>> '{}'""")
     finally:
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     assert "holds text that is not UTF-8" in text

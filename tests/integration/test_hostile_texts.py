@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from retentiond.engine.target import Selection, Silence
 from retentiond.targets.dendrite_media.references.sources import ROOM_SQL, SQL, prepare
+from tests.support.media_target import Retention
+from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
-    import asyncpg
-
-    from tests.support.media_target import Retention
-    from tests.support.store import DendriteStore
+    from tests.support.database import DatabaseServer
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -144,3 +146,47 @@ async def test_the_work_on_a_text_grows_with_its_length_and_not_with_its_square(
         for name, call in CALLS.items()
     }
     assert {name: factor for name, factor in growth.items() if factor > 80} == {}
+
+
+@pytest.fixture
+async def any_bytes(postgres: DatabaseServer) -> AsyncIterator[str]:
+    """A database with dendrite's tables whose texts have no encoding."""
+    dsn = await postgres.make("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    yield dsn
+    await postgres.drop(dsn)
+
+
+async def test_a_text_that_is_not_utf_8_costs_nothing_but_is_kept_and_restored_byte_for_byte(
+    any_bytes: str, media_path: Path
+) -> None:
+    connection = await asyncpg.connect(any_bytes)
+    store, retention = DendriteStore(connection, media_path), Retention(any_bytes, media_path)
+    loose, shown, named = await store.add(), await store.add(), await store.add(upload_name="Übung ☃ 1.png")
+    names = "SELECT media_id, encode(convert_to(upload_name, 'SQL_ASCII'), 'hex') FROM mediaapi_media_repository ORDER BY 1"
+    await connection.execute(
+        "UPDATE mediaapi_media_repository SET upload_name = E'a\\xff\\xfe.png' WHERE media_id = $1",
+        loose.key.media_id,
+    )
+    await connection.execute(
+        "INSERT INTO userapi_account_datas (localpart, server_name, room_id, type, content)"
+        f" VALUES ('ann', 'here.test', '', 'x', E'{{\"a\": \"\\xff {shown.uri}\"}}')"
+    )
+    before = await connection.fetch(names)
+    plan, items = await retention.one_plan()
+    assert (plan.refused, plan.error) == (None, None)
+    assert {item.media: item.reason for item in items} == {
+        loose.uri: "due",
+        shown.uri: "account_data",
+        named.uri: "due",
+    }
+    by_name = [{"name": "exercises", "match": {"upload_name": "Übung ☃ *"}, "keep": "30d"}]
+    report = await retention.one_pass(policies=by_name)
+    assert (report.refused, report.error, report.removed_items) == (None, None, 1)
+    report = await retention.one_pass()
+    assert (report.refused, report.error, report.removed_items) == (None, None, 1)
+    async with retention.opened() as target:
+        await target.restore(Selection())
+        await target.explain(loose.uri, Silence())
+        await target.picture(Silence())
+    assert await connection.fetch(names) == before
+    await connection.close()

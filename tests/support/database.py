@@ -28,12 +28,7 @@ class DatabaseServer:
 
     async def __aenter__(self) -> Self:
         self.version = (await self._value("SHOW server_version")).split()[0]
-        await self._execute(f"CREATE DATABASE {self._template} TEMPLATE template0 ENCODING 'UTF8'")
-        connection = await asyncpg.connect(self.dsn(self._template))
-        try:
-            await connection.execute(files("retentiond.demo").joinpath("dendrite.sql").read_text())
-        finally:
-            await connection.close()
+        await self._make(self._template, "ENCODING 'UTF8'")
         return self
 
     async def __aexit__(
@@ -52,6 +47,21 @@ class DatabaseServer:
         template = _name_of(original) if original else self._template
         await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.dsn(name)
+
+    async def make(self, encoding: str) -> str:
+        """Make a database with dendrite's tables, empty, of another encoding and locale, and return its URL."""
+        self._clones += 1
+        name = f"{self._template}_{self._clones}"
+        await self._make(name, encoding)
+        return self.dsn(name)
+
+    async def _make(self, name: str, encoding: str) -> None:
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE template0 {encoding}")
+        connection = await asyncpg.connect(self.dsn(name))
+        try:
+            await connection.execute(files("retentiond.demo").joinpath("dendrite.sql").read_text())
+        finally:
+            await connection.close()
 
     async def copy(self, dsn: str) -> str:
         """Make a copy of a database that nobody is connected to, as a backup would have it, and return its URL."""
