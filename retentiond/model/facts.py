@@ -152,10 +152,11 @@ def read_facts(stored: Mapping[str, Any]) -> Facts:
             stored.get("only_in"),
             frozenset(stored.get("hidden", ())),
         )
+        known = facts.as_json() == stored and bool(facts.sources) and facts.hidden <= ENCRYPTION
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"facts that cannot be read: {error}") from error
     # An unknown key is a condition that would not be asked.
-    if facts.as_json() != stored or not facts.sources:
+    if not known:
         raise ValueError("facts that this version does not know")
     return facts
 

@@ -96,6 +96,8 @@ def test_facts_are_read_as_they_were_stored(accepts: frozenset[str]) -> None:
         {"policies": [{"name": "rule", "match": {"unreferenced": True}}]},
         {"policies": ["rule"]},
         {"only_in": ROOM, "since": 1},
+        {"hidden": ["ENCRYPTED"]},
+        {"policies": [{"name": "rule", "keep_seconds": 1.0, "match": {"room": 5}}]},
     ],
 )
 def test_facts_with_anything_unknown_are_not_read(stored: dict[str, Any]) -> None:

@@ -107,13 +107,13 @@ async def restore_refuted(work: Workplace, references: References, *, begun_afte
 
 
 async def restore_refuted_thumbnails(
-    work: Workplace, references: References, *, begun_after: datetime, blobs: Sequence[Hash] | None = None
+    work: Workplace, references: References, *, begun_after: datetime
 ) -> int:
-    """Bring back thumbnails that were released alone, of these blobs or of all, whose facts hold no more."""
+    """Bring back thumbnails that were released alone and whose facts hold no more."""
     count, after = 0, 0
     while True:
         async with work.place.pool.acquire() as connection:
-            page = await connection.fetch(ASKED_SQL["asked_thumbnails"], after, work.place.batch, blobs)
+            page = await connection.fetch(ASKED_SQL["asked_thumbnails"], after, work.place.batch)
             if not page:
                 return count
             async with references.held(connection, begun_after=begun_after) as copy:

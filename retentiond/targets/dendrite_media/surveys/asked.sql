@@ -35,8 +35,7 @@ WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
 RETURNING r.base64hash AS hash
 
 -- name: asked_thumbnails
--- A page, by release, of thumbnails that were released alone, have facts and whose media row stands; of these blobs, or
--- of all where none is given.
+-- A page, by release, of thumbnails that were released alone, have facts and whose media row stands.
 SELECT r.release_id, r.facts, m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name,
        r.base64hash, m.user_id
 FROM retentiond.thumbnail_release r
@@ -44,7 +43,6 @@ JOIN mediaapi_media_repository m
   ON m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
  AND m.base64hash COLLATE "C" = r.base64hash
 WHERE r.release_id > $1 AND r.facts IS NOT NULL AND r.restoring IS NULL
-  AND ($3::text[] IS NULL OR r.base64hash = ANY ($3))
 ORDER BY r.release_id LIMIT $2
 
 -- name: mark_refuted_thumbnails

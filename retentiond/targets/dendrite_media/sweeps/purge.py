@@ -1,6 +1,7 @@
 """Purge: what nobody wants any more leaves for good, after grace, settle, and a last look.
 
-The last look asks rows, holds and protections once for the whole batch; what it asks was read after settle.
+The last look asks rows, holds, protections and what the rows were released for, once for the whole batch; the
+references were read after settle.
 """
 
 from __future__ import annotations
