@@ -43,6 +43,30 @@ class StoreReport:
         return told
 
 
+MOST_FAILED_ROWS: Final = 50
+"""How many of those that failed one by one are named; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A chat that the database did not let go, and what kept it; with `entity`, a row of one that is no chat's."""
+
+    row: int | str
+    entity: str | None
+    reason: FailureKind
+    error: str
+    table: str | None = None
+    constraint: str | None = None
+    trigger: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it in the interface's words; what is not known is left out."""
+        told = {"chat": self.row} if self.entity is None else {"entity": self.entity, "row": self.row}
+        by = {"table": self.table, "constraint": self.constraint, "trigger": self.trigger}
+        known = {name: value for name, value in by.items() if value is not None}
+        return {**told, "reason": self.reason, **known, "error": self.error}
+
+
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
 """The reasons for which a chat stays that are told even where there is none; others only where there are some."""
 
@@ -52,7 +76,8 @@ class PurgeReport:
     """The account of one account's purge; it grows while the purge goes on.
 
     `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `not_reached`
-    are due chats that are neither gone, kept nor failed so far. `error` is why it was interrupted, or the last failure.
+    are due chats that are neither gone, kept nor failed so far. `failures` names those that failed one by one, so many at
+    most. `error` is why it was interrupted, or the last failure.
     """
 
     account: str
@@ -64,6 +89,7 @@ class PurgeReport:
     entities: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     failed: Counter[FailureKind] = field(default_factory=Counter)
+    failures: list[FailedRow] = field(default_factory=list)
     not_reached: int = 0
     partitions_dropped: list[str] = field(default_factory=list)
     stores: dict[str, StoreReport] = field(default_factory=dict)
@@ -110,6 +136,8 @@ class PurgeReport:
         }
         if self.failed:
             told["failed"] = dict(sorted(self.failed.items()))
+        if self.failures:
+            told["failures"] = [failure.as_json() for failure in self.failures]
         if self.not_reached:
             told["not_reached"] = {"items": self.not_reached}
         if self.partitions_dropped:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.model.purge import PurgeReport, StoreReport
+from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
 from retentiond.model.text import printable
 from retentiond.terminal.account import refusal_panel, table
 from retentiond.terminal.words import count_in_words, reason_in_words
@@ -20,6 +20,7 @@ _HEADINGS: Final = {
     "interrupted": "purge interrupted",
 }
 _LIMIT: Final = 1000
+_MOST_FAILURES: Final = 20
 
 
 def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> None:
@@ -89,3 +90,20 @@ def _remarks(report: PurgeReport) -> Iterable[str]:
     if report.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.failed.items()))
         yield f"Failed: {reasons}; the log names them, and the next purge tries again."
+    yield from (f"  {_failure(failure)}" for failure in report.failures[:_MOST_FAILURES])
+    if len(report.failures) > _MOST_FAILURES:
+        yield f"  and {len(report.failures) - _MOST_FAILURES:,} more, which `--json` names."
+
+
+def _failure(failure: FailedRow) -> str:
+    what = "chat" if failure.entity is None else f"{printable(failure.entity)}, row"
+    by = [
+        f"{kind} {printable(name)}"
+        for kind, name in (("constraint", failure.constraint), ("trigger", failure.trigger))
+        if name is not None
+    ]
+    where = f"table {printable(failure.table)}" if failure.table else ""
+    told = ", ".join(filter(None, (where, *by)))
+    return (
+        f"{what} {printable(str(failure.row))} ({told or failure.reason}): {printable(failure.error, _LIMIT)}"
+    )

@@ -211,3 +211,23 @@ async def test_a_trigger_that_raises_while_a_partition_goes_leaves_its_rows_to_t
     assert (report.chats, report.failed) == (1, {"database_refused": 1})
     assert gone not in await chats.chats()
     assert await chats.torn() == set()
+
+
+async def test_one_chat_that_is_refused_keeps_no_other_of_its_partition(chats: ChatStore) -> None:
+    # The partition went as a whole or not at all, and then its rows as one batch, which was refused as well.
+    stays = await chats.chat()
+    for _ in range(12):
+        await chats.chat()
+    await chats.refuse_deletes("chatrate", stays, "evidence")
+    report = await chats.purge()
+    assert (report.state, report.chats, report.partitions_dropped) == (
+        "finished_with_failures",
+        12,
+        ["chatmessage_2021"],
+    )
+    assert [(one.row, one.table, one.trigger) for one in report.failures] == [
+        (stays, "pro.chatrate", "refuse")
+    ]
+    assert await chats.chats() == {stays}
+    assert await chats.torn() == set()
+    assert await chats.connection.fetchval("SELECT count(*) FROM pro.chatmessage_2022") == 2

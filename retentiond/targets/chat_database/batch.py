@@ -65,6 +65,8 @@ class Batch:
         self._values = values
         self._removed = Removed()
         self._gone: dict[Reference, list[Any]] = {}
+        self.at: str | None = None
+        """The table that rows are deleted from, or were last."""
 
     async def remove(self, page: Page) -> Removed:
         """Take what is still due of the page; raise ChangedError where it must be looked at anew."""
@@ -116,6 +118,7 @@ class Batch:
 
     async def _delete(self, entity: str, keys: list[Any], *, keep_files: bool) -> int:
         tree = self._tree
+        self.at = tree.table(entity)
         awaited = [one for one in tree.unguarded if one.parent == entity]
         if not awaited:
             return await self._execute(tree.of_entity("delete", entity, keep_files=keep_files), keys)
@@ -134,6 +137,7 @@ class Batch:
 
     async def _take_shared(self, name: str, keys: list[Any]) -> None:
         """Delete the rows that no chat names any more."""
+        self.at = self._tree.table(name)
         lonely = [row["key"] for row in await self._fetch(self._tree.of_shared("lock_shared", name), keys)]
         taken = await self._execute(self._tree.of_shared("delete_shared", name), lonely) if lonely else 0
         self._count(name, len(lonely), taken)

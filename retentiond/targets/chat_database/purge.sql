@@ -43,6 +43,13 @@ SELECT key, verdict FROM {survey}
 WHERE verdict IN ('due', 'has_file_messages') AND ($after::{key_type} IS NULL OR key > $after::{key_type})
 ORDER BY key LIMIT $size::integer
 
+-- name: page_backward
+-- The same from the last key on, down to one that was reached from the other side.
+SELECT key, verdict FROM {survey}
+WHERE verdict IN ('due', 'has_file_messages') AND ($after::{key_type} IS NULL OR key < $after::{key_type})
+  AND key > $end::{key_type}
+ORDER BY key DESC LIMIT $size::integer
+
 -- name: lock
 -- Locks the chats of a batch; one that somebody else works on is left for the next purge.
 SELECT t.{key} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) ORDER BY 1 FOR UPDATE SKIP LOCKED

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
@@ -14,14 +14,22 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
-from retentiond.model.text import printable
-from retentiond.targets.chat_database.batch import Batch, ChangedError, MiscountError
+from retentiond.model.purge import MOST_FAILED_ROWS
+from retentiond.targets.chat_database.batch import Batch, ChangedError
 from retentiond.targets.chat_database.gate import SQL, Gate
 from retentiond.targets.chat_database.partitions import (
     Emptying,
     can_be_emptied,
     drop_if_empty,
     partitions_below,
+)
+from retentiond.targets.chat_database.refused_rows import (
+    ends_the_pass,
+    may_be_of_single_rows,
+    may_pass,
+    name_refusal,
+    reason_in_words,
+    reason_of,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
-    from retentiond.model.outcome import FailureKind
     from retentiond.model.purge import PurgeReport
     from retentiond.targets.chat_database.batch import Page, Removed
     from retentiond.targets.chat_database.partitions import Partition
@@ -42,18 +49,18 @@ TRIES: Final = 5
 """How often a batch is tried that others are in the way of."""
 FAILURES: Final = 3
 """How many batches in a row may fail before an account's purge ends: whatever it is, it does not pass."""
-_REASON_LIMIT: Final = 500
 
-IN_THE_WAY: Final = (
-    ChangedError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    # A row of a chat that was to go came in after the last look.
-    asyncpg.ForeignKeyViolationError,
-)
-_NO_MORE: Final = (*LOST, asyncpg.InsufficientPrivilegeError)
-"""What ends the whole pass. Whatever else the database says is about one batch or partition: a trigger that raises, a view."""
+AGAIN: Final = 2
+"""How often a part of a divided batch is tried: the whole has waited for others already."""
+MOST_ALONE: Final = 20
+"""How many may fail one by one before any other goes, until what is left of a batch is not divided any more."""
+
+
+class _Refused(NamedTuple):
+    """What the database said of a batch, or of a part of one, and the table that rows were to go from."""
+
+    error: Exception
+    at: str | None
 
 
 class Removal:
@@ -67,66 +74,125 @@ class Removal:
         self._pass_id = pass_id
         self._gate = Gate(place.config.pace, order.stop, place.read_lag)
         self._failures = 0
+        """How many batches in a row took nothing."""
+        self._alone = 0
+        self._unnamed = 0
 
     async def run(self, surveys: Sequence[Survey], report: PurgeReport) -> None:
         """Take all of one account; it ends early where we are asked to stop, or where batches keep failing."""
-        # What keeps failing in one account need not do so in the next.
-        self._failures = 0
         for survey in surveys:
             if report.state != "interrupted":
                 await self._take_all(survey, report)
+        if self._unnamed:
+            get_logger().error(
+                "item_failed",
+                account=report.account,
+                items=self._unnamed,
+                error="more rows that failed one by one",
+            )
+        self._unnamed = 0
 
     async def _take_all(self, survey: Survey, report: PurgeReport) -> None:
+        # What keeps failing here need not do so in the next account, nor below from the other end.
+        self._failures = self._alone = 0
         partitions = await partitions_below(self._connection, survey.tree, survey.values)
         for partition in partitions:
             if can_be_emptied(survey.tree, partition) and await self._may_go_on(report):
                 await self._empty(survey, partition, report)
-        async for page in survey.pages(self._place.config.pace.batch):
-            if not await self._may_go_on(report):
-                return
-            await self._take(survey, page, report)
-            self._order.progress.advance(len(page))
+        await self._take_pages(survey, report)
         for partition in partitions:
             if await self._may_go_on(report):
                 await self._drop(survey.tree, partition, report)
 
+    async def _take_pages(self, survey: Survey, report: PurgeReport) -> None:
+        """Take page after page; where only refused rows are left at the beginning, go on from the end.
+
+        What the database refuses is the same at every run, and piles up at the beginning, before what is new.
+        """
+        last = None
+        size = self._place.config.pace.batch
+        async for page in survey.pages(size):
+            if not await self._may_go_on(report):
+                break
+            await self._take(survey, page, report)
+            last = page[-1][0]
+        if report.state == "interrupted" or self._failures < FAILURES or last is None:
+            return
+        self._failures = self._alone = 0
+        async for page in survey.pages(size, backward=True, end=last):
+            if not await self._may_go_on(report):
+                break
+            await self._take(survey, page, report)
+
     async def _may_go_on(self, report: PurgeReport) -> bool:
-        if self._failures >= FAILURES:
-            return False
+        return self._failures < FAILURES and not await self._is_stopped(report)
+
+    async def _is_stopped(self, report: PurgeReport) -> bool:
         await self._gate.wait()
         if self._order.stop.asked:
             report.state = "interrupted"
-            return False
-        return True
+        return self._order.stop.asked
 
     async def _take(self, survey: Survey, page: Page, report: PurgeReport) -> None:
-        for attempt in range(1, TRIES + 1):
+        """Take a batch. One that is refused is divided, again and again, until those that are refused are alone."""
+        parts, left = [page], list[tuple["Page", _Refused]]()
+        went = False
+        while parts:
+            part = parts.pop()
+            # The first was let through already, and a stop leaves the rest for the next purge.
+            if part is not page and await self._is_stopped(report):
+                return
+            refused = await self._try(survey, part, report, TRIES if part is page else AGAIN)
+            if report.state == "interrupted":
+                return
+            if refused is None:
+                went, self._alone = True, 0
+            elif not may_be_of_single_rows(refused.error):
+                # No part of it would fare better.
+                left.append(([row for one in (part, *parts) for row in one], refused))
+                break
+            elif len(part) == 1:
+                self._alone += 1
+                await self._fail(survey, part, report, refused)
+            elif went or self._alone < MOST_ALONE:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            else:
+                left.append((part, refused))
+            if went and not parts:
+                # Some could go: those among the rest can, too.
+                parts, left = [one for one, _ in left], []
+        for part, refused in left:
+            await self._fail(survey, part, report, refused)
+        self._failures = 0 if went else self._failures + 1
+        self._order.progress.advance(len(page))
+
+    async def _try(self, survey: Survey, page: Page, report: PurgeReport, tries: int) -> _Refused | None:
+        """Take a page in one transaction, and count it; return what the database has against it, if it does not pass."""
+        for attempt in range(1, tries + 1):
+            batch = Batch(self._connection, survey.tree, survey.values)
             try:
                 async with self._connection.transaction():
                     await self._lease.check(self._connection)
                     # A hold that is put on meanwhile waits until the batch is over, or is seen by it.
                     await lock_holds(self._connection)
-                    removed = await Batch(self._connection, survey.tree, survey.values).remove(page)
+                    removed = await batch.remove(page)
                     after = await self._write_down(report, removed)
-            except IN_THE_WAY as error:
-                if attempt == TRIES:
-                    self._fail(survey, page, report, error)
-                    return
+            except (ChangedError, *LOST, asyncpg.PostgresError) as error:
+                if ends_the_pass(error):
+                    raise
+                if attempt == tries or not may_pass(error):
+                    return _Refused(error, batch.at)
                 await self._order.stop.wait(0.1 * 2**attempt)
                 # Each try may wait for a lock as long as it did before; what was not taken is not lost.
                 if self._order.stop.asked:
                     report.state = "interrupted"
-                    return
-            except _NO_MORE:
-                raise
-            except asyncpg.PostgresError as error:
-                self._fail(survey, page, report, error)
-                return
+                    return None
             else:
-                self._failures = 0
                 _reach(survey, page, report)
                 await self._count(survey.tree, report, removed, after)
-                return
+                return None
+        return None
 
     async def _empty(self, survey: Survey, partition: Partition, report: PurgeReport) -> None:
         removed = after = None
@@ -178,26 +244,29 @@ class Removal:
             report.kept["changed"] += removed.changed
         await self._gate.count(removed.rows.total())
 
-    def _fail(self, survey: Survey, page: Page, report: PurgeReport, error: Exception) -> None:
+    async def _fail(self, survey: Survey, page: Page, report: PurgeReport, refused: _Refused) -> None:
+        """Count what did not go, and name it where it is alone."""
         _reach(survey, page, report)
-        self._failures = FAILURES if isinstance(error, MiscountError) else self._failures + 1
-        reason = _reason(error)
+        log = get_logger(account=report.account)
+        reason = reason_of(refused.error)
         report.failed[reason] += len(page)
-        report.error = printable(str(error), _REASON_LIMIT)
-        get_logger().error(
-            "item_failed", account=report.account, reason=reason, items=len(page), error=report.error
-        )
+        report.error = reason_in_words(refused.error)
+        if len(page) > 1:
+            log.error("item_failed", reason=reason, items=len(page), error=report.error)
+        elif len(report.failures) < MOST_FAILED_ROWS:
+            entity = None if survey.tree.is_chat else survey.tree.top
+            failure = await name_refusal(
+                self._connection, refused.error, refused.at, row=page[0][0], entity=entity
+            )
+            report.failures.append(failure)
+            log.error("item_failed", items=1, **failure.as_json())
+        else:
+            self._unnamed += 1
 
 
 def _reach(survey: Survey, page: Page, report: PurgeReport) -> None:
     if survey.tree.is_chat:
         report.reach(sum(verdict == "due" for _, verdict in page))
-
-
-def _reason(error: Exception) -> FailureKind:
-    if isinstance(error, MiscountError):
-        return "miscount"
-    return "in_the_way" if isinstance(error, IN_THE_WAY) else "database_refused"
 
 
 @contextmanager
@@ -206,10 +275,9 @@ def _leaving(event: str, partition: Partition) -> Iterator[None]:
     log = get_logger(partition=partition.name)
     try:
         yield
-    except (*IN_THE_WAY, asyncpg.NotNullViolationError) as error:
-        log.info(event, reason=str(error))
-    except _NO_MORE:
-        raise
-    except asyncpg.PostgresError as error:
-        # It does not pass by itself: a view on the partition, a trigger that raises.
-        log.warning(event, reason=printable(str(error), _REASON_LIMIT))
+    except (ChangedError, *LOST, asyncpg.PostgresError) as error:
+        if ends_the_pass(error):
+            raise
+        # What is no passing matter is a warning: a view on the partition, a trigger that raises.
+        passing = may_pass(error) or isinstance(error, asyncpg.NotNullViolationError)
+        (log.info if passing else log.warning)(event, reason=reason_in_words(error))

@@ -72,10 +72,13 @@ class Survey:
         for shared in tree.shared:
             report.entities[shared] += await self._count(tree.of_shared("count_shared", shared))
 
-    async def pages(self, size: int) -> AsyncIterator[list[tuple[Any, str]]]:
-        """Stream the keys and verdicts of what loses rows, by key."""
-        after = None
-        while page := await self._fetch("page", after=after, size=size):
+    async def pages(
+        self, size: int, *, backward: bool = False, end: Any = None
+    ) -> AsyncIterator[list[tuple[Any, str]]]:
+        """Stream the keys and verdicts of what loses rows, by key; backward they come down to `end`, not including it."""
+        name, after = "page_backward" if backward else "page", None
+        bounds = {"end": end} if backward else {}
+        while page := await self._fetch(name, after=after, size=size, **bounds):
             yield [(row["key"], row["verdict"]) for row in page]
             after = page[-1]["key"]
 

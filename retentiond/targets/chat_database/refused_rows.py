@@ -1,0 +1,123 @@
+"""What the database says when it lets rows not go: whether that may be about single chats, and how each is named."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.model.purge import FailedRow
+from retentiond.model.text import printable
+from retentiond.targets.chat_database.batch import ChangedError, MiscountError
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.outcome import FailureKind
+
+SQL: Final = named_queries(__package__, "refused_rows.sql")
+REASON_LIMIT: Final = 500
+
+IN_THE_WAY: Final = (
+    ChangedError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    # A row of a chat that was to go came in after the last look.
+    asyncpg.ForeignKeyViolationError,
+)
+"""What may pass when it is tried again."""
+_NO_MORE: Final = (*LOST, asyncpg.InsufficientPrivilegeError)
+"""What ends the whole pass. Whatever else the database says is about one batch or partition."""
+_OF_ALL_ROWS: Final = (
+    *_NO_MORE,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.PostgresSystemError,
+)
+"""What would be said of any other row, too: it is of no use to look for the one that it is said of."""
+# How the server writes a trigger's function in the context of an error; the words around it are in its own language.
+_FUNCTION: Final = re.compile(r'(?:(?:"[^"\n]{1,256}"|[\w$]{1,128})\.)?(?:"[^"\n]{1,256}"|[\w$]{1,128})\(\)')
+_MOST_FUNCTIONS: Final = 10
+_RAISE: Final = "exec_stmt_raise"
+"""Where in the server the error of a RAISE is made."""
+_NAME_LIMIT: Final = 200
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether trying again soon may help."""
+    return isinstance(error, IN_THE_WAY) and not _raised_on_purpose(error)
+
+
+def ends_the_pass(error: Exception) -> bool:
+    """Tell whether the other batches would hear the same."""
+    return isinstance(error, _NO_MORE) and not isinstance(error, IN_THE_WAY) and not _raised_on_purpose(error)
+
+
+def may_be_of_single_rows(error: Exception) -> bool:
+    """Tell whether this may be about some rows of a batch, so that the others can go without them."""
+    return not isinstance(error, _OF_ALL_ROWS) or _raised_on_purpose(error)
+
+
+def reason_of(error: Exception) -> FailureKind:
+    """Return the kind of failure that the report counts."""
+    if isinstance(error, MiscountError):
+        return "miscount"
+    return "in_the_way" if may_pass(error) else "database_refused"
+
+
+async def name_refusal(
+    connection: Conn, error: Exception, at: str | None, *, row: Any, entity: str | None
+) -> FailedRow:
+    """Name the row, the table, and the constraint or trigger that kept it; `at` is the table it was to go from.
+
+    `entity` is None for a chat.
+    """
+    table, constraint, trigger = at, None, None
+    if isinstance(error, asyncpg.PostgresError):
+        said = error.as_dict()
+        constraint = said.get("constraint_name")
+        if said.get("table_name"):
+            table = ".".join(filter(None, (said.get("schema_name"), said["table_name"])))
+        if constraint is None:
+            trigger, table = await _find_trigger(connection, said.get("context") or "", at) or (None, table)
+    return FailedRow(
+        row=row if isinstance(row, int) else str(row),
+        entity=entity,
+        reason=reason_of(error),
+        error=reason_in_words(error),
+        table=_shown(table),
+        constraint=_shown(constraint),
+        trigger=_shown(trigger),
+    )
+
+
+def reason_in_words(error: Exception) -> str:
+    """Return what was said, without its details: they may quote a row."""
+    return printable(getattr(error, "message", None) or str(error), REASON_LIMIT)
+
+
+async def _find_trigger(connection: Conn, context: str, at: str | None) -> tuple[str, str] | None:
+    """Return the trigger whose function an error came out of, and its table; None where there is none."""
+    functions = _FUNCTION.findall(context)[:_MOST_FUNCTIONS]
+    if not functions:
+        return None
+    try:
+        row = await connection.fetchrow(SQL["trigger_of"], functions, at)
+    except asyncpg.PostgresError:
+        # What looked like a function is none, and not worth the loss of the rest.
+        return None
+    return (row["name"], row["table_name"]) if row is not None else None
+
+
+def _raised_on_purpose(error: Exception) -> bool:
+    """Tell whether somebody's function raised it: then its code is whatever the author of the function chose."""
+    return getattr(error, "server_source_function", None) == _RAISE
+
+
+def _shown(name: str | None) -> str | None:
+    return printable(name.replace('"', ""), _NAME_LIMIT) if name else None
