@@ -17,13 +17,12 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres_errors import LOST, SilentServerError, StandbyWaitError
+from retentiond.config.connection import described
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from asyncpg import Connection, Record
-
-_log = get_logger()
 
 _WAITS: Final = """
 SELECT a.pid, a.wait_event, a.wait_event_type, a.query_start,
@@ -59,23 +58,20 @@ _WATCHES: Final[dict[str, Watch]] = {}
 
 
 class Watch:
-    """The watch over the connections to one URL. `open_connection` opens the one that asks."""
+    """The watch over the connections to one database, by its name. `open_connection` opens the one that asks."""
 
-    def __init__(self, open_connection: Callable[[], Awaitable[Connection[Record]]]) -> None:
+    def __init__(self, name: str, open_connection: Callable[[], Awaitable[Connection[Record]]]) -> None:
         self.users = 0
+        self._log = get_logger(database=name)
         self._open = open_connection
         self._openings: set[asyncio.Timeout] = set()
         self._connections: WeakSet[Connection[Record]] = WeakSet()
         self._own: Connection[Record] | None = None
         self._unanswered = 0
         self._noted: set[tuple[object, ...]] = set()
+        # Why new connections would only wait; None once the server answers again.
         self._reason: str | None = None
         self._task = asyncio.create_task(self._run(), name="watch over a database")
-
-    @property
-    def reason(self) -> str | None:
-        """Why connections were closed from this side; None once the server answers again."""
-        return self._reason
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[None]:
@@ -136,15 +132,19 @@ class Watch:
             self._unanswered += 1
             if self._unanswered == LIMITS.silent_rounds:
                 reason = f"it takes what it is sent, and {self._unanswered} questions got no answer"
-                _log.error("database_silent", reason=reason)
+                self._log.error("database_silent", reason=reason)
                 self.cut(reason)
         except (*LOST, asyncpg.PostgresError) as error:
-            # A server that refuses one more connection answers; one that is down has told the others as well.
+            # A refusal is an answer, too; of a server that is down the others hear by themselves.
             self._close_own()
-            _log.debug("database_not_asked", error=str(error))
+            self._answered()
+            self._log.debug("database_not_asked", error=str(error))
         else:
-            self._unanswered = 0
-            self._reason = None
+            self._answered()
+
+    def _answered(self) -> None:
+        self._unanswered = 0
+        self._reason = None
 
     async def _note_waits(
         self, own: Connection[Record], rows: list[Record], watched: list[Connection[Record]]
@@ -157,7 +157,7 @@ class Watch:
             key = (row["pid"], row["query_start"], standby)
             noted.add(key)
             if key not in self._noted:
-                _note(row)
+                self._note(row)
             if standby and row["seconds"] >= LIMITS.standby:
                 await self._end_wait_for_standby(own, row, watched)
         self._noted = noted
@@ -171,26 +171,25 @@ class Watch:
         unknown, touches no further file, and the claims of its entries are settled by the next start or sweep.
         """
         waited = f"{row['seconds']:.0f} s"
-        _log.error("database_wait_ended", wait_event=row["wait_event"], waited=waited)
+        self._log.error("database_wait_ended", wait_event=row["wait_event"], waited=waited)
         for connection in watched:
             if not connection.is_closed() and connection.get_server_pid() == row["pid"]:
                 _close(connection, StandbyWaitError(f"{waited}, wait_event {row['wait_event']}"))
                 await own.execute(_CANCEL, row["pid"])
 
+    def _note(self, row: Record) -> None:
+        self._log.warning(
+            "database_waits",
+            wait_event=row["wait_event"],
+            wait_event_type=row["wait_event_type"],
+            waited=f"{row['seconds']:.0f} s",
+            statement=row["statement"],
+        )
+
     def _close_own(self) -> None:
         if self._own is not None:
             self._own.terminate()
             self._own = None
-
-
-def _note(row: Record) -> None:
-    _log.warning(
-        "database_waits",
-        wait_event=row["wait_event"],
-        wait_event_type=row["wait_event_type"],
-        waited=f"{row['seconds']:.0f} s",
-        statement=row["statement"],
-    )
 
 
 def _close(connection: Connection[Record], error: SilentServerError) -> None:
@@ -217,7 +216,7 @@ async def watched(
     """Have the connections to a URL watched over until the block, and every other such block, has ended."""
     watch = _WATCHES.get(url)
     if watch is None:
-        watch = _WATCHES[url] = Watch(open_connection)
+        watch = _WATCHES[url] = Watch(described(url), open_connection)
     watch.users += 1
     try:
         yield watch
