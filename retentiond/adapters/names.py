@@ -38,7 +38,10 @@ _PREFIXES: Final = "mediaapi|roomserver|syncapi|userapi"
 _FOUND: Final = rf"""
 SELECT quote_ident(s.name) AS schema, ARRAY(
     SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = s.name AND c.relname ~ '^({_PREFIXES})_' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')) AS tables
+    WHERE n.nspname = s.name AND c.relname ~ '^({_PREFIXES})_' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')) AS tables, ARRAY(
+    SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = s.name AND c.relname ~ '^({_PREFIXES})_' AND c.relkind = 'v' AND NOT pg_has_role(c.relowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = c.relowner AND r.rolsuper)) AS foreign_views
 FROM unnest($1::text[]) WITH ORDINALITY AS s(name, place)
 ORDER BY s.place DESC
 """
@@ -98,7 +101,11 @@ class NamingConnection(_Connection):
         usable = [schema for schema in schemas if not {"'", "\\"} & set(schema)]
         rows = await super().fetch(_FOUND, usable)
         # The first schema of the path comes last, and wins.
-        found = {table: row["schema"] for row in rows for table in row["tables"]}
+        found: dict[str, str] = {}
+        for row in rows:
+            found |= dict.fromkeys(row["tables"], row["schema"])
+            # Its functions would run with our rights; there is no such table in that schema, and so it is an error.
+            found |= dict.fromkeys(row["foreign_views"], "pg_catalog")
         self._tables = _Tables(tuple(sorted(found.items())), rows[-1]["schema"] if rows else "")
 
     def get_reset_query(self) -> str:

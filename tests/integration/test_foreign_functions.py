@@ -16,7 +16,7 @@ from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from tests.support.chats import OLD, ChatStore
-from tests.support.foreign_functions import called, plant
+from tests.support.foreign_functions import ROLE, called, plant
 
 if TYPE_CHECKING:
     from tests.support.media_target import Retention
@@ -132,6 +132,32 @@ async def test_no_foreign_function_is_called_by_a_purge_of_chats(
     report = await chats.purge(wish=wish)
     assert (report.state, report.entities["chatthread"], report.entities["chatstats"]) == ("finished", 1, 1)
     assert await called(connection) == 0
+
+
+async def test_a_view_that_a_role_without_our_trust_made_in_place_of_a_table_is_not_read(
+    retention: Retention, store: DendriteStore, connection: Connection, database: str
+) -> None:
+    await store.add()
+    await plant(connection)
+    guest = f"guest_{database.rpartition('/')[2]}"
+    await connection.execute(f"CREATE ROLE {guest} LOGIN PASSWORD 'x'")
+    try:
+        await connection.execute(
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {guest}; GRANT SELECT, UPDATE ON SEQUENCE called TO {guest};"
+            "DROP TABLE userapi_profiles; SET search_path TO pg_catalog, pg_temp;"
+            f"CREATE FUNCTION public.code() RETURNS text LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('public.called'); RETURN 'a'; END $$;"
+            "CREATE VIEW public.userapi_profiles AS SELECT public.code() AS avatar_url, 'a' AS localpart, 'a' AS server_name;"
+            f"ALTER VIEW public.userapi_profiles OWNER TO {ROLE}; GRANT SELECT ON public.userapi_profiles TO {guest}"
+        )
+        user = database.split("//")[1].split("@", maxsplit=1)[0]
+        theirs = type(retention)(database.replace(user, f"{guest}:x"), retention.media_path)
+        report, _ = await theirs.one_plan()
+        assert report.refused is not None
+        assert "userapi_profiles" in str(report.refused.value)
+        assert await called(connection) == 0
+    finally:
+        await connection.execute(f"DROP OWNED BY {guest} CASCADE; DROP ROLE {guest}")
 
 
 def test_every_way_to_send_a_statement_names_the_tables() -> None:
