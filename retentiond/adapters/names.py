@@ -7,7 +7,7 @@ statement finds nothing else without its schema.
 
 dendrite's tables lie in whichever schema the role's own path leads to. Statements name them as dendrite does, without
 a schema, and the connection adds it: a new statement needs no care for any of this, and the name of a table that was
-not foreseen is an error, never somebody else's table.
+not foreseen is an error, never the table of another role.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
     _Connection = asyncpg.Connection
 
 _CLEAN_PATH: Final = "SET search_path TO pg_catalog, pg_temp"
-# Run before the path is clean: the call bears its schema and takes a literal alone, so that no other can fit better.
+# Run before the path is clean: the call is qualified and its argument is a literal, so that no other function fits better.
 _OWN_PATH: Final = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]"
 _ANY_BYTES: Final = "SET client_encoding TO LATIN1"
 _PREFIXES: Final = "mediaapi|roomserver|syncapi|userapi"
@@ -64,7 +64,6 @@ class NamingConnection(_Connection):
     """A connection with a clean search path, which adds the schema to the names of dendrite's tables."""
 
     _tables = _Tables()
-
     _carries_bytes = False
 
     async def carry_bytes(self) -> None:
@@ -94,7 +93,7 @@ class NamingConnection(_Connection):
         )
 
     async def settle_names(self) -> None:
-        """Learn where the role's own search path finds dendrite's tables, then leave nothing foreign in it."""
+        """Find dendrite's tables by the role's own search path, then reduce the path to PostgreSQL's own schema."""
         schemas = await super().fetchval(_OWN_PATH)
         await super().execute(_CLEAN_PATH)
         # In a literal of a statement, as to_regclass takes, such a name would end it.
