@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from retentiond.adapters.postgres import Conn, Db, named_queries
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import HostClock, actor, host_name, process_id
+from retentiond.ledger.migrations import (
+    VERSION,
+    ledger_version,
+    make_part,
+    record_version,
+    run_script,
+    update_ledger,
+)
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.records import version_of
@@ -20,9 +27,9 @@ from retentiond.model.records import version_of
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__)
-VERSION: Final = 1
 NO_STORE: Final = UUID(int=0)
 """The store of a database that has no ledger."""
 _NAME_TAKEN: Final = (
@@ -85,30 +92,32 @@ class Ledger:
             with suppress(*_NAME_TAKEN):
                 async with connection.transaction():
                     for package, file in _OWN_SCHEMAS:
-                        await _make_tables(connection, package, file)
-                    await connection.execute(SQL["record_version"], VERSION)
+                        await run_script(connection, package, file)
+                    await record_version(connection)
+        await self._refuse_foreign_owner(connection)
+        await update_ledger(connection)
         await self.check_version(connection)
         for package, file in schemas:
-            if await connection.fetchval(SQL["has_part"], package) is None:
-                async with connection.transaction():
-                    # A second one waits here for the first.
-                    if await connection.fetchval(SQL["record_part"], package):
-                        await _make_tables(connection, package, file)
+            await make_part(connection, package, file)
 
     async def check_version(self, connection: Conn | Db) -> None:
         """Raise UnreachableError where the ledger is not of our version, or another role could run code through it."""
         await self._refuse_foreign_owner(connection)
         try:
-            version = await connection.fetchval(SQL["ledger_version"])
+            version = await ledger_version(connection)
         except asyncpg.InsufficientPrivilegeError as error:
             raise UnreachableError(
                 "the schema retentiond belongs to another role; connect as that role, "
                 "or GRANT this one ALL on the schema and its tables"
             ) from error
         if version != VERSION:
+            way_on = (
+                "the next pass, or the daemon, updates it"
+                if version is not None and version < VERSION
+                else "run the retentiond that made it, or a newer one"
+            )
             raise UnreachableError(
-                f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; "
-                "run the retentiond that made it, or a newer one"
+                f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; {way_on}"
             )
 
     async def _refuse_foreign_owner(self, connection: Conn | Db) -> None:
@@ -204,7 +213,3 @@ async def refuse_standby(connection: Conn | Db) -> None:
         raise RefusedError(
             Refusal("standby", "a standby", "the primary", "point `database` at the primary server")
         )
-
-
-async def _make_tables(connection: Conn, package: str, file: str) -> None:
-    await connection.execute((resources.files(package) / file).read_text(encoding="utf-8"))

@@ -1,9 +1,5 @@
 -- The ledger's own statements. The relations bear their schema, so that no search_path has a say.
 
--- name: ledger_version
--- The version of the ledger in this database; no row where there is none.
-SELECT version FROM retentiond.ledger_version
-
 -- name: ledger_exists
 -- Whether the ledger was ever made here. Read from the catalogue itself: to_regclass goes by what its session remembers,
 -- and whoever waited for another to make the ledger remembers that there is none.
@@ -28,17 +24,6 @@ ORDER BY o.place, o.name LIMIT 1
 -- Whether this role may make a schema, and the names that a GRANT would need.
 SELECT has_database_privilege(current_database(), 'CREATE') AS allowed,
        quote_ident(current_database()) AS database, quote_ident(current_user) AS role
-
--- name: record_version
-INSERT INTO retentiond.ledger_version (version) VALUES ($1)
-
--- name: has_part
--- Whether a kind of target has its tables here.
-SELECT true FROM retentiond.ledger_part WHERE package = $1
-
--- name: record_part
--- No row where another was faster.
-INSERT INTO retentiond.ledger_part (package) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true
 
 -- name: store
 -- The store's id, its last pass, the server's clock, and whether the next pass is the first: what somebody took by

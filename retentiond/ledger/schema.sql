@@ -1,4 +1,4 @@
--- The ledger, version 1: what every target needs. Text that is compared with a target's own is COLLATE "C",
+-- The ledger, version 2: what every target needs. Text that is compared with a target's own is COLLATE "C",
 -- so that no order of a locale, and no change of it, has a say.
 
 CREATE SCHEMA IF NOT EXISTS retentiond;
@@ -8,9 +8,10 @@ CREATE TABLE retentiond.ledger_version (
     version integer NOT NULL
 );
 
--- The kinds of target that have tables of their own here, by their packages.
+-- The kinds of target that have tables of their own here, by their packages, and the version that these are of.
 CREATE TABLE retentiond.ledger_part (
-    package text PRIMARY KEY
+    package text PRIMARY KEY,
+    version integer NOT NULL
 );
 
 -- Which store this database belongs to, and how far it has come; the media directory bears the same mark.

@@ -71,5 +71,5 @@ async def test_an_error_of_the_disk_is_not_taken_for_one_of_the_database(disk: D
     def work() -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(UnreachableError, match="the media directory: Input/output error"):
+    with pytest.raises(UnreachableError, match="the media directory: EIO: Input/output error"):
         await disk.call(work)

@@ -11,6 +11,7 @@ from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.migrations import part_version
 from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.model.floor import day_before
@@ -43,7 +44,7 @@ async def read_status(place: Place) -> TargetStatus:
             return TargetStatus(place.name, KIND, ledger=False, daemon=daemon)
         await place.ledger.check_version(connection)
         holder = await current_holder(connection)
-        known = await connection.fetchval(LEDGER_SQL["has_part"], __package__)
+        known = await part_version(connection, __package__) is not None
         undone = await connection.fetch(SQL["open_stores"], place.name, holder is not None) if known else []
         return TargetStatus(
             place.name,
