@@ -95,7 +95,7 @@ async def test_an_upload_made_after_its_user_left_the_encrypted_room_is_judged_a
     encrypted: DendriteStore, retention: Retention
 ) -> None:
     await join(encrypted, ANN, membership="leave", sent_at=days_ago(60))
-    before, after = await upload(encrypted, days=61), await upload(encrypted, days=59)
+    before, after = await upload(encrypted, days=61), await upload(encrypted, days=58)
     assert await planned(retention, **UNREFERENCED) == {before.uri: "encrypted", after.uri: "due"}
 
 
@@ -118,6 +118,28 @@ async def test_a_leave_without_a_time_of_this_servers_clock_keeps_every_upload(
     await join(encrypted, ANN, **keys)
     media = await upload(encrypted)
     assert await planned(retention, **UNREFERENCED) == {media.uri: "encrypted"}
+
+
+async def test_a_leave_that_claims_to_be_older_than_a_message_of_its_user_keeps_every_upload(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    """Whoever may kick a user names the time of the kick, too: `?ts=` made all that the user had sent expendable."""
+    await encrypted.add_event(SECRET, {}, event_type="m.room.encrypted", sender=ANN, sent_at=days_ago(50))
+    await join(encrypted, ANN, membership="leave", sender=BOB, sent_at=days_ago(500))
+    sent, later = await upload(encrypted, days=50), await upload(encrypted, days=40)
+    assert await planned(retention, **UNREFERENCED) == {sent.uri: "encrypted", later.uri: "encrypted"}
+    await join(encrypted, ANN, membership="leave", sender=BOB, sent_at=days_ago(45))
+    assert await planned(retention, **UNREFERENCED) == {sent.uri: "encrypted", later.uri: "due"}
+
+
+async def test_an_upload_of_a_bridge_right_after_the_time_of_its_users_leave_stays(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    """The bridge was behind: it gives events the times of the other network, and uploads only then."""
+    await encrypted.add_event(SECRET, {}, event_type="m.room.encrypted", sender=ANN, sent_at=days_ago(60.1))
+    await join(encrypted, ANN, membership="leave", sent_at=days_ago(60))
+    late = await upload(encrypted, days=59.5)
+    assert await planned(retention, **UNREFERENCED) == {late.uri: "encrypted"}
 
 
 async def test_the_last_encrypted_room_that_a_user_left_counts(

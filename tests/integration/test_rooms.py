@@ -66,10 +66,14 @@ async def leave(
     )
 
 
-async def upgrade(store: DendriteStore, room: str, *, days: float, sender: str = "@ann:here.test") -> None:
+async def upgrade(
+    store: DendriteStore, room: str, *, days: float, sender: str = "@ann:here.test", added_at: int = 1
+) -> None:
     """Let a user upgrade a room, at a time that many days ago."""
     content = {"replacement_room": "!new:there.test"}
-    await store.add_state_event(room, "m.room.tombstone", "", content, sender=sender, sent_at=days_ago(days))
+    await store.add_state_event(
+        room, "m.room.tombstone", "", content, sender=sender, sent_at=days_ago(days), added_at=added_at
+    )
 
 
 def days_ago(days: float) -> int:
@@ -157,6 +161,25 @@ async def test_a_time_that_another_server_wrote_is_not_known(
         report, items = await retention.one_plan(**keys)
         assert report.kept["not_due"] == 1
         assert {item.reason for item in items} == {"not_due", "no_policy"}
+
+
+async def test_a_leave_or_an_upgrade_that_claims_to_be_older_than_a_message_before_it_has_no_time(
+    rooms: DendriteStore, retention: Retention
+) -> None:
+    """Clients may name the time of an event: everything older than `keep` was due the night a room was left."""
+    left, upgraded = await rooms.add(), await rooms.add()
+    await rooms.add_event(LEFT, {"url": left.uri})
+    await rooms.add_event(JOINED, {"url": upgraded.uri})
+    await upgrade(rooms, JOINED, days=90)
+    assert await due(retention, **VACATED) == {left.uri}
+    assert await due(retention, **UPGRADED) == {upgraded.uri}
+    for room in (LEFT, JOINED):
+        await rooms.add_event(room, {"body": "hello"}, sender="@ann:here.test", sent_at=days_ago(1))
+    assert await due(retention, **VACATED) == set()
+    # People may go on talking in a room that was upgraded: what came after it says nothing of its time.
+    assert await due(retention, **UPGRADED) == {upgraded.uri}
+    await upgrade(rooms, JOINED, days=90, added_at=1000)
+    assert await due(retention, **UPGRADED) == set()
 
 
 async def test_a_room_of_which_no_leave_is_known_is_left_since_an_unknown_time(

@@ -176,11 +176,13 @@ class DendriteStore:
         sender: str = "@admin:there.test",
         previous: dict[str, Any] | None = None,
         sent_at: int | str | None = None,
+        added_at: int = 1,
     ) -> None:
         """Set one piece of a room's state, in the place of what was there.
 
         `content` as a text is the whole event, JSON or not; `previous` is the content that dendrite keeps
-        beside it under `unsigned`; `sent_at` is the time in milliseconds that the event claims.
+        beside it under `unsigned`; `sent_at` is the time in milliseconds that the event claims, `added_at` its place
+        in the stream of events.
         """
         event_id = f"${hash_of(repr((room_id, event_type, state_key, content, previous)).encode())}"
         event: dict[str, Any] = {"room_id": room_id, "type": event_type, "state_key": state_key}
@@ -192,12 +194,12 @@ class DendriteStore:
         membership = content.get("membership") if isinstance(content, dict) else None
         await self._database.execute(
             "INSERT INTO syncapi_current_room_state (room_id, event_id, type, sender, contains_url, state_key,"
-            " headered_event_json, membership, added_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1)"
+            " headered_event_json, membership, added_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
             " ON CONFLICT (room_id, type, state_key) DO UPDATE SET event_id = EXCLUDED.event_id,"
-            " sender = EXCLUDED.sender, headered_event_json = EXCLUDED.headered_event_json,"
+            " added_at = EXCLUDED.added_at, sender = EXCLUDED.sender, headered_event_json = EXCLUDED.headered_event_json,"
             " membership = EXCLUDED.membership",
             *(room_id, event_id, event_type, sender, event_type == "m.room.avatar", state_key),
-            *(content if isinstance(content, str) else json.dumps(event), membership),
+            *(content if isinstance(content, str) else json.dumps(event), membership, added_at),
         )
 
     async def add_invite(
@@ -239,13 +241,21 @@ class DendriteStore:
         event_type: str = "m.room.message",
         sender: str = "@admin:there.test",
         state_key: str | None = None,
+        sent_at: int | None = None,
     ) -> str:
         """Add an event to a room's timeline, and return its ID; `content` as a text is the whole event, JSON or not.
 
-        With a `state_key` it is one of the room's state, as it was at some time.
+        With a `state_key` it is one of the room's state, as it was at some time; `sent_at` is the time that it claims.
         """
         event_id = f"${hash_of(repr((room_id, event_type, sender, content)).encode())}"
-        event = {"room_id": room_id, "type": event_type, "sender": sender, "content": content}
+        event: dict[str, Any] = {
+            "room_id": room_id,
+            "type": event_type,
+            "sender": sender,
+            "content": content,
+        }
+        if sent_at is not None:
+            event["origin_server_ts"] = sent_at
         if state_key is not None:
             event["state_key"] = state_key
         await self._database.execute(

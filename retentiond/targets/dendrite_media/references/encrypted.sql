@@ -6,20 +6,27 @@
 -- Each user with a name of ours ($1; all users where none is known) who is or was in an encrypted room, and until when,
 -- in milliseconds. A room is encrypted that says so, or where an encrypted message was sent, whatever its state says now.
 -- NULL is no end: the user is a member, or was invited, or it is not known when the user left. Only a leave that this
--- server sent has a time that can be trusted.
+-- server sent may have a time that can be trusted, and only if the user did not send an event to the room that claims a
+-- later one (by a minute, since requests overtake each other): clients and bridges may name the time of an event (`?ts=`).
 WITH encrypted AS (
     SELECT s.room_id COLLATE "C" AS room_id FROM syncapi_current_room_state s WHERE s.type = 'm.room.encryption'
     UNION
     SELECT o.room_id COLLATE "C" FROM syncapi_output_room_events o WHERE o.type IN ('m.room.encrypted', 'm.room.encryption')
+), member AS MATERIALIZED (
+    SELECT e.room_id, s.state_key COLLATE "C" AS user_id,
+           CASE WHEN s.membership IN ('leave', 'ban')
+                     AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) = ANY ($1::text[])
+                THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS until_ms
+    FROM encrypted e JOIN syncapi_current_room_state s ON s.room_id COLLATE "C" = e.room_id
+    WHERE s.type = 'm.room.member'
+      AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))
+), belied AS (
+    SELECT DISTINCT m.room_id, m.user_id
+    FROM member m JOIN syncapi_output_room_events o ON o.room_id COLLATE "C" = m.room_id AND o.sender COLLATE "C" = m.user_id
+    WHERE m.until_ms IS NOT NULL AND pg_temp.retentiond_sent_at(o.headered_event_json) > m.until_ms + 60000
 )
-SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) THEN max(m.until_ms) END AS until_ms
-FROM (SELECT s.state_key AS user_id,
-             CASE WHEN s.membership IN ('leave', 'ban')
-                       AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) = ANY ($1::text[])
-                  THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS until_ms
-      FROM encrypted e JOIN syncapi_current_room_state s ON s.room_id COLLATE "C" = e.room_id
-      WHERE s.type = 'm.room.member'
-        AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))) m
+SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) FILTER (WHERE b.room_id IS NULL) THEN max(m.until_ms) END AS until_ms
+FROM member m LEFT JOIN belied b ON b.room_id = m.room_id AND b.user_id = m.user_id
 GROUP BY m.user_id
 
 -- name: drop_members
@@ -46,6 +53,7 @@ SELECT r.media_id, r.media_origin, r.user_id, r.creation_ts FROM retentiond.rele
 -- name: copy_encrypted
 -- Adds the media that an encrypted room may show to the copy $1, of the pseudo-sources $2: uploads to this server (its
 -- names are $3) and media of other servers. Uploads without a valid user are kept; none is, before the first member.
+-- A leave counts as a day later: bridges give events the times of another network, which lie before their own uploads.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin)
 SELECT $1::bigint, f.source, u.media_id, u.media_origin
 FROM ({media}) u
@@ -54,4 +62,4 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN u.user_id <> '' OR lower(u.media_origin) = ANY ($3::text[])
                 THEN 'encrypted' ELSE 'encrypted_remote' END AS source) f
 WHERE EXISTS (SELECT FROM pg_temp.retentiond_member) AND f.source = ANY ($2::text[])
-  AND (u.user_id NOT LIKE '@%:%' OR (e.user_id IS NOT NULL AND coalesce(e.until_ms >= u.creation_ts, true)))
+  AND (u.user_id NOT LIKE '@%:%' OR (e.user_id IS NOT NULL AND coalesce(e.until_ms + 86400000 >= u.creation_ts, true)))

@@ -20,7 +20,9 @@ DROP TABLE IF EXISTS pg_temp.retentiond_room
 
 -- name: make_room_kinds
 -- The rooms that are known for certain to be of a kind, and since when, in milliseconds; NULL where that is not known.
--- Only events that this server sent have a time that can be trusted. It goes with the connection.
+-- Only events that this server sent may have a time that can be trusted, and only if no event of ours in the room claims
+-- a later one, though it came before (by a minute, since requests overtake each other): clients and bridges may name the
+-- time of an event (`?ts=`). It goes with the connection.
 CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL, since_ms bigint)
 
 -- name: vacated_rooms
@@ -35,9 +37,16 @@ WHERE NOT EXISTS (SELECT FROM roomserver_membership m
 -- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone shows nothing any more.
 SELECT e.room_id, 'upgraded' AS kind,
        CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
-            THEN pg_temp.retentiond_sent_at(e.raw) END AS since_ms
-FROM (SELECT room_id, sender, headered_event_json AS raw, pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
-      FROM syncapi_current_room_state
+             AND NOT EXISTS (
+                 SELECT FROM syncapi_output_room_events o
+                 WHERE o.room_id = e.room_id AND o.id < e.place
+                   AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
+                   AND pg_temp.retentiond_sent_at(o.headered_event_json) > e.sent_ms + 60000)
+            THEN e.sent_ms END AS since_ms
+FROM (SELECT room_id, sender, pg_temp.retentiond_sent_at(headered_event_json) AS sent_ms,
+             coalesce((SELECT t.id FROM syncapi_output_room_events t WHERE t.event_id = s.event_id), s.added_at) AS place,
+             pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
+      FROM syncapi_current_room_state s
       WHERE type = 'm.room.tombstone' AND state_key = ''
       OFFSET 0) e
 WHERE e.content ->> 'replacement_room' <> ''
@@ -75,3 +84,11 @@ FROM (SELECT m.room_id, CASE WHEN count(*) = count(m.left_ms) THEN max(m.left_ms
             OFFSET 0) m
       GROUP BY m.room_id) l
 WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id
+
+-- name: doubt_dates
+-- No user of ours sends anything to a room that all have left.
+UPDATE pg_temp.retentiond_room v SET since_ms = NULL
+FROM syncapi_output_room_events o
+WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL AND o.room_id COLLATE "C" = v.room_id
+  AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
+  AND pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000

@@ -81,9 +81,13 @@ _EVENTS: Final = Statement(
 _VACATED_ROOMS: Final = Statement(
     ROOM_SQL["vacated_rooms"], "room_server", "roomserver_rooms, roomserver_membership"
 )
-_UPGRADED_ROOMS: Final = Statement(ROOM_SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state")
+_UPGRADED_ROOMS: Final = Statement(
+    ROOM_SQL["upgraded_rooms"], "sync_api", "syncapi_current_room_state, syncapi_output_room_events"
+)
 _VACATED_STATE: Final = Statement(
-    ROOM_SQL["doubt_vacated_rooms"], "sync_api", "syncapi_current_room_state, syncapi_invite_events"
+    ROOM_SQL["doubt_vacated_rooms"],
+    "sync_api",
+    "syncapi_current_room_state, syncapi_invite_events, syncapi_output_room_events",
 )
 MEMBERS: Final = Statement(
     ENCRYPTED_SQL["members"], "sync_api", "syncapi_current_room_state, syncapi_output_room_events"
@@ -154,7 +158,8 @@ class Sources:
                 await self._take_rooms(connection, beside, _VACATED_ROOMS)
             with refusing(beside, _VACATED_STATE):
                 await connection.execute(_VACATED_STATE.text)
-                await connection.execute(ROOM_SQL["date_vacated_rooms"])
+                for statement in ("date_vacated_rooms", "doubt_dates"):
+                    await connection.execute(ROOM_SQL[statement])
             with refusing(beside, _UPGRADED_ROOMS):
                 await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
 
