@@ -118,7 +118,11 @@ class Facts:
 def facts_of_policy(row: MediaRow, rules: Rules, index: int, removes: Removes = "media") -> Facts | None:
     """Return the facts for which the policy at `index` takes the row; None where no reference matters."""
     before = [policy for policy in rules.policies[:index] if policy.removes == removes]
-    may_match = _may_match(row, before, rules.server_names)
+    # When a released file was read is not known any more: an earlier policy by access keeps what it matches by now.
+    may_match = (
+        replace(policy, keep=None) if policy.since == "accessed" else policy
+        for policy in _may_match(row, before, rules.server_names)
+    )
     return _if_asked(Facts(tuple(map(_asked, (*may_match, rules.policies[index])))))
 
 

@@ -144,6 +144,9 @@ def decide(
             return verdict
         # A later policy may still take it, or keep it longer.
         unmatched = Keep("other_uploader" if mismatch is None else "encrypted", policy.name)
+        if policy.since == "accessed":
+            # This policy keeps what was read lately, and a later policy does not ask when that was.
+            return unmatched
     return unmatched
 
 

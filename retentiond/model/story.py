@@ -130,7 +130,10 @@ def moment(milliseconds: int) -> datetime | None:
 def policy_stories(
     row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
 ) -> list[PolicyStory]:
-    """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart."""
+    """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart.
+
+    None decides after a policy by access that may match: the item is kept.
+    """
     stories: list[PolicyStory] = []
     decided: set[Removes] = set()
     for policy in rules.policies:
@@ -142,7 +145,8 @@ def policy_stories(
             # It may match, and then keeps.
             failed = ()
         decides = not failed and policy.removes not in decided
-        if decides:
+        in_doubt = failed in {("uploader",), (ENCRYPTED,)} and policy.since == "accessed"
+        if decides or in_doubt:
             decided.add(policy.removes)
         due = isinstance(verdict, Remove) if decides else None
         story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)

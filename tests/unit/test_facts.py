@@ -114,6 +114,14 @@ def test_an_earlier_policy_that_matches_by_now_decides_by_its_own_time() -> None
         assert holds(facts, room_source(ROOM), MESSAGES) is held
 
 
+def test_an_earlier_policy_by_access_that_matches_by_now_keeps() -> None:
+    """When the file was last read is not known any more."""
+    earlier = Policy("art", Match(room=ROOM), timedelta(days=7), since="accessed")
+    facts = facts_of_policy(ROW, rules(earlier, Policy("remote", Match(origin="remote"), MONTH)), 1)
+    assert holds(facts)
+    assert not holds(facts, room_source(ROOM), MESSAGES)
+
+
 def test_an_earlier_policy_that_never_matches_the_row_is_not_asked() -> None:
     earlier = Policy("local", Match(origin="local", unreferenced=True), None)
     later = Policy("remote", Match(origin="remote"), MONTH)

@@ -107,6 +107,15 @@ def test_a_policy_that_may_match_an_item_of_an_encrypted_room_still_keeps_it(kee
     )
 
 
+def test_a_later_policy_does_not_take_in_doubt_what_a_policy_by_access_may_keep() -> None:
+    """The item was read yesterday: if nothing mentions it, the first policy keeps it."""
+    by_access = replace(NOWHERE, since="accessed")
+    assert decided({"encrypted"}, by_access, REMOTE) == Keep("encrypted", "nowhere")
+    assert decided({"messages"}, by_access, REMOTE) == Remove("remote", 1)
+    first, second = policy_stories(row(), Rules((by_access, REMOTE)), NOW, seen({"encrypted"}))
+    assert (first.mismatches, first.decides, second.decides) == (("encrypted",), False, False)
+
+
 def test_the_story_of_a_policy_that_keeps_in_doubt_is_that_it_decides() -> None:
     rules = Rules((replace(NOWHERE, keep=None), REMOTE))
     first, second = policy_stories(row(), rules, NOW, seen({"encrypted"}))

@@ -81,6 +81,12 @@ def test_a_later_policy_decides_of_an_upload_that_the_rooms_policy_must_not_take
     assert verdict(UPLOAD, {ROOM}, LEFT, replace(local, keep=None)) == Keep("not_due", "local")
 
 
+def test_a_later_policy_does_not_take_what_the_rooms_policy_keeps_while_it_is_read() -> None:
+    local = Policy("local", Match(origin="local"), timedelta(days=50))
+    by_access = replace(LEFT, since="accessed")
+    assert verdict(UPLOAD, {ROOM}, by_access, local) == Keep("other_uploader", "left")
+
+
 def test_the_story_names_the_uploader_as_what_does_not_match() -> None:
     rules = Rules((LEFT,), NAMES)
     [story] = policy_stories(UPLOAD, rules, NOW, seen({ROOM}))
