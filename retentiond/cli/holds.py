@@ -224,8 +224,8 @@ def _hidden(session: Session, target: str, hold: Hold, coverage: Coverage) -> st
     if hold.with_members:
         return (
             f"{words}, and for the encrypted ones every upload of its local members and all media of its other members' "
-            "servers, of members who left or join later, too. It does not cover media of further servers that a member "
-            "forwarded; hold these by --media or --origin"
+            "servers, of members who left or join later, too. It does not cover what a member forwarded of others: uploads of "
+            "further users of this server, and media of further servers; hold these by --media, --user or --origin"
         )
     command = session.command(f"hold add {target} --room {quote(hold.subject.name)} --with-members")
     return (

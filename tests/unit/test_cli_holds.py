@@ -82,7 +82,7 @@ def test_a_hold_on_an_encrypted_room_names_what_it_covers_and_the_command_that_c
     assert "hold add media --room '!a:b' --with-members`" in told
     told = line.type("hold", "add", "--room", "!a:b", "--with-members").stderr
     assert "every upload of its local members and all media of its other members' servers" in told
-    assert "It does not cover media of further servers" in told
+    assert "uploads of further users of this server, and media of further servers" in told
 
 
 def test_a_hold_on_a_user_of_another_server_names_the_command_that_covers_their_uploads(
