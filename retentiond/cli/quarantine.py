@@ -16,7 +16,7 @@ from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, size_in_words
 
 _URI_LIMIT = 600
-_WITHOUT_FILE = frozenset({"no_file", "lost"})
+_WITHOUT_FILE = frozenset({"no_file", "size_mismatch", "lost"})
 """States of released rows that no restore can bring back."""
 
 

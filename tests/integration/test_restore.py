@@ -328,6 +328,20 @@ async def test_a_restore_that_would_insert_no_row_moves_no_file(store: DendriteS
     assert store.left_of_ours() == lying
 
 
+async def test_a_row_whose_file_has_another_size_is_not_counted_among_those_that_can_come_back(
+    store: DendriteStore, target: Target
+) -> None:
+    whole, unknown = await store.add(), await store.add(size=-1)
+    damaged = await store.add(size=3)
+    await target.run_pass(Order(command="run"))
+    quarantine = (await target.status()).quarantine
+    assert quarantine is not None
+    assert quarantine.items == 2
+    states = {released.media: released.state async for released in target.released()}
+    assert states == {whole.uri: "quarantined", unknown.uri: "quarantined", damaged.uri: "size_mismatch"}
+    assert len((await target.restore(Selection())).restored) == quarantine.items
+
+
 async def test_what_the_disk_does_not_give_back_is_named_and_can_be_tried_again(
     store: DendriteStore, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,10 @@
 -- The quarantine's part of the ledger from version 1 to version 2.
 
 -- What was released before has no facts: no reference is asked again for it.
-ALTER TABLE retentiond.released_media ADD COLUMN facts jsonb, ADD COLUMN grace_before timestamptz;
+ALTER TABLE retentiond.released_media
+    ADD COLUMN file_bytes bigint,
+    ADD COLUMN facts jsonb,
+    ADD COLUMN grace_before timestamptz;
 CREATE INDEX released_media_by_facts ON retentiond.released_media (release_id) WHERE facts IS NOT NULL;
 ALTER TABLE retentiond.thumbnail_release ADD COLUMN facts jsonb, ADD COLUMN grace_before timestamptz;
 ALTER TABLE retentiond.released_thumbnail ADD COLUMN grace_before timestamptz;

@@ -10,6 +10,8 @@ CREATE TABLE retentiond.released_media (
     -- Somebody asked for it although it was protected: a protection does not bring it back.
     even_protected boolean NOT NULL,
     had_file boolean NOT NULL,
+    -- The size of that file; null where there was none, or where version 1 released the row.
+    file_bytes bigint,
     -- The conditions on references under which it was released (model/facts.py), asked again until the purge; null where
     -- no reference mattered.
     facts jsonb,

@@ -148,7 +148,7 @@ class Releaser:
             self._pass_id,
             *key_columns([item.due.key for item in going]),
             [self._ground.name_of(item.due) for item in going],
-            [item.look.has_file for item in going],
+            [item.look.file_size for item in going],
             self._work.place.config.grace,
             self._ground.even_protected,
             self._facts(going, rows),

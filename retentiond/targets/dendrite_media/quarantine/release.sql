@@ -23,8 +23,8 @@ WHERE EXISTS (SELECT FROM retentiond.restored r
 -- name: release
 -- Copies rows and their thumbnail rows into the ledger and deletes them; the counts must agree.
 WITH key AS (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $8::text[])
-        AS k(media_id, media_origin, policy, had_file, facts)
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $8::text[])
+        AS k(media_id, media_origin, policy, file_bytes, facts)
 ), gone_thumbnail AS (
     DELETE FROM mediaapi_thumbnail t USING key k
     WHERE t.media_id = k.media_id AND t.media_origin = k.media_origin
@@ -32,16 +32,16 @@ WITH key AS (
 ), gone_media AS (
     DELETE FROM mediaapi_media_repository m USING key k
     WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin
-    RETURNING m.*, k.policy, k.had_file, k.facts
+    RETURNING m.*, k.policy, k.file_bytes, k.facts
 ), thumbnails AS (
     SELECT t.media_id, t.media_origin, jsonb_agg(jsonb_build_object(
         'content_type', t.content_type, 'file_size_bytes', t.file_size_bytes, 'creation_ts', t.creation_ts,
         'width', t.width, 'height', t.height, 'resize_method', t.resize_method)) AS copied
     FROM gone_thumbnail t GROUP BY t.media_id, t.media_origin
 ), copied AS (
-    INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, facts,
+    INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, file_bytes, facts,
         media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
-    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $6::interval, $7, m.had_file, m.facts::jsonb,
+    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $6::interval, $7, m.file_bytes IS NOT NULL, m.file_bytes, m.facts::jsonb,
         m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
         coalesce(t.copied, '[]')
     FROM gone_media m LEFT JOIN thumbnails t ON t.media_id = m.media_id AND t.media_origin = m.media_origin

@@ -47,11 +47,18 @@ def _row(row: Record) -> Released:
         content_type=row["content_type"],
         upload_name=row["upload_name"],
         bytes=row["bytes"],
-        state=row["state"] or ("shared" if row["had_file"] else "no_file"),
+        state=_state(row),
         released_at=row["released_at"],
         grace_until=row["grace_until"],
         released_for=in_words(row["facts"]),
     )
+
+
+def _state(row: Record) -> str:
+    if not row["had_file"]:
+        return "no_file"
+    # A file of another size than its row says is not brought back.
+    return "size_mismatch" if row["damaged"] else row["state"] or "shared"
 
 
 def _rowless(row: Record) -> Released:

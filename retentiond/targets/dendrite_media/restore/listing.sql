@@ -2,7 +2,8 @@
 
 -- name: quarantine_page
 -- What can be brought back, a page by release, with the bytes of its file and its thumbnails.
-SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.had_file, r.media_id, r.media_origin,
+SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.had_file,
+       coalesce(r.file_size_bytes > 0 AND r.file_bytes <> r.file_size_bytes, false) AS damaged, r.media_id, r.media_origin,
        r.content_type, r.upload_name, r.base64hash, r.user_id, r.facts,
        least(greatest(r.file_size_bytes, 0)
              + (SELECT coalesce(sum((t ->> 'file_size_bytes')::bigint), 0) FROM jsonb_array_elements(r.thumbnails) t),

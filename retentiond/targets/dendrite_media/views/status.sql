@@ -11,10 +11,10 @@ SELECT min(greatest(renamed_at + settle, statement_timestamp())) AS first,
 FROM retentiond.entry WHERE renamed_at IS NOT NULL AND state <> 'lost'
 
 -- name: released_summary
--- Released rows that can still be brought back, and when the last grace ends. A row whose file was missing, or is lost,
--- cannot, though its copy is kept until its grace is over.
+-- Released rows that can still be brought back, and when the last grace ends. A row whose file was missing, is lost, or
+-- was of another size than the row says, cannot, though its copy is kept until its grace is over.
 SELECT count(*) AS items, max(r.grace_until) AS until FROM retentiond.released_media r
-WHERE r.had_file AND (
+WHERE r.had_file AND (r.file_bytes IS NULL OR r.file_size_bytes <= 0 OR r.file_bytes = r.file_size_bytes) AND (
     NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob' AND e.state = 'lost')
     OR EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob' AND e.state <> 'lost'))
 
