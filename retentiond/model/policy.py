@@ -131,6 +131,7 @@ def decide(
     """
     now_ms = int(now.timestamp() * 1000)
     unmatched = Keep("no_policy")
+    in_doubt: Keep | None = None
     for index, policy in enumerate(rules.policies):
         if policy.removes != removes:
             continue
@@ -138,16 +139,20 @@ def decide(
         if mismatch not in {None, ENCRYPTED}:
             continue
         verdict = _judge_age(row, policy, index, now_ms, mentions)
-        if isinstance(verdict, Keep):
-            return verdict
         if mismatch is None and may_take(row, policy.match, rules.server_names, mentions):
+            # What may be kept for ever is so for quotas, too, whatever an earlier policy may say of its time.
+            return verdict if policy.keep is None else in_doubt or verdict
+        if policy.keep is None:
             return verdict
         # A later policy may still take it, or keep it longer.
+        if isinstance(verdict, Keep):
+            in_doubt = in_doubt or verdict
+            continue
         unmatched = Keep("other_uploader" if mismatch is None else "encrypted", policy.name)
         if policy.since == "accessed":
-            # This policy keeps what was read lately, and a later policy does not ask when that was.
-            return unmatched
-    return unmatched
+            # This policy keeps what was read lately, and a later one does not ask when that was.
+            in_doubt = in_doubt or unmatched
+    return in_doubt or unmatched
 
 
 def _judge_age(

@@ -132,10 +132,11 @@ def policy_stories(
 ) -> list[PolicyStory]:
     """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart.
 
-    None decides after a policy by access that may match: the item is kept.
+    After a policy by access that may match, a later one decides only that the item is kept for ever.
     """
     stories: list[PolicyStory] = []
     decided: set[Removes] = set()
+    in_doubt: set[Removes] = set()
     for policy in rules.policies:
         verdict = decide(row, replace(rules, policies=(policy,)), now, mentions, removes=policy.removes)
         failed = tuple(mismatches(row, policy.match, rules.server_names, mentions))
@@ -145,8 +146,12 @@ def policy_stories(
             # It may match, and then keeps.
             failed = ()
         decides = not failed and policy.removes not in decided
-        in_doubt = failed in {("uploader",), (ENCRYPTED,)} and policy.since == "accessed"
-        if decides or in_doubt:
+        if decides and policy.removes in in_doubt and policy.keep is not None:
+            decided.add(policy.removes)
+            decides = False
+        if failed in {("uploader",), (ENCRYPTED,)} and policy.since == "accessed":
+            in_doubt.add(policy.removes)
+        if decides:
             decided.add(policy.removes)
         due = isinstance(verdict, Remove) if decides else None
         story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)

@@ -11,6 +11,7 @@ from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
 from retentiond.model.mentions import ENCRYPTION, PROTECTIONS, Mentioned
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
+from retentiond.model.quota import Quota, decide_eviction
 from retentiond.model.story import policy_stories
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -107,13 +108,29 @@ def test_a_policy_that_may_match_an_item_of_an_encrypted_room_still_keeps_it(kee
     )
 
 
+@pytest.mark.parametrize("earlier", [NOWHERE, replace(NOWHERE, keep=timedelta(days=365))])
+def test_a_quota_does_not_take_in_doubt_what_a_policy_keeps_for_ever(earlier: Policy) -> None:
+    """Where the first policy does not match, the second keeps the item; the quota went by the time of the first."""
+    rules = Rules((earlier, replace(REMOTE, keep=None)), frozenset({"here.test"}))
+    quota = Quota("quota", Match(origin="remote"))
+    assert decide_eviction(row(), quota, rules, NOW, seen({"encrypted_remote"})) is None
+    # Where it matches for certain, it decides.
+    assert decide_eviction(row(), quota, rules, NOW, seen(set())) is not None
+
+
 def test_a_later_policy_does_not_take_in_doubt_what_a_policy_by_access_may_keep() -> None:
     """The item was read yesterday: if nothing mentions it, the first policy keeps it."""
     by_access = replace(NOWHERE, since="accessed")
     assert decided({"encrypted"}, by_access, REMOTE) == Keep("encrypted", "nowhere")
     assert decided({"messages"}, by_access, REMOTE) == Remove("remote", 1)
+    # A later policy that keeps for ever must keep it from quotas, too.
+    assert decided({"encrypted"}, by_access, replace(REMOTE, keep=None)) == Keep("not_due", "remote")
     first, second = policy_stories(row(), Rules((by_access, REMOTE)), NOW, seen({"encrypted"}))
     assert (first.mismatches, first.decides, second.decides) == (("encrypted",), False, False)
+    first, second = policy_stories(
+        row(), Rules((by_access, replace(REMOTE, keep=None))), NOW, seen({"encrypted"})
+    )
+    assert (first.decides, second.decides, second.due) == (False, True, False)
 
 
 def test_the_story_of_a_policy_that_keeps_in_doubt_is_that_it_decides() -> None:

@@ -20,10 +20,16 @@ WITH encrypted AS (
     FROM encrypted e JOIN syncapi_current_room_state s ON s.room_id COLLATE "C" = e.room_id
     WHERE s.type = 'm.room.member'
       AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))
-), belied AS (
-    SELECT DISTINCT m.room_id, m.user_id
+), sent AS (
+    SELECT m.room_id, m.user_id, m.until_ms, o.id
     FROM member m JOIN syncapi_output_room_events o ON o.room_id COLLATE "C" = m.room_id AND o.sender COLLATE "C" = m.user_id
-    WHERE m.until_ms IS NOT NULL AND pg_temp.retentiond_sent_at(o.headered_event_json) > m.until_ms + 60000
+    WHERE m.until_ms IS NOT NULL
+    OFFSET 0
+), belied AS (
+    -- The texts are read one by one: sorted or hashed they would be written to the disk once more.
+    SELECT DISTINCT e.room_id, e.user_id FROM sent e
+    WHERE (SELECT pg_temp.retentiond_sent_at(o.headered_event_json) FROM syncapi_output_room_events o WHERE o.id = e.id)
+          > e.until_ms + 60000
 )
 SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) FILTER (WHERE b.room_id IS NULL) THEN max(m.until_ms) END AS until_ms
 FROM member m LEFT JOIN belied b ON b.room_id = m.room_id AND b.user_id = m.user_id

@@ -88,7 +88,8 @@ WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id
 -- name: doubt_dates
 -- No user of ours sends anything to a room that all have left.
 UPDATE pg_temp.retentiond_room v SET since_ms = NULL
-FROM syncapi_output_room_events o
-WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL AND o.room_id COLLATE "C" = v.room_id
-  AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
-  AND pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000
+WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL
+  AND (SELECT bool_or(pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000)
+       FROM syncapi_output_room_events o
+       WHERE o.room_id = v.room_id COLLATE "default"
+         AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server))
