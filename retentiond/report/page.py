@@ -60,8 +60,14 @@ def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write the page whole or not at all; raises UsageError where the path cannot be written."""
+    """Write the page whole or not at all; raises UsageError where the path cannot be written.
+
+    A device or a pipe is written to: a rename onto `/dev/null`, which root may do, takes it from every program.
+    """
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(page, encoding="utf-8")
+            return
         descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with open(descriptor, "w", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -160,6 +161,18 @@ def test_a_target_that_cannot_be_read_is_on_the_page_with_its_error_and_nothing_
     assert "the database cannot be reached; check &lt;that&gt;" in lost
     assert "No pass has run yet." not in lost
     assert 'data-target="1"' in whole
+
+
+def test_a_report_to_a_pipe_or_a_device_leaves_it_what_it_is(tmp_path: Path) -> None:
+    """`report --output /dev/null`, run by root, put a file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_page(pipe, "whole")
+        assert (pipe.is_fifo(), os.read(reader, 100)) == (True, b"whole")
+    finally:
+        os.close(reader)
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
