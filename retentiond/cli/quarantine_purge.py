@@ -43,7 +43,7 @@ class Purge:
                 session.error(str(report.refused), about=target.name)
             elif not self.as_json:
                 _show_sweep(session, target.name, report)
-            if (left.items or left.bytes) and not self.as_json:
+            if (left.items or left.purgeable) and not self.as_json:
                 _show_pending(session, status, left)
             if report.refused is not None:
                 return RefusedError.exit_status
@@ -89,7 +89,7 @@ def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
         summary = status.quarantine or _NOTHING
         words = quarantine_in_words(summary) if status.quarantine else "nothing is in quarantine"
         session.err.put(f"{target.name}: {words}\n")
-        if summary.items or summary.bytes:
+        if summary.items or summary.purgeable:
             session.err.put(f"{target.name}: {_plan_in_words(session, status, summary)}\n")
         return 0
 
@@ -119,7 +119,7 @@ def _show_pending(session: Session, status: TargetStatus, left: QuarantineSummar
         return
     since = f" from {_local(left.first_settled)} on" if left.first_settled else ""
     session.line(
-        f"{status.target}: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}: their grace is ended, and "
+        f"{status.target}: {count_in_words(left.items, 'item')}, {size_in_words(left.purgeable)}: their grace is ended, and "
         f"they will be purged{since}, by {_purger(session, status)}"
     )
     cancel = session.command(f"quarantine purge {status.target} --cancel")

@@ -252,6 +252,11 @@ class QuarantineSummary:
         """The bytes in quarantine, in every state: all of them are on the disk."""
         return sum(tally.bytes for tally in self.blobs.values())
 
+    @property
+    def purgeable(self) -> int:
+        """The bytes that a purge takes: not the spares of files that rows have again."""
+        return sum(tally.bytes for state, tally in self.blobs.items() if state != "returned")
+
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON."""
         return {
@@ -262,10 +267,10 @@ class QuarantineSummary:
 
     def pending(self) -> dict[str, Any]:
         """Return as JSON what a purge by hand has left to a later one, once it has ended the grace of all."""
-        left = bool(self.items or self.bytes)
+        left = bool(self.items or self.purgeable)
         return {
             "items": self.items,
-            "bytes": self.bytes,
+            "bytes": self.purgeable,
             "from": instant(self.first_settled) if left and self.first_settled else None,
         }
 

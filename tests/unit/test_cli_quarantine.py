@@ -282,6 +282,15 @@ def test_a_purge_within_settle_says_what_goes_when_and_how_to_take_it_back(
     assert "quarantine purge media --cancel` gives them their grace back" in outcome.stdout
 
 
+def test_a_purge_does_not_announce_the_purge_of_what_has_just_come_back(tmp_path: Path) -> None:
+    """It said "0 items, 78.3 KiB: they will be purged" of the spares of restored files."""
+    spares = QuarantineSummary(0, {"returned": Tally(5, 80_000)}, None)
+    outcome = CommandLine(tmp_path, (settling(spares),)).type("quarantine", "purge", "--yes")
+    assert "will be purged" not in outcome.stdout
+    outcome = CommandLine(tmp_path, (settling(spares),)).type("quarantine", "purge", "--yes", "--json")
+    assert outcome.document["purges"][0]["pending"] == {"items": 0, "bytes": 0, "from": None}
+
+
 def test_a_purge_within_settle_tells_as_json_what_is_pending_from_when(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (settling(),)).type("quarantine", "purge", "--yes", "--json")
     (purge,) = outcome.document["purges"]
