@@ -59,6 +59,44 @@ async def test_a_purge_within_settle_leaves_all_of_it_pending_until_settle_is_ov
         assert await pending(target) == {"items": 0, "bytes": 0, "from": None}
 
 
+async def test_a_purge_within_settle_forgets_no_row_whose_file_another_upload_keeps(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    local = await store.add(origin="here.test", user_id="@a:here.test", content=b"shared")
+    remote = await store.add(content=b"shared")
+    assert local.base64hash == remote.base64hash
+    await retention.one_pass(**LONG)
+    async with retention.opened(**LONG) as target:
+        await target.end_grace()
+        # It can come back, is listed until its settle is over, and is counted among what is purged then.
+        settled = await connection.fetchval(
+            "SELECT released_at + interval '10m' FROM retentiond.released_media"
+        )
+        assert [item.grace_until async for item in target.released()] == [settled]
+        assert (left := await pending(target))["items"] == 1
+        assert left["from"] == f"{settled:%Y-%m-%dT%H:%M:%SZ}"
+        assert (await target.cancel_purge()).items == 1
+        await target.end_grace()
+        await let_pass(connection, SETTLED)
+        await target.sweep(everything=False)
+        assert [item async for item in target.released()] == []
+
+
+async def test_a_purge_within_settle_lists_items_until_their_settle_is_over(
+    store: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    await store.add()
+    await retention.one_pass(**LONG)
+    async with retention.opened(**LONG) as target:
+        await target.end_grace()
+        listed = [item.grace_until async for item in target.released()]
+        settled = await connection.fetchval("SELECT renamed_at + settle FROM retentiond.entry")
+        assert listed == [settled]
+        status = await target.status()
+        assert status.quarantine is not None
+        assert status.quarantine.until == settled
+
+
 async def test_a_purge_that_is_cancelled_gives_each_its_own_grace_back(
     store: DendriteStore, retention: Retention, connection: Connection
 ) -> None:
@@ -114,5 +152,5 @@ async def test_a_purge_that_has_begun_cannot_be_cancelled_and_is_counted(
         )
         cancelled = await target.cancel_purge()
     assert (cancelled.items, cancelled.busy) == (1, 1)
-    ended = "SELECT base64hash FROM retentiond.released_media WHERE grace_until <= clock_timestamp()"
+    ended = "SELECT base64hash FROM retentiond.released_media WHERE grace_before IS NOT NULL"
     assert [row["base64hash"] for row in await connection.fetch(ended)] == [other.base64hash]

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     import asyncpg
 
 _MOMENTS: Final = {
-    "entry": ("renamed_at", "looked_at", "retry_at"),
+    "entry": ("renamed_at", "looked_at", "retry_at", "grace_until"),
     "released_media": ("released_at", "grace_until"),
+    "released_thumbnail": ("released_at", "grace_until"),
+    "thumbnail_release": ("released_at", "grace_until"),
     "shared_blob": ("noted_at",),
     "suspect_thumbnail": ("seen_at",),
     "reference_copy": ("begun_at",),

@@ -16,7 +16,6 @@ from retentiond.targets.dendrite_media.restore.selected import restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Selection
@@ -45,9 +44,9 @@ async def end_grace(place: Place) -> SweepReport:
         # Refused before any grace is ended: it could not be given back.
         check_leap(work.leap, place.name)
         async with place.pool.acquire() as connection, connection.transaction():
-            for statement in ("end_grace", "end_grace_of_entries", "end_grace_of_thumbnails"):
-                await connection.execute(SQL[statement])
-            await connection.execute(THUMBNAIL_SQL["end_thumbnail_grace"])
+            await connection.execute(SQL["end_grace_of_entries"])
+            for statement in ("end_grace", "end_grace_of_releases", "end_grace_of_thumbnails"):
+                await connection.execute(SQL[statement], place.config.settle)
             await add_record(connection, Record("grace_ended", place.name, body={"by": actor()}))
         return await sweep(work, everything=True, fresh=True)
 

@@ -1,17 +1,37 @@
--- The end of all grace, by hand, and the way back.
+-- The end of all grace, by hand, and the way back. A grace ends no earlier than the settle: until then all can come back,
+-- and the lists show when it is over. The first grace is remembered, however often it is ended.
 
 -- name: end_grace
--- `quarantine purge --yes`: no grace is waited for any more. The ended one is remembered.
-UPDATE retentiond.released_media SET grace_before = grace_until, grace_until = clock_timestamp()
+-- `quarantine purge --yes`, of rows: $1 is the settle of those whose file stays, since another row has it.
+UPDATE retentiond.released_media r
+SET grace_before = coalesce(grace_before, grace_until),
+    grace_until = least(grace_until, greatest(
+        clock_timestamp(),
+        coalesce((SELECT max(e.renamed_at + e.settle) FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob'),
+                 released_at + $1::interval)))
 WHERE grace_until > clock_timestamp()
 
 -- name: end_grace_of_entries
 -- The same for what no released row stands for.
-UPDATE retentiond.entry SET grace_before = grace_until, grace_until = clock_timestamp()
+UPDATE retentiond.entry
+SET grace_before = coalesce(grace_before, grace_until),
+    grace_until = least(grace_until, greatest(clock_timestamp(), renamed_at + settle))
+WHERE grace_until > clock_timestamp()
+
+-- name: end_grace_of_releases
+-- The same for thumbnails that were released alone.
+UPDATE retentiond.thumbnail_release r
+SET grace_before = coalesce(grace_before, grace_until),
+    grace_until = least(grace_until, greatest(
+        clock_timestamp(),
+        coalesce((SELECT max(e.renamed_at + e.settle) FROM retentiond.entry e
+                  WHERE e.hash = r.base64hash AND e.kind = 'thumbnails'), released_at + $1::interval)))
 WHERE grace_until > clock_timestamp()
 
 -- name: end_grace_of_thumbnails
-UPDATE retentiond.released_thumbnail SET grace_before = grace_until, grace_until = clock_timestamp()
+UPDATE retentiond.released_thumbnail
+SET grace_before = coalesce(grace_before, grace_until),
+    grace_until = least(grace_until, greatest(clock_timestamp(), released_at + $1::interval))
 WHERE grace_until > clock_timestamp()
 
 -- name: give_back_grace_of_entries

@@ -118,10 +118,6 @@ DELETE FROM retentiond.thumbnail_release r
 WHERE r.grace_until <= statement_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'thumbnails')
 
--- name: end_thumbnail_grace
-UPDATE retentiond.thumbnail_release SET grace_before = grace_until, grace_until = clock_timestamp()
-WHERE grace_until > clock_timestamp()
-
 -- name: thumbnail_page
 -- Released thumbnails that can be brought back, a page by release.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin, r.facts,

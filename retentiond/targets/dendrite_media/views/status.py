@@ -14,6 +14,8 @@ from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.dendrite_media.store.workplace import Place
 
@@ -35,7 +37,7 @@ async def read_status(place: Place) -> TargetStatus:
             ledger=True,
             last_pass=await read_last_pass(connection, place.name),
             last_audit=await read_last_audit(connection, place.name),
-            quarantine=await _quarantine(connection),
+            quarantine=await _quarantine(connection, place.config.settle),
             holds=await count_holds(connection),
             holder=holder,
             daemon=await daemon_of(connection, place.name, ledger=True),
@@ -45,13 +47,13 @@ async def read_status(place: Place) -> TargetStatus:
         )
 
 
-async def _quarantine(connection: Conn) -> QuarantineSummary:
+async def _quarantine(connection: Conn, settle: timedelta) -> QuarantineSummary:
     released = await connection.fetchrow(SQL["released_summary"])
     blobs = {
         row["state"]: Tally(row["entries"], row["bytes"])
         for row in await connection.fetch(SQL["quarantine_summary"])
     }
-    settling = await connection.fetchrow(SQL["settling"])
+    settling = await connection.fetchrow(SQL["settling"], settle)
     return QuarantineSummary(
         released["items"] if released else 0,
         blobs,
