@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCount:
-    """The entries that a policy decides about now, and those of them that are due by age; None for a quota."""
+    """The entries that a policy decides about now, and those of them that are due, as a plan counts them; None for a quota."""
 
     name: str
     items: int

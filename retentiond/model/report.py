@@ -34,7 +34,7 @@ class PassReport:
     `error` is why a pass was interrupted. `not_reached` are items that the survey found due and that are not removed,
     kept or failed so far, with their recorded sizes: together the four are what the survey counted.
     In a plan `matched` are the rows that each policy or quota matches, None before they were counted, and `due_by`
-    those of them that are due by age. `growth` are the due items that no limit counts (model/limits.py).
+    those of them that are due: nothing keeps them. `growth` are the due items that no limit counts (model/limits.py).
     `ownership` is given where mentions decide what goes.
     """
 
@@ -76,7 +76,7 @@ class PassReport:
             del self.removed[policy]
 
     def count_policies(self, matched: Mapping[str, int], due_by: Mapping[str, int]) -> None:
-        """Add the rows that policies match, and those that are due by age."""
+        """Add the rows that policies match, and those of them that are due."""
         self.matched = (self.matched or Counter()) + Counter(matched)
         self.due_by.update(due_by)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from retentiond.engine.target import Silence
 from retentiond.model.check import PolicyCount
 from tests.support.real_command_line import RealCommandLine
 
@@ -36,7 +37,7 @@ def move_away(media_path: Path) -> None:
         directory.rename(media_path.parent / directory.name)
 
 
-async def test_each_policy_has_the_entries_that_it_decides_about_and_those_that_are_due(
+async def test_each_policy_has_the_entries_that_it_decides_about_and_those_that_a_plan_deletes(
     store: DendriteStore, retention: Retention
 ) -> None:
     await fill(store)
@@ -48,10 +49,23 @@ async def test_each_policy_has_the_entries_that_it_decides_about_and_those_that_
         PolicyCount("videos", 1, 1),
         PolicyCount("remote", 2, 1),
         PolicyCount("typo", 0, 0),
-        PolicyCount("thumbs", 3, 2),
+        PolicyCount("thumbs", 3, 0),
         PolicyCount("none", 0, 0),
         PolicyCount("all-remote", 3, None),
     ]
+
+
+async def test_what_a_protection_keeps_is_not_counted_as_due(
+    store: DendriteStore, retention: Retention
+) -> None:
+    media = await store.add()
+    await store.add()
+    await store.add_profile("a", media.key.uri)
+    async with retention.opened(limits={"max_share": 1.0}) as target:
+        check = await target.check()
+        plan = await target.plan(None, Silence())
+    assert list(check.policies) == [PolicyCount("remote", 2, 1)]
+    assert plan.removed["remote"].items == 1
 
 
 async def test_what_a_refused_plan_did_not_count_is_not_taken_for_none(

@@ -95,8 +95,7 @@ class Survey:
 class Surveyor:
     """Makes a survey on one connection, and hands out what is due, page by page.
 
-    `matched` and `due_by` count the rows that each policy decides about, and those of them that are due by age;
-    `encryption` those that an encrypted room may show.
+    `matched` counts the rows that each policy decides about, and `encryption` those that an encrypted room may show.
     """
 
     def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
@@ -105,7 +104,6 @@ class Surveyor:
         self._rules = rules
         self._asks = False
         self.matched: Counter[str] = Counter()
-        self.due_by: Counter[str] = Counter()
         self.encryption = EncryptionCount()
 
     async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
@@ -170,7 +168,6 @@ class Surveyor:
             self._count(survey, row, verdict, None if row.key in untold else listen)
             if verdict.policy is not None:
                 self.matched[verdict.policy] += 1
-                self.due_by[verdict.policy] += isinstance(verdict, Remove)
             if isinstance(verdict, Remove):
                 size = min(max(0, row.file_size_bytes), _LARGEST_SIZE)
                 key = (row.base64hash, row.media_id, row.media_origin)
@@ -211,6 +208,12 @@ class Surveyor:
         due = tallies.pop(None, None)
         survey.due, survey.due_bytes = (0, 0) if due is None else (due["items"], due["bytes"])
         survey.kept_due = Counter({reason: row["items"] for reason, row in tallies.items()})
+
+    async def due_by(self) -> Counter[str]:
+        """Count what is left due, by policy; after `keep`."""
+        policies = self._rules.policies
+        rows = await self._connection.fetch(SQL["due_by_policy"])
+        return Counter({policies[row["policy"]].name: row["items"] for row in rows})
 
     async def due(self, size: int) -> AsyncIterator[list[Due]]:
         """Stream what is due by hash, a page at a time."""

@@ -103,6 +103,10 @@ SELECT kept, count(*) AS items, sum(size)::bigint AS bytes FROM pg_temp.due GROU
 -- name: count_due
 SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
 
+-- name: due_by_policy
+-- What is left due, by the place of the policy.
+SELECT policy, count(*) AS items FROM pg_temp.due WHERE kept IS NULL GROUP BY policy
+
 -- name: due_page
 -- A page of what is due, by hash.
 SELECT hash, due_id, media_id, media_origin, policy, size, kept

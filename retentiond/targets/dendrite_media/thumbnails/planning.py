@@ -37,7 +37,6 @@ async def plan_thumbnails(
     await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
     progress.stage("thumbnails", None)
     survey = await ground.surveyor.judge(means.now, progress)
-    report.count_policies(ground.surveyor.matched, ground.surveyor.due_by)
     await connection.execute(DUE_SQL["leave_out_gone"])
     await ground.surveyor.narrow(means.now)
     await means.accesses.drop_accessed(survey, progress, listen=None)
@@ -48,6 +47,7 @@ async def plan_thumbnails(
         protections=place.references.protections,
         plan=True,
     )
+    report.count_policies(ground.surveyor.matched, await ground.surveyor.due_by())
     refusal = await ground.over_limit_with(survey, report, first=means.belonging.first)
     report.refused = report.refused or refusal
     async for batch in ground.surveyor.due(place.batch):

@@ -182,7 +182,7 @@ class _Planner:
             protections=ground.references.protections,
             plan=True,
         )
-        self._report.count_policies(surveyor.matched, surveyor.due_by)
+        self._report.count_policies(surveyor.matched, await surveyor.due_by())
         self._report.remarks += surveyor.encryption.remarks()
         self._report.kept.update(survey.kept + survey.kept_due)
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
