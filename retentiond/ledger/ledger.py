@@ -108,7 +108,7 @@ class Ledger:
         except asyncpg.InsufficientPrivilegeError as error:
             raise UnreachableError(
                 "the schema retentiond belongs to another role; connect as that role, "
-                "or GRANT this one ALL on the schema and its tables"
+                "or GRANT this one ALL on the schema, its tables and its sequences"
             ) from error
         if version != VERSION:
             way_on = (
@@ -131,9 +131,18 @@ class Ledger:
             )
 
     async def missing_right(self, connection: Conn) -> str | None:
-        """Say which right is missing to make the ledger where there is none, and how to grant it."""
+        """Say which right is missing to make the ledger or to write into it, and how to grant it."""
+        if await self.exists(connection):
+            lacking = await connection.fetchrow(SQL["lacking_rights"])
+            if lacking is None:
+                return None
+            return (
+                f"the role {lacking['role']} may not use {lacking['name']} as a pass does; as its owner run: "
+                f"GRANT ALL ON ALL TABLES IN SCHEMA retentiond TO {lacking['role']}; "
+                f"GRANT ALL ON ALL SEQUENCES IN SCHEMA retentiond TO {lacking['role']};"
+            )
         right = await connection.fetchrow(SQL["may_create_schema"])
-        if right is None or right["allowed"] or await self.exists(connection):
+        if right is None or right["allowed"]:
             return None
         return (
             "the role may not make the schema retentiond; as a superuser run: "

@@ -25,6 +25,15 @@ ORDER BY o.place, o.name LIMIT 1
 SELECT has_database_privilege(current_database(), 'CREATE') AS allowed,
        quote_ident(current_database()) AS database, quote_ident(current_user) AS role
 
+-- name: lacking_rights
+-- A table or sequence of the ledger that this role may not use, if there is one, and its name for a GRANT.
+SELECT c.oid::regclass::text AS name, quote_ident(current_user) AS role FROM pg_class c
+WHERE c.relnamespace = to_regnamespace('retentiond')
+  AND (c.relkind = 'r' AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+       OR c.relkind = 'S' AND NOT has_sequence_privilege(c.oid, 'USAGE'))
+ORDER BY c.relname LIMIT 1
+
 -- name: store
 -- The store's id, its last pass, the server's clock, and whether the next pass is the first: what somebody took by
 -- hand was none.

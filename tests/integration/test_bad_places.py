@@ -230,7 +230,17 @@ def test_a_media_directory_that_is_gone_after_a_pass_is_an_error_also_without_ro
     assert line.type("once").status == 4
 
 
-@pytest.mark.parametrize("command", [("plan",), ("once",), ("audit",), ("check-config", "--connect")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan",),
+        ("once",),
+        ("audit",),
+        ("check-config", "--connect"),
+        ("report", "--html", "{directory}/report.html"),
+        ("hold", "add", "--room", "!r:there.test"),
+    ],
+)
 def test_without_the_right_to_make_temporary_tables_the_grant_is_printed_and_helps(
     line: RealCommandLine, database: str, guest: str, command: tuple[str, ...]
 ) -> None:
@@ -241,7 +251,7 @@ def test_without_the_right_to_make_temporary_tables_the_grant_is_printed_and_hel
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}; GRANT CREATE ON DATABASE {name} TO {guest};"
         f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
     )
-    told = line.type(*command)
+    told = line.type(*(word.replace("{directory}", str(line.directory)) for word in command))
     assert told.status == 4
     assert "protect" not in told.stderr
     text = " ".join((told.stdout + told.stderr).split())
@@ -487,3 +497,48 @@ def test_an_error_of_the_disk_is_never_a_finding(
         assert f"{errno.errorcode[number]}: {os.strerror(number)}; " in told.stderr
         assert "another_store" not in told.stderr + told.stdout
     assert len(media_ids(line)) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("quarantine", "list"),
+        ("quarantine", "restore", "--all"),
+        ("quarantine", "forget", "--media", "mxc://there.test/a"),
+        ("hold", "list"),
+        ("hold", "add", "--origin", "there.test"),
+        ("records", "verify"),
+        ("records", "export"),
+        ("status",),
+    ],
+)
+def test_a_database_without_dendrites_tables_is_not_taken_for_one_without_passes(
+    line: RealCommandLine, command: tuple[str, ...]
+) -> None:
+    line.execute("DROP TABLE mediaapi_media_repository, mediaapi_thumbnail")
+    told = line.type(*command)
+    assert told.status == 4
+    assert "has no table mediaapi_media_repository and no table mediaapi_thumbnail" in told.stderr
+    # It fails where something made our schema in a database that is not dendrite's.
+    line.execute("CREATE SCHEMA retentiond")
+
+
+def test_a_right_that_a_pass_lacks_in_the_ledger_is_found_by_check_config_and_its_grant_helps(
+    line: RealCommandLine, database: str, guest: str
+) -> None:
+    guests, line.database = line.database, database
+    assert line.type("once").status == 0
+    line.database = guests
+    as_owner(
+        line,
+        database,
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}; GRANT ALL ON SCHEMA retentiond TO {guest};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA retentiond TO {guest}",
+    )
+    checked = line.type("check-config", "--connect")
+    assert checked.status == 4
+    text = " ".join(checked.stderr.split())
+    assert line.type("once").status == 4
+    as_owner(line, database, " ".join(re.findall(r"GRANT ALL ON ALL \S+ IN SCHEMA retentiond TO \S+;", text)))
+    assert "may not use retentiond." not in line.type("check-config", "--connect").stderr
+    assert line.type("once").status == 0

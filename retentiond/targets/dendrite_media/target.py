@@ -13,11 +13,11 @@ from retentiond.engine.passes import run_eviction, run_steps
 from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
 from retentiond.ledger.lease import hold_lease
-from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
 from retentiond.targets.dendrite_media.audit.run import audit
+from retentiond.targets.dendrite_media.database.ledger import MediaLedger
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 from retentiond.targets.dendrite_media.passes.ending import end_by_hand
@@ -67,7 +67,7 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
             sources = Sources.of(settings)
             references = References(sources, settings.protections, settings.sources)
             held = HoldReferences(sources)
-            place = Place(name, config, settings, opened, disk, Ledger(), references, held)
+            place = Place(name, config, settings, opened, disk, MediaLedger(), references, held)
             yield DendriteMedia(place, duty)
     finally:
         disk.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import reaching
 from retentiond.ledger.holds import RecordedHolds, add_hold
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import MissingRightError, RefusedError
 from retentiond.model.holds import Coverage, HeldMembers
 from retentiond.model.media import parse_media_uri
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.holds import Hold, HoldRequest
     from retentiond.targets.dendrite_media.store.workplace import Place
+
+_STANDS: Final = "the hold stands all the same, and until this is mended no pass and no purge begins"
 
 
 class MediaHolds(RecordedHolds):
@@ -48,8 +50,9 @@ class MediaHolds(RecordedHolds):
         try:
             await place.hold_references.refresh(connection, begun_after=hold.added_at)
         except RefusedError as error:
-            stands = f"the hold stands all the same, and until this is mended no pass and no purge begins: {error.refusal.hint}"
-            raise RefusedError(replace(error.refusal, hint=stands)) from error
+            raise RefusedError(replace(error.refusal, hint=f"{_STANDS}: {error.refusal.hint}")) from error
+        except MissingRightError as error:
+            raise MissingRightError(f"{_STANDS}: {error}") from error
         counts = await connection.fetchrow(
             SQL["coverage"], hold.hold_id, hold.subject.kind, hold.subject.name
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 import asyncpg
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
 from retentiond.targets.dendrite_media.references.sources import Statement, stream, way_on
@@ -142,6 +142,9 @@ def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[Non
     """Turn the error of a source into a refusal; a lost connection to the media's database is no matter of the source."""
     try:
         yield
+    except MissingRightError:
+        # It says which right, and is no matter of one source.
+        raise
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():
             raise

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import Claimant, claimant
 from retentiond.ledger.host import read_clock
-from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
@@ -50,9 +49,6 @@ class Place:
     async def make_ledger(self) -> None:
         """Make the ledger where it is missing, and bring it up to this version."""
         async with self.pool.acquire() as connection:
-            if not await self.ledger.exists(connection):
-                # Nothing is made in a database that is not dendrite's.
-                await ensure_tables(connection)
             await self.ledger.make(connection, SCHEMA)
 
     @property

@@ -10,6 +10,7 @@ from retentiond.adapters.postgres import looking, named_queries
 from retentiond.ledger.past import read_freed
 from retentiond.model.picture import AgeCurve, Picture, Slice, with_others
 from retentiond.model.report import Tally
+from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, due_by_age, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
@@ -37,6 +38,7 @@ async def draw(place: Place, progress: Progress) -> Picture:
         ledger = await place.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(place)
+        await ensure_temporary(connection)
         await connection.execute(SQL["make_stored"])
         total = Tally(**dict(await _row(connection, "total")))
         return Picture(
