@@ -19,7 +19,9 @@ CROSS JOIN LATERAL pg_temp.retentiond_keys(s.mention) k
 -- name: profile
 -- The avatar of a local user.
 SELECT DISTINCT k.media_id, k.media_origin
-FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+FROM userapi_profiles p
+CROSS JOIN LATERAL pg_temp.retentiond_windows(p.avatar_url) AS w(text)
+CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE '@' || p.localpart || ':' || p.server_name = $1
 
 -- name: members

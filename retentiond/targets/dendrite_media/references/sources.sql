@@ -63,11 +63,24 @@ LANGUAGE sql IMMUTABLE AS $$
     WHERE s[1] LIKE '%mxc%' OR s[1] LIKE '%\\u00%'
 $$
 
+-- name: slice_function
+-- A text in pieces of at most so many characters; each begins with the end of the one before, so that no mention is cut.
+CREATE OR REPLACE FUNCTION pg_temp.retentiond_slices(given text, longest integer) RETURNS SETOF text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT substr(given, place, longest)
+    FROM generate_series(1, greatest(length(given) - 32768, 1), longest - 32768) AS place
+    OFFSET 0
+$$
+
 -- name: window_function
--- A text in pieces of at most 1 MiB characters; each begins with the end of the one before, so that no mention is cut.
+-- A text in pieces of at most 1 MiB characters. The server counts the characters of a text anew for each piece, so that
+-- it is cut into larger pieces first, and those into smaller: no text is read more than some thirty times.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_windows(given text) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT substr(given, place, 1048576) FROM generate_series(1, greatest(length(given) - 32768, 1), 1015808) AS place
+    SELECT small.text
+    FROM pg_temp.retentiond_slices(given, 104857600) AS large(text)
+    CROSS JOIN LATERAL pg_temp.retentiond_slices(large.text, 10485760) AS medium(text)
+    CROSS JOIN LATERAL pg_temp.retentiond_slices(medium.text, 1048576) AS small(text)
 $$
 
 -- name: raw_function
@@ -133,9 +146,11 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: profiles
--- Avatars of local users.
+-- Avatars of local users, who may give a text of any length for one.
 SELECT DISTINCT 'profile_avatars' AS source, k.media_id, k.media_origin
-FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+FROM userapi_profiles p
+CROSS JOIN LATERAL pg_temp.retentiond_windows(p.avatar_url) AS w(text)
+CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 
 -- name: room_state

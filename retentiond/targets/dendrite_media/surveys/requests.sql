@@ -40,7 +40,9 @@ INSERT INTO pg_temp.retentiond_asked (media_id, media_origin) SELECT a.media_id,
 
 -- name: profile
 SELECT DISTINCT k.media_id, k.media_origin, '' AS room_id, $1::text AS sender, true AS own
-FROM userapi_profiles p CROSS JOIN LATERAL pg_temp.retentiond_keys(p.avatar_url) k
+FROM userapi_profiles p
+CROSS JOIN LATERAL pg_temp.retentiond_windows(p.avatar_url) AS w(text)
+CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE k.plain AND '@' || p.localpart || ':' || p.server_name = $1
 
 -- name: events
