@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import FILE, blob_parts
+from retentiond.targets.dendrite_media.disk.plain import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,13 +89,9 @@ def _verify(tree: MediaTree, rate: ReadRate, stop: Stop, blob: Hash) -> Verified
 
 
 def _digest(directory: int, rate: ReadRate, stop: Stop) -> bytes:
-    # O_NONBLOCK: a pipe that stands there must not hold us.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(FILE, flags, dir_fd=directory)
+    descriptor = open_plain(FILE, directory, os.O_NOATIME)
     try:
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
         digest = hashlib.sha256()
         while not stop.asked and (chunk := os.read(descriptor, _CHUNK)):
             digest.update(chunk)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
+from retentiond.targets.dendrite_media.disk.plain import make_plain, open_plain
 from retentiond.targets.dendrite_media.disk.tree import inside
 
 if TYPE_CHECKING:
@@ -89,10 +90,9 @@ class Staging:
         return aside
 
     def _copy(self, source: int, name: str, new_name: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source), "rb") as ours:
+        with open(open_plain(name, source), "rb") as ours:
             about = os.fstat(ours.fileno())
-            with open(os.open(new_name, flags, 0o600, dir_fd=self.descriptor), "wb") as copied:
+            with open(make_plain(new_name, self.descriptor), "wb") as copied:
                 shutil.copyfileobj(ours, copied)
                 copied.flush()
                 self.tree.adopt(copied.fileno(), (about.st_uid, about.st_gid), stat.S_IMODE(about.st_mode))

@@ -16,6 +16,7 @@ from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
 from retentiond.targets.dendrite_media.disk.mounts import mounts_below
+from retentiond.targets.dendrite_media.disk.plain import make_plain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -164,7 +165,7 @@ class MediaTree:
         one, two = f"{PROBE}.one", f"{PROBE}.two"
         with self._own(STAGING) as staging:
             try:
-                os.close(os.open(one, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging))
+                os.close(make_plain(one, staging))
                 # Somebody else who clears up in there may have come first; that tells nothing.
                 with suppress(FileExistsError, FileNotFoundError):
                     os.link(one, two, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)

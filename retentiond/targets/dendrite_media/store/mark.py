@@ -6,6 +6,7 @@ back, and a mark that is missing or another's tells of a disk that is not the on
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from retentiond.ledger.clocks import way_on
 from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import MARK, OWN
+from retentiond.targets.dendrite_media.disk.plain import make_plain, open_plain
 from retentiond.targets.dendrite_media.disk.tree import ODD
 
 if TYPE_CHECKING:
@@ -47,18 +49,16 @@ def read_mark(tree: MediaTree, target: str) -> Mark | None:
     """
     try:
         with tree.directory(OWN) as own:
-            descriptor = os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own)
+            descriptor = open_plain(MARK, own)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in ODD:
-            raise _not_ours("a link or a file where the mark should be", target) from error
+        if error.errno in (*ODD, errno.EINVAL, errno.ENXIO):
+            raise _not_ours("no plain file where the mark should be", target) from error
         raise _unreadable(tree, error) from error
     try:
         with open(descriptor, "rb") as file:
             text = file.read(_LARGEST)
-    except IsADirectoryError as error:
-        raise _not_ours("a directory where the mark should be", target) from error
     except OSError as error:
         raise _unreadable(tree, error) from error
     try:
@@ -87,8 +87,7 @@ def write_mark(tree: MediaTree, mark: Mark) -> None:
     text = json.dumps(said | ({"accepted_by": mark.accepted_by} if mark.accepted_by else {}))
     try:
         with tree.directory(OWN) as own:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(MARK + ".new", flags, 0o600, dir_fd=own), "wb") as file:
+            with open(make_plain(MARK + ".new", own), "wb") as file:
                 file.write(text.encode() + b"\n")
                 file.flush()
                 tree.adopt(file.fileno(), tree.owner, 0o600)
