@@ -13,7 +13,7 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import CancelledPurge, QuarantineSummary, SweepReport, TargetStatus
 from retentiond.terminal.account import quarantine_in_words
-from retentiond.terminal.words import count_in_words, size_in_words
+from retentiond.terminal.words import count_in_words, size_in_words, time_in_words
 
 _NOTHING: QuarantineSummary = QuarantineSummary(0, {}, None)
 
@@ -107,9 +107,9 @@ def _plan_in_words(session: Session, status: TargetStatus, summary: QuarantineSu
     late = summary.first_settled if summary.first_settled and summary.first_settled > now else None
     who = _purger(session, status)
     if late is not None:
-        return f"to be purged from {_local(late)} on, when its settle is over, by {who}"
+        return f"to be purged from {time_in_words(late)} on, when its settle is over, by {who}"
     return (
-        f"to be purged at once, but for newer files: those by {_local(summary.last_settled)}, when their settle is over, "
+        f"to be purged at once, but for newer files: those by {time_in_words(summary.last_settled)}, when their settle is over, "
         f"by {who}"
     )
 
@@ -117,7 +117,7 @@ def _plan_in_words(session: Session, status: TargetStatus, summary: QuarantineSu
 def _show_pending(session: Session, status: TargetStatus, left: QuarantineSummary) -> None:
     if session.options.quiet:
         return
-    since = f" from {_local(left.first_settled)} on" if left.first_settled else ""
+    since = f" from {time_in_words(left.first_settled)} on" if left.first_settled else ""
     session.line(
         f"{status.target}: {count_in_words(left.items, 'item')}, {size_in_words(left.purgeable)}: their grace is ended, and "
         f"they will be purged{since}, by {_purger(session, status)}"
@@ -135,13 +135,9 @@ def _purger(session: Session, status: TargetStatus) -> str:
     return f"the next {session.command(f'once {status.target}')} (no daemon is running)"
 
 
-def _local(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
-
-
 def _show_cancelled(session: Session, target: str, account: CancelledPurge) -> None:
     if account.items and not session.options.quiet:
-        until = f", the last until {_local(account.until)}" if account.until else ""
+        until = f", the last until {time_in_words(account.until)}" if account.until else ""
         session.line(f"{target}: {count_in_words(account.items, 'item')} with their grace back{until}")
     elif not account.busy and not session.options.quiet:
         session.line(f"{target}: no item whose grace was ended by hand is in quarantine")

@@ -7,7 +7,7 @@ from retentiond.model.errors import UsageError
 def refuse_unasked(session: Session, why: str) -> None:
     """Raise UsageError where nobody is there to answer a question."""
     if not session.surroundings.stdin.isatty():
-        raise UsageError(f"{why}: confirm it with --yes, since nobody can be asked here")
+        raise UsageError(f"{why}, and this is not a terminal: confirm with --yes")
 
 
 def agreed(session: Session, question: str) -> bool:

@@ -6,7 +6,7 @@ The demo believes neither the plan nor the report: it looks for the row in the d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.table import Table
@@ -104,15 +104,26 @@ async def look_at_cases(
     ]
 
 
+_WIDTHS: Final = {"case": 20, "row": 5, "file": 5}
+
+
 def cases_table(seen: list[SeenCase]) -> Table:
     """Return the closing table."""
     table = Table(
-        title="What became of it, and why", title_justify="left", title_style="", box=box.SIMPLE_HEAD
+        title="What became of it, and why",
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        expand=True,
     )
     for column in ("case", "media", "row", "file", "why"):
-        # The name of a medium may be long; the words may not be cut.
+        # The name of a media item may be long, and is cut first; the words keep their room on a terminal of 80 columns.
         table.add_column(
-            column, overflow="ellipsis" if column == "media" else "fold", no_wrap=column == "media"
+            column,
+            overflow="ellipsis" if column == "media" else "fold",
+            no_wrap=column == "media",
+            width=_WIDTHS.get(column),
+            ratio=None if column in _WIDTHS else 1,
         )
     for found in seen:
         case = found.case

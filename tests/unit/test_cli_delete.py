@@ -58,7 +58,7 @@ def test_where_nobody_can_be_asked_yes_is_needed(tmp_path: Path) -> None:
     target = FakeTarget()
     outcome = CommandLine(tmp_path, (target,)).type("delete", *MEDIA)
     assert (outcome.status, target.asked) == (2, [])
-    assert "confirm it with --yes" in outcome.stderr
+    assert "confirm with --yes" in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_a_purge_within_settle_says_what_goes_when_and_how_to_take_it_back(
     outcome = CommandLine(tmp_path, (settling(daemon=daemon),)).type("quarantine", "purge", "--yes")
     assert "0 files purged" in outcome.stdout
     assert (
-        f"media: 3 items, 2.0 KiB: their grace is ended, and they will be purged from {LATER.astimezone():%Y-%m-%d %H:%M} on, "
+        f"media: 3 items, 2.0 KiB: their grace is ended, and they will be purged from {LATER.astimezone():%Y-%m-%d %H:%M %Z} on, "
         f"by {purger}"
     ) in outcome.stdout
     assert "quarantine purge media --cancel` gives them their grace back" in outcome.stdout
