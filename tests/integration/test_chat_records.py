@@ -9,6 +9,7 @@ import pytest
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database import removal
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.beside import BOTH, STORES, Beside
 from tests.support.chats import ChatStore
@@ -121,3 +122,28 @@ async def test_where_no_record_can_be_written_the_store_is_not_called_done(
     async with open_chat_database("chats", chats.config()) as target:
         (problem,) = (await target.status()).problems
     assert problem.startswith("testcom: clickhouse is running since ")
+
+
+async def test_a_batch_whose_commit_was_never_answered_is_in_no_report(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        await chats.chat()
+    reach = removal._reach
+    counted = []
+
+    def lose_the_second(*told: Any) -> None:
+        counted.append(told)
+        if len(counted) == 2:
+            # It is committed, and the way back is cut before anybody hears of it.
+            raise ConnectionResetError("the connection was lost")
+        reach(*told)
+
+    monkeypatch.setattr(removal, "_reach", lose_the_second)
+    report = await chats.purge(pace={"batch": 1})
+    assert (report.state, report.chats, report.not_reached) == ("interrupted", 2, 2)
+    assert report.entities["chatmessage"] == 4
+    assert len(await chats.chats()) == 2
+    ended = (await records(chats))[-1]
+    assert (ended["kind"], ended["body"]["removed"]["items"]) == ("pass_ended", 2)
+    assert ended["body"]["purges"][0]["entities"]["chatthread"] == 2

@@ -157,9 +157,12 @@ class Chats:
             yield store
 
     async def purge(self, purge: Purge | None = None, **changes: Any) -> StoreReport:
-        """Purge."""
+        """Purge, and record it."""
+        purge = purge or Purge("acme", CUTOFF)
         async with self.opened(**changes) as store:
-            return await store.purge(purge or Purge("acme", CUTOFF), Silence())
+            report = await store.purge(purge, Silence())
+        purge.notes.record(report)
+        return report
 
     async def tasks(self) -> list[dict[str, Any]]:
         """Return the purges that run."""

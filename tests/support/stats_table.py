@@ -119,6 +119,9 @@ class Stats:
             yield store
 
     async def purge(self, purge: Purge | None = None, patience: Patience = QUICK) -> StoreReport:
-        """Purge."""
+        """Purge, and record it."""
+        purge = purge or Purge("acme", CUTOFF)
         async with self.opened(patience) as store:
-            return await store.purge(purge or Purge("acme", CUTOFF), Silence())
+            report = await store.purge(purge, Silence())
+        purge.notes.record(report)
+        return report

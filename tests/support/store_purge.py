@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from retentiond.model.purge import StoreReport
     from retentiond.targets.chat_database.store import ChatId
 
 HELD = Refusal("hold", "hold 7", "none", "release it")
@@ -44,6 +45,13 @@ class Notes:
 
     async def write(self, notes: Mapping[str, Any]) -> None:
         self.written.append(dict(notes))
+
+    def record(self, report: StoreReport) -> None:
+        """Take out what a record tells of, as its writer does in the record's transaction."""
+        if self.written and self.written[-1].get("gone", 0) <= report.rows:
+            told = {"gone", "at_least"} if report.at_least else {"gone"}
+            settled = {name: value for name, value in self.written[-1].items() if name not in told}
+            self.written.append(settled)
 
 
 @dataclass

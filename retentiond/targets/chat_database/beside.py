@@ -122,6 +122,9 @@ class StoresBeside:
             if begun and (store.state != "refused" or store.rows):
                 body = _body(name, purge, store, continued=continued)
                 await add_record(connection, Record("store_purged", place.name, pass_id, body))
+                await connection.execute(
+                    SQL["settle_store_notes"], place.name, account, name, store.rows, store.at_least
+                )
         self._tell(account, name, store)
         return store
 
@@ -215,7 +218,7 @@ def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued
         "rows": store.rows,
         "at_least": store.at_least,
         "waiting": list(store.waiting),
-        # Its first rows went in an earlier purge, and are counted there, or nowhere where that one died.
+        # An earlier purge began it; `rows` has what that one took, and did not live to record.
         "continued": continued,
         "error": store.error,
         "refused": store.refused.hint if store.refused is not None else None,

@@ -8,6 +8,10 @@ VALUES ($1, $2, $3, $4, $5, $6)
 -- Commits with the batch that it tells of.
 UPDATE retentiond.chat_purge SET report = $3::jsonb WHERE pass_id = $1 AND account = $2
 
+-- name: committed_purge
+-- What the batches that were committed took, by their own word: whoever was cut off at a COMMIT does not know it.
+SELECT report FROM retentiond.chat_purge WHERE pass_id = $1 AND account = $2
+
 -- name: end_purge
 UPDATE retentiond.chat_purge SET state = $3, report = $4::jsonb WHERE pass_id = $1 AND account = $2
 
@@ -50,6 +54,13 @@ SELECT notes FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND s
 
 -- name: write_store_notes
 UPDATE retentiond.chat_store SET notes = $4::jsonb
+WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: settle_store_notes
+-- Commits with the record that tells of these rows ($4), exactly or not ($5): they are in no other one.
+UPDATE retentiond.chat_store
+SET notes = CASE WHEN coalesce((notes->>'gone')::bigint, 0) <= $4::bigint
+                 THEN notes - 'gone' - CASE WHEN $5::boolean THEN 'at_least' ELSE '' END ELSE notes END
 WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: begin_store_step

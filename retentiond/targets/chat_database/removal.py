@@ -177,7 +177,7 @@ class Removal:
                     # A hold that is put on meanwhile waits until the batch is over, or is seen by it.
                     await lock_holds(self._connection)
                     removed = await batch.remove(page)
-                    after = await self._write_down(report, removed)
+                    after = await self._write_down(survey, report, removed)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
                 if ends_the_pass(error):
                     raise
@@ -202,7 +202,7 @@ class Removal:
                 await self._lease.check(self._connection)
                 await lock_holds(self._connection)
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
-                after = await self._write_down(report, removed) if removed is not None else None
+                after = await self._write_down(survey, report, removed) if removed is not None else None
         if removed is not None and after is not None:
             self._order.progress.advance(removed.chats)
             if survey.tree.is_chat:
@@ -219,11 +219,12 @@ class Removal:
         if dropped:
             report.partitions_dropped.append(partition.name)
 
-    async def _write_down(self, report: PurgeReport, removed: Removed) -> Counter[str]:
+    async def _write_down(self, survey: Survey, report: PurgeReport, removed: Removed) -> Counter[str]:
         """Write what the batch took into the ledger, in the batch's own transaction; return the new counts."""
         after = Counter(report.entities)
         after.update(removed.rows)
-        told = json.dumps(replace(report, entities=after).as_json())
+        chats = report.chats + (removed.chats if survey.tree.is_chat else 0)
+        told = json.dumps(replace(report, entities=after, chats=chats).as_json())
         await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, told)
         if removed.rows.total():
             body = {

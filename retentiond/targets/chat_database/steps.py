@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Order
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import Refusal
+    from retentiond.model.purge import PurgeReport
     from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.place import Place
@@ -204,24 +205,40 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         report.state = "finished_with_failures"
 
 
+async def _learn_committed(place: Place, report: PassReport, purge: PurgeReport) -> None:
+    """Count the batch whose COMMIT was done and never answered: each commits with the counts that include it."""
+    committed = await place.pool.fetchval(SQL["committed_purge"], report.pass_id, purge.account)
+    told = json.loads(committed) if committed else {}
+    more = told.get("chats", 0) - purge.chats
+    for entity, rows in told.get("entities", {}).items():
+        purge.entities[entity] = max(purge.entities[entity], rows)
+    if more > 0:
+        purge.chats += more
+        purge.reach(more)
+        report.remove(purge.account, more)
+        report.reach(more, 0)
+
+
 async def record_end(place: Place, report: PassReport, purges: Sequence[AccountPurge]) -> None:
     """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
     log = get_logger(target=place.name)
-    fields = report.as_json()
     if report.refused is not None:
         log.warning("pass_refused", **asdict(report.refused))
     try:
         if report.pass_id is not None:
             for purge in purges:
                 one = purge.report
+                await _learn_committed(place, report, one)
                 await place.pool.execute(
                     SQL["end_purge"], report.pass_id, one.account, one.state, json.dumps(one.as_json())
                 )
+            fields = report.as_json()
             await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
             await place.ledger.note_refusal(place.pool, place.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None:
+        fields = report.as_json()
         fields.pop("target")
         log.info("pass_finished", **fields, error=report.error)

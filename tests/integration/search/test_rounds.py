@@ -68,6 +68,24 @@ async def test_what_comes_in_meanwhile_and_goes_is_counted_too(chats: Chats) -> 
     assert (report.state, report.rows) == ("finished", 25)
 
 
+async def test_documents_that_merely_became_newer_count_as_deleted(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+
+    async def renew() -> None:
+        between.first.clear()
+        query = {"query": {"terms": {"threadid": [3, 4, 5]}}, "_source": False}
+        for hit in (await chats.ask("POST", f"/{INDEX}/_search", query))["hits"]["hits"]:
+            newer = {"doc": {"created": "2023-12-01T00:00:00Z"}}
+            await chats.ask("POST", f"/{INDEX}/_update/{hit['_id']}", newer, refresh="true")
+
+    async with standing_before(chats.config.url) as between:
+        between.first["_delete_by_query"] = renew
+        report = await chats.purge(url=between.url)
+    assert (report.state, report.rows, report.at_least) == ("finished", 17, False)
+    assert await chats.left() == 3
+
+
 @on_one_server
 async def test_asked_to_stop_between_two_rounds_it_begins_no_other_and_the_next_purge_goes_on(
     chats: Chats,

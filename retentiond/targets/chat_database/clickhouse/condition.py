@@ -58,6 +58,28 @@ class Condition:
         return Condition(" AND ".join([self.text, *words]), {**self.parameters, **parameters})
 
 
+def as_json(condition: Condition) -> dict[str, Any]:
+    """Return the condition as JSON, by which the same rows can be counted after a break."""
+    return {"text": condition.text, "parameters": {k: _plain(v) for k, v in condition.parameters.items()}}
+
+
+def from_json(told: Mapping[str, Any]) -> Condition:
+    """Return the condition that was written down."""
+    return Condition(told["text"], {k: _from_plain(v) for k, v in told["parameters"].items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {"moment": value.isoformat()}
+    return {"day": value.isoformat()} if isinstance(value, date) else value
+
+
+def _from_plain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return datetime.fromisoformat(value["moment"]) if "moment" in value else date.fromisoformat(value["day"])
+
+
 def dated(columns: Columns, account: str, cutoff: datetime) -> Condition:
     """Return the condition of the account's rows before the cutoff (aware); a row without a date is not one of them."""
     account_is = "{account_column:Identifier} = {account:String}"

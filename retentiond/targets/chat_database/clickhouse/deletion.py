@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.clickhouse.condition import as_json, from_json
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.follow import MutationError
 from retentiond.targets.chat_database.clickhouse.leftovers import frozen_parts, leftovers
 from retentiond.targets.chat_database.clickhouse.mutation import mark_of
 from retentiond.targets.chat_database.clickhouse.tally import Tally
+from retentiond.targets.chat_database.gone import Gone
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.errors import Refusal
+    from retentiond.model.outcome import PassState
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.follow import Follower
     from retentiond.targets.chat_database.clickhouse.portions import Portions
@@ -40,6 +43,7 @@ class Deletion:
         self._tally = Tally(progress)
         self._left = 0
         self._number = 0
+        self._under_way = False
         self._error: str | None = None
         self._refused: Refusal | None = None
 
@@ -58,14 +62,22 @@ class Deletion:
             return self._broken_off(str(lost))
         except ServerError as no:
             self._fail(no.told)
-        if self._refused is not None:
-            return StoreReport("refused", self._tally.gone, waiting, refused=self._refused, error=self._error)
-        if self._error is None and self._left:
+        if self._error is None and self._left and self._refused is None:
             self._fail(f"{self._left} rows are left, or came in meanwhile; run it again")
+        return self._report("finished" if self._error is None else "finished_with_failures", waiting)
+
+    def _report(self, state: PassState, waiting: tuple[str, ...] = ()) -> StoreReport:
         gone = self._tally.gone
-        if self._error is None:
-            return StoreReport("finished", gone, waiting)
-        return StoreReport("finished_with_failures", gone, waiting, error=self._error)
+        state = "refused" if self._refused is not None and state != "interrupted" else state
+        return StoreReport(
+            state,
+            gone.rows,
+            waiting,
+            refused=self._refused,
+            error=self._error,
+            # Of what is under way nobody knows how much it has done.
+            at_least=gone.at_least or self._under_way or state == "interrupted",
+        )
 
     def _fail(self, reason: str) -> None:
         self._error = reason if self._error is None else f"{self._error}; {reason}"
@@ -73,8 +85,7 @@ class Deletion:
     def _broken_off(self, reason: str) -> StoreReport:
         """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
         self._fail(f"{reason}; more rows may be gone than were counted: run it again, and it goes on")
-        gone = self._tally.gone
-        return StoreReport("interrupted", gone, refused=self._refused, error=self._error, at_least=True)
+        return self._report("interrupted")
 
     async def _delete(self) -> None:
         try:
@@ -83,6 +94,7 @@ class Deletion:
                 await self._delete_portion(portion)
         except MutationError as failure:
             self._fail(str(failure))
+            # One that could not be killed goes on, and is counted by whoever sees it through.
             if not failure.alive:
                 await self._settle()
         except RefusedError as late:
@@ -91,9 +103,6 @@ class Deletion:
             await self._settle()
         except ServerError as no:
             self._fail(no.told)
-        else:
-            return
-        await self._count()
 
     async def _delete_portion(self, portion: Condition) -> None:
         self._heed()
@@ -104,54 +113,89 @@ class Deletion:
                 return
             await self._delete_all()
             await self._count()
+            await self._note()
         self._left += self._tally.left
 
     async def _settle(self) -> None:
+        """Wait for the parts that are still at work after a mutation was killed, and count what is left."""
         if not await self._follower.settle():
             self._fail("parts that were being rewritten are still at work, and more rows may go with them")
+            self._tally.gone.at_least = True
+        await self._count()
+        await self._note()
 
     async def _count(self) -> None:
         self._tally.counted(await self._rows.count(self._meant))
 
-    async def _finish_earlier(self) -> None:
-        """Follow what an earlier purge left running to its end: the server went on with it, whoever died."""
-        mark = (await self._purge.notes.read()).get("mark")
-        if mark:
-            self._tally.expect(await self._rows.count(self._meant))
-            await self._see_through(str(mark))
-            await self._count()
+    async def _note(self) -> None:
+        """Write down what is gone, and that nothing is under way."""
+        await self._purge.notes.write(self._tally.gone.as_notes())
+        self._under_way = False
 
-    async def _see_through(self, mark: str) -> bool:
-        """Follow it to its end; True where it was seen done. What still runs then stays written down."""
+    async def _begin(self, **step: Any) -> None:
+        """Write down a step before it is sent: whoever comes next looks for it, does not send it twice, and counts it."""
+        meant = as_json(self._meant)
+        await self._purge.begin_step(self._tally.gone.as_notes(**step, left=self._tally.left, meant=meant))
+        self._under_way = True
+
+    async def _finish_earlier(self) -> None:
+        """Follow what an earlier purge left running to its end, and count what it took: the server went on with it."""
+        notes = await self._purge.notes.read()
+        self._tally.gone = Gone.noted(notes)
+        mark, part = notes.get("mark"), notes.get("part")
+        if not mark and not part:
+            return
+        self._under_way = True
+        self._meant = from_json(notes["meant"])
+        self._tally.expect(int(notes["left"]))
+        rows = int(notes["rows"])
+        if part and await self._rows.has_part(part):
+            # It is dropped as a whole or not at all.
+            pass
+        elif mark and await self._follower.to_the_end(str(mark)) and self._rows.one_server:
+            self._tally.went(rows)
+        else:
+            await self._count_after_break(rows)
+        await self._note()
+
+    async def _count_after_break(self, most: int) -> None:
         try:
-            done = await self._follower.to_the_end(mark)
-        except MutationError as failure:
-            if not failure.alive:
-                await self._purge.notes.write({})
-            raise
-        await self._purge.notes.write({})
-        return done
+            self._tally.counted_after_break(await self._rows.count(self._meant), most)
+        except ServerError:
+            # The table has changed since, so that those rows cannot be named any more.
+            self._tally.gone.at_least = True
 
     async def _delete_all(self) -> None:
         """Do one round: whole parts at once, then a partition after the other."""
         self._number += 1
-        async for rows in self._rows.drop_whole_parts(self._meant, self._purge.begin_step):
+        async for rows in self._rows.drop_whole_parts(self._meant, self._begin_drop):
             self._tally.went(rows)
+            await self._note()
             self._heed()
         for partition, rows in (await self._rows.partitions(self._meant)).items():
             self._heed()
             step = f"{self._purge.purge_id}:{self._number}:{partition}"
             mark = mark_of(self._purge.account, self._purge.cutoff, step)
-            # Written down before it is sent: whoever comes next looks for it, and does not send it twice.
-            await self._purge.begin_step({"mark": mark})
-            await self._rows.delete(self._meant, partition, mark)
-            done = await self._see_through(mark)
-            if done and self._rows.one_server:
+            await self._begin(mark=mark, rows=rows)
+            await self._send(partition, mark)
+            if await self._follower.to_the_end(mark) and self._rows.one_server:
                 self._tally.went(rows)
             else:
                 # No row is no answer: it was killed, or is done and forgotten. And of several servers one may not
                 # have heard of it yet.
                 await self._count()
+            await self._note()
+
+    async def _begin_drop(self, part: str, rows: int) -> None:
+        await self._begin(part=part, rows=rows)
+
+    async def _send(self, partition: str | None, mark: str) -> None:
+        try:
+            await self._rows.delete(self._meant, partition, mark)
+        except ServerError:
+            # It is refused at once, and nothing is written down.
+            await self._note()
+            raise
 
     def _heed(self) -> None:
         if self._purge.stop.asked:

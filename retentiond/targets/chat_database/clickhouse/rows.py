@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.connection import Server
@@ -52,9 +52,11 @@ class MeantRows:
                 raise
 
     async def drop_whole_parts(
-        self, meant: Condition, begin_step: Callable[[Mapping[str, Any]], Awaitable[None]]
+        self, meant: Condition, begin_drop: Callable[[str, int], Awaitable[None]]
     ) -> AsyncIterator[int]:
         """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them; tell each one's rows.
+
+        `begin_drop` is called with a part and its rows before that part is dropped.
 
         A part never changes under its name. A partition does: rows may come into it between the count and the drop.
         """
@@ -64,9 +66,13 @@ class MeantRows:
             return
         statement = self.relations.statement("parts", condition=meant)
         for row in await self.server.rows(statement, self.relations.parameters(meant)):
-            await begin_step({})
-            if await self._drop(row["part"]):
-                yield int(row["rows"])
+            await begin_drop(row["part"], int(row["rows"]))
+            yield int(row["rows"]) if await self._drop(row["part"]) else 0
+
+    async def has_part(self, part: str) -> bool:
+        """Tell whether a part is there under this name; one that was merged has another."""
+        statement = self.relations.statement("has_part")
+        return bool(await self.server.value(statement, self.relations.parameters(part=part)))
 
     async def _drop(self, part: str) -> bool:
         try:

@@ -43,6 +43,11 @@ ON m._part = p.name
 WHERE m._matching = p.rows
 ORDER BY part
 
+-- name: has_part
+-- 1 where a part of this name is active.
+SELECT count() > 0 AS found FROM system.parts
+WHERE database = {database:String} AND table = {table:String} AND active AND name = {part:String}
+
 -- name: partitions
 -- Each partition that holds such rows, and how many.
 SELECT _partition_id, count() AS _matching FROM {rows} WHERE {condition} GROUP BY _partition_id ORDER BY _partition_id

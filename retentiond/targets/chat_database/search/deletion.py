@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.gone import Gone
 from retentiond.targets.chat_database.search.client import ServerError
 from retentiond.targets.chat_database.search.follow import PurgeError
 
@@ -23,6 +24,7 @@ _ROUNDS: Final = 5
 
 
 _GOES_ON: Final = "run it again, and it goes on"
+_SERVERS_FAULT: Final = 500
 _STOPPED: Final = f"asked to stop; {_GOES_ON}"
 
 
@@ -38,18 +40,17 @@ class Deletion:
         self._portions = portions
         self._rate = rate
         self._query = portions.meant.all
-        # How many there were at the last count, and how many were known to be gone by tasks then.
+        # How many there were at the last count.
         self._there = 0
-        self._gone_by_tasks = 0
-        self._gone = 0
+        self._gone = Gone()
+        self._under_way = False
         self._left = 0
 
     async def work(self) -> StoreReport:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
-        report, ended = StoreReport("finished"), False
+        report = StoreReport("finished")
         try:
-            ended = await self._delete()
-            if not ended:
+            if not await self._delete():
                 report = StoreReport("interrupted", error=_STOPPED)
         except StoppedError:
             report = StoreReport("interrupted", error=_STOPPED)
@@ -62,7 +63,7 @@ class Deletion:
             report = StoreReport("finished_with_failures", error=f"the search refused: {no}")
         except UnreachableError as lost:
             report = StoreReport("interrupted", error=str(lost))
-        await self._look_back(report, ended=ended)
+        await self._look_back(report)
         return report
 
     async def _delete(self) -> bool:
@@ -89,65 +90,90 @@ class Deletion:
     async def _begin(self, query: Query) -> None:
         self._query = query
         self._there = await self._index.count(query)
-        self._gone_by_tasks = self._follower.gone
 
     async def _count(self) -> None:
-        """Count what is left of the portion, and add what is gone since the last count."""
+        """Count what is left of the portion. What went is no difference of counts: a document may have become newer."""
         await self._index.refresh()
-        left = await self._index.count(self._query)
-        # What came in meanwhile and went hides in the difference, and what went by a task that died in the task's count.
-        self._gone += max(self._there - left, self._follower.gone - self._gone_by_tasks)
-        self._there, self._gone_by_tasks = left, self._follower.gone
+        self._there = await self._index.count(self._query)
 
     async def _run(self) -> bool:
         mark = f"retentiond:{secrets.token_hex(12)}"
         # Written down before it is sent: whoever comes next looks for it, and does not send it beside itself.
-        await self._purge.begin_step({"mark": mark})
-        task = await self._follower.start(self._query, mark, self._rate)
-        await self._purge.notes.write({"mark": mark, "task": task})
+        await self._purge.begin_step(self._gone.as_notes(mark=mark))
+        self._under_way = True
+        try:
+            task = await self._follower.start(self._query, mark, self._rate)
+        except ServerError as no:
+            if no.status < _SERVERS_FAULT:
+                # It was refused, and not begun.
+                await self._note()
+            raise
+        await self._purge.notes.write(self._gone.as_notes(mark=mark, task=task))
         return await self._see_through(task, mark)
 
     async def _finish_earlier(self) -> bool:
-        """Follow what an earlier purge left running to its end."""
+        """Follow what an earlier purge left running to its end, and count what it took; what it left is deleted anew."""
         notes = await self._purge.notes.read()
-        mark, task = str(notes.get("mark", "")), notes.get("task")
+        self._gone = Gone.noted(notes)
+        mark = str(notes.get("mark", ""))
         if not mark:
             return True
-        await self._begin(self._query)
+        self._under_way = True
         running = await self._follower.find(mark)
-        if running is not None:
-            ended = await self._see_through(running, mark, earlier=True)
-            await self._count()
-            return ended
-        if task is not None:
-            # What it left, and why, does not matter any more: that is counted and deleted anew.
-            await self._follower.forget(str(task), mark)
-        return True
-
-    async def _see_through(self, task: str, mark: str, *, earlier: bool = False) -> bool:
+        task = running or notes.get("task")
+        if task is None:
+            # It is over, and nobody knows its number any more; or it was never begun.
+            self._gone.at_least = True
+            await self._note()
+            return True
         try:
-            ended = await self._follower.to_the_end(task, mark, earlier=earlier)
+            return await self._see_through(str(task), mark, told=int(notes.get("told", 0)))
         except PurgeError:
-            await self._purge.notes.write({})
+            # Why one ended that nobody waited for does not matter any more.
+            if running is not None:
+                raise
+            return True
+
+    async def _see_through(self, task: str, mark: str, told: int = 0) -> bool:
+        """Follow it to its end, and count what it took, but for what was told of it before."""
+        try:
+            ended = await self._follower.to_the_end(task, mark)
+        except PurgeError as failure:
+            await self._account(task, mark, told, over=not failure.alive)
             raise
-        if ended:
-            await self._purge.notes.write({})
+        except (ServerError, UnreachableError, StoppedError):
+            await self._account(task, mark, told, over=False)
+            raise
+        await self._account(task, mark, told, over=ended)
         return ended
 
-    async def _look_back(self, report: StoreReport, *, ended: bool) -> None:
-        """Write down what is gone and what waits; or else what is known."""
+    async def _account(self, task: str, mark: str, told: int, *, over: bool) -> None:
+        """Add what it took to what is gone, and write that down."""
+        deleted = max(self._follower.deleted, told)
+        self._gone.rows += deleted - told
+        if over:
+            self._gone.at_least |= not self._follower.exact
+            await self._note()
+        else:
+            await self._purge.notes.write(self._gone.as_notes(mark=mark, task=task, told=deleted))
+
+    async def _note(self) -> None:
+        """Write down what is gone, and that nothing is under way."""
+        await self._purge.notes.write(self._gone.as_notes())
+        self._under_way = False
+
+    async def _look_back(self, report: StoreReport) -> None:
+        """Say what is gone, and what waits."""
+        report.rows = self._gone.rows
+        report.at_least = self._gone.at_least or self._under_way
         try:
-            if not ended:
-                await self._count()
             report.waiting = (*await self._index.waiting(), *await self._portions.remarks())
         except (ServerError, UnreachableError, StoppedError) as lost:
             report.state = "interrupted" if report.state == "finished" else report.state
-            report.rows = self._gone + self._follower.gone - self._gone_by_tasks
-            report.at_least = True
-            told = (report.error or str(lost)).removesuffix(f"; {_GOES_ON}")
+            report.error = report.error or f"{lost}; {_GOES_ON}"
+        if report.at_least and report.error is not None:
+            told = report.error.removesuffix(f"; {_GOES_ON}")
             report.error = f"{told}; more documents may be gone than were counted: {_GOES_ON}"
-            return
-        report.rows = self._gone
         if self._left and report.state == "finished":
             report.state = "finished_with_failures"
             report.error = f"{self._left} documents are left, or came in meanwhile; run it again"

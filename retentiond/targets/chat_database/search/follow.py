@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
-from retentiond.targets.chat_database.search.task import look_at, progress_of
+from retentiond.targets.chat_database.search.task import last_word, look_at, progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +22,19 @@ _STALLED: Final = "it did not get on, and was cancelled; what it had deleted sta
 
 
 class PurgeError(Exception):
-    """A purge that failed; its text says why."""
+    """A purge that failed; its text says why. `alive`: it could not be cancelled, and may go on."""
+
+    def __init__(self, message: str, *, alive: bool = False) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 class Follower:
-    """Follows purges of one index; `gone` documents are known to be gone by them."""
+    """Follows purges of one index.
+
+    `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own last word, so that there
+    are no more.
+    """
 
     def __init__(self, index: Index, stop: Stop, patience: Patience, progress: Progress) -> None:
         self._index = index
@@ -34,7 +42,8 @@ class Follower:
         self._stop = stop
         self._patience = patience
         self._progress = progress
-        self.gone = 0
+        self.deleted = 0
+        self.exact = False
 
     async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
         """Start one, sent once and never again, and return its task; `rate` is documents a second."""
@@ -69,20 +78,17 @@ class Follower:
                     return str(name)
         return None
 
-    async def to_the_end(self, task: str, mark: str, *, earlier: bool = False) -> bool:
-        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError.
-
-        What an earlier purge's had deleted when it is first looked at is not counted again.
-        """
+    async def to_the_end(self, task: str, mark: str) -> bool:
+        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError."""
         last, since = "", self._patience.clock()
-        told: int | None = None if earlier else 0
+        self.deleted, self.exact = 0, False
         cancelled = False
         for pause in self._patience.pauses():
             answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
             look = look_at(answer, mark)
             if look.standing == "gone":
                 return True
-            progress, told = await self._count(task, answer, look, told)
+            progress = await self._count(task, answer, look)
             if look.standing != "running":
                 await self._forget(task)
                 if look.standing == "failed":
@@ -94,7 +100,8 @@ class Follower:
             elif now - since >= self._patience.stalled:
                 if cancelled:
                     raise PurgeError(
-                        "it does not get on, and cannot be cancelled; look at the cluster's health"
+                        "it does not get on, and cannot be cancelled; look at the cluster's health",
+                        alive=True,
                     )
                 # One that has ended meanwhile is not cancelled: the next look tells.
                 await self._search.ask("POST", f"/_tasks/{task}/_cancel")
@@ -104,25 +111,19 @@ class Follower:
                 break
         return False
 
-    async def _count(
-        self, task: str, answer: Mapping[str, Any] | None, look: TaskLook, told: int | None
-    ) -> tuple[str, int]:
-        """Count what went since it was told last; return a text that differs while anything is done, and the new sum."""
+    async def _count(self, task: str, answer: Mapping[str, Any] | None, look: TaskLook) -> str:
+        """Count what went since the last look; return a text that differs while anything is done."""
         children: Mapping[str, Any] = {}
         if look.standing == "running":
             children = await self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
         deleted, progress = progress_of(answer, children)
+        final = None if look.standing == "running" else last_word(answer)
+        self.exact = final is not None
         # A slice that ended between the two questions is in neither answer: it is counted at the next look.
-        more = 0 if told is None else max(deleted - told, 0)
+        more = max((deleted if final is None else final) - self.deleted, 0)
         self._progress.advance(more)
-        self.gone += more
-        return progress, deleted if told is None else told + more
-
-    async def forget(self, task: str, mark: str) -> None:
-        """Remove what the server keeps of a purge that nobody waited for, if it is that one's."""
-        answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
-        if look_at(answer, mark).standing in {"over", "failed"}:
-            await self._forget(task)
+        self.deleted += more
+        return progress
 
     async def _forget(self, task: str) -> None:
         """Remove the result that the server keeps for ever; one that may not be removed does no harm."""

@@ -39,6 +39,12 @@ def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
     return TaskLook("over")
 
 
+def last_word(answer: Mapping[str, Any] | None) -> int | None:
+    """Return how many documents a purge that is over has deleted, by its own count; None where it has none."""
+    deleted = ((answer or {}).get("response") or {}).get("deleted")
+    return deleted if isinstance(deleted, int) else None
+
+
 def _reason(error: Any) -> str:
     if not isinstance(error, dict):
         return str(error)
