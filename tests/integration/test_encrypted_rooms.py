@@ -9,11 +9,17 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import Silence
+from retentiond.model.mentions import ENCRYPTION
+from retentiond.targets.dendrite_media.database.rows import media_row
+from retentiond.targets.dendrite_media.references.copies import References
+from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
 from tests.support.store import DendriteStore, StoredMedia
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from retentiond.model.media import MediaKey
     from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention
 
@@ -59,6 +65,17 @@ async def join(
 
 async def upload(store: DendriteStore, user: str = ANN, days: float = 100, **keys: Any) -> StoredMedia:
     return await store.add(origin="here.test", user_id=user, age=timedelta(days=days), **keys)
+
+
+async def mentions(
+    retention: Retention, connection: Connection, table: str
+) -> dict[MediaKey, frozenset[str]]:
+    """What the newest copy of references says of the rows of a table."""
+    rows = [media_row(row) for row in await connection.fetch(f"SELECT * FROM {table}")]
+    references = References(Sources(retention.database, {}, frozenset({"here.test"})), (), ENCRYPTION)
+    hour_ago = await connection.fetchval("SELECT now() - interval '1 hour'")
+    async with references.held(connection, begun_after=hour_ago) as copy:
+        return dict(await mentions_of(connection, rows, copy, references))
 
 
 @pytest.fixture
@@ -312,8 +329,26 @@ async def test_released_media_are_still_known_to_be_of_encrypted_rooms(
     media = await upload(encrypted)
     await retention.one_pass(**policy(match={"origin": "local"}))
     assert media.key not in await encrypted.rows()
+    found = await mentions(retention, connection, "retentiond.released_media")
+    assert found == {media.key: {"encrypted"}}
+
+
+async def test_the_copy_of_references_does_not_grow_with_the_media_that_encrypted_rooms_may_show(
+    encrypted: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    for _ in range(5):
+        await encrypted.add()
+        await upload(encrypted)
+    assert (await retention.one_pass(**UNREFERENCED)).kept == {"encrypted": 10}
+    assert await connection.fetchval("SELECT count(*) FROM retentiond.reference") == 0
+    assert await connection.fetchval("SELECT count(DISTINCT user_id) FROM retentiond.reference_member") == 1
+
+
+async def test_an_upload_that_came_after_the_copy_of_references_may_be_shown_as_well(
+    encrypted: DendriteStore, retention: Retention, connection: Connection
+) -> None:
     await retention.one_pass(**UNREFERENCED)
-    found = await connection.fetch(
-        "SELECT DISTINCT source FROM retentiond.reference WHERE media_id = $1", media.key.media_id
-    )
-    assert [row["source"] for row in found] == ["encrypted"]
+    media = await upload(encrypted)
+    found = await mentions(retention, connection, "mediaapi_media_repository")
+    assert found == {media.key: {"encrypted"}}
+    assert await connection.fetchval("SELECT max(copy_id) FROM retentiond.reference_copy") == 1

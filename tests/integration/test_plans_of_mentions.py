@@ -13,6 +13,7 @@ from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
 from retentiond.targets.dendrite_media.references.copies import SQL as REFERENCES
+from retentiond.targets.dendrite_media.restore.wanted import SQL as WANTED_SQL
 from retentiond.targets.dendrite_media.surveys.asked import SQL as ASKED_SQL
 from retentiond.targets.dendrite_media.surveys.survey import PLAN_SQL, SQL
 
@@ -27,6 +28,7 @@ SELECT 'media' || n, 'there.test', 'image/png', 1, 1, '', repeat('A', 43), '' FR
 INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ('{room_state,messages}', now());
 INSERT INTO retentiond.reference SELECT 1, s, 'media' || n, 'there.test'
 FROM generate_series(1, 60000) n CROSS JOIN unnest(ARRAY['room_state', 'messages']) s;
+INSERT INTO retentiond.reference_member SELECT 1, '@user' || n || ':here.test' FROM generate_series(1, 20000) n;
 ANALYZE;
 """
 
@@ -53,23 +55,53 @@ async def nodes(connection: Conn, statement: str, *arguments: Any) -> list[tuple
     return list(walk(json.loads(found)[0]["Plan"]))
 
 
-async def test_a_page_of_rows_with_mentions_is_read_by_two_indexes_and_sorts_nothing(large: Conn) -> None:
-    await large.execute(SQL["make_mentions"])
-    await large.execute(SQL["learn_mentions"], 1, ["room_state", "messages"])
-    for statement in ("sort_mentions", "analyze_mentions"):
+ASKED = ["room_state", "messages", "encrypted"]
+OURS = ["here.test"]
+
+
+async def test_a_page_of_rows_with_mentions_is_read_by_indexes_and_sorts_nothing(large: Conn) -> None:
+    for statement in ("make_mentions", "make_members"):
         await large.execute(SQL[statement])
-    plan = await nodes(large, SQL["media_page_with_mentions"], "media2", "there.test", 2000)
+    await large.execute(SQL["learn_mentions"], 1, ASKED)
+    await large.execute(SQL["learn_members"], 1)
+    for statement in ("sort_mentions", "analyze_mentions", "sort_members", "analyze_members"):
+        await large.execute(SQL[statement])
+    plan = await nodes(large, SQL["media_page_with_mentions"], "media2", "there.test", 2000, ASKED, OURS)
     used = {name for _, name in plan}
-    assert {"mediaapi_media_repository_index", "mention_by_key"} <= used
-    assert not {"Seq Scan", "Sort", "Hash Join", "Merge Join"} & {kind for kind, _ in plan}
+    assert {"mediaapi_media_repository_index", "mention_by_key", "mention_member_by_user"} <= used
+    assert not {"Sort", "Hash Join", "Merge Join"} & {kind for kind, _ in plan}
+    # Whether there is any member at all is read once, and ends at the first.
+    assert {name for kind, name in plan if kind == "Seq Scan"} <= {"mention_member"}
 
 
-async def test_a_release_asks_the_copy_by_its_index(large: Conn) -> None:
+async def test_a_release_asks_the_copy_by_its_indexes(large: Conn) -> None:
     keys = [f"media{number}" for number in range(100)], ["there.test"] * 100
-    for statement in (SQL["mentions_of"], RELEASE_SQL["kept_keys"]):
-        plan = await nodes(large, statement, *keys, 1, ["room_state"])
-        assert "reference_by_key" in {name for _, name in plan}
-        assert ("Seq Scan", "reference") not in plan
+    rows = ["@user1:here.test"] * 100, [1] * 100
+    for statement, arguments in (
+        (SQL["mentions_of"], (1, ASKED, *rows, OURS)),
+        (RELEASE_SQL["kept_keys"], (1, ASKED, OURS)),
+    ):
+        plan = await nodes(large, statement, *keys, *arguments)
+        assert {"reference_by_key", "reference_member_by_user"} <= {name for _, name in plan}
+        for relation in ("reference", "mediaapi_media_repository"):
+            assert ("Seq Scan", relation) not in plan
+
+
+async def test_what_is_protected_in_quarantine_is_asked_by_indexes(large: Conn) -> None:
+    await large.execute(
+        "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file,"
+        " media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)"
+        " SELECT 1, 'rule', now(), now(), false, true, 'gone' || n, 'there.test', 'image/png', 1, 1, '',"
+        " md5(n::text) || repeat('A', 11), '@user' || n || ':here.test', '[]' FROM generate_series(1, 50000) n"
+    )
+    await large.execute("VACUUM ANALYZE retentiond.released_media")
+    found = await large.fetch("SELECT base64hash AS hash FROM retentiond.released_media LIMIT 1000")
+    hashes = [row["hash"] for row in found]
+    plan = await nodes(large, WANTED_SQL["protected_hashes"], hashes, 1, ASKED, OURS)
+    used = {name for _, name in plan}
+    assert {"released_media_by_hash", "reference_by_key", "reference_member_by_user"} <= used
+    for relation in ("released_media", "reference"):
+        assert ("Seq Scan", relation) not in plan
 
 
 async def test_what_a_protection_keeps_is_marked_in_one_join_and_not_row_by_row(large: Conn) -> None:
@@ -77,12 +109,23 @@ async def test_what_a_protection_keeps_is_marked_in_one_join_and_not_row_by_row(
     await large.execute(
         "INSERT INTO due SELECT base64hash, media_id, media_origin, 0 FROM mediaapi_media_repository; ANALYZE due"
     )
-    await large.execute(REFERENCES["make_plan_copy"])
-    await large.execute(f"INSERT INTO {PLAN_COPY} SELECT * FROM retentiond.reference; ANALYZE {PLAN_COPY}")
-    for statement in (SQL["keep_referenced"], PLAN_SQL["keep_referenced"]):
-        plan = await nodes(large, statement, 1, ["room_state"])
-        joins = [kind for kind, _ in plan if "Join" in kind or kind == "Nested Loop"]
-        assert joins in (["Hash Join"], ["Merge Join"])
+    for statement in ("make_plan_copy", "make_plan_members", "sort_plan_members"):
+        await large.execute(REFERENCES[statement])
+    await large.execute(f"INSERT INTO {PLAN_COPY} SELECT * FROM retentiond.reference")
+    await large.execute(f"INSERT INTO {PLAN_COPY}_member SELECT * FROM retentiond.reference_member")
+    await large.execute(REFERENCES["analyze_copy"].replace("{reference}", PLAN_COPY))
+    for statements, index in (
+        (SQL, "reference_member_by_user"),
+        (PLAN_SQL, "plan_reference_member_by_user"),
+    ):
+        for statement, arguments in (
+            ("keep_referenced", (1, ["room_state"])),
+            ("keep_encrypted", (1, ["encrypted"], OURS)),
+        ):
+            plan = await nodes(large, statements[statement], *arguments)
+            joins = [kind for kind, _ in plan if "Join" in kind]
+            assert joins in (["Hash Join"], ["Merge Join"])
+        assert index in {name for _, name in plan}
 
 
 async def test_what_is_asked_again_is_read_by_indexes_a_page_at_a_time(large: Conn) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from retentiond.engine.target import Silence
 from retentiond.model.mentions import ANYWHERE
+from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.passes import steps
 from retentiond.targets.dendrite_media.quarantine import release
 from retentiond.targets.dendrite_media.references.copies import References
@@ -429,5 +430,6 @@ async def test_a_copy_that_a_sweep_made_does_not_answer_what_policies_ask(
     of_a_sweep = await references.copy(connection, begun_after=long_ago)
     assert of_a_sweep is not None
     async with references.held(connection, begun_after=long_ago) as copy:
-        mentions = await mentions_of(connection, [media.key], copy, ANYWHERE)
+        rows = await connection.fetch("SELECT * FROM mediaapi_media_repository")
+        mentions = await mentions_of(connection, list(map(media_row, rows)), copy, references)
     assert mentions == {media.key: {"messages"}}

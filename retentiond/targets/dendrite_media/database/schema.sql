@@ -120,8 +120,8 @@ CREATE TABLE retentiond.restored (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- A copy of what the protections refer to. Its two tables are unlogged: after a crash neither knows anything, and who needs
--- a copy makes a new one. The row of the third is locked by the one that makes it.
+-- A copy of what the protections refer to. Its tables are unlogged: after a crash none knows anything, and who needs a
+-- copy makes a new one. The row of reference_turn is locked by the one that makes it.
 CREATE TABLE retentiond.reference_turn (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
 );
@@ -140,6 +140,14 @@ CREATE UNLOGGED TABLE retentiond.reference (
     since_ms bigint
 );
 CREATE INDEX reference_by_key ON retentiond.reference (media_id, media_origin);
+-- Of the same copy, the users who are or were in an encrypted room here, and until when, in milliseconds (NULL: no end).
+-- A hash index takes user IDs of any length.
+CREATE UNLOGGED TABLE retentiond.reference_member (
+    copy_id bigint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    until_ms bigint
+);
+CREATE INDEX reference_member_by_user ON retentiond.reference_member USING hash (user_id);
 
 -- When media were last asked for, as a proxy's access log tells; only of media that have a row.
 CREATE TABLE retentiond.access (

@@ -17,7 +17,8 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
+from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
+from retentiond.targets.dendrite_media.references.encrypted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
 
-SQL: Final = named_queries(__package__, "release.sql")
+SQL: Final = named_queries(__package__, "release.sql", shown=shown(KEPT_COPY, row="m", copy="$3", names="$5"))
 UNEVEN: Final = (
     "not all were both copied and deleted, and it was rolled back; take away the trigger or rule on dendrite's tables, or "
     "on the ledger's, that keeps some, or report this with the log"
@@ -112,14 +113,14 @@ class Releaser:
         locked: dict[MediaKey, MediaRow],
         held: set[MediaKey],
     ) -> tuple[list[Assessed], list[Assessed]]:
-        keys = key_columns([item.due.key for item in batch])
+        keys, references = key_columns([item.due.key for item in batch]), self._ground.references
         kept = held | {
             media_key(row)
             for row in await self._connection.fetch(
-                SQL["kept_keys"], *keys, copy, list(self._ground.references.protections)
+                SQL["kept_keys"], *keys, copy, list(references.protections), references.server_names
             )
         }
-        mentions = await self._ground.mentions_again(locked.keys(), copy)
+        mentions = await self._ground.mentions_again(locked.values(), copy)
         going: list[Assessed] = []
         changed: list[Assessed] = []
         for item in batch:

@@ -10,7 +10,8 @@ ORDER BY m.media_id, m.media_origin
 FOR UPDATE OF m
 
 -- name: kept_keys
--- Which of these keys a mark or a protection keeps; the copy is read in the same snapshot as what it says.
+-- Which of these keys a mark or a protection keeps; the copy is read in the same snapshot as what it says. $5 are the names
+-- of this server.
 SELECT k.media_id, k.media_origin
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 WHERE EXISTS (SELECT FROM retentiond.restored r
@@ -19,6 +20,8 @@ WHERE EXISTS (SELECT FROM retentiond.restored r
    OR EXISTS (SELECT FROM retentiond.reference f
               WHERE f.copy_id = $3 AND f.source = ANY ($4::text[])
                 AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C")
+   OR EXISTS (SELECT FROM mediaapi_media_repository m CROSS JOIN LATERAL ({shown}) h
+              WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin AND h.source = ANY ($4::text[]))
 
 -- name: release
 -- Copies rows and their thumbnail rows into the ledger and deletes them; the counts must agree.

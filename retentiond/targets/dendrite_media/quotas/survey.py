@@ -16,8 +16,8 @@ from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.store.safety import foreign_users
-from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class QuotaSurveyor(Surveyor):
         for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
             await self._connection.execute(SQL[statement])
         await make_gone_thumbnails(self._connection)
-        statement = DUE_SQL["media_page_with_mentions" if self._asks else "media_page"]
-        async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
+        async for page in self._pages():
             rows = [(media_row(record), self._mentions(record)) for record in page]
             survey.rows += len(rows)
             for row, _ in rows:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.references.encrypted import copy_encrypted
 from retentiond.targets.dendrite_media.references.sources import (
+    ENCRYPTED_SQL,
     MEMBERS,
     MESSAGES,
     refusing,
@@ -33,7 +33,12 @@ SQL: Final = named_queries(__package__, "references.sql")
 KEPT_COPY: Final = "retentiond.reference"
 PLAN_COPY: Final = "pg_temp.plan_reference"
 """Where the copy of what mentions media lies: the ledger's, and a plan's own."""
-_COLUMNS: Final = ("copy_id", "source", "media_id", "media_origin", "since_ms")
+_SOURCE_COLUMNS: Final = ("copy_id", "source", "media_id", "media_origin")
+_COLUMNS: Final = {
+    MESSAGES: (*_SOURCE_COLUMNS, "since_ms"),
+    MEMBERS: ("copy_id", "user_id", "until_ms"),
+}
+_FILLING: Final = {MESSAGES: SQL["copy_messages"], MEMBERS: ENCRYPTED_SQL["copy_members"]}
 LARGEST_AGE: Final = timedelta(minutes=10)
 """How old the copy may be that a deletion relies on."""
 
@@ -58,6 +63,11 @@ class References:
         self.protections = tuple(protections)
         self.asked = frozenset(asked)
         self._everything = (*self.protections, *sorted(self.asked - set(self.protections)))
+
+    @property
+    def server_names(self) -> list[str]:
+        """The names of this server, as statements take them."""
+        return sorted(self._sources.server_names)
 
     def only(self, protections: Sequence[str], asked: Collection[str] = ()) -> References:
         """Return references that ask for these protections and sources, and for nothing else."""
@@ -108,7 +118,8 @@ class References:
         """Fill a copy that goes with the connection, and return its number; raises RefusedError."""
         if not self._everything:
             return None
-        await connection.execute(SQL["make_plan_copy"])
+        for statement in ("make_plan_copy", "make_plan_members", "sort_plan_members"):
+            await connection.execute(SQL[statement])
         await self._fill(connection, PLAN_COPY, 0, self._everything)
         await connection.execute(SQL["analyze_copy"].replace("{reference}", PLAN_COPY))
         return 0
@@ -119,12 +130,7 @@ class References:
                 async with self._sources.reading(connection, statement) as source:
                     if statement is MESSAGES:
                         await self._sources.classify_rooms(source, connection, wanted)
-                    if statement is MEMBERS:
-                        await copy_encrypted(
-                            source, connection, relation, copy_id, wanted, sorted(self._sources.server_names),
-                            released=relation == KEPT_COPY,
-                        )  # fmt: skip
-                    elif source is connection:
+                    if source is connection:
                         await self._fill_here(connection, relation, copy_id, statement, wanted)
                     else:
                         await self._fill_from(source, connection, relation, copy_id, statement, wanted)
@@ -132,19 +138,23 @@ class References:
     async def _fill_here(
         self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
     ) -> None:
-        filling = SQL["copy_messages" if statement is MESSAGES else "copy_source"]
-        filling = filling.replace("{reference}", relation)
-        await connection.execute(filling.replace("{source}", statement.text), list(wanted), copy_id)
+        filling = _FILLING.get(statement, SQL["copy_source"]).replace("{reference}", relation)
+        filling = filling.replace("{source}", statement.text)
+        await connection.execute(filling, self._asked_with(statement, wanted), copy_id)
 
     async def _fill_from(
         self, source: Conn, connection: Conn, relation: str, copy_id: int, statement: Statement,
         wanted: Sequence[str],
     ) -> None:  # fmt: skip
-        schema, table = relation.split(".")
-        async for page in stream(source, statement.text, list(wanted)):
+        schema, table = (f"{relation}_member" if statement is MEMBERS else relation).split(".")
+        async for page in stream(source, statement.text, self._asked_with(statement, wanted)):
             await connection.copy_records_to_table(
                 table,
                 schema_name=schema,
                 records=[(copy_id, *row) for row in page],
-                columns=_COLUMNS if statement is MESSAGES else _COLUMNS[:-1],
+                columns=_COLUMNS.get(statement, _SOURCE_COLUMNS),
             )
+
+    def _asked_with(self, statement: Statement, wanted: Sequence[str]) -> list[str]:
+        """Return the parameter of a source's statement: the names of this server for members, else the sources."""
+        return self.server_names if statement is MEMBERS else list(wanted)

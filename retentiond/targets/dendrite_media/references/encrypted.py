@@ -1,38 +1,19 @@
-"""Add to a copy of references the media that an encrypted room may show: their references cannot be read."""
+"""The condition under which an encrypted room may show a media row: its references cannot be read.
+
+A copy of references holds the users of encrypted rooms. Which rows such a room may show follows from them wherever
+rows are read, so that the copy needs no entry for each row.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from retentiond.targets.dendrite_media.references.sources import ENCRYPTED_SQL as SQL
-from retentiond.targets.dendrite_media.references.sources import MEMBERS, stream
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from retentiond.adapters.postgres import Conn
 
 
-async def copy_encrypted(
-    source: Conn, connection: Conn, relation: str, copy_id: int, wanted: Sequence[str], names: Sequence[str],
-    *, released: bool,
-) -> None:  # fmt: skip
-    """Read the users of encrypted rooms from `source`, and add what they may show to the copy on `connection`.
+def shown(relation: str, *, row: str, copy: str, names: str) -> str:
+    """Return a subquery with the pseudo-source of a row, for use in another statement; empty where no room may show it.
 
-    `names` are the names of this server; `released` adds media that were released and can come back.
+    `relation` is the copy, `row` the alias of the row, `copy` and `names` the parameters with the copy's number and the
+    names of this server.
     """
-    await connection.execute(SQL["drop_members"])
-    await connection.execute(SQL["make_members"])
-    if source is connection:
-        await connection.execute(SQL["take_members"].replace("{source}", MEMBERS.text), names)
-    else:
-        async for page in stream(source, MEMBERS.text, names):
-            await connection.copy_records_to_table(
-                "retentiond_member",
-                schema_name="pg_temp",
-                records=[tuple(row) for row in page],
-                columns=("user_id", "until_ms"),
-            )
-    media = SQL["stored_and_released" if released else "stored"]
-    adding = SQL["copy_encrypted"].replace("{reference}", relation).replace("{media}", media)
-    await connection.execute(adding, copy_id, wanted, names)
+    text = SQL["shown"].replace("{reference}", relation)
+    return text.replace("{row}", row).replace("{copy}", copy).replace("{names}", names)

@@ -35,37 +35,21 @@ SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) FILTER (WHERE b.room_id
 FROM member m LEFT JOIN belied b ON b.room_id = m.room_id AND b.user_id = m.user_id
 GROUP BY m.user_id
 
--- name: drop_members
-DROP TABLE IF EXISTS pg_temp.retentiond_member
+-- name: copy_members
+-- Adds the users to the copy $2; $1 are the names of this server.
+INSERT INTO {reference}_member (copy_id, user_id, until_ms) SELECT $2::bigint, r.user_id, r.until_ms FROM ({source}) r
 
--- name: make_members
--- The users of encrypted rooms, beside the media; the table goes with the connection.
-CREATE TEMPORARY TABLE retentiond_member (user_id text COLLATE "C" NOT NULL, until_ms bigint)
-
--- name: take_members
--- Takes the users from a database that is the media's own, too.
-INSERT INTO pg_temp.retentiond_member (user_id, until_ms) SELECT r.user_id, r.until_ms FROM ({source}) r
-
--- name: stored
--- Media with a row: enough for a plan.
-SELECT m.media_id, m.media_origin, m.user_id, m.creation_ts FROM mediaapi_media_repository m
-
--- name: stored_and_released
--- Media with a row, and media that were released and can come back.
-SELECT m.media_id, m.media_origin, m.user_id, m.creation_ts FROM mediaapi_media_repository m
-UNION ALL
-SELECT r.media_id, r.media_origin, r.user_id, r.creation_ts FROM retentiond.released_media r
-
--- name: copy_encrypted
--- Adds the media that an encrypted room may show to the copy $1, of the pseudo-sources $2: uploads to this server (its
--- names are $3) and media of other servers. Uploads without a valid user are kept; none is, before the first member.
--- A leave counts as a day later: bridges give events the times of another network, which lie before their own uploads.
-INSERT INTO {reference} (copy_id, source, media_id, media_origin)
-SELECT $1::bigint, f.source, u.media_id, u.media_origin
-FROM ({media}) u
-LEFT JOIN pg_temp.retentiond_member e ON e.user_id = u.user_id COLLATE "C"
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN u.user_id <> '' OR lower(u.media_origin) = ANY ($3::text[])
-                THEN 'encrypted' ELSE 'encrypted_remote' END AS source) f
-WHERE EXISTS (SELECT FROM pg_temp.retentiond_member) AND f.source = ANY ($2::text[])
-  AND (u.user_id NOT LIKE '@%:%' OR (e.user_id IS NOT NULL AND coalesce(e.until_ms + 86400000 >= u.creation_ts, true)))
+-- name: shown
+-- A part of other statements: the pseudo-source of a row (user_id, media_origin and creation_ts of {row}) that an encrypted
+-- room may show, as the members of the copy {copy} say: `encrypted` for an upload to this server, whose names are {names},
+-- and `encrypted_remote` for media of other servers. Without a member no row may be shown; with one, any of another
+-- server, and any upload without a valid user. A leave counts as a day later: bridges give events the times of another
+-- network, which lie before their own uploads.
+SELECT s.source
+FROM (SELECT CASE WHEN {row}.user_id <> '' OR lower({row}.media_origin) = ANY ({names}::text[])
+                  THEN 'encrypted' ELSE 'encrypted_remote' END AS source) s
+WHERE EXISTS (SELECT FROM {reference}_member e WHERE e.copy_id = {copy})
+  AND ({row}.user_id NOT LIKE '@%:%'
+       OR EXISTS (SELECT FROM {reference}_member e
+                  WHERE e.copy_id = {copy} AND e.user_id = {row}.user_id COLLATE "C"
+                    AND coalesce(e.until_ms + 86400000 >= {row}.creation_ts, true)))

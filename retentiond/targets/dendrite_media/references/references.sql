@@ -10,6 +10,17 @@ CREATE TEMPORARY TABLE IF NOT EXISTS plan_reference (
     since_ms bigint
 )
 
+-- name: make_plan_members
+-- The users of encrypted rooms in a plan's copy.
+CREATE TEMPORARY TABLE IF NOT EXISTS plan_reference_member (
+    copy_id bigint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    until_ms bigint
+)
+
+-- name: sort_plan_members
+CREATE INDEX IF NOT EXISTS plan_reference_member_by_user ON pg_temp.plan_reference_member USING hash (user_id)
+
 -- name: newest_copy
 -- The newest whole copy that has these sources, if it was begun after the given time.
 SELECT copy_id, begun_at FROM retentiond.reference_copy
@@ -52,8 +63,10 @@ WITH old AS (
     DELETE FROM retentiond.reference_copy WHERE copy_id IN (
         SELECT copy_id FROM retentiond.reference_copy WHERE copy_id < $1 FOR UPDATE SKIP LOCKED)
     RETURNING copy_id
+), old_member AS (
+    DELETE FROM retentiond.reference_member WHERE copy_id IN (SELECT copy_id FROM old)
 )
 DELETE FROM retentiond.reference WHERE copy_id IN (SELECT copy_id FROM old)
 
 -- name: analyze_copy
-ANALYZE {reference}
+ANALYZE {reference}, {reference}_member

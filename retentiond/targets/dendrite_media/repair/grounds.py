@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.audit import FindingKind
     from retentiond.model.facts import Facts
-    from retentiond.model.media import Hash, MediaKey, MediaRow
+    from retentiond.model.media import Hash, MediaRow
     from retentiond.targets.dendrite_media.store.workplace import Place
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due
@@ -42,9 +42,9 @@ class MissingGround:
         del due
         return self.kind
 
-    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Need nothing: the row tells."""
-        del keys, copy
+        del rows, copy
         return {}
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:

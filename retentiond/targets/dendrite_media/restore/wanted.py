@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.references.copies import KEPT_COPY
+from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.restore.bringing import bring, claim_copies
 from retentiond.targets.dendrite_media.surveys.asked import SQL as ASKED_SQL
 from retentiond.targets.dendrite_media.surveys.asked import ask_again
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
 
-SQL: Final = named_queries(__package__, "wanted.sql")
+SQL: Final = named_queries(
+    __package__,
+    "wanted.sql",
+    shown_in_quarantine=shown(KEPT_COPY, row="r", copy="$3", names="$5"),
+    shown_of=shown(KEPT_COPY, row="r", copy="$2", names="$4"),
+)
 
 
 async def finish_restores(work: Workplace) -> int:
@@ -71,7 +78,9 @@ async def find_wanted(
     place: Place, connection: Conn, references: References, copy: int | None, blobs: Sequence[Hash]
 ) -> Wanted:
     """Ask the copy for protections and facts of the released rows of these blobs, one query each."""
-    rows = await connection.fetch(SQL["protected_hashes"], blobs, copy, list(references.protections))
+    rows = await connection.fetch(
+        SQL["protected_hashes"], blobs, copy, list(references.protections), references.server_names
+    )
     asked = await connection.fetch(ASKED_SQL["asked_of"], blobs)
     answers = await ask_again(place, connection, asked, copy, references)
     return Wanted({row["hash"] for row in rows}, answers.refuted, set(answers.unknown.values()))
@@ -136,7 +145,12 @@ async def restore_newly_protected(work: Workplace, references: References, *, be
             references.held(connection, begun_after=begun_after) as copy,
         ):
             page = await connection.fetch(
-                SQL["protected_in_quarantine"], after, work.place.batch, copy, list(references.protections)
+                SQL["protected_in_quarantine"],
+                after,
+                work.place.batch,
+                copy,
+                list(references.protections),
+                references.server_names,
             )
             if not page:
                 return count

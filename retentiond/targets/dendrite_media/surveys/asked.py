@@ -57,7 +57,7 @@ async def ask_again(
     now = await connection.fetchval("SELECT clock_timestamp()")
     names = place.settings.rules.server_names
     media = [media_row(row) for row in rows]
-    mentions = await mentions_of(connection, [row.key for row in media], copy, references.asked)
+    mentions = await mentions_of(connection, media, copy, references)
     for released, row in zip(rows, media, strict=True):
         facts = parsed(released["facts"])
         if facts is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import Refusal
     from retentiond.model.facts import Facts
-    from retentiond.model.media import MediaKey, MediaRow
+    from retentiond.model.media import MediaRow
     from retentiond.model.report import PassReport
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.references.copies import References
@@ -45,7 +45,7 @@ class ReleaseGround(Protocol):
     def name_of(self, due: Due) -> str:
         """Return what reports call the reason for which a row goes."""
 
-    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
@@ -118,9 +118,9 @@ class PolicyGround:
         """Return the hold, mark or protection that keeps it: the survey has counted that."""
         return due.kept
 
-    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
-        return await mentions_of(self._connection, keys, copy, self.references.asked)
+        return await mentions_of(self._connection, rows, copy, self.references)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the same policy still takes it."""
@@ -203,10 +203,10 @@ class RequestGround:
         """Return the hold, mark or protection that keeps it: the survey has counted that."""
         return due.kept
 
-    async def mentions_again(self, keys: Collection[MediaKey], copy: int | None) -> Mentions:
+    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Return what the events said of these when the survey read them, and what the copy says by now."""
-        now = await mentions_of(self._connection, keys, copy, self.references.asked)
-        return joined(await self.surveyor.facts(keys), now)
+        now = await mentions_of(self._connection, rows, copy, self.references)
+        return joined(await self.surveyor.facts([row.key for row in rows]), now)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""

@@ -14,16 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.model.media import MediaRow
+    from retentiond.targets.dendrite_media.references.copies import References
 
 Mentions = Mapping[MediaKey, frozenset[str]]
 """The sources that mention media, of those that were asked; of others nothing is known."""
 
 
 async def mentions_of(
-    connection: Conn, keys: Collection[MediaKey], copy: int | None, asked: Collection[str]
+    connection: Conn, rows: Collection[MediaRow], copy: int | None, references: References
 ) -> Mentions:
-    """Return the sources that mention each of these keys; nothing where no policy asks."""
-    if copy is None or not asked:
+    """Return which of the sources that the references ask about mention each of these rows, as their copy says."""
+    if copy is None or not references.asked:
         return {}
-    rows = await connection.fetch(DUE_SQL["mentions_of"], *key_columns(keys), copy, sorted(asked))
-    return {media_key(row): Mentioned(row["sources"], row["since_ms"]) for row in rows}
+    found = await connection.fetch(
+        DUE_SQL["mentions_of"],
+        *key_columns(row.key for row in rows),
+        copy,
+        sorted(references.asked),
+        [row.user_id for row in rows],
+        [row.creation_ts for row in rows],
+        references.server_names,
+    )
+    return {media_key(record): Mentioned(record["sources"], record["since_ms"]) for record in found}

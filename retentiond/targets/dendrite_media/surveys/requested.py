@@ -14,9 +14,10 @@ from retentiond.model.policy import Keep
 from retentiond.model.request import LEFT_OUT, decide_request
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement, stream
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
-from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
-SQL: Final = named_queries(__package__, "requests.sql")
+SQL: Final = named_queries(__package__, "requests.sql", shown=shown(LEARNED, row="m", copy="0", names="$4"))
 _PAGE: Final = 2000
 _ROOMS_SHOWN: Final = 100
 _COLUMNS: Final = ("media_id", "media_origin", "room_id", "sender", "own")
@@ -90,9 +91,10 @@ class RequestSurveyor(Surveyor):
 
     async def _facts_and_hidden(self, keys: Collection[MediaKey]) -> Mentions:
         facts = await self.facts(keys)
-        if not self._asks:
+        if not self._asked:
             return facts
-        hidden = await self._connection.fetch(SQL["hidden"], *key_columns(keys))
+        names = sorted(self._rules.server_names)
+        hidden = await self._connection.fetch(SQL["hidden"], *key_columns(keys), self._asked, names)
         return joined(facts, {media_key(row): frozenset(row["sources"]) for row in hidden})
 
     async def facts(self, keys: Collection[MediaKey]) -> Mentions:

@@ -92,10 +92,12 @@ CROSS JOIN LATERAL (
     WHERE x.media_id = m.media_id COLLATE "C" AND x.media_origin = m.media_origin COLLATE "C") f
 
 -- name: hidden
--- Which of these media an encrypted room may show.
-SELECT f.media_id, f.media_origin, f.sources
+-- Which of these media an encrypted room may show, by the pseudo-sources $3; $4 are the names of this server.
+SELECT m.media_id, m.media_origin, ARRAY[h.source] AS sources
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
-JOIN pg_temp.mention f ON f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C"
+JOIN mediaapi_media_repository m ON m.media_id = k.media_id AND m.media_origin = k.media_origin
+CROSS JOIN LATERAL ({shown}) h
+WHERE h.source = ANY ($3::text[])
 
 -- name: rooms
 -- The rooms, but for the one in $1, whose events mention media in question that are here; the most mentioned first.

@@ -15,7 +15,7 @@ from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.encryption import EncryptionCount
 from retentiond.model.match import foreign_user
 from retentiond.model.media import Hash, MediaKey, valid_hash
-from retentiond.model.mentions import Mentioned, keep_reason
+from retentiond.model.mentions import ENCRYPTION, Mentioned, keep_reason
 from retentiond.model.policy import Keep, Remove, decide
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
@@ -23,10 +23,11 @@ from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.holds.held import keep_held
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, PLAN_COPY
+from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Record
@@ -36,8 +37,23 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaRow
     from retentiond.model.policy import Rules
 
-SQL: Final = named_queries(__package__, "survey.sql", reference=KEPT_COPY)
-PLAN_SQL: Final = named_queries(__package__, "survey.sql", reference=PLAN_COPY)
+LEARNED: Final = "pg_temp.mention"
+"""Where a survey's own copy of what policies ask about lies, with its members; the copy's number is 0 there."""
+
+
+def _statements(relation: str) -> Mapping[str, str]:
+    return named_queries(
+        __package__,
+        "survey.sql",
+        reference=relation,
+        shown_on_page=shown(LEARNED, row="m", copy="0", names="$5"),
+        shown_of=shown(KEPT_COPY, row="k", copy="$3", names="$7"),
+        shown_due=shown(relation, row="m", copy="$1", names="$3"),
+    )
+
+
+SQL: Final = _statements(KEPT_COPY)
+PLAN_SQL: Final = _statements(PLAN_COPY)
 
 SAMPLE_SIZE: Final = 10_000
 _PAGE: Final = 2000
@@ -102,7 +118,7 @@ class Surveyor:
         self._connection = connection
         self._target = target
         self._rules = rules
-        self._asks = False
+        self._asked: list[str] = []
         self.matched: Counter[str] = Counter()
         self.encryption = EncryptionCount()
 
@@ -111,20 +127,20 @@ class Surveyor:
         if copy is None or not asked:
             return
         statements = PLAN_SQL if plan else SQL
-        await self._connection.execute(SQL["drop_mentions"])
-        await self._connection.execute(SQL["make_mentions"])
-        await self._connection.execute(statements["learn_mentions"], copy, sorted(asked))
-        for statement in ("sort_mentions", "analyze_mentions"):
+        for statement in ("drop_mentions", "make_mentions", "make_members"):
             await self._connection.execute(SQL[statement])
-        self._asks = True
+        self._asked = sorted(asked)
+        await self._connection.execute(statements["learn_mentions"], copy, self._asked)
+        await self._connection.execute(statements["learn_members"], copy)
+        for statement in ("sort_mentions", "analyze_mentions", "sort_members", "analyze_members"):
+            await self._connection.execute(SQL[statement])
 
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
         """Judge every row at the time `now`; what is due goes into the temporary table."""
         survey = await self._begin()
-        statement = SQL["media_page_with_mentions" if self._asks else "media_page"]
-        async for page in pages(self._connection, statement, size=_PAGE, after=("", "")):
+        async for page in self._pages():
             judged = []
             for record in page:
                 row = media_row(record)
@@ -142,11 +158,19 @@ class Surveyor:
         await self._finish()
         return survey
 
+    def _pages(self) -> AsyncIterator[list[Record]]:
+        """Stream all rows, with what mentions them where policies ask."""
+        statement, arguments = "media_page", list[list[str]]()
+        if self._asked:
+            statement = "media_page_with_mentions"
+            arguments = [self._asked, sorted(self._rules.server_names)]
+        return pages(self._connection, SQL[statement], *arguments, size=_PAGE, after=("", ""))
+
     def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
         return decide(row, self._rules, now, mentions)
 
     def _mentions(self, record: Record) -> frozenset[str] | None:
-        return Mentioned(record["mentions"], record["since_ms"]) if self._asks else None
+        return Mentioned(record["mentions"], record["since_ms"]) if self._asked else None
 
     async def _begin(self) -> Survey:
         await self._connection.execute(SQL["drop_due"])
@@ -202,8 +226,11 @@ class Surveyor:
             await keep_held(self._connection, plan=plan)
             await self._connection.execute(SQL["keep_restored"])
         if copy is not None:
-            statement = (PLAN_SQL if plan else SQL)["keep_referenced"]
-            await self._connection.execute(statement, copy, list(protections))
+            statements, names = PLAN_SQL if plan else SQL, sorted(self._rules.server_names)
+            await self._connection.execute(statements["keep_referenced"], copy, list(protections))
+            # The last of all protections.
+            if hidden := sorted(ENCRYPTION.intersection(protections)):
+                await self._connection.execute(statements["keep_encrypted"], copy, hidden, names)
         tallies = {row["kept"]: row for row in await self._connection.fetch(SQL["tally_due"])}
         due = tallies.pop(None, None)
         survey.due, survey.due_bytes = (0, 0) if due is None else (due["items"], due["bytes"])

@@ -10,9 +10,10 @@ ORDER BY media_id, media_origin
 LIMIT $3
 
 -- name: media_page_with_mentions
--- The same, with the sources that mention each row.
+-- The same, with the sources that mention each row, of those in $4; $5 are the names of this server.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
-       m.user_id, coalesce(f.sources, '{}') AS mentions, coalesce(f.since_ms, '{}') AS since_ms
+       m.user_id, coalesce(f.since_ms, '{}') AS since_ms,
+       coalesce(f.sources, '{}') || ARRAY(SELECT h.source FROM ({shown_on_page}) h WHERE h.source = ANY ($4::text[])) AS mentions
 FROM mediaapi_media_repository m
 LEFT JOIN pg_temp.mention f ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
 WHERE (m.media_id, m.media_origin) > ($1::text, $2::text)
@@ -43,17 +44,35 @@ CREATE INDEX mention_by_key ON pg_temp.mention (media_id, media_origin)
 ANALYZE pg_temp.mention
 
 -- name: drop_mentions
-DROP TABLE IF EXISTS pg_temp.mention
+DROP TABLE IF EXISTS pg_temp.mention, pg_temp.mention_member
+
+-- name: make_members
+-- The users of encrypted rooms, as the copy has them; it goes with the connection.
+CREATE TEMPORARY TABLE mention_member (copy_id bigint NOT NULL, user_id text COLLATE "C" NOT NULL, until_ms bigint)
+
+-- name: learn_members
+INSERT INTO pg_temp.mention_member (copy_id, user_id, until_ms)
+SELECT 0, e.user_id, e.until_ms FROM {reference}_member e WHERE e.copy_id = $1
+
+-- name: sort_members
+CREATE INDEX mention_member_by_user ON pg_temp.mention_member USING hash (user_id)
+
+-- name: analyze_members
+ANALYZE pg_temp.mention_member
 
 -- name: mentions_of
--- Which of these sources mention each of these keys, as the copy says.
+-- Which of these sources mention each of these rows (key, uploader, upload time), as the copy says; $7 are the names of
+-- this server.
 SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources, coalesce(f.since_ms, '{}') AS since_ms
-FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
+FROM unnest($1::text[], $2::text[], $5::text[], $6::bigint[]) AS k(media_id, media_origin, user_id, creation_ts)
 CROSS JOIN LATERAL (
-    SELECT array_agg(f.source) AS sources, array_agg(f.since_ms) AS since_ms FROM retentiond.reference f
-    WHERE f.copy_id = $3
-      AND (f.source = ANY ($4::text[]) OR 'sent_by' = ANY ($4::text[]) AND starts_with(f.source, 'sent_by:'))
-      AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C") f
+    SELECT array_agg(s.source) AS sources, array_agg(s.since_ms) AS since_ms
+    FROM (SELECT f.source, f.since_ms FROM retentiond.reference f
+          WHERE f.copy_id = $3
+            AND (f.source = ANY ($4::text[]) OR 'sent_by' = ANY ($4::text[]) AND starts_with(f.source, 'sent_by:'))
+            AND f.media_id = k.media_id COLLATE "C" AND f.media_origin = k.media_origin COLLATE "C"
+          UNION ALL
+          SELECT h.source, NULL FROM ({shown_of}) h WHERE h.source = ANY ($4::text[])) s) f
 
 -- name: make_due
 -- Where a survey puts what is due by age and policy; it goes with the connection.
@@ -95,6 +114,13 @@ FROM (SELECT f.media_id, f.media_origin, ($2::text[])[min(array_position($2::tex
       WHERE f.copy_id = $1 AND f.source = ANY ($2::text[])
       GROUP BY f.media_id, f.media_origin) p
 WHERE d.kept IS NULL AND p.media_id = d.media_id AND p.media_origin = d.media_origin
+
+-- name: keep_encrypted
+-- Marks what an encrypted room may show, by the pseudo-sources $2; $3 are the names of this server.
+UPDATE pg_temp.due d SET kept = h.source
+FROM mediaapi_media_repository m CROSS JOIN LATERAL ({shown_due}) h
+WHERE d.kept IS NULL AND h.source = ANY ($2::text[])
+  AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
 
 -- name: tally_due
 -- Due rows and their recorded sizes, by what keeps them all the same (null: nothing).

@@ -10,8 +10,12 @@ FROM mediaapi_media_repository WHERE media_id = $1 AND media_origin = $2
 SELECT count(*) FROM mediaapi_media_repository WHERE base64hash COLLATE "C" = $1
 
 -- name: mentions
--- Which of the sources that were read mention it.
+-- Which of the sources that were read mention it; $3 are the names of this server.
 SELECT source, since_ms FROM pg_temp.plan_reference WHERE media_id = $1 AND media_origin = $2
+UNION ALL
+SELECT h.source, NULL
+FROM mediaapi_media_repository m CROSS JOIN LATERAL ({shown}) h
+WHERE m.media_id = $1 AND m.media_origin = $2
 
 -- name: holds
 -- The holds in force that are on it, each with the first way in which it is; $3 is the uploader.

@@ -16,6 +16,8 @@ from retentiond.model.story import DiskStory, Story, moment, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
+from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.references.of_holds import PLAN_HOLDS
 from retentiond.targets.dendrite_media.surveys.asked import in_words
 from retentiond.targets.dendrite_media.views.plan import plan
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.workplace import Place
 
-SQL: Final = named_queries(__package__, "explain.sql", **PLAN_HOLDS._asdict())
+SQL: Final = named_queries(
+    __package__,
+    "explain.sql",
+    shown=shown(PLAN_COPY, row="m", copy="0", names="$3"),
+    **PLAN_HOLDS._asdict(),
+)
 _HELD: Final = {
     "named": "",
     "referred": ", which refers to it",
@@ -107,7 +114,7 @@ class _Witness:
         references, rules = self._place.references, self._place.settings.rules
         mentions = Mentioned()
         if references.protections or references.asked:
-            rows = await connection.fetch(SQL["mentions"], *self._key)
+            rows = await connection.fetch(SQL["mentions"], *self._key, references.server_names)
             mentions = (
                 Mentioned(*zip(*(tuple(found) for found in rows), strict=True)) if rows else Mentioned()
             )
