@@ -63,8 +63,8 @@ class MatchConfig(Section):
         default=None,
         description="true: what no message, no room's state, no profile, no account data and no pending invite here mentions. Never media "
         "that an encrypted room may show: uploads of users who are or were in one since, and media of other servers "
-        "(see encrypted_remote). Never application/octet-stream, the type of encrypted files, unless content_type "
-        "beside it names that type.",
+        "(see encrypted_remote). Never application/octet-stream, the type of encrypted files, or media without a type, "
+        "unless content_type beside it names that type; delete_media_of_encrypted_rooms does not replace it.",
         examples=[True],
     )
 

@@ -104,11 +104,12 @@ def mismatches(
 
 def hides_mentions(row: MediaRow, match: Match, mentions: AbstractSet[str] | None) -> bool:
     """Tell whether an encrypted room may show the row, so that a match that asks for mentions cannot hold."""
-    if mentions is None or not match.asks_mentions or ENCRYPTED in match.accepts:
+    if mentions is None or not match.asks_mentions:
         return False
     if not ENCRYPTION.isdisjoint(mentions - match.accepts):
         return True
-    # The type proves nothing, but a file of this one is likely to be encrypted, wherever it was sent.
+    # The type proves nothing, but a file of this one is likely to be encrypted, wherever it was sent. An accepted risk
+    # does not name it.
     likely = has_type_of_ciphertext(row.content_type) and not names_type_of_ciphertext(match.content_type)
     return match.unreferenced is not None and likely
 

@@ -226,6 +226,23 @@ async def test_a_policy_that_accepts_the_loss_takes_media_of_encrypted_rooms(
     assert (await retention.one_pass(**keys)).removed_items == 2
 
 
+async def test_a_policy_that_accepts_the_loss_takes_encrypted_files_only_if_it_names_their_type(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    files = [
+        await encrypted.add(content_type="application/octet-stream"),
+        await upload(encrypted, content_type="application/octet-stream"),
+    ]
+    accepted = policy(delete_media_of_encrypted_rooms=True)
+    assert await planned(retention, **accepted) == {file.uri: "encrypted" for file in files}
+    assert (await retention.one_pass(**accepted)).kept == {"encrypted": 2}
+    match = {"unreferenced": True, "content_type": "application/octet-stream"}
+    assert await planned(retention, **policy(match=match)) == {file.uri: "encrypted" for file in files}
+    named = policy(match=match, delete_media_of_encrypted_rooms=True)
+    assert await planned(retention, **named) == {file.uri: "due" for file in files}
+    assert (await retention.one_pass(**named)).removed_items == 2
+
+
 async def test_media_of_messages_in_one_room_that_an_encrypted_room_may_show_too_do_not_match_the_room(
     encrypted: DendriteStore, retention: Retention
 ) -> None:

@@ -159,6 +159,17 @@ def test_a_wildcard_does_not_name_the_type_of_encrypted_files(pattern: str) -> N
     assert verdict(match, set(), "application/octet-stream") == HIDDEN
 
 
+@pytest.mark.parametrize("content_type", ["application/octet-stream", ""])
+@pytest.mark.parametrize("mentions", [set[str](), {"encrypted"}, {"encrypted_remote"}])
+def test_an_accepted_risk_does_not_take_files_of_the_type_of_encrypted_files_unless_it_is_named(
+    content_type: str, mentions: set[str]
+) -> None:
+    accepted = Match(unreferenced=True, accepts=ENCRYPTION)
+    assert verdict(accepted, mentions, content_type) == HIDDEN
+    named = replace(accepted, content_type="application/octet-stream")
+    assert verdict(named, mentions, "application/octet-stream") == GOES
+
+
 def test_naming_the_type_of_encrypted_files_accepts_no_risk() -> None:
     match = Match(unreferenced=True, content_type="application/octet-stream")
     assert verdict(match, set(), "application/octet-stream") == GOES
