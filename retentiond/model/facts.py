@@ -39,6 +39,8 @@ OF_THE_ROW: Final = frozenset(
 """The conditions that the row alone answers: they cannot change. Every other condition is asked again."""
 _ANY_TYPE: Final = "*"
 _NOT_ENCRYPTED: Final = "no encrypted room can show it"
+_UPLOADS_ONLY: Final = " (asked of uploads to this server only)"
+_NOT_ASKED: Final = "; encrypted rooms are not asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +102,22 @@ class Facts:
         return stored
 
     def in_words(self) -> str:
-        """Return the facts as a clause, such as `nothing refers to it`."""
+        """Return the facts as a clause, such as `nothing refers to it`; where encrypted rooms are not asked, it says so."""
         words = []
+        accepts = ENCRYPTION - self.hidden
         if self.only_in is not None:
             words.append(f"no other room than {self.only_in} refers to it")
-        if self.hidden:
-            words.append(_NOT_ENCRYPTED)
         rule = self.quota or (self.policies[-1] if self.policies else None)
         if rule is not None:
             words += _match_in_words(rule.match)
+            accepts = rule.match.accepts if rule.match.asks_mentions else ENCRYPTION
+        if accepts < ENCRYPTION:
+            words.append(_NOT_ENCRYPTED + (_UPLOADS_ONLY if accepts else ""))
         others = self.policies if self.quota else self.policies[:-1]
         if others:
             words.append(f"no other policy keeps it ({', '.join(policy.name for policy in others)})")
-        return " and ".join(words)
+        accepted = rule is not None and rule.match.asks_mentions and accepts == ENCRYPTION
+        return " and ".join(words) + (_NOT_ASKED if accepted else "")
 
 
 def facts_of_policy(row: MediaRow, rules: Rules, index: int, removes: Removes = "media") -> Facts | None:
@@ -197,8 +202,6 @@ def _without_purged_room(row: MediaRow, rule: Policy, mentions: AbstractSet[str]
 def _match_in_words(match: Match) -> Iterator[str]:
     if match.unreferenced:
         yield "nothing refers to it"
-    if match.asks_mentions and not match.accepts >= ENCRYPTION:
-        yield _NOT_ENCRYPTED
     if match.room == "no_local_members":
         yield "only rooms without local members refer to it"
     elif match.room == "upgraded":

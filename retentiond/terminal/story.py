@@ -92,7 +92,7 @@ def _keep(policy: PolicyStory) -> str:
 def _saying(policy: PolicyStory) -> str:
     if policy.mismatches:
         if policy.mismatches == (ENCRYPTED,):
-            return "may match, and takes nothing that an encrypted room may show"
+            return "may match, and keeps it, as an encrypted room may show it"
         return f"does not match: {', '.join(policy.mismatches)}"
     if not policy.decides:
         return "matches, but an earlier one has decided"

@@ -308,6 +308,35 @@ async def test_plan_pass_and_check_count_what_encrypted_rooms_keep_and_what_goes
         assert report.remarks[1].startswith(accepted)
 
 
+async def test_plan_and_pass_count_what_a_quota_takes_although_an_encrypted_room_may_show_it(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    for number in range(4):
+        await upload(encrypted, days=100 - number, content=bytes([number]) * 1024)
+    rule = {"match": {"unreferenced": True}, "max_size": "3KiB", "evict": "oldest", "low_water": 1.0}
+    keys = {"policies": [], "quota": [rule | {"delete_media_of_encrypted_rooms": True}], "protect": []}
+    # Of the four that may go only one has to.
+    remark = "quota: 1 uploads to this server and 0 media of other servers are due although an encrypted room may show them"
+    for report in ((await retention.one_plan(**keys))[0], await retention.one_pass(**keys)):
+        assert report.removed["quota"].items == 1
+        assert [line for line in report.remarks if line.startswith(remark)] == report.remarks
+
+
+async def test_plan_and_pass_count_what_a_quota_leaves_as_an_encrypted_room_may_show_it(
+    encrypted: DendriteStore, retention: Retention
+) -> None:
+    await upload(encrypted, content=bytes(1024))
+    for number in range(1, 3):
+        await encrypted.add(content=bytes([number]) * 1024)
+    rule = {"match": {"unreferenced": True}, "max_size": "1KiB", "evict": "oldest", "low_water": 1.0}
+    keys = {"policies": [], "quota": [rule], "protect": [], "encrypted_remote": "fetch_again"}
+    for report in ((await retention.one_plan(**keys))[0], await retention.one_pass(**keys)):
+        assert report.removed["quota"].items == 1
+        stay, due = report.remarks
+        assert stay.startswith("quota: 1 uploads to this server and 0 media of other servers stay")
+        assert due.startswith("quota: 0 uploads to this server and 1 media of other servers are due although")
+
+
 async def test_an_explanation_does_not_claim_to_know_what_an_encrypted_room_shows(
     encrypted: DendriteStore, retention: Retention
 ) -> None:

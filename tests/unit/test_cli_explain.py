@@ -62,7 +62,7 @@ def test_the_story_claims_nothing_of_messages_in_encrypted_rooms(tmp_path: Path)
     hidden.protections = {"profile_avatars": False, "messages_in": False, "encrypted": True}
     told = CommandLine(tmp_path, (FakeTarget(story=hidden),)).type("plan", "--explain", URI).stdout
     for words in (
-        "may match, and takes nothing that an encrypted room may show",
+        "may match, and keeps it, as an encrypted room may show it",
         "does not match: room, encrypted",
         "Protection profile_avatars: does not refer to it.",
         "Protection messages_in: no reference can be seen.",

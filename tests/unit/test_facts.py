@@ -18,7 +18,16 @@ from retentiond.model.facts import (
 )
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import ENCRYPTED, EVENTS, MESSAGES, Mentioned, only_source, room_source
+from retentiond.model.mentions import (
+    ENCRYPTED,
+    ENCRYPTED_REMOTE,
+    ENCRYPTION,
+    EVENTS,
+    MESSAGES,
+    Mentioned,
+    only_source,
+    room_source,
+)
 from retentiond.model.policy import Policy, Rules
 from retentiond.model.quota import Quota
 from retentiond.model.request import Request
@@ -170,3 +179,44 @@ def test_a_request_for_a_room_holds_while_no_other_room_refers_to_it() -> None:
 def test_requests_that_name_an_item_ask_nothing_again() -> None:
     assert facts_of_request(Request("media", "mxc://there.test/id"), frozenset({ENCRYPTED})) is None
     assert facts_of_request(Request("user", "@a:here.test"), frozenset()) is None
+
+
+UPLOADS_ONLY = "no encrypted room can show it (asked of uploads to this server only)"
+
+
+@pytest.mark.parametrize(
+    ("accepts", "words"),
+    [
+        (frozenset(), "nothing refers to it and no encrypted room can show it"),
+        ({ENCRYPTED_REMOTE}, f"nothing refers to it and {UPLOADS_ONLY}"),
+        (ENCRYPTION, "nothing refers to it; encrypted rooms are not asked"),
+    ],
+)
+def test_facts_in_words_say_of_which_media_encrypted_rooms_are_asked(
+    accepts: frozenset[str], words: str
+) -> None:
+    match = Match(unreferenced=True, accepts=frozenset(accepts))
+    for facts in (
+        facts_of_policy(ROW, rules(Policy("rule", match, MONTH)), 0),
+        facts_of_quota(ROW, rules(), Quota("quota", match, max_size=1)),
+    ):
+        assert facts is not None
+        assert facts.in_words() == words
+
+
+def test_facts_of_a_request_say_of_which_media_encrypted_rooms_are_asked() -> None:
+    request = Request("user", "@a:here.test")
+    for hidden, words in (
+        (ENCRYPTION, "no encrypted room can show it"),
+        (frozenset({ENCRYPTED}), UPLOADS_ONLY),
+    ):
+        facts = facts_of_request(request, hidden)
+        assert facts is not None
+        assert facts.in_words() == words
+
+
+def test_facts_that_ask_encrypted_rooms_for_an_earlier_policy_only_do_not_speak_of_them() -> None:
+    earlier = Policy("earlier", Match(unreferenced=True), None)
+    facts = facts_of_policy(ROW, rules(earlier, Policy("rule", Match(origin="remote"), MONTH)), 1)
+    assert facts is not None
+    assert facts.in_words() == "no other policy keeps it (earlier)"

@@ -47,6 +47,7 @@ class Chooser:
             return None
         await self.keep(survey)
         survey.due, size = await ground.surveyor.choose(shortage, by_access=by_access)
+        report.remarks += ground.surveyor.encryption.remarks()
         if size < shortage:
             report.remarks.append(
                 f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "

@@ -148,5 +148,15 @@ WHERE r.before < $1
 -- Only what was chosen is due.
 DELETE FROM pg_temp.due d WHERE NOT EXISTS (SELECT FROM pg_temp.chosen c WHERE c.hash = d.hash)
 
+-- name: count_encrypted
+-- How many due rows an encrypted room may show, by pseudo-source ($1); $2 are the names of this server.
+SELECT h.source, count(*) AS items
+FROM pg_temp.due d
+JOIN mediaapi_media_repository m
+  ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+CROSS JOIN LATERAL ({shown}) h
+WHERE d.kept IS NULL AND h.source = ANY ($1::text[])
+GROUP BY h.source
+
 -- name: chosen_bytes
 SELECT coalesce(sum(k.bytes), 0)::bigint FROM pg_temp.content k JOIN pg_temp.chosen c ON c.hash = k.hash

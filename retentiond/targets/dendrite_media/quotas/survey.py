@@ -5,18 +5,21 @@ Rows are judged in pure code as they stream by; the order that no index gives is
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, get_args
 
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.match import foreign_user, matches
 from retentiond.model.media import Hash, valid_hash
-from retentiond.model.policy import KeepReason
+from retentiond.model.mentions import ENCRYPTED, ENCRYPTION
+from retentiond.model.policy import KeepReason, decide
 from retentiond.model.quota import decide_eviction
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
+from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users
-from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
-SQL: Final = named_queries(__package__, "quotas.sql")
+SQL: Final = named_queries(__package__, "quotas.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))
 REASONS: Final[tuple[KeepReason, ...]] = get_args(KeepReason)
 """What the temporary table bears in the place of a policy's number: the reason why a row stayed so far."""
 _PAGE: Final = 2000
@@ -76,7 +79,10 @@ class QuotaSurveyor(Surveyor):
 
     async def _sort_out(self, rows: list[tuple[MediaRow, frozenset[str] | None]], now: datetime) -> None:
         matched, due = [], []
+        rules = self._quota.rules(self._rules.server_names)
         for row, mentions in rows:
+            if self._quota.match.asks_mentions:
+                self.encryption.add(row, decide(row, rules, now, mentions), rules, mentions)
             spoken_of = matches(row, self._quota.match, self._rules.server_names, mentions)
             # What is no hash is no path either: it neither takes room nor can go.
             if not spoken_of or valid_hash(row.base64hash) is None:
@@ -114,6 +120,17 @@ class QuotaSurveyor(Surveyor):
         """Leave as due only what goes; return how many rows that are, and how much they hold."""
         await self._connection.execute(SQL["choose"], shortage, by_access)
         await self._connection.execute(SQL["keep_chosen"])
+        await self._count_encrypted()
         rows: int = await self._connection.fetchval(DUE_SQL["count_due"])
         size: int = await self._connection.fetchval(SQL["chosen_bytes"])
         return rows, size
+
+    async def _count_encrypted(self) -> None:
+        """Count, of what may go, only what was chosen as due although an encrypted room may show it."""
+        if not self.encryption.due:
+            return
+        names = sorted(self._rules.server_names)
+        rows = await self._connection.fetch(SQL["count_encrypted"], sorted(ENCRYPTION), names)
+        self.encryption.due = Counter(
+            {(self._quota.name, row["source"] == ENCRYPTED): row["items"] for row in rows}
+        )
