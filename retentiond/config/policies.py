@@ -56,7 +56,7 @@ class MatchConfig(Section):
         description="What messages in such rooms, and in no others, refer to: no_local_members (nobody of this server "
         "is in them any more, is invited or knocks), upgraded, or a room's ID. Never media that an encrypted room may show. "
         "Of the two kinds, the age counts from the last leaving or the upgrade, if that is later than the upload; where "
-        "only another server's clock knows it, media stay.",
+        "only another server's clock knows it, from the first pass that finds the room so.",
         examples=["no_local_members"],
     )
     unreferenced: Literal[True] | None = Field(

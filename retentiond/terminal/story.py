@@ -104,7 +104,7 @@ def _beginning(policy: PolicyStory) -> str:
     if not policy.by_room_kind or policy.keep is None:
         return ""
     if policy.counted_from is None:
-        return ", as only another server's clock knows since when the room is what it is"
+        return ", as only another server's clock knows since when the room is so; the first pass that finds it notes the time"
     return f", counted from {time_in_words(policy.counted_from)}"
 
 

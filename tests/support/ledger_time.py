@@ -17,6 +17,7 @@ _MOMENTS: Final = {
     "shared_blob": ("noted_at",),
     "suspect_thumbnail": ("seen_at",),
     "reference_copy": ("begun_at",),
+    "room_seen": ("first_seen",),
 }
 
 

@@ -20,6 +20,19 @@ CREATE TABLE retentiond.reference_turn (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
 );
 INSERT INTO retentiond.reference_turn DEFAULT VALUES;
+CREATE UNLOGGED TABLE retentiond.reference_member (
+    copy_id bigint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    until_ms bigint
+);
+CREATE INDEX reference_member_by_user ON retentiond.reference_member USING hash (user_id);
+CREATE TABLE retentiond.room_seen (
+    room_id text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN ('no_local_members', 'upgraded')),
+    event text COLLATE "C" NOT NULL,
+    first_seen timestamptz NOT NULL,
+    PRIMARY KEY (room_id, kind)
+);
 
 -- What was read of a log cannot be tied to its content, so its record begins anew; accesses that are known stay.
 DROP TABLE retentiond.access_log;

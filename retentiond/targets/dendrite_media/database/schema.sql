@@ -149,6 +149,16 @@ CREATE UNLOGGED TABLE retentiond.reference_member (
 );
 CREATE INDEX reference_member_by_user ON retentiond.reference_member USING hash (user_id);
 
+-- Rooms of which only another server's clock knows since when this server has left them, or since when they are upgraded:
+-- the event that made them so, and when a copy of references first found it. A room that is something else is forgotten.
+CREATE TABLE retentiond.room_seen (
+    room_id text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN ('no_local_members', 'upgraded')),
+    event text COLLATE "C" NOT NULL,
+    first_seen timestamptz NOT NULL,
+    PRIMARY KEY (room_id, kind)
+);
+
 -- When media were last asked for, as a proxy's access log tells; only of media that have a row.
 CREATE TABLE retentiond.access (
     media_id text COLLATE "C" NOT NULL,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.references.seen import date_rooms
 from retentiond.targets.dendrite_media.references.sources import (
     ENCRYPTED_SQL,
     MEMBERS,
@@ -128,8 +129,10 @@ class References:
         for statement in statements(wanted):
             with refusing(connection, statement):
                 async with self._sources.reading(connection, statement) as source:
-                    if statement is MESSAGES:
-                        await self._sources.classify_rooms(source, connection, wanted)
+                    if statement is MESSAGES and await self._sources.classify_rooms(
+                        source, connection, wanted
+                    ):
+                        await date_rooms(source, connection, note=relation == KEPT_COPY)
                     if source is connection:
                         await self._fill_here(connection, relation, copy_id, statement, wanted)
                     else:

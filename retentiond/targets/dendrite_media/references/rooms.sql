@@ -22,13 +22,21 @@ DROP TABLE IF EXISTS pg_temp.retentiond_room
 -- The rooms that are known for certain to be of a kind, and since when, in milliseconds; NULL where that is not known.
 -- Only events that this server sent may have a time that can be trusted, and only if no event of ours in the room claims
 -- a later one, though it came before (by a minute, since requests overtake each other): clients and bridges may name the
--- time of an event (`?ts=`). It goes with the connection.
-CREATE TEMPORARY TABLE retentiond_room (room_id text COLLATE "C" NOT NULL, kind text NOT NULL, since_ms bigint)
+-- time of an event (`?ts=`). `event` names the event that made the room so: it differs once the room was something else in
+-- between. The table goes with the connection.
+CREATE TEMPORARY TABLE retentiond_room (
+    room_id text COLLATE "C" NOT NULL,
+    kind text NOT NULL,
+    since_ms bigint,
+    event text COLLATE "C" NOT NULL
+)
 
 -- name: vacated_rooms
 -- Rooms that dendrite knows, and that no user of this server is in, is invited to (2) or knocks at (4). Rooms that it does
--- not know are not known to be empty.
-SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms
+-- not know are not known to be empty. dendrite numbers events as it stores them, so a later leave has a larger number.
+SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms,
+       (SELECT coalesce(max(m.event_nid), 0) FROM roomserver_membership m
+        WHERE m.room_nid = r.room_nid AND m.target_local)::text AS event
 FROM roomserver_rooms r
 WHERE NOT EXISTS (SELECT FROM roomserver_membership m
                   WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid <> 1)
@@ -42,8 +50,9 @@ SELECT e.room_id, 'upgraded' AS kind,
                  WHERE o.room_id = e.room_id AND o.id < e.place
                    AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
                    AND pg_temp.retentiond_sent_at(o.headered_event_json) > e.sent_ms + 60000)
-            THEN e.sent_ms END AS since_ms
-FROM (SELECT room_id, sender, pg_temp.retentiond_sent_at(headered_event_json) AS sent_ms,
+            THEN e.sent_ms END AS since_ms,
+       e.event_id AS event
+FROM (SELECT room_id, event_id, sender, pg_temp.retentiond_sent_at(headered_event_json) AS sent_ms,
              coalesce((SELECT t.id FROM syncapi_output_room_events t WHERE t.event_id = s.event_id), s.added_at) AS place,
              pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
       FROM syncapi_current_room_state s
@@ -53,7 +62,8 @@ WHERE e.content ->> 'replacement_room' <> ''
 
 -- name: take_room_kinds
 -- Takes the rooms of a statement in the same database.
-INSERT INTO pg_temp.retentiond_room (room_id, kind, since_ms) SELECT r.room_id, r.kind, r.since_ms FROM ({source}) r
+INSERT INTO pg_temp.retentiond_room (room_id, kind, since_ms, event)
+SELECT r.room_id, r.kind, r.since_ms, r.event FROM ({source}) r
 
 -- name: doubt_vacated_rooms
 -- A room is not left whose state shows a member with a name of ours, an invite or a knock of one, or to which an invite is

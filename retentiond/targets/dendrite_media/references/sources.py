@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "sources.sql")
 ROOM_SQL: Final = named_queries(__package__, "rooms.sql")
 ENCRYPTED_SQL: Final = named_queries(__package__, "encrypted.sql")
+ROOM_COLUMNS: Final = ("room_id", "kind", "since_ms", "event")
+"""The columns of the temporary table of rooms of a kind."""
 _PAGE: Final = 5000
 BUSY: Final = (
     "somebody keeps it locked, or the server could not go on: look at pg_stat_activity, and try again"
@@ -143,8 +145,8 @@ class Sources:
             with _naming_unread(other, statement):
                 yield other
 
-    async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> None:
-        """Record on the connection that will read the messages which rooms are of which kind, if that is asked.
+    async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> bool:
+        """Record on the connection that will read the messages which rooms are of which kind; return whether that is asked.
 
         The names of this server are recorded, too. `beside` is the connection to the media's database.
         """
@@ -153,15 +155,17 @@ class Sources:
         await connection.execute(SQL["take_servers"], sorted(self.server_names))
         await connection.execute(ROOM_SQL["drop_room_kinds"])
         await connection.execute(ROOM_SQL["make_room_kinds"])
-        if not _ROOM_SOURCES.isdisjoint(wanted):
-            with refusing(beside, _VACATED_ROOMS):
-                await self._take_rooms(connection, beside, _VACATED_ROOMS)
-            with refusing(beside, _VACATED_STATE):
-                await connection.execute(_VACATED_STATE.text)
-                for statement in ("date_vacated_rooms", "doubt_dates"):
-                    await connection.execute(ROOM_SQL[statement])
-            with refusing(beside, _UPGRADED_ROOMS):
-                await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
+        if _ROOM_SOURCES.isdisjoint(wanted):
+            return False
+        with refusing(beside, _VACATED_ROOMS):
+            await self._take_rooms(connection, beside, _VACATED_ROOMS)
+        with refusing(beside, _VACATED_STATE):
+            await connection.execute(_VACATED_STATE.text)
+            for statement in ("date_vacated_rooms", "doubt_dates"):
+                await connection.execute(ROOM_SQL[statement])
+        with refusing(beside, _UPGRADED_ROOMS):
+            await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
+        return True
 
     async def _take_rooms(self, connection: Conn, beside: Conn, statement: Statement) -> None:
         url, ours = (self.databases.get(name, self.database) for name in (statement.component, "sync_api"))
@@ -174,7 +178,7 @@ class Sources:
                     "retentiond_room",
                     schema_name="pg_temp",
                     records=[tuple(row) for row in page],
-                    columns=("room_id", "kind", "since_ms"),
+                    columns=ROOM_COLUMNS,
                 )
 
 
