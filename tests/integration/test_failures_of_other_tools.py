@@ -7,6 +7,7 @@ An upgrade that wakes a policy over an old store, all at once, is refused: see
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -15,8 +16,6 @@ from retentiond.ledger import clocks
 from tests.support.real_command_line import RealCommandLine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from retentiond.model.media import MediaKey
     from tests.support.real_command_line import Connection
     from tests.support.store import DendriteStore
@@ -113,7 +112,6 @@ def everything(line: RealCommandLine, media_path: Path) -> tuple[dict[str, objec
         ("plan", "--list"),
         ("once", "--dry-run", "--yes"),
         ("delete", "--origin", "there.test", "--dry-run", "--yes"),
-        ("check-config", "--connect"),
     ],
 )
 def test_a_dry_run_is_dry(line: RealCommandLine, media_path: Path, words: tuple[str, ...]) -> None:
@@ -128,6 +126,26 @@ def test_a_dry_run_is_dry(line: RealCommandLine, media_path: Path, words: tuple[
     assert any("retentiond.pass" in table for table in before[1])
     assert line.type(*words).status == 0
     assert everything(line, media_path) == before
+
+
+def test_a_check_of_the_configuration_leaves_nothing_but_the_time_at_which_it_tried_our_directory(
+    line: RealCommandLine, media_path: Path
+) -> None:
+    def without_times_of_ours() -> tuple[dict[str, object], list[str]]:
+        files, tables = everything(line, media_path)
+        ours = [path for path in files if Path(path).is_relative_to(media_path / ".retentiond")]
+        # It renames a directory in there and back.
+        return files | {path: path for path in ours if Path(path).is_dir()}, tables
+
+    before = everything(line, media_path)
+    assert line.type("check-config", "--connect").status == 0
+    assert everything(line, media_path) == before
+    line.keys["limits"] = {"max_share": 0.01}
+    assert line.type("once").status == 3
+    del line.keys["limits"]
+    before = without_times_of_ours()
+    assert line.type("check-config", "--connect").status == 0
+    assert without_times_of_ours() == before
 
 
 def test_the_database_servers_clock_says_what_is_due(line: RealCommandLine) -> None:
