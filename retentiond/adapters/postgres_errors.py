@@ -22,11 +22,11 @@ _CAUSES_DEEP: Final = 5
 
 
 class SilentServerError(ConnectionError):
-    """A server, or a statement on it, that was waited for in vain: its connections were closed from this side."""
+    """A server or a statement did not answer within its time limit, and its connections were closed from this side."""
 
 
 class StandbyWaitError(SilentServerError):
-    """A COMMIT that waited for a synchronous standby in vain; whether it was done is not known to its work."""
+    """A COMMIT waited for a synchronous standby until its time limit; its outcome is unknown."""
 
 
 # The server is there, and could not do it just now: a lock that was held too long, a primary that became a standby.
