@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from retentiond.config.section import Conflict, Section
-from retentiond.config.values import AbsolutePath, HttpUrl
+from retentiond.config.values import AbsolutePath, HttpUrls, repeated_urls
 
 _NAME_LIMIT: Final = 255
 
@@ -26,12 +26,21 @@ _WITHOUT_CHAT: Final = (
     "What becomes of {0} without a chat's id, or of all where no {1} has it: they cannot be compared with the database. "
     "`purge` goes by account and date alone."
 )
+_URL: Final = (
+    "The {0}; of several servers with the same data a list, `[a, b]`: the next one is used where one fails."
+)
+
+
+def _url_conflicts(given: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Yield the URLs that are listed twice."""
+    for place, first in repeated_urls(given.get("url")):
+        yield Conflict(("url", place), f"is the same server as entry {first + 1}; keep one of them")
 
 
 class ClickHouseStore(Section):
     """The statistics in ClickHouse."""
 
-    url: HttpUrl = Field(description="Its HTTP interface.", examples=["http://localhost:8123"])
+    url: HttpUrls = Field(description=_URL.format("HTTP interface"), examples=["http://localhost:8123"])
     table: Name = Field(default="webim_stats.thread", description="The table, with its database.")
     account_column: Name = Field(default="account", description="The column of the account's name.")
     date_column: Name = Field(default="created", description="The column of the date that counts.")
@@ -49,11 +58,16 @@ class ClickHouseStore(Section):
         default=None, description="The password.", examples=["credential:clickhouse"]
     )
 
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield the URLs that are listed twice."""
+        yield from _url_conflicts(given)
+
 
 class ElasticsearchStore(Section):
     """The search, in Elasticsearch or OpenSearch."""
 
-    url: HttpUrl = Field(description="Where it is.", examples=["http://localhost:9200"])
+    url: HttpUrls = Field(description=_URL.format("URL"), examples=["http://localhost:9200"])
     index: Name = Field(description="The index, or an alias of it.", examples=["chats"])
     account_field: Name = Field(default="account", description="The field of the account's name.")
     date_field: Name = Field(default="created", description="The field of the date that counts.")
@@ -78,6 +92,7 @@ class ElasticsearchStore(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield that there are two ways to say who connects."""
+        """Yield the URLs that are listed twice, and that there are two ways to log in."""
+        yield from _url_conflicts(given)
         if given.get("api_key") is not None and (given.get("user") or given.get("password")) is not None:
             yield Conflict(("api_key",), "cannot stand beside `user` and `password`; keep one of them")

@@ -74,13 +74,14 @@ def _take_over(document: Document, error: ValidationError) -> None:
         if of_key:
             inside = inside[:-1]
         path = _in_document(inside)
+        if path[-1:] == (0,) and path not in document.values:
+            # One value in the place of a list is its only item.
+            path = path[:-1]
         unknown = kind == "extra_forbidden"
         # A key that nobody knows is that, whatever is wrong with its value.
         if _is_spoiled(document, path[:-1] if unknown else path):
             continue
-        # One value in the place of a list is its only item, and has no place of its own.
-        written = document.written.get(path, document.written.get(path[:-1]))
-        message, hint = describe({**details, "type": kind}, inside, written)
+        message, hint = describe({**details, "type": kind}, inside, document.written.get(path))
         at_key = of_key or unknown
         document.problems.append(document.problem(path, message, hint, at_key=at_key))
 

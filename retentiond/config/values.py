@@ -1,6 +1,7 @@
 """The kinds of value that the configuration's keys take, each with the words for what does not fit."""
 
 import re
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -27,6 +28,7 @@ _SERVER_NAME: Final = re.compile(
 )
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,10}", re.ASCII)
 _PATTERN_LIMIT: Final = 1000
+_MOST_URLS: Final = 64
 
 
 def _not_a_switch(value: object) -> object:
@@ -95,6 +97,24 @@ def _http_url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a password, which logs may show; write `user` and `password`")
     return text
+
+
+def repeated_urls(value: object) -> Iterator[tuple[int, int]]:
+    """Yield the place of each URL in a list that stands there before, and the place of that one, both from 0.
+
+    Two that differ in capitals of the host or in a slash at the end are the same.
+    """
+    first: dict[tuple[object, ...], int] = {}
+    for place, url in enumerate(value if isinstance(value, list | tuple) else ()):
+        if not isinstance(url, str):
+            continue
+        try:
+            parts = urlsplit(url)
+            same = (parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/"))
+        except ValueError:
+            continue  # reported as no URL
+        if first.setdefault(same, place) != place:
+            yield place, first[same]
 
 
 def _listen(value: object) -> object:
@@ -203,3 +223,7 @@ TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
 """A glob of content types."""
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """The URL of an HTTP interface, without a password in it."""
+HttpUrls = Annotated[
+    tuple[HttpUrl, ...], BeforeValidator(_one_or_more), Field(min_length=1, max_length=_MOST_URLS)
+]
+"""One URL, or a list of them, each of one server that serves the same data."""

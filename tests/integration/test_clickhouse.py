@@ -271,7 +271,7 @@ async def test_a_misspelt_table_or_column_is_refused_and_matches_neither_nothing
         {"date_column": "creatd"},
         {"account_column": "acount"},
     ):
-        misspelt = Stats(stats.config.url)
+        misspelt = Stats(stats.config.url[0])
         misspelt.config = stats.config.model_copy(update=change)
         assert (await misspelt.purge()).state == "refused"
     assert await stats.left() == 10

@@ -76,7 +76,7 @@ class Chats:
         return await self._send(method, f"{path}?{urlencode(parameters)}", sent, "application/json")
 
     async def _send(self, method: str, path: str, body: bytes | None, kind: str) -> Any:
-        request = Request(self.config.url + path, body, {"Content-Type": kind}, method=method)
+        request = Request(self.config.url[0] + path, body, {"Content-Type": kind}, method=method)
 
         def send() -> Any:
             with urlopen(request, timeout=60) as answer:

@@ -101,7 +101,7 @@ class Stats:
 
     def as_user(self, user: str, password: str = "secret") -> Stats:
         """Return the same table, seen by another user."""
-        seen = Stats(self.config.url)
+        seen = Stats(self.config.url[0])
         seen.config = ClickHouseStore.model_validate(
             self.config.model_dump() | {"user": user, "password": password}
         )

@@ -60,6 +60,39 @@ def test_no_cluster_may_be_written_as_null_and_nothing_else_may(tmp_path: Path) 
         assert "has no value" in problem
 
 
+def test_the_url_of_a_store_is_one_or_a_list(tmp_path: Path) -> None:
+    one = loaded(tmp_path, CHATS + "    elasticsearch: {url: 'http://a:9200', index: chats}\n").elasticsearch
+    several = loaded(
+        tmp_path, CHATS + "    clickhouse: {url: ['http://a:8123', 'http://b:8123/x']}\n"
+    ).clickhouse
+    assert one is not None
+    assert several is not None
+    assert (one.url, several.url) == (("http://a:9200",), ("http://a:8123", "http://b:8123/x"))
+
+
+@pytest.mark.parametrize("section", ["clickhouse: {", "elasticsearch: {index: chats, "])
+@pytest.mark.parametrize(
+    ("url", "column", "key", "problem"),
+    [
+        ("a:8123", 0, "url", "not a URL; write one such as"),
+        ("http://ann:hunter2@a", 0, "url", "must not hold a password"),
+        ("[http://a, http://ann:hunter2@b]", 11, "url[1]", "must not hold a password"),
+        ("[http://a, 8123]", 11, "url[1]", "YAML reads `8123` as a number"),
+        ("[http://a:1, http://b:1, http://A:1/]", 25, "url[2]", "is the same server as entry 1; keep one of them"),
+        ("[]", -5, "url", "must not be empty; write at least one"),
+        ("{a: http://a}", -5, "url", "must be text; write one value"),
+    ],
+)  # fmt: skip
+def test_a_wrong_url_is_reported_where_it_is_written(
+    tmp_path: Path, section: str, url: str, column: int, key: str, problem: str
+) -> None:
+    line = f"    {section}url: "
+    (found,) = told(tmp_path, f"{CHATS}{line}{url}}}\n")
+    store = section.partition(":")[0]
+    assert found.startswith(f"7:{len(line) + 1 + column}: targets.chats.{store}.{key}: {problem}")
+    assert "hunter2" not in found
+
+
 def test_what_nobody_says_is_as_the_interface_has_it(tmp_path: Path) -> None:
     target = loaded(tmp_path, CHATS)
     assert (target.layout, target.date_rule, target.timezone) == ("webim", "floor", "UTC")

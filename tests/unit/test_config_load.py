@@ -136,7 +136,7 @@ logging: {format: jsn}
         (9, 5, f"{target}.hosts"),
         (10, 23, f"{target}.schedule.every"),
         (10, 33, f"{target}.schedule.cron"),
-        (11, 18, f"{target}.server_name[0]"),
+        (11, 18, f"{target}.server_name"),
         (13, 16, f"{policy}[0].name"),
         (13, 36, f"{policy}[0].match.orign"),
         (13, 58, f"{policy}[0].keep"),

@@ -32,7 +32,7 @@ async def test_what_another_changes_meanwhile_is_left_and_goes_in_the_next_round
         # All of them: a purge that deletes nothing refreshes nothing either.
         await chats.change_unseen(*range(4))
 
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = change_once
         report = await chats.purge(url=between.url)
         assert between.times("_delete_by_query") == 2
@@ -44,7 +44,7 @@ async def test_what_another_changes_meanwhile_is_left_and_goes_in_the_next_round
 async def test_another_who_is_always_ahead_ends_it_with_what_is_left(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = lambda: chats.change_unseen(1, 2)
         report = await chats.purge(url=between.url)
         assert between.times("_delete_by_query") == 5
@@ -62,7 +62,7 @@ async def test_what_comes_in_meanwhile_and_goes_is_counted_too(chats: Chats) -> 
         between.first.clear()
         await chats.add(first=CUTOFF - timedelta(hours=50), count=5)
 
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = add_once
         report = await chats.purge(url=between.url)
     assert (report.state, report.rows) == ("finished", 25)
@@ -79,7 +79,7 @@ async def test_documents_that_merely_became_newer_count_as_deleted(chats: Chats)
             newer = {"doc": {"created": "2023-12-01T00:00:00Z"}}
             await chats.ask("POST", f"/{INDEX}/_update/{hit['_id']}", newer, refresh="true")
 
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = renew
         report = await chats.purge(url=between.url)
     assert (report.state, report.rows, report.at_least) == ("finished", 17, False)
@@ -97,7 +97,7 @@ async def test_asked_to_stop_between_two_rounds_it_begins_no_other_and_the_next_
     async def stop_now() -> None:
         stop.ask()
 
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = lambda: chats.change_unseen(1, 2)
         # The first round is over when its result is removed.
         between.first["DELETE /.tasks"] = stop_now
@@ -135,7 +135,7 @@ async def test_it_goes_in_the_background_and_no_batch_is_larger_than_what_may_go
 ) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         for rate in (100, 50_000):
             async with chats.opened(rate=rate, url=between.url) as store:
                 await store.purge(Purge("acme", CUTOFF), Silence())

@@ -43,7 +43,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert len(await chats.tasks()) == 1
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["GET /_tasks/"] = chats.hurry
         report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
         assert between.times("_delete_by_query") == 0
@@ -56,7 +56,7 @@ async def test_a_start_whose_answer_is_lost_is_found_again_and_not_sent_twice(ch
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     notes = Notes()
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.lost.add("_delete_by_query")
         between.first["GET /_tasks/"] = chats.hurry
         async with chats.opened(rate=SLOW, url=between.url) as store:
@@ -76,7 +76,7 @@ async def test_what_ended_while_nobody_looked_leaves_no_result_on_the_server(cha
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
     notes = Notes()
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         # The daemon hears of the start, and dies.
         between.lost.add("GET /_tasks")
         await chats.purge(Purge("acme", CUTOFF, notes=notes), url=between.url)
@@ -123,7 +123,7 @@ async def test_a_node_that_does_not_say_what_it_is_at_may_be_at_the_last_purge(c
     notes = Notes()
     await notes.write({"mark": "retentiond:ours"})
     failure = {"type": "failed_node_exception", "reason": "Failed node [Cc6B]", "node_id": "Cc6B"}
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.instead["_tasks?actions"] = {"node_failures": [failure], "nodes": {}}
         report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
     # And it may delete more meanwhile.
@@ -143,7 +143,7 @@ async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_find
         first = await task
     assert (first.state, first.at_least) == ("interrupted", True)
     notes.record(first)
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["GET /_tasks/"] = chats.hurry
         report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), url=between.url)
         assert between.times("_delete_by_query") == 0
@@ -164,7 +164,7 @@ async def test_a_stop_is_heard_while_a_server_that_went_silent_is_asked_and_the_
     async def ask_to_stop() -> None:
         stop.ask()
 
-    async with asyncio.timeout(30), standing_before(chats.config.url) as between:
+    async with asyncio.timeout(30), standing_before(chats.config.url[0]) as between:
         between.first[question] = ask_to_stop
         between.unheard.add(question)
         report = await chats.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), url=between.url)
@@ -242,7 +242,7 @@ async def test_a_purge_that_ends_before_it_can_be_cancelled_is_over_and_not_fail
             await chats.hurry()
             await asyncio.sleep(0.02)
 
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_cancel"] = end_first
         impatient = Patience(between=0.05, stalled=1.5)
         async with chats.opened(rate=1, patience=impatient, url=between.url) as store:
@@ -255,7 +255,7 @@ async def test_a_purge_that_ends_before_it_can_be_cancelled_is_over_and_not_fail
 async def test_an_index_that_goes_before_the_purge_is_an_error_of_its_task(chats: Chats) -> None:
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(hours=50), count=10)
-    async with standing_before(chats.config.url) as between:
+    async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = lambda: chats.ask("DELETE", f"/{INDEX}")
         report = await chats.purge(url=between.url)
     assert (report.state, report.at_least) == ("finished_with_failures", True)

@@ -122,9 +122,9 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
     require("clickhouse")
     from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
 
-    parts = urlsplit(config.url)
+    parts = urlsplit(config.url[0])
     secure = parts.scheme == "https"
-    with _welcomed(config.url), _reaching(config.url):
+    with _welcomed(config.url[0]), _reaching(config.url[0]):
         async with asyncio.timeout(_WELCOME_SECONDS):
             client = await get_async_client(
                 host=parts.hostname,
@@ -140,9 +140,9 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
                 # Ids of chats are many, and no URL is long enough for them.
                 form_encode_query_params=True,
             )
-    server = Server(client, config.url)
+    server = Server(client, config.url[0])
     try:
-        with _welcomed(config.url), _reaching(config.url):
+        with _welcomed(config.url[0]), _reaching(config.url[0]):
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await server.learn()
         yield server

@@ -84,20 +84,20 @@ async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
     for name in ("opensearch", "elastic_transport"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Either client takes any server's word of what it is; this one takes what it then says as well.
-    client = AsyncOpenSearch([config.url], **_opensearch_options(config))
+    client = AsyncOpenSearch([config.url[0]], **_opensearch_options(config))
     try:
-        search: Search = _OpenSearch(client, config.url)
+        search: Search = _OpenSearch(client, config.url[0])
         with _configured(config):
-            distribution = await _distribution(search, config.url)
+            distribution = await _distribution(search, config.url[0])
         if distribution == "opensearch":
             yield search
             return
     finally:
         await client.close()
     with _configured(config):
-        official = AsyncElasticsearch([config.url], **_elasticsearch_options(config))
+        official = AsyncElasticsearch([config.url[0]], **_elasticsearch_options(config))
     try:
-        yield _Elasticsearch(official, config.url)
+        yield _Elasticsearch(official, config.url[0])
     finally:
         await official.close()
 
@@ -111,7 +111,7 @@ def _configured(config: ElasticsearchStore) -> Iterator[None]:
         yield
     except (ImproperlyConfigured, OSError, ValueError) as error:
         raise UsageError(
-            f"no connection can be made to {config.url}: {printable(str(error), 300)}; check `ca_file`, {config.ca_file}"
+            f"no connection can be made to {config.url[0]}: {printable(str(error), 300)}; check `ca_file`, {config.ca_file}"
         ) from error
 
 
