@@ -1,6 +1,6 @@
 """Every error that a user may meet: one base, one exit status a class, one message that says what to do next.
 
-The exit statuses are part of the interface (README, "Exit status").
+The exit statuses are part of the interface (docs/commands.md).
 """
 
 from __future__ import annotations

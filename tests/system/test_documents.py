@@ -1,4 +1,4 @@
-"""Every command that the README tells to type does what it says, on a store of the test's own."""
+"""Every command that the README and docs/ tell to type does what it says, on a store of the test's own."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from tests.support.database import DatabaseServer
 
-_README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+_REPOSITORY = Path(__file__).parents[2]
+_PAGES = [_REPOSITORY / "README.md", *sorted((_REPOSITORY / "docs").rglob("*.md"))]
+_DOCUMENTS = "\n".join(page.read_text(encoding="utf-8") for page in _PAGES)
 _COMMANDS = sorted(
-    set(re.findall(r"`(retentiond [^`\n]+)`", _README))
-    | set(re.findall(r"^(retentiond .+--.+)$", _README, re.MULTILINE))
+    set(re.findall(r"`(retentiond [^`\n]+)`", _DOCUMENTS))
+    | set(re.findall(r"^(retentiond .+--.+)$", _DOCUMENTS, re.MULTILINE))
 )
 # They bring a machine or a server of their own, and have tests of their own.
 _ELSEWHERE = {
@@ -48,8 +50,10 @@ _SHELL = {
 
 
 def test_each_command_of_the_machine_is_in_a_test() -> None:
-    spans = re.findall(r"`((?:sudo |systemctl |journalctl |pipx |apt )[^`]+)`", re.sub(r"\s+", " ", _README))
-    blocks = re.findall(r"^((?:sudo |systemctl |journalctl ).+)$", _README, re.MULTILINE)
+    spans = re.findall(
+        r"`((?:sudo |systemctl |journalctl |pipx |apt )[^`]+)`", re.sub(r"\s+", " ", _DOCUMENTS)
+    )
+    blocks = re.findall(r"^((?:sudo |systemctl |journalctl ).+)$", _DOCUMENTS, re.MULTILINE)
     told = set(spans) | set(blocks)
     assert told - set(_SHELL) == {"apt install python3-venv"}
 
@@ -66,7 +70,7 @@ def prompt(database: str, postgres: DatabaseServer, media_path: Path, tmp_path: 
             runner.run(postgres.drop(chats))
 
 
-# The accounts that the README's commands name, and the schema of each.
+# The accounts that the documents' commands name, and the schema of each.
 _ACCOUNTS = {"testcom": "pro", "A": "pro_a"}
 
 
@@ -92,7 +96,7 @@ async def _fill(database: str, media_path: Path, chats: str) -> str:
 
 
 class Prompt:
-    """Where the README's commands are typed."""
+    """Where the documents' commands are typed."""
 
     def __init__(self, directory: Path, database: str, media_path: Path, chats: str, uri: str) -> None:
         self._directory = directory
@@ -115,7 +119,7 @@ class Prompt:
         (directory / "dendrite.yaml").write_text(yaml.safe_dump(dendrite))
 
     def type(self, command: str) -> tuple[int, str]:
-        """Type a command as the README has it, and return its exit status and all that it said."""
+        """Type a command as the documents have it, and return its exit status and all that it said."""
         words = re.sub(r"\[[^\]]*\]", "", command).split()[1:]
         stands_for = {
             "TARGET": "media",
@@ -145,7 +149,7 @@ _BEFORE_THE_FIRST_PASS = re.compile(r"once|plan|check-config|example-config|dele
 
 
 @pytest.mark.parametrize("command", [command for command in _COMMANDS if command not in _ELSEWHERE])
-def test_a_command_of_the_readme_works(prompt: Prompt, command: str) -> None:
+def test_a_command_of_the_documents_works(prompt: Prompt, command: str) -> None:
     if not _BEFORE_THE_FIRST_PASS.search(command):
         assert prompt.type("retentiond once media --yes")[0] == 0
     unattended = f"{command} --yes" if " delete " in command else command
