@@ -15,7 +15,7 @@ from retentiond.config.section import Conflict, Section
 from retentiond.config.units import UnitError, format_duration, parse_duration
 from retentiond.config.values import Count, Dsn, Duration, LongerThanZero, Share, Timezone, check_absolute
 
-SHIPPED_LAYOUTS: Final = ("webim",)
+SHIPPED_LAYOUTS: Final = ("webim", "chatwoot")
 """The layouts that come with retentiond, by name."""
 YEAR: Final = timedelta(days=365)
 
@@ -100,7 +100,7 @@ class ChatTarget(Section):
     )
     layout: Annotated[str, AfterValidator(_layout)] = Field(
         default="webim",
-        description="What its tables are called and how they hang together: webim, or the path of a file of yours.",
+        description="What its tables are called and how they hang together: webim, chatwoot, or the path of a file of yours.",
     )
     floor: Annotated[Floor, BeforeValidator(_by_class)] = Field(
         default=Floor(),

@@ -144,8 +144,10 @@ def _columns(entity: Entity) -> Iterator[str]:
     yield from entity.dates
     if entity.state is not None:
         yield entity.state.column
-    if entity.files is not None:
+    if entity.files is not None and entity.files.column is not None:
         yield entity.files.column
+    if entity.rows is not None:
+        yield entity.rows.column
 
 
 def _known(layout: Layout, by_number: Mapping[int, str], row: Record) -> Reference | None:

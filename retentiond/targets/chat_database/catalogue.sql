@@ -58,7 +58,8 @@ WHERE i.indrelid = ANY($1::bigint[]::oid[]) AND i.indisunique AND i.indisvalid A
 GROUP BY i.indexrelid, i.indrelid
 
 -- name: unindexed
--- The leaves of a table (itself, unless it has partitions) without a whole index that begins with a column.
+-- The leaves of a table (itself, unless it has partitions) without a whole index that begins with a column ($2), or
+-- with the column that tells the entities of a shared table apart ($3, or NULL) and then that one.
 WITH leaf AS (
     SELECT t.relid FROM pg_partition_tree($1::bigint::oid::regclass) t WHERE t.isleaf
     UNION
@@ -70,7 +71,10 @@ JOIN pg_class c ON c.oid = leaf.relid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT EXISTS (
     SELECT FROM pg_index i
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $2 AND a.attnum = i.indkey[0]
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $2
+        AND (a.attnum = i.indkey[0]
+             OR a.attnum = i.indkey[1] AND EXISTS (SELECT FROM pg_attribute apart WHERE apart.attrelid = i.indrelid
+                                                   AND apart.attname = $3 AND apart.attnum = i.indkey[0]))
     JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
     WHERE i.indrelid = leaf.relid AND i.indisvalid AND i.indpred IS NULL)

@@ -47,7 +47,10 @@ async def missing_indexes(connection: Conn, layout: Layout, catalogue: Catalogue
     wanted |= set(naming_keys(layout))
     missing: list[MissingIndex] = []
     for entity, column in sorted(wanted):
-        rows = await connection.fetch(SQL["unindexed"], catalogue.relations[entity], column)
+        apart = layout.entities[entity].rows
+        rows = await connection.fetch(
+            SQL["unindexed"], catalogue.relations[entity], column, apart.column if apart else None
+        )
         missing += [
             MissingIndex(row["relation"], relation(row["schema"], row["name"]), column)
             for row in rows

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.targets.chat_database.names import quoted
-from retentiond.targets.chat_database.statements import HOLDS_SQL, column
+from retentiond.targets.chat_database.statements import HOLDS_SQL, column, of_entity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,12 +153,20 @@ class Judgement:
             "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
         }
         if entity.files is not None:
-            tests["has_files"] = is_file("r", entity.files.column, numbers=self._numbers)
+            tests["has_files"] = has_files(self._layout, child, "r", self._table, numbers=self._numbers)
         return tests
 
 
-def is_file(alias: str, name: str, *, numbers: bool) -> str:
-    """Return the condition for a row that has a file; `name` is the column of its kind, which may hold numbers."""
+def has_files(layout: Layout, entity: str, alias: str, table: Callable[[str], str], *, numbers: bool) -> str:
+    """Return the condition for a row with a file: by its kind, which may be a number, or by a row in the files' own table."""
+    this = layout.entities[entity]
+    if this.files is None:
+        return "false"
+    if this.files.entity is not None:
+        of_file = layout.entities[this.files.entity]
+        same = f"{column('f', of_file.column or '')} = {column(alias, this.key or '')}"
+        words = " AND ".join(filter(None, (same, of_entity("f", of_file))))
+        return f"EXISTS (SELECT FROM {table(this.files.entity)} f WHERE {words})"
     # A million numbers take longer to be written as text than to be read.
-    kind = column(alias, name)
+    kind = column(alias, this.files.column or "")
     return f"{kind} = ANY($kinds::bigint[])" if numbers else f"{kind}::text = ANY($kinds::text[])"

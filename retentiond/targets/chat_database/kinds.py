@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.column_values import held_as
@@ -11,17 +11,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.targets.chat_database.layout import Files, Layout
+    from retentiond.targets.chat_database.layout import Layout
 
 _NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 _LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
 
 
-def files_of(layout: Layout) -> tuple[str, Files] | None:
-    """Return the entity whose rows may have files, and which of them do."""
+class Kinds(NamedTuple):
+    """Kinds of messages that have files, and the column that holds the kind."""
+
+    column: str
+    values: tuple[str, ...]
+
+
+def files_of(layout: Layout) -> tuple[str, Kinds] | None:
+    """Return the entity whose rows have files by their kind, and the kinds; None where no kind tells."""
     name = layout.with_files
     files = layout.entities[name].files if name else None
-    return (name, files) if name and files else None
+    if name is None or files is None or files.column is None or files.values is None:
+        return None
+    return name, Kinds(files.column, files.values)
 
 
 def compared_as_numbers(layout: Layout, types: Mapping[str, Mapping[str, str]]) -> bool:
@@ -30,7 +39,7 @@ def compared_as_numbers(layout: Layout, types: Mapping[str, Mapping[str, str]]) 
     return found is not None and types[found[0]].get(found[1].column) in _NUMBERS and say_numbers(found[1])
 
 
-def say_numbers(files: Files) -> bool:
+def say_numbers(files: Kinds) -> bool:
     """Tell whether the layout writes nothing but numbers."""
     return all(kind.isascii() and kind.isdigit() and len(kind) < _LONGEST_NUMBER for kind in files.values)
 

@@ -47,10 +47,21 @@ class State(Section):
 
 
 class Files(Section):
-    """Which rows have files, and stay unless they are asked for."""
+    """Which messages have files: those of some kinds, or those with a row in a table of files."""
 
-    column: Name = Field(description="The column of their kind.")
-    values: Values = Field(description="The kinds that have files.")
+    column: Name | None = Field(default=None, description="The column of their kind.")
+    values: Values | None = Field(default=None, description="The kinds that have files.")
+    entity: Name | None = Field(
+        default=None,
+        description="In place of these: the entity below, of which each row is a file of a message.",
+    )
+
+
+class Rows(Section):
+    """Which rows of a table belong to an entity, where a table holds those of several."""
+
+    column: Name = Field(description="The column that tells, such as `record_type`.")
+    values: Values = Field(description="What it holds in rows of the entity.")
 
 
 class Entity(Section):
@@ -66,6 +77,9 @@ class Entity(Section):
     state: State | None = Field(default=None, description="Of a chat: how it says that it is over.")
     visitor: Name | None = Field(default=None, description="Of a chat: the column of its visitor.")
     files: Files | None = Field(default=None, description="Of messages: which have files.")
+    rows: Rows | None = Field(
+        default=None, description="Which rows of the table are meant; without it, all of them."
+    )
     account_column: Name | None = Field(
         default=None, description="The column of the account; without it, an account is a schema."
     )
@@ -196,6 +210,7 @@ class Layout(Section):
             "state": is_chat,
             "visitor": is_chat,
             "files": entity.parent == self.chat,
+            "rows": entity.parent is not None,
             "only_with": top and not is_chat,
             "account_column": top and self.root.account_column is not None,
             # Deeper down nobody would look at them.
@@ -204,6 +219,15 @@ class Layout(Section):
         for field, fits in allowed.items():
             if getattr(entity, field) and not fits:
                 yield Conflict((field,), "means nothing here; leave it out")
+        if entity.files is not None:
+            yield from self._files(name, entity.files)
+
+    def _files(self, name: str, files: Files) -> Iterator[Conflict]:
+        by_kind = (files.column, files.values)
+        if (files.entity is None) == (None in by_kind) or (files.entity is not None and any(by_kind)):
+            yield Conflict(("files",), "needs `column` and `values`, or `entity`; write one of the two")
+        elif files.entity is not None and files.entity not in self.children(name):
+            yield Conflict(("files", "entity"), f"is no entity with the parent {name}; name one that is")
 
 
 def read_layout(named: str) -> Layout:

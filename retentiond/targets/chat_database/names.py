@@ -27,6 +27,15 @@ def quoted(name: str) -> str:
     return 'U&"' + "".join(char if _PLAIN.fullmatch(char) else _escape(char) for char in name) + '"'
 
 
+def literal(text: str) -> str:
+    """Return a text as a constant, in which nothing but letters, digits and escapes stands, as in `quoted`."""
+    if "\0" in text:
+        raise UsageError(
+            f"`{printable(text)}` has a zero character, which no text in PostgreSQL has; correct it"
+        )
+    return "U&'" + "".join(char if _PLAIN.fullmatch(char) else _escape(char) for char in text) + "'"
+
+
 def relation(schema: str, table: str) -> str:
     """Return a table with its schema, so that no search_path has a say."""
     return f"{quoted(schema)}.{quoted(table)}"

@@ -13,7 +13,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.batch import ChangedError, MiscountError, Removed
 from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import column
+from retentiond.targets.chat_database.statements import column, of_entity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,8 @@ def can_be_emptied(tree: Tree, partition: Partition) -> bool:
     """Tell whether a partition can go at once: its rows hang on chats directly, and nothing hangs on them."""
     hangs = tree.layout.entities[partition.entity].parent == tree.top
     deep = any(one.parent not in (tree.top, *tree.shared) for one in tree.unguarded)
-    return hangs and not deep and not tree.layout.children(partition.entity)
+    alone = tree.layout.entities[partition.entity].rows is None
+    return hangs and not deep and alone and not tree.layout.children(partition.entity)
 
 
 class Emptying:
@@ -149,7 +150,9 @@ class Emptying:
             else f"IN (SELECT key FROM {_sharers(reference.parent)})"
         )
         table, name = self._tree.table(reference.child), column("r", reference.column)
-        return f"SELECT EXISTS (SELECT FROM {table} r WHERE {name} {gone})"
+        own = of_entity("r", self._tree.layout.entities[reference.child])
+        words = " AND ".join(filter(None, (f"{name} {gone}", own)))
+        return f"SELECT EXISTS (SELECT FROM {table} r WHERE {words})"
 
     def _count(self, entity: str, seen: int, taken: int) -> None:
         if seen != taken:

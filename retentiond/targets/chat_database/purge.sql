@@ -90,7 +90,7 @@ DELETE FROM {table} r WHERE {rows} RETURNING r.{key} AS key
 
 -- name: left
 -- Whether a row belongs to a parent that is gone.
-SELECT EXISTS (SELECT FROM {table} r WHERE r.{column} = ANY($keys::{key_type}[]))
+SELECT EXISTS (SELECT FROM {table} r WHERE r.{column} = ANY($keys::{key_type}[]) {of_its_own})
 
 -- name: lock_table
 -- Waits for the writers under way, and lets no other begin: without a foreign key they would not wait for us.

@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.chat_database.names import quoted
+from retentiond.targets.chat_database.names import literal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.targets.chat_database.layout import Entity
 
 SQL: Final = named_queries(__package__, "purge.sql")
 HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
@@ -62,3 +63,11 @@ async def execute(connection: Conn, statement: str, values: Mapping[str, Any]) -
 def column(alias: str, name: str) -> str:
     """Return a column of an alias."""
     return f"{alias}.{quoted(name)}"
+
+
+def of_entity(alias: str, entity: Entity) -> str | None:
+    """Return the condition for the rows of an entity in a table that holds those of several; None for a table of its own."""
+    if entity.rows is None:
+        return None
+    values = ", ".join(map(literal, entity.rows.values))
+    return f"{column(alias, entity.rows.column)}::text IN ({values})"

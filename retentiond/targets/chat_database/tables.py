@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.catalogue import Reference, references
-from retentiond.targets.chat_database.judgement import Judgement, is_file
+from retentiond.targets.chat_database.judgement import Judgement, has_files
 from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of
 from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import SQL, column, fill
+from retentiond.targets.chat_database.statements import SQL, column, fill, of_entity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,13 @@ class Tree:
             table=self.table(reference.child),
             column=quoted(reference.column),
             key_type=self.key_type(reference.parent),
+            of_its_own=self._of_its_own(reference.child),
         )
+
+    def _of_its_own(self, entity: str, alias: str = "r") -> str:
+        """Return the condition, after others, that tells an entity's rows from others of its table."""
+        own = of_entity(alias, self.layout.entities[entity])
+        return f"AND {own}" if own else ""
 
     def rows(self, entity: str, among: str = BY_KEYS, *, keep_files: bool = False, alias: str = "r") -> str:
         """Return the condition for the rows of an entity that belong to chats, and are older than the date."""
@@ -133,10 +139,9 @@ class Tree:
         # What came in since the look is never older, and so never taken.
         conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
         if keep_files and this.files is not None:
-            conditions.append(
-                f"({is_file(alias, this.files.column, numbers=self._kinds_are_numbers)}) IS NOT TRUE"
-            )
-        return " AND ".join(conditions)
+            has = has_files(self.layout, entity, alias, self.table, numbers=self._kinds_are_numbers)
+            conditions.append(f"({has}) IS NOT TRUE")
+        return " ".join([" AND ".join(conditions), self._of_its_own(entity, alias)]).strip()
 
     @property
     def _kinds(self) -> tuple[str, ...]:
