@@ -77,9 +77,15 @@ class Standing:
             "holds": self.status.holds if self.status else None,
             "holder": self.status.holder if self.status else None,
             "daemon": self.status.daemon if self.status else None,
+            **self._stores(),
             "problems": list(self.problems),
             "error": self.error,
         }
+
+    def _stores(self) -> dict[str, Any]:
+        """Return the key `stores`, of a target that has some beside its database."""
+        stores = self.status.stores if self.status else ()
+        return {"stores": [store.as_json() for store in stores]} if stores else {}
 
 
 def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> Standing:

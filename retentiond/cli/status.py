@@ -14,9 +14,10 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import Refusal, RetentiondError
 from retentiond.model.outcome import FAILED
-from retentiond.model.report import QuarantineSummary
+from retentiond.model.report import QuarantineSummary, StoreStatus
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
+from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
 _TEXT_LIMIT = 1000
@@ -74,6 +75,8 @@ def _table(session: Session, standing: Standing) -> Table:
     table.add_row("backlog", Text(_backlog(standing)))
     if standing.quarantine is not None:
         table.add_row("quarantine", Text(_quarantine(session, standing.target, standing.quarantine)))
+    for store in standing.status.stores:
+        table.add_row(store.store, Text(_store(store)))
     table.add_row("holds", Text(_holds(session, standing.status.holds)))
     table.add_row("running", Text(printable(standing.status.holder or "no", _TEXT_LIMIT)))
     table.add_row("daemon", Text(printable(standing.status.daemon or "not running", _TEXT_LIMIT)))
@@ -128,6 +131,12 @@ def _backlog(standing: Standing) -> str:
         return f"nothing was due and left, {time_in_words(backlog.at)}"
     since = f", the oldest since {time_in_words(backlog.since)}" if backlog.since else ""
     return f"{count_in_words(backlog.items, 'item')} due and not taken, {size_in_words(backlog.bytes)}{since}"
+
+
+def _store(store: StoreStatus) -> str:
+    since = "" if store.state == "finished" else f" since {time_in_words(store.since)}"
+    lines = [f"{printable(store.account)}: {printable(store.state)}{since}", *shard_lines(store.shards)]
+    return "\n".join(lines)
 
 
 def _quarantine(session: Session, target: str, summary: QuarantineSummary) -> str:

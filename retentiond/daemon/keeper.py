@@ -231,3 +231,6 @@ class _Watch:
         del size
         self._done += items
         self._board.working(self._name, self._stage, self._done, self._total)
+
+    def note(self, text: str) -> None:
+        """Show nothing: the ledger has it, and `status` shows it from there."""

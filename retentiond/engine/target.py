@@ -42,6 +42,9 @@ class Progress(Protocol):
     def advance(self, items: int, size: int = 0) -> None:
         """Count items of the stage as done, and the bytes that they held, where they are known."""
 
+    def note(self, text: str) -> None:
+        """Show the state of the stage in a few words, in place of the words before."""
+
 
 class Silence:
     """Nobody watches."""
@@ -50,6 +53,9 @@ class Silence:
         """Hear nothing."""
 
     def advance(self, items: int, size: int = 0) -> None:
+        """Hear nothing."""
+
+    def note(self, text: str) -> None:
         """Hear nothing."""
 
 

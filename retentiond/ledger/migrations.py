@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__, "migrations.sql")
-VERSION: Final = 2
+VERSION: Final = 3
 """The version that `schema.sql` of each package makes."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState, worst
+from retentiond.model.shards import ShardReport, shards_as_json
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,7 +20,8 @@ class StoreReport:
     """What became of a purge in one store. `rows` are those that went, or would go.
 
     Where it was lost before they could be counted they are those that are known to have gone: `at_least` so many.
-    `waiting` says, a sentence each, what is erased only later (old parts of a table, segments of an index).
+    `waiting` says, a sentence each, what is erased only later (old parts of a table, segments of an index). `shards` are
+    those of a store that has some, each with its replicas.
     """
 
     state: PassState = "planned"
@@ -28,12 +30,14 @@ class StoreReport:
     refused: Refusal | None = None
     error: str | None = None
     at_least: bool = False
+    shards: tuple[ShardReport, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the account in the interface's words; what there is nothing of is left out."""
         told: dict[str, Any] = {"state": self.state, "rows": self.rows}
         if self.at_least:
             told["at_least"] = True
+        told |= shards_as_json(self.shards)
         if self.waiting:
             told["waiting"] = list(self.waiting)
         if self.refused is not None:

@@ -312,6 +312,34 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store beside a database of chats, for one account, as the last purge left it or the running one has it now.
+
+    `shards` has the keys `shards` and `more_shards` of a purge's report; empty for a store without shards.
+    """
+
+    account: str
+    store: str
+    state: str
+    cutoff: datetime
+    since: datetime
+    reason: str | None = None
+    shards: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the store as JSON; `undone_since` is null for one that is finished."""
+        return {
+            "account": self.account,
+            "store": self.store,
+            "state": self.state,
+            "cutoff": instant(self.cutoff),
+            "undone_since": instant(self.since) if self.state != "finished" else None,
+            "reason": self.reason,
+            **self.shards,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """A target as its ledger knows it. `holds` are those in force, `holder` is who is at work now, `daemon` who was alive lately."""
 
@@ -327,3 +355,4 @@ class TargetStatus:
     problems: tuple[str, ...] = ()
     last_success: datetime | None = None
     backlog: Backlog | None = None
+    stores: tuple[StoreStatus, ...] = ()

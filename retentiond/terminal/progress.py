@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -11,6 +12,8 @@ from retentiond.engine.target import Progress, Silence
 from retentiond.model.text import printable
 from retentiond.terminal.words import size_in_words
 
+_NOTE_LIMIT: Final = 80
+
 
 class Bars:
     """A bar for the stage under way, with its items, bytes and the time left; what is over leaves no trace."""
@@ -18,6 +21,7 @@ class Bars:
     def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._stage: TaskID | None = None
+        self._name = ""
         self._size = 0
 
     def stage(self, name: str, total: int | None) -> None:
@@ -25,7 +29,8 @@ class Bars:
         if self._stage is not None:
             self._progress.remove_task(self._stage)
         self._size = 0
-        self._stage = self._progress.add_task(printable(name), total=total, size="")
+        self._name = printable(name)
+        self._stage = self._progress.add_task(self._name, total=total, size="")
 
     def advance(self, items: int, size: int = 0) -> None:
         """Move the bar on."""
@@ -34,6 +39,11 @@ class Bars:
             self._progress.update(
                 self._stage, advance=items, size=size_in_words(self._size) if self._size else ""
             )
+
+    def note(self, text: str) -> None:
+        """Write the state of the stage behind its name."""
+        if self._stage is not None:
+            self._progress.update(self._stage, description=f"{self._name} ({printable(text, _NOTE_LIMIT)})")
 
 
 @contextmanager

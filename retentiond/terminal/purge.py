@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
+from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable
 from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.words import count_in_words, reason_in_words
 
 _HEADINGS: Final = {
@@ -73,6 +75,7 @@ def _kept(report: PurgeReport) -> Table:
 def _store(name: str, store: StoreReport) -> Iterable[str]:
     at_least = "at least " if store.at_least else ""
     yield f"{name}: {store.state}, {at_least}{count_in_words(store.rows, 'row')}"
+    yield from (f"  {line}" for line in shard_lines(shards_as_json(store.shards)))
     yield from (f"  {printable(line, _LIMIT)}" for line in store.waiting)
     if store.refused is not None:
         yield f"  refused by {store.refused.limit}: {printable(store.refused.hint, _LIMIT)}"

@@ -16,6 +16,7 @@ from retentiond.engine.target import Order, Silence, Stop
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
+from retentiond.model.shards import ReplicaReport, ShardReport
 from retentiond.targets.chat_database import beside
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
@@ -456,3 +457,37 @@ async def test_a_schedule_touches_a_store_only_where_the_account_says_so(
     account = {"schema": "pro", "keep": "400d", "elasticsearch": True}
     await chats.run_pass(accounts={"testcom": account}, **STORES)
     assert [name for name, _ in stores.told] == ["elasticsearch"]
+
+
+SHARDS = (
+    ShardReport("1", "finished", 3, 0, replicas=(ReplicaReport("n1", "finished", 0),)),
+    ShardReport("2", "running", 1, 5, replicas=(ReplicaReport("n2", "unreachable", error="refused"),)),
+)
+
+
+async def test_the_state_by_shard_is_in_status_while_a_store_is_at_work_and_in_the_record_afterwards(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TargetStatus] = []
+
+    async def purge(_self: Beside, purge: StorePurge, _progress: Progress) -> StoreReport:
+        await purge.report_shards(SHARDS[:1])
+        await purge.report_shards(SHARDS)
+        await purge.report_shards(SHARDS)
+        seen.append(await status(chats))
+        return StoreReport("interrupted", 4, error="n2 cannot be reached", shards=SHARDS)
+
+    monkeypatch.setattr(type(stores), "purge", purge)
+    with capture_logs() as log:
+        report = await chats.purge(wish={"stores": ("clickhouse",)}, **STORES)
+    told = [shard.as_json() for shard in SHARDS]
+    (running,) = seen[0].stores
+    assert (running.state, running.shards) == ("running", {"shards": told})
+    assert report.stores["clickhouse"].as_json()["shards"] == told
+    (ended,) = (await status(chats)).stores
+    assert (ended.state, ended.as_json()["shards"]) == ("interrupted", told)
+    async with open_chat_database("chats", chats.config()) as target:
+        (record,) = [one["body"] async for one in target.records() if one["kind"] == "store_purged"]
+    assert record["shards"] == told
+    progress = [entry["summary"] for entry in log if entry["event"] == "store_progress"]
+    assert progress == ["1 of 1 shards finished", "1 of 2 shards finished, 1 running; 5 rows left"]

@@ -537,9 +537,7 @@ async def test_asked_to_stop_it_ends_at_the_batchs_end_and_the_next_goes_on(chat
     stop = Stop()
     done = 0
 
-    class Watch:
-        def stage(self, name: str, total: int | None) -> None: ...
-
+    class Watch(Silence):
         def advance(self, items: int, size: int = 0) -> None:
             nonlocal done
             done += items

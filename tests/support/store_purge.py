@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.purge import StoreReport
+    from retentiond.model.shards import ShardReport
     from retentiond.targets.chat_database.store import ChatId
 
 HELD = Refusal("hold", "hold 7", "none", "release it")
@@ -68,9 +69,14 @@ class Purge:
     held_after: int | None = None
     """After so many steps somebody puts a hold on."""
     steps: int = 0
+    shards: list[list[ShardReport]] = field(default_factory=list)
+    """What was reported of the shards, look by look."""
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
         if self.steps == self.held_after:
             raise RefusedError(HELD)
         self.steps += 1
         await self.notes.write(notes)
+
+    async def report_shards(self, shards: Sequence[ShardReport]) -> None:
+        self.shards.append(list(shards))

@@ -12,6 +12,7 @@ import pytest
 from retentiond.engine.purge import PurgeWish
 from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.model.purge import PurgeReport, StoreReport
+from retentiond.model.shards import MOST_SHARDS, ReplicaReport, ShardReport
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.fake_target import FakeTarget
 
@@ -106,6 +107,37 @@ def test_as_json_it_prints_the_interfaces_document_and_nothing_else(tmp_path: Pa
         "kept": {"open": 0, "newer": 0, "has_file_messages": 0, "hold": 0},
         "stores": {},
     }
+
+
+def test_each_shard_and_replica_of_a_store_is_shown_with_its_state_and_rows(tmp_path: Path) -> None:
+    dead = ReplicaReport("n2:9000", "unreachable", error="connection refused")
+    shards = (
+        ShardReport("1", "unreachable", 40, 0, replicas=(ReplicaReport("n1:9000", "finished", 0), dead)),
+        ShardReport("2", "finished", 2, 0, replicas=(ReplicaReport("n3:9000", "finished", 0),)),
+    )
+    prompt = Prompt(tmp_path, stores={"clickhouse": StoreReport("interrupted", 42, shards=shards)})
+    words = prompt.type(*WORDS).stdout
+    assert "shard 1: unreachable, 40 rows deleted, 0 rows left" in words
+    assert "replica n2:9000: unreachable: connection refused" in words
+    told = prompt.type(*WORDS, "--json").document["stores"]["clickhouse"]
+    assert told["shards"][0] == {
+        "name": "1",
+        "state": "unreachable",
+        "rows": 40,
+        "left": 0,
+        "replicas": [
+            {"name": "n1:9000", "state": "finished", "left": 0},
+            {"name": "n2:9000", "state": "unreachable", "error": "connection refused"},
+        ],
+    }
+
+
+def test_of_very_many_shards_those_that_are_not_finished_are_listed_first_and_the_rest_is_counted() -> None:
+    shards = [ShardReport(str(number), "finished") for number in range(MOST_SHARDS + 50)]
+    shards.append(ShardReport("last", "failed", error="no disk"))
+    told = StoreReport("finished_with_failures", shards=tuple(shards)).as_json()
+    assert (len(told["shards"]), told["more_shards"]) == (MOST_SHARDS, 51)
+    assert told["shards"][0]["name"] == "last"
 
 
 REFUSAL = Refusal("floor", "2026-01-01", "2025-01-01", "the latest date that would do is 2025-01-01")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.config.load import load_config
 from retentiond.model.errors import UnreachableError
-from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
+from retentiond.model.report import QuarantineSummary, StoreStatus, Tally, TargetStatus
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import STARTED, FakeTarget, make_report
 
@@ -61,6 +61,16 @@ def test_status_shows_what_an_interrupted_pass_did_not_reach(tmp_path: Path) -> 
     )
     words = shown(CommandLine(tmp_path, (FakeTarget(standing=standing),)))
     assert "not reached: 5 items, 2.0 KiB; the next pass continues" in words
+
+
+def test_status_shows_each_store_of_chats_with_its_shards(tmp_path: Path) -> None:
+    shards = {"shards": [{"name": "2", "state": "running", "left": 5}]}
+    store = StoreStatus("testcom", "clickhouse", "running", STARTED, STARTED, shards=shards)
+    line = CommandLine(tmp_path, (working(stores=(store,)),))
+    assert "clickhouse testcom: running since" in shown(line)
+    assert "shard 2: running, 5 rows left" in shown(line)
+    (told,) = line.type("status", "--json").document["targets"][0]["stores"]
+    assert (told["account"], told["shards"]) == ("testcom", shards["shards"])
 
 
 def test_status_shows_what_the_last_audit_found(tmp_path: Path) -> None:

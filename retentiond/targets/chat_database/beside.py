@@ -7,6 +7,7 @@ is wrong with the installation, the configuration or a right is found by the loo
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,12 +19,14 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import in_zone
 from retentiond.model.purge import StoreReport
+from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
 from retentiond.targets.chat_database.errand import Errand, Notes
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.patience import GRACE
+from retentiond.targets.chat_database.shard_states import ShardStates
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
 
@@ -116,8 +119,9 @@ class StoresBeside:
         async with place.pool.acquire() as connection, connection.transaction():
             await lease.check(connection)
             why = store.error or (store.refused and store.refused.hint)
+            shards = json.dumps(shards_as_json(store.shards))
             await connection.execute(
-                SQL["note_store"], place.name, account, name, store.state, purge.cutoff, why
+                SQL["note_store"], place.name, account, name, store.state, purge.cutoff, why, shards
             )
             if begun and (store.state != "refused" or store.rows):
                 body = _body(name, purge, store, continued=continued)
@@ -138,7 +142,9 @@ class StoresBeside:
     ) -> StoreReport:
         stop = self._order.stop
         cutoff = in_zone(purge.cutoff, self._place.config.zone)
-        errand = Errand(pass_id, purge.wish.account, cutoff, chats, notes, stop)
+        account, pool = purge.wish.account, self._place.pool if notes is not None else None
+        states = ShardStates(self._place.name, account, name, self._order.progress, pool)
+        errand = Errand(pass_id, account, cutoff, chats, notes, stop, states)
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
@@ -222,4 +228,5 @@ def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued
         "continued": continued,
         "error": store.error,
         "refused": store.refused.hint if store.refused is not None else None,
+        **shards_as_json(store.shards),
     }

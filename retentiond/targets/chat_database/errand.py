@@ -13,13 +13,15 @@ from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Db
     from retentiond.engine.target import Stop
     from retentiond.ledger.lease import Lease
+    from retentiond.model.shards import ShardReport
     from retentiond.targets.chat_database.database_chats import DatabaseChats
+    from retentiond.targets.chat_database.shard_states import ShardStates
     from retentiond.targets.chat_database.store import StoreName
 
 
@@ -74,6 +76,7 @@ class Errand:
     chats: DatabaseChats
     kept: Notes | None
     stop: Stop
+    shards: ShardStates
 
     @property
     def dry_run(self) -> bool:
@@ -90,3 +93,7 @@ class Errand:
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
         """Look at our lock and at the holds a last time, and write down what the step is found by."""
         await self.notes.begin_step(notes, self.chats.newest_hold)
+
+    async def report_shards(self, shards: Sequence[ShardReport]) -> None:
+        """Publish the state by shard and replica."""
+        await self.shards.report(shards)

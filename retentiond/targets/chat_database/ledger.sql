@@ -36,7 +36,8 @@ SET pass_id = excluded.pass_id, state = excluded.state,
     undone_since = CASE WHEN chat_store.state = 'finished' THEN excluded.undone_since ELSE chat_store.undone_since END
 
 -- name: store_runs
-UPDATE retentiond.chat_store SET state = 'running' WHERE target = $1 AND account = $2 AND store = $3
+-- The shards that an earlier purge reported may be others now.
+UPDATE retentiond.chat_store SET state = 'running', shards = '{}' WHERE target = $1 AND account = $2 AND store = $3
 
 -- name: running_stores
 -- The stores in which a purge of the account is at work, or has left something at work.
@@ -46,8 +47,17 @@ WHERE target = $1 AND account = $2 AND (state = 'running' OR notes <> '{}') ORDE
 -- name: note_store
 -- A purge up to an earlier date does not end one that was meant to go further.
 UPDATE retentiond.chat_store
-SET state = CASE WHEN $4::text = 'finished' AND cutoff > $5::timestamptz THEN 'pending' ELSE $4::text END, reason = $6
+SET state = CASE WHEN $4::text = 'finished' AND cutoff > $5::timestamptz THEN 'pending' ELSE $4::text END, reason = $6,
+    shards = $7::jsonb
 WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: report_shards
+UPDATE retentiond.chat_store SET shards = $4::jsonb WHERE target = $1 AND account = $2 AND store = $3
+
+-- name: store_states
+-- The stores of each account, as the last purge left them or the running one has them now.
+SELECT account, store, state, cutoff, undone_since, reason, shards FROM retentiond.chat_store
+WHERE target = $1 ORDER BY account, store
 
 -- name: store_notes
 SELECT notes FROM retentiond.chat_store WHERE target = $1 AND account = $2 AND store = $3

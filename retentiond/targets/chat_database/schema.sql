@@ -35,5 +35,7 @@ CREATE TABLE retentiond.chat_store (
     notes jsonb NOT NULL DEFAULT '{}',
     -- The newest hold that the last step reckoned with.
     newest_hold bigint NOT NULL DEFAULT 0,
+    -- The state by shard and replica that the store reported last, as in the report of a purge.
+    shards jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (target, account, store)
 );

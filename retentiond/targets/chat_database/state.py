@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +12,11 @@ from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.migrations import part_version
+from retentiond.ledger.migrations import VERSION, part_version
 from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.model.floor import day_before
-from retentiond.model.report import TargetStatus
+from retentiond.model.report import StoreStatus, TargetStatus
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_value
 from retentiond.targets.chat_database.catalogue import read_catalogue
@@ -44,8 +45,10 @@ async def read_status(place: Place) -> TargetStatus:
             return TargetStatus(place.name, KIND, ledger=False, daemon=daemon)
         await place.ledger.check_version(connection)
         holder = await current_holder(connection)
-        known = await part_version(connection, __package__) is not None
+        version = await part_version(connection, __package__)
+        known = version is not None
         undone = await connection.fetch(SQL["open_stores"], place.name, holder is not None) if known else []
+        stores = await connection.fetch(SQL["store_states"], place.name) if version == VERSION else []
         return TargetStatus(
             place.name,
             KIND,
@@ -57,7 +60,21 @@ async def read_status(place: Place) -> TargetStatus:
             daemon=await daemon_of(connection, place.name, ledger=True),
             problems=tuple(_undone(place, row) for row in undone),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
+            stores=tuple(_store(row) for row in stores),
         )
+
+
+def _store(row: Record) -> StoreStatus:
+    shards = json.loads(row["shards"])
+    return StoreStatus(
+        row["account"],
+        row["store"],
+        row["state"],
+        row["cutoff"],
+        row["undone_since"],
+        row["reason"],
+        shards,
+    )
 
 
 def _undone(place: Place, row: Record) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from retentiond.engine.target import Progress, Stop
     from retentiond.model.purge import StoreReport
+    from retentiond.model.shards import ShardReport
 
 StoreName = Literal["clickhouse", "elasticsearch"]
 """A store beside the database, as the configuration and the report call it."""
@@ -133,6 +134,12 @@ class StorePurge(Protocol):
         """Look at the holds a last time before a step is sent, and write down what it is found by.
 
         Raises RefusedError where one was put on meanwhile, and LeaseLostError: then nothing more may be sent.
+        """
+
+    async def report_shards(self, shards: Sequence[ShardReport]) -> None:
+        """Publish the state by shard and replica while the purge runs: in `status`, the log and the progress bar.
+
+        A store with shards calls this at each look. The last state belongs into the store's report, too.
         """
 
 

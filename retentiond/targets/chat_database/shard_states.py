@@ -1,0 +1,50 @@
+"""The state of a store by shard and replica while a purge runs: to `status`, to the log, and to the progress bar."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.model.shards import shards_as_json, shards_in_words
+from retentiond.targets.chat_database.gate import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.adapters.postgres import Db
+    from retentiond.engine.target import Progress
+    from retentiond.model.shards import ShardReport, ShardState
+    from retentiond.targets.chat_database.store import StoreName
+
+
+@dataclass(slots=True)
+class ShardStates:
+    """Publishes the shards of one store; without a pool (a dry run) nothing is written to the ledger.
+
+    The log gets an event where a shard or a replica changes its state, not for each look.
+    """
+
+    target: str
+    account: str
+    store: StoreName
+    progress: Progress
+    pool: Db | None
+    _states: list[tuple[str, ShardState]] = field(default_factory=list)
+
+    async def report(self, shards: Sequence[ShardReport]) -> None:
+        """Publish the state of all shards, in place of what was published before."""
+        if not shards:
+            return
+        self.progress.note(shards_in_words(shards))
+        if self.pool is None:
+            return
+        told = shards_as_json(shards)
+        await self.pool.execute(SQL["report_shards"], self.target, self.account, self.store, json.dumps(told))
+        states = [(shard.name, shard.state) for shard in shards]
+        states += [(replica.name, replica.state) for shard in shards for replica in shard.replicas]
+        if states != self._states:
+            self._states = states
+            log = get_logger(target=self.target, account=self.account, store=self.store)
+            log.info("store_progress", summary=shards_in_words(shards), **told)
