@@ -3,14 +3,13 @@
 import sys
 from typing import Never
 
-from retentiond.cli.funnel import execute
-from retentiond.cli.streams import open_missing_streams
-from retentiond.cli.surroundings import Surroundings
+from retentiond.cli.app import execute
+from retentiond.cli.environment import Environment, open_missing_streams
 
 __all__ = ["execute", "main"]
 
 
 def main() -> Never:
-    """Do what the process was started for, and exit."""
+    """Run the command of this process, and exit."""
     open_missing_streams()
-    sys.exit(execute(sys.argv[1:], Surroundings()))
+    sys.exit(execute(sys.argv[1:], Environment()))

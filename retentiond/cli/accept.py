@@ -1,14 +1,17 @@
-"""`quarantine accept`, the way on where ledger and disk do not fit; and `quarantine forget`, the end of a restore's mark."""
+"""`quarantine accept`: continue where ledger and disk differ; `quarantine forget`: end the mark of a restore."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.options import Json, Targets, commands, example
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.acceptance import Acceptance, Known
@@ -18,12 +21,54 @@ from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 
+app = commands()
+
+
+@app.command(
+    epilog=example(
+        "retentiond quarantine forget --media mxc://example.org/abc",
+        "retentiond quarantine forget media --all",
+    ),
+)
+def forget(
+    targets: Targets = None,
+    media: Annotated[
+        list[str] | None,
+        typer.Option(metavar="mxc://SERVER/ID", help="This media item; may be given several times."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that was restored.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """End the protection of restored items.
+
+    From then on the policies decide again. Use --media or --all.
+    """
+    return Forget(Scope(tuple(targets or ())), tuple(media or ()), everything, as_json)
+
+
+@app.command(
+    epilog=example("retentiond quarantine accept media", "retentiond quarantine accept media --yes"),
+)
+def accept(
+    target: Annotated[str, typer.Argument(metavar="TARGET", hidden=True)],
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the state, and continue.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """Accept a restored database, a replaced disk, or a clock change.
+
+    The command compares ledger, disk and database. With --yes it restores files that rows refer to, records the other
+    files of the quarantine in the ledger, where they stay until they are purged by hand, closes missing files as lost,
+    and accepts the clock.
+    """
+    return Accept(target, yes, as_json)
+
+
 _TEXT_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Show what ledger and disk know; with `yes` go on from there."""
+    """Compare ledger and disk; with `yes` continue from there."""
 
     target: str
     yes: bool = False
@@ -51,7 +96,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """End the mark of what was restored."""
+    """End the protection of restored items."""
 
     scope: Scope
     media: tuple[str, ...] = ()
@@ -61,10 +106,10 @@ class Forget:
     def __call__(self, session: Session) -> int:
         """Ask one target after another; that none of the media bore a mark is a failure."""
         if bool(self.media) == self.everything:
-            raise UsageError("say what to forget: --media mxc://SERVER/ID, or --all")
+            raise UsageError("use --media mxc://SERVER/ID, or --all")
         for uri in self.media:
             if parse_media_uri(uri) is None:
-                raise UsageError(f"`{printable(uri)}` is no medium; write it as mxc://SERVER/ID")
+                raise UsageError(f"`{printable(uri)}` is not a media URI; write it as mxc://SERVER/ID")
         targets = session.targets(self.scope, anywhere=True)
         forgets: list[dict[str, Any]] = []
 
@@ -83,7 +128,7 @@ class Forget:
         if status or self.everything or any(forget["forgotten"] for forget in forgets):
             return status
         session.error(
-            "nothing of that was restored and kept; `retentiond plan --list` names what is, and why"
+            "none of these items is protected after a restore; `retentiond plan --list` shows which are"
         )
         return FAILED
 
@@ -134,11 +179,11 @@ def _way_on(session: Session, acceptance: Acceptance) -> Iterator[str]:
         )
         if acceptance.taken:
             purge = session.command(f"quarantine purge {acceptance.target} --yes")
-            yield f"What was taken in is kept until somebody purges it: {purge}"
+            yield f"Files recorded in the ledger are kept until they are purged: {purge}"
         return
     yield "Nothing was changed."
     if acceptance.refused or acceptance.unknown or acceptance.gone:
         again = session.command(f"quarantine accept {acceptance.target} --yes")
-        yield f"If this is the right disk, the right database and the right time, it goes on from here by {again}"
+        yield f"If disk, database and time are the right ones, accept them: {again}"
     else:
-        yield "Ledger, disk and clock fit: there is nothing to accept."
+        yield "Ledger, disk and clock agree; there is nothing to accept."

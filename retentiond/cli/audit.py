@@ -1,15 +1,20 @@
-"""`audit`: the database against the disk, both ways; and what a repair mends."""
+"""`audit`: compare the database with the files on disk, and repair what is safe to repair."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from retentiond.cli.listing import write_finding
 from retentiond.cli.media import media_targets
+from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.outcome import may_show_bars
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
+from retentiond.config.units import parse_size
 from retentiond.engine.target import READ_RATE, AuditOrder, Stop, Target
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import UsageError
@@ -18,10 +23,71 @@ from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import age_in_words, count_in_words
 
+app = commands()
+
+
+@app.command(
+    epilog=example(
+        "retentiond audit",
+        "retentiond audit media --list --json",
+        "retentiond audit media --verify-content --repair",
+    ),
+)
+def audit(
+    targets: Targets = None,
+    listed: Annotated[bool, typer.Option("--list", help="List each finding, one per line.")] = False,
+    as_json: Json = False,
+    verify_content: Annotated[
+        bool, typer.Option("--verify-content", help="Read every file, and compare its SHA-256 with its name.")
+    ] = False,
+    read_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            metavar="SIZE",
+            help="With --verify-content: bytes read per second at most; default: 50MiB.",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Repair what is safe to repair; removed items go to quarantine first."),
+    ] = False,
+    drop_damaged_remote: Annotated[
+        bool,
+        typer.Option(
+            "--drop-damaged-remote",
+            help="With --repair: remove remote media with a damaged file, so that dendrite fetches them again.",
+        ),
+    ] = False,
+    fail_on_findings: Annotated[
+        bool, typer.Option("--fail-on-findings", help="Exit 1 if findings remain.")
+    ] = False,
+) -> Work:
+    """Compare database and disk; report and repair differences.
+
+    An audit finds rows without files, files without rows, and sizes that differ. Without --repair it changes nothing.
+    Without TARGET it covers all targets.
+    """
+    if read_rate is not None and not verify_content:
+        raise UsageError("--rate needs --verify-content")
+    rate = READ_RATE if read_rate is None else parse_size(read_rate)
+    if rate < 1:
+        raise UsageError("--rate must be a size above 0, such as 50MiB")
+    return Audit(
+        Scope(tuple(targets or ())),
+        listed,
+        as_json,
+        verify_content,
+        rate,
+        repair,
+        drop_damaged_remote,
+        fail_on_findings,
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Audit one target after another, and repair them where that is asked for."""
+    """Audit one target after another, and repair them with `repair`."""
 
     scope: Scope
     listed: bool = False
@@ -33,10 +99,12 @@ class Audit:
     fail_on_findings: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Audit, and tell."""
+        """Audit, and print the result."""
         if self.drop_damaged_remote and not self.repair:
-            raise UsageError("--drop-damaged-remote changes the store, and goes with --repair; add it")
-        targets = media_targets(session, self.scope, "chats have no files to audit: name another TARGET")
+            raise UsageError("--drop-damaged-remote needs --repair")
+        targets = media_targets(
+            session, self.scope, "only media targets have files to audit; name another TARGET"
+        )
         several = len(targets) > 1
         audits: list[dict[str, Any]] = []
         stop = Stop()
@@ -86,7 +154,7 @@ class Audit:
 
     @staticmethod
     def _tell(session: Session, report: AuditReport) -> None:
-        """Tell on standard error what is no success, where no account is shown."""
+        """Print failures to standard error where no summary is printed."""
         if report.refused is not None:
             session.error(str(report.refused), about=report.target)
         if report.error is not None:
@@ -104,10 +172,10 @@ class Audit:
         if not report.findings:
             return
         if not self.listed:
-            yield f"Each of them: {session.command(f'audit {report.target} --list')}"
+            yield f"List each: {session.command(f'audit {report.target} --list')}"
         if not self.repair:
-            yield f"Mend what is safe to mend: {session.command(f'audit {report.target} --repair')}"
+            yield f"Repair what is safe to repair: {session.command(f'audit {report.target} --repair')}"
         elif report.repaired and report.pass_id is not None:
             words = f"quarantine restore {report.target} --pass {report.pass_id}"
-            yield f"For {age_in_words(config.grace)} one command brings back what was taken:"
+            yield f"For {age_in_words(config.grace)} one command restores what was removed:"
             yield f"  {session.command(words)}"

@@ -1,23 +1,68 @@
-"""`delete`: what somebody asks for by hand, with its plan first, and the same way back as from a pass."""
+"""`delete`: items named by hand, with a plan and a question first; the quarantine brings them back."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from retentiond.cli.media import media_targets
+from retentiond.cli.options import Json, Media, Origin, Targets, User, commands, example
 from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
 from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import PassReport
-from retentiond.model.request import Request
+from retentiond.model.request import Request, RequestKind, read_request
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.ownership import rooms_in_words, uploaders_in_words
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import count_in_words, size_in_words
+
+app = commands()
+
+
+@app.command(
+    epilog=example(
+        "retentiond delete --media mxc://example.org/abc",
+        "retentiond delete media --user @spam:example.org --dry-run",
+        "retentiond delete --room '!abc:example.org' --even-protected --yes",
+    ),
+)
+def delete(
+    targets: Targets = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
+    room: Annotated[
+        str | None,
+        typer.Option(
+            metavar="!ROOM:SERVER",
+            help="Media that only this room refers to; of local uploads, those sent there by their uploader.",
+        ),
+    ] = None,
+    even_protected: Annotated[
+        bool, typer.Option("--even-protected", help="Delete protected media, too; holds still keep them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """Delete media by name, whatever their age.
+
+    The plan is printed first, and needs confirmation. Deleted media go to quarantine, and `quarantine restore` brings
+    them back. The limits of passes do not apply. Use one of --media, --user, --origin and --room. Without TARGET all
+    targets are searched.
+    """
+    said: dict[RequestKind, str | None] = {"media": media, "user": user, "origin": origin, "room": room}
+    request = read_request(said, even_protected=even_protected)
+    return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json)
+
 
 _ASKED = 5
 """How many uploaders and rooms the question names; the plan before it names more."""
@@ -25,7 +70,7 @@ _ASKED = 5
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete what was asked for: plan, ask, and do it."""
+    """Plan, ask, and delete."""
 
     scope: Scope
     request: Request
@@ -34,10 +79,10 @@ class Delete:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Plan for all targets, ask once, and then work on one after another."""
+        """Plan for all targets, ask once, and delete in one target after another."""
         targets = media_targets(session, self.scope, "`retentiond purge-chats` is for chats")
         if targets and not (self.yes or self.dry_run):
-            refuse_unasked(session, "nobody has seen yet what would go")
+            refuse_unasked(session, "the plan needs confirmation")
         told: list[PassReport] = []
         try:
             return self._work(session, targets, told)
@@ -46,7 +91,7 @@ class Delete:
                 session.document({"passes": [report.as_json() for report in told]})
 
     def _work(self, session: Session, targets: Mapping[str, TargetConfig], told: list[PassReport]) -> int:
-        """Leave in `told` the plans, or the passes where it came to them."""
+        """Fill `told` with the plans, or with the passes once they ran."""
         status = session.run(self._plan(session, targets, told))
         if self.dry_run or not targets:  # other hosts work on them
             return status
@@ -71,14 +116,14 @@ class Delete:
                 report = await target.plan(None, progress, self.request)
             plans.append(report)
             if not self._unseen(session):
-                # With --json standard output is the document's.
+                # With --json standard output holds the document only.
                 show_pass(session.err if self.as_json else session.out, report, ())
             return report.exit_status
 
         return await session.for_each(targets, errand)
 
     def _unseen(self, session: Session) -> bool:
-        # Who is asked must see the plan, --quiet or not.
+        # A question needs its plan on the screen, even with --quiet.
         return session.options.quiet and self.yes
 
     def _delete(self, session: Session, targets: Mapping[str, TargetConfig], passes: list[PassReport]) -> int:
@@ -102,12 +147,12 @@ class Delete:
         return session.run(session.for_each(targets, errand, stop), stop)
 
     def _nothing(self, session: Session, plans: list[PassReport]) -> int:
-        """Say why nothing would go, and return the exit status."""
+        """Print why nothing would be deleted, and return the exit status."""
         kept = {reason for plan in plans for reason in plan.kept}
         left_out = {reason for plan in plans if plan.ownership for reason in plan.ownership.left_out}
         if kept:
             session.error(
-                f"nothing was deleted, since all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept, left_out)}"
+                f"nothing was deleted; all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept, left_out)}"
             )
             return RefusedError.exit_status
         if any(plan.failed for plan in plans):
@@ -117,9 +162,9 @@ class Delete:
             return FAILED
         what = f"--{self.request.kind} {printable(self.request.name)}"
         if self.request.kind == "media":
-            session.error(f"there is no such medium: {what}; check the server and the ID")
+            session.error(f"no such media item: {what}; check the server and the ID")
             return FAILED
-        session.note(f"there is nothing to delete: {what} means no media that are here")
+        session.note(f"nothing to delete: {what} matches no stored media")
         return 0
 
     def _question(self, plans: list[PassReport]) -> str:
@@ -137,13 +182,13 @@ class Delete:
 def _way_over(kept: set[str], left_out: set[str]) -> str:
     ways = []
     if "hold" in kept:
-        ways.append("`retentiond hold list` shows the holds, and `hold release` ends one")
+        ways.append("`retentiond hold list` shows the holds, and `hold release` releases one")
     if "restored" in kept:
-        ways.append("`retentiond quarantine forget` ends what a restore began")
+        ways.append("`retentiond quarantine forget` ends the protection of restored items")
     if left_out:
         ways.append(
             "`retentiond delete --media mxc://…`, or `--user` of the uploader, deletes what was left out"
         )
     if kept - left_out - {"hold", "restored", "invalid_hash", "unsafe_path"}:
-        ways.append("--even-protected goes over protections")
-    return "; ".join(ways) or "`retentiond plan --list` says more of each"
+        ways.append("--even-protected overrides protections")
+    return "; ".join(ways) or "`retentiond plan --list` explains each"

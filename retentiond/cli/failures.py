@@ -1,4 +1,4 @@
-"""From what went wrong to what is said and to the exit status: the one place that knows."""
+"""The message and the exit status of each kind of error."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from retentiond.model.outcome import EXIT_STATUSES, FAILED
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is said, line by line, and the exit status."""
+    """The lines of the message, and the exit status."""
 
     lines: tuple[str, ...]
     exit_status: int
 
 
 def failure_of(error: BaseException, *, debug: bool) -> Failure:
-    """Tell what to say about an error; one that nobody foresaw is logged, with its traceback where `debug` is on."""
+    """Return the message for an error; an unexpected error is logged, with its traceback if `debug`."""
     match error:
         case RetentiondError():
             return Failure(tuple(str(error).splitlines()), error.exit_status)
@@ -31,9 +31,9 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
             context = getattr(error, "ctx", None)
             command = "retentiond" if context is None else context.command_path
             joint = "" if text.endswith("?") else ";"
-            return Failure((f"{text}{joint} `{command} --help` tells what there is",), error.exit_code)
+            return Failure((f"{text}{joint} `{command} --help` shows the usage",), error.exit_code)
         case asyncio.CancelledError() | KeyboardInterrupt():
-            text = "stopped before the end; what a pass had begun, the next one finishes"
+            text = "stopped by Ctrl-C or a signal; run again to continue"
             return Failure((text,), EXIT_STATUSES["interrupted"])
     get_logger().error(
         "unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error

@@ -1,14 +1,18 @@
-"""`hold`: what must stay, whatever the policies say."""
+"""`hold`: add, list and release holds; what a hold covers is kept whatever the policies say."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
 from retentiond.cli.listing import JsonList
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.options import Json, Media, Origin, Reason, Targets, User, commands, example
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
@@ -19,13 +23,115 @@ from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, time_in_words
 
+app = commands("Keep items whatever the policies say.")
+
+Room = Annotated[
+    str | None,
+    typer.Option(
+        metavar="!ROOM:SERVER", help="Media that this room's events and state refer to, now and later."
+    ),
+]
+AccountName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Chats of this account; the options below narrow them.")
+]
+Chat = Annotated[str | None, typer.Option(metavar="ID", help="With --account: this chat only.")]
+Visitor = Annotated[str | None, typer.Option(metavar="ID", help="With --account: chats of this visitor.")]
+Begin = Annotated[
+    str | None, typer.Option("--from", metavar="DATE", help="With --account: chats from this day on.")
+]
+Before = Annotated[str | None, typer.Option(metavar="DATE", help="With --account: chats before this day.")]
+
+
+@app.command(
+    epilog=example(
+        "retentiond hold add --media mxc://example.org/abc --reason 'case 17'",
+        "retentiond hold add media --room '!abc:example.org' --until 2027-06-30",
+        "retentiond hold add media --room '!abc:example.org' --with-members",
+        "retentiond hold add --account testcom --visitor 4711 --from 2023-01-01 --before 2024-01-01",
+    ),
+)
+def add(
+    targets: Targets = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
+    room: Room = None,
+    account: AccountName = None,
+    chat: Chat = None,
+    visitor: Visitor = None,
+    begin: Begin = None,
+    before: Before = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Last day of the hold, in UTC; default: until it is released."),
+    ] = None,
+    reason: Reason = "",
+    with_members: Annotated[
+        bool,
+        typer.Option(
+            "--with-members",
+            help="With --room: also uploads of its local members, and all media of the other members' servers.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> Work:
+    """Add a hold.
+
+    No policy, delete or purge removes what a hold covers; covered items in quarantine are restored. Without TARGET the
+    hold is added to all targets.
+    """
+    subjects = Subjects(media, user, origin, room, account, chat, visitor, begin, before)
+    return Add(Scope(tuple(targets or ())), subjects, until, reason, as_json, with_members)
+
+
+@app.command("list", epilog=example("retentiond hold list", "retentiond hold list media --all --json"))
+def list_holds(
+    targets: Targets = None,
+    closed: Annotated[bool, typer.Option("--all", help="Include holds that ended or were released.")] = False,
+    as_json: Json = False,
+) -> Work:
+    """List the holds in force.
+
+    Without TARGET it covers all targets.
+    """
+    return ListHolds(Scope(tuple(targets or ())), closed, as_json)
+
+
+@app.command(
+    epilog=example(
+        "retentiond hold release media 3 --reason 'case closed'",
+        "retentiond hold release --user @ann:example.org",
+    ),
+)
+def release(
+    words: Annotated[list[str] | None, typer.Argument(metavar="TARGET|NUMBER", hidden=True)] = None,
+    media: Media = None,
+    user: User = None,
+    origin: Origin = None,
+    room: Room = None,
+    account: AccountName = None,
+    chat: Chat = None,
+    visitor: Visitor = None,
+    begin: Begin = None,
+    before: Before = None,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> Work:
+    """Release holds by number, or all on one subject.
+
+    `hold list` shows the numbers. Released holds stay on record, with user, time and reason.
+    """
+    subjects = Subjects(media, user, origin, room, account, chat, visitor, begin, before)
+    return Release(tuple(words or ()), subjects, reason, as_json)
+
+
 _SUBJECT_LIMIT = 600
 _REASON_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Put a hold on one subject."""
+    """Add a hold on one subject."""
 
     scope: Scope
     subjects: Subjects
@@ -35,21 +141,21 @@ class Add:
     with_members: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Put it on in one target after another, and say what it covers there."""
+        """Add it in one target after another, and print what it covers there."""
         subject = self.subjects.read()
         if subject is None:
-            raise UsageError(f"say what to hold: one of {FLAGS}")
-        until = None if self.until is None else _last_day(self.until, session.surroundings.now())
+            raise UsageError(f"use one of {FLAGS}")
+        until = None if self.until is None else _last_day(self.until, session.environment.now())
         if self.with_members and subject.kind != "room":
-            raise UsageError("--with-members is for a hold on a room; say --room, too")
+            raise UsageError("--with-members needs --room")
         request = HoldRequest(subject, until, self.reason, self.with_members)
         targets = session.targets(self.scope, anywhere=True)
         if not self.scope.names:
-            # Of other targets nobody has said that they are meant.
+            # A hold without TARGET is added only where its subject can exist.
             targets = {name: config for name, config in targets.items() if _is_meant(config, subject)}
         if not targets:
             what = "media" if subject.kind != "account" else f"the account `{printable(subject.name)}`"
-            raise UsageError(f"no target has {what}; name the TARGET that is meant")
+            raise UsageError(f"no target has {what}; name a TARGET")
         holds: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:
@@ -113,14 +219,12 @@ class Release:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Release them in one target after another; that there was none is a failure."""
+        """Release them in one target after another; exit 1 if there was none."""
         subject = self.subjects.read()
         numbers = [int(word) for word in self.words if _is_number(word)]
         names = tuple(word for word in self.words if not _is_number(word))
         if bool(numbers) == (subject is not None):
-            raise UsageError(
-                f"say what to release: the numbers that `retentiond hold list` shows, or one of {FLAGS}"
-            )
+            raise UsageError(f"use the numbers that `retentiond hold list` shows, or one of {FLAGS}")
         targets = session.targets(Scope(names), anywhere=True)
         if numbers and len(targets) > 1 and not names:
             raise UsageError(
@@ -160,7 +264,7 @@ def _is_number(word: str) -> bool:
 def _last_day(text: str, now: datetime) -> date:
     day = read_day(text)
     if day < now.astimezone(UTC).date():
-        raise UsageError(f"{text} is over already, and so would be the hold; write a later day")
+        raise UsageError(f"{text} is in the past; use a later day")
     return day
 
 

@@ -1,4 +1,4 @@
-"""Items one a line, as they come: however many there are, none is kept."""
+"""Lists printed item by item, so that memory does not grow with their length."""
 
 import json
 
@@ -42,7 +42,7 @@ def write_finding(out: Output, target: str, finding: Finding, *, as_json: bool, 
 
 
 def write_heading(out: Output, *, with_target: bool) -> None:
-    """Write what the columns of `write_released` are."""
+    """Write the heading of `write_released`."""
     target = f"{'target':<12} " if with_target else ""
     out.put(
         f"{target}{'pass':>6}  {'state':<12} {'until':<16} {'policy':<16} {'size':>10}  media, type, name, (asked again until the purge)\n"
@@ -50,7 +50,7 @@ def write_heading(out: Output, *, with_target: bool) -> None:
 
 
 def write_released(out: Output, target: str, released: Released, *, with_target: bool) -> None:
-    """Write a row that can come back."""
+    """Write a deleted row that can be restored."""
     shown = f"{target:<12} " if with_target else ""
     words = [
         printable(released.media, _URI_LIMIT),

@@ -10,7 +10,7 @@ from rich.text import Text
 from retentiond.adapters.log_entries import Entry
 
 _FINDINGS: Final = frozenset({"inconsistency", "item_failed"})
-"""Events about single items: thousands of them would scroll the account off the screen."""
+"""Events about single items: thousands of them would scroll the summary off the screen."""
 _IN_THE_ACCOUNT: Final = frozenset({
     "access_log_tells_nothing",
     "access_times_missing",
@@ -19,12 +19,12 @@ _IN_THE_ACCOUNT: Final = frozenset({
     "repair_refused",
     "unexpected_error",
 })  # fmt: skip
-"""Events whose text is a part of the account, or of the error in its place."""
+"""Events whose text the summary, or the error printed instead, repeats."""
 _STYLES: Final = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 class CommandLog:
-    """Where the entries of a command's log go; `everything` lists what is otherwise counted or left out.
+    """The output of a command's log; `everything` lists entries that are otherwise counted or left out.
 
     The console is the one that draws the bars, so a line goes above them.
     """

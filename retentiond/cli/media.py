@@ -1,4 +1,4 @@
-"""Which of the targets hold media, for commands that are about nothing else."""
+"""The media targets, for commands that work on media only."""
 
 from retentiond.cli.session import Scope, Session
 from retentiond.config.media import MediaTarget
@@ -7,13 +7,13 @@ from retentiond.model.text import printable
 
 
 def media_targets(session: Session, scope: Scope, otherwise: str) -> dict[str, MediaTarget]:
-    """Return the targets of media in the scope; UsageError with `otherwise` for others that were named, or none."""
+    """Return the media targets in the scope; raise UsageError with `otherwise` for a named target of another kind, or none."""
     targets = session.targets(scope)
     media = {name: config for name, config in targets.items() if isinstance(config, MediaTarget)}
     # What other hosts work on is in neither.
     others = [name for name in targets if name in scope.names and name not in media]
     if others or (targets and not media):
         raise UsageError(
-            f"{printable(', '.join(others)) or 'the configuration'}: no target of media; {otherwise}"
+            f"{printable(', '.join(others)) or 'the configuration'}: not a media target; {otherwise}"
         )
     return media

@@ -11,10 +11,10 @@ from retentiond.demo.order import DemoOrder
 
 def run(session: Session) -> int:
     """Be the daemon; it has its own ways with signals and logs."""
-    surroundings, options = session.surroundings, session.options
+    environment, options = session.environment, session.options
     return asyncio.run(
-        surroundings.run_daemon(
-            session.config_path, surroundings.environment, quiet=options.quiet, debug=options.debug
+        environment.run_daemon(
+            session.config_path, environment.variables, quiet=options.quiet, debug=options.debug
         )
     )
 
@@ -37,4 +37,4 @@ class Demo:
         # What was asked for by --json is printed, however quiet.
         console.quiet = session.options.quiet and not self.order.as_json
         screen = session.err if may_show_bars(session) and not self.order.as_json else None
-        return session.run(session.surroundings.run_demo(self.order, console, screen))
+        return session.run(session.environment.run_demo(self.order, console, screen))

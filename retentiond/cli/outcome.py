@@ -1,4 +1,4 @@
-"""What became of a pass or a delete: its account, what is wrong, and the way back."""
+"""The result of a pass or a delete: summary, failures, and the command that restores."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -16,7 +16,7 @@ from retentiond.terminal.words import age_in_words, time_in_words
 async def tell_outcome(
     session: Session, target: Target, config: TargetConfig, report: PassReport, scope: Scope, *, shown: bool
 ) -> None:
-    """Show the account where it is `shown`; else, and with --quiet, tell only what is no success."""
+    """Print the summary if `shown`; otherwise, and with --quiet, print failures only."""
     if shown and not session.options.quiet:
         left = await _left_in_quarantine(target)
         show_pass(session.out, report, _way_on(session, report, config, left, scope))
@@ -27,7 +27,7 @@ async def tell_outcome(
 
 
 def tell_problems(session: Session, report: PassReport) -> None:
-    """Tell on standard error what is no success."""
+    """Print failures to standard error."""
     if report.refused is not None:
         session.error(str(report.refused), about=report.target)
     if report.state == "interrupted":
@@ -42,13 +42,13 @@ def tell_problems(session: Session, report: PassReport) -> None:
 
 
 def over_limit(session: Session, report: PassReport, scope: Scope) -> Iterator[str]:
-    """Tell what goes over a limit where the hint's own command would look for a configuration of ours."""
+    """Yield the command that overrides a limit, for a run without a configuration of retentiond."""
     if (
         scope.dendrite_config is not None
         and report.refused is not None
         and report.refused.limit in Limits.model_fields
     ):
-        yield f"If the plan is right: {session.command(pass_words('once', report.target, scope, '--yes'))}"
+        yield f"If the plan is correct: {session.command(pass_words('once', report.target, scope, '--yes'))}"
 
 
 def pass_words(command: str, target: str, scope: Scope, *flags: str) -> str:
@@ -64,7 +64,7 @@ def pass_words(command: str, target: str, scope: Scope, *flags: str) -> str:
 
 
 def may_show_bars(session: Session, *, listed: bool = False) -> bool:
-    """Tell whether bars have a place on standard error; a list on the same terminal would run through them."""
+    """Return whether progress bars are shown; a list on the same terminal would be mixed with them."""
     return session.err.can_redraw and not session.options.quiet and not (listed and session.out.is_terminal)
 
 
@@ -80,11 +80,11 @@ def _way_on(
         until = f", until {time_in_words(left.until)}" if left.until else ""
         yield f"In quarantine: {quarantine_in_words(left)}{until}."
         yield (
-            "What has been there for less than its grace and settle is not purged by this run; "
-            "the daemon, or a later pass, does it."
+            "Items younger than their grace and settle are not purged by this run; "
+            "the daemon, or a later pass, purges them."
         )
     if isinstance(config, MediaTarget) and report.removed and report.pass_id is not None:
-        yield f"For {age_in_words(config.grace)} one command brings all of it back:"
+        yield f"For {age_in_words(config.grace)} one command restores all of it:"
         if scope.dendrite_config is None:
             words = f"quarantine restore {report.target} --pass {report.pass_id}"
             yield f"  {session.command(words)}"
@@ -96,7 +96,7 @@ def _way_on(
 
 
 async def _left_in_quarantine(target: Target) -> QuarantineSummary | None:
-    """Return what lies in quarantine now; the work is done, so nothing hangs on being able to tell."""
+    """Return what is in quarantine now; None if it cannot be read, which is no failure of the finished work."""
     try:
         return (await target.status()).quarantine
     except RetentiondError:

@@ -1,12 +1,18 @@
-"""`quarantine list` and `restore`: what can come back, and bringing it back."""
+"""`quarantine`: list and restore what passes deleted; purge, accept and forget are in their own files."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from retentiond.cli import accept, quarantine_purge
 from retentiond.cli.listing import JsonList, write_heading, write_released
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.options import Json, Media, Reason, Targets, commands, example
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
+from retentiond.config.units import parse_duration
 from retentiond.engine.target import Selection, Target
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
@@ -15,6 +21,53 @@ from retentiond.model.report import RestoreReport
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, size_in_words
 
+app = commands("List, restore or purge what passes deleted.")
+for _others in (quarantine_purge.app, accept.app):
+    app.add_typer(_others)
+
+
+@app.command("list", epilog=example("retentiond quarantine list media"))
+def list_quarantine(targets: Targets = None, as_json: Json = False) -> Work:
+    """List deleted items that can be restored, and until when.
+
+    Without TARGET it covers all targets.
+    """
+    return List(Scope(tuple(targets or ())), as_json)
+
+
+@app.command(
+    epilog=example(
+        "retentiond quarantine restore media --pass 7",
+        "retentiond quarantine restore --media mxc://example.org/abc --for 90d --reason 'asked for by Ann'",
+    ),
+)
+def restore(
+    targets: Targets = None,
+    pass_id: Annotated[
+        int | None, typer.Option("--pass", min=1, metavar="N", help="Everything that this pass deleted.")
+    ] = None,
+    media: Media = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything in quarantine.")] = False,
+    keep_for: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long restored items are kept, such as 90d; default: until `quarantine forget`.",
+        ),
+    ] = None,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> Work:
+    """Restore deleted items: rows, thumbnails and files.
+
+    Restored items are kept from then on. Use one of --pass, --media and --all.
+    """
+    duration = None if keep_for is None else parse_duration(keep_for)
+    selection = Selection(pass_id, media, duration, reason)
+    return Restore(Scope(tuple(targets or ())), selection, everything, as_json)
+
+
 _URI_LIMIT = 600
 _WITHOUT_FILE = frozenset({"no_file", "size_mismatch", "lost"})
 """States of released rows that no restore can bring back."""
@@ -22,7 +75,7 @@ _WITHOUT_FILE = frozenset({"no_file", "size_mismatch", "lost"})
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """List what can be brought back."""
+    """List what can be restored."""
 
     scope: Scope
     as_json: bool = False
@@ -64,7 +117,7 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Bring back what a pass took, one medium, or everything."""
+    """Restore what a pass deleted, one media item, or everything."""
 
     scope: Scope
     selection: Selection
@@ -82,7 +135,7 @@ class Restore:
             restores.append({"target": target.name} | report.as_json())
             if not self.as_json:
                 _show_restore(session, target.name, report)
-            # What had no file could never come, however often it is tried: a failure only of who asked for just that.
+            # An item without a file cannot be restored by another try: a failure only where it alone was requested.
             alone = self.selection.media is not None
             missed = report.busy or report.failed or (alone and report.without_file)
             return FAILED if missed else 0
@@ -99,17 +152,17 @@ class Restore:
         )
         if status or found or self.selection.media is None or not targets:
             return status
-        session.error(
-            "nothing of that is in quarantine; `retentiond quarantine list` shows what can come back"
-        )
+        session.error("not in quarantine; `retentiond quarantine list` shows what can be restored")
         return FAILED
 
     def _check(self, targets: Mapping[str, TargetConfig]) -> None:
         chosen = (self.selection.pass_id is not None) + (self.selection.media is not None) + self.everything
         if chosen != 1:
-            raise UsageError("say what to restore: one of --pass N, --media mxc://SERVER/ID and --all")
+            raise UsageError("use one of --pass N, --media mxc://SERVER/ID and --all")
         if self.selection.media is not None and parse_media_uri(self.selection.media) is None:
-            raise UsageError(f"`{printable(self.selection.media)}` is no medium; write it as mxc://SERVER/ID")
+            raise UsageError(
+                f"`{printable(self.selection.media)}` is not a media URI; write it as mxc://SERVER/ID"
+            )
         if self.selection.pass_id is not None and len(targets) > 1 and not self.scope.names:
             raise UsageError(
                 f"each target counts its own passes; name the TARGET, one of: {', '.join(targets)}"
@@ -125,11 +178,11 @@ def _show_restore(session: Session, target: str, report: RestoreReport) -> None:
         )
     for why, uris in (
         (
-            "had no file, or one of another size than its row says, and is not brought back",
+            "has no file, or a file of another size than in its row, and is not restored",
             report.without_file,
         ),
-        ("is being worked on; try it again in a minute", report.busy),
-        ("could not be brought back; the log says why, and it can be tried again", report.failed),
+        ("is in use by another run; try again in a minute", report.busy),
+        ("could not be restored; the log has the reason; try again", report.failed),
     ):
         for uri in uris:
             session.error(f"{printable(uri, _URI_LIMIT)} {why}", about=target)

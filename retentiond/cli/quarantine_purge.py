@@ -1,19 +1,51 @@
-"""`quarantine purge`: end the grace of what is in quarantine, say what goes when, and take that back."""
+"""`quarantine purge`: end the grace of what is in quarantine, say what is purged when, and cancel it."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import CancelledPurge, QuarantineSummary, SweepReport, TargetStatus
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, size_in_words, time_in_words
+
+app = commands()
+
+
+@app.command(
+    epilog=example("retentiond quarantine purge media --yes", "retentiond quarantine purge media --cancel"),
+)
+def purge(
+    targets: Targets = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="Cancel a purge: items that are not purged yet get their grace back."),
+    ] = False,
+    as_json: Json = False,
+) -> Work:
+    """Purge the quarantine now; purged items cannot be restored.
+
+    The command ends the grace of everything in quarantine, but not the settle: newer files are purged by the daemon, or
+    by the next `once`, when their settle is over. Until then --cancel cancels it. The command shows what is purged when,
+    and asks for confirmation. Without TARGET it covers all targets.
+    """
+    if cancel and yes:
+        raise UsageError("--cancel and --yes exclude each other; leave --yes out")
+    if cancel:
+        return CancelPurge(Scope(tuple(targets or ())), as_json)
+    return Purge(Scope(tuple(targets or ())), yes, as_json)
+
 
 _NOTHING: QuarantineSummary = QuarantineSummary(0, {}, None)
 
@@ -27,7 +59,7 @@ class Purge:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Ask unless `yes` answers, purge what has settled, and say when the rest goes."""
+        """Ask unless `yes`, purge what has settled, and print when the rest is purged."""
         targets = session.targets(self.scope)
         if targets and not self.yes and not _agreed(session, targets):
             session.note("nothing was purged")
@@ -58,13 +90,13 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class CancelPurge:
-    """Give the grace back that a purge ended, to what is not purged yet."""
+    """Restore the grace of items that are not purged yet."""
 
     scope: Scope
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Give it back in one target after another."""
+        """Cancel in one target after another."""
         cancelled: list[dict[str, Any]] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:
@@ -82,7 +114,7 @@ class CancelPurge:
 
 
 def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
-    """Show what would go and when, and ask; raise UsageError without a terminal."""
+    """Show what would be purged and when, and ask; raise UsageError without a terminal."""
 
     async def look(target: Target, _config: TargetConfig) -> int:
         status = await target.status()
@@ -93,9 +125,9 @@ def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
             session.err.put(f"{target.name}: {_plan_in_words(session, status, summary)}\n")
         return 0
 
-    # A target that cannot tell has said why; the purge tries it again, and its status is the command's.
+    # A target that fails has printed its error; the purge tries it again, and sets the exit status.
     session.run(session.for_each(targets, look))
-    refuse_unasked(session, "what is purged cannot come back")
+    refuse_unasked(session, "purged items cannot be restored")
     return agreed(session, f"Purge it for good, of {', '.join(targets)}?")
 
 

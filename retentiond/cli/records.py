@@ -1,11 +1,15 @@
-"""`records`: the proof of disposal as JSON lines, and whether its chain holds."""
+"""`records`: export the proof of disposal, and verify its chain."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from retentiond.cli.session import Scope, Session
+import typer
+
+from retentiond.cli.options import Json, Targets, commands, example
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import UnreachableError, UsageError
@@ -13,6 +17,36 @@ from retentiond.model.outcome import FAILED
 from retentiond.model.records import Chain, Verified, canonical, read_content
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
+
+app = commands("Export and verify the proof of disposal.")
+
+
+@app.command(epilog=example("retentiond records export media > records.jsonl"))
+def export(targets: Targets = None) -> Work:
+    """Export all records as JSON lines, oldest first.
+
+    A record says what was deleted, when, and by which rule: identifiers and sizes, never content. Without TARGET all
+    targets are exported.
+    """
+    return Export(Scope(tuple(targets or ())))
+
+
+@app.command(
+    epilog=example("retentiond records verify", "retentiond records verify --file records.jsonl"),
+)
+def verify(
+    targets: Targets = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Verify a file written by `records export` instead of the ledger."),
+    ] = None,
+    as_json: Json = False,
+) -> Work:
+    """Verify the chain of records.
+
+    The exit status is 1 if a record does not match; the first is named. Each record holds the hash of the record before it. Without TARGET all targets are verified.
+    """
+    return Verify(Scope(tuple(targets or ())), file, as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,16 @@
-"""`report --html`: one page about all targets, in a file of its own."""
+"""`report`: an HTML page about the targets, in one file."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from retentiond import __version__
+from retentiond.cli.options import Targets, commands, example
 from retentiond.cli.outcome import may_show_bars
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import RetentiondError
@@ -14,16 +19,31 @@ from retentiond.model.report import Tally
 from retentiond.report.page import render, write_page
 from retentiond.terminal.progress import watched
 
+app = commands()
+
+
+@app.command(epilog=example("retentiond report --html /srv/www/retention.html"))
+def report(
+    html: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
+    targets: Targets = None,
+) -> Work:
+    """Write an HTML page about the targets.
+
+    The page shows what is stored, what was freed, what each policy would free at other ages, and what is kept and why.
+    It is one file without external resources.
+    """
+    return Report(Scope(tuple(targets or ())), html)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Draw all targets and write the page."""
+    """Collect the statistics of all targets, and write the page."""
 
     scope: Scope
     html: Path
 
     def __call__(self, session: Session) -> int:
-        """Draw one target after another; one that cannot be read is on the page as such."""
+        """Read one target after another; a target that cannot be read is on the page with its error."""
         targets = session.targets(self.scope)
         pictures: dict[str, Picture] = {}
         errors: dict[str, str] = {}
@@ -37,7 +57,7 @@ class Report:
             errors[name] = str(error)
 
         status = session.run(session.for_each(targets, errand, failed=failed))
-        now = session.surroundings.now()
+        now = session.environment.now()
         for name in targets.keys() - pictures.keys():
             error = errors.get(
                 name, "an error of retentiond's own; the command that wrote this page printed it"

@@ -1,4 +1,4 @@
-"""One command under way: its streams, its configuration, its targets, and what became of it."""
+"""A running command: its streams, configuration and targets, and its errors."""
 
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -14,11 +14,12 @@ from rich.text import Text
 from retentiond.adapters.journal import under_journal
 from retentiond.adapters.log_entries import redact
 from retentiond.adapters.logging import configure_logging
+from retentiond.cli.environment import Environment
 from retentiond.cli.failures import failure_of
 from retentiond.cli.log import CommandLog
+from retentiond.cli.options import Options
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError
-from retentiond.cli.surroundings import Surroundings
 from retentiond.config.document import Document
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_with_places
@@ -35,22 +36,12 @@ _DEFAULT_DAYS: Final = 30
 _LINE_LIMIT: Final = 4000
 
 Errand = Callable[[Target, TargetConfig], Awaitable[int]]
-"""What is done with each target; returns the exit status that it asks for."""
-
-
-@dataclass(slots=True)
-class Options:
-    """The options before the command; `as_json`: the command prints JSON, so a program is its reader."""
-
-    config: Path | None = None
-    quiet: bool = False
-    debug: bool = False
-    as_json: bool = False
+"""Work on one target; returns its exit status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which targets a command is for: those named, all, or the one that dendrite's configuration makes."""
+    """The targets of a command: those named, all, or the one made from dendrite's configuration."""
 
     names: tuple[str, ...] = ()
     dendrite_config: Path | None = None
@@ -59,70 +50,70 @@ class Scope:
 
 
 class Session:
-    """What all commands have in common."""
+    """The context of a running command."""
 
-    def __init__(self, surroundings: Surroundings, options: Options) -> None:
-        self.surroundings = surroundings
+    def __init__(self, environment: Environment, options: Options) -> None:
+        self.environment = environment
         self.options = options
-        self.out = Output(surroundings.stdout)
-        self.err = Output(surroundings.stderr, forgiving=True)
+        self.out = Output(environment.stdout)
+        self.err = Output(environment.stderr, forgiving=True)
         self.keep_records = Records().keep
         self._log = CommandLog(self.err, everything=options.debug)
         self._log_by(Logging())
 
     @property
     def config_path(self) -> Path:
-        """The configuration file: as said, or by the variable, or where it usually is."""
-        named = self.surroundings.environment.get("RETENTIOND_CONFIG")
+        """The configuration file: from --config, $RETENTIOND_CONFIG, or the default path."""
+        named = self.environment.variables.get("RETENTIOND_CONFIG")
         return self.options.config or (Path(named) if named else _DEFAULT_CONFIG)
 
     def load(self) -> Config:
-        """Read the configuration, and log as it says."""
+        """Read the configuration, and set up logging from it."""
         return self.load_with_places()[0]
 
     def load_with_places(self) -> tuple[Config, Document]:
-        """Load it, and return its document as well, for warnings."""
-        config, document = load_with_places(self.config_path, self.surroundings.environment)
+        """Read the configuration, and return its document as well, for warnings."""
+        config, document = load_with_places(self.config_path, self.environment.variables)
         self._log_by(config.logging)
         self.keep_records = config.records.keep
         return config, document
 
     def targets(self, scope: Scope, *, anywhere: bool = False) -> dict[str, TargetConfig]:
-        """Return the targets that the command is for, by name; raise UsageError for a name that is none.
+        """Return the targets of the command by name; raise UsageError for an unknown name.
 
-        Those that other hosts work on are left alone, and said to be, unless the command needs their database only,
-        and may be run `anywhere`.
+        Targets of other hosts are skipped with a note, unless the command only needs their database and may run
+        `anywhere`.
         """
         if scope.dendrite_config is not None:
             if self.options.config is not None or scope.names:
                 raise UsageError(
-                    "--dendrite-config does without a configuration of our own: leave out --config and TARGET"
+                    "--dendrite-config replaces the configuration of retentiond: leave out --config and TARGET"
                 )
             days = _DEFAULT_DAYS if scope.days is None else scope.days
             return dict(from_dendrite_config(scope.dendrite_config, days, local=scope.local).targets)
         if scope.days is not None or scope.local:
             raise UsageError(
-                "--days and --local go with --dendrite-config; a configuration's policies say it themselves"
+                "--days and --local need --dendrite-config; with a configuration its policies decide"
             )
         known = self.load().targets
         for name in scope.names:
             if name not in known:
-                raise UsageError(f"there is no target `{printable(name, 64)}`; {_nearest(name, known)}")
+                raise UsageError(f"no target is named `{printable(name, 64)}`; {_nearest(name, known)}")
         chosen = {name: known[name] for name in scope.names or known}
         return chosen if anywhere else self.at_hand(chosen)
 
     def at_hand(self, targets: Mapping[str, TargetConfig]) -> dict[str, TargetConfig]:
-        """Return the targets that this host may work on, and say of the others that they are left alone."""
+        """Return the targets of this host; print a note for each target of another host."""
         host = host_name()
         elsewhere = {name: config for name, config in targets.items() if left_alone_on(config, host)}
         for name, config in elsewhere.items():
             self.note(
-                f"{name}: left alone on this host, {printable(host)}; its `hosts` are {', '.join(hosts_of(config))}"
+                f"{name}: skipped on this host, {printable(host)}; its `hosts` are {', '.join(hosts_of(config))}"
             )
         return {name: config for name, config in targets.items() if name not in elsewhere}
 
     def run(self, work: Coroutine[Any, Any, int], stop: Stop | None = None) -> int:
-        """Run what awaits; signals ask `stop` first, or cancel where there is none."""
+        """Run a coroutine; signals request `stop` first, or cancel where there is none."""
         return run_interruptibly(work, stop, self.note)
 
     async def for_each(
@@ -132,9 +123,9 @@ class Session:
         stop: Stop | None = None,
         failed: Callable[[str, RetentiondError], None] = lambda _name, _error: None,
     ) -> int:
-        """Open one target after another; what goes wrong with one does not keep the others from their turn.
+        """Open one target after another; an error of one target does not end the others.
 
-        `failed` hears of each that failed in an orderly way.
+        `failed` is called for each RetentiondError.
         """
         statuses: list[int] = []
         for name, config in targets.items():
@@ -143,7 +134,7 @@ class Session:
                 statuses.append(EXIT_STATUSES["interrupted"])
                 continue
             try:
-                async with self.surroundings.open_target(name, config) as target:
+                async with self.environment.open_target(name, config) as target:
                     statuses.append(await errand(target, config))
             except ReaderGoneError:
                 raise
@@ -154,23 +145,23 @@ class Session:
         return worst(statuses)
 
     def fail(self, error: BaseException, about: str = "") -> int:
-        """Say what went wrong, and return the exit status."""
+        """Print an error, and return its exit status."""
         failure = failure_of(error, debug=self.options.debug)
         for line in failure.lines:
             self.error(line, about=about)
         return failure.exit_status
 
     def error(self, text: str, about: str = "") -> None:
-        """Tell an error."""
+        """Print an error."""
         self._say(f"retentiond: {about}: {text}" if about else f"retentiond: {text}")
 
     def note(self, text: str) -> None:
-        """Tell something that is no error, unless only errors are wanted."""
+        """Print a note, unless --quiet."""
         if not self.options.quiet:
             self._say(f"retentiond: {text}")
 
     def tell_findings(self) -> None:
-        """Say how many findings the log has that are not listed; errors even where only errors are wanted."""
+        """Print how many findings the log counted without listing them; errors are printed even with --quiet."""
         for counts, noun, tell in (
             (self._log.warnings, "warning", self.note),
             (self._log.errors, "error", self.error),
@@ -191,7 +182,7 @@ class Session:
             self.out.put(json.dumps(value, indent=2) + "\n")
 
     def command(self, words: str) -> str:
-        """Return a command line of ours, as the user would have to type it."""
+        """Return a command line of retentiond as the user has to type it."""
         config = f" --config {quote(str(self.options.config))}" if self.options.config else ""
         return printable(f"`retentiond{config} {words}`", _LINE_LIMIT)
 
@@ -199,8 +190,8 @@ class Session:
         self.err.print(Text(printable(redact(text), _LINE_LIMIT)), soft_wrap=True)
 
     def _log_by(self, logging: Logging) -> None:
-        """Log for programs as the configuration says, and for people (a terminal, a cron job's mail) in plain lines."""
-        stream, environment = self.surroundings.stderr, self.surroundings.environment
+        """Log as configured for programs, and in plain lines for people (a terminal, a cron job's mail)."""
+        stream, environment = self.environment.stderr, self.environment.variables
         for_people = not under_journal(environment, stream) and (stream.isatty() or not self.options.as_json)
         configure_logging(
             "warning" if for_people else logging.level,
@@ -215,8 +206,8 @@ class Session:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"
+    return f"did you mean `{close[0]}`?" if close else f"configured: {', '.join(known)}"
 
 
 Work = Callable[[Session], int]
-"""What a command line asks for; returns the exit status."""
+"""The work of a command; returns the exit status."""

@@ -1,5 +1,6 @@
-"""`status`: how each target stands, whether or not a daemon runs, and whether or not its database answers."""
+"""`status`: the status of each target, whether or not a daemon runs or its database answers."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.cli.session import Scope, Session
+from retentiond.cli.options import Json, commands, example
+from retentiond.cli.session import Scope, Session, Work
 from retentiond.cli.standing import Standing, reached
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
@@ -20,22 +22,34 @@ from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
+app = commands()
+
+
+@app.command(epilog=example("retentiond status", "retentiond status --json"))
+def status(as_json: Json = False) -> Work:
+    """Show the status of each target.
+
+    Last and next pass, backlog, quarantine, holds, running work, and whether a daemon runs.
+    """
+    return Status(as_json)
+
+
 _TEXT_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Tell how all targets stand."""
+    """Show the status of all targets."""
 
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Ask one target after another, and show all in one."""
+        """Ask one target after another, and print all of them."""
         targets = session.targets(Scope(), anywhere=True)
         standings: dict[str, Standing] = {}
 
         async def errand(target: Target, config: TargetConfig) -> int:
-            standing = reached(config, await target.status(), session.surroundings.now())
+            standing = reached(config, await target.status(), session.environment.now())
             standings[target.name] = standing
             return FAILED if standing.problems else 0
 
@@ -130,7 +144,9 @@ def _backlog(standing: Standing) -> str:
     if not backlog.items:
         return f"nothing was due and left, {time_in_words(backlog.at)}"
     since = f", the oldest since {time_in_words(backlog.since)}" if backlog.since else ""
-    return f"{count_in_words(backlog.items, 'item')} due and not taken, {size_in_words(backlog.bytes)}{since}"
+    return (
+        f"{count_in_words(backlog.items, 'item')} due and not deleted, {size_in_words(backlog.bytes)}{since}"
+    )
 
 
 def _store(store: StoreStatus) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
@@ -133,21 +132,6 @@ class _Outlet:
             raise UnreachableError(
                 f"standard output cannot be written ({error.strerror}); send it elsewhere"
             ) from error
-
-
-def open_missing_streams() -> None:
-    """Let the standard streams that we were started without lead nowhere.
-
-    Their numbers would be given to the next files and sockets, and what is meant for a stream be written there.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-        if getattr(sys, name) is None:
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays
-            setattr(sys, name, stream)
 
 
 def _never_fail_to_encode(stream: TextIO) -> None:

@@ -63,13 +63,13 @@ class HoldSubject:
     def read(cls, kind: MediaKind, text: str) -> HoldSubject:
         """Read what a user wrote; raises ValueError with the form it should have."""
         if kind == "media" and parse_media_uri(text) is None:
-            raise ValueError("is no medium; write it as mxc://SERVER/ID")
+            raise ValueError("is not a media URI; write it as mxc://SERVER/ID")
         if kind == "user" and not (text.startswith("@") and ":" in text):
-            raise ValueError("is no user; write the whole ID, as @NAME:SERVER")
+            raise ValueError("is not a user ID; write the whole ID, as @NAME:SERVER")
         # Since room version 12 the ID of a room holds no server.
         if kind == "room" and not (text.startswith("!") and len(text) > 1):
             raise ValueError(
-                "is no room; write its ID, as !ROOM:SERVER (an alias, which begins with #, is none)"
+                "is not a room ID; write its ID, as !ROOM:SERVER (an alias, which begins with #, is none)"
             )
         if kind == "origin" and (not text or any(char in "*?/@ " for char in text)):
             raise ValueError("is no server's name; write it exactly, without wildcards")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from retentiond.cli import execute
-from retentiond.cli.surroundings import Surroundings
+from retentiond.cli.environment import Environment
 from tests.support.fake_target import STARTED, FakeTarget, FakeTargets
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from retentiond.cli.surroundings import OpenTarget
+    from retentiond.cli.environment import OpenTarget
 
 TARGET = """\
   {name}:
@@ -93,8 +93,8 @@ class CommandLine:
     ) -> Outcome:
         """Run a command; the configuration is found by the variable."""
         out, err = stdout or io.StringIO(), stderr or io.StringIO()
-        surroundings = Surroundings(
-            environment={"RETENTIOND_CONFIG": str(self.config)} | self.environment,
+        place = Environment(
+            variables={"RETENTIOND_CONFIG": str(self.config)} | self.environment,
             stdin=stdin or io.StringIO(),
             stdout=out,
             stderr=err,
@@ -105,7 +105,7 @@ class CommandLine:
         root = logging.getLogger()
         handlers = list(root.handlers)
         try:
-            status = execute(words, surroundings)
+            status = execute(words, place)
         finally:
             # The log was turned to this command's streams, which end with it.
             structlog.reset_defaults()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from retentiond.cli.surroundings import OpenTarget
+    from retentiond.cli.environment import OpenTarget
 
     Connection = asyncpg.Connection[asyncpg.Record]
 

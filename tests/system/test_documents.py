@@ -17,7 +17,7 @@ import structlog
 import yaml
 
 from retentiond.cli import execute
-from retentiond.cli.surroundings import Surroundings
+from retentiond.cli.environment import Environment
 from retentiond.demo.chats import MadeUpChats, make_chat_tables, make_up_chats
 from tests.support.media_target import REMOTE
 from tests.support.store import DendriteStore
@@ -134,11 +134,11 @@ class Prompt:
         typed = [word for word in (stands_for.get(word, word) for word in words) if word is not None]
         out, err = io.StringIO(), io.StringIO()
         environment = {"RETENTIOND_CONFIG": str(self._directory / "config.yaml")}
-        surroundings = Surroundings(environment=environment, stdin=io.StringIO(), stdout=out, stderr=err)
+        place = Environment(variables=environment, stdin=io.StringIO(), stdout=out, stderr=err)
         root = logging.getLogger()
         handlers = list(root.handlers)
         try:
-            return execute(typed, surroundings), out.getvalue() + err.getvalue()
+            return execute(typed, place), out.getvalue() + err.getvalue()
         finally:
             structlog.reset_defaults()
             root.handlers[:] = handlers

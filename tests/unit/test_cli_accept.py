@@ -89,7 +89,7 @@ def test_forget_ends_the_mark_of_media_or_of_all(line: CommandLine, target: Fake
 def test_forgetting_what_bears_no_mark_is_a_failure(line: CommandLine) -> None:
     outcome = line.type("quarantine", "forget", "--media", "mxc://a/1")
     assert outcome.status == 1
-    assert "nothing of that was restored and kept" in outcome.stderr
+    assert "none of these items is protected after a restore" in outcome.stderr
     assert line.type("quarantine", "forget", "--all").status == 0
 
 

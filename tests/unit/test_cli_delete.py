@@ -85,8 +85,8 @@ def test_the_document_is_of_what_was_done_and_the_plan_is_on_standard_error(tmp_
     ("kept", "told"),
     [
         ({"hold": 1}, "`retentiond hold list` shows the holds"),
-        ({"profile_avatars": 1}, "--even-protected goes over protections"),
-        ({"restored": 1}, "`retentiond quarantine forget` ends what a restore began"),
+        ({"profile_avatars": 1}, "--even-protected overrides protections"),
+        ({"restored": 1}, "`retentiond quarantine forget` ends the protection of restored items"),
     ],
 )
 def test_what_is_kept_stops_it_with_3_and_the_way_over_is_told(
@@ -164,14 +164,14 @@ def test_what_is_kept_beside_what_goes_is_no_failure(tmp_path: Path) -> None:
 def test_a_medium_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(planned=plan()),)).type("delete", *MEDIA, "--yes")
     assert outcome.status == 1
-    assert "there is no such medium: --media mxc://there.test/abc" in outcome.stderr
+    assert "no such media item: --media mxc://there.test/abc" in outcome.stderr
 
 
 def test_a_user_without_media_is_none(tmp_path: Path) -> None:
     target = FakeTarget(planned=plan())
     outcome = CommandLine(tmp_path, (target,)).type("delete", "--user", "@a:here.test", "--yes")
     assert (outcome.status, target.asked) == (0, ["plan"])
-    assert "there is nothing to delete" in outcome.stderr
+    assert "nothing to delete" in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -125,17 +125,17 @@ def test_the_members_of_a_held_room_are_listed_and_released_with_it(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("add", "say what to hold"),
-        ("add --media mxc://a/b --user @a:b", "on one subject"),
+        ("add", "use one of --media"),
+        ("add --media mxc://a/b --user @a:b", "has one subject"),
         ("add --media b", "write it as mxc://SERVER/ID"),
-        ("add --user @a:b --with-members", "--with-members is for a hold on a room"),
+        ("add --user @a:b --with-members", "--with-members needs --room"),
         ("add --user ann", "as @NAME:SERVER"),
         ("add --room #lobby:a", "write its ID"),
         ("add --origin *.example.org", "without wildcards"),
-        ("add --media mxc://a/b --until 2025-12-31", "is over already"),
+        ("add --media mxc://a/b --until 2025-12-31", "is in the past"),
         ("add --media mxc://a/b --until tomorrow", "2027-01-31"),
-        ("release", "say what to release"),
-        ("release 1 --media mxc://a/b", "say what to release"),
+        ("release", "use the numbers"),
+        ("release 1 --media mxc://a/b", "use the numbers"),
     ],
 )
 def test_what_is_no_hold_is_refused_and_says_how_to_write_it(

@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.core import TyperGroup
 
 from retentiond import __version__
+from retentiond.cli.app import VERBS, load
 from retentiond.config.example import example_config
 from tests.support.command_line import CommandLine
 
@@ -22,7 +24,7 @@ def line(tmp_path: Path) -> CommandLine:
 
 
 @pytest.mark.parametrize(
-    "words", ["", "nonsense", "quarantine", "quarantine nonsense", "plan --nonsense", "plan --days many"]
+    "words", ["nonsense", "quarantine", "quarantine nonsense", "plan --nonsense", "plan --days many"]
 )
 def test_what_is_no_command_line_exits_2_and_names_the_help(line: CommandLine, words: str) -> None:
     outcome = line.type(*words.split())
@@ -66,6 +68,50 @@ def test_the_help_of_each_command_has_an_example_of_it(
 def test_help_is_done_when_it_is_shown(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
     assert line.type("plan", "--help").status == 0
     assert "--list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["", "-h", "--help", "help"])
+def test_the_help_is_shown_without_a_command_too(
+    line: CommandLine, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert line.type(*words.split()).status == 0
+    shown = capsys.readouterr().out
+    for name, verb in VERBS.items():
+        # A summary that the help cut would end in an ellipsis.
+        assert f"  {name:<14}  {verb.summary}\n" in shown
+
+
+def test_help_names_a_command_or_a_subcommand(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert line.type("help", "quarantine", "restore").status == 0
+    assert "--pass N" in capsys.readouterr().out
+    assert "'plan'" in line.type("help", "pla").stderr
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_line_about_a_command_begins_its_own_help(name: str) -> None:
+    assert (load(name).help or "").startswith(VERBS[name].summary)
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if isinstance(load(name), TyperGroup)])
+def test_no_subcommand_is_summed_up_in_half_a_sentence(
+    line: CommandLine, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    line.type(name, "--help")
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("words", ["--config {} check-config", "check-config --config {}"])
+def test_options_of_every_command_stand_before_or_after_it(line: CommandLine, words: str) -> None:
+    line.config.rename(line.directory / "elsewhere.yaml")
+    assert line.type(*words.format(line.directory / "elsewhere.yaml").split()).status == 0
+
+
+def test_the_help_waits_for_no_driver_and_no_configuration() -> None:
+    program = "import sys; from retentiond.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "typer" in loaded
+    assert not loaded & {"asyncpg", "pydantic", "structlog", "apscheduler", "jinja2", "rich.console"}
 
 
 def test_the_version_is_told(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

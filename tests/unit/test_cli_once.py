@@ -55,7 +55,7 @@ def test_json_is_one_document_and_nothing_else_is_said(tmp_path: Path) -> None:
 
 def test_the_account_tells_the_command_that_brings_everything_back(tmp_path: Path) -> None:
     told = CommandLine(tmp_path).type("once").stdout
-    assert "For 24 hours one command brings all of it back:" in told
+    assert "For 24 hours one command restores all of it:" in told
     assert "`retentiond quarantine restore media --pass 7`" in told
 
 
@@ -160,7 +160,7 @@ def test_the_second_signal_ends_it_at_once_and_the_target_is_closed(tmp_path: Pa
     line = CommandLine(tmp_path, (FakeTarget(during=interrupt_twice),))
     outcome = line.type("once")
     assert outcome.status == 4
-    assert "retentiond: stopped before the end" in outcome.stderr
+    assert "retentiond: stopped by Ctrl-C or a signal" in outcome.stderr
     assert line.factory.closed == ["media"]
 
 
@@ -168,7 +168,7 @@ def test_a_signal_ends_a_plan_at_once(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(during=interrupt),)).type("plan", "--json")
     assert outcome.status == 4
     assert outcome.document == {"passes": []}
-    assert "retentiond: stopped before the end" in outcome.stderr
+    assert "retentiond: stopped by Ctrl-C or a signal" in outcome.stderr
 
 
 def test_signals_are_as_they_were_when_the_command_is_over(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_what_is_no_day_is_wrong_usage(tmp_path: Path, day: str) -> None:
     prompt = Prompt(tmp_path)
     outcome = prompt.type("purge-chats", "--account", "testcom", "--to-date", day)
     assert (outcome.status, outcome.stdout) == (2, "")
-    assert "is no day; write it as" in outcome.stderr
+    assert "is not a valid date; write it as" in outcome.stderr
     assert prompt.targets["chats"].wishes == []
 
 

@@ -153,8 +153,8 @@ def test_rows_that_had_no_file_of_their_size_are_named(tmp_path: Path) -> None:
     assert outcome.status == 0
     assert "1 item restored" in outcome.stdout
     assert outcome.stderr == (
-        "retentiond: media: mxc://a/gone\\u{1B} had no file, or one of another size than its row says, "
-        "and is not brought back\n"
+        "retentiond: media: mxc://a/gone\\u{1B} has no file, or a file of another size than in its row, "
+        "and is not restored\n"
     )
 
 
@@ -166,13 +166,13 @@ def test_a_restore_that_could_bring_nothing_back_exits_1(tmp_path: Path) -> None
 def test_what_is_being_worked_on_is_named_and_exits_1(tmp_path: Path) -> None:
     outcome = type_restore(tmp_path, FakeTarget(restored=RestoreReport(restored=["x"], busy=[URI])), "--all")
     assert outcome.status == 1
-    assert f"{URI} is being worked on" in outcome.stderr
+    assert f"{URI} is in use by another run" in outcome.stderr
 
 
 def test_a_restore_of_what_is_not_there_says_so(tmp_path: Path) -> None:
     outcome = type_restore(tmp_path, FakeTarget(), "--media", URI)
     assert outcome.status == 1
-    assert "nothing of that is in quarantine" in outcome.stderr
+    assert "not in quarantine" in outcome.stderr
 
 
 @pytest.mark.parametrize("words", [("--all",), ("--pass", "7")])

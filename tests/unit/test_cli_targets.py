@@ -31,12 +31,12 @@ def test_an_unknown_target_is_wrong_usage_and_the_nearest_is_named(tmp_path: Pat
     line = two(tmp_path)
     outcome = line.type("once", "media", "pictres")
     assert outcome.status == 2
-    assert outcome.stderr == "retentiond: there is no target `pictres`; did you mean `pictures`?\n"
+    assert outcome.stderr == "retentiond: no target is named `pictres`; did you mean `pictures`?\n"
     assert not line.factory.configs
 
 
 def test_an_unknown_target_like_no_other_is_answered_with_all_there_are(tmp_path: Path) -> None:
-    assert "there are: media, pictures" in two(tmp_path).type("plan", "zzz").stderr
+    assert "configured: media, pictures" in two(tmp_path).type("plan", "zzz").stderr
 
 
 def test_the_option_wins_over_the_variable(tmp_path: Path) -> None:

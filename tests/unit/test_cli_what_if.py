@@ -48,4 +48,4 @@ def test_ages_that_cannot_be_are_a_wrong_usage(tmp_path: Path, ages: str) -> Non
 def test_a_list_of_items_is_of_one_plan(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path).type("plan", "--what-if", "7d", "--list")
     assert outcome.status == 2
-    assert "say one of them" in outcome.stderr
+    assert "use one of them" in outcome.stderr

@@ -70,7 +70,7 @@ def test_a_command_leaves_the_target_of_another_host_alone_without_an_error_and_
     line = line_for(tmp_path, "elsewhere")
     outcome = line.type(*words.split())
     assert outcome.status == 0
-    assert f"media: left alone on this host, {HERE}; its `hosts` are elsewhere" in outcome.stderr
+    assert f"media: skipped on this host, {HERE}; its `hosts` are elsewhere" in outcome.stderr
     assert not line.factory.configs
 
 

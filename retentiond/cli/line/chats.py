@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.hold_subjects import read_day
-from retentiond.cli.line.grammar import Json, example
+from retentiond.cli.options import Json, example
 from retentiond.cli.purge_chats import PurgeChats
 from retentiond.cli.session import Work
 from retentiond.engine.purge import PurgeWish
 
-chats = typer.Typer()
+app = chats = typer.Typer(rich_markup_mode=None)
 
 
 @chats.command(
@@ -49,7 +49,7 @@ def purge_chats(
     ] = False,
     as_json: Json = False,
 ) -> Work:
-    """Purge an account's chats up to a date.
+    """Delete an account's chats up to a date.
 
     A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
     Nothing of it comes back.

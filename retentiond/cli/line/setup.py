@@ -7,38 +7,38 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.check_config import CheckConfig
-from retentiond.cli.line.grammar import Json, example
+from retentiond.cli.options import Json, example
 from retentiond.cli.others import Demo, print_example, run
 from retentiond.cli.session import Work
 from retentiond.demo.order import DemoOrder
 
-setup = typer.Typer()
+app = setup = typer.Typer(rich_markup_mode=None)
 
 
 @setup.command(epilog=example("retentiond demo", "retentiond demo --media 5000 --keep ./demo"))
 def demo(
-    media: Annotated[int, typer.Option(min=1, metavar="N", help="How many media to make up.")] = 1000,
+    media: Annotated[int, typer.Option(min=1, metavar="N", help="Number of media to generate.")] = 1000,
     keep: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Make the store there, and leave it.")
+        Path | None, typer.Option(metavar="DIR", help="Create the store there, and keep it.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report of the store there.")
+        Path | None, typer.Option(metavar="FILE", help="Write the HTML report to this file.")
     ] = None,
-    chats: Annotated[bool, typer.Option("--chats", help="Show a purge of chats, too.")] = False,
+    chats: Annotated[bool, typer.Option("--chats", help="Also show a purge of chats.")] = False,
     as_json: Json = False,
 ) -> Work:
-    """Show the main job on a made-up store.
+    """Try retentiond on a generated store.
 
-    It brings its own PostgreSQL, and needs no configuration.
+    The demo brings its own PostgreSQL, and needs no configuration.
     """
     return Demo(DemoOrder(media, keep, report, as_json, chats))
 
 
 @setup.command("run", epilog=example("retentiond --config /etc/retentiond/config.yaml run"))
 def be_the_daemon() -> Work:
-    """Be the daemon: passes by schedule, and sweeps.
+    """Run as a daemon: scheduled passes and sweeps.
 
-    systemd starts this. It logs to standard output; SIGHUP reads the configuration anew.
+    The systemd unit starts this command. It logs to standard output, and reloads the configuration on SIGHUP.
     """
     return run
 
@@ -46,13 +46,13 @@ def be_the_daemon() -> Work:
 @setup.command(epilog=example("retentiond check-config", "retentiond check-config --connect"))
 def check_config(
     connect: Annotated[
-        bool, typer.Option("--connect", help="Reach the databases and paths, and try what a pass needs.")
+        bool, typer.Option("--connect", help="Connect to databases and paths, and check what a pass needs.")
     ] = False,
     as_json: Json = False,
 ) -> Work:
-    """Find all that is wrong with the configuration.
+    """Check the configuration.
 
-    Where nothing is, it says what each target does. Warnings do not change the exit status.
+    The command reports all errors and warnings, and sums up each target. Warnings do not change the exit status.
     """
     return CheckConfig(connect, as_json)
 
@@ -62,5 +62,5 @@ def check_config(
     epilog=example("retentiond example-config > /etc/retentiond/config.yaml"),
 )
 def example_config() -> Work:
-    """Print the commented example of a configuration."""
+    """Print the commented example configuration."""
     return print_example

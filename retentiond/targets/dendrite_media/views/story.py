@@ -49,7 +49,7 @@ async def explain(place: Place, media: str, progress: Progress) -> Story:
     """Tell the story of a medium; raises UsageError for what is no URI of one."""
     key = parse_media_uri(media)
     if key is None:
-        raise UsageError(f"`{printable(media)}` is no medium; write it as mxc://SERVER/ID")
+        raise UsageError(f"`{printable(media)}` is not a media URI; write it as mxc://SERVER/ID")
     witness = _Witness(place, key)
     with reaching("the database"):
         await witness.identify()

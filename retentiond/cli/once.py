@@ -1,0 +1,82 @@
+"""`once`: one pass now."""
+
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, commands, example
+from retentiond.cli.outcome import may_show_bars, tell_outcome
+from retentiond.cli.plan import Plan
+from retentiond.cli.session import Scope, Session, Work
+from retentiond.config.schema import TargetConfig
+from retentiond.engine.target import Order, Stop, Target
+from retentiond.terminal.progress import watched
+
+app = commands()
+
+
+@app.command(
+    epilog=example(
+        "retentiond once media",
+        "retentiond once media --yes",
+        "retentiond once --dendrite-config /etc/dendrite/dendrite.yaml --days 90",
+    ),
+)
+def once(
+    targets: Targets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Same as `plan`.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Override max_share, max_items and max_missing_files for this pass; all other checks remain.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    dendrite_config: DendriteConfig = None,
+    days: Days = None,
+    local: Local = False,
+) -> Work:
+    """Run one pass now.
+
+    Deleted items go to quarantine, and `quarantine restore` brings them back. Without TARGET it runs on all targets.
+    """
+    scope = Scope(tuple(targets or ()), dendrite_config, days, local)
+    return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Run one pass now."""
+
+    scope: Scope
+    over_limits: bool = False
+    as_json: bool = False
+
+    def __call__(self, session: Session) -> int:
+        """Run a pass on one target after another."""
+        targets = session.targets(self.scope)
+        passes: list[dict[str, Any]] = []
+        stop = Stop()
+
+        async def errand(target: Target, config: TargetConfig) -> int:
+            with watched(session.err, bars=may_show_bars(session)) as progress:
+                order = Order(
+                    "once",
+                    over_limits=self.over_limits,
+                    keep_records=session.keep_records,
+                    progress=progress,
+                    stop=stop,
+                )
+                report = await target.run_pass(order)
+            passes.append(report.as_json())
+            await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
+            return report.exit_status
+
+        try:
+            return session.run(session.for_each(targets, errand, stop), stop)
+        finally:
+            if self.as_json:
+                session.document({"passes": passes})
