@@ -47,12 +47,13 @@ _PARAPHRASE: Final = re.compile(r"\b(?:what|whatever|who|whoever|whom|nobody|som
 
 ONCE: Final = (
     ("retentiond/cli/__init__.py", "main", "execute"),
-    ("retentiond/cli/funnel.py", "execute", "asked"),
-    ("retentiond/cli/passes.py", "Once.__call__", "run"),
+    ("retentiond/cli/app.py", "execute", "_run"),
+    ("retentiond/cli/app.py", "_run", "work"),
+    ("retentiond/cli/once.py", "Once.__call__", "run"),
     ("retentiond/cli/session.py", "Session.run", "run_interruptibly"),
     ("retentiond/cli/signals.py", "run_interruptibly", "supervised"),
     ("retentiond/cli/session.py", "Session.for_each", "errand"),
-    ("retentiond/cli/passes.py", "Once.__call__.errand", "run_pass"),
+    ("retentiond/cli/once.py", "Once.__call__.errand", "run_pass"),
     ("retentiond/targets/dendrite_media/target.py", "DendriteMedia.run_pass", "under_lease"),
     ("retentiond/targets/dendrite_media/passes/lease.py", "under_lease", "_work"),
     ("retentiond/targets/dendrite_media/passes/lease.py", "_work", "_run_steps"),
