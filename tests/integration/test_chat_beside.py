@@ -172,6 +172,16 @@ async def test_a_chat_whose_number_a_store_has_as_text_is_found_in_the_database(
     assert [told for _, told in stores.told] == [[stays]] * 2
 
 
+async def test_zero_is_the_id_of_a_chat_only_where_the_database_has_that_chat(
+    chats: ChatStore, stores: Beside
+) -> None:
+    stores.has = [0, "0"]
+    await chats.purge(wish=BOTH, **STORES)
+    await chats.insert("chatthread", threadid=0, created=OLD, modified=OLD, state="chatting")
+    await chats.purge(wish=BOTH, **STORES)
+    assert [told for _, told in stores.told] == [[0, "0"]] * 4
+
+
 async def test_an_id_that_the_database_cannot_have_stays_and_a_number_too_large_for_its_key_is_gone(
     chats: ChatStore, stores: Beside
 ) -> None:

@@ -13,6 +13,7 @@ from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse import portions
 from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
+from retentiond.targets.chat_database.store import NIL_UUID
 from tests.support.stats_table import Stats
 from tests.support.store_purge import HELD, Chats, Purge
 
@@ -137,6 +138,35 @@ async def test_chats_that_stay_are_left_out_by_their_ids_and_rows_without_one_st
     assert any("1 rows do not name a chat" in text for text in report.waiting)
     stats.config = stats.config.model_copy(update={"without_chat": "purge"})
     assert (await stats.purge(Purge("acme", CUTOFF, chats=Chats(staying)))).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "no_chat"),
+    [
+        ("Nullable(Int64)", ["0", "NULL"]),
+        ("UInt32", ["0"]),
+        ("String", ["''", "'0'", f"'{NIL_UUID}'"]),
+        ("Nullable(UUID)", [f"'{NIL_UUID}'", "NULL"]),
+    ],
+)
+async def test_a_row_of_chat_zero_names_no_chat_and_goes_only_by_the_consent_for_those(
+    stats: Stats, kind: str, no_chat: list[str]
+) -> None:
+    await stats.make(others=f", chat {kind}")
+    for chat in no_chat:
+        await stats.do(
+            f"INSERT INTO TABLE t (account, created, chat) VALUES ('acme', '2023-01-01 00:00:00', {chat})"
+        )
+    stats.config = stats.config.model_copy(update={"thread_column": "chat"})
+    report = await stats.purge(Purge("acme", CUTOFF))
+    assert (report.state, report.rows) == ("finished", 0)
+    assert any(f"{len(no_chat)} rows do not name a chat" in text for text in report.waiting)
+    stats.config = stats.config.model_copy(update={"without_chat": "purge"})
+    # A chat that has such an id after all keeps its rows.
+    known = Chats([0 if no_chat[0] == "0" else no_chat[0].strip("'")])
+    assert (await stats.purge(Purge("acme", CUTOFF, chats=known))).rows == len(no_chat) - 1
+    assert (await stats.purge(Purge("acme", CUTOFF))).rows == 1
+    assert await stats.left() == 0
 
 
 async def test_more_chats_than_one_statement_names_are_looked_up_and_purged_a_bounded_number_at_a_time(

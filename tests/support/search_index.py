@@ -122,11 +122,16 @@ class Chats:
         index: str = INDEX,
         **fields: Any,
     ) -> None:
-        """Add documents, one every so often; their chats are numbered from 0."""
+        """Add documents, one every so often; their chats are numbered from 1."""
         lines: list[dict[str, Any]] = []
         for number in range(count):
             moment = (first + number * every).isoformat().replace("+00:00", "Z")
-            document = {"account": account, "created": moment, "threadid": number, "text": "x" * 20} | fields
+            document = {
+                "account": account,
+                "created": moment,
+                "threadid": number + 1,
+                "text": "x" * 20,
+            } | fields
             lines += [{"index": {}}, {key: value for key, value in document.items() if value is not None}]
         await self.bulk(lines, index, "?refresh=true")
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from retentiond.ledger.holds import lock_holds
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL
-from retentiond.targets.chat_database.store import Comparison
+from retentiond.targets.chat_database.store import Comparison, names_no_chat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,10 @@ class DatabaseChats:
         kept: list[ChatId] = []
         unknown: list[ChatId] = []
         for chat, key in keys.items():
-            found = unknown if key is None else kept if str(key) in there else absent
+            if key is not None and str(key) in there:
+                found = kept
+            else:
+                found = unknown if key is None or names_no_chat(chat) else absent
             found.append(chat)
         return Comparison(absent, kept, unknown)
 

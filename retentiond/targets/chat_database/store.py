@@ -26,6 +26,15 @@ StoreName = Literal["clickhouse", "elasticsearch"]
 ChatId = int | str
 """The id of a chat; a number, or text (a UUID, too)."""
 
+NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
+NO_CHAT_TEXTS: Final = ("", "0", NIL_UUID, NIL_UUID.replace("-", ""))
+"""Texts that a column of chat ids holds where there is no chat, as zero among numbers; in the order of their bytes."""
+
+
+def names_no_chat(chat: ChatId) -> bool:
+    """Tell whether an id is the filling of a column without NULL, or its default, and not the id of a chat."""
+    return chat in NO_CHAT_TEXTS if isinstance(chat, str) else chat == 0
+
 
 EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """What is dated before it has no believable date, and stays: a column that was not filled says 1970."""

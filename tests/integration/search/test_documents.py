@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from retentiond.targets.chat_database.search import portions
+from retentiond.targets.chat_database.store import NIL_UUID
 from tests.support.search_index import INDEX, Watching
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known
@@ -103,13 +104,36 @@ async def test_chats_that_stay_are_left_out_and_documents_that_say_of_none_stay_
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=100), count=200)
     await chats.add(first=CUTOFF - timedelta(days=100), count=3, threadid=None)
-    staying = list(range(0, 200, 2))
+    staying = list(range(1, 201, 2))
     report = await chats.purge(Purge("acme", CUTOFF, chats=Known(staying)))
     assert (report.state, report.rows) == ("finished", 100)
     assert await chats.left() == 103
     assert any("3 documents do not name a chat" in text for text in report.waiting)
     report = await chats.purge(Purge("acme", CUTOFF, chats=Known(staying)), without_chat="purge")
     assert (report.state, report.rows) == ("finished", 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "no_chat", "chat"),
+    [("long", [0], 7), ("keyword", ["", "0", NIL_UUID, NIL_UUID.replace("-", "")], "chat-7")],
+)
+async def test_a_document_of_chat_zero_names_no_chat_and_goes_only_by_the_consent_for_those(
+    chats: Chats, kind: str, no_chat: list[Any], chat: Any
+) -> None:
+    await chats.make(threadid={"type": kind})
+    old = CUTOFF - timedelta(days=9)
+    for of in (*no_chat, no_chat, [no_chat[0], chat]):
+        await chats.add(first=old, count=1, threadid=of)
+    report = await chats.purge()
+    # The last of them names a chat beside, which is gone.
+    assert (report.state, report.rows) == ("finished", 1)
+    left = len(no_chat) + 1
+    assert any(f"{left} documents do not name a chat" in text for text in report.waiting)
+    # A chat that has such an id after all keeps its documents.
+    report = await chats.purge(Purge("acme", CUTOFF, chats=Known([str(no_chat[0])])), without_chat="purge")
+    assert (report.rows, await chats.left()) == (left - 2, 2)
+    report = await chats.purge(without_chat="purge")
+    assert (report.rows, await chats.left()) == (2, 0)
 
 
 @on_one_server
@@ -119,11 +143,11 @@ async def test_more_chats_than_one_query_names_are_looked_up_and_purged_a_bounde
     monkeypatch.setattr(portions, "_MOST_CHATS", 50)
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=40), count=400, every=timedelta(hours=2))
-    known = Known(range(0, 400, 2))
+    known = Known(range(1, 401, 2))
     report = await chats.purge(Purge("acme", CUTOFF, chats=known))
     assert (report.state, report.rows) == ("finished", 200)
-    assert await chats.chats("acme") == set(range(0, 400, 2))
-    assert sorted(chat for page in known.asked for chat in page) == list(range(400))
+    assert await chats.chats("acme") == set(range(1, 401, 2))
+    assert sorted(chat for page in known.asked for chat in page) == list(range(1, 401))
     assert max(map(len, known.asked)) == 50
 
 

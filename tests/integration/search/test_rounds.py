@@ -30,7 +30,7 @@ async def test_what_another_changes_meanwhile_is_left_and_goes_in_the_next_round
     async def change_once() -> None:
         between.first.clear()
         # All of them: a purge that deletes nothing refreshes nothing either.
-        await chats.change_unseen(*range(4))
+        await chats.change_unseen(*range(1, 5))
 
     async with standing_before(chats.config.url[0]) as between:
         between.first["_delete_by_query"] = change_once

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retentiond.targets.chat_database.store import EARLIEST_DATE
+from retentiond.targets.chat_database.store import EARLIEST_DATE, NIL_UUID, NO_CHAT_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ DAY: Final = "Date32"
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(2106, 1, 1, tzinfo=UTC)
 """What a DateTime can hold; a boundary beyond it would mean every row, or none."""
-_NOBODY: Final[dict[IdType | None, ChatId]] = {
-    "Int64": 0,
-    "UInt64": 0,
-    "String": "",
-    "UUID": "00000000-0000-0000-0000-000000000000",
+NO_CHAT: Final[dict[IdType | None, list[ChatId]]] = {
+    "Int64": [0],
+    "UInt64": [0],
+    "String": list(NO_CHAT_TEXTS),
+    "UUID": [NIL_UUID],
 }
-"""What stands in a column that was not filled; one that is no Nullable has no other way to say it."""
+"""The values of a column of chat ids that name no chat; a Nullable column may hold them beside NULL."""
 # The server takes form fields of 128 KiB.
 _FIELD_SIZE: Final = 100_000
 
@@ -131,15 +131,22 @@ def without_chat(meant: Condition, columns: Columns) -> Condition:
     return meant.narrowed(_no_chat(columns), **_chat_parameters(columns))
 
 
+def not_of(meant: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
+    """Narrow a condition to the rows that name none of these chats."""
+    column = "{thread_column:Identifier}"
+    words = f"({column} IS NULL OR {column} NOT IN {{others:Array({columns.thread_type})}})"
+    return meant.narrowed(words, thread_column=columns.thread, others=list(chats))
+
+
 def _no_chat(columns: Columns) -> str:
     column = "{thread_column:Identifier}"
-    empty = f"{column} IS NULL OR {column} = {{nobody:{columns.thread_type}}}"
+    empty = f"{column} IS NULL OR {column} IN {{no_chat:Array({columns.thread_type})}}"
     # A text that is not UTF-8 cannot be compared with anything.
     return f"({empty} OR NOT isValidUTF8({column}))" if columns.thread_type == "String" else f"({empty})"
 
 
 def _chat_parameters(columns: Columns) -> Mapping[str, Any]:
-    return {"thread_column": columns.thread, "nobody": _NOBODY[columns.thread_type]}
+    return {"thread_column": columns.thread, "no_chat": NO_CHAT[columns.thread_type]}
 
 
 def _boundary(columns: Columns, moment: datetime) -> date | datetime:

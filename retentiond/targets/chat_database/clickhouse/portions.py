@@ -6,7 +6,9 @@ from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.clickhouse.condition import (
+    NO_CHAT,
     dated,
+    not_of,
     of_chats,
     with_chat,
     within,
@@ -46,10 +48,19 @@ class Portions:
     async def each(self) -> AsyncIterator[Condition]:
         """Yield one condition after the other; the rows of one may be deleted before the next is asked for."""
         if self._by_date:
-            yield without_chat(self.all, self._columns)
+            yield await self._without_chat()
         if self._columns.thread is not None:
             async for portion in self._of_absent_chats():
                 yield portion
+
+    async def _without_chat(self) -> Condition:
+        """Return the condition of rows that do not name a chat; a chat with such an id in the database keeps its rows."""
+        rows = without_chat(self.all, self._columns)
+        if self._columns.thread is None:
+            return rows
+        chats = NO_CHAT[self._columns.thread_type]
+        there = (await self._purge.chats.compare(chats)).kept
+        return not_of(rows, self._columns, there) if there else rows
 
     def leftovers(self) -> dict[str, str]:
         """Return the conditions of rows that stay because nothing is known of their date or chat, with why they do."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _BLOCKS: Final = ("read_only_allow_delete", "read_only", "write")
 _CLUSTER: Final = "*.search.allow_expensive_queries,*.cluster.blocks"
+_TEXTS: Final = frozenset({"keyword", "alias"})
+"""Types of text; what an alias is another name of is among the mappings, too."""
 _LEVELS: Final = ("transient", "persistent", "defaults")
 
 
@@ -35,6 +37,8 @@ class Obstacles:
         self._path = index.path
         self.days = False
         """Whether the field of dates holds days; known once no refusal was found."""
+        self.texts = False
+        """Whether the field of chats holds text in each index; known once no refusal was found."""
 
     async def refusal(self, account: str | None = None) -> Refusal | None:
         """Return why documents of the account (None: of any) cannot be purged here."""
@@ -82,6 +86,7 @@ class Obstacles:
             refusal = judge_filled("thread_field", config.thread_field, chats) or judge_chat(
                 config.thread_field, chats
             )
+            self.texts = all(mapping.get("type") in _TEXTS for mapping in each(chats))
         self.days = holds_days(dates)
         return refusal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.targets.chat_database.store import UnknownIds, months
+from retentiond.targets.chat_database.store import UnknownIds, months, names_no_chat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -34,7 +34,7 @@ class Portions:
     async def each(self) -> AsyncIterator[Query]:
         """Yield one query after the other; the documents of one may be deleted before the next is asked for."""
         if self._by_date:
-            yield self.meant.without_chat
+            yield await self._without_chat()
         oldest = await self._index.oldest(self.meant.all) if self._names_chats else None
         if oldest is None:
             return
@@ -46,13 +46,20 @@ class Portions:
         after: Mapping[str, Any] | None = None
         while True:
             page, after = await self._index.chats(month, after, _MOST_CHATS)
-            compared = await self._purge.chats.compare(page)
+            compared = await self._purge.chats.compare([chat for chat in page if not names_no_chat(chat)])
             self._unknown.note(compared.unknown)
             if compared.absent:
                 kept = [*compared.kept, *compared.unknown]
                 yield self.meant.of_chats(month, compared.absent, kept=kept, page=page)
             if after is None:
                 return
+
+    async def _without_chat(self) -> Query:
+        """Return the documents that do not name a chat; a chat with such an id in the database keeps its documents."""
+        if not self._names_chats:
+            return self.meant.without_chat
+        there = (await self._purge.chats.compare(self.meant.no_chat)).kept
+        return self.meant.without_chats(self.meant.without_chat, there) if there else self.meant.without_chat
 
     async def remarks(self) -> list[str]:
         """Say how many documents stay because nothing is known of their date or chat."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.targets.chat_database.store import EARLIEST_DATE
+from retentiond.targets.chat_database.store import EARLIEST_DATE, NO_CHAT_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,21 @@ class Meant:
     """The documents of one account before the cutoff (aware); `days`: the field of dates holds days.
 
     Of several dates each must lie before it, and of several accounts none is another. A document without a date is not
-    meant.
+    meant. `texts`: the field of chats holds text in each index, and no numbers.
     """
 
     def __init__(
-        self, config: ElasticsearchStore, account: str, cutoff: datetime, *, days: bool = False
+        self,
+        config: ElasticsearchStore,
+        account: str,
+        cutoff: datetime,
+        *,
+        days: bool = False,
+        texts: bool = False,
     ) -> None:
         self._config = config
+        # A number is asked for in its own spelling alone.
+        self.no_chat: tuple[ChatId, ...] = NO_CHAT_TEXTS if texts else ("0",)
         self._account = account
         # A day begins in UTC, wherever it was: west of Greenwich before the cutoff does.
         self.end = min(cutoff, datetime.combine(cutoff.date(), time(), UTC)) if days else cutoff
@@ -50,14 +59,22 @@ class Meant:
         """Those that do not name a chat: all of them, where no field does."""
         if self._config.thread_field is None:
             return self.all
-        return {"bool": {"filter": self._aged(), "must_not": [*self._staying(), self._says]}}
+        return {"bool": {"filter": self._aged(), "must_not": [*self._staying(), self._names_chat]}}
+
+    def without_chats(self, query: Query, chats: Sequence[ChatId]) -> Query:
+        """Return those of a query that name none of these chats."""
+        named = {"terms": {self._config.thread_field or "": list(chats)}}
+        return {"bool": {"filter": [query], "must_not": [named]}}
 
     def in_month(self, start: datetime, end: datetime) -> Query:
         """Return those that name a chat, and whose oldest date lies from `start` up to, not including, `end`."""
         inside = self._dated({"gte": _instant(start), "lt": _instant(end)})
         before = self._dated({"lt": _instant(start)})
         return {
-            "bool": {"filter": [*self._aged(), self._says, inside], "must_not": [*self._staying(), before]}
+            "bool": {
+                "filter": [*self._aged(), self._names_chat, inside],
+                "must_not": [*self._staying(), before],
+            }
         }
 
     def of_chats(
@@ -74,8 +91,13 @@ class Meant:
         return {"bool": {"filter": [month, {"terms": {field: list(chats)}}], "must_not": others}}
 
     @property
-    def _says(self) -> Query:
-        return {"exists": {"field": self._config.thread_field}}
+    def _names_chat(self) -> Query:
+        """A value beside those that name no chat: before, between or after them in the server's order."""
+        field = self._config.thread_field or ""
+        between = [{"gt": low, "lt": high} for low, high in pairwise(self.no_chat)]
+        bounds = [{"lt": self.no_chat[0]}, *between, {"gt": self.no_chat[-1]}]
+        named = [{"range": {field: bound}} for bound in bounds]
+        return {"bool": {"should": named, "minimum_should_match": 1}}
 
     def _aged(self) -> list[Query]:
         return [_of_account(self._config, self._account), self._dated({"lt": _instant(self.end)})]

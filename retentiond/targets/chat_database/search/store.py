@@ -62,7 +62,9 @@ class Elasticsearch:
             refusal = await obstacles.refusal(purge.account)
             if refusal is not None:
                 return StoreReport("refused", refused=refusal)
-            meant = Meant(self._config, purge.account, purge.cutoff, days=obstacles.days)
+            meant = Meant(
+                self._config, purge.account, purge.cutoff, days=obstacles.days, texts=obstacles.texts
+            )
             by_date = self._config.without_chat == "purge"
             portions = Portions(self._index, meant, purge, by_date=by_date)
             if purge.dry_run:
