@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
+from retentiond.config.schema import KINDS
 from retentiond.demo.order import DemoOrder
+from retentiond.model.errors import UsageError
+from retentiond.model.text import printable
 
 
 def run(session: Session) -> int:
@@ -19,10 +22,18 @@ def run(session: Session) -> int:
     )
 
 
-def print_example(session: Session) -> int:
-    """Print the commented example."""
-    session.out.put(example_config())
-    return 0
+@dataclass(frozen=True, slots=True)
+class PrintExample:
+    """Print the commented example for a kind of target."""
+
+    kind: str
+
+    def __call__(self, session: Session) -> int:
+        """Print it; raise UsageError for an unknown kind."""
+        if self.kind not in KINDS:
+            raise UsageError(f"there is no kind `{printable(self.kind, 64)}`; write {' or '.join(KINDS)}")
+        session.out.put(example_config(self.kind))
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
-from retentiond.config.schema import Config
+from retentiond.config.schema import KINDS, Config
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_.-]+)*", re.ASCII)
 
 # What is live; all else is there as a comment, `#key: value`, with its default or an example.
-_LIVE: Final[Mapping[str, Any]] = {
-    "targets": {
+_LIVE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "dendrite_media": {
         "media": {
             "kind": "dendrite_media",
             "dendrite_config": "/etc/dendrite/dendrite.yaml",
@@ -31,7 +31,16 @@ _LIVE: Final[Mapping[str, Any]] = {
             "settle": "10m",
             "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
         }
-    }
+    },
+    # Without a `keep` and a schedule: nothing is purged before a command says so.
+    "chat_database": {
+        "chats": {
+            "kind": "chat_database",
+            "database": "postgresql://retentiond@/webim?host=/run/postgresql",
+            "layout": "webim",
+            "accounts": {"testcom": {"schema": "pro"}},
+        }
+    },
 }
 _CHATS: Final[Mapping[str, Any]] = {
     "kind": "chat_database",
@@ -63,9 +72,9 @@ _HEAD: Final = """\
 """
 
 
-def example_config() -> str:
-    """Return the example: the same text as `config.example.yaml`."""
-    return _HEAD + "".join(f"{line}\n" for line in _section(Config, _LIVE))
+def example_config(kind: str = "dendrite_media") -> str:
+    """Return the example for a kind of target; for media it is the text of `config.example.yaml`."""
+    return _HEAD + "".join(f"{line}\n" for line in _section(Config, {"targets": _LIVE[kind]}))
 
 
 def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]:
@@ -98,8 +107,8 @@ def _key(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
         return
     for name, one in value.items():
         yield f"  {name}:"
-        yield from _indented(_indented(_section(inner, one)))
-    if inner is MediaTarget:
+        yield from _indented(_indented(_section(KINDS.get(one.get("kind"), inner), one)))
+    if any(KINDS.get(one.get("kind")) is MediaTarget for one in value.values()):
         yield ""
         yield from _indented(
             iter(_prose("The chats of a live-chat product. A target of this kind has other keys:"))

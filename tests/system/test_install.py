@@ -70,6 +70,64 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
 
 
 @pytest.mark.timeout(300)
+def test_an_installation_for_chats_alone_knows_nothing_of_dendrite_and_has_the_clients_of_the_stores(
+    tmp_path: Path,
+) -> None:
+    done = _install(tmp_path, "--chats")
+    assert done.returncode == 0, done.stderr
+    unit = tmp_path / "etc/systemd/system/retentiond.service"
+    drop_in = unit.parent / "retentiond.service.d/store.conf"
+    keys = [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
+    assert not re.search("dendrite|media", unit.read_text() + drop_in.read_text())
+    assert not [line for line in keys if line.startswith(("ReadWritePaths", "RequiresMountsFor", "User"))]
+    assert {
+        "ProtectSystem=strict",
+        "ExecStart=/usr/bin/retentiond --config /etc/retentiond/config.yaml run",
+    } <= set(keys)
+    assert "User=retentiond\n" in drop_in.read_text()
+    if shutil.which("systemd-analyze"):
+        command = ["systemd-analyze", "verify", str(unit)]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
+        assert [line for line in told if "is not executable" not in line] == []
+    config = tmp_path / "etc/retentiond/config.yaml"
+    checked = subprocess.run(
+        [tmp_path / "usr/bin/retentiond", "--config", config, "check-config"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.startswith("chats (chat_database)\n")
+    clients = "import clickhouse_connect, elasticsearch, opensearchpy"
+    subprocess.run([tmp_path / "opt/retentiond/bin/python", "-c", clients], check=True)
+    # The other kind of service would lose its rights, or get some that it must not have.
+    other = _install(tmp_path)
+    assert other.returncode == 2
+    assert "is installed for chats alone here" in other.stderr
+
+
+def test_an_installation_beside_dendrite_is_not_replaced_by_one_for_chats(tmp_path: Path) -> None:
+    unit = tmp_path / "etc/systemd/system/retentiond.service"
+    unit.parent.mkdir(parents=True)
+    shutil.copy(_REPOSITORY / "systemd/retentiond.service", unit)
+    done = _install(tmp_path, "--chats")
+    assert done.returncode == 2
+    assert "looks after chats, too: add a target of the kind chat_database" in done.stderr
+    assert unit.read_text() == (_REPOSITORY / "systemd/retentiond.service").read_text()
+
+
+def test_both_lock_files_name_the_same_packages_with_the_same_hashes() -> None:
+    def packages(name: str) -> dict[str, set[str]]:
+        text = re.sub(r"(?m)^ *#.*\n", "", (_REPOSITORY / name).read_text()).replace("\\\n", "")
+        lines = (line.split() for line in text.splitlines())
+        return {words[0]: {word for word in words if word.startswith("--hash")} for words in lines}
+
+    chats, alone = packages("requirements-chats-hashed.lock"), packages("requirements-hashed.lock")
+    # The first lines of each file have the command that makes it.
+    assert {name: chats.get(name) for name in alone} == alone
+
+
+@pytest.mark.timeout(300)
 def test_a_package_with_another_hash_than_the_lock_files_is_not_installed(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(_REPOSITORY / "systemd", clone / "systemd")
@@ -105,7 +163,17 @@ def test_pipx_installs_the_command_with_the_extras_for_chats(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize("words", [("a b",), ("dendrite", "relative"), ("dendrite", "/srv/$(reboot)")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("a b",),
+        ("dendrite", "relative"),
+        ("dendrite", "/srv/$(reboot)"),
+        ("--chat",),
+        ("--chats", "a b"),
+        ("--chats", "retentiond", "/srv/media"),
+    ],
+)
 def test_a_user_or_path_that_a_unit_would_misread_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = _install(tmp_path, *words)
     assert done.returncode == 2

@@ -2,10 +2,13 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from retentiond.config.chats import ChatLimits, ChatPace, ChatTarget, Floor
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
 from retentiond.config.media import Databases, Limits, Pace
-from retentiond.config.schema import Config, Logging, Records
+from retentiond.config.schema import KINDS, Config, Logging, Records
 from tests.support.targets import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
@@ -63,5 +66,29 @@ def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> 
     assert media.databases != Databases()
 
 
-def test_the_example_is_no_wider_than_the_code() -> None:
-    assert max(map(len, example_config().splitlines())) <= 110
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_is_no_wider_than_the_code(kind: str) -> None:
+    assert max(map(len, example_config(kind).splitlines())) <= 110
+
+
+def chat_target(config: Config) -> ChatTarget:
+    (target,) = config.targets.values()
+    assert isinstance(target, ChatTarget)
+    return target
+
+
+def test_the_example_for_chats_is_valid_as_printed_and_purges_nothing_by_schedule(tmp_path: Path) -> None:
+    target = chat_target(loaded(tmp_path, example_config("chat_database")))
+    assert target.model_fields_set == {"kind", "database", "layout", "accounts"}
+    assert target.keeps == {"testcom": None}
+    assert target.schedule is None
+
+
+def test_every_comment_of_the_example_for_chats_is_right_once_it_is_live(tmp_path: Path) -> None:
+    for name in ("clickhouse", "elasticsearch"):
+        (tmp_path / name).write_text("secret")
+    # Each excludes another.
+    text = re.sub(r"(?m)^ +#  (every|api_key): .*\n", "", example_config("chat_database"))
+    target = chat_target(loaded(tmp_path, uncommented(text)))
+    assert target.model_fields_set == set(ChatTarget.model_fields)
+    assert (target.floor, target.limits, target.pace) == (Floor(), ChatLimits(), ChatPace())

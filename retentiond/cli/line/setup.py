@@ -8,7 +8,7 @@ import typer
 
 from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.options import Json, example
-from retentiond.cli.others import Demo, print_example, run
+from retentiond.cli.others import Demo, PrintExample, run
 from retentiond.cli.session import Work
 from retentiond.demo.order import DemoOrder
 
@@ -59,8 +59,15 @@ def check_config(
 
 @setup.command(
     name="example-config",
-    epilog=example("retentiond example-config > /etc/retentiond/config.yaml"),
+    epilog=example(
+        "retentiond example-config > /etc/retentiond/config.yaml",
+        "retentiond example-config --kind chat_database > /etc/retentiond/config.yaml",
+    ),
 )
-def example_config() -> Work:
+def example_config(
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="The kind of its target: dendrite_media or chat_database.")
+    ] = "dendrite_media",
+) -> Work:
     """Print the commented example configuration."""
-    return print_example
+    return PrintExample(kind)
