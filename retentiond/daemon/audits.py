@@ -1,4 +1,4 @@
-"""Audits beside the passes, one every so often; what was missed while the daemon was down is caught up with."""
+"""Audits at their interval; one that was due while the daemon was down runs at its start."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.config.schedule import AuditSchedule
-    from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
-    from retentiond.daemon.contact import Contact
+    from retentiond.daemon.status import Reachability, StatusReporter
     from retentiond.engine.target import Target
 
 _LOOK_EVERY: Final = 60.0  # the wall clock may be set, or the machine sleep
@@ -26,27 +25,27 @@ _log = get_logger()
 
 
 class Audits:
-    """The audits of one opened target. What is no RetentiondError ends them, and is raised."""
+    """The audits of one opened target. Every error but RetentiondError ends them, and is raised."""
 
     def __init__(
         self,
         target: Target,
         schedule: AuditSchedule | None,
         clock: Clock,
-        contact: Contact,
-        board: Board,
+        reachability: Reachability,
+        status: StatusReporter,
     ) -> None:
         self._target = target
         self._schedule = schedule
         self._clock = clock
-        self._contact = contact
-        self._board = board
+        self._reachability = reachability
+        self._status = status
         self._stop = Stop()
         self._auditing = False
         self._complaint = ""
 
     async def run(self) -> None:
-        """Audit until ended; a store that never was audited is due at once."""
+        """Audit until ended; a store without an audit is due at once."""
         if self._schedule is None:
             return
         every = self._schedule.every
@@ -61,7 +60,7 @@ class Audits:
             due = started + (every if done else min(every, _TRY_AGAIN))
 
     def end(self, audits: asyncio.Task[None]) -> None:
-        """Let the audit under way end before its time, and no other begin."""
+        """Stop the running audit early, and start no other."""
         self._stop.ask()
         if not self._auditing:
             audits.cancel()
@@ -71,24 +70,24 @@ class Audits:
             try:
                 last = (await self._target.status()).last_audit
             except RetentiondError as error:
-                # The sweeps meet the same, and say so.
+                # The sweeps report the same error.
                 _log.debug("last_audit_unknown", target=self._target.name, error=str(error))
                 await self._clock.sleep(_LOOK_EVERY)
                 continue
             now = self._clock.now()
-            # One in the future is another clock's; it must not put off the next.
+            # A time in the future is from another clock, and must not delay the next audit.
             return min(last["started_at"], now) + every if last else now
 
     async def _audit(self) -> bool:
         self._auditing = True
         try:
             report = await self._target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
-            self._board.audited(report)
+            self._status.audited(report)
         except BusyError:
-            # Another daemon looks after the target, and audits it.
+            # Another daemon works on the target, and audits it.
             return False
         except UnreachableError as error:
-            self._contact.lost(error)
+            self._reachability.lost(error)
         except RetentiondError as error:
             # Once, and not every hour of a week.
             if str(error) != self._complaint:

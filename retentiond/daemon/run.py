@@ -1,4 +1,4 @@
-"""The composition root: puts the daemon together, and takes it through start, reload and stop."""
+"""The daemon: its parts, and its start, reload and stop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging, hosts_of, left_alone_on
-from retentiond.daemon.board import Board
 from retentiond.daemon.clock import SystemClock
-from retentiond.daemon.roster import Roster
 from retentiond.daemon.settings import policies_as_fields, read_settings
 from retentiond.daemon.signals import Signals
+from retentiond.daemon.status import StatusReporter
+from retentiond.daemon.target_set import TargetSet
 from retentiond.daemon.tasks import Tasks
 from retentiond.daemon.timetable import Timetable
 from retentiond.ledger.host import host_name
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from retentiond.daemon.clock import Clock
-    from retentiond.daemon.foresight import OpenTarget
+    from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.settings import Settings
 
 PATIENCE: Final = 30.0
-"""Seconds that a batch has to end, once we were asked to stop."""
+"""Seconds that a running batch has to end after a request to stop."""
 LEAVE: Final = 5.0
-"""Seconds that cancelled work then has to take leave of its servers; with PATIENCE within the unit's TimeoutStopSec."""
+"""Seconds that cancelled work then has to close its connections; with PATIENCE within the unit's TimeoutStopSec."""
 _MINUTE: Final = 60.0
 
 _log = get_logger()
@@ -53,9 +53,9 @@ async def run_daemon(
     quiet: bool = False,
     debug: bool = False,
 ) -> int:
-    """Run until SIGTERM or SIGINT, and return the exit status: 0, 1 if something died, 2 for a wrong configuration.
+    """Run until SIGTERM or SIGINT, and return the exit status: 0; 1 if a task died; 2 for an invalid configuration.
 
-    SIGHUP reads the configuration anew. Must run in the main thread, whose signals it takes. The log goes to
+    SIGHUP reloads the configuration. Must run in the main thread, since it handles signals. The log goes to
     `stream`, standard output unless given.
     """
     daemon = _Daemon(
@@ -70,7 +70,7 @@ async def run_daemon(
 
 
 class _Log:
-    """The log's settings that no configuration changes."""
+    """The settings of the log that are independent of the configuration."""
 
     def __init__(self, environment: Mapping[str, str], stream: TextIO, *, quiet: bool, debug: bool) -> None:
         self._environment = environment
@@ -79,7 +79,7 @@ class _Log:
         self._debug = debug
 
     def configure(self, settings: Settings | None = None) -> None:
-        """Log by the configuration; where there is none yet, or none that can be used, by its defaults."""
+        """Set up logging by the configuration, or by its defaults without a valid one."""
         chosen = Logging() if settings is None else settings.logging
         configure_logging(
             chosen.level,
@@ -111,8 +111,8 @@ class _Daemon:
         self._timetable = Timetable()
         self._metrics = Metrics()
         self._listener = Listener({"/metrics": self._metrics.answer})
-        self._board = Board(notifier, self._metrics, clock, lambda: self._timetable.next_times)
-        self._roster = Roster(open_target, clock, self._board, self._timetable, self._tasks)
+        self._status = StatusReporter(notifier, self._metrics, clock, lambda: self._timetable.next_times)
+        self._targets = TargetSet(open_target, clock, self._status, self._timetable, self._tasks)
 
     async def run(self) -> int:
         self._log.configure()
@@ -136,7 +136,7 @@ class _Daemon:
         await self._adopt(settings)
         self._tasks.start("watchdog", keep_alive(self._notifier))
         self._tasks.start("minute", self._look_at_the_clock())
-        self._notifier.ready(self._board.text())
+        self._notifier.ready(self._status.text())
         while self._signals.stop is None and self._tasks.failed is None:
             self._signals.noticed.clear()
             if self._signals.reload:
@@ -148,7 +148,7 @@ class _Daemon:
         return 0 if self._tasks.failed is None else 1
 
     async def _read(self) -> Settings | None:
-        """Read the configuration; None, once its problems are logged, where it cannot be used."""
+        """Read the configuration; log its problems and return None if it is invalid."""
         try:
             return await asyncio.to_thread(read_settings, self._config_path, self._environment)
         except UsageError as error:
@@ -164,7 +164,7 @@ class _Daemon:
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():
             _log.info("target_left_alone", target=name, host=host, hosts=hosts_of(target.config))
-        self._roster.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
+        self._targets.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)
         for warning in settings.warnings:
@@ -176,22 +176,22 @@ class _Daemon:
         if settings is not None:
             self._log.configure(settings)
             await self._adopt(settings)
-        # What was refused leaves us as ready as we were.
-        self._notifier.ready(self._board.text())
+        # After a refused configuration the daemon is as ready as before.
+        self._notifier.ready(self._status.text())
 
     async def _look_at_the_clock(self) -> None:
         while True:
             await self._clock.sleep(_MINUTE)
             self._timetable.wake()
-            self._board.refresh()
+            self._status.refresh()
 
     async def _leave(self) -> None:
-        """Let what is under way end its batch; what does not in time is cancelled, which the protocol survives."""
+        """Let running batches end; cancel those that do not end in time, which the protocol survives."""
         reason = self._signals.stop or f"{self._tasks.failed} died"
-        self._notifier.stopping(self._board.stopping())
+        self._notifier.stopping(self._status.stopping())
         _log.info("daemon_stopping", reason=reason)
-        self._roster.stop()
-        at_work = self._roster.at_work
+        self._targets.stop()
+        at_work = self._targets.at_work
         if not at_work:
             return
         ends = {
@@ -204,5 +204,5 @@ class _Daemon:
         finally:
             for end in ends:
                 end.cancel()
-        if self._roster.at_work:
-            _log.warning("shutdown_cut_short", targets=list(self._roster.at_work))
+        if self._targets.at_work:
+            _log.warning("shutdown_cut_short", targets=list(self._targets.at_work))

@@ -12,11 +12,11 @@ from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
-from retentiond.daemon.board import Board
 from retentiond.daemon.clock import SystemClock
-from retentiond.daemon.keeper import Keeper
+from retentiond.daemon.policies import EffectivePolicies
 from retentiond.daemon.settings import TargetSettings
-from retentiond.daemon.terms import Terms
+from retentiond.daemon.status import StatusReporter
+from retentiond.daemon.worker import TargetWorker
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.registry import open_target
 from tests.support.media_target import configure
@@ -39,10 +39,10 @@ def move(path: Path, to: Path) -> None:
 
 
 class Kept:
-    """A keeper at work on the real store, and its log."""
+    """A worker at work on the real store, and its log."""
 
-    def __init__(self, keeper: Keeper, log: list[Any]) -> None:
-        self._keeper = keeper
+    def __init__(self, worker: TargetWorker, log: list[Any]) -> None:
+        self._keeper = worker
         self._log = log
 
     async def ask_for_a_pass(self) -> dict[str, Any]:
@@ -62,20 +62,20 @@ async def kept(retention: Retention, **keys: Any) -> AsyncIterator[Kept]:
     assert isinstance(config, MediaTarget)
     reached = asyncio.Event()
     clock = SystemClock()
-    keeper = Keeper(
+    worker = TargetWorker(
         "media",
-        Terms(TargetSettings(config, resolve(config))),
+        EffectivePolicies(TargetSettings(config, resolve(config))),
         open_target,
         clock,
-        Board(Notifier({}), Metrics(), clock, dict),
+        StatusReporter(Notifier({}), Metrics(), clock, dict),
         lambda _keeper: reached.set(),
     )
     with capture_logs() as log:
-        task = asyncio.create_task(keeper.run())
+        task = asyncio.create_task(worker.run())
         await reached.wait()
         try:
-            yield Kept(keeper, log)
-            keeper.stop()
+            yield Kept(worker, log)
+            worker.stop()
             await task
         finally:
             task.cancel()

@@ -15,13 +15,13 @@ import yaml
 from retentiond.adapters.systemd import Notifier
 from retentiond.daemon import run_daemon
 from tests.support.fake_clock import FakeClock
-from tests.support.fake_keeper_target import FakeStores
+from tests.support.fake_daemon_target import FakeStores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from retentiond.daemon.foresight import OpenTarget
+    from retentiond.daemon.policies import OpenTarget
 
 
 def media(**changes: Any) -> dict[str, Any]:

@@ -171,7 +171,7 @@ async def test_a_task_that_dies_ends_the_daemon_with_exit_1(daemon: RunningDaemo
     daemon.begin()
     assert await daemon.ended() == 1
     (died,) = daemon.entries("task_died")
-    assert (died["task"], died["level"]) == ("keeper of media", "critical")
+    assert (died["task"], died["level"]) == ("worker of media", "critical")
     assert died["exception"][0]["exc_type"] == "ZeroDivisionError"
     assert daemon.entries("daemon_stopping")[0]["reason"] == "keeper of media died"
     assert daemon.told("STOPPING=1") == 1

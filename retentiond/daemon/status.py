@@ -1,26 +1,32 @@
-"""How the targets are, for `systemctl status` and for the metrics."""
+"""The status of the targets, for `systemctl status` and for the metrics, and whether each can be reached."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.logging import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from retentiond.adapters.metrics import Hindrance, Metrics
     from retentiond.adapters.systemd import Notifier
     from retentiond.daemon.clock import Clock
     from retentiond.model.audit import AuditReport
-    from retentiond.model.errors import PassLimit, StoreLimit
+    from retentiond.model.errors import PassLimit, RetentiondError, StoreLimit
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
-# A pass counts thousands of items a second; nobody reads that fast.
+_log = get_logger()
+
+
+# A pass counts thousands of items a second.
 _LEAST_PAUSE: Final = timedelta(seconds=1)
 
 
-class Board:
-    """Knows what each target is at, and tells systemd and the metrics. `next_times` says when passes are due."""
+class StatusReporter:
+    """Collects the status of each target, for systemd and the metrics. `next_times` returns when passes are due."""
 
     def __init__(
         self,
@@ -40,31 +46,31 @@ class Board:
         self._shown: tuple[str, datetime] | None = None
 
     def lost(self, name: str, since: datetime) -> None:
-        """Say that a target cannot be reached."""
+        """Record that a target cannot be reached."""
         self._lost[name] = since
         self._metrics.reachable(name, yes=False)
         self.refresh()
 
     def found(self, name: str) -> None:
-        """Say that a target can be reached."""
+        """Record that a target can be reached."""
         self._lost.pop(name, None)
         self._metrics.reachable(name, yes=True)
         self.refresh()
 
     def working(self, name: str, stage: str, done: int, total: int | None) -> None:
-        """Say how far a pass is."""
+        """Record the progress of a pass."""
         of_all = "" if total is None else f" of {total}"
         self._at_work[name] = f"{name}: {stage}, {done}{of_all} items"
         if self._shown is None or not timedelta(0) <= self._clock.now() - self._shown[1] < _LEAST_PAUSE:
             self.refresh()
 
     def begun(self, name: str) -> None:
-        """Say that a pass begins."""
+        """Record the start of a pass."""
         self._at_work[name] = f"{name}: a pass begins"
         self.refresh()
 
     def ended(self, name: str, report: PassReport | None) -> None:
-        """Say that a pass is over; no report where it could not begin."""
+        """Record the end of a pass; `report` is None if it did not begin."""
         self._at_work.pop(name, None)
         if report is not None:
             self._metrics.passed(report)
@@ -73,51 +79,51 @@ class Board:
         self.refresh()
 
     def expect(self, name: str, rules: Iterable[str]) -> None:
-        """Prepare for a target, whose passes follow these rules."""
+        """Prepare the metrics of a target with these rules."""
         self._metrics.expect(name, rules)
 
     def refused(self, name: str, reason: PassLimit | StoreLimit | Hindrance) -> None:
-        """Say that a pass could not begin."""
+        """Record a refused pass."""
         self._metrics.refused(name, reason)
 
     def swept(self, name: str, report: SweepReport) -> None:
-        """Say what a sweep did."""
+        """Record a sweep."""
         self._metrics.swept(name, report)
 
     def audited(self, report: AuditReport) -> None:
-        """Say what an audit found."""
+        """Record an audit."""
         self._metrics.audited(report)
 
     @property
     def wants_status(self) -> bool:
-        """Whether anybody asks how targets stand between their passes."""
+        """Whether the status between passes is served."""
         return self._metrics.served
 
     def stands(self, status: TargetStatus) -> None:
-        """Say how a target stands."""
+        """Record the status of a target."""
         self._metrics.stands(status)
 
     def forget(self, name: str) -> None:
-        """Say no more of a target."""
+        """Remove a target."""
         self._metrics.forget(name)
         self._lost.pop(name, None)
         self._at_work.pop(name, None)
         self.refresh()
 
     def stopping(self) -> str:
-        """Return the text for the shutdown, and go on from there."""
+        """Switch to the text of the shutdown, and return it."""
         self._stopping = True
         return self.text()
 
     def refresh(self) -> None:
-        """Tell systemd, where there is anything new."""
+        """Send the text to systemd if it has changed."""
         text = self.text()
         if self._shown is None or self._shown[0] != text:
             self._shown = (text, self._clock.now())
             self._notifier.status(text)
 
     def text(self) -> str:
-        """Return the line: what is wrong, what is going on, what was last, what comes next."""
+        """Return the line: problems, running work, the last pass, and the next one."""
         parts = [f"{name} cannot be reached since {_moment(since)}" for name, since in self._lost.items()]
         parts += self._at_work.values()
         if self._stopping:
@@ -134,3 +140,27 @@ class Board:
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+class Reachability:
+    """Whether one target can be reached, after the last attempt."""
+
+    def __init__(self, name: str, clock: Clock, status: StatusReporter) -> None:
+        self._name = name
+        self._clock = clock
+        self._status = status
+        self._since: datetime | None = None
+
+    def lost(self, error: RetentiondError) -> None:
+        """Record a failed attempt."""
+        if self._since is None:
+            self._since = self._clock.now()
+            _log.error("target_unreachable", target=self._name, error=str(error))
+            self._status.lost(self._name, self._since)
+
+    def made(self) -> None:
+        """Record a successful attempt."""
+        if self._since is not None:
+            _log.info("target_reached", target=self._name, unreachable_since=self._since)
+            self._since = None
+        self._status.found(self._name)

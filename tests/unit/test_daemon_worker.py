@@ -1,4 +1,4 @@
-"""One keeper with a target that is not there, on a clock that only the test moves."""
+"""One worker with a target that is not there, on a clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
-from retentiond.daemon.board import Board
-from retentiond.daemon.keeper import Keeper
+from retentiond.daemon.policies import EffectivePolicies
 from retentiond.daemon.settings import TargetSettings
-from retentiond.daemon.terms import Terms
+from retentiond.daemon.status import StatusReporter
+from retentiond.daemon.worker import TargetWorker
 from retentiond.model.errors import BusyError, Refusal, RefusedError, UnreachableError
 from tests.support.fake_clock import NOON, FakeClock, settle
-from tests.support.fake_keeper_target import FakeStore, FakeStores
+from tests.support.fake_daemon_target import FakeStore, FakeStores
 from tests.support.running_daemon import media
 
 if TYPE_CHECKING:
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
 
-def terms(**changes: Any) -> Terms:
+def policies(**changes: Any) -> EffectivePolicies:
     target = MediaTarget.model_validate(media(**changes))
-    return Terms(TargetSettings(target, resolve(target)))
+    return EffectivePolicies(TargetSettings(target, resolve(target)))
 
 
 class Kept:
-    """A keeper at work, and what it works on."""
+    """A worker at work, and what it works on."""
 
     def __init__(self) -> None:
         self.stores = FakeStores()
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self.board = Board(Notifier({}), self.metrics, self.clock, dict)
+        self.status = StatusReporter(Notifier({}), self.metrics, self.clock, dict)
         self.reached: list[str] = []
-        self.keeper = Keeper(
+        self.worker = TargetWorker(
             "media",
-            terms(),
+            policies(),
             self.stores.open,
             self.clock,
-            self.board,
-            lambda keeper: self.reached.append(keeper.name),
+            self.status,
+            lambda worker: self.reached.append(worker.name),
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -57,7 +57,7 @@ class Kept:
         return self.stores["media"]
 
     async def begin(self) -> None:
-        self.task = asyncio.create_task(self.keeper.run())
+        self.task = asyncio.create_task(self.worker.run())
         await settle()
 
     async def ended(self) -> None:
@@ -108,17 +108,17 @@ async def test_a_target_that_cannot_be_reached_is_told_once_and_so_is_that_it_ca
     kept.store.down = True
     await kept.begin()
     await kept.clock.advance(300)
-    assert kept.board.text() == f"media cannot be reached since {NOON.astimezone():%Y-%m-%d %H:%M %Z}"
+    assert kept.status.text() == f"media cannot be reached since {NOON.astimezone():%Y-%m-%d %H:%M %Z}"
     kept.store.down = False
     await kept.clock.advance(60)
-    assert kept.board.text() == "idle"
+    assert kept.status.text() == "idle"
     assert events(log) == ["target_unreachable", "target_reached"]
 
 
 async def test_other_terms_do_not_wait_for_a_database_that_does_not_answer(kept: Kept) -> None:
     kept.store.opening_held = asyncio.Event()
     await kept.begin()
-    kept.keeper.adopt(terms(database="postgresql://elsewhere/media"))
+    kept.worker.adopt(policies(database="postgresql://elsewhere/media"))
     await settle()
     asked = [config.database.get_secret_value() for config in kept.store.configs if config.database]
     assert asked == ["postgresql://nowhere/media", "postgresql://elsewhere/media"]
@@ -129,11 +129,11 @@ async def test_a_second_signal_during_the_cancellation_of_an_opening_changes_not
     kept.store.let_opening_end.clear()
     await kept.begin()
     for database in ("postgresql://first/media", "postgresql://second/media"):
-        kept.keeper.adopt(terms(database=database))
+        kept.worker.adopt(policies(database=database))
         await settle()
-    kept.keeper.stop()
+    kept.worker.stop()
     await settle()
-    kept.keeper.stop()
+    kept.worker.stop()
     kept.store.let_opening_end.set()
     await kept.ended()
     assert len(kept.store.configs) == 1
@@ -142,7 +142,7 @@ async def test_a_second_signal_during_the_cancellation_of_an_opening_changes_not
 async def test_a_keeper_that_cannot_reach_its_target_ends_at_once(kept: Kept) -> None:
     kept.store.down = True
     await kept.begin()
-    kept.keeper.stop()
+    kept.worker.stop()
     await kept.ended()
 
 
@@ -150,7 +150,7 @@ async def test_passes_are_one_at_a_time_and_those_asked_for_meanwhile_are_one(ke
     kept.store.let_pass.clear()
     await kept.begin()
     for _ in range(5):
-        kept.keeper.request_pass()
+        kept.worker.request_pass()
         await settle()
     assert len(kept.store.orders) == 1
     kept.store.let_pass.set()
@@ -162,17 +162,17 @@ async def test_passes_are_one_at_a_time_and_those_asked_for_meanwhile_are_one(ke
 async def test_a_pass_that_waits_for_another_is_not_begun_once_the_end_was_asked_for(kept: Kept) -> None:
     kept.store.let_pass.clear()
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await settle()
-    kept.keeper.request_pass()
-    kept.keeper.stop()
+    kept.worker.request_pass()
+    kept.worker.stop()
     await kept.ended()
     assert len(kept.store.orders) == 1
 
 
 async def test_a_pass_of_the_daemon_goes_over_no_limit_and_waits_for_nobody(kept: Kept) -> None:
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await settle()
     (order,) = kept.store.orders
     assert (order.command, order.over_limits, order.patience) == ("run", False, 0.0)
@@ -191,12 +191,12 @@ async def test_a_pass_that_cannot_begin_is_logged_and_tried_again_when_next_aske
 ) -> None:
     kept.store.pass_error = error
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await settle()
     (refused,) = (entry for entry in log if entry["event"] == "pass_refused")
     assert (refused["target"], refused["reason"], refused["error"]) == ("media", reason, str(error))
     kept.store.pass_error = None
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await settle()
     assert len(kept.store.orders) == 2
 
@@ -204,7 +204,7 @@ async def test_a_pass_that_cannot_begin_is_logged_and_tried_again_when_next_aske
 async def test_what_is_no_error_of_ours_ends_the_keeper(kept: Kept) -> None:
     kept.store.pass_error = ZeroDivisionError("a mistake")
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     with pytest.raises(ExceptionGroup) as ended:
         await kept.ended()
     assert [type(error) for error in ended.value.exceptions] == [ZeroDivisionError]
@@ -223,7 +223,7 @@ async def test_all_is_swept_at_the_start_and_each_hour_and_what_is_new_each_minu
 async def test_sweeps_go_on_beside_a_pass(kept: Kept) -> None:
     kept.store.let_pass.clear()
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await kept.clock.advance(180)
     assert kept.store.running == 1
     assert len(kept.store.sweeps) == 4
@@ -233,7 +233,7 @@ async def test_no_two_sweeps_are_at_work_at_once(kept: Kept) -> None:
     kept.store.let_sweep.clear()
     await kept.begin()
     await kept.clock.advance(300)
-    kept.keeper.adopt(terms(grace="48h"))
+    kept.worker.adopt(policies(grace="48h"))
     await kept.clock.advance(300)
     assert (kept.store.sweeping, kept.store.sweeps) == (1, [])
     kept.store.let_sweep.set()
@@ -265,7 +265,7 @@ async def test_a_sign_of_life_is_given_each_minute_and_taken_back_at_the_end(kep
     await kept.begin()
     await kept.clock.advance(120)
     assert (kept.store.beats, kept.store.ended_beats) == (3, 0)
-    kept.keeper.stop()
+    kept.worker.stop()
     await kept.ended()
     assert (kept.store.beats, kept.store.ended_beats) == (3, 1)
 
@@ -273,20 +273,20 @@ async def test_a_sign_of_life_is_given_each_minute_and_taken_back_at_the_end(kep
 async def test_the_board_shows_how_far_a_pass_is_and_what_it_did(kept: Kept) -> None:
     kept.store.let_pass.clear()
     await kept.begin()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await settle()
-    assert kept.board.text() == "media: remove, 20 of 50 items"
+    assert kept.status.text() == "media: remove, 20 of 50 items"
     kept.store.let_pass.set()
     await settle()
-    assert kept.board.text() == "idle; last media: pass 1, 3 items removed"
+    assert kept.status.text() == "idle; last media: pass 1, 3 items removed"
 
 
 async def test_a_shortened_policy_holds_for_passes_a_day_later_and_for_none_before(kept: Kept) -> None:
-    shortened = terms(policies=[{"name": "remote", "match": {"origin": "remote"}, "keep": "7d"}])
+    shortened = policies(policies=[{"name": "remote", "match": {"origin": "remote"}, "keep": "7d"}])
     await kept.begin()
-    kept.keeper.adopt(terms().reloaded(shortened.settings, kept.clock.now()))
+    kept.worker.adopt(policies().reloaded(shortened.settings, kept.clock.now()))
     for _ in range(3):
-        kept.keeper.request_pass()
+        kept.worker.request_pass()
         await kept.clock.advance(12 * 3600)
     assert [rules.policies[0].keep for rules in kept.store.rules] == [
         timedelta(days=30),
@@ -298,12 +298,12 @@ async def test_a_shortened_policy_holds_for_passes_a_day_later_and_for_none_befo
 
 async def test_quotas_are_looked_at_every_so_often_and_wait_for_the_pass_under_way(kept: Kept) -> None:
     quotas = [{"match": {"origin": "remote"}, "max_size": "1GiB", "every": every} for every in ("30m", "10m")]
-    kept.keeper.adopt(terms(quota=quotas))
+    kept.worker.adopt(policies(quota=quotas))
     await kept.begin()
     await kept.clock.advance(1300)
     assert kept.store.quota_checks == [0, 0]
     kept.store.let_pass.clear()
-    kept.keeper.request_pass()
+    kept.worker.request_pass()
     await kept.clock.advance(1200)
     assert kept.store.quota_checks == [0, 0]
     kept.store.let_pass.set()

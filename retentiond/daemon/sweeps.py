@@ -1,4 +1,4 @@
-"""What goes on beside the passes, every minute: sweeps of the quarantine, and the daemon's sign of life."""
+"""Work beside the passes, every minute: sweeps of the quarantine, and the heartbeat of the daemon."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from retentiond.adapters.logging import get_logger
 from retentiond.model.errors import RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
-    from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
-    from retentiond.daemon.contact import Contact
+    from retentiond.daemon.status import Reachability, StatusReporter
     from retentiond.engine.target import Target
 
 INTERVAL: Final = 60.0
-"""Seconds from one sweep, and from one sign of life, to the next."""
+"""Seconds between two sweeps, and between two heartbeats."""
 _SWEEPS_BETWEEN: Final = 59  # two sweeps of everything: an hour
 
 _log = get_logger()
 
 
-class Rounds:
-    """The rounds of one opened target. What is no RetentiondError ends them, and is raised."""
+class SweepLoop:
+    """Sweeps and heartbeats of one opened target. Every error but RetentiondError ends them, and is raised."""
 
-    def __init__(self, target: Target, clock: Clock, contact: Contact, board: Board) -> None:
+    def __init__(
+        self, target: Target, clock: Clock, reachability: Reachability, status: StatusReporter
+    ) -> None:
         self._target = target
-        self._board = board
+        self._status = status
         self._clock = clock
-        self._contact = contact
+        self._reachability = reachability
         self._sweeping = asyncio.Lock()
         self._complaint = ""
 
     async def sweep(self) -> None:
-        """Sweep until cancelled: everything at first and once an hour, else what is new."""
+        """Sweep until cancelled: everything first and once an hour, otherwise new entries."""
         others_left = 0
         while True:
             everything = others_left == 0
@@ -42,22 +43,22 @@ class Rounds:
             if not everything:
                 others_left -= 1
             elif done:
-                # One that failed is tried again as it was: the first finishes what a crash left open.
+                # A failed full sweep is repeated: the first one finishes work that a crash left open.
                 others_left = _SWEEPS_BETWEEN
             await self._clock.sleep(INTERVAL)
 
     async def beat(self) -> None:
-        """Give signs of life until cancelled, so that commands know who sweeps."""
+        """Write heartbeats until cancelled, so that commands know whether a daemon runs."""
         while True:
             try:
                 await self._target.beat()
             except RetentiondError as error:
-                # The sweeps meet the same, and say so.
+                # The sweeps report the same error.
                 _log.debug("beat_failed", target=self._target.name, error=str(error))
             await self._clock.sleep(INTERVAL)
 
     async def end(self, sweeps: asyncio.Task[None], beats: asyncio.Task[None]) -> None:
-        """Let the sweep under way finish, end both, and take the sign of life back."""
+        """Let the running sweep finish, end both tasks, and remove the heartbeat."""
         async with self._sweeping:
             sweeps.cancel()
         beats.cancel()
@@ -69,11 +70,11 @@ class Rounds:
 
     async def _sweep_once(self, *, everything: bool) -> bool:
         try:
-            self._board.swept(self._target.name, await self._target.sweep(everything=everything))
-            if self._board.wants_status:
-                self._board.stands(await self._target.status())
+            self._status.swept(self._target.name, await self._target.sweep(everything=everything))
+            if self._status.wants_status:
+                self._status.stands(await self._target.status())
         except UnreachableError as error:
-            self._contact.lost(error)
+            self._reachability.lost(error)
         except RetentiondError as error:
             # Once, and not every minute of a night.
             if str(error) != self._complaint:
@@ -81,6 +82,6 @@ class Rounds:
                 _log.error("sweep_refused", target=self._target.name, error=self._complaint)
         else:
             self._complaint = ""
-            self._contact.made()
+            self._reachability.made()
             return True
         return False

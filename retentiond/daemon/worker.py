@@ -1,4 +1,4 @@
-"""Keeps one target: opens it, however long that takes, goes its rounds, and runs one pass at a time when asked."""
+"""Keeps one target: opens it, however long that takes, goes its sweep_loop, and runs one pass at a time when asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import tenacity
 from retentiond.adapters.logging import get_logger
 from retentiond.config.media import MediaTarget
 from retentiond.daemon.audits import Audits
-from retentiond.daemon.contact import Contact
-from retentiond.daemon.foresight import Foresight, OpenTarget
-from retentiond.daemon.rounds import Rounds
+from retentiond.daemon.policies import OpenTarget, ShorteningPreview
+from retentiond.daemon.status import Reachability
+from retentiond.daemon.sweeps import SweepLoop
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.metrics import Hindrance
-    from retentiond.daemon.board import Board
     from retentiond.daemon.clock import Clock
+    from retentiond.daemon.policies import EffectivePolicies
     from retentiond.daemon.settings import TargetSettings
-    from retentiond.daemon.terms import Terms
+    from retentiond.daemon.status import StatusReporter
     from retentiond.engine.target import Target
     from retentiond.model.errors import PassLimit, StoreLimit
     from retentiond.model.report import PassReport
@@ -36,7 +36,7 @@ _LONGEST_PAUSE: Final = 60.0  # seconds between two tries to open a target
 _log = get_logger()
 
 
-class Keeper:
+class TargetWorker:
     """One target from the daemon's start, or a reload, to its end; `adopt(None)` ends it.
 
     `reached` is called each time that the target was opened; `last_started` is known by then.
@@ -45,21 +45,21 @@ class Keeper:
     def __init__(
         self,
         name: str,
-        terms: Terms,
+        policies: EffectivePolicies,
         open_target: OpenTarget,
         clock: Clock,
-        board: Board,
-        reached: Callable[[Keeper], None],
+        status: StatusReporter,
+        reached: Callable[[TargetWorker], None],
     ) -> None:
         self.name = name
-        self.terms: Terms | None = terms
+        self.policies: EffectivePolicies | None = policies
         self.last_started: datetime | None = None
         self._open_target = open_target
         self._clock = clock
-        self._board = board
+        self._status = status
         self._reached = reached
-        self._contact = Contact(name, clock, board)
-        self._foresight = Foresight(name, open_target)
+        self._reachability = Reachability(name, clock, status)
+        self._preview = ShorteningPreview(name, open_target)
         self._requested = False
         self._quotas_due = False
         self._attention = asyncio.Event()
@@ -67,39 +67,39 @@ class Keeper:
         self._stop: Stop | None = None
 
     def request_pass(self) -> None:
-        """Ask for a pass, as soon as none is under way; asking again before it began changes nothing."""
+        """Request a pass, after the running one; a second request before it began has no effect."""
         self._requested = True
         self._attention.set()
 
-    def adopt(self, terms: Terms | None) -> None:
-        """Go by new terms, after the pass that may be under way; None ends the keeper."""
-        self.terms = terms
+    def adopt(self, policies: EffectivePolicies | None) -> None:
+        """Apply new policies after the running pass; None ends the worker."""
+        self.policies = policies
         self._attention.set()
         # A second signal may come while the opening is still being cancelled: a deadline is set once.
         if self._opening is not None and self._opening.when() is None:
-            # There is nothing yet that would have to be ended with care.
+            # Nothing is running yet that needs an orderly end.
             self._opening.reschedule(0)
 
     def stop(self) -> None:
-        """End at the end of the batch under way."""
+        """End with the running batch."""
         if self._stop is not None:
             self._stop.ask()
         self.adopt(None)
 
     async def run(self) -> None:
-        """Keep the target until told otherwise. What is no RetentiondError is raised."""
-        while (terms := self.terms) is not None:
-            settings = terms.in_force(self._clock.now())
+        """Work until `adopt(None)`. Raise every error but RetentiondError."""
+        while (policies := self.policies) is not None:
+            settings = policies.in_force(self._clock.now())
             async with AsyncExitStack() as opened:
                 target = await self._reach(settings, opened)
                 if target is not None:
-                    await self._serve(target, terms, settings)
+                    await self._serve(target, policies, settings)
 
-    def _still_in_force(self, terms: Terms, settings: TargetSettings) -> bool:
-        return self.terms == terms and terms.in_force(self._clock.now()) == settings
+    def _still_in_force(self, policies: EffectivePolicies, settings: TargetSettings) -> bool:
+        return self.policies == policies and policies.in_force(self._clock.now()) == settings
 
     async def _reach(self, settings: TargetSettings, opened: AsyncExitStack) -> Target | None:
-        """Open the target, trying until it works; None if other terms came meanwhile."""
+        """Open the target, with retries; None if other policies were adopted meanwhile."""
         retrying = tenacity.AsyncRetrying(
             sleep=self._clock.sleep,
             wait=tenacity.wait_random_exponential(multiplier=2, min=1, max=_LONGEST_PAUSE),
@@ -127,27 +127,27 @@ class Keeper:
         if last_pass is not None:
             started: datetime = last_pass["started_at"]
             self.last_started = max(started, self.last_started or started)
-        self._contact.made()
+        self._reachability.made()
         self._reached(self)
         return target
 
     def _note_failure(self, attempt: tenacity.RetryCallState) -> None:
         error = attempt.outcome and attempt.outcome.exception()
         if isinstance(error, RetentiondError):
-            self._contact.lost(error)
+            self._reachability.lost(error)
 
-    async def _serve(self, target: Target, terms: Terms, settings: TargetSettings) -> None:
-        """Go the rounds and run passes, as long as the terms and settings hold."""
-        rounds = Rounds(target, self._clock, self._contact, self._board)
+    async def _serve(self, target: Target, policies: EffectivePolicies, settings: TargetSettings) -> None:
+        """Sweep and run passes while the policies and settings are in force."""
+        sweep_loop = SweepLoop(target, self._clock, self._reachability, self._status)
         schedule = settings.config.audit if isinstance(settings.config, MediaTarget) else None
-        audits = Audits(target, schedule, self._clock, self._contact, self._board)
+        audits = Audits(target, schedule, self._clock, self._reachability, self._status)
         async with asyncio.TaskGroup() as group:
             auditing = group.create_task(audits.run())
-            sweeps = group.create_task(rounds.sweep())
-            beats = group.create_task(rounds.beat())
-            foresight = group.create_task(self._foresight.tell(terms))
+            sweeps = group.create_task(sweep_loop.sweep())
+            beats = group.create_task(sweep_loop.beat())
+            preview = group.create_task(self._preview.tell(policies))
             quotas = group.create_task(self._ask_for_quotas(settings))
-            while self._still_in_force(terms, settings):
+            while self._still_in_force(policies, settings):
                 self._attention.clear()
                 if self._requested:
                     self._requested = False
@@ -157,13 +157,13 @@ class Keeper:
                     await self._check_quotas(target, settings)
                 else:
                     await self._attention.wait()
-            foresight.cancel()
+            preview.cancel()
             quotas.cancel()
             audits.end(auditing)
-            await rounds.end(sweeps, beats)
+            await sweep_loop.end(sweeps, beats)
 
     async def _ask_for_quotas(self, settings: TargetSettings) -> None:
-        """Ask for a look at the quotas every so often; it takes its turn with the passes."""
+        """Request a check of the quotas at their interval; it never runs beside a pass."""
         config = settings.config
         if not isinstance(config, MediaTarget) or not config.quota:
             return
@@ -175,7 +175,7 @@ class Keeper:
 
     async def _pass(self, target: Target, settings: TargetSettings) -> None:
         self.last_started = self._clock.now()
-        self._board.begun(self.name)
+        self._status.begun(self.name)
         await self._work(target.run_pass, settings)
 
     async def _check_quotas(self, target: Target, settings: TargetSettings) -> None:
@@ -189,7 +189,7 @@ class Keeper:
             command="run",
             patience=0.0,
             keep_records=settings.keep_records,
-            progress=_Watch(self.name, self._board),
+            progress=_Watch(self.name, self._status),
             stop=self._stop,
         )
         report = None
@@ -198,7 +198,7 @@ class Keeper:
         except BusyError as error:
             self._refuse("busy", error)
         except UnreachableError as error:
-            self._contact.lost(error)
+            self._reachability.lost(error)
             self._refuse("unreachable", error)
         except RefusedError as error:
             self._refuse(error.refusal.limit, error)
@@ -206,19 +206,19 @@ class Keeper:
             self._refuse("error", error)
         finally:
             self._stop = None
-            self._board.ended(self.name, report)
+            self._status.ended(self.name, report)
 
     def _refuse(self, reason: PassLimit | StoreLimit | Hindrance, error: RetentiondError) -> None:
-        self._board.refused(self.name, reason)
+        self._status.refused(self.name, reason)
         _log.warning("pass_refused", target=self.name, reason=reason, error=str(error))
 
 
 class _Watch:
-    """Shows on the board how far a pass is."""
+    """Reports the progress of a pass to the status."""
 
-    def __init__(self, name: str, board: Board) -> None:
+    def __init__(self, name: str, status: StatusReporter) -> None:
         self._name = name
-        self._board = board
+        self._status = status
         self._stage = ""
         self._total: int | None = None
         self._done = 0
@@ -230,7 +230,7 @@ class _Watch:
     def advance(self, items: int, size: int = 0) -> None:
         del size
         self._done += items
-        self._board.working(self._name, self._stage, self._done, self._total)
+        self._status.working(self._name, self._stage, self._done, self._total)
 
     def note(self, text: str) -> None:
-        """Show nothing: the ledger has it, and `status` shows it from there."""
+        """Report nothing: `status` reads it from the ledger."""
