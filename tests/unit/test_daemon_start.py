@@ -173,7 +173,7 @@ async def test_a_task_that_dies_ends_the_daemon_with_exit_1(daemon: RunningDaemo
     (died,) = daemon.entries("task_died")
     assert (died["task"], died["level"]) == ("worker of media", "critical")
     assert died["exception"][0]["exc_type"] == "ZeroDivisionError"
-    assert daemon.entries("daemon_stopping")[0]["reason"] == "keeper of media died"
+    assert daemon.entries("daemon_stopping")[0]["reason"] == "worker of media died"
     assert daemon.told("STOPPING=1") == 1
     assert daemon.stores["other"].open == 0
 
