@@ -17,8 +17,8 @@ from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
 from retentiond.model.check import Check, PolicyCount
-from retentiond.model.mentions import keep_reason
 from retentiond.model.outcome import worst
+from retentiond.model.protections import keep_reason
 from retentiond.model.text import printable
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
 from retentiond.terminal.words import age_in_words, policy_in_words, quota_in_words, schedule_in_words

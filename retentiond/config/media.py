@@ -20,8 +20,14 @@ from retentiond.config.values import (
     ServerNames,
     Share,
 )
-from retentiond.model.mentions import ENCRYPTED, ENCRYPTED_REMOTE, MESSAGES_IN, PROTECTIONS, Protection
 from retentiond.model.policy import Rules
+from retentiond.model.protections import (
+    ENCRYPTED_REMOTE,
+    PROTECT_DEFAULT,
+    PROTECTIONS,
+    ProtectKey,
+    protecting,
+)
 from retentiond.model.quota import Quota
 
 
@@ -142,10 +148,11 @@ class MediaTarget(Section):
         default=(),
         description="How much room media may take; after the policies, and between passes, the oldest go until it fits.",
     )
-    protect: tuple[Protection, ...] = Field(
-        default=PROTECTIONS,
-        description="What media are never taken: avatars of users, what the state of rooms refers to, what account data "
-        "refers to (emoji, stickers), what pending invites of local users show.",
+    protect: tuple[ProtectKey, ...] = Field(
+        default=PROTECT_DEFAULT,
+        description="What media are never taken: "
+        + ", ".join(one.media for one in PROTECTIONS if one.key == "protect")
+        + ".",
     )
     messages_in: tuple[Literal["joined_rooms"], ...] = Field(
         default=(),
@@ -211,11 +218,7 @@ class MediaTarget(Section):
     @property
     def protections(self) -> tuple[str, ...]:
         """The sources whose media stay, in the order in which they are reported."""
-        named = sorted(self.protect, key=PROTECTIONS.index)
-        if not self.messages_in:
-            return tuple(named)
-        hidden = (ENCRYPTED, ENCRYPTED_REMOTE) if self.encrypted_remote == "keep" else (ENCRYPTED,)
-        return (*named, MESSAGES_IN, *hidden)
+        return tuple(protecting(self.protect, messages_in=bool(self.messages_in), accepts=self.accepts))
 
     @property
     def accepts(self) -> frozenset[str]:

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field
 from retentiond.config.section import Conflict, Section
 from retentiond.config.units import parse_duration
 from retentiond.config.values import Day, OriginPattern, Pattern, RoomKind, Size, TypePattern, UserPattern
-from retentiond.model.match import Match
+from retentiond.model.fields import all_handled
+from retentiond.model.match import CONDITIONS, OF_REFERENCES, Match
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.policy import Policy
 
@@ -79,12 +80,14 @@ class MatchConfig(Section):
     @property
     def asks_mentions(self) -> bool:
         """Whether a condition depends on references, which are invisible in encrypted rooms."""
-        return self.room is not None or self.unreferenced is not None
+        return any(getattr(self, name) is not None for name in OF_REFERENCES)
 
     def to_match(self, accepts: frozenset[str]) -> Match:
         """Return the conditions as the decisions take them; a key that they do not know raises TypeError."""
-        given = {name: getattr(self, name) for name in type(self).model_fields}
-        return Match(**given, accepts=accepts)
+        return Match(**dict(self), accepts=accepts)
+
+
+all_handled(MatchConfig, CONDITIONS, "config/policies.py and model/match.py: CONDITIONS")
 
 
 AcceptsLoss = Annotated[
@@ -100,7 +103,7 @@ AcceptsLoss = Annotated[
 def loss_conflicts(given: Mapping[str, Any]) -> Iterator[Conflict]:
     """Yield that a rule accepts a loss that its match cannot cause."""
     match = given.get("match")
-    asks = isinstance(match, Mapping) and not {"room", "unreferenced"}.isdisjoint(match)
+    asks = isinstance(match, Mapping) and not OF_REFERENCES.isdisjoint(match)
     if given.get("delete_media_of_encrypted_rooms") is True and not asks:
         yield Conflict(
             ("delete_media_of_encrypted_rooms",),
@@ -140,11 +143,11 @@ class PolicyConfig(Section):
         yield from loss_conflicts(given)
 
     def to_policy(self, accepts: frozenset[str] = frozenset()) -> Policy:
-        """Return the rule as the decisions take it; `accepts` is what the target accepts for each of its rules."""
-        return Policy(
-            self.name,
-            self.match.to_match(ENCRYPTION if self.delete_media_of_encrypted_rooms else accepts),
-            self.keep,
-            self.since,
-            self.remove,
-        )
+        """Return the rule as the decisions take it; `accepts` are the sources that the target accepts for all rules.
+
+        A key that the decisions do not know raises TypeError.
+        """
+        given = dict(self)
+        accepts_all = given.pop("delete_media_of_encrypted_rooms")
+        match = given.pop("match").to_match(ENCRYPTION if accepts_all else accepts)
+        return Policy(match=match, removes=given.pop("remove"), **given)

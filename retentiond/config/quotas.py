@@ -61,17 +61,16 @@ class QuotaConfig(Section):
             yield Conflict(("shorten_grace",), "means nothing without `min_free_disk`; set both or none")
 
     def to_quota(self, place: int, accepts: frozenset[str] = frozenset()) -> Quota:
-        """Return the quota as the decisions take it; `place` is its place among the target's, from 0."""
-        return Quota(
-            self.name or unnamed_quota(place),
-            self.match.to_match(ENCRYPTION if self.delete_media_of_encrypted_rooms else accepts),
-            max_size=self.max_size,
-            min_free_disk=self.min_free_disk,
-            low_water=self.low_water,
-            evict=self.evict,
-            min_age=self.min_age,
-            shorten_grace=self.shorten_grace,
-        )
+        """Return the quota as the decisions take it; `place` is its place among the target's, from 0.
+
+        A key that the decisions do not know raises TypeError.
+        """
+        given = dict(self)
+        # How often to check is the daemon's matter.
+        del given["every"]
+        accepts_all = given.pop("delete_media_of_encrypted_rooms")
+        match = given.pop("match").to_match(ENCRYPTION if accepts_all else accepts)
+        return Quota(given.pop("name") or unnamed_quota(place), match, **given)
 
 
 def unnamed_quota(place: int) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retentiond.model.match import uploaded_here
-from retentiond.model.mentions import ENCRYPTED, ENCRYPTION
+from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.policy import Keep
+from retentiond.model.protections import ENCRYPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

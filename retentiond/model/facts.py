@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.model.match import Match, mismatches
+from retentiond.model.fields import all_handled
+from retentiond.model.match import OF_REFERENCES, OF_THE_ROW, Match, mismatches
 from retentiond.model.mentions import (
     ENCRYPTION,
     EVENTS,
@@ -25,7 +26,7 @@ from retentiond.model.policy import Policy, Remove, Rules, decide
 from retentiond.model.quota import Quota, decide_eviction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
@@ -33,10 +34,17 @@ if TYPE_CHECKING:
     from retentiond.model.policy import Removes
     from retentiond.model.request import Request
 
-OF_THE_ROW: Final = frozenset(
-    {"origin", "user", "content_type", "larger_than", "uploaded_before", "upload_name"}
-)
-"""The conditions that the row alone answers: they cannot change. Every other condition is asked again."""
+_ROOMS_IN_WORDS: Final = {
+    "no_local_members": "only rooms without local members refer to it",
+    "upgraded": "only upgraded rooms refer to it",
+}
+_IN_WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "unreferenced": lambda _true: "nothing refers to it",
+    "room": lambda room: _ROOMS_IN_WORDS.get(room, f"only the room {room} refers to it"),
+}
+"""The conditions on references, each as a clause about a row that meets it."""
+_STORED: Final = frozenset({"name", "keep", "match"})
+"""The fields of a policy that its facts hold; `since` and `removes` do not count once a row is released."""
 _ANY_TYPE: Final = "*"
 _NOT_ENCRYPTED: Final = "no encrypted room can show it"
 _UPLOADS_ONLY: Final = " (asked of uploads to this server only)"
@@ -200,14 +208,9 @@ def _without_purged_room(row: MediaRow, rule: Policy, mentions: AbstractSet[str]
 
 
 def _match_in_words(match: Match) -> Iterator[str]:
-    if match.unreferenced:
-        yield "nothing refers to it"
-    if match.room == "no_local_members":
-        yield "only rooms without local members refer to it"
-    elif match.room == "upgraded":
-        yield "only upgraded rooms refer to it"
-    elif match.room is not None:
-        yield f"only the room {match.room} refers to it"
+    for name in match.conditions:
+        if name in OF_REFERENCES:
+            yield _IN_WORDS[name](getattr(match, name))
 
 
 def _policy_as_json(policy: Policy) -> dict[str, Any]:
@@ -231,3 +234,8 @@ def _read_policy(stored: Mapping[str, Any]) -> Policy:
         for name, value in stored["match"].items()
     }
     return Policy(stored["name"], Match(**match), keep)
+
+
+all_handled(Policy, {*_STORED, "since", "removes"}, "model/facts.py: _policy_as_json")
+if set(_IN_WORDS) != OF_REFERENCES:
+    raise TypeError("model/facts.py: _IN_WORDS must have the conditions that references decide")

@@ -1,21 +1,22 @@
 """The conditions of a policy or quota, and whether they hold for a row.
 
-A condition is decided by one line of `_CONDITIONS`. Where references decide, an encrypted room that may show the row
-leaves the answer open; `mismatches` then says so.
+A condition is decided by its line of `CONDITIONS`; a field of Match without a line, and a line without a field, cannot
+be imported. Where references decide, an encrypted room that may show the row leaves the answer open; `mismatches` then
+says so.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
+from retentiond.model.fields import all_handled
 from retentiond.model.mentions import (
     ANYWHERE,
-    ENCRYPTED,
     ENCRYPTION,
     SENT_BY,
     has_type_of_ciphertext,
@@ -24,9 +25,10 @@ from retentiond.model.mentions import (
     room_source,
     sent_by,
 )
+from retentiond.model.protections import ENCRYPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from retentiond.model.media import MediaRow
@@ -61,23 +63,22 @@ class Match:
     @property
     def conditions(self) -> tuple[str, ...]:
         """The names of the conditions that are given."""
-        return tuple(name for name in _NAMES if getattr(self, name) is not None)
+        return tuple(name for name in CONDITIONS if getattr(self, name) is not None)
 
     @property
     def asks_mentions(self) -> bool:
         """Whether a condition depends on references, which are invisible in encrypted rooms."""
-        return self.room is not None or self.unreferenced is not None
+        return not OF_REFERENCES.isdisjoint(self.conditions)
 
     @property
     def sources(self) -> frozenset[str]:
         """The sources that must be read before this can be decided."""
-        if not self.asks_mentions:
-            return frozenset()
-        rooms = () if self.room is None else (room_source(self.room), SENT_BY)
-        return frozenset((*rooms, *(ANYWHERE if self.unreferenced else ()), *ENCRYPTION))
-
-
-_NAMES: Final = tuple(field.name for field in fields(Match) if field.name != "accepts")
+        return frozenset(
+            source
+            for name in self.conditions
+            if (sources := CONDITIONS[name].sources)
+            for source in sources(getattr(self, name))
+        )
 
 
 def matches(
@@ -96,7 +97,7 @@ def mismatches(
     only one.
     """
     for name in match.conditions:
-        if not _CONDITIONS[name](getattr(match, name), row, server_names, mentions):
+        if not CONDITIONS[name].holds(getattr(match, name), row, server_names, mentions):
             yield name
     if hides_mentions(row, match, mentions):
         yield ENCRYPTED
@@ -195,19 +196,41 @@ def _literal(part: str) -> str:
     return "".join("." if char == "?" else re.escape(char) for char in part)
 
 
-_Condition: TypeAlias = "Callable[[Any, MediaRow, frozenset[str], AbstractSet[str] | None], bool]"
+_Holds: TypeAlias = "Callable[[Any, MediaRow, frozenset[str], AbstractSet[str] | None], bool]"
 
-_CONDITIONS: Final[Mapping[str, _Condition]] = {
-    "origin": lambda origin, row, names, _mentions: _origin_matches(row, origin, names),
-    "user": lambda pattern, row, _names, _mentions: bool(row.user_id and glob(pattern).match(row.user_id)),
-    "content_type": lambda pattern, row, _names, _mentions: _content_type_matches(row.content_type, pattern),
-    "larger_than": lambda size, row, _names, _mentions: row.file_size_bytes > size,
-    "uploaded_before": lambda day, row, _names, _mentions: row.creation_ts < _day_start_ms(day),
-    "upload_name": lambda pattern, row, _names, _mentions: _name_matches(row, pattern),
-    "room": lambda room, _row, _names, mentions: room_source(room) in (mentions or ()),
-    "unreferenced": lambda _true, _row, _names, mentions: is_unreferenced(mentions),
+
+class Condition(NamedTuple):
+    """How a condition is decided, and the references that it asks about.
+
+    `holds` takes its value, the row, our names, and the mentions. `sources` returns, for its value, the sources of
+    references that decide it; without it the row alone decides, which never changes.
+    """
+
+    holds: _Holds
+    sources: Callable[[Any], Iterable[str]] | None = None
+
+
+CONDITIONS: Final[Mapping[str, Condition]] = {
+    "origin": Condition(lambda origin, row, names, _mentions: _origin_matches(row, origin, names)),
+    "user": Condition(lambda pattern, row, *_: bool(row.user_id and glob(pattern).match(row.user_id))),
+    "content_type": Condition(lambda pattern, row, *_: _content_type_matches(row.content_type, pattern)),
+    "larger_than": Condition(lambda size, row, *_: row.file_size_bytes > size),
+    "uploaded_before": Condition(lambda day, row, *_: row.creation_ts < _day_start_ms(day)),
+    "upload_name": Condition(lambda pattern, row, *_: _name_matches(row, pattern)),
+    "room": Condition(
+        lambda room, _row, _names, mentions: room_source(room) in (mentions or ()),
+        lambda room: (room_source(room), SENT_BY, *ENCRYPTION),
+    ),
+    "unreferenced": Condition(
+        lambda _true, _row, _names, mentions: is_unreferenced(mentions),
+        lambda _true: (*ANYWHERE, *ENCRYPTION),
+    ),
 }
-"""How each condition of a match is decided: its value, the row, our names, and the mentions.
+"""Every condition of a match. A condition without a line would match by being skipped."""
 
-A condition without a line here raises KeyError: it never matches by being skipped.
-"""
+OF_REFERENCES: Final = frozenset(name for name, condition in CONDITIONS.items() if condition.sources)
+"""The conditions that references decide, which are invisible in encrypted rooms. They are asked again until the purge."""
+OF_THE_ROW: Final = frozenset(CONDITIONS) - OF_REFERENCES
+"""The conditions that the row alone decides: they cannot change."""
+
+all_handled(Match, {*CONDITIONS, "accepts"}, "model/match.py: CONDITIONS")

@@ -1,4 +1,4 @@
-"""What mentions a medium: the sources that protect it, and those that policies ask about.
+"""Sources of mentions of media, other than protections: those that policies ask about.
 
 A source is a plain name, as the references' copy has it beside each key. Which of them mention a medium is looked
 up outside; what follows from it is decided in the policies.
@@ -6,30 +6,19 @@ up outside; what follows from it is decided in the policies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Self
+
+from retentiond.model.protections import ENCRYPTED, ENCRYPTED_REMOTE, KEEPS_REFERENCED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-Protection = Literal["profile_avatars", "room_state", "account_data", "invites"]
-"""A source of references whose media are never purged, unless `protect` leaves it out.
-
-This is the only list of them: keep reasons, the default of `protect`, its order and `ANYWHERE` follow from it.
-"""
-PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
-"""Every protection, in the order in which reasons are reported; all are on by default."""
-MESSAGES_IN: Final = "messages_in"
-"""The source of a further protection: messages in rooms that local members are in."""
 MESSAGES: Final = "messages"
 """The source of a fact: any message at all."""
-ANYWHERE: Final[frozenset[str]] = frozenset({*PROTECTIONS, MESSAGES})
+ANYWHERE: Final[frozenset[str]] = KEEPS_REFERENCED | {MESSAGES}
 """Every source that keeps a medium from being unreferenced."""
 
-ENCRYPTED: Final = "encrypted"
-"""The pseudo-source of uploads to this server that an encrypted room may show, and the reason that keeps them."""
-ENCRYPTED_REMOTE: Final = "encrypted_remote"
-"""The same for media of other servers, which dendrite can fetch again."""
 ENCRYPTION: Final[frozenset[str]] = frozenset({ENCRYPTED, ENCRYPTED_REMOTE})
 """The pseudo-sources: no reference was seen, and none can be."""
 
@@ -106,11 +95,6 @@ def asks_events(source: str) -> bool:
 def is_room_source(source: str) -> bool:
     """Tell whether a source is one of those that `room_source` returns."""
     return source.startswith(_ROOM)
-
-
-def keep_reason(source: str) -> str:
-    """Return the keep reason of media that this source protects."""
-    return ENCRYPTED if source in ENCRYPTION else source
 
 
 def has_type_of_ciphertext(content_type: str) -> bool:

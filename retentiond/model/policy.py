@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from retentiond.model.match import Match, may_take, mismatches
 from retentiond.model.media import valid_hash
-from retentiond.model.mentions import ENCRYPTED, Protection, counted_from
+from retentiond.model.mentions import counted_from
+from retentiond.model.protections import ENCRYPTED, PROTECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -29,12 +30,18 @@ KeepReason = Literal[
     "unsafe_path",
     "hold",
     "restored",
-    Protection,
-    "messages_in",
     "encrypted",
     "changed",
 ]
-"""Why an item stays; of several the first in this order is reported."""
+"""The keep reasons that are given by name in the code."""
+_AFTER_PROTECTIONS: Final = ("changed",)
+_PROTECTED: Final = tuple(one.name for one in PROTECTIONS)
+KEEP_REASONS: Final[tuple[str, ...]] = (
+    *(name for name in get_args(KeepReason) if name not in {*_PROTECTED, *_AFTER_PROTECTIONS}),
+    *_PROTECTED,
+    *_AFTER_PROTECTIONS,
+)
+"""Every keep reason, protections too; of several the first in this order is reported."""
 
 Since = Literal["created", "accessed"]
 """What a policy's time counts from: when this server stored the media, or when they were last asked for."""

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.match import mismatches
-from retentiond.model.mentions import ENCRYPTED, ROOM_KINDS, counted_from
+from retentiond.model.mentions import ROOM_KINDS, counted_from
 from retentiond.model.policy import Keep, Remove, decide
+from retentiond.model.protections import ENCRYPTED
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:

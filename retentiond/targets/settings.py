@@ -1,11 +1,12 @@
 """What a target's own keys come to with the files that they name: dendrite's configuration, or a layout."""
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 from retentiond.config.chats import ChatTarget
+from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import MediaSettings, resolve
-from retentiond.config.schema import TargetConfig
+from retentiond.config.schema import KINDS, TargetConfig
 from retentiond.targets.chat_database.extras import NOT_THERE, missing, to_install
 from retentiond.targets.chat_database.settings import ChatSettings, resolve_chats
 from retentiond.targets.chat_database.stores import STORES
@@ -13,9 +14,17 @@ from retentiond.targets.chat_database.stores import STORES
 Resolved: TypeAlias = MediaSettings | ChatSettings
 
 
+_RESOLVERS: Final[Mapping[type, Callable[[Any], Resolved]]] = {
+    MediaTarget: resolve,
+    ChatTarget: resolve_chats,
+}
+if set(_RESOLVERS) != set(KINDS.values()):
+    raise TypeError("targets/settings.py: _RESOLVERS must have each section of a target, and no other")
+
+
 def resolve_target(config: TargetConfig) -> Resolved:
     """Read the files that a target names; raise ConfigError with their problems."""
-    return resolve_chats(config) if isinstance(config, ChatTarget) else resolve(config)
+    return _RESOLVERS[type(config)](config)
 
 
 def missing_extras(config: TargetConfig) -> Iterator[tuple[str, str, str]]:

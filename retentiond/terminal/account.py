@@ -1,7 +1,7 @@
 """A pass, or the plan of one, as people read it: what goes, what stays and why, what is wrong, what to do next."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -83,9 +83,16 @@ def quarantine_in_words(summary: QuarantineSummary) -> str:
     return printable("; ".join([f"{count_in_words(summary.items, 'item')} can come back", *states]), 1000)
 
 
+_REMOVED_HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
+    "dendrite_media": ("Moved to quarantine", "policy"),
+    # Chats have no quarantine, and policies are by account.
+    "chat_database": ("Purged", "account"),
+}
+"""For each kind of target, what a pass did with the items, and what they are listed by."""
+
+
 def _removed(report: PassReport) -> Table:
-    # Chats have no quarantine, and go by accounts.
-    gone, by = ("Purged", "account") if report.kind == "chat_database" else ("Moved to quarantine", "policy")
+    gone, by = _REMOVED_HEADINGS[report.kind]
     shown = table("To be deleted" if report.dry_run else gone)
     shown.add_column(by)
     shown.add_column("items", justify="right")

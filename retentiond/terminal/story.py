@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import ENCRYPTED, ENCRYPTION, MESSAGES_IN
+from retentiond.model.mentions import ENCRYPTION
+from retentiond.model.protections import ENCRYPTED, MESSAGES_IN
 from retentiond.model.story import PolicyStory, Story
 from retentiond.model.text import printable
 from retentiond.terminal.account import refusal_panel, table

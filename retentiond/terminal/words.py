@@ -1,15 +1,17 @@
 """What numbers, times and reasons are called in front of people."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.units import format_duration
+from retentiond.model.fields import all_handled
+from retentiond.model.protections import PROTECTIONS
 from retentiond.model.text import printable
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType({
@@ -22,12 +24,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "unsafe_path": "a link, a special file or an odd name is where its file should be",
     "hold": "somebody has put a hold on it",
     "restored": "somebody restored it, and it is kept since",
-    "profile_avatars": "a user's avatar",
-    "room_state": "the state of a room refers to it",
-    "account_data": "a user's account data refers to it: emoji, stickers",
-    "invites": "a pending invite of a local user shows it: the room's avatar, the inviter's",
-    "messages_in": "a message in a room with local members refers to it",
-    "encrypted": "an encrypted room may show it: references in such rooms are invisible",
+    **{protection.name: protection.reason for protection in PROTECTIONS},
     "changed": "it changed while the pass was at work; the next one looks again",
 })  # fmt: skip
 """Why a medium stays, for every reason there is."""
@@ -48,10 +45,17 @@ _SIZES: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this server"}
 
 
+_REASONS_OF: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {"dendrite_media": REASONS, "chat_database": CHAT_REASONS}
+)
+
+
 def reason_in_words(reason: str, kind: str = "dendrite_media") -> str:
-    """Say why an item of a kind of target stays; a reason that has no words here is a protection's name."""
-    words = CHAT_REASONS if kind == "chat_database" else REASONS
-    return words.get(reason, "protected by this name")
+    """Say why an item of a kind of target stays; raise KeyError for another kind.
+
+    The ledger may have a reason of another version, which has no words here.
+    """
+    return _REASONS_OF[kind].get(reason, "a reason of another version")
 
 
 def size_in_words(size: int) -> str:
@@ -126,19 +130,22 @@ def _encryption_in_words(rule: PolicyConfig | QuotaConfig) -> str:
 
 
 def _match_in_words(match: MatchConfig) -> str:
-    words = [_ORIGINS.get(match.origin, f"media of {match.origin}") if match.origin else "media"]
-    if match.user is not None:
-        words.append(f"uploaded by {match.user}")
-    if match.content_type is not None:
-        words.append(f"of type {match.content_type}")
-    if match.larger_than is not None:
-        words.append(f"larger than {size_in_words(match.larger_than)}")
-    if match.uploaded_before is not None:
-        words.append(f"stored before {match.uploaded_before}")
-    if match.upload_name is not None:
-        words.append(f"named {match.upload_name}")
-    if match.room is not None:
-        words.append(_ROOMS.get(match.room, f"of the room {match.room} alone"))
-    if match.unreferenced:
-        words.append("that nothing mentions")
-    return printable(", ".join(words), 500)
+    given = dict(match)
+    words = (say(given[name]) for name, say in _CONDITIONS.items() if given[name] is not None)
+    about = "" if match.origin else "media"
+    return printable(", ".join(filter(None, (about, *words))), 500)
+
+
+_CONDITIONS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "origin": lambda origin: _ORIGINS.get(origin, f"media of {origin}"),
+    "user": lambda user: f"uploaded by {user}",
+    "content_type": lambda content_type: f"of type {content_type}",
+    "larger_than": lambda size: f"larger than {size_in_words(size)}",
+    "uploaded_before": lambda day: f"stored before {day}",
+    "upload_name": lambda name: f"named {name}",
+    "room": lambda room: _ROOMS.get(room, f"of the room {room} alone"),
+    "unreferenced": lambda _true: "that nothing mentions",
+}
+"""Each condition of a match in words."""
+
+all_handled(MatchConfig, _CONDITIONS, "terminal/words.py: _CONDITIONS")

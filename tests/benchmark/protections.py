@@ -27,14 +27,14 @@ from rich.console import Console
 from retentiond.adapters.postgres import named_queries
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
-from retentiond.model.mentions import PROTECTIONS
+from retentiond.model.protections import PROTECT
 from tests.benchmark.store import fill_directory
 
 SQL = named_queries(__package__, "protections.sql")
 REMOTE = {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}
 LEFT = {"name": "left", "match": {"room": "no_local_members"}, "keep": "60d"}
 UNREFERENCED = {"name": "unreferenced", "match": {"unreferenced": True}, "keep": "60d"}
-EVERY = {"protect": list(PROTECTIONS), "messages_in": ["joined_rooms"]}
+EVERY = {"protect": list(PROTECT), "messages_in": ["joined_rooms"]}
 PASSES: dict[str, dict[str, Any]] = {
     "no protection": {"protect": [], "policies": [REMOTE]},
     "every protection": EVERY | {"policies": [REMOTE]},

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import Order
-from retentiond.model.mentions import PROTECTIONS
+from retentiond.model.protections import PROTECT
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -46,14 +46,14 @@ MENTIONED_BY = {
 }
 
 
-@pytest.mark.parametrize("name", PROTECTIONS)
+@pytest.mark.parametrize("name", PROTECT)
 async def test_each_protection_there_is_keeps_what_its_source_mentions_and_nothing_when_left_out(
     store: DendriteStore, retention: Retention, name: str
 ) -> None:
     """A protection that the configuration accepts and nothing reads would delete what it should keep."""
     mentioned, _ = await store.add(), await store.add()
     await MENTIONED_BY[name](store, mentioned.uri)
-    without = [other for other in PROTECTIONS if other != name]
+    without = [other for other in PROTECT if other != name]
     assert (await retention.one_plan(protect=without))[0].removed_items == 2
     report = await retention.one_pass()
     assert dict(report.kept) == {name: 1}

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from retentiond.model.mentions import PROTECTIONS
+from retentiond.model.protections import PROTECT
 from retentiond.targets.dendrite_media.references.sources import ROOM_SQL, SQL, prepare
 
 if TYPE_CHECKING:
@@ -185,6 +185,6 @@ async def test_a_source_reads_its_table_once_whatever_is_asked_of_it(
     await prepare(connection)
     await connection.execute(SQL["make_servers"])
     await connection.execute(ROOM_SQL["make_room_kinds"])
-    every = [*PROTECTIONS, "messages", "messages_in", "room:upgraded"]
+    every = [*PROTECT, "messages", "messages_in", "room:upgraded"]
     lines = await connection.fetch(f"EXPLAIN (FORMAT JSON) {SQL[query]}", every)
     assert re.findall(r'"Relation Name": "(\w+api_\w+)"', lines[0][0]) == [table]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from retentiond.model.errors import Refusal
-from retentiond.model.policy import KeepReason
+from retentiond.model.policy import KEEP_REASONS
 from retentiond.model.report import Item
 from retentiond.terminal.words import REASONS
 from tests.support.command_line import CommandLine, Terminal
@@ -164,7 +164,7 @@ def test_quiet_shows_no_bar(tmp_path: Path) -> None:
 
 
 def test_every_reason_to_stay_has_words(tmp_path: Path) -> None:
-    assert set(REASONS) == set(get_args(KeepReason))
+    assert set(REASONS) == set(KEEP_REASONS)
 
 
 def test_a_reader_that_has_enough_ends_a_list_quietly(tmp_path: Path) -> None:

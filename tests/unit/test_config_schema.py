@@ -11,8 +11,8 @@ from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schema import Config
 from retentiond.config.section import Section
 from retentiond.model.match import Match
-from retentiond.model.mentions import PROTECTIONS
 from retentiond.model.policy import Policy, Rules
+from retentiond.model.protections import PROTECT
 
 TARGET: Mapping[str, Any] = {"kind": "dendrite_media", "dendrite_config": "/etc/dendrite/dendrite.yaml"}
 QUOTA: dict[str, Any] = {"match": {"origin": "remote"}, "max_size": "1GiB"}
@@ -45,7 +45,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     media = target()
     assert (media.grace, media.settle) == (timedelta(hours=24), timedelta(minutes=10))
     assert media.policies == ()
-    assert media.protect == PROTECTIONS == ("profile_avatars", "room_state", "account_data", "invites")
+    assert media.protect == PROTECT == ("profile_avatars", "room_state", "account_data", "invites")
     assert media.limits == Limits(max_share=0.5, max_items=1_000_000, max_missing_files=0.05)
     assert media.pace == Pace(batch=1000, concurrency=4, max_items_per_second=5000)
     assert media.create_index

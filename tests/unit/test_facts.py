@@ -9,26 +9,17 @@ from typing import Any
 import pytest
 
 from retentiond.model.facts import (
-    OF_THE_ROW,
     Facts,
     facts_of_policy,
     facts_of_quota,
     facts_of_request,
     read_facts,
 )
-from retentiond.model.match import Match
+from retentiond.model.match import OF_THE_ROW, Match
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import (
-    ENCRYPTED,
-    ENCRYPTED_REMOTE,
-    ENCRYPTION,
-    EVENTS,
-    MESSAGES,
-    Mentioned,
-    only_source,
-    room_source,
-)
+from retentiond.model.mentions import ENCRYPTION, EVENTS, MESSAGES, Mentioned, only_source, room_source
 from retentiond.model.policy import Policy, Rules
+from retentiond.model.protections import ENCRYPTED, ENCRYPTED_REMOTE
 from retentiond.model.quota import Quota
 from retentiond.model.request import Request
 

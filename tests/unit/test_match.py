@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retentiond.config.policies import MatchConfig
-from retentiond.model.match import _CONDITIONS, Match, mismatches
+from retentiond.model.match import CONDITIONS, Match, mismatches
 from retentiond.model.media import MediaRow
 
 NAMES = frozenset({"here.test"})
@@ -45,7 +45,7 @@ def test_each_condition_of_the_schema_reaches_the_decision(name: str) -> None:
 
 def test_the_schema_the_match_and_the_decision_know_the_same_conditions() -> None:
     conditions = {field.name for field in fields(Match)} - {"accepts"}
-    assert conditions == set(MatchConfig.model_fields) == set(_CONDITIONS)
+    assert conditions == set(MatchConfig.model_fields) == set(CONDITIONS)
 
 
 @pytest.mark.parametrize("accepts", [frozenset[str](), frozenset({"encrypted"})])

@@ -9,8 +9,9 @@ import pytest
 
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
-from retentiond.model.mentions import ENCRYPTION, PROTECTIONS, Mentioned
+from retentiond.model.mentions import ENCRYPTION, Mentioned
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
+from retentiond.model.protections import PROTECT
 from retentiond.model.quota import Quota, decide_eviction
 from retentiond.model.story import policy_stories
 
@@ -45,7 +46,7 @@ def test_what_nothing_mentions_is_unreferenced() -> None:
     assert verdict(UNREFERENCED, set()) == GOES
 
 
-@pytest.mark.parametrize("source", [*PROTECTIONS, "messages"])
+@pytest.mark.parametrize("source", [*PROTECT, "messages"])
 def test_one_mention_anywhere_is_enough_to_be_referenced(source: str) -> None:
     assert verdict(UNREFERENCED, {source}) == STAYS
 
@@ -218,4 +219,4 @@ def test_the_rules_name_the_sources_that_must_be_asked() -> None:
         Policy("remote", Match(origin="remote"), None),
     )
     assert Rules(policies[2:]).sources == frozenset()
-    assert Rules(policies).sources == {"room:upgraded", "sent_by", "messages", *PROTECTIONS, *ENCRYPTION}
+    assert Rules(policies).sources == {"room:upgraded", "sent_by", "messages", *PROTECT, *ENCRYPTION}

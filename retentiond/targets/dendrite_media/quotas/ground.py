@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.facts import facts_of_quota
 from retentiond.model.limits import Counts
+from retentiond.model.policy import KEEP_REASONS
 from retentiond.model.quota import decide_eviction
-from retentiond.targets.dendrite_media.quotas.survey import REASONS, QuotaSurveyor
+from retentiond.targets.dendrite_media.quotas.survey import QuotaSurveyor
 from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 
@@ -44,7 +45,7 @@ class QuotaGround(PolicyGround):
 
     def stayed(self, due: Due) -> str | None:
         """Return the reason for which the policies let it stay."""
-        return REASONS[due.policy]
+        return KEEP_REASONS[due.policy]
 
     async def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
         """Hold against the limits what is due together with the rows that the same pass, or plan, took before."""

@@ -6,13 +6,14 @@ Rows are judged in pure code as they stream by; the order that no index gives is
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.match import foreign_user, matches
 from retentiond.model.media import Hash, valid_hash
-from retentiond.model.mentions import ENCRYPTED, ENCRYPTION
-from retentiond.model.policy import KeepReason, decide
+from retentiond.model.mentions import ENCRYPTION
+from retentiond.model.policy import KEEP_REASONS, decide
+from retentiond.model.protections import ENCRYPTED
 from retentiond.model.quota import decide_eviction
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import media_row
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "quotas.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))
-REASONS: Final[tuple[KeepReason, ...]] = get_args(KeepReason)
-"""What the temporary table bears in the place of a policy's number: the reason why a row stayed so far."""
 _PAGE: Final = 2000
 
 
@@ -92,7 +91,7 @@ class QuotaSurveyor(Surveyor):
             matched.append((*key, max(0, row.file_size_bytes), row.creation_ts / 1000))
             evictable = decide_eviction(row, self._quota, self._rules, now, mentions)
             if evictable is not None:
-                due.append((*key, REASONS.index(evictable.stayed)))
+                due.append((*key, KEEP_REASONS.index(evictable.stayed)))
         await self._connection.copy_records_to_table("matched", schema_name="pg_temp", records=matched)
         await self._connection.copy_records_to_table(
             "due", schema_name="pg_temp", records=due, columns=("hash", "media_id", "media_origin", "policy")

@@ -17,9 +17,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, looking, named_queries
 from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import (
-    ENCRYPTED,
-    ENCRYPTED_REMOTE,
-    MESSAGES_IN,
+    ENCRYPTION,
     ROOM_KINDS,
     SENT_BY,
     asks_events,
@@ -27,6 +25,7 @@ from retentiond.model.mentions import (
     room_source,
 )
 from retentiond.model.mentions import MESSAGES as ANY_MESSAGE
+from retentiond.model.protections import MESSAGES_IN, PROTECTIONS
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 
@@ -94,16 +93,23 @@ _VACATED_STATE: Final = Statement(
 MEMBERS: Final = Statement(
     ENCRYPTED_SQL["members"], "sync_api", "syncapi_current_room_state, syncapi_output_room_events"
 )
+_YIELDING_BY_NAME: Final = (_PROFILES, _ROOM_STATE, _ACCOUNT_DATA, _INVITES, MESSAGES)
+"""The statements that yield the sources whose names stand in their text."""
+
+
+def _yielding(source: str) -> tuple[Statement, ...]:
+    """Return the statements that yield a source; raise TypeError if there is none, since it would protect nothing."""
+    if source in ENCRYPTION:
+        return (MEMBERS,)
+    found = tuple(one for one in _YIELDING_BY_NAME if f"'{source}'" in one.text)
+    if not found:
+        raise TypeError(f"no statement of references yields the source {source}")
+    return found
+
+
 _BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
-    "profile_avatars": (_PROFILES, _ROOM_STATE),
-    "room_state": (_ROOM_STATE,),
-    "account_data": (_ACCOUNT_DATA,),
-    "invites": (_INVITES,),
-    MESSAGES_IN: (MESSAGES,),
-    SENT_BY: (MESSAGES,),
-    ANY_MESSAGE: (MESSAGES,),
-    ENCRYPTED: (MEMBERS,),
-    ENCRYPTED_REMOTE: (MEMBERS,),
+    source: _yielding(source)
+    for source in (ANY_MESSAGE, SENT_BY, *(source for one in PROTECTIONS for source in one.sources))
 }
 
 

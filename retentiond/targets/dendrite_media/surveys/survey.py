@@ -15,8 +15,9 @@ from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.encryption import EncryptionCount
 from retentiond.model.match import foreign_user
 from retentiond.model.media import Hash, MediaKey, valid_hash
-from retentiond.model.mentions import ENCRYPTION, Mentioned, keep_reason
+from retentiond.model.mentions import ENCRYPTION, Mentioned
 from retentiond.model.policy import Keep, Remove, decide
+from retentiond.model.protections import keep_reason
 from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable

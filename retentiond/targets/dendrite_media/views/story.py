@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import looking, named_queries, reaching
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
-from retentiond.model.mentions import ENCRYPTED, ENCRYPTION, Mentioned, asked_of
+from retentiond.model.mentions import ENCRYPTION, Mentioned, asked_of
+from retentiond.model.protections import ENCRYPTED
 from retentiond.model.story import DiskStory, Story, moment, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
