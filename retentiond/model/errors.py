@@ -6,7 +6,10 @@ The exit statuses are part of the interface (docs/commands.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, NewType, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NewType, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PassLimit = Literal[
     "access_log_unreadable",
@@ -101,7 +104,12 @@ class UnreachableError(RetentiondError):
 
 
 class MissingRightError(UnreachableError):
-    """The role lacks a right in a database; the message ends with the statement that grants it."""
+    """The role lacks rights in a database; the message ends with the statements that grant them."""
+
+    def __init__(self, told: str, statements: Sequence[str] = ()) -> None:
+        super().__init__(" ".join([told, *statements]))
+        self.told = told
+        self.statements = tuple(statements)
 
 
 class LeaseLostError(UnreachableError):

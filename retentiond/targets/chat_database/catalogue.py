@@ -11,6 +11,7 @@ from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.keys import beside_key, naming_keys
 from retentiond.targets.chat_database.kinds import kind_problems
+from retentiond.targets.chat_database.rights import ensure_rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +65,10 @@ def references(layout: Layout) -> Iterator[Reference]:
 
 
 async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catalogue:
-    """Read the catalogue, and raise RefusedError that names everything which does not fit the layout."""
+    """Read the catalogue, and raise RefusedError that names everything which does not fit the layout.
+
+    Raises MissingRightError with a GRANT for each right that this role lacks.
+    """
     names = {layout.table(entity): entity for entity in layout.entities}
     found = await connection.fetch(SQL["relations"], schema, list(names))
     relations = {names[row["name"]]: row["relation"] for row in found if row["kind"] in _ORDINARY}
@@ -87,13 +91,15 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         elif row["whole"] and len(row["child_columns"]) == 1:
             guarded.add(reference)
     problems += await kind_problems(connection, layout, types)
-    problems += await _right_problems(connection, by_number)
+    problems += await _hidden_rows(connection, by_number)
     beside = await _beside_keys(connection, layout, by_number, types)
     # Where accounts share tables, what stands beside the key is what tells theirs apart.
     if layout.root.account_column is not None:
         problems += [_ambiguous(layout, name, others) for name, others in beside.items() if others]
     if problems:
         raise _misfit(problems)
+    read = {name: sorted(_needed(layout, name) & types[name].keys()) for name in relations}
+    await ensure_rights(connection, layout, schema, relations, read)
     return Catalogue(relations, types, frozenset(guarded), tuple(beside))
 
 
@@ -124,10 +130,7 @@ def _ambiguous(layout: Layout, name: str, others: frozenset[str]) -> str:
 
 def _column_problems(layout: Layout, name: str, types: Mapping[str, str]) -> Iterator[str]:
     entity = layout.entities[name]
-    needed = set(_columns(entity))
-    if name == layout.chat:
-        needed |= {shared for one in layout.shared if (shared := layout.entities[one].shared_by)}
-    missing = sorted(needed - types.keys())
+    missing = sorted(_needed(layout, name) - types.keys())
     if missing:
         yield f"{printable(layout.table(name))} lacks {', '.join(map(printable, missing))}"
     for date in entity.dates:
@@ -136,6 +139,14 @@ def _column_problems(layout: Layout, name: str, types: Mapping[str, str]) -> Ite
                 f"{printable(layout.table(name))}.{printable(date)} is {types[date]}, "
                 f"and the layout says {layout.dates.type}"
             )
+
+
+def _needed(layout: Layout, name: str) -> set[str]:
+    """Return the columns that a purge reads of an entity."""
+    needed = set(_columns(layout.entities[name]))
+    if name == layout.chat:
+        needed |= {shared for one in layout.shared if (shared := layout.entities[one].shared_by)}
+    return needed
 
 
 def _columns(entity: Entity) -> Iterator[str]:
@@ -171,13 +182,10 @@ def _unknown_key(by_number: Mapping[int, str], row: Record) -> str:
     )
 
 
-async def _right_problems(connection: Conn, by_number: Mapping[int, str]) -> list[str]:
-    problems: dict[str, list[str]] = defaultdict(list)
-    for row in await connection.fetch(SQL["rights"], list(by_number)):
-        problems["this role may not read, update and delete"].append(by_number[row["relation"]])
-    for row in await connection.fetch(SQL["row_security"], list(by_number)):
-        problems["row-level security hides rows from this role of"].append(by_number[row["relation"]])
-    return [f"{problem} {', '.join(map(printable, names))}" for problem, names in problems.items()]
+async def _hidden_rows(connection: Conn, by_number: Mapping[int, str]) -> list[str]:
+    rows = await connection.fetch(SQL["row_security"], list(by_number))
+    names = ", ".join(printable(by_number[row["relation"]]) for row in rows)
+    return [f"row-level security hides rows from this role of {names}"] if rows else []
 
 
 def _misfit(problems: list[str]) -> RefusedError:
@@ -186,6 +194,7 @@ def _misfit(problems: list[str]) -> RefusedError:
             "layout",
             "; ".join(problems),
             "the tables of the layout, and no others that hang on them",
-            "correct the layout (copy the one that ships, and name the copy as `layout`), or the role's rights",
+            "correct the layout (copy the one that ships, and name the copy as `layout`); where row-level security hides "
+            "rows, run as a superuser ALTER ROLE … BYPASSRLS for this role",
         )
     )

@@ -80,13 +80,6 @@ WHERE NOT EXISTS (
     WHERE i.indrelid = leaf.relid AND i.indisvalid AND i.indpred IS NULL)
 ORDER BY 2, 3
 
--- name: rights
--- The tables that this role may not read or delete from.
-SELECT r.relation::bigint AS relation
-FROM unnest($1::bigint[]) AS r(relation)
-WHERE NOT (has_table_privilege(r.relation::oid, 'SELECT') AND has_table_privilege(r.relation::oid, 'DELETE')
-           AND has_table_privilege(r.relation::oid, 'UPDATE'))
-
 -- name: row_security
 -- The tables of which row-level security hides rows from this role: what is hidden would be left behind.
 SELECT r.relation::bigint AS relation FROM unnest($1::bigint[]) AS r(relation)
