@@ -42,13 +42,13 @@ class Kept:
     """A worker at work on the real store, and its log."""
 
     def __init__(self, worker: TargetWorker, log: list[Any]) -> None:
-        self._keeper = worker
+        self._worker = worker
         self._log = log
 
     async def ask_for_a_pass(self) -> dict[str, Any]:
         """Ask as the timetable does, and return what the log then says became of it."""
         before = len(self._log)
-        self._keeper.request_pass()
+        self._worker.request_pass()
         while True:
             for entry in self._log[before:]:
                 if entry["event"] in {"pass_finished", "pass_refused"}:
@@ -68,7 +68,7 @@ async def kept(retention: Retention, **keys: Any) -> AsyncIterator[Kept]:
         open_target,
         clock,
         StatusReporter(Notifier({}), Metrics(), clock, dict),
-        lambda _keeper: reached.set(),
+        lambda _worker: reached.set(),
     )
     with capture_logs() as log:
         task = asyncio.create_task(worker.run())

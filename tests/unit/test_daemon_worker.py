@@ -201,7 +201,7 @@ async def test_a_pass_that_cannot_begin_is_logged_and_tried_again_when_next_aske
     assert len(kept.store.orders) == 2
 
 
-async def test_what_is_no_error_of_ours_ends_the_keeper(kept: Kept) -> None:
+async def test_what_is_no_error_of_ours_ends_the_worker(kept: Kept) -> None:
     kept.store.pass_error = ZeroDivisionError("a mistake")
     await kept.begin()
     kept.worker.request_pass()
