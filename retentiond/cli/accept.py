@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retentiond.cli.options import Json, Targets, commands, example
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.capabilities import AcceptsStores, HasQuarantine
 from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
@@ -79,7 +79,7 @@ class Accept:
         targets = session.targets(Scope((self.target,)))
         accepts: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: AcceptsStores, _config: TargetConfig) -> int:
             acceptance = await target.accept(yes=self.yes)
             accepts.append(acceptance.as_json())
             if not (self.as_json or session.options.quiet):
@@ -110,10 +110,10 @@ class Forget:
         for uri in self.media:
             if parse_media_uri(uri) is None:
                 raise UsageError(f"`{printable(uri)}` is not a media URI; write it as mxc://SERVER/ID")
-        targets = session.targets(self.scope, anywhere=True)
+        targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE, anywhere=True)
         forgets: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
             forgotten = await target.forget(None if self.everything else self.media)
             forgets.append({"target": target.name, "forgotten": forgotten})
             if not (self.as_json or session.options.quiet):

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from retentiond.cli.listing import write_finding
-from retentiond.cli.media import media_targets
 from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_size
-from retentiond.engine.target import READ_RATE, AuditOrder, Stop, Target
+from retentiond.engine.capabilities import HasAudit
+from retentiond.engine.target import READ_RATE, AuditOrder, Stop
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import UsageError
 from retentiond.model.outcome import FAILED
@@ -102,14 +102,12 @@ class Audit:
         """Audit, and print the result."""
         if self.drop_damaged_remote and not self.repair:
             raise UsageError("--drop-damaged-remote needs --repair")
-        targets = media_targets(
-            session, self.scope, "only media targets have files to audit; name another TARGET"
-        )
+        targets = session.capable(self.scope, HasAudit, "no files to audit; name a media target")
         several = len(targets) > 1
         audits: list[dict[str, Any]] = []
         stop = Stop()
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasAudit, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.audit(
                     AuditOrder(

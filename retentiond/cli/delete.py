@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from retentiond.cli.media import media_targets
 from retentiond.cli.options import Json, Media, Origin, Targets, User, commands, example
 from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
 from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
+from retentiond.engine.capabilities import TakesRequests
 from retentiond.engine.target import Order, Stop, Target
 from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
@@ -80,7 +80,9 @@ class Delete:
 
     def __call__(self, session: Session) -> int:
         """Plan for all targets, ask once, and delete in one target after another."""
-        targets = media_targets(session, self.scope, "`retentiond purge-chats` is for chats")
+        targets = session.capable(
+            self.scope, TakesRequests, "no media to delete; `retentiond purge-chats` deletes chats"
+        )
         if targets and not (self.yes or self.dry_run):
             refuse_unasked(session, "the plan needs confirmation")
         told: list[PassReport] = []
@@ -111,7 +113,7 @@ class Delete:
     async def _plan(
         self, session: Session, targets: Mapping[str, TargetConfig], plans: list[PassReport]
     ) -> int:
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: TakesRequests, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress, self.request)
             plans.append(report)

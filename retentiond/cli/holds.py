@@ -13,12 +13,10 @@ from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
 from retentiond.cli.listing import JsonList
 from retentiond.cli.options import Json, Media, Origin, Reason, Targets, User, commands, example
 from retentiond.cli.session import Scope, Session, Work
-from retentiond.config.chats import ChatTarget
-from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.capabilities import HasHolds
 from retentiond.model.errors import UsageError
-from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject
+from retentiond.model.holds import Coverage, Hold, HoldRequest
 from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, time_in_words
@@ -152,13 +150,17 @@ class Add:
         targets = session.targets(self.scope, anywhere=True)
         if not self.scope.names:
             # A hold without TARGET is added only where its subject can exist.
-            targets = {name: config for name, config in targets.items() if _is_meant(config, subject)}
+            targets = {
+                name: config
+                for name, config in targets.items()
+                if config.has_subject(subject.kind, subject.name)
+            }
         if not targets:
             what = "media" if subject.kind != "account" else f"the account `{printable(subject.name)}`"
             raise UsageError(f"no target has {what}; name a TARGET")
         holds: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasHolds, _config: TargetConfig) -> int:
             hold, coverage = await target.holds.add(request)
             holds.append({"target": target.name} | hold.as_json() | coverage.as_json())
             if not (self.as_json or session.options.quiet):
@@ -187,7 +189,7 @@ class ListHolds:
         count = 0
         document = JsonList(session.out, "holds") if self.as_json else None
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasHolds, _config: TargetConfig) -> int:
             nonlocal count
             async for hold in target.holds.on_record(closed=self.closed):
                 count += 1
@@ -232,7 +234,7 @@ class Release:
             )
         holds: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasHolds, _config: TargetConfig) -> int:
             released = await target.holds.release(numbers, subject, self.reason)
             holds.extend({"target": target.name} | hold.as_json() for hold in released)
             if not (self.as_json or session.options.quiet):
@@ -249,12 +251,6 @@ class Release:
             return status
         session.error("no such hold is in force; `retentiond hold list --all` shows those that were")
         return FAILED
-
-
-def _is_meant(config: TargetConfig, subject: HoldSubject) -> bool:
-    if subject.kind == "account":
-        return isinstance(config, ChatTarget) and subject.name in config.accounts
-    return isinstance(config, MediaTarget)
 
 
 def _is_number(word: str) -> bool:

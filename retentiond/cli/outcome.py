@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from retentiond.cli.session import Scope, Session
-from retentiond.config.media import Limits, MediaTarget
+from retentiond.config.media import Limits
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import STOPPED, Target
 from retentiond.model.errors import RetentiondError
@@ -83,8 +83,8 @@ def _way_on(
             "Items younger than their grace and settle are not purged by this run; "
             "the daemon, or a later pass, purges them."
         )
-    if isinstance(config, MediaTarget) and report.removed and report.pass_id is not None:
-        yield f"For {age_in_words(config.grace)} one command restores all of it:"
+    if config.restorable_for is not None and report.removed and report.pass_id is not None:
+        yield f"For {age_in_words(config.restorable_for)} one command restores all of it:"
         if scope.dendrite_config is None:
             words = f"quarantine restore {report.target} --pass {report.pass_id}"
             yield f"  {session.command(words)}"

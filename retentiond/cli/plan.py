@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from retentiond.cli.listing import write_item
-from retentiond.cli.media import media_targets
 from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, commands, example
 from retentiond.cli.outcome import may_show_bars, over_limit, pass_words
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import UnitError, parse_duration
+from retentiond.engine.capabilities import Explains, TakesRequests
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
@@ -149,7 +149,7 @@ class WhatIf:
         """Plan for one target after another, an age at a time."""
         passes: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: TakesRequests, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress)
                 supposed = {
@@ -162,8 +162,8 @@ class WhatIf:
                 show_what_if(session.out, report, supposed)
             return report.exit_status
 
-        targets = media_targets(
-            session, self.scope, "only policies of media have ages to try: name another TARGET"
+        targets = session.capable(
+            self.scope, TakesRequests, "no policies with ages to compare; name a media target"
         )
         try:
             return session.run(session.for_each(targets, errand))
@@ -189,10 +189,10 @@ class Explain:
         """Explain it in one target after another."""
         if parse_media_uri(self.media) is None:
             raise UsageError(f"`{printable(self.media)}` is not a media URI; write it as mxc://SERVER/ID")
-        targets = media_targets(session, self.scope, "only media can be explained: name another TARGET")
+        targets = session.capable(self.scope, Explains, "no items to explain; name a media target")
         stories: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: Explains, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 story = await target.explain(self.media, progress)
             stories.append(story.as_json())

@@ -8,7 +8,8 @@ from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.purge import PurgesChats, PurgeWish
+from retentiond.engine.capabilities import PurgesChats
+from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import STOPPED, Order, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport

@@ -10,10 +10,11 @@ import typer
 from retentiond.cli import accept, quarantine_purge
 from retentiond.cli.listing import JsonList, write_heading, write_released
 from retentiond.cli.options import Json, Media, Reason, Targets, commands, example
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_duration
-from retentiond.engine.target import Selection, Target
+from retentiond.engine.capabilities import HasQuarantine
+from retentiond.engine.target import Selection
 from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.outcome import FAILED
@@ -82,14 +83,14 @@ class List:
 
     def __call__(self, session: Session) -> int:
         """Stream the rows of one target after another."""
-        targets = session.targets(self.scope, anywhere=True)
+        targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE, anywhere=True)
         several = len(targets) > 1
         items, size, others = 0, 0, 0
         document = JsonList(session.out, "items") if self.as_json else None
         if document is None:
             write_heading(session.out, with_target=several)
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
             nonlocal items, size, others
             async for released in target.released():
                 if released.state in _WITHOUT_FILE:
@@ -126,11 +127,11 @@ class Restore:
 
     def __call__(self, session: Session) -> int:
         """Restore in one target after another."""
-        targets = session.targets(self.scope)
+        targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE)
         self._check(targets)
         restores: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
             report = await target.restore(self.selection)
             restores.append({"target": target.name} | report.as_json())
             if not self.as_json:

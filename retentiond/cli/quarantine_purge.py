@@ -10,9 +10,9 @@ import typer
 
 from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.capabilities import HasQuarantine
 from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import CancelledPurge, QuarantineSummary, SweepReport, TargetStatus
@@ -60,13 +60,13 @@ class Purge:
 
     def __call__(self, session: Session) -> int:
         """Ask unless `yes`, purge what has settled, and print when the rest is purged."""
-        targets = session.targets(self.scope)
+        targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE)
         if targets and not self.yes and not _agreed(session, targets):
             session.note("nothing was purged")
             targets = {}
         purges: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
             report = await target.end_grace()
             status = await target.status()
             left = status.quarantine or _NOTHING
@@ -99,7 +99,7 @@ class CancelPurge:
         """Cancel in one target after another."""
         cancelled: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
             account = await target.cancel_purge()
             cancelled.append({"target": target.name} | account.as_json())
             if not self.as_json:
@@ -107,7 +107,9 @@ class CancelPurge:
             return FAILED if account.busy else 0
 
         try:
-            return session.run(session.for_each(session.targets(self.scope), errand))
+            return session.run(
+                session.for_each(session.capable(self.scope, HasQuarantine, NO_QUARANTINE), errand)
+            )
         finally:
             if self.as_json:
                 session.document({"cancelled": cancelled})
@@ -116,7 +118,7 @@ class CancelPurge:
 def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
     """Show what would be purged and when, and ask; raise UsageError without a terminal."""
 
-    async def look(target: Target, _config: TargetConfig) -> int:
+    async def look(target: HasQuarantine, _config: TargetConfig) -> int:
         status = await target.status()
         summary = status.quarantine or _NOTHING
         words = quarantine_in_words(summary) if status.quarantine else "nothing is in quarantine"

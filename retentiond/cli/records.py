@@ -11,7 +11,7 @@ import typer
 from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.capabilities import HasRecords
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.outcome import FAILED
 from retentiond.model.records import Chain, Verified, canonical, read_content
@@ -59,7 +59,7 @@ class Export:
         """Stream them: none is kept, however many there are."""
         count = 0
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasRecords, _config: TargetConfig) -> int:
             nonlocal count
             async for record in target.records():
                 session.out.put(canonical(record) + "\n")
@@ -90,7 +90,7 @@ class Verify:
             _show(session, name, verified, quiet=self.as_json or session.options.quiet)
             return FAILED if verified.broken else 0
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasRecords, _config: TargetConfig) -> int:
             return tell(target.name, await target.verify_records())
 
         try:

@@ -12,7 +12,7 @@ from retentiond.cli.options import Targets, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Target
+from retentiond.engine.capabilities import HasStatistics
 from retentiond.model.errors import RetentiondError
 from retentiond.model.picture import Picture
 from retentiond.model.report import Tally
@@ -48,7 +48,7 @@ class Report:
         pictures: dict[str, Picture] = {}
         errors: dict[str, str] = {}
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def errand(target: HasStatistics, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 pictures[target.name] = await target.picture(progress)
             return 0

@@ -23,8 +23,8 @@ from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.config.document import Document
 from retentiond.config.from_dendrite import from_dendrite_config
 from retentiond.config.load import load_with_places
-from retentiond.config.schema import Config, Logging, Records, TargetConfig, hosts_of, left_alone_on
-from retentiond.engine.target import Stop, Target
+from retentiond.config.schema import Config, Logging, Records, TargetConfig, left_alone_on
+from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UsageError
 from retentiond.model.outcome import EXIT_STATUSES, worst
@@ -34,9 +34,10 @@ from retentiond.terminal.words import count_in_words
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
 _LINE_LIMIT: Final = 4000
+NO_QUARANTINE: Final = "no quarantine; name a media target"
 
-Errand = Callable[[Target, TargetConfig], Awaitable[int]]
-"""Work on one target; returns its exit status."""
+Errand = Callable[[Any, TargetConfig], Awaitable[int]]
+"""Work on one target, with the capabilities that were asked for; returns its exit status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,31 @@ class Session:
         chosen = {name: known[name] for name in scope.names or known}
         return chosen if anywhere else self.at_hand(chosen)
 
+    def capable(
+        self, scope: Scope, capability: type, otherwise: str, *, anywhere: bool = False
+    ) -> dict[str, Any]:
+        """Return the targets in the scope with a capability; raise UsageError with `otherwise` without any.
+
+        A named target without it is an error; others are left out.
+        """
+        # The drivers take their time to load, and `run` and `check-config` do without.
+        from retentiond.targets.registry import has  # noqa: PLC0415
+
+        targets = self.targets(scope, anywhere=anywhere)
+        capable = {name: config for name, config in targets.items() if has(config, capability)}
+        # Targets of other hosts are in neither.
+        others = [name for name in targets if name in scope.names and name not in capable]
+        if others or (targets and not capable):
+            raise UsageError(f"{printable(', '.join(others)) or 'the configuration'}: {otherwise}")
+        return capable
+
     def at_hand(self, targets: Mapping[str, TargetConfig]) -> dict[str, TargetConfig]:
         """Return the targets of this host; print a note for each target of another host."""
         host = host_name()
         elsewhere = {name: config for name, config in targets.items() if left_alone_on(config, host)}
         for name, config in elsewhere.items():
             self.note(
-                f"{name}: skipped on this host, {printable(host)}; its `hosts` are {', '.join(hosts_of(config))}"
+                f"{name}: skipped on this host, {printable(host)}; its `hosts` are {', '.join(config.only_on)}"
             )
         return {name: config for name, config in targets.items() if name not in elsewhere}
 

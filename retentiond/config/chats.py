@@ -12,6 +12,7 @@ from retentiond.config.chat_stores import ClickHouseStore, ElasticsearchStore, N
 from retentiond.config.policies import FOREVER, Keep
 from retentiond.config.schedule import Schedule
 from retentiond.config.section import Conflict, Section
+from retentiond.config.target import TargetSection
 from retentiond.config.units import UnitError, format_duration, parse_duration
 from retentiond.config.values import Count, Dsn, Duration, LongerThanZero, Share, Timezone, check_absolute
 
@@ -90,7 +91,7 @@ class Account(Section):
     elasticsearch: bool = Field(default=False, description="By schedule, purge the search, too.")
 
 
-class ChatTarget(Section):
+class ChatTarget(TargetSection):
     """The chats of one database."""
 
     kind: Literal["chat_database"] = Field(description="What the target is.", examples=["chat_database"])
@@ -151,6 +152,10 @@ class ChatTarget(Section):
     def keeps(self) -> dict[str, timedelta | None]:
         """How long the chats of each account stay; None is for ever."""
         return {name: account.keep for name, account in self.accounts.items()}
+
+    def has_subject(self, kind: str, name: str) -> bool:
+        """Return whether a hold is on an account of this target."""
+        return kind == "account" and name in self.accounts
 
     @property
     def rule_names(self) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from retentiond.config.access_log import AccessLogConfig
-from retentiond.config.policies import PolicyConfig
+from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig, unnamed_quota
 from retentiond.config.schedule import AuditSchedule, Schedule
 from retentiond.config.section import Conflict, Section
+from retentiond.config.target import TargetSection
 from retentiond.config.values import (
     AbsolutePath,
     Count,
@@ -85,7 +86,7 @@ class Pace(Section):
     max_items_per_second: Count = Field(default=5000, description="The most rows that leave in a second.")
 
 
-class MediaTarget(Section):
+class MediaTarget(TargetSection):
     """The media of one dendrite server."""
 
     kind: Literal["dendrite_media"] = Field(description="What the target is.", examples=["dendrite_media"])
@@ -229,6 +230,36 @@ class MediaTarget(Section):
     def keeps(self) -> dict[str, timedelta | None]:
         """How long each policy lets media stay; None is for ever."""
         return {policy.name: policy.keep for policy in self.policies}
+
+    @property
+    def matches(self) -> dict[str, MatchConfig]:
+        """The match of each policy by its name."""
+        return {policy.name: policy.match for policy in self.policies}
+
+    @property
+    def only_on(self) -> tuple[str, ...]:
+        """The hosts that work on the target; empty: every host."""
+        return self.hosts or ()
+
+    @property
+    def audit_schedule(self) -> AuditSchedule | None:
+        """When the daemon audits the target; None: never."""
+        return self.audit
+
+    @property
+    def quota_interval(self) -> timedelta | None:
+        """How often the daemon checks quotas; None: there are none."""
+        return min((quota.every for quota in self.quota), default=None)
+
+    @property
+    def restorable_for(self) -> timedelta:
+        """How long deleted media can be restored."""
+        return self.grace
+
+    def has_subject(self, kind: str, name: str) -> bool:
+        """Return whether a hold of this kind is on media."""
+        del name
+        return kind != "account"
 
     @property
     def rule_names(self) -> list[str]:

@@ -22,16 +22,10 @@ TargetConfig: TypeAlias = MediaTarget | ChatTarget
 """A target of any kind."""
 
 
-def hosts_of(target: TargetConfig) -> tuple[str, ...]:
-    """Return the hosts that work on a target and nobody else; none where any may."""
-    return (target.hosts or ()) if isinstance(target, MediaTarget) else ()
-
-
 def left_alone_on(target: TargetConfig, host: str) -> bool:
-    """Tell whether this host is none of those that work on the target; a short name will do for a long one."""
+    """Return whether the target is for other hosts; a short host name matches a long one."""
     names = {host.lower(), host.partition(".")[0].lower()}
-    hosts = hosts_of(target)
-    return bool(hosts) and not any(name.lower() in names for name in hosts)
+    return bool(target.only_on) and not any(name.lower() in names for name in target.only_on)
 
 
 KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.engine.capabilities import HasAudit
 from retentiond.engine.target import AuditOrder, Stop
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 
@@ -46,7 +47,7 @@ class Audits:
 
     async def run(self) -> None:
         """Audit until ended; a store without an audit is due at once."""
-        if self._schedule is None:
+        if self._schedule is None or not isinstance(self._target, HasAudit):
             return
         every = self._schedule.every
         due = await self._first_due(every)
@@ -56,7 +57,7 @@ class Audits:
                 await self._clock.sleep(min(left, _LOOK_EVERY))
                 continue
             started = self._clock.now()
-            done = await self._audit()
+            done = await self._audit(self._target)
             due = started + (every if done else min(every, _TRY_AGAIN))
 
     def end(self, audits: asyncio.Task[None]) -> None:
@@ -78,10 +79,10 @@ class Audits:
             # A time in the future is from another clock, and must not delay the next audit.
             return min(last["started_at"], now) + every if last else now
 
-    async def _audit(self) -> bool:
+    async def _audit(self, target: HasAudit) -> bool:
         self._auditing = True
         try:
-            report = await self._target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
+            report = await target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
             self._status.audited(report)
         except BusyError:
             # Another daemon works on the target, and audits it.

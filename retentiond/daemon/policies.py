@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.daemon.settings import keep_text
 from retentiond.engine.target import Silence, Target
@@ -72,11 +71,9 @@ def _name_before(name: str, before: TargetConfig, now: TargetConfig) -> str | No
     """Return the former name of a policy: a renamed policy with the same match is no new policy."""
     if name in before.keeps:
         return name
-    if not isinstance(before, MediaTarget) or not isinstance(now, MediaTarget):
-        return None
-    match = next(policy.match for policy in now.policies if policy.name == name)
-    gone = [policy for policy in before.policies if policy.name not in now.keeps]
-    return next((policy.name for policy in gone if policy.match == match), None)
+    match = now.matches.get(name)
+    renamed = (old for old, was in before.matches.items() if old not in now.keeps and was == match)
+    return next(renamed, None)
 
 
 def _shorter(keep: timedelta | None, than: timedelta | None) -> bool:

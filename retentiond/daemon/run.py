@@ -12,7 +12,7 @@ from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
-from retentiond.config.schema import Logging, hosts_of, left_alone_on
+from retentiond.config.schema import Logging, left_alone_on
 from retentiond.daemon.clock import SystemClock
 from retentiond.daemon.settings import policies_as_fields, read_settings
 from retentiond.daemon.signals import Signals
@@ -163,7 +163,7 @@ class _Daemon:
         host = host_name()
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():
-            _log.info("target_left_alone", target=name, host=host, hosts=hosts_of(target.config))
+            _log.info("target_left_alone", target=name, host=host, hosts=target.config.only_on)
         self._targets.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)

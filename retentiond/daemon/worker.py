@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import tenacity
 
 from retentiond.adapters.logging import get_logger
-from retentiond.config.media import MediaTarget
 from retentiond.daemon.audits import Audits
 from retentiond.daemon.policies import OpenTarget, ShorteningPreview
 from retentiond.daemon.status import Reachability
 from retentiond.daemon.sweeps import SweepLoop
+from retentiond.engine.capabilities import HasQuotas
 from retentiond.engine.target import Order, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
 
@@ -139,8 +139,7 @@ class TargetWorker:
     async def _serve(self, target: Target, policies: EffectivePolicies, settings: TargetSettings) -> None:
         """Sweep and run passes while the policies and settings are in force."""
         sweep_loop = SweepLoop(target, self._clock, self._reachability, self._status)
-        schedule = settings.config.audit if isinstance(settings.config, MediaTarget) else None
-        audits = Audits(target, schedule, self._clock, self._reachability, self._status)
+        audits = Audits(target, settings.config.audit_schedule, self._clock, self._reachability, self._status)
         async with asyncio.TaskGroup() as group:
             auditing = group.create_task(audits.run())
             sweeps = group.create_task(sweep_loop.sweep())
@@ -164,10 +163,9 @@ class TargetWorker:
 
     async def _ask_for_quotas(self, settings: TargetSettings) -> None:
         """Request a check of the quotas at their interval; it never runs beside a pass."""
-        config = settings.config
-        if not isinstance(config, MediaTarget) or not config.quota:
+        every = settings.config.quota_interval
+        if every is None:
             return
-        every = min(quota.every for quota in config.quota)
         while True:
             await self._clock.sleep(every.total_seconds())
             self._quotas_due = True
@@ -179,7 +177,8 @@ class TargetWorker:
         await self._work(target.run_pass, settings)
 
     async def _check_quotas(self, target: Target, settings: TargetSettings) -> None:
-        await self._work(target.check_quotas, settings)
+        if isinstance(target, HasQuotas):
+            await self._work(target.check_quotas, settings)
 
     async def _work(
         self, work: Callable[[Order], Awaitable[PassReport | None]], settings: TargetSettings

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from retentiond.config.chats import ChatTarget
 from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
-from retentiond.engine.purge import PurgesChats, PurgeWish
+from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.targets.registry import open_target
+from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database
 from retentiond.terminal.purge import show_purge
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retentiond.demo.postgres import EmbeddedPostgres
-    from retentiond.engine.target import Target
     from retentiond.model.purge import PurgeReport
 
 _DATABASE: Final = "demo_chats"
@@ -60,17 +59,15 @@ async def show_chats(server: EmbeddedPostgres, console: Console, *, quiet: bool)
         await make_chat_tables(connection)
         await make_up_chats(connection, made)
         config = _config(server.dsn(_DATABASE))
-        async with open_target("chats", config) as target:
-            assert isinstance(target, PurgesChats)  # noqa: S101 - by its kind
+        async with open_chat_database("chats", config) as target:
             return await _purge(target, connection, show, end - _FLOOR)
     finally:
         await connection.close()
 
 
 async def _purge(
-    target: Target, connection: asyncpg.Connection[asyncpg.Record], show: _Show, latest: datetime
+    target: ChatDatabase, connection: asyncpg.Connection[asyncpg.Record], show: _Show, latest: datetime
 ) -> ChatDemo:
-    assert isinstance(target, PurgesChats)  # noqa: S101 - by its kind
     held = await _oldest_due(connection)
     await target.holds.add(
         HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held))), reason="demo")

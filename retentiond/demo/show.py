@@ -24,7 +24,7 @@ from retentiond.engine.target import AuditOrder, Order, Selection
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 from retentiond.report.page import render, write_page
-from retentiond.targets.registry import open_target
+from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from retentiond.demo.cases import SeenCase
     from retentiond.demo.order import DemoOrder
     from retentiond.demo.store import MadeUpStore
-    from retentiond.engine.target import Progress, Target
+    from retentiond.engine.target import Progress
     from retentiond.model.report import PassReport
 
 _DATABASE: Final = "demo"
@@ -109,7 +109,7 @@ class _Demo:
         try:
             store = await self._make_store(connection, order.media)
             cases = await expected_cases(connection, store.cases)
-            async with open_target(_TARGET, self.config) as target:
+            async with open_dendrite_media(_TARGET, self.config) as target:
                 await self._plan(target)
                 await self._pass(target)
                 await self._audit(target)
@@ -144,19 +144,19 @@ class _Demo:
         )
         return store
 
-    async def _plan(self, target: Target) -> None:
+    async def _plan(self, target: DendriteMedia) -> None:
         self._head("`retentiond plan`: what a pass would do; nothing is changed")
         with self._watched() as progress:
             report = await target.plan(None, progress)
         self._show(report, ["Nothing was changed."])
 
-    async def _pass(self, target: Target) -> None:
+    async def _pass(self, target: DendriteMedia) -> None:
         self._head("`retentiond once`: the pass")
         with self._watched() as progress:
             report = await target.run_pass(Order("demo", progress=progress))
         self._show(report, ["It lies in quarantine now, and can be brought back."])
 
-    async def _audit(self, target: Target) -> None:
+    async def _audit(self, target: DendriteMedia) -> None:
         self._head("`retentiond audit`: does the database know the disk, and the disk the database?")
         with self._watched() as progress:
             # Each finding would be a line of the log as well.
@@ -165,7 +165,7 @@ class _Demo:
         if not self._quiet:
             show_audit(self._console, report, [])
 
-    async def _restore(self, target: Target, store: MadeUpStore) -> None:
+    async def _restore(self, target: DendriteMedia, store: MadeUpStore) -> None:
         uri = store.cases.restorable.uri
         self._head(f"`retentiond quarantine restore --media {printable(uri)}`: one comes back")
         report = await target.restore(Selection(media=uri, reason="the demo"))
@@ -174,13 +174,13 @@ class _Demo:
             "it is kept from now on."
         )
 
-    async def _report(self, target: Target, path: Path) -> None:
+    async def _report(self, target: DendriteMedia, path: Path) -> None:
         with self._watched() as progress:
             picture = await target.picture(progress)
         write_page(path, render([picture], datetime.now(UTC), __version__))
         self.tell(f"The report is in {path}.")
 
-    async def _purge(self, target: Target) -> None:
+    async def _purge(self, target: DendriteMedia) -> None:
         self._head(
             "`retentiond quarantine purge --yes`: the rest goes for good, without waiting for its grace"
         )

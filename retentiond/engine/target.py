@@ -1,4 +1,4 @@
-"""What the engine asks of a target; each kind of store answers in a folder of its own."""
+"""The contract of a target, and the options of its work."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
     from datetime import datetime, timedelta
 
-    from retentiond.engine.holds import Holds
-    from retentiond.model.acceptance import Acceptance
-    from retentiond.model.audit import AuditReport, Finding
+    from retentiond.model.audit import Finding
     from retentiond.model.check import Check
-    from retentiond.model.picture import Picture
-    from retentiond.model.records import Verified
-    from retentiond.model.report import (
-        CancelledPurge,
-        Item,
-        PassReport,
-        Released,
-        RestoreReport,
-        SweepReport,
-        TargetStatus,
-    )
+    from retentiond.model.report import Item, PassReport, SweepReport, TargetStatus
     from retentiond.model.request import Request
-    from retentiond.model.story import Story
 
 
 T = TypeVar("T")
@@ -159,82 +146,33 @@ class AuditOrder:
 
 
 class Target(Protocol):
-    """A store that can be cleaned."""
+    """A store that is cleaned by passes; `capabilities.py` has what only some targets can do."""
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Its name in the configuration."""
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Its kind in the configuration."""
 
-    @property
-    def holds(self) -> Holds:
-        """What must stay because somebody said so."""
-
-    async def plan(
-        self,
-        listen: Callable[[Item], None] | None,
-        progress: Progress,
-        request: Request | None = None,
-        keep: timedelta | None = None,
-    ) -> PassReport:
-        """Say what a pass would do now, or a request by hand, changing nothing; each item goes to `listen`.
-
-        With `keep` every policy lets media stay for so long, but for those that keep for ever.
-        """
-
-    async def explain(self, media: str, progress: Progress) -> Story:
-        """Tell one item's whole story, changing nothing; raises UsageError for what is no item of it."""
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Return what a pass would delete now; change nothing. `listen` gets each item."""
 
     async def run_pass(self, order: Order) -> PassReport:
-        """Do one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
-
-    async def check_quotas(self, order: Order) -> PassReport | None:
-        """Keep to the quotas, as between passes; None where nothing had to go. Raises as `run_pass` does."""
-
-    async def sweep(self, *, everything: bool) -> SweepReport:
-        """Look after the quarantine; `everything` looks at all entries and at the disk, too."""
-
-    def released(self) -> AsyncIterator[Released]:
-        """Stream what can be brought back."""
-
-    async def restore(self, selection: Selection) -> RestoreReport:
-        """Bring back rows, thumbnails and files."""
-
-    async def end_grace(self) -> SweepReport:
-        """Purge what is in quarantine, without waiting for its grace; never before its settle."""
-
-    async def cancel_purge(self) -> CancelledPurge:
-        """Give the grace back that `end_grace` ended, to what is not purged yet."""
-
-    def records(self) -> AsyncIterator[dict[str, Any]]:
-        """Stream the proof of disposal, oldest first, each record with its hash."""
-
-    async def verify_records(self) -> Verified:
-        """Follow the chain of records."""
-
-    async def forget(self, media: Sequence[str] | None) -> list[str]:
-        """End the mark of what was restored: of these media (by URI), or of all; return those that had it."""
-
-    async def accept(self, *, yes: bool) -> Acceptance:
-        """Show what ledger and disk know, where they do not fit; with `yes` go on from there."""
-
-    async def audit(self, order: AuditOrder) -> AuditReport:
-        """Hold the database against the disk, both ways; RefusedError where they do not belong together."""
-
-    async def picture(self, progress: Progress) -> Picture:
-        """Draw the store for the report, changing nothing."""
+        """Run one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
 
     async def status(self) -> TargetStatus:
-        """Tell what the ledger knows."""
+        """Read the status from the ledger."""
 
     async def check(self) -> Check:
-        """Try what a pass needs, changing nothing; return the problems, and the entries of each policy."""
+        """Check what a pass needs, changing nothing; return the problems, and the entries of each policy."""
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """Do the work between passes; `everything` includes old entries and the disk."""
 
     async def beat(self) -> None:
-        """Tell the ledger that a daemon looks after this target."""
+        """Write a heartbeat of the daemon to the ledger."""
 
     async def end_beat(self) -> None:
-        """Tell the ledger that it no longer does."""
+        """Remove the heartbeat."""

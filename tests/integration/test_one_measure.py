@@ -16,7 +16,7 @@ from tests.support.store import COMMON_THUMBNAILS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retentiond.engine.target import Target
+    from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
@@ -46,7 +46,7 @@ async def _fill(store: DendriteStore, chance: random.Random) -> None:
             await store.add_profile(f"user{media.key.media_id}", media.uri)
 
 
-async def _sizes(target: Target) -> dict[str, tuple[int, int]]:
+async def _sizes(target: DendriteMedia) -> dict[str, tuple[int, int]]:
     """Return the items and bytes that each view of a store with a backlog calls due."""
     plan = await target.plan(None, Silence())
     curves = (await target.picture(Silence())).curves

@@ -12,7 +12,7 @@ from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 if TYPE_CHECKING:
     import asyncpg
 
-    from retentiond.engine.target import Target
+    from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -31,7 +31,7 @@ async def graces(connection: Connection) -> list[Any]:
     return sorted(row["grace_until"] for row in rows)
 
 
-async def pending(target: Target) -> dict[str, Any]:
+async def pending(target: DendriteMedia) -> dict[str, Any]:
     status = await target.status()
     assert status.quarantine is not None
     return status.quarantine.pending()

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from retentiond.engine.target import Target
+    from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
 @pytest.fixture
-async def target(retention: Retention) -> AsyncIterator[Target]:
+async def target(retention: Retention) -> AsyncIterator[DendriteMedia]:
     # A content a page, so that what hangs together across pages is seen.
     async with retention.opened(pace={"batch": 1}) as opened_target:
         yield opened_target
@@ -78,7 +78,7 @@ async def fill(store: DendriteStore) -> list[StoredMedia]:
 
 @pytest.mark.parametrize("by", ["all", "pass", "media"])
 async def test_rows_thumbnails_and_files_come_back_as_they_were(
-    store: DendriteStore, target: Target, by: str
+    store: DendriteStore, target: DendriteMedia, by: str
 ) -> None:
     media = await fill(store)
     before = await snapshot(store)
@@ -94,7 +94,7 @@ async def test_rows_thumbnails_and_files_come_back_as_they_were(
 
 
 async def test_a_row_that_a_trigger_swallows_is_named_and_can_be_brought_back_later(
-    store: DendriteStore, target: Target, connection: Connection
+    store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=[(32, 32, "crop")])
     before = await snapshot(store)
@@ -111,7 +111,7 @@ async def test_a_row_that_a_trigger_swallows_is_named_and_can_be_brought_back_la
 
 
 async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
-    store: DendriteStore, target: Target, connection: Connection
+    store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     banned, others = await store.add(origin="banned.test"), [await store.add() for _ in range(2)]
     await target.run_pass(Order(command="run"))
@@ -128,7 +128,7 @@ async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
 
 
 async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
-    store: DendriteStore, target: Target
+    store: DendriteStore, target: DendriteMedia
 ) -> None:
     first = await store.add(content=b"of both")
     one = await target.run_pass(Order(command="run"))
@@ -140,7 +140,7 @@ async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
 
 
 async def test_of_a_key_that_went_twice_the_newer_content_comes_back(
-    store: DendriteStore, target: Target
+    store: DendriteStore, target: DendriteMedia
 ) -> None:
     # Contents come back in the order of their hashes: with many, the newer is the later one of some.
     older = [await store.add(content=b"older %d" % number) for number in range(8)]
@@ -157,7 +157,7 @@ async def test_of_a_key_that_went_twice_the_newer_content_comes_back(
     }
 
 
-async def test_a_row_that_came_back_meanwhile_wins(store: DendriteStore, target: Target) -> None:
+async def test_a_row_that_came_back_meanwhile_wins(store: DendriteStore, target: DendriteMedia) -> None:
     media = await store.add()
     await target.run_pass(Order(command="run"))
     await store.add(media_id=media.key.media_id, content=media.content, upload_name="anew", age=timedelta(0))
@@ -169,7 +169,7 @@ async def test_a_row_that_came_back_meanwhile_wins(store: DendriteStore, target:
 
 
 async def test_a_row_that_comes_back_in_the_midst_of_a_restore_wins(
-    store: DendriteStore, target: Target, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, target: DendriteMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
     await target.run_pass(Order(command="run"))
@@ -188,7 +188,7 @@ async def test_a_row_that_comes_back_in_the_midst_of_a_restore_wins(
     assert await store.dead_references() == []
 
 
-async def test_a_file_that_dendrite_made_anew_stays(store: DendriteStore, target: Target) -> None:
+async def test_a_file_that_dendrite_made_anew_stays(store: DendriteStore, target: DendriteMedia) -> None:
     media = await store.add()
     await target.run_pass(Order(command="run"))
     store.write_file(media.base64hash, "file", media.content)
@@ -198,7 +198,9 @@ async def test_a_file_that_dendrite_made_anew_stays(store: DendriteStore, target
     assert (store.path_of(media.base64hash) / "file").stat().st_ino == made
 
 
-async def test_half_a_file_in_the_place_gives_way_to_ours(store: DendriteStore, target: Target) -> None:
+async def test_half_a_file_in_the_place_gives_way_to_ours(
+    store: DendriteStore, target: DendriteMedia
+) -> None:
     media = await store.add()
     await target.run_pass(Order(command="run"))
     store.write_file(media.base64hash, "file", media.content[:7])
@@ -207,7 +209,7 @@ async def test_half_a_file_in_the_place_gives_way_to_ours(store: DendriteStore, 
 
 
 async def test_no_directory_that_comes_back_is_closed_to_dendrite_however_briefly(
-    store: DendriteStore, target: Target, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, target: DendriteMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add()
     store.path_of(media.base64hash).chmod(0o755)
@@ -228,7 +230,7 @@ async def test_no_directory_that_comes_back_is_closed_to_dendrite_however_briefl
 
 
 async def test_a_second_restore_is_harmless(
-    store: DendriteStore, target: Target, connection: Connection
+    store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
     await target.run_pass(Order(command="run"))
@@ -242,7 +244,7 @@ async def test_a_second_restore_is_harmless(
 
 
 async def test_the_ledger_says_who_brought_what_back_when_and_why(
-    store: DendriteStore, target: Target, connection: Connection
+    store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     media = await store.add()
     await target.run_pass(Order(command="run"))
@@ -258,7 +260,7 @@ async def test_the_ledger_says_who_brought_what_back_when_and_why(
 
 
 async def test_what_was_brought_back_is_kept_by_the_passes_that_follow(
-    store: DendriteStore, target: Target
+    store: DendriteStore, target: DendriteMedia
 ) -> None:
     media = await store.add()
     await target.run_pass(Order(command="run"))
@@ -269,7 +271,7 @@ async def test_what_was_brought_back_is_kept_by_the_passes_that_follow(
 
 
 async def test_what_was_brought_back_for_a_time_goes_when_that_is_over(
-    store: DendriteStore, target: Target, connection: Connection
+    store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     await store.add()
     await target.run_pass(Order(command="run"))
@@ -280,7 +282,7 @@ async def test_what_was_brought_back_for_a_time_goes_when_that_is_over(
 
 
 async def test_what_was_brought_back_for_no_time_at_all_is_not_kept_for_good(
-    store: DendriteStore, target: Target
+    store: DendriteStore, target: DendriteMedia
 ) -> None:
     await store.add()
     await target.run_pass(Order(command="run"))
@@ -308,7 +310,9 @@ async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
     assert await store.broken_references() == []
 
 
-async def test_a_row_that_had_no_file_stays_away_and_is_named(store: DendriteStore, target: Target) -> None:
+async def test_a_row_that_had_no_file_stays_away_and_is_named(
+    store: DendriteStore, target: DendriteMedia
+) -> None:
     whole = await store.add()
     media = await store.add(file=False)
     await target.run_pass(Order(command="run"))
@@ -317,7 +321,9 @@ async def test_a_row_that_had_no_file_stays_away_and_is_named(store: DendriteSto
     assert set(await store.rows()) == {whole.key}
 
 
-async def test_a_restore_that_would_insert_no_row_moves_no_file(store: DendriteStore, target: Target) -> None:
+async def test_a_restore_that_would_insert_no_row_moves_no_file(
+    store: DendriteStore, target: DendriteMedia
+) -> None:
     # dendrite answers 404 for a file of another size than its row says.
     media = await store.add(size=3)
     await target.run_pass(Order(command="run"))
@@ -329,7 +335,7 @@ async def test_a_restore_that_would_insert_no_row_moves_no_file(store: DendriteS
 
 
 async def test_a_row_whose_file_has_another_size_is_not_counted_among_those_that_can_come_back(
-    store: DendriteStore, target: Target
+    store: DendriteStore, target: DendriteMedia
 ) -> None:
     whole, unknown = await store.add(), await store.add(size=-1)
     damaged = await store.add(size=3)
@@ -343,7 +349,7 @@ async def test_a_row_whose_file_has_another_size_is_not_counted_among_those_that
 
 
 async def test_what_the_disk_does_not_give_back_is_named_and_can_be_tried_again(
-    store: DendriteStore, target: Target, monkeypatch: pytest.MonkeyPatch
+    store: DendriteStore, target: DendriteMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add()
     other = await store.add()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from retentiond.engine.target import Target
+    from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
@@ -63,7 +63,7 @@ async def at_work(database: str, command: str = "run") -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def ledger(retention: Retention, store: DendriteStore) -> AsyncIterator[Target]:
+async def ledger(retention: Retention, store: DendriteStore) -> AsyncIterator[DendriteMedia]:
     """Open a target over a store of one old medium, whose ledger was made by a pass that took nothing."""
     await store.add(origin="there.test", age=OLD)
     async with retention.opened(policies=[], **BRIEF) as target:
@@ -172,7 +172,7 @@ async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone
     assert "took_over" in [entry["event"] for entry in log]
 
 
-async def _try_pass(target: Target) -> Any:
+async def _try_pass(target: DendriteMedia) -> Any:
     try:
         return await target.run_pass(Order("run", patience=0.0))
     except BusyError:

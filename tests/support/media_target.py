@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.config.schema import Config
 from retentiond.engine.target import Order, Silence
-from retentiond.targets.registry import open_target
+from retentiond.targets.dendrite_media.target import open_dendrite_media
+from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from retentiond.engine.target import Target
     from retentiond.model.report import Item, PassReport
+    from retentiond.targets.dendrite_media.target import DendriteMedia
 
 REMOTE = {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}
 
@@ -40,10 +41,10 @@ class Retention:
         self.media_path = media_path
 
     @asynccontextmanager
-    async def opened(self, **keys: Any) -> AsyncIterator[Target]:
+    async def opened(self, **keys: Any) -> AsyncIterator[DendriteMedia]:
         """Open the target."""
         config = configure(self.database, self.media_path, **keys)
-        async with open_target("media", config.targets["media"]) as target:
+        async with open_dendrite_media("media", as_media(config.targets["media"])) as target:
             yield target
 
     async def one_pass(self, **keys: Any) -> PassReport:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from retentiond.engine.target import Target
+    from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -51,7 +51,11 @@ class Race:
     """dendrite and retentiond on the same store, one step after the other."""
 
     def __init__(
-        self, media_path: Path, connection: Connection, pool: asyncpg.Pool[asyncpg.Record], target: Target
+        self,
+        media_path: Path,
+        connection: Connection,
+        pool: asyncpg.Pool[asyncpg.Record],
+        target: DendriteMedia,
     ) -> None:
         self._media_path = media_path
         self.connection = connection
@@ -197,7 +201,9 @@ async def test_a_late_thumbnail_row_of_media_that_came_back_first_goes_at_the_se
 class Storm:
     """Many writers at once, on few contents, with pauses at the worst places, against passes and sweeps without end."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], store: DendriteStore, target: Target) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], store: DendriteStore, target: DendriteMedia
+    ) -> None:
         self._rng = random.Random(SEED)
         self._pool = pool
         self._store = store

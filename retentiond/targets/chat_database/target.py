@@ -12,6 +12,7 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, connected, pool, reaching
 from retentiond.adapters.postgres_errors import describe
+from retentiond.engine.capabilities import AcceptsStores, HasHolds, HasStatistics, PurgesChats
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import STOPPED, Order, StoppedError
@@ -22,11 +23,9 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.check import Check
-from retentiond.model.errors import UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
-from retentiond.model.report import CancelledPurge, PassReport, RestoreReport, SweepReport
-from retentiond.model.text import printable
+from retentiond.model.report import PassReport, SweepReport
 from retentiond.targets.chat_database.gate import read_replica_lag
 from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.picture import draw
@@ -38,17 +37,14 @@ from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
 from retentiond.targets.chat_database.stores import STORES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import timedelta
 
     from retentiond.config.chats import ChatTarget
-    from retentiond.engine.target import AuditOrder, Progress, Selection
+    from retentiond.engine.target import Progress
     from retentiond.ledger.lease import Lease
-    from retentiond.model.audit import AuditReport
     from retentiond.model.picture import Picture
-    from retentiond.model.report import Item, Released, TargetStatus
-    from retentiond.model.request import Request
-    from retentiond.model.story import Story
+    from retentiond.model.report import Item, TargetStatus
 
 _TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 """One a database: targets of one daemon that share it, and are due at the same hour, wait for each other. By the lease
@@ -75,8 +71,8 @@ async def open_chat_database(
         yield ChatDatabase(place, duty)
 
 
-class ChatDatabase(RecordsDesk):
-    """The chats of one database, as the engine's Protocol wants a target. What it purges does not come back."""
+class ChatDatabase(RecordsDesk, HasHolds, HasStatistics, AcceptsStores, PurgesChats):
+    """The chats of one database. Purged chats cannot be restored."""
 
     def __init__(self, place: Place, duty: Duty) -> None:
         super().__init__(place)
@@ -99,25 +95,10 @@ class ChatDatabase(RecordsDesk):
         """What must stay because somebody said so."""
         return ChatHolds(self._place)
 
-    async def plan(
-        self,
-        listen: Callable[[Item], None] | None,
-        progress: Progress,
-        request: Request | None = None,
-        keep: timedelta | None = None,
-    ) -> PassReport:
-        """Say what a pass would do now, changing nothing."""
-        if request is not None or keep is not None:
-            raise UsageError(f"{self.name} holds chats, and no media; name the TARGET of the media")
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Return what a pass would purge now; change nothing."""
         order, wishes = Order("plan", progress=progress), self._scheduled(datetime.now(UTC))
         return await Planner(self._place, wishes, order, by_hand=False).plan(listen)
-
-    async def explain(self, media: str, progress: Progress) -> Story:
-        """Refuse: chats are judged by their account, and `plan` tells of each."""
-        del progress
-        raise UsageError(
-            f"{self.name} holds chats, and no media: {printable(media)}; name the TARGET of the media"
-        )
 
     async def run_pass(self, order: Order) -> PassReport:
         """Purge all accounts that have a `keep`."""
@@ -206,33 +187,6 @@ class ChatDatabase(RecordsDesk):
             await self._place.ledger.exists(self._place.pool)
         return SweepReport()
 
-    async def released(self) -> AsyncIterator[Released]:
-        """Stream nothing: what was purged does not come back."""
-        nothing: tuple[Released, ...] = ()
-        for released in nothing:
-            yield released
-
-    async def restore(self, selection: Selection) -> RestoreReport:
-        """Bring nothing back, and say so where a pass of ours was meant."""
-        if selection.pass_id is not None:
-            raise UsageError(
-                "chats that were purged do not come back; restore the database from a backup of before the purge"
-            )
-        return RestoreReport()
-
-    async def end_grace(self) -> SweepReport:
-        """Do nothing: chats lie in no quarantine."""
-        return SweepReport()
-
-    async def cancel_purge(self) -> CancelledPurge:
-        """Do nothing: chats have no grace."""
-        return CancelledPurge()
-
-    async def forget(self, media: Sequence[str] | None) -> list[str]:
-        """Forget nothing: chats are not restored."""
-        del media
-        return []
-
     async def accept(self, *, yes: bool) -> Acceptance:
         """Say what the ledger knows; with `yes` accept the clock."""
         place = self._place
@@ -253,11 +207,6 @@ class ChatDatabase(RecordsDesk):
                 acceptance.accepted = True
         return acceptance
 
-    async def audit(self, order: AuditOrder) -> AuditReport:
-        """Refuse: chats have no files of their own to be held against."""
-        del order
-        raise UsageError(f"{self.name} holds chats, which have no files to audit; leave it out")
-
     async def picture(self, progress: Progress) -> Picture:
         """Draw the store for the report, changing nothing."""
         progress.stage("draw", None)
@@ -272,8 +221,3 @@ class ChatDatabase(RecordsDesk):
     async def check(self) -> Check:
         """Try what a pass needs, and return the problems found."""
         return Check(await check(self._place, self._scheduled(datetime.now(UTC))))
-
-    async def check_quotas(self, order: Order) -> PassReport | None:
-        """Find nothing: chats have no quotas."""
-        del order
-        return None

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.adapters.postgres import pool, reaching
 from retentiond.config.resolve import resolve
+from retentiond.engine.capabilities import (
+    AcceptsStores,
+    Explains,
+    HasAudit,
+    HasHolds,
+    HasQuarantine,
+    HasQuotas,
+    HasStatistics,
+    TakesRequests,
+)
 from retentiond.engine.passes import run_eviction, run_steps
 from retentiond.ledger.desk import RecordsDesk
 from retentiond.ledger.duty import Duty
@@ -73,8 +83,18 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
         disk.close()
 
 
-class DendriteMedia(RecordsDesk):
-    """A dendrite server's media, as the engine's Protocol wants a target."""
+class DendriteMedia(
+    RecordsDesk,
+    TakesRequests,
+    Explains,
+    HasQuarantine,
+    HasAudit,
+    HasQuotas,
+    HasHolds,
+    HasStatistics,
+    AcceptsStores,
+):
+    """The media of a dendrite server."""
 
     def __init__(self, place: Place, duty: Duty) -> None:
         super().__init__(place)

@@ -1,0 +1,131 @@
+"""What some targets can do beside a pass. A verb, the daemon or the report asks for a capability, never for a kind.
+
+A target class names its capabilities as its bases; `targets/registry.py` answers which kind has which.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from retentiond.engine.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import timedelta
+
+    from retentiond.engine.holds import Holds
+    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.model.acceptance import Acceptance
+    from retentiond.model.audit import AuditReport
+    from retentiond.model.picture import Picture
+    from retentiond.model.purge import PurgeReport
+    from retentiond.model.records import Verified
+    from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
+    from retentiond.model.request import Request
+    from retentiond.model.story import Story
+
+
+@runtime_checkable
+class TakesRequests(Target, Protocol):
+    """Items can be deleted by name, whatever their age, and a plan can be made with other ages."""
+
+    async def plan(
+        self,
+        listen: Callable[[Item], None] | None,
+        progress: Progress,
+        request: Request | None = None,
+        keep: timedelta | None = None,
+    ) -> PassReport:
+        """Return the plan of a pass, or of a request; `listen` gets each item.
+
+        With `keep` each policy keeps items so long; `keep: forever` stays as it is.
+        """
+
+
+@runtime_checkable
+class Explains(Target, Protocol):
+    """The verdict on one item can be explained."""
+
+    async def explain(self, media: str, progress: Progress) -> Story:
+        """Explain one item; change nothing. Raise UsageError for an invalid name."""
+
+
+@runtime_checkable
+class HasQuarantine(Target, Protocol):
+    """Deleted items go to a quarantine first, and can be restored from there."""
+
+    def released(self) -> AsyncIterator[Released]:
+        """Stream the items that can be restored."""
+
+    async def restore(self, selection: Selection) -> RestoreReport:
+        """Restore rows, thumbnails and files."""
+
+    async def end_grace(self) -> SweepReport:
+        """Purge the quarantine without its grace, never before its settle."""
+
+    async def cancel_purge(self) -> CancelledPurge:
+        """Restore the grace that `end_grace` ended, for items that are not purged yet."""
+
+    async def forget(self, media: Sequence[str] | None) -> list[str]:
+        """End the protection of restored media (by URI; None: all); return those that had it."""
+
+
+@runtime_checkable
+class HasAudit(Target, Protocol):
+    """The database can be compared with another store, such as a disk."""
+
+    async def audit(self, order: AuditOrder) -> AuditReport:
+        """Compare them; raise RefusedError where they do not belong together."""
+
+
+@runtime_checkable
+class HasQuotas(Target, Protocol):
+    """Sizes are limited between passes, too."""
+
+    async def check_quotas(self, order: Order) -> PassReport | None:
+        """Delete what exceeds a quota; None if nothing does. Raises as `run_pass` does."""
+
+
+@runtime_checkable
+class HasHolds(Target, Protocol):
+    """Items can be kept by hand, whatever the policies say."""
+
+    @property
+    def holds(self) -> Holds:
+        """The holds."""
+
+
+@runtime_checkable
+class HasRecords(Target, Protocol):
+    """The ledger has a proof of disposal."""
+
+    def records(self) -> AsyncIterator[dict[str, Any]]:
+        """Stream the records, oldest first, each with its hash."""
+
+    async def verify_records(self) -> Verified:
+        """Verify the chain of records."""
+
+
+@runtime_checkable
+class HasStatistics(Target, Protocol):
+    """The store can be described in a report."""
+
+    async def picture(self, progress: Progress) -> Picture:
+        """Collect the statistics; change nothing."""
+
+
+@runtime_checkable
+class AcceptsStores(Target, Protocol):
+    """Work can go on after a restored database, a replaced disk, or a clock change."""
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Compare ledger and store; with `yes` accept the state."""
+
+
+@runtime_checkable
+class PurgesChats(Target, Protocol):
+    """The chats of an account can be purged up to a date."""
+
+    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Purge them, or return the plan; refusals and interruptions are in the report."""
