@@ -82,6 +82,10 @@ def test_a_time_that_the_clocks_leap_over_comes_an_hour_later_on_the_wall() -> N
     assert times(berlin("30 2 * * *"), "2026-03-27T12:00Z", 3) == ["28 01:30", "29 01:30", "30 00:30"]
 
 
+def test_a_time_that_the_clocks_leap_over_is_still_due_right_after_the_leap() -> None:
+    assert following(berlin("30 2 * * *"), at("2026-03-29T01:10Z")) == at("2026-03-29T01:30Z")
+
+
 def test_a_time_that_comes_twice_when_clocks_are_put_back_is_run_once() -> None:
     # 2026-10-25 02:30 is 00:30 and 01:30 in UTC.
     assert times(berlin("30 2 * * *"), "2026-10-24T12:00Z", 3) == ["25 00:30", "26 01:30", "27 01:30"]
