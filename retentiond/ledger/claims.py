@@ -1,6 +1,6 @@
-"""Claims: which process works on an entry. A claimant holds a lock of its own id for as long as it lives.
+"""Claims: the process that works on an entry. A claim owner holds a lock of its own ID while it lives.
 
-A claim whose lock can be taken is nobody's, and whoever finds it finishes it.
+A claim whose lock can be taken has no live owner; the next process that finds it finishes the work.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimant:
-    """An id under which entries are claimed, alive while its guard stands."""
+class ClaimOwner:
+    """The ID under which entries are claimed; alive while its guard stands."""
 
     claimant_id: int
     guard: Guard
     _session: Session
 
-    async def bury(self, others: Iterable[int]) -> list[int]:
-        """Return those of the given claimants who are gone: their locks could be taken.
+    async def find_dead(self, others: Iterable[int]) -> list[int]:
+        """Return those of the given owners that are dead: their locks can be taken.
 
-        Ids are never given twice in a row (a sequence), so a lock that was free once stays nobody's.
+        A sequence gives each ID once, so the lock of a dead owner stays free.
         """
         gone = []
         for other in others:
@@ -42,10 +42,10 @@ class Claimant:
 
 
 @asynccontextmanager
-async def claimant(dsn: str) -> AsyncIterator[Claimant]:
-    """Become a claimant until the block ends."""
+async def claimant(dsn: str) -> AsyncIterator[ClaimOwner]:
+    """Own claims until the block ends."""
     async with open_session(dsn) as session:
         claimant_id = await session.ask(SQL["new_claimant"])
-        # Between the number and its lock nothing is claimed yet, so nobody can take it for dead.
+        # Nothing is claimed before the lock is taken, so no process takes this owner for dead.
         await session.ask(LOCKS["try_lock"], CLAIMANT, str(claimant_id))
-        yield Claimant(claimant_id, session.guard, session)
+        yield ClaimOwner(claimant_id, session.guard, session)

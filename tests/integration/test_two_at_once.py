@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from retentiond.engine.target import AuditOrder, Order, Selection
-from retentiond.ledger.duty import Duty
+from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
@@ -190,9 +190,9 @@ async def test_a_daemon_that_opens_its_target_anew_is_on_duty_at_once(
 
 async def test_duty_is_for_a_target_by_its_name(database: str) -> None:
     async with (
-        Duty(database, "media") as one,
-        Duty(database, "media") as other,
-        Duty(database, "chats") as third,
+        Leadership(database, "media") as one,
+        Leadership(database, "media") as other,
+        Leadership(database, "chats") as third,
     ):
         await one.take()
         await one.take()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import reaching
 from retentiond.engine.target import Order
-from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
+from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.migrations import VERSION, part_version

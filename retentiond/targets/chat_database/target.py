@@ -17,10 +17,10 @@ from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import STOPPED, Order, StoppedError
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
-from retentiond.ledger.desk import RecordsDesk
-from retentiond.ledger.duty import Duty
+from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
+from retentiond.ledger.reader import LedgerReader
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.check import Check
 from retentiond.model.floor import day_before
@@ -62,22 +62,22 @@ async def open_chat_database(
     `read_lag` tells how far replicas are behind; the database's own view of them, unless given.
     """
     settings = resolve_chats(config)
-    async with pool(settings.database) as opened, Duty(settings.database, name) as duty:
+    async with pool(settings.database) as opened, Leadership(settings.database, name) as leadership:
 
         async def read_own_lag() -> timedelta | None:
             return await read_replica_lag(opened)
 
         place = Place(name, config, settings, opened, Ledger(), read_lag or read_own_lag)
-        yield ChatDatabase(place, duty)
+        yield ChatDatabase(place, leadership)
 
 
-class ChatDatabase(RecordsDesk, HasHolds, HasStatistics, AcceptsStores, PurgesChats):
+class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesChats):
     """The chats of one database. Purged chats cannot be restored."""
 
-    def __init__(self, place: Place, duty: Duty) -> None:
+    def __init__(self, place: Place, leadership: Leadership) -> None:
         super().__init__(place)
         self._place = place
-        self._duty = duty
+        self._leadership = leadership
         self._turn = _TURNS.setdefault(place.settings.database, asyncio.Lock())
 
     @property
@@ -140,7 +140,7 @@ class ChatDatabase(RecordsDesk, HasHolds, HasStatistics, AcceptsStores, PurgesCh
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
             if order.command == "run":
-                await self._duty.take()
+                await self._leadership.take()
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
             async with AsyncExitStack() as opened:

@@ -20,9 +20,9 @@ from retentiond.engine.capabilities import (
     TakesRequests,
 )
 from retentiond.engine.passes import run_eviction, run_steps
-from retentiond.ledger.desk import RecordsDesk
-from retentiond.ledger.duty import Duty
+from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
+from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
@@ -73,18 +73,18 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
     settings = resolve(config)
     disk = DiskWorkers(config.pace.concurrency)
     try:
-        async with pool(settings.database) as opened, Duty(settings.database, name) as duty:
+        async with pool(settings.database) as opened, Leadership(settings.database, name) as leadership:
             sources = Sources.of(settings)
             references = References(sources, settings.protections, settings.sources)
             held = HoldReferences(sources)
             place = Place(name, config, settings, opened, disk, MediaLedger(), references, held)
-            yield DendriteMedia(place, duty)
+            yield DendriteMedia(place, leadership)
     finally:
         disk.close()
 
 
 class DendriteMedia(
-    RecordsDesk,
+    LedgerReader,
     TakesRequests,
     Explains,
     HasQuarantine,
@@ -96,10 +96,10 @@ class DendriteMedia(
 ):
     """The media of a dendrite server."""
 
-    def __init__(self, place: Place, duty: Duty) -> None:
+    def __init__(self, place: Place, leadership: Leadership) -> None:
         super().__init__(place)
         self._place = place
-        self._duty = duty
+        self._leadership = leadership
         self._mount_noticed = False
 
     @property
@@ -137,16 +137,16 @@ class DendriteMedia(
         place = self._place
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
-            await self._take_duty(order.command)
+            await self._take_leadership(order.command)
             await under_lease(place, order, report, lambda steps: run_steps(steps, order, report))
             if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
                 await end_by_hand(place, order, removed=report.removed_items > 0)
         return report
 
-    async def _take_duty(self, command: str) -> None:
+    async def _take_leadership(self, command: str) -> None:
         """See that no other daemon looks after the target, where it is a daemon that asks; commands need the lease only."""
         if command == "run":
-            await self._duty.take()
+            await self._leadership.take()
 
     async def check_quotas(self, order: Order) -> PassReport | None:
         """Keep to the quotas; None where nothing had to go."""
@@ -155,7 +155,7 @@ class DendriteMedia(
             return None
         report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with reaching("the database"):
-            await self._take_duty(order.command)
+            await self._take_leadership(order.command)
             if await fits_at_a_glance(place, place.pool):
                 return None
             await under_lease(place, order, report, lambda steps: run_eviction(steps, report))
@@ -171,12 +171,12 @@ class DendriteMedia(
             if not await self._place.ledger.exists(self._place.pool):
                 # There is nothing to sweep, but who looks after the target is to be known from the start.
                 with suppress(BusyError):
-                    await self._duty.take()
+                    await self._leadership.take()
                 return SweepReport()
             await self._place.make_ledger()
             await follow_access_log(self._place, tell=everything)
             try:
-                await self._duty.take()
+                await self._leadership.take()
             except BusyError:
                 # The other one sweeps.
                 return SweepReport()
@@ -231,7 +231,7 @@ class DendriteMedia(
     async def audit(self, order: AuditOrder) -> AuditReport:
         """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
         with reaching("the database"):
-            await self._take_duty(order.command)
+            await self._take_leadership(order.command)
             if order.command == "run":
                 # The daemon goes by the last audit's time, which must be somewhere.
                 await self._place.make_ledger()

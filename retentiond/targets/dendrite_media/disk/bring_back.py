@@ -29,7 +29,7 @@ from retentiond.targets.dendrite_media.disk.tree import inside
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from retentiond.ledger.claims import Claimant
+    from retentiond.ledger.claims import ClaimOwner
     from retentiond.ledger.session import Guard
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
@@ -69,7 +69,7 @@ class ReturnResult:
     error: str = ""
 
 
-def bring_back(tree: MediaTree, claimant: Claimant) -> Callable[[Sequence[Return]], list[ReturnResult]]:
+def bring_back(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[Return]], list[ReturnResult]]:
     """Return the way back for a thread's share of entries; the copies in quarantine stay where they are."""
 
     def bring_all(returns: Sequence[Return]) -> list[ReturnResult]:

@@ -13,7 +13,7 @@ from retentiond.targets.dendrite_media.disk.staging import Staging
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from retentiond.ledger.claims import Claimant
+    from retentiond.ledger.claims import ClaimOwner
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.repair.bench import Bench
 
@@ -31,7 +31,7 @@ async def mend_uploads(bench: Bench) -> None:
         bench.telling.fail("not_removed", failed)
 
 
-def _remove(tree: MediaTree, claimant: Claimant) -> Callable[[Sequence[str]], list[str]]:
+def _remove(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[str]], list[str]]:
     def remove(paths: Sequence[str]) -> list[str]:
         failed = []
         with Staging(tree, claimant.claimant_id) as staging, tree.directory(UPLOADS) as uploads:

@@ -37,7 +37,7 @@ SQL: Final = named_queries(
 async def finish_restores(work: Workplace) -> int:
     """Finish what restorers who are gone had marked; return how many rows came back."""
     restorers = [row["claimant"] for row in await work.place.pool.fetch(SQL["restorers"])]
-    dead = await work.claimant.bury(restorers)
+    dead = await work.claimant.find_dead(restorers)
     count = 0
     while dead:
         async with work.place.pool.acquire() as connection, connection.transaction():

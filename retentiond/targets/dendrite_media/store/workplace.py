@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from retentiond.ledger.claims import Claimant, claimant
+from retentiond.ledger.claims import ClaimOwner, claimant
 from retentiond.ledger.host import read_clock
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
@@ -66,7 +66,7 @@ class Workplace:
 
     place: Place
     tree: MediaTree
-    claimant: Claimant
+    claimant: ClaimOwner
     state: StoreState
     fit: Fit
     leap: float

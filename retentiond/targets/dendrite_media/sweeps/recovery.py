@@ -41,7 +41,7 @@ async def recover(
     far as its files are there, in place of being finished.
     """
     claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
-    dead = await work.claimant.bury(claimants)
+    dead = await work.claimant.find_dead(claimants)
     async for page in claimed_pages(work, SQL["inherit_claims"], dead, everything):
         get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
         stuck = [] if purging else await _take_purges_back(work, page)
@@ -54,7 +54,7 @@ async def recover(
 async def clear_staging(work: Workplace, report: SweepReport) -> None:
     """Remove what was being put together for a return when its claimant died; what stays is tried again."""
     left = await work.place.disk.call(lambda: staged(work.tree))
-    dead = await work.claimant.bury(set(left.values()))
+    dead = await work.claimant.find_dead(set(left.values()))
     names = [name for name, claimant in left.items() if claimant in dead]
     if names:
         failed = await work.place.disk.call(remove_staged(work.tree, names))

@@ -54,7 +54,7 @@ async def finish_thumbnail_restores(work: Workplace) -> None:
     """Finish what restorers who are gone had marked."""
     pool = work.place.pool
     restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
-    dead = await work.claimant.bury(restorers)
+    dead = await work.claimant.find_dead(restorers)
     while dead:
         rows = await pool.fetch(
             SQL["inherit_thumbnail_restores"], dead, work.claimant.claimant_id, work.place.batch

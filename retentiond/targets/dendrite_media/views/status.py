@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.duty import daemon_of
 from retentiond.ledger.holds import count_holds
+from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass

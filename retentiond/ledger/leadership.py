@@ -1,6 +1,6 @@
-"""Duty: of the daemons that have a target in their configuration, one looks after it; another when that one is gone.
+"""Leadership: of the daemons with a target in their configuration one works on it; another takes over when it ends.
 
-Beside a daemon on duty that is idle every command works: what they exclude each other by is the lease.
+Commands do not need it: passes of commands and of the daemon exclude each other by the lease.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
 
-SQL: Final = named_queries(__package__, "duty.sql")
+SQL: Final = named_queries(__package__, "leadership.sql")
 _SIGNATURE: Final = "retentiond daemon on "
 
 
 async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | None:
-    """Return which daemons look after a target: by their signs of life, which come once a minute, or by the duty."""
+    """Return the daemons of a target, by their heartbeats (one a minute), or by the lock of the leader."""
     alive = await connection.fetch(LEDGER_SQL["daemons"]) if ledger else []
     if alive:
         return ", ".join(f"{row['host']}, pid {row['pid']}" for row in alive)
@@ -41,7 +41,7 @@ async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | Non
 
 
 async def _on_duty(connection: Conn, target: str, *, ledger: bool) -> LockHolder | None:
-    """Return the session that holds the lock; a daemon of before the ledger still counts, if it is of our role."""
+    """Return the session that holds the lock; a daemon from before the ledger counts if it has our role."""
     holder = await lock_holder(connection, DUTY, target, ledger=ledger)
     if holder is None and ledger:
         before = await lock_holder(connection, DUTY, target, ledger=False)
@@ -58,8 +58,8 @@ def _named(holder: LockHolder) -> str:
     return printable(str(holder.name).removeprefix(_SIGNATURE))
 
 
-class Duty:
-    """The duty for one target, taken when it is needed first, and held until the block ends."""
+class Leadership:
+    """The leadership for one target, taken when it is first needed, and held until the block ends."""
 
     def __init__(self, dsn: str, target: str) -> None:
         self._dsn = dsn
@@ -79,13 +79,13 @@ class Duty:
     ) -> None:
         session = self._session
         if session is not None and session.guard.stands:
-            # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
+            # A closed connection keeps its locks until the server notices, and the next attempt may follow at once.
             with suppress(*LOST):
-                await session.ask(SQL["end_duty"])
+                await session.ask(SQL["end_leadership"])
         await self._open.aclose()
 
     async def take(self) -> None:
-        """Be on duty; raises BusyError, with who it is and since when, while another daemon is."""
+        """Become the leader; raise BusyError, which names the other daemon, if there is one."""
         async with self._turn:
             session = self._session
             if session is None or not session.guard.stands:
@@ -103,7 +103,7 @@ class Duty:
                 self._session = None
                 self._stand_by(holder)
                 raise BusyError(
-                    f"another retentiond looks after {self._target}: {holder}; this one tries again at the next time"
+                    f"another retentiond works on {self._target}: {holder}; this one tries again at the next scheduled time"
                 )
             self._session, self._of_store = session, of_store
             if self._standing_by:
@@ -111,7 +111,7 @@ class Duty:
                 get_logger(target=self._target).info("took_over")
 
     async def _try(self, session: Session, *, of_store: bool) -> str | None:
-        """Take the lock and sign for it; return who holds it where that is another session."""
+        """Take the lock, and write our name to the session; return the holder if another session has it."""
         locks = LOCKS if of_store else LOCKS_WITHOUT_LEDGER
         async with session.turn:
             connection = session.connection
@@ -124,7 +124,7 @@ class Duty:
                     return None
                 holder = await _on_duty(connection, self._target, ledger=of_store)
         if holder is None:
-            return "it has just gone"
+            return "it has just ended"
         return f"{_SIGNATURE}{_named(holder)} ({holder})" if _signed(holder) else str(holder)
 
     def _stand_by(self, holder: str) -> None:

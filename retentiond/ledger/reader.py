@@ -1,4 +1,4 @@
-"""What every target tells from its ledger, and writes into it, whatever its kind."""
+"""Records and heartbeats in the ledger of a target of any kind."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Place(Protocol):
-    """Where a target works: what it is called, its database, and the ledger in it."""
+    """A target: its name, its database, and the ledger in it."""
 
     @property
     def name(self) -> str:
-        """What the user calls the target."""
+        """Its name in the configuration."""
 
     @property
     def pool(self) -> Db:
@@ -34,14 +34,14 @@ class Place(Protocol):
         """Its ledger."""
 
 
-class RecordsDesk:
-    """The records and the signs of life of a target."""
+class LedgerReader:
+    """The records and heartbeats of a target."""
 
     def __init__(self, place: Place) -> None:
         self._desk = place
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
-        """Stream the proof of disposal, oldest first."""
+        """Stream the records, oldest first."""
         with reaching("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
@@ -51,7 +51,7 @@ class RecordsDesk:
                     yield record
 
     async def verify_records(self) -> Verified:
-        """Follow the chain of records; without a ledger there are none, and they fit."""
+        """Verify the chain of records; without a ledger the chain is empty and valid."""
         with reaching("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
@@ -60,11 +60,11 @@ class RecordsDesk:
                 return await verify_records(connection)
 
     async def beat(self) -> None:
-        """Tell the ledger, where there is one, that a daemon looks after this target."""
+        """Write a heartbeat of the daemon, if there is a ledger."""
         await self._tell("beat")
 
     async def end_beat(self) -> None:
-        """Tell the ledger that it no longer does."""
+        """Remove the heartbeat."""
         await self._tell("end_beat")
 
     async def _tell(self, statement: str) -> None:
