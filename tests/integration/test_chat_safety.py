@@ -19,6 +19,7 @@ from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order, Silence, Stop
 from retentiond.ledger.locks import DUTY, lock_holder
 from retentiond.model.errors import BusyError, RefusedError
+from retentiond.model.replication import Replica, Replication
 from retentiond.targets.chat_database import batch, indexes, removal
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.statements import bind
@@ -571,18 +572,27 @@ async def test_rows_that_go_too_fast_make_it_wait(chats: ChatStore, monkeypatch:
     assert waited[1] > waited[0]
 
 
+def standby_behind(seconds: float) -> Replication:
+    """One standby that streams, so far behind."""
+    lag = timedelta(seconds=seconds)
+    return Replication(
+        [Replica("berlin", "standby", connected=True, state="streaming", lag=lag, bytes_behind=9)]
+    )
+
+
 async def test_it_waits_while_a_replica_is_behind(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retentiond.targets.chat_database.gate.POLL", 0.0)
     await chats.chat()
-    lags = [timedelta(seconds=lag) for lag in (60, 11, 9)]
+    lags = (60, 60, 11, 9)
     asked: list[int] = []
 
-    async def read_lag() -> timedelta | None:
+    async def look() -> Replication:
         asked.append(len(await chats.chats()))
-        return lags[min(len(asked), 3) - 1]
+        return standby_behind(lags[min(len(asked), 4) - 1])
 
-    assert (await chats.purge(read_lag=read_lag)).chats == 1
-    assert asked[:3] == [1, 1, 1]
+    assert (await chats.purge(look_at_replicas=look)).chats == 1
+    # The first look is for synchronous standbys alone.
+    assert asked[:4] == [1, 1, 1, 1]
 
 
 async def test_a_replica_that_never_catches_up_ends_the_purge(
@@ -592,12 +602,12 @@ async def test_a_replica_that_never_catches_up_ends_the_purge(
     monkeypatch.setattr("retentiond.targets.chat_database.gate.PATIENCE", timedelta(0))
     chat = await chats.chat()
 
-    async def read_lag() -> timedelta | None:
-        return timedelta(hours=1)
+    async def look() -> Replication:
+        return standby_behind(3600)
 
-    report = await chats.purge(read_lag=read_lag)
+    report = await chats.purge(look_at_replicas=look)
     assert (report.state, report.exit_status) == ("interrupted", 4)
-    assert "a replica has been more than 10 s behind" in (report.error or "")
+    assert "the standby berlin is 3600.0 s behind, more than 10 s" in (report.error or "")
     assert await chats.chats() == {chat}
 
 

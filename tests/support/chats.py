@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.chats import ChatTarget
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from retentiond.model.purge import PurgeReport
+    from retentiond.model.replication import Replication
     from retentiond.model.report import PassReport
 
 TO_DATE = date(2023, 8, 21)
@@ -185,14 +186,14 @@ class ChatStore:
         *,
         dry_run: bool = False,
         order: Order | None = None,
-        read_lag: Callable[[], Awaitable[timedelta | None]] | None = None,
+        look_at_replicas: Callable[[], Awaitable[Replication]] | None = None,
         account: str = ACCOUNT,
         wish: dict[str, Any] | None = None,
         **changes: Any,
     ) -> PurgeReport:
         """Purge by hand."""
         wanted = PurgeWish(account, to_date, **(wish or {}))
-        async with open_chat_database("chats", self.config(**changes), read_lag) as target:
+        async with open_chat_database("chats", self.config(**changes), look_at_replicas) as target:
             return await target.purge_chats(wanted, order or Order("purge-chats"), dry_run=dry_run)
 
     async def run_pass(self, order: Order | None = None, **changes: Any) -> PassReport:

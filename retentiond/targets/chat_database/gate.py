@@ -1,4 +1,4 @@
-"""The gate before each batch: the pace in rows, and a pause while a replica is behind."""
+"""The gate before each batch: the pace in rows, and a pause while a replica is behind or gone."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.engine.pace import Pace
 from retentiond.model.errors import UnreachableError
+from retentiond.model.replication import find_delay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from retentiond.adapters.postgres import Db
     from retentiond.config.chats import ChatPace
     from retentiond.engine.target import Stop
+    from retentiond.model.replication import Replication
 
 SQL: Final = named_queries(__package__, "ledger.sql")
 POLL: Final = 1.0
-"""Seconds between two looks at a replica that is behind."""
+"""Seconds between two looks at the replicas."""
 PATIENCE: Final = timedelta(hours=1)
-"""How long a purge waits for a replica; a longer stall is a failure that somebody must hear of."""
+"""How long a purge waits for a replica; a longer stall is a failure that has to be reported."""
 
 
 @dataclass(slots=True)
 class Gate:
-    """Lets the next batch through when it may go. `read_lag` tells how far the furthest replica is behind."""
+    """Lets the next batch through when it may go; `look` reads the replicas of the database."""
 
     pace: ChatPace
     stop: Stop
-    read_lag: Callable[[], Awaitable[timedelta | None]]
-    poll: float = POLL
+    look: Callable[[], Awaitable[Replication]]
     clock: Callable[[], float] = time.monotonic
     _rows: Pace = field(init=False)
     _looked: float = field(init=False, default=float("-inf"))
@@ -46,27 +46,26 @@ class Gate:
         await self._rows.take(rows)
 
     async def wait(self) -> None:
-        """Wait until the replicas have caught up, or we are asked to stop; raise UnreachableError after an hour."""
+        """Wait until no replica is too far behind, or a stop is asked for; raise UnreachableError after an hour.
+
+        No transaction is open meanwhile. The replica that is furthest behind is in the log, and so is the next one.
+        """
         # A replica does not fall behind between two batches of the same second.
-        if self.clock() - self._looked < self.poll:
+        if self.clock() - self._looked < POLL:
             return
-        waited = timedelta(0)
-        while (lag := await self.read_lag()) is not None and lag > self.pace.max_replica_lag:
+        waited, named = timedelta(0), ""
+        while (delay := find_delay(await self.look(), self.pace.max_replica_lag)) is not None:
             if self.stop.asked:
                 return
-            if not waited:
-                get_logger().warning("replica_behind", lag=lag.total_seconds())
+            if delay.replica != named:
+                named = delay.replica
+                lag = None if delay.lag is None else delay.lag.total_seconds()
+                get_logger().warning("replica_behind", replica=named, lag=lag, reason=str(delay))
             if waited >= PATIENCE:
                 raise UnreachableError(
-                    f"a replica has been more than {self.pace.max_replica_lag.total_seconds():.0f} s behind for an hour; "
-                    "look at its replication (pg_stat_replication), then run the purge again: it goes on where it is"
+                    f"{delay.reason}, and the purge waited an hour for it; {delay.next_step}, then run the purge again: "
+                    "it goes on where it is"
                 )
-            await self.stop.wait(self.poll)
-            waited += timedelta(seconds=self.poll)
+            await self.stop.wait(POLL)
+            waited += timedelta(seconds=POLL)
         self._looked = self.clock()
-
-
-async def read_replica_lag(pool: Db) -> timedelta | None:
-    """Return how far the furthest replica is behind; None where there is none, or none that this role may see."""
-    row = await pool.fetchrow(SQL["replica_lag"])
-    return row["lag"] if row is not None else None

@@ -89,7 +89,3 @@ ORDER BY account, store
 
 -- name: clock
 SELECT clock_timestamp()
-
--- name: replica_lag
--- How far the furthest replica is behind, and how many hide it from this role.
-SELECT max(replay_lag) AS lag, count(*) FILTER (WHERE state IS NULL) AS hidden FROM pg_stat_replication

@@ -10,11 +10,11 @@ from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
 
     from retentiond.adapters.postgres import Db
     from retentiond.config.chats import Account, ChatTarget
     from retentiond.ledger.ledger import Ledger
+    from retentiond.model.replication import Replication
     from retentiond.targets.chat_database.layout import Layout
     from retentiond.targets.chat_database.settings import ChatSettings
 
@@ -31,7 +31,7 @@ class Place:
     settings: ChatSettings
     pool: Db
     ledger: Ledger
-    read_lag: Callable[[], Awaitable[timedelta | None]]
+    look_at_replicas: Callable[[], Awaitable[Replication]]
 
     @property
     def layout(self) -> Layout:

@@ -16,6 +16,7 @@ from retentiond.ledger.migrations import VERSION, part_version
 from retentiond.ledger.past import read_backlog, read_last_pass
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.model.floor import day_before
+from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, TargetStatus
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_value
@@ -104,6 +105,7 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
         with reaching("the database"):
             await try_session(place.settings.database)
             problems += map(UnreachableError, await _check_rights(place))
+            problems += await _check_replicas(place)
             for name in place.config.accounts:
                 problems += await _check_account(place, name)
             if not problems:
@@ -118,14 +120,17 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
 async def _check_rights(place: Place) -> list[str]:
     async with place.pool.acquire() as connection:
         missing = await place.ledger.missing_right(connection)
-        problems = [missing] if missing else []
-        lag = await connection.fetchrow(SQL["replica_lag"])
-        if lag is not None and lag["hidden"]:
-            problems.append(
-                "the role may not see how far replicas are behind, and a purge could not wait for them; as a superuser "
-                "grant it pg_monitor"
-            )
-        return problems
+        return [missing] if missing else []
+
+
+async def _check_replicas(place: Place) -> list[RetentiondError]:
+    """Say what a purge would wait for: a replica that is behind, gone or hidden."""
+    try:
+        replication = await place.look_at_replicas()
+    except UnreachableError as error:
+        return [error]
+    delay = find_delay(replication, place.config.pace.max_replica_lag)
+    return [UnreachableError(f"a purge would wait: {delay}")] if delay is not None else []
 
 
 async def _check_account(place: Place, name: str) -> list[RetentiondError]:

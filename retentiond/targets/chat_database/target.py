@@ -26,11 +26,14 @@ from retentiond.model.check import Check
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.report import PassReport, SweepReport
-from retentiond.targets.chat_database.gate import read_replica_lag
 from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.picture import draw
 from retentiond.targets.chat_database.place import KIND, SCHEMA, Place
 from retentiond.targets.chat_database.planning import Planner
+from retentiond.targets.chat_database.replication import (
+    read_replication,
+    refuse_waiting_commits,
+)
 from retentiond.targets.chat_database.settings import resolve_chats
 from retentiond.targets.chat_database.state import check, read_status
 from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
@@ -38,12 +41,12 @@ from retentiond.targets.chat_database.stores import STORES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from datetime import timedelta
 
     from retentiond.config.chats import ChatTarget
     from retentiond.engine.target import Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.picture import Picture
+    from retentiond.model.replication import Replication
     from retentiond.model.report import Item, TargetStatus
 
 _TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
@@ -55,19 +58,19 @@ alone the second would be refused each time."""
 async def open_chat_database(
     name: str,
     config: ChatTarget,
-    read_lag: Callable[[], Awaitable[timedelta | None]] | None = None,
+    look_at_replicas: Callable[[], Awaitable[Replication]] | None = None,
 ) -> AsyncIterator[ChatDatabase]:
     """Open the target: reach its database. Nothing is changed before something is asked of it.
 
-    `read_lag` tells how far replicas are behind; the database's own view of them, unless given.
+    `look_at_replicas` reads the state of the replicas; from the database itself, unless given.
     """
     settings = resolve_chats(config)
     async with pool(settings.database) as opened, Leadership(settings.database, name) as leadership:
 
-        async def read_own_lag() -> timedelta | None:
-            return await read_replica_lag(opened)
+        async def look_at_own() -> Replication:
+            return await read_replication(opened)
 
-        place = Place(name, config, settings, opened, Ledger(), read_lag or read_own_lag)
+        place = Place(name, config, settings, opened, Ledger(), look_at_replicas or look_at_own)
         yield ChatDatabase(place, leadership)
 
 
@@ -141,6 +144,8 @@ class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesC
         with reaching("the database"):
             if order.command == "run":
                 await self._leadership.take()
+            # Before the first commit, which would wait; and no lag that is hidden is met half-way.
+            refuse_waiting_commits(await place.look_at_replicas())
             async with place.pool.acquire() as connection:
                 await place.ledger.make(connection, SCHEMA)
             async with AsyncExitStack() as opened:
