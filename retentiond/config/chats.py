@@ -87,6 +87,11 @@ class Account(Section):
         default=False, description="By schedule, take messages with files, too; else their chats' rows stay."
     )
     stats: bool = Field(default=False, description="By schedule, take the statistics of those days, too.")
+    purge_orphans: bool = Field(
+        default=False,
+        description="By schedule, delete rows whose chat is missing from the database, too, where they are older than the "
+        "date by their own dates.",
+    )
     clickhouse: bool = Field(default=False, description="By schedule, purge ClickHouse, too.")
     elasticsearch: bool = Field(default=False, description="By schedule, purge the search, too.")
 

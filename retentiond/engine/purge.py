@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PurgeWish:
-    """Purge an account's chats up to a date, not including it; `stores` are those beside the database."""
+    """Purge an account's chats up to a date, not including it; `stores` are those beside the database.
+
+    `orphans`: rows whose chat is missing, too.
+    """
 
     account: str
     to_date: date
     file_messages: bool = False
     stats: bool = False
     stores: tuple[str, ...] = ()
+    orphans: bool = False

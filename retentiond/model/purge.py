@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.model.orphans import OrphanReport
 from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState, worst
 from retentiond.model.shards import ShardReport, shards_as_json
 
@@ -71,6 +72,11 @@ class FailedRow:
         return {**told, "reason": self.reason, **known, "error": self.error}
 
 
+ATTACHMENTS_STAY: Final = (
+    "only the rows of messages with files are deleted from the database; the files in the file store of the product are not, "
+    "and must be deleted there"
+)
+"""What a purge says of itself that takes messages with files."""
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
 """The reasons for which a chat stays that are told even where there is none; others only where there are some."""
 
@@ -81,7 +87,7 @@ class PurgeReport:
 
     `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `not_reached`
     are due chats that are neither gone, kept nor failed so far. `failures` names those that failed one by one, so many at
-    most. `error` is why it was interrupted, or the last failure.
+    most. `error` is why it was interrupted, or the last failure. `remarks` are what else a user should know, in words.
     """
 
     account: str
@@ -97,6 +103,8 @@ class PurgeReport:
     not_reached: int = 0
     partitions_dropped: list[str] = field(default_factory=list)
     stores: dict[str, StoreReport] = field(default_factory=dict)
+    orphans: OrphanReport = field(default_factory=OrphanReport)
+    remarks: list[str] = field(default_factory=list)
     refused: Refusal | None = None
     error: str | None = None
 
@@ -107,9 +115,10 @@ class PurgeReport:
     @property
     def exit_status(self) -> int:
         """The exit status that this purge asks for: the worst of the database's and of each store's."""
-        return worst(
-            EXIT_STATUSES[state] for state in (self.state, *(store.state for store in self.stores.values()))
-        )
+        states = [self.state, *(store.state for store in self.stores.values())]
+        if self.orphans.refused is not None:
+            states.append("planned" if self.dry_run else "refused")
+        return worst(EXIT_STATUSES[state] for state in states)
 
     def conclude(self) -> None:
         """Give the report its last state."""
@@ -120,8 +129,10 @@ class PurgeReport:
         elif self.dry_run:
             self.state = "planned"
         else:
-            good = not self.failed.total() and all(
-                store.state == "finished" for store in self.stores.values()
+            good = (
+                not self.failed.total()
+                and self.orphans.refused is None
+                and all(store.state == "finished" for store in self.stores.values())
             )
             self.state = "finished" if good else "finished_with_failures"
 
@@ -138,6 +149,11 @@ class PurgeReport:
             "kept": kept | {reason: items for reason, items in sorted(self.kept.items()) if items},
             "stores": {name: store.as_json() for name, store in self.stores.items()},
         }
+        orphans = self.orphans.as_json()
+        if orphans is not None:
+            told["orphans"] = orphans
+        if self.remarks:
+            told["remarks"] = self.remarks
         if self.failed:
             told["failed"] = dict(sorted(self.failed.items()))
         if self.failures:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retentiond.model.orphans import Orphans
 from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
 from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable
@@ -32,6 +33,7 @@ def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> 
     if report.entities:
         console.print(_entities(report))
         console.print(_kept(report))
+    _show_orphans(console, report)
     for name, store in report.stores.items():
         if report.refused is not None and store.refused == report.refused:
             continue  # what kept all of it back is shown by itself
@@ -72,6 +74,30 @@ def _kept(report: PurgeReport) -> Table:
     return rows
 
 
+def _show_orphans(console: Console, report: PurgeReport) -> None:
+    if report.orphans.as_json() is None:
+        return
+    console.print(_orphans(report))
+    for line in report.orphans.remarks():
+        console.print(Text(printable(f"Orphans: {line}.", _LIMIT)), soft_wrap=True)
+
+
+def _orphans(report: PurgeReport) -> Table:
+    found = report.orphans.found or Orphans()
+    rows = table("Orphans: rows whose chat is missing from the database")
+    rows.add_column("entity")
+    rows.add_column("rows", justify="right")
+    rows.add_column("older than the date", justify="right")
+    if report.orphans.wished and not report.dry_run:
+        rows.add_column("deleted", justify="right")
+    for entity, count in found.rows.items():
+        counts = [count, found.due[entity]]
+        if report.orphans.wished and not report.dry_run:
+            counts.append(report.orphans.removed[entity])
+        rows.add_row(Text(printable(entity)), *(f"{number:,}" for number in counts))
+    return rows
+
+
 def _store(name: str, store: StoreReport) -> Iterable[str]:
     at_least = "at least " if store.at_least else ""
     yield f"{name}: {store.state}, {at_least}{count_in_words(store.rows, 'row')}"
@@ -93,6 +119,7 @@ def _remarks(report: PurgeReport) -> Iterable[str]:
     if report.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.failed.items()))
         yield f"Failed: {reasons}; the log names them, and the next purge tries again."
+    yield from (f"{printable(remark[:1].upper() + remark[1:], _LIMIT)}." for remark in report.remarks)
     yield from (f"  {_failure(failure)}" for failure in report.failures[:_MOST_FAILURES])
     if len(report.failures) > _MOST_FAILURES:
         yield f"  and {len(report.failures) - _MOST_FAILURES:,} more, which `--json` names."

@@ -116,7 +116,7 @@ class ChatStore:
         await self.insert("thread_category", threadid=chat, categoryid=1)
         return chat
 
-    async def message(self, chat: int, created: datetime | None, kind: int | None = 1) -> int:
+    async def message(self, chat: int | None, created: datetime | None, kind: int | None = 1) -> int:
         """Add a message, and return its id."""
         self._next += 1
         await self.insert(

@@ -32,7 +32,9 @@ def purge_chats(
     delete_file_messages: Annotated[
         bool,
         typer.Option(
-            "--delete-file-messages", help="Messages with files, too; else they and their chats' rows stay."
+            "--delete-file-messages",
+            help="Messages with files, too; else they and their chats' rows stay. The files themselves, in a file store, "
+            "are not deleted.",
         ),
     ] = False,
     purge_stats: Annotated[
@@ -43,6 +45,13 @@ def purge_chats(
     ] = False,
     purge_elastic: Annotated[
         bool, typer.Option("--purge-elastic", help="The search in Elasticsearch or OpenSearch, too.")
+    ] = False,
+    purge_orphans: Annotated[
+        bool,
+        typer.Option(
+            "--purge-orphans",
+            help="Rows whose chat is missing from the database, too, where their own dates are older.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
@@ -57,6 +66,11 @@ def purge_chats(
     wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
     stores = tuple(name for name, is_wished in wished.items() if is_wished)
     wish = PurgeWish(
-        account, read_day(to_date), file_messages=delete_file_messages, stats=purge_stats, stores=stores
+        account,
+        read_day(to_date),
+        file_messages=delete_file_messages,
+        stats=purge_stats,
+        stores=stores,
+        orphans=purge_orphans,
     )
     return PurgeChats(wish, target, dry_run, as_json)

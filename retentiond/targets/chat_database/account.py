@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
-from retentiond.model.purge import PurgeReport
+from retentiond.model.purge import ATTACHMENTS_STAY, PurgeReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.catalogue import read_catalogue
 from retentiond.targets.chat_database.column_values import held_as
@@ -114,7 +114,9 @@ async def look_at(
         schema=schema,
         catalogue=catalogue,
         missing=await missing_indexes(connection, place.layout, catalogue),
-        report=PurgeReport(wish.account, wish.to_date, dry_run),
+        report=PurgeReport(
+            wish.account, wish.to_date, dry_run, remarks=[ATTACHMENTS_STAY] if wish.file_messages else []
+        ),
         chats=chats,
         others=tuple(surveys.values()) if wish.stats else (),
     )
@@ -130,7 +132,8 @@ async def check_value(
     value, layout = place.column_value_of(account), place.layout
     if value is None:
         return
-    for top in (layout.chat, *(layout.by_itself if stats else ())):
+    named = [child for child in layout.children(layout.chat) if layout.entities[child].account_column]
+    for top in (layout.chat, *named, *(layout.by_itself if stats else ())):
         column = layout.entities[top].account_column or ""
         kind = catalogue.types[top][column]
         held = await held_as(connection, value, kind)

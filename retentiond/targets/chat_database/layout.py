@@ -81,7 +81,9 @@ class Entity(Section):
         default=None, description="Which rows of the table are meant; without it, all of them."
     )
     account_column: Name | None = Field(
-        default=None, description="The column of the account; without it, an account is a schema."
+        default=None,
+        description="The column of the account; without it, an account is a schema. Where chats have one, their messages "
+        "may name theirs: by it alone is known which account a row is of whose chat is missing.",
     )
     only_with: Literal["stats"] | None = Field(
         default=None, description="What hangs on no chat goes only where it is asked for."
@@ -212,7 +214,7 @@ class Layout(Section):
             "files": entity.parent == self.chat,
             "rows": entity.parent is not None,
             "only_with": top and not is_chat,
-            "account_column": top and self.root.account_column is not None,
+            "account_column": (top or entity.parent == self.chat) and self.root.account_column is not None,
             # Deeper down nobody would look at them.
             "dates": top or (parent is not None and parent.parent is None and parent.shared_by is None),
         }

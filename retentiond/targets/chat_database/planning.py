@@ -15,6 +15,7 @@ from retentiond.targets.chat_database.account import check_wish, judge_limits, l
 from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import refuse
+from retentiond.targets.chat_database.orphan_step import survey_orphans
 from retentiond.targets.chat_database.place import KIND
 from retentiond.targets.chat_database.steps import sum_up
 
@@ -71,6 +72,8 @@ class Planner:
         for purge in self._purges:
             await purge.survey()
             await purge.count()
+            limited = not (self._by_hand or self._order.over_limits)
+            await survey_orphans(connection, purge, limited=limited)
             self._order.progress.advance(1)
             if not self._by_hand:
                 report.refused = report.refused or judge_limits(purge, first=state.first)

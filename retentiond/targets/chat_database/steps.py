@@ -16,10 +16,12 @@ from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
 from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import make_indexes, refuse
+from retentiond.targets.chat_database.orphan_step import purge_orphans, survey_orphans
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.renames import note_name
 
@@ -101,6 +103,9 @@ class ChatSteps:
         for purge in self.purges:
             await purge.survey()
             purge.report.not_reached = purge.chats.due
+            if purge.wish.orphans:
+                limited = not (self._by_hand or self._order.over_limits)
+                await survey_orphans(self._connection, purge, limited=limited)
             if not self._by_hand:
                 refused = refused or judge_limits(purge, first=self._first)
         if not self._by_hand:
@@ -164,6 +169,7 @@ class ChatSteps:
         removal = Removal(self._place, self._connection, self._lease, self._order, report.pass_id)
         for purge in self.purges:
             await removal.run((purge.chats, *purge.others), purge.report)
+            await purge_orphans(purge, self._lease, self._order, report.pass_id, self._connection)
             await self._stores.purge(purge, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
@@ -198,6 +204,9 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         report.kept.update(one.kept)
         report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
         report.purges.append(one)
+        report.remarks += [
+            f"{printable(one.account)}: {text}" for text in (*one.remarks, *one.orphans.remarks())
+        ]
     report.kept = +report.kept
     if report.state != "refused" and any(purge.report.state == "interrupted" for purge in purges):
         report.state = "interrupted"
@@ -212,6 +221,8 @@ async def _learn_committed(place: Place, report: PassReport, purge: PurgeReport)
     more = told.get("chats", 0) - purge.chats
     for entity, rows in told.get("entities", {}).items():
         purge.entities[entity] = max(purge.entities[entity], rows)
+    for entity, rows in (told.get("orphans") or {}).get("removed", {}).items():
+        purge.orphans.removed[entity] = max(purge.orphans.removed[entity], rows)
     if more > 0:
         purge.chats += more
         purge.reach(more)

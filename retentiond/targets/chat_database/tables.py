@@ -139,9 +139,12 @@ class Tree:
         # What came in since the look is never older, and so never taken.
         conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
         if keep_files and this.files is not None:
-            has = has_files(self.layout, entity, alias, self.table, numbers=self._kinds_are_numbers)
-            conditions.append(f"({has}) IS NOT TRUE")
+            conditions.append(f"({self.file(entity, alias)}) IS NOT TRUE")
         return " ".join([" AND ".join(conditions), self._of_its_own(entity, alias)]).strip()
+
+    def file(self, entity: str, alias: str = "r") -> str:
+        """Return the condition for a row with a file."""
+        return has_files(self.layout, entity, alias, self.table, numbers=self._kinds_are_numbers)
 
     @property
     def _kinds(self) -> tuple[str, ...]:

@@ -131,6 +131,7 @@ class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesC
                 file_messages=account.delete_file_messages,
                 stats=account.stats,
                 stores=tuple(store for store in STORES if getattr(account, store)),
+                orphans=account.purge_orphans,
             )
             for name, account in config.accounts.items()
             if account.keep is not None

@@ -1,0 +1,97 @@
+"""Orphans of a chat database: rows that name a chat which the database does not have, and rows that name no chat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from retentiond.model.errors import Refusal
+
+OrphanReason = Literal["no_account", "undated", "newer", "hold", "has_file_messages"]
+"""Why an orphan stays although it was asked for, the first that holds."""
+ORPHAN_REASONS: Final[dict[OrphanReason, str]] = {
+    "no_account": "the table has no column of the account, which only the missing chat would name",
+    "undated": "no row of the missing chat has a date that can be true",
+    "newer": "a row of the missing chat is not older than the date",
+    "hold": "the chat is on hold, or a hold on the account is not on single chats",
+    "has_file_messages": "messages with files",
+}
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Rows by entity: found, and of them those that a purge with this date takes; `kept` are rows by reason.
+
+    `chats` are the missing chats of which rows would go.
+    """
+
+    chats: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    due: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class OrphanReport:
+    """What was found before a purge of orphans, what it removed, and what is there after it.
+
+    Without `wished`, nothing is removed, and `found` is what is there after the purge of the chats.
+    """
+
+    wished: bool = False
+    found: Orphans | None = None
+    removed: Counter[str] = field(default_factory=Counter)
+    left: Orphans | None = None
+    refused: Refusal | None = None
+
+    @property
+    def chats_due(self) -> int:
+        """The missing chats of which rows would go."""
+        return self.found.chats if self.found is not None else 0
+
+    def remarks(self) -> list[str]:
+        """Say what is there, why orphans stay, and how they can be purged, a sentence each."""
+        found = self.found or Orphans()
+        told: list[str] = []
+        if found.rows:
+            told.append(
+                f"{_rows(found.rows.total())}, whose chat is missing from the database or which name none; "
+                f"{found.due.total():,} of them are older than the date"
+            )
+        told += [
+            f"{_rows(found.kept[reason])} kept, {reason}: {words}"
+            for reason, words in ORPHAN_REASONS.items()
+            if found.kept[reason]
+        ]
+        if self.left is not None:
+            told.append(f"{_rows(self.left.rows.total())} left after the purge")
+        if self.refused is not None:
+            told.append(f"orphans refused by {self.refused.limit}: {self.refused.hint}")
+        if found.due and not self.wished:
+            told.append(
+                "orphans stay; `--purge-orphans`, by schedule `purge_orphans: true`, deletes the older ones"
+            )
+        return told
+
+    def as_json(self) -> dict[str, Any] | None:
+        """Return it in the interface's words; None where there is nothing to say."""
+        if not self.wished and (self.found is None or not self.found.rows):
+            return None
+        told: dict[str, Any] = {"purge": self.wished}
+        if self.found is not None:
+            told["found"] = dict(self.found.rows)
+            told["due"] = dict(self.found.due)
+            told["kept"] = dict(sorted(self.found.kept.items()))
+        if self.wished:
+            told["removed"] = dict(self.removed)
+        if self.left is not None:
+            told["left"] = dict(self.left.rows)
+        if self.refused is not None:
+            told["refused"] = asdict(self.refused)
+        return told
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} orphan row" + ("" if count == 1 else "s")

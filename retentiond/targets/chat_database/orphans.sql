@@ -1,0 +1,112 @@
+-- Orphans: rows of the tree of chats whose chat the database does not have. {names} and $names are as in purge.sql; r is
+-- a row of a table that names chats directly, and o a missing chat.
+
+-- name: validated
+-- The tables whose foreign key onto the chats holds for each row that they have: their orphans can only name no chat.
+SELECT k.conrelid::bigint AS relation FROM pg_constraint k
+WHERE k.contype = 'f' AND k.convalidated AND k.confrelid = $1::bigint::oid AND k.conrelid = ANY($2::bigint[]::oid[])
+
+-- name: chats_there
+-- Whether the database has a chat at all, of whichever account.
+SELECT EXISTS (SELECT FROM {top} t)
+
+-- name: drop_missing
+DROP TABLE IF EXISTS {missing}
+
+-- name: make_missing
+-- The missing chats, with how many rows name each of them, in this session alone.
+CREATE TEMPORARY TABLE {missing} (key {orphan_type} PRIMARY KEY, items bigint NOT NULL, verdict text NOT NULL)
+
+-- name: find_missing
+INSERT INTO {missing} (key, items, verdict) {judged}
+
+-- name: analyze_missing
+ANALYZE {missing}
+
+-- name: judged
+-- Judges each missing chat by all rows that name it: what belongs to no account, cannot be dated or is newer stays whole.
+SELECT o.key AS key, sum(o.items)::bigint AS items,
+       CASE WHEN {unclear} THEN 'no_account' WHEN NOT bool_or(o.dated) OR bool_or(o.undated) THEN 'undated'
+            WHEN bool_or(o.newer) THEN 'newer' WHEN {held} THEN 'hold' ELSE 'due' END AS verdict
+FROM ({sources}) o GROUP BY o.key HAVING {perhaps_ours}
+
+-- name: source
+-- What the rows of one table say of the missing chats that they name. Comparing with the chats in the statement that
+-- judges keeps what another transaction has just given its chat.
+SELECT r.{column}::{orphan_type} AS key, count(*) AS items, {dated}::boolean AS dated, bool_or({newer}) AS newer,
+       bool_or({undated}) AS undated, bool_and({ours}) AS all_ours, bool_or({ours}) AS some_ours,
+       bool_or({nameless}) AS nameless
+FROM {table} r
+WHERE {names_chat} {of_its_own} {among} AND NOT EXISTS (SELECT FROM {top} t WHERE t.{key} = r.{column})
+GROUP BY 1
+
+-- name: held
+-- A hold on the chat, or one on all of the account, a visitor or days: whom and when a missing chat was of, no row says.
+EXISTS (SELECT FROM retentiond.hold_in_force h
+        WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[])
+          AND (NOT h.narrowed ? 'chat' OR h.narrowed->>'chat' = {held_key}))
+
+-- name: any_missing
+SELECT EXISTS (TABLE {missing})
+
+-- name: count_missing
+SELECT count(*) FROM {missing} WHERE verdict = 'due'
+
+-- name: count_rows
+-- The rows of an entity that belong to missing chats.
+SELECT o.verdict AS verdict, coalesce({file}, false) AS file, count(*) AS items
+FROM {table} r {above} JOIN {missing} o ON o.key = {topmost}.{column} {own}
+GROUP BY 1, 2
+
+-- name: count_below
+-- The rows of an entity further down whose own parent is missing: no row says which chat they were of.
+SELECT count(*) FROM {table} r
+WHERE {names_chat} {of_its_own} AND NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_key} = r.{column})
+
+-- name: count_strays
+-- The rows of an entity that name no chat; each is judged by its own dates.
+SELECT {stray_verdict} AS verdict, coalesce({file}, false) AS file, count(*) AS items
+FROM {table} r WHERE {names_none} {of_its_own} AND {perhaps_ours}
+GROUP BY 1, 2
+
+-- name: drop_strays
+DROP TABLE IF EXISTS {strays}
+
+-- name: make_strays
+-- Where rows that name no chat lie, in this session alone; a deletion judges each of them again.
+CREATE TEMPORARY TABLE {strays} (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, entity text NOT NULL,
+                                 relation oid NOT NULL, place tid NOT NULL)
+
+-- name: find_strays
+INSERT INTO {strays} (entity, relation, place)
+SELECT $entity::text, r.tableoid, r.ctid FROM {table} r WHERE {stray}
+
+-- name: stray_page
+SELECT number, entity, relation::bigint AS relation, place FROM {strays}
+WHERE number > $after::bigint ORDER BY number LIMIT $size::integer
+
+-- name: page
+-- The next missing chats, by key.
+SELECT key, items FROM {missing}
+WHERE verdict = 'due' AND ($after::{orphan_type} IS NULL OR key > $after::{orphan_type})
+ORDER BY key LIMIT $size::integer
+
+-- name: places
+-- Where some rows of missing chats lie, for chats with more rows than one transaction deletes.
+SELECT r.tableoid::bigint AS relation, r.ctid AS place FROM {table} r WHERE {rows} LIMIT $size::integer
+
+-- name: delete_places
+DELETE FROM {table} r WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
+
+-- name: stray_keys
+-- Locks rows that name no chat, since rows of their own go with them.
+SELECT r.{key} AS key FROM {table} r
+WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows} FOR UPDATE
+
+-- name: arrived
+-- Whether one of these chats is there after all.
+SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} = ANY($keys::{orphan_type}[]))
+
+-- name: arrived_without_id
+-- Whether a chat has an id that otherwise names none.
+SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} IN ({no_chat}))
