@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from retentiond.config.section import Conflict, Section
 from retentiond.config.values import AbsolutePath, HttpUrls, repeated_urls
@@ -17,10 +17,16 @@ def _name(text: str) -> str:
     return text
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 """What a table, a column, an index or a field is called."""
 
 
+Kind = Annotated[str, BeforeValidator(_as_text)]
+"""A kind of messages; it may be written as a number."""
 WithoutChat = Literal["keep", "purge"]
 _WITHOUT_CHAT: Final = (
     "What becomes of {0} without a chat's id, or of all where no {1} has it: they cannot be compared with the database. "
@@ -77,6 +83,18 @@ class ElasticsearchStore(Section):
         examples=["threadid"],
     )
     without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("documents", "field"))
+    kind_field: Name | None = Field(
+        default=None,
+        description="Where each message has a document of its own: the field of its kind. With `text_kinds`, texts are "
+        "purged too of chats that stay for their messages with files.",
+        examples=["kind"],
+    )
+    text_kinds: tuple[Kind, ...] = Field(
+        default=(),
+        description="The kinds of messages without a file, as that field has them. Documents of other kinds stay with "
+        "their chat.",
+        examples=[[1, 2, 10]],
+    )
     user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
     password: SecretStr | None = Field(
         default=None, description="The password.", examples=["credential:elasticsearch"]
@@ -94,5 +112,8 @@ class ElasticsearchStore(Section):
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
         """Yield the URLs that are listed twice, and that there are two ways to log in."""
         yield from _url_conflicts(given)
+        if (given.get("kind_field") is None) != (not given.get("text_kinds")):
+            lacking = "text_kinds" if given.get("kind_field") is not None else "kind_field"
+            yield Conflict((), f"needs `{lacking}` too, by which texts are told from files; add it")
         if given.get("api_key") is not None and (given.get("user") or given.get("password")) is not None:
             yield Conflict(("api_key",), "cannot stand beside `user` and `password`; keep one of them")

@@ -11,6 +11,7 @@ from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState, wors
 from retentiond.model.shards import ShardReport, shards_as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
 
     from retentiond.model.errors import Refusal
@@ -22,7 +23,7 @@ class StoreReport:
 
     Where it was lost before they could be counted they are those that are known to have gone: `at_least` so many.
     `waiting` says, a sentence each, what is erased only later (old parts of a table, segments of an index). `shards` are
-    those of a store that has some, each with its replicas.
+    those of a store that has some, each with its replicas. `kept` counts, by reason, the rows that stay with a chat.
     """
 
     state: PassState = "planned"
@@ -32,6 +33,7 @@ class StoreReport:
     error: str | None = None
     at_least: bool = False
     shards: tuple[ShardReport, ...] = ()
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the account in the interface's words; what there is nothing of is left out."""
@@ -39,6 +41,8 @@ class StoreReport:
         if self.at_least:
             told["at_least"] = True
         told |= shards_as_json(self.shards)
+        if self.kept:
+            told["kept"] = dict(self.kept)
         if self.waiting:
             told["waiting"] = list(self.waiting)
         if self.refused is not None:
@@ -117,7 +121,7 @@ class PurgeReport:
         """The exit status that this purge asks for: the worst of the database's and of each store's."""
         states = [self.state, *(store.state for store in self.stores.values())]
         if self.orphans.refused is not None:
-            states.append("planned" if self.dry_run else "refused")
+            states.append("refused")
         return worst(EXIT_STATUSES[state] for state in states)
 
     def conclude(self) -> None:

@@ -172,6 +172,46 @@ async def test_a_chat_whose_number_a_store_has_as_text_is_found_in_the_database(
     assert [told for _, told in stores.told] == [[stays]] * 2
 
 
+async def test_a_store_hears_which_chats_have_lost_all_but_their_messages_with_files(
+    chats: ChatStore, stores: Beside
+) -> None:
+    wish = {"stores": ("clickhouse",)}
+    stripped, refused, held = [await chats.chat(files=1) for _ in range(3)]
+    stays = await chats.chat(state="chatting", files=1)
+    stores.has = [stripped, refused, held, stays, 10**6]
+    await chats.refuse_deletes("chatrate", refused, "not this one")
+    assert (await chats.purge(dry_run=True, wish=wish, **STORES)).kept["has_file_messages"] == 3
+    await chats.purge(wish=wish, pace={"batch": 1}, **STORES)
+    async with open_chat_database("chats", chats.config()) as target:
+        hold = HoldSubject("account", "testcom", Narrowing(chat=str(held)))
+        await target.holds.add(HoldRequest(hold))
+    await chats.purge(wish=wish, pace={"batch": 1}, **STORES)
+    # The texts of one are there still, since the database refused to delete another row of it.
+    assert stores.stripped == [[stripped, refused, held], [stripped, held], [stripped]]
+    await chats.message(stripped, OLD)
+    await chats.refuse_deletes_of_all("chatmessage")
+    await chats.purge(wish=wish, pace={"batch": 1}, **STORES)
+    assert stores.stripped[-1] == []
+
+
+async def test_a_hold_that_is_put_on_after_the_survey_keeps_what_a_store_has_of_a_chat_with_files(
+    chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await chats.chat(files=1)
+    stores.has = [chat]
+    run = Removal.run
+
+    async def then_hold(self: Removal, *given: Any) -> None:
+        await run(self, *given)
+        async with open_chat_database("chats", chats.config()) as target:
+            hold = HoldSubject("account", "testcom", Narrowing(chat=str(chat)))
+            await target.holds.add(HoldRequest(hold))
+
+    monkeypatch.setattr(Removal, "run", then_hold)
+    await chats.purge(wish=BOTH, **STORES)
+    assert stores.stripped == [[], []]
+
+
 async def test_zero_is_the_id_of_a_chat_only_where_the_database_has_that_chat(
     chats: ChatStore, stores: Beside
 ) -> None:

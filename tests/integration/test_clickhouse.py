@@ -215,6 +215,21 @@ async def test_a_chat_that_the_database_has_keeps_its_rows_of_every_month(stats:
     assert await stats.chats("acme") == {2}
 
 
+async def test_rows_of_chats_that_keep_only_messages_with_files_are_counted(stats: Stats) -> None:
+    await stats.make()
+    for month in (1, 3, 8):
+        for chat in (1, 2, 3):
+            await stats.row("acme", datetime(2023, month, 5, tzinfo=UTC), chat)
+    known = Chats([2, 3], stripped=[2])
+    for dry_run in (True, False):
+        purge_id = None if dry_run else 1
+        report = await stats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
+        assert (report.rows, report.kept) == (3, {"has_file_messages": 3})
+        assert any(
+            "3 rows of chats that keep messages with files stay whole" in text for text in report.waiting
+        )
+
+
 async def test_without_a_column_of_chats_rows_go_by_account_and_date_alone(stats: Stats) -> None:
     await stats.make()
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)

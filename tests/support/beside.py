@@ -36,6 +36,8 @@ class Beside:
         """The chats that the stores have of the account."""
         self.told: list[tuple[str, list[Any]]] = []
         """Each store's purges, with the chats that stay in it."""
+        self.stripped: list[list[Any]] = []
+        """Of each purge, the chats of which the database has nothing but messages with files."""
         self.cutoffs: list[datetime] = []
         self.notes: list[dict[str, Any]] = []
         self.chats_then: list[set[int]] = []
@@ -76,6 +78,7 @@ class Beside:
             raise UnreachableError(f"{self.name} cannot be reached; try again")
         compared = await purge.chats.compare(self.has)
         self.told.append((self.name, [*compared.kept, *compared.unknown]))
+        self.stripped.append(list(compared.stripped))
         self.chats_then.append(await self._chats.chats())
         for happens in self.steps:
             await purge.begin_step({"begun": len(self.notes)})

@@ -65,6 +65,13 @@ class ChatStore:
             f"WHEN (old.threadid = {chat}) EXECUTE FUNCTION refuse()"
         )
 
+    async def refuse_deletes_of_all(self, table: str) -> None:
+        """Let a trigger raise, whichever row is to go from the table."""
+        await self.connection.execute(
+            "CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'none'; END$$;"
+            f'CREATE TRIGGER refuse_all BEFORE DELETE ON "{self.schema}".{table} FOR EACH ROW EXECUTE FUNCTION refuse_all()'
+        )
+
     async def insert(self, table: str, **values: Any) -> None:
         """Insert one row."""
         places = ", ".join(f"${number}" for number in range(1, len(values) + 1))

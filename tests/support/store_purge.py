@@ -22,17 +22,22 @@ HELD = Refusal("hold", "hold 7", "none", "release it")
 
 @dataclass
 class Chats:
-    """The chats that the database has, in each spelling in which a store may have them; `unknown` cannot be compared."""
+    """The chats that the database has, in each spelling in which a store may have them; `unknown` cannot be compared.
+
+    Of `stripped` it has nothing but messages with files.
+    """
 
     there: Sequence[ChatId] = ()
     unknown: Sequence[ChatId] = ()
+    stripped: Sequence[ChatId] = ()
     asked: list[list[ChatId]] = field(default_factory=list)
 
     async def compare(self, ids: Sequence[ChatId]) -> Comparison:
         self.asked.append(list(ids))
         absent = [chat for chat in ids if chat not in self.there and chat not in self.unknown]
         kept = [chat for chat in ids if chat in self.there]
-        return Comparison(absent, kept, [chat for chat in ids if chat in self.unknown])
+        stripped = [chat for chat in kept if chat in self.stripped]
+        return Comparison(absent, kept, [chat for chat in ids if chat in self.unknown], stripped)
 
 
 @dataclass

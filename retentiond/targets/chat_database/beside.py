@@ -223,6 +223,7 @@ def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued
         "state": store.state,
         "rows": store.rows,
         "at_least": store.at_least,
+        "kept": dict(store.kept),
         "waiting": list(store.waiting),
         # An earlier purge began it; `rows` has what that one took, and did not live to record.
         "continued": continued,

@@ -72,7 +72,9 @@ class DatabaseChats:
         """Compare chats of a store with those of the database, as they are now."""
         keys = {chat: as_key(chat, self._key_type) for chat in ids}
         wanted = list({key for key in keys.values() if key is not None})
-        there = await self._present(wanted) | await self._held(wanted)
+        held = await self._held(wanted)
+        there = await self._present(wanted) | held
+        bare = await self._stripped(wanted) - held
         absent: list[ChatId] = []
         kept: list[ChatId] = []
         unknown: list[ChatId] = []
@@ -82,14 +84,13 @@ class DatabaseChats:
             else:
                 found = unknown if key is None or names_no_chat(chat) else absent
             found.append(chat)
-        return Comparison(absent, kept, unknown)
+        stripped = [chat for chat in kept if str(keys[chat]) in bare]
+        return Comparison(absent, kept, unknown, stripped)
 
     async def _present(self, keys: Sequence[ChatId]) -> set[str]:
         name = "present"
         if self._key_type in _BITS:
-            # A number that the key cannot hold is no chat of the database.
-            end = 2 ** (_BITS[self._key_type] - 1)
-            keys = [key for key in keys if isinstance(key, int) and -end <= key < end]
+            keys = self._in_range(keys)
         elif self._key_type != "uuid":
             name = "present_by_text"
         return await self._chats(name, keys, self._tree.fill("t.{key}::text"))
@@ -99,12 +100,31 @@ class DatabaseChats:
             return set()
         return await self._chats("held_by_text", [str(key) for key in keys], "(h.narrowed->>'chat')")
 
-    async def _chats(self, name: str, keys: Sequence[ChatId], text: str) -> set[str]:
+    async def _stripped(self, keys: Sequence[ChatId]) -> set[str]:
+        """Return those that keep their messages with files, and have lost, or in a dry run would lose, all others."""
+        if not self._purge.chats.verdicts["has_file_messages"]:
+            return set()
+        of_files = self._tree.layout.with_files or ""
+        name = "stripped"
+        if self._key_type in _BITS:
+            keys = self._in_range(keys)
+        elif self._key_type != "uuid":
+            name = "stripped_by_text"
+        message = self._tree.of_messages(of_files)
+        texts = "" if self._purge.report.dry_run else self._tree.fill(SQL["no_texts"], **message)
+        return await self._chats(name, keys, self._tree.fill("t.{key}::text"), no_texts=texts)
+
+    def _in_range(self, keys: Sequence[ChatId]) -> list[ChatId]:
+        # A number that the key cannot hold is no chat of the database.
+        end = 2 ** (_BITS[self._key_type] - 1)
+        return [key for key in keys if isinstance(key, int) and -end <= key < end]
+
+    async def _chats(self, name: str, keys: Sequence[ChatId], text: str, no_texts: str = "") -> set[str]:
         if not keys:
             return set()
         if self._key_type not in {*_BITS, "uuid"}:
             text = SQL["folded"].replace("{id}", text)
         but_due = SQL["but_due"] if self._purge.report.dry_run else ""
-        statement = self._tree.fill(SQL[name], text=text, but_due=but_due)
+        statement = self._tree.fill(SQL[name], text=text, but_due=but_due, no_texts=no_texts)
         values = self._purge.chats.values | {"chats": keys}
         return {row["chat"] for row in await statements.fetch(self._connection, statement, values)}

@@ -53,12 +53,20 @@ class OrphanRows:
         Rows with dates go last: where a chat goes in portions, its other rows could not be dated any more without them.
         """
         below = [entity for entity in self.tree.entities if entity != self.tree.top]
-        return sorted(below, key=lambda entity: bool(self._layout.entities[self._direct_of(entity)].dates))
+        return sorted(below, key=lambda entity: self._dated(self._direct_of(entity)))
 
     @property
     def with_strays(self) -> list[str]:
-        """The entities whose rows can be dated without a chat; one without dates may name no chat on purpose."""
-        return [entity for entity in self.direct if self._layout.entities[entity].dates]
+        """The entities of which rows may name no chat."""
+        return [entity for entity in self.direct if self._dated(entity) or entity not in self.guarded]
+
+    @property
+    def with_dated_strays(self) -> list[str]:
+        """Those of them whose rows can be dated without a chat, and so deleted."""
+        return [entity for entity in self.with_strays if self._dated(entity)]
+
+    def _dated(self, entity: str) -> bool:
+        return bool(self._layout.entities[entity].dates)
 
     def statement(self, name: str, **places: str) -> str:
         """Fill a statement."""
@@ -187,7 +195,7 @@ class OrphanRows:
         return self.of_rows(
             "source",
             entity,
-            dated=str(bool(this.dates)).lower(),
+            dated=str(self._dated(entity)).lower(),
             newer=tests["newer"],
             undated=tests["undated"],
             ours=self._ours(entity),
@@ -213,6 +221,8 @@ class OrphanRows:
 
     def _stray_verdict(self, entity: str) -> str:
         tests = self._tests(entity)
+        if not self._dated(entity):
+            tests["undated"] = "true"
         return (
             f"CASE WHEN ({self._ours(entity)}) IS NULL THEN 'no_account' WHEN {tests['undated']} THEN 'undated' "
             f"WHEN {tests['newer']} THEN 'newer' WHEN {self._held('NULL')} THEN 'hold' ELSE 'due' END"
@@ -233,7 +243,10 @@ class OrphanRows:
         key = column("t", self._layout.root.key or "")
         there = f"EXISTS (SELECT FROM {self.tree.table(self.tree.top)} t WHERE {key} = {name})"
         kind = self.tree.catalogue.types[entity][self._layout.entities[entity].column or ""]
-        return f"({name} IS NULL OR {name} IN ({_no_chat(kind)})) AND NOT {there}"
+        none = f"{name} IN ({_no_chat(kind)})"
+        # NULL says that a row is of no chat, and without a date that may be meant so.
+        none = f"({name} IS NULL OR {none})" if self._dated(entity) else none
+        return f"{none} AND NOT {there}"
 
 
 def _no_chat(kind: str) -> str:

@@ -60,7 +60,7 @@ class OrphanSearch:
         """Note where the rows lie that name no chat and are due."""
         await self._execute(self.rows.statement("drop_strays"))
         await self._execute(self.rows.statement("make_strays"))
-        for entity in self.rows.with_strays:
+        for entity in self.rows.with_dated_strays:
             condition = self.rows.stray(entity, files_stay=self.files_stay)
             statement = self.rows.of_rows("find_strays", entity, stray=condition)
             await self._execute(statement, entity=entity)

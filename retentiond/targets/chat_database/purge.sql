@@ -117,6 +117,20 @@ WHERE {text} IN (SELECT c.chat FROM unnest($chats::text[]) AS c(chat)) {but_due}
 -- In a dry run, what would go is counted as gone.
 AND NOT EXISTS (SELECT FROM {survey} d WHERE d.key = t.{key} AND d.verdict = 'due')
 
+-- name: stripped
+-- Which of these chats stay for their messages with files.
+SELECT {text} AS chat FROM {survey} d JOIN {top} t ON t.{key} = d.key
+WHERE d.key = ANY($chats::{key_type}[]) AND d.verdict = 'has_file_messages' {no_texts}
+
+-- name: stripped_by_text
+-- The same for ids that are text.
+SELECT DISTINCT {text} AS chat FROM {survey} d JOIN {top} t ON t.{key} = d.key
+WHERE {text} IN (SELECT c.chat FROM unnest($chats::text[]) AS c(chat)) AND d.verdict = 'has_file_messages' {no_texts}
+
+-- name: no_texts
+-- And have no other message: what came in since, or could not be deleted, keeps the texts of a store, too.
+AND NOT EXISTS (SELECT FROM {table} r WHERE r.{column} = t.{key} AND ({file}) IS NOT TRUE {of_its_own})
+
 -- name: held_by_text
 -- Which of these chats a hold on the account names, whether or not the database has them.
 SELECT DISTINCT {text} AS chat FROM retentiond.hold_in_force h

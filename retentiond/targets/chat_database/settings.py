@@ -31,6 +31,7 @@ class ChatSettings:
 def resolve_chats(config: ChatTarget) -> ChatSettings:
     """Read the layout; raise ConfigError with its problems, and UsageError for accounts that it cannot tell apart."""
     settings = ChatSettings(to_url(config.database.get_secret_value()), read_layout(config.layout))
+    _check_kinds(config, settings.layout)
     found: dict[tuple[str | None, str | None], str] = {}
     for name, account in config.accounts.items():
         if account.value is not None and settings.layout.root.account_column is None:
@@ -45,3 +46,14 @@ def resolve_chats(config: ChatTarget) -> ChatSettings:
                 "take the other's; give each its own `schema`, or a layout with `account_column`"
             )
     return settings
+
+
+def _check_kinds(config: ChatTarget, layout: Layout) -> None:
+    """Raise UsageError where the search is told to purge, as texts, a kind of message that the layout says has files."""
+    files = layout.entities[layout.with_files].files if layout.with_files else None
+    kinds = config.elasticsearch.text_kinds if config.elasticsearch is not None else ()
+    both = sorted(set(kinds) & set(files.values or ())) if files is not None else []
+    if both:
+        raise UsageError(
+            f"`text_kinds` of the search names {', '.join(both)}, which the layout names as a kind with files; leave it out"
+        )

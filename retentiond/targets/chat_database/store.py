@@ -45,12 +45,14 @@ class Comparison:
     """Chats of a store compared with the database: each id is in one of the three lists, as the store has it.
 
     `absent`: the database does not have the chat, and no hold names it. `kept`: it has it, or a hold does. `unknown`:
-    the id is not one that the database could have, so that it cannot be looked up; such chats stay.
+    the id is not one that the database could have, so that it cannot be looked up; such chats stay. `stripped` are those
+    of `kept` that keep messages with files, and of which the database has no other message any more.
     """
 
     absent: Sequence[ChatId]
     kept: Sequence[ChatId]
     unknown: Sequence[ChatId]
+    stripped: Sequence[ChatId] = ()
 
 
 @dataclass(slots=True)

@@ -142,6 +142,15 @@ class Tree:
             conditions.append(f"({self.file(entity, alias)}) IS NOT TRUE")
         return " ".join([" AND ".join(conditions), self._of_its_own(entity, alias)]).strip()
 
+    def of_messages(self, entity: str) -> dict[str, str]:
+        """Return the names of an entity of messages, whose rows may have files."""
+        return {
+            "table": self.table(entity),
+            "column": quoted(self.layout.entities[entity].column or ""),
+            "file": self.file(entity),
+            "of_its_own": self._of_its_own(entity),
+        }
+
     def file(self, entity: str, alias: str = "r") -> str:
         """Return the condition for a row with a file."""
         return has_files(self.layout, entity, alias, self.table, numbers=self._kinds_are_numbers)

@@ -168,6 +168,72 @@ async def test_a_document_of_several_chats_goes_only_when_the_database_has_none_
     assert await chats.left() == 3
 
 
+async def test_documents_of_several_chats_of_which_one_stays_are_counted(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chats.make()
+    for of in ([1, 2], [1, 2, 3], [1, 4], [2, 5], [1, 3], [4]):
+        await chats.add(first=CUTOFF - timedelta(days=9), count=1, threadid=of)
+    known = Known([2], unknown=[5])
+    for purge_id, dry_run in ((None, True), (1, False)):
+        report = await chats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
+        assert (report.rows, report.kept) == (3, {"several_chats": 2})
+        assert any(text.startswith("2 documents name several chats, and stay") for text in report.waiting)
+    # Where their chats are looked up apart, a document is counted with the first of them, or at least once.
+    monkeypatch.setattr(portions, "_MOST_CHATS", 1)
+    report = await chats.purge(Purge("acme", CUTOFF, chats=known))
+    assert (report.rows, report.kept) == (0, {"several_chats": 2})
+    assert any(text.startswith("at least 2 documents name several chats") for text in report.waiting)
+
+
+async def test_documents_of_chats_that_keep_only_messages_with_files_are_counted(chats: Chats) -> None:
+    await chats.make()
+    for month in (3, 5):
+        for chat in (1, 2, 3):
+            created = f"2023-0{month}-01T00:00:00Z"
+            await chats.add(first=CUTOFF, count=1, threadid=chat, created=created)
+    known = Known([2, 3], stripped=[2])
+    for purge_id, dry_run in ((None, True), (1, False)):
+        report = await chats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
+        assert (report.rows, report.kept) == (2, {"has_file_messages": 2})
+        assert any(
+            "2 documents of chats that keep messages with files stay whole" in text for text in report.waiting
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "note", "file"), [("integer", 2, 10, 13), ("keyword", "operator", "note", "file")]
+)
+async def test_where_a_document_is_a_message_the_texts_of_chats_that_keep_only_files_go(
+    chats: Chats, kind: str, text: Any, note: Any, file: Any
+) -> None:
+    await chats.make(kind={"type": kind})
+    old = CUTOFF - timedelta(days=9)
+    for of in (text, note, file, [text, file], None):
+        await chats.add(first=old, count=1, threadid=2, kind=of)
+    await chats.add(first=old, count=1, threadid=3, kind=text)
+    await chats.add(first=old, count=1, threadid=[2, 3], kind=text)
+    await chats.add(first=CUTOFF, count=1, threadid=2, kind=text)
+    known = Known([2, 3], stripped=[2])
+    given = {"kind_field": "kind", "text_kinds": (str(note), str(text))}
+    for purge_id, dry_run in ((None, True), (1, False)):
+        report = await chats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run), **given)
+        assert (report.state, report.rows) == ("planned" if dry_run else "finished", 2)
+        # A file, one that is both, one of no kind, and one that is of another chat, too.
+        assert report.kept == {"has_file_messages": 4}
+    assert await chats.left() == 6
+
+
+@on_one_server
+async def test_a_field_of_kinds_that_cannot_tell_texts_is_refused(chats: Chats) -> None:
+    for mapping, kinds in (({"type": "text"}, ("1",)), ({"type": "long"}, ("operator",)), (None, ("1",))):
+        await chats.make(kind=mapping)
+        await chats.add(first=CUTOFF - timedelta(days=9), count=1)
+        report = await chats.purge(kind_field="kind", text_kinds=kinds)
+        assert report.refused is not None
+        assert report.refused.limit == "elasticsearch_kind_field"
+
+
 @on_one_server
 async def test_a_document_of_two_dates_in_two_months_is_counted_once(chats: Chats) -> None:
     await chats.make()

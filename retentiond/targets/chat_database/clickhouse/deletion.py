@@ -73,6 +73,7 @@ class Deletion:
             state,
             gone.rows,
             waiting,
+            kept=self._portions.staying.kept(),
             refused=self._refused,
             error=self._error,
             # Of what is under way nobody knows how much it has done.

@@ -15,6 +15,7 @@ from retentiond.targets.chat_database.clickhouse.condition import (
     without_chat,
 )
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
+from retentiond.targets.chat_database.staying import StayingRows
 from retentiond.targets.chat_database.store import UnknownIds, months
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Portions:
         self._by_date = by_date
         self._most = _MOST_NUMBERS if columns.thread_type in {"Int64", "UInt64"} else _MOST_TEXTS
         self._unknown = UnknownIds()
+        self.staying = StayingRows("rows")
         self.all = dated(columns, purge.account, purge.cutoff)
 
     async def each(self) -> AsyncIterator[Condition]:
@@ -77,8 +79,8 @@ class Portions:
         return self.all if self._columns.thread is None else with_chat(self.all, self._columns)
 
     def remarks(self) -> tuple[str, ...]:
-        """Return a sentence about chats that stay because their id cannot be compared."""
-        return self._unknown.remarks()
+        """Say how many chats stay because their id cannot be compared, and how many rows for messages with files."""
+        return (*self._unknown.remarks(), *self.staying.remarks(by_message=False))
 
     async def _of_absent_chats(self) -> AsyncIterator[Condition]:
         # Few statements with many chats each: the server may rewrite large parts for every one of them.
@@ -87,6 +89,10 @@ class Portions:
         async for start, end, chats in self._pages():
             compared = await self._purge.chats.compare(chats)
             self._unknown.note(compared.unknown)
+            if compared.stripped:
+                window = within(self.all, self._columns, start, end)
+                rows = of_chats(window, self._columns, compared.stripped)
+                self.staying.with_files += await self._rows.count(rows)
             begun = start if not absent else begun
             absent |= dict.fromkeys(compared.absent)
             if len(absent) >= self._most:

@@ -75,7 +75,8 @@ class ClickHouse:
             portions = Portions(self._rows, columns, purge, by_date=by_date)
             if purge.dry_run:
                 rows = [await self._rows.count(portion) async for portion in portions.each()]
-                return StoreReport("planned", rows=sum(rows), waiting=portions.remarks())
+                kept = portions.staying.kept()
+                return StoreReport("planned", rows=sum(rows), waiting=portions.remarks(), kept=kept)
             await self._try_reading()
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")

@@ -166,6 +166,7 @@ class Deletion:
         """Say what is gone, and what waits."""
         report.rows = self._gone.rows
         report.at_least = self._gone.at_least or self._under_way
+        report.kept = self._portions.staying.kept()
         try:
             report.waiting = (*await self._index.waiting(), *await self._portions.remarks())
         except (ServerError, UnreachableError, StoppedError) as lost:

@@ -20,7 +20,7 @@ _PLAIN: Final = frozenset('*?,<>|\\"')
 
 def fields_of(config: ElasticsearchStore) -> list[str]:
     """Return the fields that a purge asks about, and the objects that they are parts of."""
-    fields = [config.account_field, config.date_field, config.thread_field]
+    fields = [config.account_field, config.date_field, config.thread_field, config.kind_field]
     return sorted({name for field in fields if field is not None for name in (field, *_objects(field))})
 
 
@@ -41,6 +41,8 @@ def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) ->
     wanted = [("account_field", config.account_field, _ACCOUNTS), ("date_field", config.date_field, _DATES)]
     if config.thread_field is not None:
         wanted.append(("thread_field", config.thread_field, _IDS))
+    if config.kind_field is not None:
+        wanted.append(("kind_field", config.kind_field, _kinds(config)))
     for key, field, types in wanted:
         if _PLAIN & set(field):
             return refusal(key, field, f"name one field in `{key}`, without wildcards")
@@ -69,6 +71,12 @@ def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) ->
                 "a purge does not look into what is nested; name a field of the document itself",
             )
     return None
+
+
+def _kinds(config: ElasticsearchStore) -> frozenset[str]:
+    """Return the types that a field of kinds may have: numbers only where all kinds are numbers."""
+    numbers = all(kind.removeprefix("-").isdecimal() and kind.isascii() for kind in config.text_kinds)
+    return _IDS if numbers else frozenset({"keyword"})
 
 
 def refusal(limit: str, value: str | int, hint: str) -> Refusal:

@@ -39,6 +39,8 @@ class Obstacles:
         """Whether the field of dates holds days; known once no refusal was found."""
         self.texts = False
         """Whether the field of chats holds text in each index; known once no refusal was found."""
+        self.kinds_are_texts = False
+        """Whether the field of kinds does."""
 
     async def refusal(self, account: str | None = None) -> Refusal | None:
         """Return why documents of the account (None: of any) cannot be purged here."""
@@ -87,6 +89,10 @@ class Obstacles:
                 config.thread_field, chats
             )
             self.texts = all(mapping.get("type") in _TEXTS for mapping in each(chats))
+        if refusal is None and config.kind_field is not None:
+            kinds = await self._mapping(config.kind_field)
+            refusal = judge_filled("kind_field", config.kind_field, kinds)
+            self.kinds_are_texts = all(mapping.get("type") in _TEXTS for mapping in each(kinds))
         self.days = holds_days(dates)
         return refusal
 

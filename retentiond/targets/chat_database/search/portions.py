@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.targets.chat_database.staying import StayingRows
 from retentiond.targets.chat_database.store import UnknownIds, months, names_no_chat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from retentiond.targets.chat_database.search.index import Index
     from retentiond.targets.chat_database.search.query import Meant, Query
-    from retentiond.targets.chat_database.store import StorePurge
+    from retentiond.targets.chat_database.store import ChatId, StorePurge
 
 _MOST_CHATS: Final = 10_000
 """Chats that one query names; the servers take 65,536 terms at the most."""
@@ -30,6 +31,7 @@ class Portions:
         self._by_date = by_date
         self._names_chats = index.config.thread_field is not None
         self._unknown = UnknownIds()
+        self.staying = StayingRows("documents")
 
     async def each(self) -> AsyncIterator[Query]:
         """Yield one query after the other; the documents of one may be deleted before the next is asked for."""
@@ -48,11 +50,39 @@ class Portions:
             page, after = await self._index.chats(month, after, _MOST_CHATS)
             compared = await self._purge.chats.compare([chat for chat in page if not names_no_chat(chat)])
             self._unknown.note(compared.unknown)
+            kept = [*compared.kept, *compared.unknown]
             if compared.absent:
-                kept = [*compared.kept, *compared.unknown]
-                yield self.meant.of_chats(month, compared.absent, kept=kept, page=page)
+                absent = self.meant.of_chats(month, compared.absent, kept=kept, page=page)
+                yield absent
+                await self._note_several(month, compared.absent, absent, page)
+            if compared.stripped:
+                async for texts in self._of_stripped(month, compared.stripped, kept, page):
+                    yield texts
             if after is None:
                 return
+
+    async def _note_several(
+        self, month: Query, absent: Sequence[ChatId], purged: Query, page: Sequence[ChatId]
+    ) -> None:
+        """Count the documents that name one of these chats, and another one for which they stay."""
+        several = self.meant.beside(month, absent, purged)
+        if await self._index.count(several):
+            first, later = self.meant.by_page(several, page)
+            self.staying.several += await self._index.count(first)
+            self.staying.apart = max(self.staying.apart, await self._index.count(later))
+
+    async def _of_stripped(
+        self, month: Query, stripped: Sequence[ChatId], kept: Sequence[ChatId], page: Sequence[ChatId]
+    ) -> AsyncIterator[Query]:
+        """Yield the texts of chats that keep messages with files, where a document is a message; count what stays."""
+        purged = 0
+        if self._index.config.kind_field is not None:
+            others = [chat for chat in kept if chat not in set(stripped)]
+            texts = self.meant.texts_of(self.meant.of_chats(month, stripped, kept=others, page=page))
+            purged = await self._index.count(texts) if self._purge.dry_run else 0
+            yield texts
+        documents = await self._index.count(self.meant.naming(month, stripped))
+        self.staying.with_files += documents - purged
 
     async def _without_chat(self) -> Query:
         """Return the documents that do not name a chat; a chat with such an id in the database keeps its documents."""
@@ -71,4 +101,5 @@ class Portions:
             ] = self.meant.without_chat
         counted = {words: await self._index.count(query) for words, query in unknown.items()}
         told = [f"{number} {words}" for words, number in counted.items() if number]
-        return [*told, *self._unknown.remarks()]
+        by_message = self._index.config.kind_field is not None
+        return [*told, *self._unknown.remarks(), *self.staying.remarks(by_message=by_message)]

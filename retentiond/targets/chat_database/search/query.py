@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.targets.chat_database.store import EARLIEST_DATE, NO_CHAT_TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.targets.chat_database.store import ChatId
@@ -23,7 +23,8 @@ class Meant:
     """The documents of one account before the cutoff (aware); `days`: the field of dates holds days.
 
     Of several dates each must lie before it, and of several accounts none is another. A document without a date is not
-    meant. `texts`: the field of chats holds text in each index, and no numbers.
+    meant. `texts`: the field of chats holds text in each index, and no numbers;
+    `kinds_are_texts`: so does the field of kinds.
     """
 
     def __init__(
@@ -34,8 +35,11 @@ class Meant:
         *,
         days: bool = False,
         texts: bool = False,
+        kinds_are_texts: bool = False,
     ) -> None:
         self._config = config
+        # The order in which the server compares kinds.
+        self._kind_order: Callable[[str], bytes | int] = str.encode if kinds_are_texts else int
         # A number is asked for in its own spelling alone.
         self.no_chat: tuple[ChatId, ...] = NO_CHAT_TEXTS if texts else ("0",)
         self._account = account
@@ -89,6 +93,30 @@ class Meant:
         if kept:
             others.append({"terms": {field: list(kept)}})
         return {"bool": {"filter": [month, {"terms": {field: list(chats)}}], "must_not": others}}
+
+    def naming(self, month: Query, chats: Sequence[ChatId]) -> Query:
+        """Return those of a month that name one of these chats, whichever they name beside it."""
+        return {"bool": {"filter": [month, {"terms": {self._config.thread_field or "": list(chats)}}]}}
+
+    def beside(self, month: Query, chats: Sequence[ChatId], purged: Query) -> Query:
+        """Return those that name one of these chats and are not purged with them."""
+        return {"bool": {"filter": [self.naming(month, chats)], "must_not": [purged]}}
+
+    def by_page(self, several: Query, page: Sequence[ChatId]) -> tuple[Query, Query]:
+        """Return those whose first chat is on a page, and those that name one of an earlier page, too."""
+        earlier: Query = {"range": {self._config.thread_field or "": {"lt": page[0]}}}
+        return (
+            {"bool": {"filter": [several], "must_not": [earlier]}},
+            {"bool": {"filter": [several, earlier]}},
+        )
+
+    def texts_of(self, documents: Query) -> Query:
+        """Return those of some documents that are of the kinds of texts, and of no other."""
+        field, kinds = self._config.kind_field or "", sorted(self._config.text_kinds, key=self._kind_order)
+        between = [{"gt": low, "lt": high} for low, high in pairwise(kinds)]
+        bounds = [{"lt": kinds[0]}, *between, {"gt": kinds[-1]}]
+        others = [{"range": {field: bound}} for bound in bounds]
+        return {"bool": {"filter": [documents, {"terms": {field: kinds}}], "must_not": others}}
 
     @property
     def _names_chat(self) -> Query:

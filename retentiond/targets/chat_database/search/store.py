@@ -63,14 +63,21 @@ class Elasticsearch:
             if refusal is not None:
                 return StoreReport("refused", refused=refusal)
             meant = Meant(
-                self._config, purge.account, purge.cutoff, days=obstacles.days, texts=obstacles.texts
+                self._config,
+                purge.account,
+                purge.cutoff,
+                days=obstacles.days,
+                texts=obstacles.texts,
+                kinds_are_texts=obstacles.kinds_are_texts,
             )
             by_date = self._config.without_chat == "purge"
             portions = Portions(self._index, meant, purge, by_date=by_date)
             if purge.dry_run:
                 # It may not be allowed to refresh, and counts what is visible.
                 documents = [await self._index.count(query) async for query in portions.each()]
-                return StoreReport("planned", rows=sum(documents), waiting=tuple(await portions.remarks()))
+                waiting = tuple(await portions.remarks())
+                kept = portions.staying.kept()
+                return StoreReport("planned", rows=sum(documents), waiting=waiting, kept=kept)
             progress.stage("elasticsearch", None)
             follower = Follower(self._index, purge.stop, self._patience, progress)
             return await Deletion(self._index, follower, purge, portions, self._rate).work()
