@@ -72,7 +72,7 @@ class OrphanRemoval:
         self._lease = lease
         self._order = order
         self._pass_id = pass_id
-        self._gate = Gate(place.config.pace, order.stop, place.read_lag)
+        self._gate = Gate(place.config.pace, order.stop, place.look_at_replicas)
         self._refused = 0
         self._at: str | None = None
 
