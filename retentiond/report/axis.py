@@ -1,4 +1,4 @@
-"""The day axis of a plot: each day has its place, whether or not a pass ran on it."""
+"""The day axis of a plot, with a place for each day, with or without a pass."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class DayAxis:
 
 
 def day_axis(freed: Sequence[Freed], today: date) -> DayAxis:
-    """Put days with passes (in ascending order) onto an axis that ends today, so that passes that stopped leave a gap.
+    """Return an axis that ends today, with a bar for each day with passes (in ascending order).
 
-    The bars are as high as their bytes; as their items where nothing has bytes, as with chats.
+    The height of a bar is its bytes, or its items if no day has bytes, as with chats.
     """
-    # The database's clock may be a little ahead.
+    # The clock of the database may be ahead.
     last = max([today, *(part.day for part in freed)])
     first = min([last - timedelta(days=_FEWEST_DAYS - 1), *(part.day for part in freed)])
     width = 100 / ((last - first).days + 1)

@@ -1,7 +1,7 @@
-"""From pictures of targets to a page that needs nothing else: no network, no other file, and no trust in any name.
+"""The HTML page of a report: one file without external resources, safe for untrusted names.
 
-Jinja escapes every text; what the script reads is JSON in a block that no text can end; and the page's own policy
-(Content-Security-Policy) lets run no script but ours, which it knows by its hash.
+Jinja escapes every text; the data of the script are JSON in a block that no text can end; and the page's
+Content-Security-Policy allows only our script, by its hash.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write the page whole or not at all; raises UsageError where the path cannot be written.
+    """Write the page atomically; raise UsageError if the path cannot be written.
 
-    A device or a pipe is written to: a rename onto `/dev/null`, which root may do, takes it from every program.
+    A device or a pipe is written in place: as root a rename onto `/dev/null` would replace the device.
     """
     try:
         if path.exists() and not path.is_file():
@@ -72,7 +72,7 @@ def write_page(path: Path, page: str) -> None:
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(page)
-            # mkstemp makes it for us alone; a report is for whoever may read the directory.
+            # mkstemp makes it readable by its owner only; a report is for all who may read the directory.
             os.chmod(draft, 0o644)
             os.replace(draft, path)
         except BaseException:
@@ -102,7 +102,7 @@ def _shares(slices: Sequence[Slice]) -> list[tuple[Slice, float]]:
 
 
 def _as_data(pictures: Sequence[Picture]) -> str:
-    """Return what the sliders need as JSON that cannot end the block it stands in."""
+    """Return the data of the sliders as JSON that cannot end its script block."""
     data = [[_curve(curve) for curve in picture.curves] for picture in pictures]
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 

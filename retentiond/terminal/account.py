@@ -1,4 +1,4 @@
-"""A pass, or the plan of one, as people read it: what goes, what stays and why, what is wrong, what to do next."""
+"""The summary of a pass or a plan: deleted and kept items with reasons, warnings, and the next step."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
@@ -27,7 +27,7 @@ _HEADINGS = {
 
 
 def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> None:
-    """Show all that a report says, and then the lines of `way_on`."""
+    """Print a report, and then the lines of `way_on`."""
     number = "" if report.pass_id is None else f", pass {report.pass_id}"
     heading = "the plan" if report.dry_run else _HEADINGS[report.state]
     if report.state == "refused" and report.pass_id is not None:
@@ -54,18 +54,18 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
 
 def _show_interruption(console: Console, report: PassReport) -> None:
     if report.error:
-        console.print(Text(f"Why: {printable(report.error, 1000)}", style="bold red"))
+        console.print(Text(f"Reason: {printable(report.error, 1000)}", style="bold red"))
     if report.not_reached.items or report.state == "interrupted":
         words = not_reached_in_words(report)
         console.print(Text(f"{words[0].upper()}{words[1:]}.", style="yellow"))
 
 
 def not_reached_in_words(report: PassReport) -> str:
-    """Say what a pass did not reach, and how to continue: `not reached: 5 items, 2.0 KiB; run again to continue`."""
+    """Return the items that a pass did not reach, and how to continue: `not reached: 5 items, 2.0 KiB; run again to continue`."""
     left = report.not_reached
     how = {
         "interrupted": "run again to continue",
-        "refused": "nothing of it is deleted before a pass is allowed",
+        "refused": "no item is deleted until a pass is allowed",
     }
     words = how.get(report.state, "the next pass continues")
     if not left.items:
@@ -74,13 +74,13 @@ def not_reached_in_words(report: PassReport) -> str:
 
 
 def quarantine_in_words(summary: QuarantineSummary) -> str:
-    """Say what lies in quarantine: `12 items can come back; quarantined: 10 contents, 3.2 MiB`."""
+    """Return the contents of the quarantine: `12 items can be restored; quarantined: 10 files, 3.2 MiB`."""
     states = [
-        f"{state}: {count_in_words(tally.items, 'content')}, {size_in_words(tally.bytes)}"
+        f"{state}: {count_in_words(tally.items, 'file')}, {size_in_words(tally.bytes)}"
         for state, tally in sorted(summary.blobs.items())
         if tally.items
     ]
-    return printable("; ".join([f"{count_in_words(summary.items, 'item')} can come back", *states]), 1000)
+    return printable("; ".join([f"{count_in_words(summary.items, 'item')} can be restored", *states]), 1000)
 
 
 _REMOVED_HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
@@ -88,7 +88,7 @@ _REMOVED_HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
     # Chats have no quarantine, and policies are by account.
     "chat_database": ("Purged", "account"),
 }
-"""For each kind of target, what a pass did with the items, and what they are listed by."""
+"""For each kind of target: the heading of the deleted items, and the column that groups them."""
 
 
 def _removed(report: PassReport) -> Table:
@@ -108,7 +108,7 @@ def _kept(report: PassReport) -> Table:
     shown = table("Kept")
     shown.add_column("reason")
     shown.add_column("items", justify="right")
-    shown.add_column("which means")
+    shown.add_column("meaning")
     for reason, items in report.kept.most_common():
         shown.add_row(Text(printable(reason)), f"{items:,}", reason_in_words(reason, report.kind))
     shown.add_section()
@@ -144,11 +144,11 @@ def _remarks(report: PassReport) -> Iterable[str]:
 
 
 def refusal_panel(refusal: Refusal, title: str) -> Panel:
-    """Return what refused, what was found, and the way on, in a frame."""
+    """Return a refusal with its next step, in a frame."""
     text = Text(f"{printable(refusal.found, 1000)}\n{printable(refusal.hint, 1000)}")
     return Panel(text, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 
 def table(title: str) -> Table:
-    """Return an empty table as all of ours look."""
+    """Return an empty table in the common style."""
     return Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)

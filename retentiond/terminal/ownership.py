@@ -1,4 +1,4 @@
-"""Whose media go and whose are left out, as people read it, with the commands that delete the rest."""
+"""The uploaders and rooms of deleted media, and of media left out, with the commands that delete these."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,11 +10,11 @@ from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 
 _LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
-    "other_uploader": ("that only others mention", "anybody can mention the upload of another user"),
-    "other_rooms": ("that other rooms mention, too", "these would lose them"),
-    "encrypted": ("that an encrypted room may show, too", "mentions there cannot be seen"),
+    "other_uploader": ("mentioned only by other users", "any user can mention the upload of another user"),
+    "other_rooms": ("mentioned in other rooms, too", "these rooms would lose them"),
+    "encrypted": ("possibly shown in an encrypted room", "mentions there cannot be seen"),
 }
-"""What is left out for each reason, and why."""
+"""The media left out for each reason, and the explanation."""
 _OTHERS: Final = "users of other servers"
 _LISTED: Final = 10
 _COMMANDS: Final = 3
@@ -22,7 +22,7 @@ _LIMIT: Final = 300
 
 
 def ownership_lines(ownership: Ownership) -> Iterator[str]:
-    """Yield a line for the uploaders, one for the rooms, and for what is left out how to delete it all the same."""
+    """Yield a line for the uploaders, one for the rooms, and the commands that delete the media left out."""
     if ownership.removed:
         yield f"Uploaded by {uploaders_in_words(ownership.removed, _LISTED)}."
     if ownership.rooms:
@@ -33,15 +33,15 @@ def ownership_lines(ownership: Ownership) -> Iterator[str]:
             nameless = "unknown uploaders" if reason == "other_uploader" else _OTHERS
             whose = uploaders_in_words(counts, _LISTED, nameless)
             yield (
-                f"Left out: {count_in_words(counts.total(), 'item')} of {whose}, {what}: {why}. To delete one of them, or all that its uploader has:"
+                f"Left out: {count_in_words(counts.total(), 'item')} of {whose}, {what}: {why}. To delete one of them, or all uploads of a user:"
             )
             yield from _commands(counts, ownership.examples.get(reason))
 
 
 def uploaders_in_words(counts: Counter[str], limit: int, nameless: str = _OTHERS) -> str:
-    """Name the uploaders and their items: `@ann:here.test (3), users of other servers (2)`.
+    """Return the uploaders and their items: `@ann:here.test (3), users of other servers (2)`.
 
-    `nameless` are those whose media have no user in the database.
+    `nameless` stands for media without a user in the database.
     """
     local = sorted(
         (pair for pair in counts.items() if pair[0] != OTHER_SERVERS), key=lambda pair: (-pair[1], pair[0])
@@ -55,7 +55,7 @@ def uploaders_in_words(counts: Counter[str], limit: int, nameless: str = _OTHERS
 
 
 def rooms_in_words(ownership: Ownership, limit: int) -> str:
-    """Name the rooms and how many items they mention: `!a:here.test (2), 3 more rooms`."""
+    """Return the rooms and the items mentioned in each: `!a:here.test (2), 3 more rooms`."""
     named = [f"{printable(room, _LIMIT)} ({items:,})" for room, items in ownership.rooms.items()][:limit]
     more = ownership.rooms_in_all - len(named)
     return ", ".join([*named, *([count_in_words(more, "more room")] if more > 0 else [])])

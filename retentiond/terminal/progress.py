@@ -1,4 +1,4 @@
-"""How far a pass is: bars on a terminal, and nothing elsewhere."""
+"""Progress bars on a terminal; nothing elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ _NOTE_LIMIT: Final = 80
 
 
 class Bars:
-    """A bar for the stage under way, with its items, bytes and the time left; what is over leaves no trace."""
+    """A bar for the current stage, with items, bytes and remaining time; it is removed at the end."""
 
     def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
@@ -25,7 +25,7 @@ class Bars:
         self._size = 0
 
     def stage(self, name: str, total: int | None) -> None:
-        """Begin a stage, in place of the one before."""
+        """Begin a stage, and remove the bar of the stage before."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
         self._size = 0
@@ -33,7 +33,7 @@ class Bars:
         self._stage = self._progress.add_task(self._name, total=total, size="")
 
     def advance(self, items: int, size: int = 0) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         if self._stage is not None:
             self._size += size
             self._progress.update(
@@ -41,14 +41,14 @@ class Bars:
             )
 
     def note(self, text: str) -> None:
-        """Write the state of the stage behind its name."""
+        """Show the state of the stage behind its name."""
         if self._stage is not None:
             self._progress.update(self._stage, description=f"{self._name} ({printable(text, _NOTE_LIMIT)})")
 
 
 @contextmanager
 def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
-    """Draw bars on the console, which the log must share, and remove them at the end."""
+    """Show bars on the console, which the log must share, and remove them at the end."""
     if not bars:
         yield Silence()
         return
@@ -59,7 +59,7 @@ def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[size]}", markup=False),
         TimeRemainingColumn(),
     )
-    # Everything that is printed meanwhile goes through this console, so there is nothing to redirect.
+    # All output goes through this console, so nothing has to be redirected.
     with RichProgress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:

@@ -1,4 +1,4 @@
-"""One item's story, as people read it: what it is, what each policy says of it, what keeps it, what comes of it."""
+"""The explanation of one item: its data, the verdict of each policy, everything that keeps it, and the outcome."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,13 +26,13 @@ _ENCRYPTED = "An encrypted room may show it: references in such rooms are invisi
 
 
 def show_story(console: Console, story: Story) -> None:
-    """Show the story; nothing in it is more than text."""
+    """Print the explanation; all of it is untrusted text."""
     console.print(Text(f"{story.target}: {printable(story.media, _LIMIT)}", style="bold"), soft_wrap=True)
     for line in _lines(story):
         console.print(Text(printable(line, _LIMIT)), soft_wrap=True)
     if story.policies:
-        shown = table("Policies, in their order")
-        for heading in ("policy", "keeps", "since", "what it says"):
+        shown = table("Policies, in order")
+        for heading in ("policy", "keeps", "since", "verdict"):
             shown.add_column(heading)
         for policy in story.policies:
             shown.add_row(Text(printable(policy.name)), _keep(policy), policy.since, _saying(policy))
@@ -49,7 +49,7 @@ def show_story(console: Console, story: Story) -> None:
 
 def _lines(story: Story) -> Iterator[str]:
     if story.row is None:
-        yield "The database has no row of this name."
+        yield "Not in the database."
     else:
         yield from _row(story, story.row)
     for hold in story.holds:
@@ -63,62 +63,58 @@ def _row(story: Story, row: MediaRow) -> Iterator[str]:
     by = f", uploaded by {row.user_id}" if row.user_id else ""
     yield f"{row.content_type or 'no type'}, {size_in_words(row.file_size_bytes)}, named `{row.upload_name}`{by}"
     if story.created_at is None:
-        yield f"Its date, {row.creation_ts} ms, is none."
+        yield f"Invalid date: {row.creation_ts} ms."
     else:
         age = story.now - story.created_at
         whole = age - age % _DAY if age > _DAY else age
-        yield f"This server stored it on {time_in_words(story.created_at)}, {age_in_words(whole)} ago."
+        yield f"Stored on {time_in_words(story.created_at)}, {age_in_words(whole)} ago."
     if story.disk is not None:
         disk = story.disk
         read = f", last read on {time_in_words(disk.accessed)}" if disk.accessed else ""
         problem = f": {disk.problem}" if disk.problem else ""
-        yield f"On the disk: {disk.result}{problem}, {count_in_words(disk.files, 'file')}, {size_in_words(disk.bytes)}{read}."
+        yield f"On disk: {disk.result}{problem}, {count_in_words(disk.files, 'file')}, {size_in_words(disk.bytes)}{read}."
     if story.bearers > 1:
-        yield f"{count_in_words(story.bearers, 'row')} share its content, which stays while one of them does."
+        yield f"{count_in_words(story.bearers, 'row')} share this file, which is kept while one of them is kept."
 
 
 def _protecting(name: str, story: Story, *, mentions: bool) -> str:
     if name in ENCRYPTION:
-        return "may show it: it stays" if mentions else "is not known to show it"
+        return "may show it: kept" if mentions else "not known to show it"
     if mentions:
-        return "refers to it: it stays"
-    # Of messages in encrypted rooms this is not known.
-    return "no reference can be seen" if name == MESSAGES_IN and story.encrypted else "does not refer to it"
+        return "refers to it: kept"
+    # Messages in encrypted rooms cannot be read.
+    return "no visible reference" if name == MESSAGES_IN and story.encrypted else "does not refer to it"
 
 
 def _keep(policy: PolicyStory) -> str:
-    return "for ever" if policy.keep is None else age_in_words(policy.keep)
+    return "forever" if policy.keep is None else age_in_words(policy.keep)
 
 
 def _saying(policy: PolicyStory) -> str:
     if policy.mismatches:
         if policy.mismatches == (ENCRYPTED,):
-            return "may match, and keeps it, as an encrypted room may show it"
+            return "may match; kept, since an encrypted room may show it"
         return f"does not match: {', '.join(policy.mismatches)}"
     if not policy.decides:
-        return "matches, but an earlier one has decided"
-    what = "decides" if policy.removes == "media" else "decides of its thumbnails alone"
-    return f"{what}: {'due by its age' if policy.due else 'not due'}{_beginning(policy)}"
+        return "matches, but an earlier policy decides"
+    what = "decides" if policy.removes == "media" else "decides about its thumbnails only"
+    return f"{what}: {'due' if policy.due else 'not due'}{_beginning(policy)}"
 
 
 def _beginning(policy: PolicyStory) -> str:
     if not policy.by_room_kind or policy.keep is None:
         return ""
     if policy.counted_from is None:
-        return ", as only another server's clock knows since when the room is so; the first pass that finds it notes the time"
+        return "; its start is known only from another server's clock, so the first pass that finds it records the time"
     return f", counted from {time_in_words(policy.counted_from)}"
 
 
 def _verdict(story: Story) -> str:
     verdict = story.verdict
     if verdict is None:
-        return (
-            "So nothing would become of it."
-            if story.refusal is None
-            else "What would become of it cannot be told."
-        )
+        return "Outcome: nothing." if story.refusal is None else "Outcome: unknown."
     if verdict.action == "remove":
-        return f"So a pass would remove it, by {printable(verdict.policy or 'no policy')}, and free {size_in_words(verdict.bytes)}."
+        return f"Outcome: deleted by {printable(verdict.policy or 'no policy')}; {size_in_words(verdict.bytes)} freed."
     if verdict.action == "fail":
-        return f"So a pass would fail to move it: {printable(verdict.reason)}."
-    return f"So it stays: {printable(verdict.reason)} ({reason_in_words(verdict.reason)})."
+        return f"Outcome: a pass would fail to move it: {printable(verdict.reason)}."
+    return f"Outcome: kept: {printable(verdict.reason)} ({reason_in_words(verdict.reason)})."

@@ -1,4 +1,4 @@
-"""What other ages would free, as a table: a line a policy, and a column an age."""
+"""The comparison of ages: a table with a line for each policy and a column for each age."""
 
 from collections.abc import Mapping
 
@@ -14,9 +14,9 @@ _NONE = Tally()
 
 
 def show_what_if(console: Console, report: PassReport, supposed: Mapping[str, PassReport]) -> None:
-    """Show what would go as things are, and if every policy kept media so long."""
+    """Print what would be deleted as configured, and with each age."""
     plans = {"as configured": report, **supposed}
-    console.print(Text(f"{report.target}: what would go, if media were kept for", style="bold"))
+    console.print(Text(f"{report.target}: to be deleted if media were kept for", style="bold"))
     shown = table("To be deleted")
     shown.add_column("policy")
     for heading in plans:
@@ -30,7 +30,7 @@ def show_what_if(console: Console, report: PassReport, supposed: Mapping[str, Pa
     console.print(shown)
     if report.refused is not None:
         console.print(refusal_panel(report.refused, "A pass would be refused"))
-    console.print(Text("Nothing was changed. What is kept for ever stays, whatever the age."))
+    console.print(Text("Nothing was changed. A policy with `keep: forever` deletes nothing at any age."))
     console.print()
 
 

@@ -1,4 +1,4 @@
-"""What numbers, times and reasons are called in front of people."""
+"""Numbers, times, policies and reasons in words."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,18 +16,18 @@ from retentiond.model.text import printable
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "no_policy": "no policy matches",
-    "other_uploader": "a local user uploaded it; mentions by others do not make it the room's or the user's",
-    "other_rooms": "events in other rooms refer to it, too",
+    "other_uploader": "uploaded by another local user; mentions by others do not count",
+    "other_rooms": "other rooms refer to it, too",
     "not_due": "not old enough yet, or the policy says `keep: forever`",
-    "undated": "its date is before 2017 or in the future: nobody knows its age",
+    "undated": "unknown age: its date is before 2017 or in the future",
     "invalid_hash": "invalid hash in the database; skipped",
-    "unsafe_path": "a link, a special file or an odd name is where its file should be",
-    "hold": "somebody has put a hold on it",
-    "restored": "somebody restored it, and it is kept since",
+    "unsafe_path": "a link, a special file or an unexpected name is at the place of its file",
+    "hold": "on hold",
+    "restored": "restored by hand, and kept since",
     **{protection.name: protection.reason for protection in PROTECTIONS},
-    "changed": "it changed while the pass was at work; the next one looks again",
+    "changed": "it changed during the pass; the next pass checks it again",
 })  # fmt: skip
-"""Why a medium stays, for every reason there is."""
+"""The reasons why media are kept."""
 CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "not_due": "it began on the date or after it",
     "open": "it is not over",
@@ -51,15 +51,15 @@ _REASONS_OF: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 
 
 def reason_in_words(reason: str, kind: str = "dendrite_media") -> str:
-    """Say why an item of a kind of target stays; raise KeyError for another kind.
+    """Return the explanation of a reason; raise KeyError for an unknown kind of target.
 
-    The ledger may have a reason of another version, which has no words here.
+    The ledger may have a reason of another version, which is unknown here.
     """
     return _REASONS_OF[kind].get(reason, "a reason of another version")
 
 
 def size_in_words(size: int) -> str:
-    """Say a number of bytes shortly: `1.5 GiB`."""
+    """Format a number of bytes: `1.5 GiB`."""
     if abs(size) < _KIBI:
         return f"{size} B"
     steps = min((abs(size).bit_length() - 1) // 10, len(_SIZES))
@@ -67,23 +67,23 @@ def size_in_words(size: int) -> str:
 
 
 def count_in_words(count: int, noun: str) -> str:
-    """Say how many: `1 item`, `1,200 items`."""
+    """Format a count: `1 item`, `1,200 items`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def age_in_words(age: timedelta) -> str:
-    """Say a duration: `30 days`, `1 hour 30 minutes`."""
+    """Format a duration: `30 days`, `1 hour 30 minutes`."""
     parts = re.findall(r"(\d+)([ydhms])", format_duration(age))
     return " ".join(count_in_words(int(count), _UNITS[unit]) for count, unit in parts)
 
 
 def time_in_words(moment: datetime) -> str:
-    """Say a moment in local time, to the minute."""
+    """Format a moment in local time, to the minute."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def schedule_in_words(schedule: Schedule | None) -> str:
-    """Say when passes run."""
+    """Describe when passes run."""
     if schedule is None:
         return "only by hand"
     if schedule.every is not None:
@@ -95,33 +95,33 @@ def schedule_in_words(schedule: Schedule | None) -> str:
 
 
 def policy_in_words(policy: PolicyConfig) -> str:
-    """Say what a policy does: what it speaks of, and when that goes."""
+    """Describe a policy: the media that it matches, and when these are deleted."""
     about = _match_in_words(policy.match) + _encryption_in_words(policy)
     if policy.remove == "thumbnails":
-        about = f"thumbnails alone of {about}"
+        about = f"only the thumbnails of {about}"
     if policy.keep is None:
-        return f"{about}: kept for ever"
+        return f"{about}: kept forever"
     if not policy.keep:
-        return f"{about}: gone at the next pass, whatever the age"
+        return f"{about}: deleted by the next pass, whatever their age"
     if policy.since == "accessed":
-        return f"{about}: gone when not asked for within {age_in_words(policy.keep)}"
-    return f"{about}: gone when older than {age_in_words(policy.keep)}"
+        return f"{about}: deleted when not accessed for {age_in_words(policy.keep)}"
+    return f"{about}: deleted when older than {age_in_words(policy.keep)}"
 
 
 def quota_in_words(quota: QuotaConfig) -> str:
-    """Say what a quota keeps to, and which media go first."""
+    """Describe a quota: its bounds, and the media that are deleted first."""
     bounds = [
         "" if quota.max_size is None else f"at most {size_in_words(quota.max_size)}",
-        "" if quota.min_free_disk is None else f"{size_in_words(quota.min_free_disk)} of the disk free",
+        "" if quota.min_free_disk is None else f"at least {size_in_words(quota.min_free_disk)} of disk free",
     ]
     first = "the oldest first" if quota.evict == "oldest" else "the least recently accessed first"
     about = _match_in_words(quota.match) + _encryption_in_words(quota)
-    return f"{about}: {' and '.join(filter(None, bounds))}, {first}, nothing younger than {age_in_words(quota.min_age)}"
+    return f"{about}: {' and '.join(filter(None, bounds))}, {first}, none younger than {age_in_words(quota.min_age)}"
 
 
 _ROOMS: Final = {
-    "no_local_members": "of rooms that nobody here is in any more",
-    "upgraded": "of rooms that were upgraded",
+    "no_local_members": "of rooms without local members",
+    "upgraded": "of upgraded rooms",
 }
 
 
@@ -143,8 +143,8 @@ _CONDITIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     "larger_than": lambda size: f"larger than {size_in_words(size)}",
     "uploaded_before": lambda day: f"stored before {day}",
     "upload_name": lambda name: f"named {name}",
-    "room": lambda room: _ROOMS.get(room, f"of the room {room} alone"),
-    "unreferenced": lambda _true: "that nothing mentions",
+    "room": lambda room: _ROOMS.get(room, f"of the room {room} only"),
+    "unreferenced": lambda _true: "without references",
 }
 """Each condition of a match in words."""
 

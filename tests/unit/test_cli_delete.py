@@ -129,7 +129,7 @@ def test_what_is_left_out_is_told_with_the_command_that_deletes_it(
     planned.ownership.leave_out("other_rooms", "", "mxc://there.test/def")
     outcome = CommandLine(tmp_path, (FakeTarget(planned=planned),)).type("delete", *MEDIA, *words)
     assert (
-        "Left out: 2 items of @ann o:here.test (1), unknown uploaders (1), that only others mention"
+        "Left out: 2 items of @ann o:here.test (1), unknown uploaders (1), mentioned only by other users"
         in outcome.stdout
     )
     for command in (

@@ -42,12 +42,12 @@ def test_the_story_is_told_in_words_and_nothing_in_it_is_markup(tmp_path: Path) 
         "named `[red]a\\u{1B}[2J`",
         "40 days ago",
         "does not match: content_type, larger_than",
-        "decides: due by its age",
-        "an earlier one has decided",
+        "decides: due",
+        "an earlier policy decides",
         "Protection room_state: refers to it: it stays.",
         "Kept by hold 3, on the user @[bold]x:y.",
         "2 rows share its content",
-        "So it stays: room_state",
+        "Outcome: kept: room_state",
     ):
         assert words in outcome.stdout
 
@@ -62,10 +62,10 @@ def test_the_story_claims_nothing_of_messages_in_encrypted_rooms(tmp_path: Path)
     hidden.protections = {"profile_avatars": False, "messages_in": False, "encrypted": True}
     told = CommandLine(tmp_path, (FakeTarget(story=hidden),)).type("plan", "--explain", URI).stdout
     for words in (
-        "may match, and keeps it, as an encrypted room may show it",
+        "may match; kept, since an encrypted room may show it",
         "does not match: room, encrypted",
         "Protection profile_avatars: does not refer to it.",
-        "Protection messages_in: no reference can be seen.",
+        "Protection messages_in: no visible reference.",
         "Protection encrypted: may show it: it stays.",
         "An encrypted room may show it",
     ):

@@ -63,7 +63,7 @@ def test_the_account_tells_what_is_left_in_quarantine(tmp_path: Path) -> None:
     left = QuarantineSummary(3, {"quarantined": Tally(2, 2048)}, STARTED)
     target = FakeTarget(standing=TargetStatus("media", "dendrite_media", ledger=True, quarantine=left))
     told = CommandLine(tmp_path, (target,)).type("once").stdout
-    assert "3 items can come back; quarantined: 2 contents, 2.0 KiB" in told
+    assert "3 items can be restored; quarantined: 2 files, 2.0 KiB" in told
 
 
 def test_without_a_configuration_the_account_tells_that_restoring_needs_one(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_an_interrupted_pass_exits_4_and_tells_why(tmp_path: Path) -> None:
     report.error = "the database went away"
     outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
     assert outcome.status == 4
-    assert "Why: the database went away" in outcome.stdout
+    assert "Reason: the database went away" in outcome.stdout
     assert "Run again to continue." in outcome.stdout
 
 

@@ -120,11 +120,11 @@ def test_a_count_of_one_has_no_plural() -> None:
     [
         (
             PolicyConfig(name="x", match=MatchConfig(origin="local"), keep="forever"),
-            "media of this server: kept for ever",
+            "media of this server: kept forever",
         ),
         (
             PolicyConfig(name="x", match=MatchConfig(origin="*.example.org"), keep="0s"),
-            "media of *.example.org: gone at the next pass, whatever the age",
+            "media of *.example.org: deleted by the next pass, whatever their age",
         ),
         (
             PolicyConfig(
@@ -140,16 +140,16 @@ def test_a_count_of_one_has_no_plural() -> None:
             ),
             (
                 "media, uploaded by @bot:a, of type video/*, larger than 2.0 KiB, stored before 2025-01-31, "
-                "named *.mp4: gone when older than 7 days"
+                "named *.mp4: deleted when older than 7 days"
             ),
         ),
         (
             PolicyConfig(name="x", match=MatchConfig(unreferenced=True), keep="30d", since="accessed"),
-            "media, that nothing mentions: gone when not asked for within 30 days",
+            "media, without references: deleted when not accessed for 30 days",
         ),
         (
             PolicyConfig(name="x", match=MatchConfig(room="upgraded"), keep="30d", remove="thumbnails"),
-            "thumbnails alone of media, of rooms that were upgraded: gone when older than 30 days",
+            "only the thumbnails of media, of upgraded rooms: deleted when older than 30 days",
         ),
     ],
 )
@@ -166,8 +166,8 @@ def test_a_quota_is_said_in_words() -> None:
         min_age="3d",
     )
     assert quota_in_words(quota) == (
-        "media of other servers: at most 1.0 GiB and 2.0 GiB of the disk free, the oldest first, "
-        "nothing younger than 3 days"
+        "media of other servers: at most 1.0 GiB and at least 2.0 GiB of disk free, the oldest first, "
+        "none younger than 3 days"
     )
 
 

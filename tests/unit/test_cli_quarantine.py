@@ -215,7 +215,7 @@ def test_on_a_terminal_a_purge_shows_what_would_go_and_asks(
     line = CommandLine(tmp_path, (target,))
     outcome = line.type("quarantine", "purge", stdin=answering(answer))
     assert outcome.status == 0
-    assert "media: 3 items can come back; quarantined: 2 contents, 2.0 KiB" in outcome.stderr
+    assert "media: 3 items can be restored; quarantined: 2 files, 2.0 KiB" in outcome.stderr
     assert ("end_grace" in target.asked) is purged
 
 
@@ -313,7 +313,7 @@ def test_a_purge_without_yes_shows_when_it_would_go(
     for stdin in (answering("n\n"), None):
         keys = {"stdin": stdin} if stdin else {}
         outcome = CommandLine(tmp_path, (target,)).type("quarantine", "purge", **keys)
-        assert "media: 3 items can come back; quarantined: 2 " in outcome.stderr
+        assert "media: 3 items can be restored; quarantined: 2 " in outcome.stderr
         assert f"media: {plan}" in outcome.stderr
     assert "end_grace" not in target.asked
 

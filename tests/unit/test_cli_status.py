@@ -45,7 +45,7 @@ def test_status_shows_the_last_pass_the_quarantine_who_works_and_the_daemon(tmp_
     words = shown(CommandLine(tmp_path, (working(),)))
     assert "last pass finished, " in words
     assert "3 items removed, 3.0 MiB" in words
-    assert "3 items can come back; quarantined: 2 contents, 2.0 KiB" in words
+    assert "3 items can be restored; quarantined: 2 files, 2.0 KiB" in words
     assert "running once on host a, process 7, since 03:04" in words
     assert "daemon host b, process 8" in words
 
@@ -145,7 +145,7 @@ def test_problems_that_a_target_tells_are_shown_and_exit_1(tmp_path: Path) -> No
 def test_check_config_says_what_each_target_does_without_its_password(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path).type("check-config")
     assert outcome.status == 0
-    assert "remote: media of other servers: gone when older than 30 days" in outcome.stdout
+    assert "remote: media of other servers: deleted when older than 30 days" in outcome.stdout
     assert "postgresql://dendrite@localhost" in outcome.stdout
     assert "/srv/media" in outcome.stdout
     assert "hunter2" not in outcome.stdout + outcome.stderr
