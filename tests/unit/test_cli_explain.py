@@ -44,9 +44,9 @@ def test_the_story_is_told_in_words_and_nothing_in_it_is_markup(tmp_path: Path) 
         "does not match: content_type, larger_than",
         "decides: due",
         "an earlier policy decides",
-        "Protection room_state: refers to it: it stays.",
+        "Protection room_state: refers to it: kept.",
         "Kept by hold 3, on the user @[bold]x:y.",
-        "2 rows share its content",
+        "2 rows share this file",
         "Outcome: kept: room_state",
     ):
         assert words in outcome.stdout
@@ -66,7 +66,7 @@ def test_the_story_claims_nothing_of_messages_in_encrypted_rooms(tmp_path: Path)
         "does not match: room, encrypted",
         "Protection profile_avatars: does not refer to it.",
         "Protection messages_in: no visible reference.",
-        "Protection encrypted: may show it: it stays.",
+        "Protection encrypted: may show it: kept.",
         "An encrypted room may show it",
     ):
         assert words in told
