@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,13 @@ def test_a_link_of_a_page_outside_the_site_leads_to_a_file(page: Path) -> None:
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
+
+
+def test_each_dependency_has_its_reason_in_the_documents() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    needed = {re.split(r"[\[<>=!~;]", requirement)[0].strip().lower() for requirement in requirements}
+    page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8").partition("## Decided against")[0]
+    first_cells = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+    told = {name.partition(" ")[0].lower() for cell in first_cells for name in cell.split(", ")}
+    assert told - {"package", "---"} == needed
