@@ -8,8 +8,8 @@ from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.capabilities import PurgesChats
-from retentiond.engine.purge import PurgeWish
+from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
+from retentiond.engine.purge import Erasure, PurgeWish
 from retentiond.engine.target import STOPPED, Order, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
@@ -25,7 +25,7 @@ _NAME_LIMIT = 120
 class PurgeChats:
     """Purge what was wished for, in the target that has the account."""
 
-    wish: PurgeWish
+    wish: PurgeWish | Erasure
     target: str | None = None
     dry_run: bool = False
     as_json: bool = False
@@ -37,11 +37,9 @@ class PurgeChats:
         reports: list[PurgeReport] = []
 
         async def errand(target: Target, _config: TargetConfig) -> int:
-            if not isinstance(target, PurgesChats):
-                raise UsageError(f"{name} has no chats; name another --target")
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 order = Order("purge-chats", keep_records=session.keep_records, progress=progress, stop=stop)
-                report = await target.purge_chats(self.wish, order, dry_run=self.dry_run)
+                report = await self._purge(target, order)
             reports.append(report)
             if self.as_json or session.options.quiet:
                 _tell(session, report)
@@ -58,9 +56,18 @@ class PurgeChats:
             session.document(reports[0].as_json())
         return status
 
+    async def _purge(self, target: Target, order: Order) -> PurgeReport:
+        wish = self.wish
+        if isinstance(wish, PurgeWish) and isinstance(target, PurgesChats):
+            return await target.purge_chats(wish, order, dry_run=self.dry_run)
+        if isinstance(wish, Erasure) and isinstance(target, ErasesVisitors):
+            return await target.erase(wish, order, dry_run=self.dry_run)
+        raise UsageError(f"{target.name} has no chats; name another --target")
+
     def _ended_by(self, error: RetentiondError) -> PurgeReport:
         """Return the report of a purge that did not come to one of its own."""
-        report = PurgeReport(self.wish.account, self.wish.to_date, self.dry_run, error=redact(str(error)))
+        to_date = self.wish.to_date if isinstance(self.wish, PurgeWish) else None
+        report = PurgeReport(self.wish.account, to_date, self.dry_run, error=redact(str(error)))
         report.state = "interrupted" if isinstance(error, UnreachableError) else "refused"
         if isinstance(error, RefusedError):
             report.refused = error.refusal
@@ -93,7 +100,11 @@ class PurgeChats:
             yield "Nothing was changed."
         elif report.state == "interrupted" or report.failed:
             yield "Each deleted chat is deleted as a whole; run the same command again to continue."
-        if report.kept["has_file_messages"] and not self.wish.file_messages:
+        if (
+            report.kept["has_file_messages"]
+            and isinstance(self.wish, PurgeWish)
+            and not self.wish.file_messages
+        ):
             yield (
                 "Chats with files keep their row and those messages; "
                 f"{session.command('purge-chats … --delete-file-messages')} takes them, too."

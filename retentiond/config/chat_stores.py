@@ -55,6 +55,12 @@ class ClickHouseStore(Section):
         description="The column of the chat's id: rows go only where the database does not have their chat.",
         examples=["threadid"],
     )
+    visitor_column: Name | None = Field(
+        default=None,
+        description="The column of the visitor's ID: the erasure of a visitor reaches rows of chats that the database "
+        "does not have any more.",
+        examples=["visitorid"],
+    )
     without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("rows", "column"))
     cluster: Name | None = Field(
         default=None, description="The cluster, where the table is on several servers.", examples=["main"]
@@ -81,6 +87,12 @@ class ElasticsearchStore(Section):
         default=None,
         description="The field of the chat's id: documents go only where the database does not have their chat.",
         examples=["threadid"],
+    )
+    visitor_field: Name | None = Field(
+        default=None,
+        description="The field of the visitor's ID: the erasure of a visitor reaches documents of chats that the "
+        "database does not have any more.",
+        examples=["visitorid"],
     )
     without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("documents", "field"))
     kind_field: Name | None = Field(

@@ -14,7 +14,16 @@ from retentiond.config.schedule import Schedule
 from retentiond.config.section import Conflict, Section
 from retentiond.config.target import TargetSection
 from retentiond.config.units import UnitError, format_duration, parse_duration
-from retentiond.config.values import Count, Dsn, Duration, LongerThanZero, Share, Timezone, check_absolute
+from retentiond.config.values import (
+    AbsolutePath,
+    Count,
+    Dsn,
+    Duration,
+    LongerThanZero,
+    Share,
+    Timezone,
+    check_absolute,
+)
 
 SHIPPED_LAYOUTS: Final = ("webim", "chatwoot")
 """The layouts that come with retentiond, by name."""
@@ -124,6 +133,12 @@ class ChatTarget(TargetSection):
     )
     accounts: dict[Name, Account] = Field(
         min_length=1, description="The accounts, each with the name that commands use."
+    )
+    erasure_requests: AbsolutePath | None = Field(
+        default=None,
+        description="A file of requests to erase single visitors, carried out by each scheduled pass: one JSON object a "
+        "line, with `request`, `account` and `visitor`.",
+        examples=["/etc/retentiond/erasures.jsonl"],
     )
     limits: ChatLimits = Field(
         default=ChatLimits(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from retentiond.engine.holds import Holds
-    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.purge import Erasure, PurgeWish
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
@@ -129,3 +129,11 @@ class PurgesChats(Target, Protocol):
 
     async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
         """Purge them, or return the plan; refusals and interruptions are in the report."""
+
+
+@runtime_checkable
+class ErasesVisitors(Target, Protocol):
+    """The chats of one visitor of an account can be erased."""
+
+    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Erase them, or return the plan; refusals and interruptions are in the report."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,10 +10,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """A request to erase the chats of one visitor of an account, in the database and in every store beside it.
+
+    With `even_under_floor` their age does not matter; then `reason` is given. `name` is that of a request in a file,
+    which is carried out once.
+    """
+
+    account: str
+    visitor: str = field(repr=False)
+    even_under_floor: bool = False
+    reason: str = ""
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PurgeWish:
     """Purge an account's chats up to a date, not including it; `stores` are those beside the database.
 
     `orphans`: rows whose chat is missing, too.
+    With an `erasure` only the chats of its visitor go.
     """
 
     account: str
@@ -22,3 +38,4 @@ class PurgeWish:
     stats: bool = False
     stores: tuple[str, ...] = ()
     orphans: bool = False
+    erasure: Erasure | None = None

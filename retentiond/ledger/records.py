@@ -36,6 +36,7 @@ RecordKind = Literal[
     "grace_given_back",
     "purged",
     "store_purged",
+    "erased",
     "restored",
     "accepted",
     "records_pruned",

@@ -1,4 +1,4 @@
--- The ledger, version 2: what every target needs. Text that is compared with a target's own is COLLATE "C",
+-- The ledger, version 3: what every target needs. Text that is compared with a target's own is COLLATE "C",
 -- so that no order of a locale, and no change of it, has a say.
 
 CREATE SCHEMA IF NOT EXISTS retentiond;

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
-FailureKind = Literal["not_movable", "not_moved", "database_refused", "in_the_way", "miscount"]
+FailureKind = Literal[
+    "not_movable", "not_moved", "database_refused", "in_the_way", "miscount", "request_refused"
+]
 """Why an item of a pass failed: the disk (the first two), or a database of chats."""
 
 FAILED: Final = 1

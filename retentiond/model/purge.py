@@ -81,6 +81,42 @@ ATTACHMENTS_STAY: Final = (
     "and must be deleted there"
 )
 """What a purge says of itself that takes messages with files."""
+
+
+@dataclass(slots=True)
+class ErasureReport:
+    """The state of a request to erase one visitor, over all the runs that it took.
+
+    `visitor` is a keyed hash of the ID, None where there is no ledger yet. `chats`, `entities` and `stores` count what went
+    so far. `remaining` are chats of the visitor that the request covers and that are still there, `later` those that began
+    after it. `left` counts rows outside of chats that name the visitor, and stay; None where they cannot be read.
+    """
+
+    erasure_id: int | None
+    name: str | None
+    visitor: str | None
+    even_under_floor: bool
+    reason: str
+    requested_at: str | None = None
+    requested_by: str | None = None
+    done: bool = False
+    already: bool = False
+    chats: int = 0
+    entities: dict[str, int] = field(default_factory=dict)
+    stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    remaining: int = 0
+    later: int = 0
+    left: dict[str, int | None] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the state in the interface's words."""
+        told = asdict(self)
+        told["request"] = told.pop("name")
+        told["visitor"] = None if self.visitor is None else {"hmac_sha256": self.visitor}
+        told["total"] = {name: told.pop(name) for name in ("chats", "entities", "stores")}
+        return told
+
+
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
 """The reasons for which a chat stays that are told even where there is none; others only where there are some."""
 
@@ -95,7 +131,7 @@ class PurgeReport:
     """
 
     account: str
-    to_date: date
+    to_date: date | None
     dry_run: bool
     state: PassState = "planned"
     chats: int = 0
@@ -111,6 +147,7 @@ class PurgeReport:
     remarks: list[str] = field(default_factory=list)
     refused: Refusal | None = None
     error: str | None = None
+    erasure: ErasureReport | None = None
 
     def reach(self, chats: int) -> None:
         """Count due chats no more as not reached."""
@@ -145,7 +182,7 @@ class PurgeReport:
         kept = {reason: self.kept[reason] for reason in ALWAYS_TOLD}
         told: dict[str, Any] = {
             "account": self.account,
-            "to_date": self.to_date.isoformat(),
+            "to_date": self.to_date.isoformat() if self.to_date else None,
             "dry_run": self.dry_run,
             "state": self.state,
             "chats": self.chats,
@@ -158,6 +195,8 @@ class PurgeReport:
             told["orphans"] = orphans
         if self.remarks:
             told["remarks"] = self.remarks
+        if self.erasure is not None:
+            told["erasure"] = self.erasure.as_json()
         if self.failed:
             told["failed"] = dict(sorted(self.failed.items()))
         if self.failures:

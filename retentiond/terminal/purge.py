@@ -28,7 +28,8 @@ _MOST_FAILURES: Final = 20
 
 def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> None:
     """Show all that a report says, and then the lines of `way_on`."""
-    heading = f"{printable(report.account)}, up to {report.to_date}: {_HEADINGS[report.state]}"
+    what = "one visitor" if report.erasure is not None else f"up to {report.to_date}"
+    heading = f"{printable(report.account)}, {what}: {_HEADINGS[report.state]}"
     console.print(Text(heading, style="bold"))
     if report.entities:
         console.print(_entities(report))
@@ -39,7 +40,7 @@ def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> 
             continue  # what kept all of it back is shown by itself
         for line in _store(name, store):
             console.print(Text(line), soft_wrap=True)
-    for line in _remarks(report):
+    for line in (*_erasure_lines(report), *_remarks(report)):
         console.print(Text(line), soft_wrap=True)
     if report.refused is not None:
         console.print(refusal_panel(report.refused, "Refused"))
@@ -123,6 +124,31 @@ def _remarks(report: PurgeReport) -> Iterable[str]:
     yield from (f"  {_failure(failure)}" for failure in report.failures[:_MOST_FAILURES])
     if len(report.failures) > _MOST_FAILURES:
         yield f"  and {len(report.failures) - _MOST_FAILURES:,} more, which `--json` names."
+
+
+def _erasure_lines(report: PurgeReport) -> Iterable[str]:
+    """Say what stays of a visitor who is erased, and whether the request is done."""
+    erasure, dry_run = report.erasure, report.dry_run
+    if erasure is None:
+        return
+    if not erasure.even_under_floor:
+        yield f"The floor keeps what is of {report.to_date} or later; --even-under-floor with --reason erases it, too."
+    if erasure.remaining:
+        would = "would stay" if dry_run else "stay"
+        yield f"Chats of this visitor that {would}: {erasure.remaining:,}."
+    if erasure.later:
+        yield f"Chats of this visitor that began after the request, and stay: {erasure.later:,}."
+    for name, rows in erasure.left.items():
+        if rows is None:
+            yield f"Rows in {printable(name)} stay; this role may not count them."
+        elif rows:
+            yield f"Rows in {printable(name)} that name this visitor, outside of chats, and stay: {rows:,}."
+    if not dry_run and erasure.erasure_id is not None:
+        state = "done" if erasure.done else "not done"
+        yield (
+            f"Erasure {erasure.erasure_id}, {state}; in the records as the visitor {(erasure.visitor or '')[:12]}…, "
+            "a keyed hash of the ID."
+        )
 
 
 def _failure(failure: FailedRow) -> str:

@@ -34,6 +34,7 @@ CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "undated": "one of its dates is missing or cannot be right: nobody knows its age",
     "newer": "something in it is not older than the date",
     "hold": "somebody has put a hold on it",
+    "under_floor": "it is younger than the floor allows",
     "has_file_messages": "it has messages with files: they and its own row stay, the rest goes",
     "changed": "it changed while the purge was at work; the next one looks again",
 })  # fmt: skip

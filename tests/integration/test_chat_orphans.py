@@ -351,7 +351,14 @@ async def test_no_statement_of_a_batch_of_orphans_reads_a_table_from_end_to_end(
         "UPDATE pro.chatmessage SET threadid = NULL WHERE messageid % 100 = 0; ANALYZE"
     )
     async with open_chat_database("chats", chats.config()) as target:
-        purge = await look_at(target._place, chats.connection, PurgeWish("testcom", TO_DATE), 0, dry_run=True)
+        purge = await look_at(
+            target._place,
+            chats.connection,
+            PurgeWish("testcom", TO_DATE),
+            0,
+            dry_run=True,
+            now=datetime.now(UTC),
+        )
     search = await search_orphans(chats.connection, purge)
     rows, tree = search.rows, purge.chats.tree
     places = [(0, 1), (0, 2)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.purge import StoreReport
     from retentiond.model.shards import ShardReport
-    from retentiond.targets.chat_database.store import ChatId
+    from retentiond.targets.chat_database.store import ChatId, ErasedVisitor
 
 HELD = Refusal("hold", "hold 7", "none", "release it")
 
@@ -30,12 +30,19 @@ class Chats:
     there: Sequence[ChatId] = ()
     unknown: Sequence[ChatId] = ()
     stripped: Sequence[ChatId] = ()
+    theirs: frozenset[str] | None = None
+    """Where one visitor is erased, the chats that the database had of them."""
     asked: list[list[ChatId]] = field(default_factory=list)
 
-    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
+    async def compare(self, ids: Sequence[ChatId], *, of_visitor: bool = False) -> Comparison:
         self.asked.append(list(ids))
-        absent = [chat for chat in ids if chat not in self.there and chat not in self.unknown]
-        kept = [chat for chat in ids if chat in self.there]
+        stay = [
+            chat
+            for chat in ids
+            if chat in self.there or not (of_visitor or self.theirs is None or str(chat) in self.theirs)
+        ]
+        absent = [chat for chat in ids if chat not in stay and chat not in self.unknown]
+        kept = [chat for chat in stay if chat not in self.unknown]
         stripped = [chat for chat in kept if chat in self.stripped]
         return Comparison(absent, kept, [chat for chat in ids if chat in self.unknown], stripped)
 
@@ -71,6 +78,7 @@ class Purge:
     dry_run: bool = False
     notes: Notes = field(default_factory=Notes)
     stop: Stop = field(default_factory=Stop)
+    erased: ErasedVisitor | None = None
     held_after: int | None = None
     """After so many steps somebody puts a hold on."""
     steps: int = 0

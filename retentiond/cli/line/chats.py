@@ -9,7 +9,8 @@ from retentiond.cli.hold_subjects import read_day
 from retentiond.cli.options import Json, example
 from retentiond.cli.purge_chats import PurgeChats
 from retentiond.cli.session import Work
-from retentiond.engine.purge import PurgeWish
+from retentiond.engine.purge import Erasure, PurgeWish
+from retentiond.model.errors import UsageError
 
 app = chats = typer.Typer(rich_markup_mode=None)
 
@@ -19,13 +20,30 @@ app = chats = typer.Typer(rich_markup_mode=None)
     epilog=example(
         "retentiond purge-chats --account testcom --to-date 2023-08-21 --dry-run",
         "retentiond purge-chats --account testcom --to-date 2023-08-21 --delete-file-messages",
+        "retentiond purge-chats --account testcom --visitor 4711 --dry-run",
+        "retentiond purge-chats --account testcom --visitor 4711 --even-under-floor --reason 'request 2027-001'",
     ),
 )
 def purge_chats(
     account: Annotated[str, typer.Option(metavar="NAME", help="Whose chats, as the configuration names it.")],
     to_date: Annotated[
-        str, typer.Option(metavar="YYYY-MM-DD", help="Up to the beginning of this day, which itself stays.")
-    ],
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Up to the beginning of this day, which itself stays."),
+    ] = None,
+    visitor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Erase the chats of this visitor instead, files and all, in every store; those that the floor keeps stay.",
+        ),
+    ] = None,
+    even_under_floor: Annotated[
+        bool,
+        typer.Option(
+            "--even-under-floor", help="With --visitor: also chats that the floor keeps; needs --reason."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="With --visitor: why, for the record.")] = "",
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="The target, where several have such an account.")
     ] = None,
@@ -62,7 +80,17 @@ def purge_chats(
 
     A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
     Nothing of it comes back.
+
+    With --visitor the chats of one person go, whatever the date, and the record of it proves that; a hold prevents it.
     """
+    if visitor is not None:
+        if to_date is not None or purge_stats:
+            raise UsageError("--to-date and --purge-stats do not go with --visitor; leave them out")
+        return PurgeChats(Erasure(account, visitor, even_under_floor, reason), target, dry_run, as_json)
+    if even_under_floor or reason:
+        raise UsageError("--even-under-floor and --reason go with --visitor; leave them out")
+    if to_date is None:
+        raise UsageError("name --to-date, the first day that stays, or --visitor")
     wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
     stores = tuple(name for name, is_wished in wished.items() if is_wished)
     wish = PurgeWish(

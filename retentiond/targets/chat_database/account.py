@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, RefusedError, UsageError
@@ -16,6 +16,13 @@ from retentiond.targets.chat_database.renames import names_of
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
+from retentiond.targets.chat_database.visitor import (
+    check_erasure,
+    check_visitor,
+    find_request,
+    first_day_kept,
+    refusal_of,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.indexes import MissingIndex
     from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.visitor import ErasureRequest
 
 _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 
@@ -44,6 +52,12 @@ class AccountPurge:
     report: PurgeReport
     chats: Survey
     others: tuple[Survey, ...]
+    request: ErasureRequest | None = None
+
+    @property
+    def store_cutoff(self) -> datetime:
+        """The first moment that stays in a store; of a visitor's chats that the database lost all rows go, whatever their date."""
+        return self.cutoff if self.request is None else cutoff_of(self.request.until, self.place.config.zone)
 
     async def survey(self) -> None:
         """Judge every chat that began before the date, and count those that stay by their reasons."""
@@ -54,6 +68,12 @@ class AccountPurge:
                 report.entities[entity] = 0
         report.all_chats = await self.chats.count_all()
         report.kept.update({reason: self.chats.verdicts[reason] for reason in _KEPT})
+        if self.request is not None:
+            report.kept["under_floor"] = report.all_chats - self.chats.verdicts.total()
+            verdicts, to_date = self.chats.verdicts, self.wish.to_date
+            report.refused = refusal_of(self.request, verdicts, report.all_chats, to_date)
+            if report.refused is None:
+                self.request.chats |= await self.chats.due_keys()
 
     async def count(self) -> None:
         """Count the rows that would go."""
@@ -70,6 +90,10 @@ class AccountPurge:
 def check_wish(place: Place, wish: PurgeWish, now: datetime) -> None:
     """Raise RefusedError for a date that the floor forbids, UsageError for an account or a store that there is not."""
     place.account(wish.account)
+    if wish.erasure is not None:
+        # Its date follows from the floor.
+        check_erasure(place, wish.erasure)
+        return
     config = place.config
     for store in wish.stores:
         if getattr(config, store) is None:
@@ -88,14 +112,30 @@ def floor_of(place: Place, wish: PurgeWish) -> timedelta:
 
 
 async def look_at(
-    place: Place, connection: Conn, wish: PurgeWish, number: int, *, dry_run: bool
+    place: Place, connection: Conn, wish: PurgeWish, number: int, *, dry_run: bool, now: datetime
 ) -> AccountPurge:
-    """Hold the account's tables against the layout; `number` tells this account's surveys from the others'."""
+    """Hold the account's tables against the layout; `number` tells this account's surveys from the others'.
+
+    `now` is the database's clock, which an erasure goes by.
+    """
     schema = place.schema_of(wish.account)
     catalogue = await read_catalogue(connection, place.layout, schema)
     await check_value(connection, place, catalogue, wish.account, stats=wish.stats)
+    request = None
+    if wish.erasure is not None:
+        await check_visitor(connection, place, catalogue, wish.erasure)
+        request = await find_request(place, connection, wish.erasure, now)
+        to_date = first_day_kept(place, request, now, floor_of(place, wish))
+        wish = replace(wish, erasure=request.erasure, to_date=to_date)
     names = await names_of(connection, place, wish.account)
-    by_top = trees(place.layout, schema, catalogue, number, holds=await _holds(place, connection, names))
+    by_top = trees(
+        place.layout,
+        schema,
+        catalogue,
+        number,
+        holds=await _holds(place, connection, names),
+        of_visitor=request is not None,
+    )
     cutoff = cutoff_of(wish.to_date, place.config.zone)
     terms = Terms(
         names,
@@ -103,9 +143,13 @@ async def look_at(
         cutoff,
         place.config.timezone,
         wish.file_messages,
+        wish.erasure.visitor if wish.erasure is not None else None,
     )
     surveys = {top: Survey(connection, tree, terms) for top, tree in by_top.items()}
     chats = surveys.pop(place.layout.chat)
+    remarks = [ATTACHMENTS_STAY] if wish.file_messages else []
+    report = PurgeReport(wish.account, wish.to_date, dry_run, remarks=remarks)
+    report.erasure = request.report() if request is not None else None
     return AccountPurge(
         place=place,
         wish=wish,
@@ -114,11 +158,10 @@ async def look_at(
         schema=schema,
         catalogue=catalogue,
         missing=await missing_indexes(connection, place.layout, catalogue),
-        report=PurgeReport(
-            wish.account, wish.to_date, dry_run, remarks=[ATTACHMENTS_STAY] if wish.file_messages else []
-        ),
+        report=report,
         chats=chats,
         others=tuple(surveys.values()) if wish.stats else (),
+        request=request,
     )
 
 

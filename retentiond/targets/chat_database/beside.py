@@ -24,9 +24,9 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
 from retentiond.targets.chat_database.errand import Errand, Notes
-from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.patience import GRACE
 from retentiond.targets.chat_database.shard_states import ShardStates
+from retentiond.targets.chat_database.store import ErasedVisitor
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
 
@@ -110,24 +110,25 @@ class StoresBeside:
         begun: bool,
     ) -> StoreReport:
         place, account = self._place, purge.wish.account
-        notes = Notes(place.pool, lease, place.name, purge.names, name)
+        erasure_id = purge.request.erasure_id if purge.request is not None else None
+        notes = Notes(place.pool, lease, place.name, purge.names, name, erasure_id)
         store, continued = _NOT_BEGUN, False
         if begun:
             continued = bool(await notes.read())
-            await place.pool.execute(SQL["store_runs"], place.name, account, name)
+            await place.pool.execute(notes.sql["store_runs"], *notes.key)
             store = await self._work(name, purge, chats, notes, pass_id)
         async with place.pool.acquire() as connection, connection.transaction():
             await lease.check(connection)
             why = store.error or (store.refused and store.refused.hint)
             shards = json.dumps(shards_as_json(store.shards))
             await connection.execute(
-                SQL["note_store"], place.name, account, name, store.state, purge.cutoff, why, shards
+                notes.sql["note_store"], *notes.key, store.state, purge.cutoff, why, shards
             )
             if begun and (store.state != "refused" or store.rows):
                 body = _body(name, purge, store, continued=continued)
                 await add_record(connection, Record("store_purged", place.name, pass_id, body))
                 await connection.execute(
-                    SQL["settle_store_notes"], place.name, account, name, store.rows, store.at_least
+                    notes.sql["settle_store_notes"], *notes.key, store.rows, store.at_least
                 )
         self._tell(account, name, store)
         return store
@@ -141,10 +142,12 @@ class StoresBeside:
         pass_id: int | None,
     ) -> StoreReport:
         stop = self._order.stop
-        cutoff = in_zone(purge.cutoff, self._place.config.zone)
-        account, pool = purge.wish.account, self._place.pool if notes is not None else None
-        states = ShardStates(self._place.name, account, name, self._order.progress, pool)
-        errand = Errand(pass_id, account, cutoff, chats, notes, stop, states)
+        cutoff = in_zone(purge.store_cutoff, self._place.config.zone)
+        account = purge.wish.account
+        states = ShardStates(
+            self._place.name, account, name, self._order.progress, notes.write_shards if notes else None
+        )
+        errand = Errand(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
@@ -192,7 +195,9 @@ class StoresBeside:
     ) -> RetentiondError | None:
         """Return what keeps a store from being told anything."""
         refusal = await refusals.held(self._place, name, purge)
-        if refusal is None and not refusals.names_chats(self._place.config, name):
+        if refusal is None and purge.request is not None:
+            refusal = refusals.without_visitor(self._place.config, name)
+        elif refusal is None and not refusals.names_chats(self._place.config, name):
             refusal = refusals.without_ids(self._place.config, name, await chats.count_staying())
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
 
@@ -203,6 +208,14 @@ class StoresBeside:
             log.warning("pass_refused", **asdict(store.refused))
         elif store.error is not None and not self._order.stop.asked:
             log.error("item_failed", reason=store.state, error=store.error)
+
+
+def _erased(purge: AccountPurge) -> ErasedVisitor | None:
+    if purge.wish.erasure is None:
+        return None
+    if purge.request is None:
+        raise AssertionError("a store was about to lose rows of all visitors in the place of one")
+    return ErasedVisitor(purge.wish.erasure.visitor, purge.request.chats, purge.cutoff)
 
 
 def _report(error: RetentiondError) -> StoreReport:
@@ -217,6 +230,7 @@ def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued
     """Return what a record tells of a store's purge; `rows` are those that were counted as gone, `at_least` so many."""
     return {
         "account": purge.wish.account,
+        **({"erasure_id": purge.request.erasure_id} if purge.request is not None else {}),
         "store": name,
         "to_date": purge.wish.to_date.isoformat(),
         "cutoff": purge.cutoff.isoformat(),

@@ -52,6 +52,12 @@ class DatabaseChats:
         self._purge = purge
         self._tree = purge.chats.tree
         self._key_type = self._tree.key_type(self._tree.top)
+        # Of one visitor no other chats go, even of those that the database does not have.
+        self._theirs = (
+            None
+            if purge.request is None
+            else frozenset(str(as_key(chat, self._key_type)) for chat in purge.request.chats)
+        )
         self.newest_hold = 0
         """The newest hold that a comparison knows; one that is put on later stops what is under way."""
 
@@ -68,8 +74,12 @@ class DatabaseChats:
                 await lock_holds(self._connection)
                 self.newest_hold = await self._connection.fetchval(HOLDS_SQL["newest"])
 
-    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
-        """Compare chats of a store with those of the database, as they are now."""
+    async def compare(self, ids: Sequence[ChatId], *, of_visitor: bool = False) -> Comparison:
+        """Compare chats of a store with those of the database, as they are now.
+
+        Where one visitor is erased, chats that the database did not have of them count as kept, unless the store says
+        that its rows are `of_visitor`.
+        """
         keys = {chat: as_key(chat, self._key_type) for chat in ids}
         wanted = list({key for key in keys.values() if key is not None})
         held = await self._held(wanted)
@@ -79,7 +89,8 @@ class DatabaseChats:
         kept: list[ChatId] = []
         unknown: list[ChatId] = []
         for chat, key in keys.items():
-            if key is not None and str(key) in there:
+            stays = str(key) in there or not (of_visitor or self._theirs is None or str(key) in self._theirs)
+            if key is not None and stays:
                 found = kept
             else:
                 found = unknown if key is None or names_no_chat(chat) else absent
@@ -102,7 +113,8 @@ class DatabaseChats:
 
     async def _stripped(self, keys: Sequence[ChatId]) -> set[str]:
         """Return those that keep their messages with files, and have lost, or in a dry run would lose, all others."""
-        if not self._purge.chats.verdicts["has_file_messages"]:
+        # Where one visitor is erased, files go, too.
+        if not self._purge.chats.verdicts["has_file_messages"] or self._theirs is not None:
             return set()
         of_files = self._tree.layout.with_files or ""
         name = "stripped"

@@ -11,6 +11,7 @@ from retentiond.model.errors import RefusedError
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,26 +23,40 @@ if TYPE_CHECKING:
     from retentiond.model.shards import ShardReport
     from retentiond.targets.chat_database.database_chats import DatabaseChats
     from retentiond.targets.chat_database.shard_states import ShardStates
-    from retentiond.targets.chat_database.store import StoreName
+    from retentiond.targets.chat_database.store import ErasedVisitor, StoreName
 
 
 class Notes:
     """A store's place in the ledger; each step in the store begins with a look from here."""
 
-    def __init__(self, pool: Db, lease: Lease, target: str, names: list[str], store: StoreName) -> None:
+    def __init__(
+        self,
+        pool: Db,
+        lease: Lease,
+        target: str,
+        names: list[str],
+        store: StoreName,
+        erasure_id: int | None = None,
+    ) -> None:
         self._pool = pool
         self._lease = lease
         self._names = names
-        self._key = (target, names[0], store)
+        # The purge of an account and each request to erase a visitor are at different points of the same store.
+        self.sql: Mapping[str, str] = SQL if erasure_id is None else ERASURE_SQL
+        self.key = (target, names[0] if erasure_id is None else erasure_id, store)
 
     async def read(self) -> dict[str, Any]:
         """Return what was written last."""
-        notes = await self._pool.fetchval(SQL["store_notes"], *self._key)
+        notes = await self._pool.fetchval(self.sql["store_notes"], *self.key)
         return dict(json.loads(notes)) if notes else {}
 
     async def write(self, notes: Mapping[str, Any]) -> None:
         """Write in place of what was there."""
-        await self._pool.execute(SQL["write_store_notes"], *self._key, json.dumps(dict(notes)))
+        await self._pool.execute(self.sql["write_store_notes"], *self.key, json.dumps(dict(notes)))
+
+    async def write_shards(self, shards: Mapping[str, Any]) -> None:
+        """Write the state of all shards, for `status`."""
+        await self._pool.execute(self.sql["report_shards"], *self.key, json.dumps(dict(shards)))
 
     async def begin_step(self, notes: Mapping[str, Any], newest_hold: int) -> None:
         """Write what a step will be found by; raise RefusedError where a hold is newer than the newest that is known."""
@@ -53,7 +68,7 @@ class Notes:
             if late is not None:
                 raise RefusedError(refusals.late(late))
             await connection.execute(
-                SQL["begin_store_step"], *self._key, json.dumps(dict(notes)), newest_hold
+                self.sql["begin_store_step"], *self.key, json.dumps(dict(notes)), newest_hold
             )
 
     async def late_hold(self, newest_hold: int) -> int | None:
@@ -63,7 +78,7 @@ class Notes:
 
     async def held_since(self) -> int | None:
         """Return the first hold that is newer than all that the last step was sent with."""
-        return await self.late_hold(await self._pool.fetchval(SQL["holds_of_last_step"], *self._key) or 0)
+        return await self.late_hold(await self._pool.fetchval(self.sql["holds_of_last_step"], *self.key) or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,7 @@ class Errand:
     kept: Notes | None
     stop: Stop
     shards: ShardStates
+    erased: ErasedVisitor | None = None
 
     @property
     def dry_run(self) -> bool:

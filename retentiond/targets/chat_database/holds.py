@@ -74,7 +74,7 @@ class ChatHolds(RecordedHolds):
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
         wish = PurgeWish(hold.subject.name, hold.added_at.date())
-        purge = await look_at(self._place, connection, wish, 0, dry_run=True)
+        purge = await look_at(self._place, connection, wish, 0, dry_run=True, now=hold.added_at)
         statement = purge.chats.tree.fill(HOLDS_SQL["count_covered"])
         values = purge.chats.values | {"hold_id": hold.hold_id}
         items = int(await statements.fetchval(connection, statement, values))

@@ -43,6 +43,8 @@ SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
 SELECT hold_id, narrowed FROM retentiond.hold_in_force
 WHERE kind = 'account' AND subject = ANY($1::text[]) AND NOT narrowed ? 'chat'
   AND NOT coalesce(((narrowed->>'from')::date::timestamp AT TIME ZONE $3) >= $2::timestamptz, false)
+  -- Where one visitor is erased ($4), a hold on another has no part in it.
+  AND ($4::text IS NULL OR coalesce(narrowed->>'visitor' = $4::text, true))
 ORDER BY narrowed <> '{}', hold_id LIMIT 1
 
 -- name: newest

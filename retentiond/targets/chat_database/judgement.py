@@ -53,6 +53,7 @@ class Judgement:
         return {
             "cutoff": self._moment("$cutoff::timestamptz"),
             "earliest": self._moment("$earliest::timestamptz"),
+            "until": self._moment("$until::timestamptz"),
             "began": f"({dates[0]} < {{cutoff}} OR {dates[0]} IS NULL)",
             "last_as_moment": self._as_moment(f"greatest({', '.join(dates)})"),
             "verdict": self._verdict(dates),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.layout import Layout
 
-_NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
+NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 _LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
 
 
@@ -36,7 +36,7 @@ def files_of(layout: Layout) -> tuple[str, Kinds] | None:
 def compared_as_numbers(layout: Layout, types: Mapping[str, Mapping[str, str]]) -> bool:
     """Tell whether the kinds of messages are numbers, in the layout and in the table."""
     found = files_of(layout)
-    return found is not None and types[found[0]].get(found[1].column) in _NUMBERS and say_numbers(found[1])
+    return found is not None and types[found[0]].get(found[1].column) in NUMBERS and say_numbers(found[1])
 
 
 def say_numbers(files: Kinds) -> bool:

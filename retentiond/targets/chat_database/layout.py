@@ -90,6 +90,19 @@ class Entity(Section):
     )
 
 
+class VisitorRows(Section):
+    """A table outside of chats whose rows name a visitor."""
+
+    table: Name = Field(description="The table.")
+    column: Name = Field(description="The column of the visitor.")
+    account_column: Name | None = Field(default=None, description="The column of the account, if it has one.")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that tell whose a row is."""
+        return [self.column, *([self.account_column] if self.account_column else [])]
+
+
 class Layout(Section):
     """All the tables of a chat product that a purge may touch; it touches no others."""
 
@@ -100,6 +113,10 @@ class Layout(Section):
     )
     table_schema: Name | None = Field(
         default=None, alias="schema", description="The schema of the tables, where the account does not say."
+    )
+    visitor_rows: tuple[VisitorRows, ...] = Field(
+        default=(),
+        description="Tables outside of chats that name visitors: an erasure counts their rows, and leaves them.",
     )
     entities: dict[Name, Entity] = Field(min_length=1, description="The tables.")
 
@@ -169,6 +186,8 @@ class Layout(Section):
             yield Conflict(
                 ("dates",), "needs `timezone` for timestamp, and for nothing else; add it, or leave it out"
             )
+        if self.visitor_rows and self.root.visitor is None:
+            yield Conflict(("visitor_rows",), f"needs `visitor` of {self.chat}; add it, or leave this out")
         yield from self._hanging()
         tables: dict[str, str] = {}
         for name, entity in self.entities.items():

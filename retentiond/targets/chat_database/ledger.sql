@@ -42,7 +42,11 @@ UPDATE retentiond.chat_store SET state = 'running', shards = '{}' WHERE target =
 -- name: running_stores
 -- The stores in which a purge of the account is at work, or has left something at work.
 SELECT store FROM retentiond.chat_store
-WHERE target = $1 AND account = $2 AND (state = 'running' OR notes <> '{}') ORDER BY store
+WHERE target = $1 AND account = $2 AND (state = 'running' OR notes <> '{}')
+UNION
+SELECT s.store FROM retentiond.chat_erasure_store s JOIN retentiond.chat_erasure e USING (erasure_id)
+WHERE e.target = $1 AND e.account = $2 AND (s.state = 'running' OR s.notes <> '{}')
+ORDER BY store
 
 -- name: note_store
 -- A purge up to an earlier date does not end one that was meant to go further.

@@ -244,7 +244,7 @@ class OrphanRemoval:
         await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, told)
         body = {
             "account": report.account,
-            "to_date": report.to_date.isoformat(),
+            "to_date": str(report.to_date),
             "orphans": True,
             "rows": dict(removed.rows),
             "chats": removed.chats,

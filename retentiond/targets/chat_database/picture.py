@@ -26,7 +26,8 @@ async def draw(place: Place) -> Picture:
     async with connected(place.settings.database) as connection:
         chats = 0
         for number, name in enumerate(place.config.accounts):
-            purge = await look_at(place, connection, PurgeWish(name, now.date()), number, dry_run=True)
+            wish = PurgeWish(name, now.date())
+            purge = await look_at(place, connection, wish, number, dry_run=True, now=now)
             chats += await purge.chats.count_all()
         freed = await read_freed(connection, place.name) if status.ledger else ()
     kept = last.get("kept", {}).get("by_reason", {})

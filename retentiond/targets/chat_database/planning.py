@@ -13,6 +13,7 @@ from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
 from retentiond.targets.chat_database.beside import StoresBeside
+from retentiond.targets.chat_database.erasure import count_left
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import refuse
 from retentiond.targets.chat_database.orphan_step import survey_orphans
@@ -61,7 +62,9 @@ class Planner:
         state = await self._state(connection)
         for number, wish in enumerate(self._wishes):
             check_wish(self._place, wish, state.now)
-            self._purges.append(await look_at(self._place, connection, wish, number, dry_run=True))
+            self._purges.append(
+                await look_at(self._place, connection, wish, number, dry_run=True, now=state.now)
+            )
         stores = StoresBeside(self._place, connection, self._order)
         await stores.look_first(self._wishes)
         for fault in stores.faults.values():
@@ -72,14 +75,18 @@ class Planner:
         for purge in self._purges:
             await purge.survey()
             await purge.count()
-            limited = not (self._by_hand or self._order.over_limits)
-            await survey_orphans(connection, purge, limited=limited)
+            if purge.request is not None:
+                await count_left(connection, purge)
+            else:
+                limited = not (self._by_hand or self._order.over_limits)
+                await survey_orphans(connection, purge, limited=limited)
             self._order.progress.advance(1)
-            if not self._by_hand:
+            if not self._by_hand and purge.request is None:
                 report.refused = report.refused or judge_limits(purge, first=state.first)
             if listen is not None:
                 await self._list(connection, purge, listen)
-            await stores.purge(purge, None)
+            if purge.request is None or purge.report.refused is None:
+                await stores.purge(purge, None)
         missing = [index for purge in self._purges for index in purge.missing]
         if missing and not self._place.config.create_index:
             raise refuse(missing)

@@ -141,6 +141,32 @@ WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[]) AND h.narro
 -- A chat's id as text, in the form that `fold` makes of it, too.
 translate(btrim({id}), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ-', 'abcdefghijklmnopqrstuvwxyz')
 
+-- name: due_chats
+-- The chats of a visitor that are to go.
+SELECT key::text AS key FROM {survey} WHERE verdict = 'due'
+
+-- name: count_of_visitor
+-- The chats of a visitor that are there: those that a request covers, and those that began after it.
+SELECT count(*) FILTER (WHERE {first} IS NULL OR {first} < {until}) AS covered,
+       count(*) FILTER (WHERE {first} >= {until}) AS later
+FROM {top} t WHERE {of_account}
+
+-- name: may_count_visitor_rows
+-- Whether this role may read all rows of a table by these columns; no row where there is no such table.
+SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')) AND NOT row_security_active(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY($3::text[]) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+GROUP BY c.oid HAVING count(*) = cardinality($3::text[])
+
+-- name: count_visitor_rows
+-- Rows outside of chats that name a visitor.
+SELECT count(*) FROM {table} r WHERE r.{column}::text = $visitor::text AND {of_rows_account}
+
+-- name: of_visitor
+-- The same ID: as the column compares it, by its index, and as text, which letters of either case or a collation make alike.
+AND t.{visitor} = $visitor::text::{visitor_type} {exactly}
+
 -- name: forget
 -- Chats that are gone with a partition need no batch any more.
 DELETE FROM {survey} WHERE key IN (SELECT key FROM pg_temp.retentiond_members)

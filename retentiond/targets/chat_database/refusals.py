@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _KEYS: Final[Mapping[StoreName, str]] = {"clickhouse": "thread_column", "elasticsearch": "thread_field"}
 """The keys of the configuration that name where a store has the ids of chats."""
+_VISITORS: Final[Mapping[StoreName, str]] = {"clickhouse": "visitor_column", "elasticsearch": "visitor_field"}
+"""The same for visitors."""
 
 
 def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
@@ -32,7 +34,11 @@ async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | 
     if not await place.ledger.exists(place.pool):
         return None
     row = await place.pool.fetchrow(
-        HOLDS_SQL["beyond_other_stores"], purge.names, purge.cutoff, place.config.timezone
+        HOLDS_SQL["beyond_other_stores"],
+        purge.names,
+        purge.cutoff,
+        place.config.timezone,
+        purge.wish.erasure.visitor if purge.wish.erasure is not None else None,
     )
     if row is None:
         return None
@@ -58,6 +64,21 @@ async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | 
 def names_chats(config: ChatTarget, name: StoreName) -> bool:
     """Return whether the configuration says where a store has the ids of chats."""
     return getattr(getattr(config, name), _KEYS[name]) is not None
+
+
+def without_visitor(config: ChatTarget, name: StoreName) -> Refusal | None:
+    """Return why no visitor can be erased in a store: neither chats nor visitors are named in it."""
+    store, key = getattr(config, name), _KEYS[name]
+    visitor = _VISITORS[name]
+    if names_chats(config, name) or (getattr(store, visitor) is not None and store.without_chat == "purge"):
+        return None
+    return Refusal(
+        "no_chat_ids",
+        "the rows of one visitor",
+        None,
+        f"without `{key}` it is not known which rows of {name} are of this visitor's chats: set it to what holds the id "
+        f"of a chat there, and `{visitor}` to what holds the ID of the visitor, if there is such",
+    )
 
 
 def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | None:

@@ -229,7 +229,7 @@ class Removal:
         if removed.rows.total():
             body = {
                 "account": report.account,
-                "to_date": report.to_date.isoformat(),
+                "to_date": str(report.to_date),
                 "rows": dict(removed.rows),
                 "chats": removed.ids,
                 "partition": removed.partition,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.model.shards import shards_as_json, shards_in_words
-from retentiond.targets.chat_database.gate import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from retentiond.adapters.postgres import Db
     from retentiond.engine.target import Progress
     from retentiond.model.shards import ShardReport, ShardState
     from retentiond.targets.chat_database.store import StoreName
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ShardStates:
-    """Publishes the shards of one store; without a pool (a dry run) nothing is written to the ledger.
+    """Publishes the shards of one store; without `write` (a dry run) nothing is written to the ledger.
 
     The log gets an event where a shard or a replica changes its state, not for each look.
     """
@@ -30,7 +27,7 @@ class ShardStates:
     account: str
     store: StoreName
     progress: Progress
-    pool: Db | None
+    write: Callable[[Mapping[str, Any]], Awaitable[None]] | None
     _states: list[tuple[str, ShardState]] = field(default_factory=list)
 
     async def report(self, shards: Sequence[ShardReport]) -> None:
@@ -38,10 +35,10 @@ class ShardStates:
         if not shards:
             return
         self.progress.note(shards_in_words(shards))
-        if self.pool is None:
+        if self.write is None:
             return
         told = shards_as_json(shards)
-        await self.pool.execute(SQL["report_shards"], self.target, self.account, self.store, json.dumps(told))
+        await self.write(told)
         states = [(shard.name, shard.state) for shard in shards]
         states += [(replica.name, replica.state) for shard in shards for replica in shard.replicas]
         if states != self._states:

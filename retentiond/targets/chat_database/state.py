@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.migrations import VERSION, part_version
 from retentiond.ledger.past import read_backlog, read_last_pass
-from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, TargetStatus
@@ -25,13 +26,16 @@ from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import missing_indexes, refuse
 from retentiond.targets.chat_database.place import KIND
 from retentiond.targets.chat_database.planning import Planner
+from retentiond.targets.chat_database.requests import read_requests
 from retentiond.targets.chat_database.stores import STORES, open_store
+from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncpg import Record
 
+    from retentiond.adapters.postgres import Conn
     from retentiond.engine.purge import PurgeWish
     from retentiond.targets.chat_database.place import Place
 
@@ -59,7 +63,10 @@ async def read_status(place: Place) -> TargetStatus:
             backlog=await read_backlog(connection, place.name),
             holder=holder,
             daemon=await daemon_of(connection, place.name, ledger=True),
-            problems=tuple(_undone(place, row) for row in undone),
+            problems=(
+                *(_undone(place, row) for row in undone),
+                *await _open_requests(place, connection, holder),
+            ),
             last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
             stores=tuple(_store(row) for row in stores),
         )
@@ -76,6 +83,23 @@ def _store(row: Record) -> StoreStatus:
         row["reason"],
         shards,
     )
+
+
+async def _open_requests(place: Place, connection: Conn, holder: str | None) -> list[str]:
+    """Return what is left of requests to erase a visitor, a sentence each."""
+    if not await connection.fetchval(ERASURE_SQL["knows_erasures"]):
+        return []
+    rows = await connection.fetch(ERASURE_SQL["open_erasures"], place.name, holder is not None)
+    return [_open_request(row) for row in rows]
+
+
+def _open_request(row: Record) -> str:
+    named = f"the request `{printable(row['name'])}`" if row["name"] else f"erasure {row['erasure_id']}"
+    told = f"{printable(row['account'])}: {named} of {row['requested_at']:%Y-%m-%d} is not done"
+    if row["store"] is None:
+        return f"{told}: chats of the visitor stay, or it was interrupted; the next scheduled pass goes on with it, or the same command"
+    why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
+    return f"{told}: {row['store']} is {row['state']}{why}; the next scheduled pass goes on with it, or the same command"
 
 
 def _undone(place: Place, row: Record) -> str:
@@ -112,6 +136,11 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
                 report = await Planner(place, wishes, Order("check-config"), by_hand=False).plan()
                 if report.refused is not None:
                     problems.append(RefusedError(report.refused))
+        if place.config.erasure_requests is not None:
+            _, wrong = await asyncio.to_thread(
+                read_requests, place.config.erasure_requests, place.config.accounts
+            )
+            problems += [UsageError(str(problem)) for problem in wrong]
     except RetentiondError as error:
         problems.append(error)
     return problems + await _check_stores(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
@@ -19,6 +19,7 @@ from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
 from retentiond.targets.chat_database.beside import StoresBeside
+from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
 from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import make_indexes, refuse
 from retentiond.targets.chat_database.orphan_step import purge_orphans, survey_orphans
@@ -60,6 +61,8 @@ class ChatSteps:
         self._wishes = wishes
         self._by_hand = by_hand
         self._first = False
+        # A request has no part in what is due by schedule.
+        self._erases = any(wish.erasure is not None for wish in wishes)
         self._stores = StoresBeside(place, connection, order, lease)
         self.purges: list[AccountPurge] = []
         self._log = get_logger(target=place.name)
@@ -73,7 +76,7 @@ class ChatSteps:
         await place.ledger.note_clock(connection, read_clock())
         for number, wish in enumerate(self._wishes):
             check_wish(place, wish, state.now)
-            self.purges.append(await look_at(place, connection, wish, number, dry_run=False))
+            self.purges.append(await look_at(place, connection, wish, number, dry_run=False, now=state.now))
         await self._stores.look_first(self._wishes)
         if self._by_hand:
             self._refuse_faults()
@@ -106,9 +109,12 @@ class ChatSteps:
             if purge.wish.orphans:
                 limited = not (self._by_hand or self._order.over_limits)
                 await survey_orphans(self._connection, purge, limited=limited)
-            if not self._by_hand:
+            if purge.report.refused is not None:
+                # Not returned: `--yes` goes over limits, and over no hold.
+                raise RefusedError(purge.report.refused)
+            if not self._by_hand and purge.request is None:
                 refused = refused or judge_limits(purge, first=self._first)
-        if not self._by_hand:
+        if not self._by_hand and not self._erases:
             await self._note_backlog()
         self._order.progress.stage("remove", sum(purge.going for purge in self.purges))
         return refused
@@ -132,7 +138,7 @@ class ChatSteps:
             kind=report.kind,
             command=self._order.command,
             started_at=report.started_at,
-            rules={"accounts": [_rules(purge.wish) for purge in self.purges]},
+            rules={"accounts": [rules_of(purge.wish) for purge in self.purges]},
             grace=timedelta(0),
             settle=timedelta(0),
             cutoffs={purge.wish.account: purge.cutoff.isoformat() for purge in self.purges},
@@ -152,8 +158,9 @@ class ChatSteps:
                     wish.stats,
                 )
                 await note_name(self._connection, self._place, wish.account)
+                await begin_request(self._place, self._connection, purge, report.pass_id)
                 # Whoever dies from here on leaves word of the stores that were not begun, too.
-                for store in wish.stores:
+                for store in wish.stores if purge.request is None else ():
                     await self._connection.execute(
                         SQL["begin_store"],
                         *(self._place.name, wish.account, store),
@@ -174,19 +181,17 @@ class ChatSteps:
 
     async def account(self, report: PassReport) -> None:
         """Take off the backlog what was taken; all else each batch has counted."""
-        if not self._by_hand:
+        if not self._by_hand and not self._erases:
             taken = sum(purge.report.chats for purge in self.purges)
             await self._connection.execute(LEDGER_SQL["shrink_backlog"], report.target, taken)
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, for each account and for the pass."""
         sum_up(report, self.purges)
+        for purge in self.purges:
+            await end_request(self._connection, self._lease, purge, report)
         await record_end(self._place, report, self.purges)
         await prune_after(self._connection, report, self._order.keep_records)
-
-
-def _rules(wish: PurgeWish) -> dict[str, Any]:
-    return asdict(wish) | {"to_date": wish.to_date.isoformat(), "stores": list(wish.stores)}
 
 
 def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:

@@ -7,7 +7,7 @@ it has; the others are purged by their ids. Dates in the store alone decide noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -79,8 +79,12 @@ class UnknownIds:
 class Chats(Protocol):
     """The chats of the database."""
 
-    async def compare(self, ids: Sequence[ChatId]) -> Comparison:
-        """Compare chats of a store with those of the database, as they are now."""
+    async def compare(self, ids: Sequence[ChatId], *, of_visitor: bool = False) -> Comparison:
+        """Compare chats of a store with those of the database, as they are now.
+
+        Where one visitor is erased, only their chats can be absent, or any whose rows are `of_visitor` by the store's
+        own word.
+        """
 
 
 def months(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -94,6 +98,19 @@ def months(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
         following = (start + timedelta(days=32)).replace(day=1)
         yield start, min(following, end)
         start = following
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedVisitor:
+    """Whose rows a store loses where one visitor is erased: `chats` are those of the visitor in the database, as text.
+
+    Rows of other chats go only where the store itself names the visitor, and where they are older than `cutoff`: the age
+    of the listed chats was looked at in the database.
+    """
+
+    visitor: str = field(repr=False)
+    chats: frozenset[str]
+    cutoff: datetime
 
 
 class StoreNotes(Protocol):
@@ -128,6 +145,10 @@ class StorePurge(Protocol):
     @property
     def chats(self) -> Chats:
         """The chats of the database."""
+
+    @property
+    def erased(self) -> ErasedVisitor | None:
+        """The visitor whose rows alone go; None where all of the account go."""
 
     @property
     def dry_run(self) -> bool:

@@ -56,6 +56,10 @@ class Survey:
         """Count all that the account has."""
         return int((await self._fetch("count_all"))[0][0])
 
+    async def due_keys(self) -> frozenset[str]:
+        """Return the chats that go, as text; for the chats of one visitor, which are few."""
+        return frozenset([row["key"] for row in await self._fetch("due_chats")])
+
     async def oldest_due(self) -> datetime | None:
         """Return when the due chat that has been over the longest ended."""
         oldest: datetime | None = (await self._fetch("oldest_due"))[0][0]

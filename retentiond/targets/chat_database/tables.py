@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.judgement import Judgement, has_files
-from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of
+from retentiond.targets.chat_database.kinds import NUMBERS, compared_as_numbers, files_of
 from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.statements import SQL, column, fill, of_entity
 
@@ -28,6 +28,7 @@ BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 class Terms:
     """What a purge of one account goes by, in the time zone of its days.
 
+    With a `visitor` only the chats of that one count.
     `account_names` are what holds may call the account; `column_value` is what the account's column holds, and None where it has a schema of its own.
     """
 
@@ -36,13 +37,22 @@ class Terms:
     cutoff: datetime
     zone: str
     file_messages: bool
+    visitor: str | None = None
 
 
 class Tree:
     """The chat, or an entity that hangs on none, with all that hangs on it, in one account's schema."""
 
     def __init__(
-        self, layout: Layout, schema: str, catalogue: Catalogue, top: str, survey: str, *, holds: Holds
+        self,
+        layout: Layout,
+        schema: str,
+        catalogue: Catalogue,
+        top: str,
+        survey: str,
+        *,
+        holds: Holds,
+        of_visitor: bool = False,
     ) -> None:
         self.layout = layout
         self.schema = schema
@@ -51,12 +61,18 @@ class Tree:
         self.survey = survey
         """The name of the session's own table of verdicts."""
         self.is_chat = top == layout.chat
+        self.of_visitor = of_visitor
+        """Whether the top rows are those of one visitor, `$visitor`, alone."""
         self.entities = layout.tree(top)
         self.shared = layout.shared if self.is_chat else ()
         self._judgement = Judgement(layout, top, holds, self.table, numbers=self._kinds_are_numbers)
 
     def values(self, terms: Terms) -> dict[str, Any]:
         """Return the parameters that all statements have in common."""
+        if self.is_chat and self.of_visitor != (terms.visitor is not None):
+            raise AssertionError(
+                "a purge of one visitor was about to take the chats of all, or the other way round"
+            )
         root = self.layout.entities[self.top]
         return {
             "cutoff": terms.cutoff,
@@ -66,6 +82,7 @@ class Tree:
             "files_stay": not terms.file_messages,
             "account": terms.column_value,
             "account_names": list(terms.account_names),
+            "visitor": terms.visitor,
             "zone": terms.zone,
         }
 
@@ -191,32 +208,59 @@ class Tree:
         """Return the type of an entity's key."""
         return self.catalogue.types[entity][self.layout.entities[entity].key or ""]
 
+    @property
+    def _of_visitor(self) -> str:
+        name = self.layout.entities[self.top].visitor or ""
+        kind = self.catalogue.types[self.top][name]
+        exactly = "" if kind in NUMBERS else f"AND {column('t', name)}::text = $visitor::text"
+        return fill(SQL["of_visitor"], {"visitor": quoted(name), "visitor_type": kind, "exactly": exactly})
+
     @cached_property
     def _places(self) -> dict[str, str]:
         root = self.layout.entities[self.top]
         account = root.account_column
+        of_account = (
+            f"{column('t', account)} = $account::text::{self.catalogue.types[self.top][account]}"
+            if account
+            else "true"
+        )
+        judged = self._judgement.places()
+        if self.of_visitor:
+            of_account = f"{of_account} {self._of_visitor}"
+            # Of one visitor's chats the hanging rows are few, and those of all others are many.
+            judged["hanging_as_a_whole"] = judged["hanging_by_chat"]
         return {
             "survey": f"pg_temp.{quoted(self.survey)}",
             "top": self.table(self.top),
             "key": quoted(root.key or ""),
             "key_type": self.key_type(self.top),
             "top_key_type": self.key_type(self.top),
-            "of_account": (
-                f"{column('t', account)} = $account::text::{self.catalogue.types[self.top][account]}"
-                if account
-                else "true"
-            ),
-            **self._judgement.places(),
+            "of_account": of_account,
+            **judged,
             "sharing": "".join(f", {column('t', by)}" for by in self._sharing),
         }
 
 
 def trees(
-    layout: Layout, schema: str, catalogue: Catalogue, number: int, *, holds: Holds
+    layout: Layout,
+    schema: str,
+    catalogue: Catalogue,
+    number: int,
+    *,
+    holds: Holds,
+    of_visitor: bool = False,
 ) -> Mapping[str, Tree]:
     """Return the trees of an account by their top entities; `number` keeps apart what several accounts survey."""
     tops = (layout.chat, *layout.by_itself)
     return {
-        top: Tree(layout, schema, catalogue, top, f"retentiond_survey_{number}_{place}", holds=holds)
+        top: Tree(
+            layout,
+            schema,
+            catalogue,
+            top,
+            f"retentiond_survey_{number}_{place}",
+            holds=holds,
+            of_visitor=of_visitor and top == layout.chat,
+        )
         for place, top in enumerate(tops)
     }

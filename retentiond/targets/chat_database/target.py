@@ -12,7 +12,13 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, connected, pool, reaching
 from retentiond.adapters.postgres_errors import describe
-from retentiond.engine.capabilities import AcceptsStores, HasHolds, HasStatistics, PurgesChats
+from retentiond.engine.capabilities import (
+    AcceptsStores,
+    ErasesVisitors,
+    HasHolds,
+    HasStatistics,
+    PurgesChats,
+)
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import STOPPED, Order, StoppedError
@@ -34,15 +40,18 @@ from retentiond.targets.chat_database.replication import (
     read_replication,
     refuse_waiting_commits,
 )
+from retentiond.targets.chat_database.requests import carry_out
 from retentiond.targets.chat_database.settings import resolve_chats
 from retentiond.targets.chat_database.state import check, read_status
 from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
 from retentiond.targets.chat_database.stores import STORES
+from retentiond.targets.chat_database.visitor import check_erasure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.config.chats import ChatTarget
+    from retentiond.engine.purge import Erasure
     from retentiond.engine.target import Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.picture import Picture
@@ -74,7 +83,7 @@ async def open_chat_database(
         yield ChatDatabase(place, leadership)
 
 
-class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesChats):
+class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesChats, ErasesVisitors):
     """The chats of one database. Purged chats cannot be restored."""
 
     def __init__(self, place: Place, leadership: Leadership) -> None:
@@ -101,19 +110,49 @@ class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesC
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return what a pass would purge now; change nothing."""
         order, wishes = Order("plan", progress=progress), self._scheduled(datetime.now(UTC))
-        return await Planner(self._place, wishes, order, by_hand=False).plan(listen)
+        report = await Planner(self._place, wishes, order, by_hand=False).plan(listen)
+
+        async def plan_erasure(erasure: Erasure) -> PassReport:
+            wish = self._erasing(erasure, report.started_at)
+            return await Planner(self._place, [wish], order, by_hand=False).plan(listen)
+
+        await carry_out(self._place, report, order, plan_erasure)
+        return report
 
     async def run_pass(self, order: Order) -> PassReport:
-        """Purge all accounts that have a `keep`."""
-        return await self._run(self._scheduled, order, by_hand=False)
+        """Purge all accounts that have a `keep`, and then carry out the requests of the configured file."""
+        report = await self._run(self._scheduled, order, by_hand=False)
+
+        async def erase(erasure: Erasure) -> PassReport:
+            return await self._run(lambda now: [self._erasing(erasure, now)], order, by_hand=False)
+
+        with reaching("the database"):
+            await carry_out(self._place, report, order, erase)
+        return report
 
     async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
         """Purge one account up to a date, as asked for by hand."""
         self._place.account(wish.account)
+        return await self._by_hand(lambda _now: wish, order, dry_run=dry_run)
+
+    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Erase the chats of one visitor, as asked for by hand."""
+        check_erasure(self._place, erasure)
+        return await self._by_hand(lambda now: self._erasing(erasure, now), order, dry_run=dry_run)
+
+    def _erasing(self, erasure: Erasure, now: datetime) -> PurgeWish:
+        """Return the purge that an erasure is: files and all, in every store; its date is set by the floor later."""
+        stores = tuple(store for store in STORES if getattr(self._place.config, store) is not None)
+        return PurgeWish(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
+
+    async def _by_hand(
+        self, wished: Callable[[datetime], PurgeWish], order: Order, *, dry_run: bool
+    ) -> PurgeReport:
+        wish = wished(datetime.now(UTC))
         if dry_run:
             report = await Planner(self._place, [wish], order, by_hand=True).plan()
         else:
-            report = await self._run(lambda _now: [wish], order, by_hand=True)
+            report = await self._run(lambda now: [wished(now)], order, by_hand=True)
         if report.purges:
             return report.purges[0]
         # It was refused before anything was looked at.

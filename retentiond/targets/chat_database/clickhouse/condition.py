@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from retentiond.targets.chat_database.store import EARLIEST_DATE, NIL_UUID, NO_CHAT_TEXTS
 
@@ -43,6 +44,8 @@ class Columns:
     date_type: str
     thread: str | None = None
     thread_type: IdType | None = None
+    visitor: str | None = None
+    visitor_type: IdType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,33 @@ def not_of(meant: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condi
     column = "{thread_column:Identifier}"
     words = f"({column} IS NULL OR {column} NOT IN {{others:Array({columns.thread_type})}})"
     return meant.narrowed(words, thread_column=columns.thread, others=list(chats))
+
+
+def of_visitor(meant: Condition, columns: Columns, visitor: str, cutoff: datetime) -> Condition | None:
+    """Narrow a condition to the rows of a visitor before a date (aware); None where the column cannot hold the ID."""
+    kind = columns.visitor_type
+    value = None if kind is None else _as_id(visitor, kind)
+    if value is None:
+        return None
+    earlier = f"{{date_column:Identifier}} < {{visitor_before:{columns.date_type}}}"
+    return meant.narrowed(
+        f"{{visitor_column:Identifier}} = {{visitor:{kind}}}",
+        earlier,
+        visitor_column=columns.visitor,
+        visitor=value,
+        visitor_before=_boundary(columns, cutoff),
+    )
+
+
+def _as_id(text: str, kind: IdType) -> ChatId | None:
+    if kind == "String":
+        return text
+    try:
+        value = str(UUID(text)) if kind == "UUID" else int(text)
+    except ValueError:
+        return None
+    low, high = (0, 2**64) if kind == "UInt64" else (-(2**63), 2**63)
+    return value if isinstance(value, str) or low <= value < high else None
 
 
 def _no_chat(columns: Columns) -> str:

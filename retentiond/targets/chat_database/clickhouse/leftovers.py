@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.clickhouse.condition import Condition
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.connection import Server
@@ -50,8 +49,7 @@ async def leftovers(server: Server, relations: Relations, portions: Portions, fr
         patched = await server.value(relations.statement("patched"), relations.parameters())
         erase = "OPTIMIZE TABLE … FINAL" if patched else "ALTER TABLE … APPLY DELETED MASK"
         found[f"rows are only hidden, by a lightweight DELETE of somebody's: {erase} erases them"] = hidden
-    for text, words in portions.leftovers().items():
-        rows = Condition(text, portions.parameters().parameters)
+    for words, rows in portions.leftovers().items():
         found[words] = await server.value(
             relations.statement("count", condition=rows), relations.parameters(rows)
         )

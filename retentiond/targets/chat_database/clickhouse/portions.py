@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.clickhouse.condition import (
     NO_CHAT,
+    Condition,
     dated,
     not_of,
     of_chats,
+    of_visitor,
     with_chat,
     within,
     without_chat,
@@ -21,14 +25,18 @@ from retentiond.targets.chat_database.store import UnknownIds, months
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from retentiond.targets.chat_database.clickhouse.condition import Columns, Condition
+    from retentiond.targets.chat_database.clickhouse.condition import Columns
     from retentiond.targets.chat_database.clickhouse.rows import MeantRows
-    from retentiond.targets.chat_database.store import ChatId, StorePurge
+    from retentiond.targets.chat_database.store import ChatId, ErasedVisitor, StorePurge
 
 _MOST_NUMBERS: Final = 40_000
 _MOST_TEXTS: Final = 10_000
 """Chats that are looked up at once; a statement names fewer than twice as many. A replicated table keeps it in its
 Keeper, which takes a megabyte."""
+
+_MOST_LISTED: Final = 5_000
+"""Chats of a visitor that a statement names beside those of the portion."""
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 class Portions:
@@ -46,48 +54,76 @@ class Portions:
         self._unknown = UnknownIds()
         self.staying = StayingRows("rows")
         self.all = dated(columns, purge.account, purge.cutoff)
+        erased = purge.erased
+        self._of_visitor = (
+            None if erased is None else of_visitor(self.all, columns, erased.visitor, erased.cutoff)
+        )
+        """The rows that name the visitor who is erased."""
+        if erased is not None:
+            self.all = self._listed(erased)
 
     async def each(self) -> AsyncIterator[Condition]:
         """Yield one condition after the other; the rows of one may be deleted before the next is asked for."""
-        if self._by_date:
-            yield await self._without_chat()
-        if self._columns.thread is not None:
-            async for portion in self._of_absent_chats():
+        # Of rows without a chat only the store's own column says whether they are the visitor's.
+        nameless = self.all if self._purge.erased is None else self._of_visitor
+        if self._by_date and nameless is not None:
+            yield await self._without_chat(nameless)
+        if self._columns.thread is None:
+            return
+        async for portion in self._of_absent_chats(self.all):
+            yield portion
+        if self._of_visitor is not None:
+            async for portion in self._of_absent_chats(self._of_visitor, of_visitor=True):
                 yield portion
 
-    async def _without_chat(self) -> Condition:
+    async def _without_chat(self, meant: Condition) -> Condition:
         """Return the condition of rows that do not name a chat; a chat with such an id in the database keeps its rows."""
-        rows = without_chat(self.all, self._columns)
+        rows = without_chat(meant, self._columns)
         if self._columns.thread is None:
             return rows
         chats = NO_CHAT[self._columns.thread_type]
-        there = (await self._purge.chats.compare(chats)).kept
+        there = (await self._purge.chats.compare(chats, of_visitor=True)).kept
         return not_of(rows, self._columns, there) if there else rows
 
-    def leftovers(self) -> dict[str, str]:
-        """Return the conditions of rows that stay because nothing is known of their date or chat, with why they do."""
-        unknown = dict(self.all.unknown)
-        if self._columns.thread is not None and not self._by_date:
-            unknown[without_chat(self.all, self._columns).text] = (
+    def _listed(self, erased: ErasedVisitor) -> Condition:
+        """Return the rows among which those of the visitor's chats are looked for.
+
+        Where a chat has one spelling in the column these are the rows of those chats, else all of the account.
+        """
+        numbers = self._columns.thread_type in {"Int64", "UInt64"}
+        chats = sorted(int(chat) for chat in erased.chats if _NUMBER.fullmatch(chat)) if numbers else []
+        if not numbers or not len(chats) == len(erased.chats) <= _MOST_LISTED:
+            return self.all
+        none = 2**64 - 1 if self._columns.thread_type == "UInt64" else -1
+        held = of_chats(self.all, self._columns, chats or [none])
+        words = held.text.removeprefix(self.all.text)
+        return replace(held, unknown={f"{text}{words}": why for text, why in self.all.unknown.items()})
+
+    def leftovers(self) -> dict[str, Condition]:
+        """Return, by why they stay, the conditions of rows that stay because nothing is known of their date or chat."""
+        named = self.all if self._columns.thread is None else with_chat(self.all, self._columns)
+        unknown = {why: Condition(text, named.parameters) for text, why in self.all.unknown.items()}
+        nameless = self.all if self._purge.erased is None else self._of_visitor
+        if self._columns.thread is not None and not self._by_date and nameless is not None:
+            why = (
                 "rows do not name a chat that could be looked up in the database, and stay; with `without_chat: purge` "
                 "they are purged by account and date alone"
             )
+            unknown[why] = without_chat(nameless, self._columns)
         return unknown
-
-    def parameters(self) -> Condition:
-        """Return a condition with the parameters that `leftovers` name."""
-        return self.all if self._columns.thread is None else with_chat(self.all, self._columns)
 
     def remarks(self) -> tuple[str, ...]:
         """Say how many chats stay because their id cannot be compared, and how many rows for messages with files."""
         return (*self._unknown.remarks(), *self.staying.remarks(by_message=False))
 
-    async def _of_absent_chats(self) -> AsyncIterator[Condition]:
+    async def _of_absent_chats(
+        self, meant: Condition, *, of_visitor: bool = False
+    ) -> AsyncIterator[Condition]:
         # Few statements with many chats each: the server may rewrite large parts for every one of them.
         absent: dict[ChatId, None] = {}
         begun = self._purge.cutoff
-        async for start, end, chats in self._pages():
-            compared = await self._purge.chats.compare(chats)
+        async for start, end, chats in self._pages(meant):
+            compared = await self._purge.chats.compare(chats, of_visitor=of_visitor)
             self._unknown.note(compared.unknown)
             if compared.stripped:
                 window = within(self.all, self._columns, start, end)
@@ -96,21 +132,23 @@ class Portions:
             begun = start if not absent else begun
             absent |= dict.fromkeys(compared.absent)
             if len(absent) >= self._most:
-                yield self._portion(begun, end, absent)
+                yield self._portion(meant, begun, end, absent)
                 absent = {}
         if absent:
-            yield self._portion(begun, self._purge.cutoff, absent)
+            yield self._portion(meant, begun, self._purge.cutoff, absent)
 
-    def _portion(self, start: datetime, end: datetime, absent: dict[ChatId, None]) -> Condition:
-        return of_chats(within(self.all, self._columns, start, end), self._columns, list(absent))
+    def _portion(
+        self, meant: Condition, start: datetime, end: datetime, absent: dict[ChatId, None]
+    ) -> Condition:
+        return of_chats(within(meant, self._columns, start, end), self._columns, list(absent))
 
-    async def _pages(self) -> AsyncIterator[tuple[datetime, datetime, list[ChatId]]]:
+    async def _pages(self, meant: Condition) -> AsyncIterator[tuple[datetime, datetime, list[ChatId]]]:
         """Yield the chats of each month, so many at a time, with the month."""
-        oldest = await self._oldest()
+        oldest = await self._oldest(meant)
         if oldest is None:
             return
         for start, end in months(oldest, self._purge.cutoff):
-            month = with_chat(within(self.all, self._columns, start, end), self._columns)
+            month = with_chat(within(meant, self._columns, start, end), self._columns)
             page = await self._chats(month)
             while page:
                 yield start, end, page
@@ -123,8 +161,8 @@ class Portions:
             f"{{thread_column:Identifier}} > {{after:{self._columns.thread_type}}}", after=chat
         )
 
-    async def _oldest(self) -> datetime | None:
-        rows = await self._ask("oldest", self.all)
+    async def _oldest(self, meant: Condition) -> datetime | None:
+        rows = await self._ask("oldest", meant)
         if not rows:
             return None
         return datetime.combine(datetime.fromisoformat(rows[0]["day"]).date(), time(), UTC)

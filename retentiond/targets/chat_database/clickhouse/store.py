@@ -109,7 +109,9 @@ class ClickHouse:
         rows = await self._server.rows(self._relations.statement("table"), parameters)
         if not rows:
             return None
-        names = [self._config.account_column, self._config.date_column, self._config.thread_column or ""]
+        config = self._config
+        optional = (config.thread_column or "", config.visitor_column or "")
+        names = [config.account_column, config.date_column, *optional]
         columns = await self._server.rows(
             self._relations.statement("columns"), self._relations.parameters(names=names)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, StoreLimit
@@ -72,15 +72,27 @@ def judge(facts: TableFacts | None, config: ClickHouseStore) -> Columns | Refusa
 
 
 def _with_thread(facts: TableFacts, config: ClickHouseStore, date_type: str) -> Columns | Refusal:
+    columns = Columns(config.account_column, config.date_column, date_type)
+    if config.visitor_column is not None:
+        visitor = facts.columns.get(config.visitor_column)
+        if visitor is None:
+            return _refusal(
+                "column", f"no {config.visitor_column}", "set visitor_column to a column of the table"
+            )
+        columns = replace(columns, visitor=config.visitor_column, visitor_type=_id_type(visitor))
+        if columns.visitor_type is None:
+            return _refusal(
+                "visitor_column", visitor, "only integers, String and UUID are ids; name another one"
+            )
     if config.thread_column is None:
-        return Columns(config.account_column, config.date_column, date_type)
+        return columns
     declared = facts.columns.get(config.thread_column)
     if declared is None:
         return _refusal("column", f"no {config.thread_column}", "set thread_column to a column of the table")
     thread_type = _id_type(declared)
     if thread_type is None:
         return _refusal("thread_column", declared, "only integers, String and UUID are ids; name another one")
-    return Columns(config.account_column, config.date_column, date_type, config.thread_column, thread_type)
+    return replace(columns, thread=config.thread_column, thread_type=thread_type)
 
 
 def _refusal(limit: str, value: str | int, hint: str) -> Refusal:

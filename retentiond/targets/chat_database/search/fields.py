@@ -8,7 +8,7 @@ from urllib.parse import quote
 from retentiond.model.errors import Refusal, StoreLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from retentiond.config.chat_stores import ElasticsearchStore
 
@@ -20,7 +20,13 @@ _PLAIN: Final = frozenset('*?,<>|\\"')
 
 def fields_of(config: ElasticsearchStore) -> list[str]:
     """Return the fields that a purge asks about, and the objects that they are parts of."""
-    fields = [config.account_field, config.date_field, config.thread_field, config.kind_field]
+    fields = [
+        config.account_field,
+        config.date_field,
+        config.thread_field,
+        config.kind_field,
+        config.visitor_field,
+    ]
     return sorted({name for field in fields if field is not None for name in (field, *_objects(field))})
 
 
@@ -38,12 +44,7 @@ def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) ->
     """Tell from the answer of `_field_caps` (None: no such index) why a purge cannot be told; None where it can."""
     if capabilities is None:
         return refusal("index", config.index, f"there is no index {config.index}; check `index`")
-    wanted = [("account_field", config.account_field, _ACCOUNTS), ("date_field", config.date_field, _DATES)]
-    if config.thread_field is not None:
-        wanted.append(("thread_field", config.thread_field, _IDS))
-    if config.kind_field is not None:
-        wanted.append(("kind_field", config.kind_field, _kinds(config)))
-    for key, field, types in wanted:
+    for key, field, types in _wanted(config):
         if _PLAIN & set(field):
             return refusal(key, field, f"name one field in `{key}`, without wildcards")
         found = set(capabilities.get("fields", {}).get(field, {}))
@@ -77,6 +78,18 @@ def _kinds(config: ElasticsearchStore) -> frozenset[str]:
     """Return the types that a field of kinds may have: numbers only where all kinds are numbers."""
     numbers = all(kind.removeprefix("-").isdecimal() and kind.isascii() for kind in config.text_kinds)
     return _IDS if numbers else frozenset({"keyword"})
+
+
+def _wanted(config: ElasticsearchStore) -> Iterator[tuple[str, str, frozenset[str]]]:
+    """Yield the keys of the configured fields, each with its field and the types that it may have."""
+    yield "account_field", config.account_field, _ACCOUNTS
+    yield "date_field", config.date_field, _DATES
+    if config.thread_field is not None:
+        yield "thread_field", config.thread_field, _IDS
+    if config.kind_field is not None:
+        yield "kind_field", config.kind_field, _kinds(config)
+    if config.visitor_field is not None:
+        yield "visitor_field", config.visitor_field, _IDS
 
 
 def refusal(limit: str, value: str | int, hint: str) -> Refusal:

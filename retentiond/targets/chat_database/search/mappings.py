@@ -55,12 +55,12 @@ def judge_account(field: str, answer: Mapping[str, Any], account: str | None) ->
     return None
 
 
-def judge_chat(field: str, answer: Mapping[str, Any]) -> Refusal | None:
-    """Return why the field of chats cannot be compared with the database: a normalizer rewrites the ids."""
+def judge_id(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
+    """Return why a field of ids cannot be compared with the database: a normalizer rewrites them."""
     for mapping in each(answer):
         if "normalizer" in mapping:
             return refusal(
-                "thread_field",
+                key,
                 f"{field} is {mapping.get('type')}, with the normalizer {mapping['normalizer']}",
                 "the ids in it are not those of the database; name a field that holds them as they are",
             )

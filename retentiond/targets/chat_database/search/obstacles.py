@@ -12,8 +12,8 @@ from retentiond.targets.chat_database.search.mappings import (
     each,
     holds_days,
     judge_account,
-    judge_chat,
     judge_filled,
+    judge_id,
 )
 
 if TYPE_CHECKING:
@@ -83,12 +83,13 @@ class Obstacles:
             or judge_filled("account_field", config.account_field, accounts)
             or judge_filled("date_field", config.date_field, dates)
         )
-        if refusal is None and config.thread_field is not None:
-            chats = await self._mapping(config.thread_field)
-            refusal = judge_filled("thread_field", config.thread_field, chats) or judge_chat(
-                config.thread_field, chats
-            )
-            self.texts = all(mapping.get("type") in _TEXTS for mapping in each(chats))
+        ids = {"thread_field": config.thread_field, "visitor_field": config.visitor_field}
+        for key, field in ids.items():
+            if refusal is None and field is not None:
+                found = await self._mapping(field)
+                refusal = judge_filled(key, field, found) or judge_id(key, field, found)
+                if key == "thread_field":
+                    self.texts = all(mapping.get("type") in _TEXTS for mapping in each(found))
         if refusal is None and config.kind_field is not None:
             kinds = await self._mapping(config.kind_field)
             refusal = judge_filled("kind_field", config.kind_field, kinds)

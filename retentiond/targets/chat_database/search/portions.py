@@ -32,23 +32,40 @@ class Portions:
         self._names_chats = index.config.thread_field is not None
         self._unknown = UnknownIds()
         self.staying = StayingRows("documents")
+        erased = purge.erased
+        self._of_visitor: Query | None = None
+        """The documents that name the visitor who is erased."""
+        if erased is not None and index.config.visitor_field is not None:
+            self._of_visitor = meant.of_visitor(erased.visitor, erased.cutoff)
 
     async def each(self) -> AsyncIterator[Query]:
         """Yield one query after the other; the documents of one may be deleted before the next is asked for."""
-        if self._by_date:
-            yield await self._without_chat()
-        oldest = await self._index.oldest(self.meant.all) if self._names_chats else None
+        # Of documents without a chat only the store's own field says whether they are the visitor's.
+        if self._by_date and (self._purge.erased is None or self._of_visitor is not None):
+            yield _both(await self._without_chat(), self._of_visitor)
+        if not self._names_chats:
+            return
+        async for query in self._of_absent_chats(None):
+            yield query
+        if self._of_visitor is not None:
+            async for query in self._of_absent_chats(self._of_visitor):
+                yield query
+
+    async def _of_absent_chats(self, visitor: Query | None) -> AsyncIterator[Query]:
+        oldest = await self._index.oldest(_both(self.meant.all, visitor))
         if oldest is None:
             return
         for start, end in months(oldest, self.meant.end):
-            async for query in self._in_month(self.meant.in_month(start, end)):
+            month = _both(self.meant.in_month(start, end), visitor)
+            async for query in self._in_month(month, of_visitor=visitor is not None):
                 yield query
 
-    async def _in_month(self, month: Query) -> AsyncIterator[Query]:
+    async def _in_month(self, month: Query, *, of_visitor: bool) -> AsyncIterator[Query]:
         after: Mapping[str, Any] | None = None
         while True:
             page, after = await self._index.chats(month, after, _MOST_CHATS)
-            compared = await self._purge.chats.compare([chat for chat in page if not names_no_chat(chat)])
+            chats = [chat for chat in page if not names_no_chat(chat)]
+            compared = await self._purge.chats.compare(chats, of_visitor=of_visitor)
             self._unknown.note(compared.unknown)
             kept = [*compared.kept, *compared.unknown]
             if compared.absent:
@@ -88,18 +105,26 @@ class Portions:
         """Return the documents that do not name a chat; a chat with such an id in the database keeps its documents."""
         if not self._names_chats:
             return self.meant.without_chat
-        there = (await self._purge.chats.compare(self.meant.no_chat)).kept
+        there = (await self._purge.chats.compare(self.meant.no_chat, of_visitor=True)).kept
         return self.meant.without_chats(self.meant.without_chat, there) if there else self.meant.without_chat
 
     async def remarks(self) -> list[str]:
         """Say how many documents stay because nothing is known of their date or chat."""
-        unknown = {"documents have no date, or none that can be true, and stay": self.meant.undated}
+        if self._purge.erased is not None and self._of_visitor is None:
+            # Whose such documents are is not known.
+            return [*self._unknown.remarks()]
+        undated = _both(self.meant.undated, self._of_visitor)
+        unknown = {"documents have no date, or none that can be true, and stay": undated}
         if self._names_chats and not self._by_date:
             unknown[
                 "documents do not name a chat that could be looked up in the database, and stay; with `without_chat: purge` "
                 "they are purged by account and date alone"
-            ] = self.meant.without_chat
+            ] = _both(self.meant.without_chat, self._of_visitor)
         counted = {words: await self._index.count(query) for words, query in unknown.items()}
         told = [f"{number} {words}" for words, number in counted.items() if number]
         by_message = self._index.config.kind_field is not None
         return [*told, *self._unknown.remarks(), *self.staying.remarks(by_message=by_message)]
+
+
+def _both(query: Query, other: Query | None) -> Query:
+    return query if other is None else {"bool": {"filter": [query, other]}}

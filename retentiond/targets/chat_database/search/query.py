@@ -70,6 +70,13 @@ class Meant:
         named = {"terms": {self._config.thread_field or "": list(chats)}}
         return {"bool": {"filter": [query], "must_not": [named]}}
 
+    def of_visitor(self, visitor: str, cutoff: datetime) -> Query:
+        """Return those that name this visitor and no other, and are older than `cutoff` (aware)."""
+        field = self._config.visitor_field or ""
+        others: list[Query] = [{"range": {field: {"lt": visitor}}}, {"range": {field: {"gt": visitor}}}]
+        later = self._dated({"gte": _instant(min(cutoff, self.end))})
+        return {"bool": {"filter": [{"term": {field: visitor}}], "must_not": [*others, later]}}
+
     def in_month(self, start: datetime, end: datetime) -> Query:
         """Return those that name a chat, and whose oldest date lies from `start` up to, not including, `end`."""
         inside = self._dated({"gte": _instant(start), "lt": _instant(end)})

@@ -1,0 +1,227 @@
+"""The file of requests to erase single visitors: one JSON object a line, each checked by itself.
+
+A line of JSON that was cut off is no JSON: no half-written ID of a visitor is taken for another. What is wrong with a line
+is reported with its number, at each run, and without the ID; the other lines are carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from retentiond.adapters.logging import get_logger
+from retentiond.config.files import UnreadableError, read_text
+from retentiond.config.section import Section
+from retentiond.engine.purge import Erasure
+from retentiond.engine.target import STOPPED
+from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.chat_database.visitor import is_done
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+    from pathlib import Path
+
+    from retentiond.engine.target import Order
+    from retentiond.model.report import PassReport
+    from retentiond.targets.chat_database.place import Place
+
+MOST_REQUESTS: Final = 10_000
+LONGEST_LINE: Final = 4000
+LARGEST_FILE: Final = 4 * 1024 * 1024
+_MISSING: Final = "make an empty one, or take `erasure_requests` out of the configuration"
+
+
+def _as_text(value: object) -> object:
+    # The IDs of some products are numbers.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class RequestLine(Section):
+    """One line of the file."""
+
+    request: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+( [^\s]+)*$")]
+    account: Annotated[str, Field(min_length=1)]
+    visitor: Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+    even_under_floor: bool = Field(default=False, strict=True)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProblem:
+    """A line that is not carried out, or the whole file (line 0), and why."""
+
+    file: str
+    line: int
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.message}; {self.hint}"
+
+
+def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure], list[RequestProblem]]:
+    """Return the requests of the file in its order, and what is wrong with its other lines."""
+    shown = printable(str(path), 300)
+    try:
+        _check_writers(path)
+        lines = read_text(path, when_missing=_MISSING, largest=LARGEST_FILE).splitlines()
+    except UnreadableError as error:
+        return [], [RequestProblem(shown, error.line or 0, error.message, error.hint)]
+    wanted = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if len(wanted) > MOST_REQUESTS:
+        message = f"has more than {MOST_REQUESTS} requests"
+        return [], [RequestProblem(shown, 0, message, "take out those that are done")]
+    requests: list[Erasure] = []
+    problems: list[RequestProblem] = []
+    seen: dict[tuple[str, str], int] = {}
+    for number, line in wanted:
+        try:
+            request = _read_line(line, accounts)
+        except _LineError as error:
+            problems.append(RequestProblem(shown, number, error.message, error.hint))
+            continue
+        first = seen.setdefault((request.account, request.name or ""), number)
+        if first != number:
+            message = f"the request `{printable(request.name or '')}` is on line {first} already"
+            problems.append(RequestProblem(shown, number, message, "give each request a name of its own"))
+        else:
+            requests.append(request)
+    return requests, problems
+
+
+class _LineError(Exception):
+    """What is wrong with a line."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def _read_line(line: str, accounts: Collection[str]) -> Erasure:
+    example = 'write {"request": "2027-001", "account": "NAME", "visitor": "ID"}'
+    if len(line) > LONGEST_LINE:
+        raise _LineError(f"has more than {LONGEST_LINE} characters", example)
+    try:
+        value = json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        column = f"column {error.colno}: " if isinstance(error, json.JSONDecodeError) else ""
+        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise _LineError(f"{column}is not one JSON object ({printable(said, 200)})", example) from None
+    if not isinstance(value, dict):
+        raise _LineError("is not a JSON object", example)
+    try:
+        read = RequestLine.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise _LineError(f"`{printable(key, 60)}`: {_in_words(first)}", example) from None
+    if read.account not in accounts:
+        known = printable(", ".join(sorted(accounts)), 300)
+        raise _LineError(f"there is no account `{printable(read.account)}`", f"there are: {known}")
+    if read.even_under_floor and not read.reason.strip():
+        raise _LineError("`even_under_floor` needs a `reason`", "add it; it is recorded")
+    return Erasure(read.account, read.visitor, read.even_under_floor, read.reason, read.request)
+
+
+def _in_words(error: Any) -> str:
+    kinds = {
+        "extra_forbidden": "is not a key of a request",
+        "missing": "is missing",
+        "too_short": "is empty",
+        "string_too_short": "is empty",
+        "string_too_long": "is too long",
+        "string_pattern_mismatch": "has blanks at an end, or several beside each other",
+        "string_type": "is not text",
+        "bool_type": "is not true or false",
+    }
+    return kinds.get(error["type"], str(error["msg"]))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key `{printable(twice, 60)}` is there twice")
+    return dict(pairs)
+
+
+def _check_writers(path: Path) -> None:
+    """Raise UnreadableError where anybody may write to the file: it would delete chats for them."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # reading it says why
+    if mode & stat.S_IWOTH:
+        raise UnreadableError("every user may write to it", "take that right away: chmod o-w")
+
+
+async def carry_out(
+    place: Place,
+    report: PassReport,
+    order: Order,
+    erase: Callable[[Erasure], Awaitable[PassReport]],
+) -> None:
+    """Carry out the requests of the configured file, each by `erase`, and add what became of them to the pass's report.
+
+    A request that is done is passed over. One that is refused keeps the others from nothing, and is reported at each run.
+    """
+    if place.config.erasure_requests is None or report.state == "interrupted":
+        return
+    requests, problems = await asyncio.to_thread(
+        read_requests, place.config.erasure_requests, place.config.accounts
+    )
+    for problem in problems:
+        _refuse(report, str(problem))
+    for request in requests:
+        if order.stop.asked:
+            report.state, report.error = "interrupted", STOPPED
+            return
+        try:
+            if await _is_done(place, request):
+                continue
+            if not _add(report, request, await erase(request)):
+                return
+        except (BusyError, UnreachableError):
+            raise
+        except RetentiondError as error:
+            _refuse(report, f"{_named(request)}: {error}")
+
+
+async def _is_done(place: Place, request: Erasure) -> bool:
+    async with place.pool.acquire() as connection:
+        return await is_done(place, connection, request)
+
+
+def _named(request: Erasure) -> str:
+    return f"the request `{printable(request.name or '')}` of {printable(request.account)}"
+
+
+def _add(report: PassReport, request: Erasure, erased: PassReport) -> bool:
+    """Add one request's report; return whether the next may begin."""
+    report.purges += erased.purges
+    report.failed.update(erased.failed)
+    for policy, tally in erased.removed.items():
+        report.remove(policy, tally.items, tally.bytes)
+    if erased.refused is not None:
+        _refuse(report, f"{_named(request)}: {erased.refused}")
+    elif erased.state == "interrupted" or (erased.exit_status and report.state in {"finished", "planned"}):
+        report.state, report.error = erased.state, report.error or erased.error
+    return erased.state != "interrupted"
+
+
+def _refuse(report: PassReport, why: str) -> None:
+    """Note a request that was not carried out: its exit status is that of an item that failed."""
+    get_logger(target=report.target).error("item_failed", reason="request_refused", error=why)
+    report.failed["request_refused"] += 1
+    report.remarks.append(why)
+    if report.state == "finished":
+        report.state = "finished_with_failures"

@@ -1,0 +1,216 @@
+"""The visitor of an erasure: whether the ID can be one, and which request in the ledger is theirs.
+
+The ID of the visitor is in no table, record or log of ours: a hash of it is, with a key that the ledger keeps and no
+record has. Whoever has the ledger and the ID can tell whether a request was this visitor's; a record alone does not tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.host import actor
+from retentiond.model.errors import Refusal, UsageError
+from retentiond.model.floor import day_before
+from retentiond.model.purge import ErasureReport
+from retentiond.model.text import instant, printable
+from retentiond.targets.chat_database.column_values import held_as
+from retentiond.targets.chat_database.kinds import NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.purge import Erasure
+    from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.place import Place
+
+SQL: Final = named_queries(__package__, "erasure.sql")
+MOST_CHATS: Final = 100_000
+"""The most chats of one visitor: an ID that more have is not that of a person."""
+LONGEST_ID: Final = 500
+LONGEST_REASON: Final = 1000
+_TEXTS: Final = frozenset({"text", "character varying", "character", "bpchar", "name", "citext"})
+_NOT_FILLED: Final = frozenset({"0", "00000000-0000-0000-0000-000000000000"})
+
+
+@dataclass(slots=True)
+class ErasureRequest:
+    """A request as the ledger has it; without a number it is not in the ledger yet.
+
+    `chats` are those listed so far. It covers what began before the day `until`.
+    """
+
+    erasure: Erasure
+    erasure_id: int | None
+    digest: str | None
+    requested_at: datetime
+    requested_by: str
+    until: date
+    chats: frozenset[str] = frozenset()
+
+    def report(self) -> ErasureReport:
+        """Return what is known before anything is counted."""
+        return ErasureReport(
+            self.erasure_id,
+            self.erasure.name,
+            self.digest,
+            self.erasure.even_under_floor,
+            self.erasure.reason,
+            instant(self.requested_at),
+            self.requested_by,
+        )
+
+
+def check_erasure(place: Place, erasure: Erasure) -> None:
+    """Raise UsageError for a request that cannot be carried out, whatever the tables hold."""
+    place.account(erasure.account)
+    if place.layout.root.visitor is None:
+        raise UsageError(
+            f"the layout of {place.name} does not name the column of visitors; add `visitor` to its entity "
+            f"{printable(place.layout.chat)}"
+        )
+    visitor = erasure.visitor
+    if not visitor.strip() or len(visitor) > LONGEST_ID:
+        raise UsageError(f"the ID of a visitor has from 1 to {LONGEST_ID} characters; name one visitor")
+    if visitor.strip() in _NOT_FILLED:
+        raise UsageError(
+            f"`{printable(visitor)}` stands for chats without a visitor, not for a person; name the ID of one visitor"
+        )
+    if len(erasure.reason) > LONGEST_REASON:
+        raise UsageError(f"a reason has at most {LONGEST_REASON} characters; write a shorter one")
+    if erasure.even_under_floor and not erasure.reason.strip():
+        raise UsageError(
+            "an erasure of chats that are younger than the floor needs a reason for the record; add it"
+        )
+
+
+def first_day_kept(place: Place, request: ErasureRequest, now: datetime, floor: timedelta) -> date:
+    """Return the first day that stays: by the floor, and in any case the day after the request."""
+    zone = place.config.zone
+    if request.erasure.even_under_floor:
+        return request.until
+    # By `within` a purge may come up to today.
+    within = place.config.date_rule == "within"
+    by_rule = now.astimezone(zone).date() if within else day_before(now, floor, zone)
+    return min(by_rule, request.until)
+
+
+async def find_request(place: Place, connection: Conn, erasure: Erasure, now: datetime) -> ErasureRequest:
+    """Return the request in the ledger that this one goes on with, or a new one; raise UsageError where they differ."""
+    new = ErasureRequest(erasure, None, None, now, actor(), _day_after(place, now))
+    if not await connection.fetchval(SQL["knows_erasures"]):
+        return new
+    key = await connection.fetchval(SQL["erasure_key"])
+    if key is None:
+        return new
+    new.digest = digest_of(place, erasure, key)
+    names = (place.name, erasure.account)
+    if erasure.name is not None:
+        row = await connection.fetchrow(SQL["erasure_by_name"], *names, erasure.name)
+    else:
+        row = await connection.fetchrow(SQL["open_erasure"], *names, new.digest, erasure.even_under_floor)
+    if row is None:
+        return new
+    if row["visitor"] != new.digest:
+        raise UsageError(
+            f"the request `{printable(erasure.name or '')}` was made for another visitor; give this one a name of its own"
+        )
+    if row["even_under_floor"] != erasure.even_under_floor:
+        raise UsageError(
+            f"the request `{printable(erasure.name or '')}` is recorded with another `even_under_floor`; give this one a "
+            "name of its own"
+        )
+    chats = await connection.fetch(SQL["erasure_chats"], row["erasure_id"])
+    return ErasureRequest(
+        replace(erasure, reason=row["reason"]),
+        row["erasure_id"],
+        new.digest,
+        row["requested_at"],
+        row["requested_by"],
+        # By hand the one who asks again means what is there now; a request in a file stays in the file for months.
+        _day_after(place, row["requested_at"] if erasure.name is not None else now),
+        frozenset(chat["chat"] for chat in chats),
+    )
+
+
+def _day_after(place: Place, moment: datetime) -> date:
+    return moment.astimezone(place.config.zone).date() + timedelta(days=1)
+
+
+async def is_done(place: Place, connection: Conn, erasure: Erasure) -> bool:
+    """Tell whether a request in a file is done: it is not carried out again. Raises UsageError as `find_request` does."""
+    if erasure.name is None or not await connection.fetchval(SQL["knows_erasures"]):
+        return False
+    row = await connection.fetchrow(SQL["erasure_by_name"], place.name, erasure.account, erasure.name)
+    if row is None or row["finished_at"] is None:
+        return False
+    key = await connection.fetchval(SQL["erasure_key"])
+    if row["visitor"] != digest_of(place, erasure, key):
+        raise UsageError(
+            f"the request `{printable(erasure.name)}` was made for another visitor; give this one a name of its own"
+        )
+    return True
+
+
+def digest_of(place: Place, erasure: Erasure, key: bytes) -> str:
+    """Return what stands for the visitor in the ledger: a hash with the ledger's key, of the ID and where its chats are."""
+    whereabouts = [place.schema_of(erasure.account), place.column_value_of(erasure.account), erasure.visitor]
+    return hmac.new(key, json.dumps(whereabouts).encode(), hashlib.sha256).hexdigest()
+
+
+async def check_visitor(connection: Conn, place: Place, catalogue: Catalogue, erasure: Erasure) -> None:
+    """Raise UsageError where the column of visitors cannot hold the ID as it is written, or is of another kind."""
+    layout = place.layout
+    column = layout.root.visitor or ""
+    kind = catalogue.types[layout.chat][column]
+    where = f"{printable(layout.table(layout.chat))}.{printable(column)}, which is {printable(kind)}"
+    if kind not in NUMBERS and kind not in _TEXTS and kind != "uuid":
+        raise UsageError(f"{where}, cannot be compared with an ID; name a column of numbers, text or uuid")
+    held = await held_as(connection, erasure.visitor, kind)
+    if held is None:
+        raise UsageError(
+            f"{where}, cannot hold `{printable(erasure.visitor)}`; write the ID as it stands there"
+        )
+    if held != erasure.visitor:
+        raise UsageError(f"{where}, has `{printable(erasure.visitor)}` as `{printable(held)}`; write it so")
+
+
+def refusal_of(
+    request: ErasureRequest, verdicts: Mapping[str, int], chats: int, first_kept: date
+) -> Refusal | None:
+    """Return why nothing of a visitor may go: a hold, too many chats for one person, or a floor that covers them all.
+
+    `chats` are all of the visitor; `verdicts` are on those that began before the day `first_kept`.
+    """
+    judged = sum(verdicts.values())
+    if verdicts["hold"]:
+        return Refusal(
+            "hold",
+            f"{verdicts['hold']} chats of the visitor",
+            "none",
+            "a hold covers chats of this visitor: `retentiond hold list` shows it; release it, or ask again once it has "
+            "ended",
+        )
+    if chats > MOST_CHATS:
+        return Refusal(
+            "max_items",
+            chats,
+            MOST_CHATS,
+            "so many chats are not those of one person; look whether this ID stands for one visitor",
+        )
+    if chats and not judged and not request.chats and not request.erasure.even_under_floor:
+        return Refusal(
+            "floor",
+            f"{chats} chats",
+            f"chats that began before {first_kept}",
+            f"every chat of this visitor began on {first_kept} or later, and the floor keeps it; ask again "
+            "later, or with --even-under-floor and --reason",
+        )
+    return None
