@@ -73,7 +73,7 @@ async def test_the_statements_for_chats_that_stay_are_so_many_and_each_names_a_b
     # A page that is full is followed by a look whether there is another; an empty month is looked at once.
     full = sum(row["chats"] % _MOST == 0 for row in in_months)
     empty = len(list(months(oldest, CUTOFF))) - len(in_months)
-    listed = [statement for statement in asked if statement.startswith("SELECT DISTINCT")]
+    listed = [statement for statement in asked if "SELECT DISTINCT" in statement]
     assert len(listed) == pages + full + empty
     assert (len(sizes), max(sizes), sum(sizes)) == (pages, _MOST, _CHATS + 1)
     assert (report.stores["clickhouse"].rows, report.stores["clickhouse"].kept) == (

@@ -14,10 +14,10 @@ from retentiond.demo.chats import MadeUpChats, make_up_chats
 from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order, Stop
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.targets.chat_database import orphan_removal
+from retentiond.targets.chat_database import orphan_batch, orphan_removal
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.batch import BY_KEY
-from retentiond.targets.chat_database.orphan_removal import OrphanRemoval
+from retentiond.targets.chat_database.orphan_batch import OrphanBatch
 from retentiond.targets.chat_database.orphans import OrphanSearch, search_orphans
 from retentiond.targets.chat_database.statements import SQL as PURGE_SQL
 from retentiond.targets.chat_database.statements import bind
@@ -272,6 +272,21 @@ async def test_a_row_that_the_database_refuses_to_delete_keeps_no_other(chats: C
     assert await chats.ids("chatmessage", "threadid") & {stubborn, *others} == {stubborn}
 
 
+async def test_orphans_that_are_refused_at_every_run_do_not_keep_those_behind_them(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphan_removal, "_MOST_REFUSED", 2)
+    missing = [await orphan(chats) for _ in range(12)]
+    await chats.connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON pro.chatmessage FOR EACH ROW "
+        f"WHEN (old.threadid <= {missing[9]}) EXECUTE FUNCTION refuse()"
+    )
+    report = await chats.purge(wish=ORPHANS, pace={"batch": 2})
+    assert report.state == "finished_with_failures"
+    assert await chats.ids("chatmessage", "threadid") & set(missing) == set(missing[:10])
+
+
 async def test_a_trigger_that_holds_rows_back_in_silence_is_named_and_nothing_is_counted(
     chats: ChatStore,
 ) -> None:
@@ -287,6 +302,7 @@ async def test_a_trigger_that_holds_rows_back_in_silence_is_named_and_nothing_is
 async def test_a_missing_chat_with_more_rows_than_a_transaction_deletes_goes_in_portions(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(orphan_batch, "MOST_ROWS", 4)
     monkeypatch.setattr(orphan_removal, "MOST_ROWS", 4)
     await orphan(chats, messages=(OLD,) * 10)
     await orphan(chats)
@@ -302,13 +318,13 @@ async def test_a_stop_ends_between_two_batches_with_exact_counts_and_the_next_pu
     for _ in range(3):
         await orphan(chats)
     stop = Stop()
-    of_missing = OrphanRemoval._of_missing
+    of_missing = OrphanBatch.of_missing
 
-    async def stop_then(self: OrphanRemoval, page: Any) -> Any:
+    async def stop_then(self: OrphanBatch, page: Any) -> Any:
         stop.ask()
         return await of_missing(self, page)
 
-    monkeypatch.setattr(OrphanRemoval, "_of_missing", stop_then)
+    monkeypatch.setattr(OrphanBatch, "of_missing", stop_then)
     report = await chats.purge(wish=ORPHANS, order=Order("purge-chats", stop=stop), pace={"batch": 1})
     assert (report.state, told(report)["removed"]) == ("interrupted", OF_ONE)
     monkeypatch.undo()

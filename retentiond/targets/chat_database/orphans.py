@@ -65,10 +65,13 @@ class OrphanSearch:
             statement = self.rows.of_rows("find_strays", entity, stray=condition)
             await self._execute(statement, entity=entity)
 
-    async def pages(self, size: int) -> AsyncIterator[list[tuple[Any, int]]]:
-        """Stream the missing chats that are due, by key, each with how many rows name it."""
+    async def pages(
+        self, size: int, *, backward: bool = False, end: Any = None
+    ) -> AsyncIterator[list[tuple[Any, int]]]:
+        """Stream the missing chats that are due, by key, each with how many rows name it; backward down to `end`."""
         after = None
-        while page := await self.fetch(self.rows.statement("page"), after=after, size=size):
+        statement = self.rows.statement("page_backward" if backward else "page")
+        while page := await self.fetch(statement, after=after, end=end, size=size):
             yield [(row["key"], row["items"]) for row in page]
             after = page[-1]["key"]
 

@@ -91,6 +91,12 @@ SELECT key, items FROM {missing}
 WHERE verdict = 'due' AND ($after::{orphan_type} IS NULL OR key > $after::{orphan_type})
 ORDER BY key LIMIT $size::integer
 
+-- name: page_backward
+-- The same from the last key on, down to one that was reached from the other side.
+SELECT key, items FROM {missing}
+WHERE verdict = 'due' AND ($after::{orphan_type} IS NULL OR key < $after::{orphan_type}) AND key > $end::{orphan_type}
+ORDER BY key DESC LIMIT $size::integer
+
 -- name: places
 -- Where some rows of missing chats lie, for chats with more rows than one transaction deletes.
 SELECT r.tableoid::bigint AS relation, r.ctid AS place FROM {table} r WHERE {rows} LIMIT $size::integer

@@ -1,0 +1,145 @@
+"""One batch of orphans: judged again and deleted in one transaction, which a chat that came in rolls back."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.batch import ChangedError, MiscountError
+from retentiond.targets.chat_database.names import quoted
+from retentiond.targets.chat_database.statements import SQL as PURGE_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retentiond.targets.chat_database.orphans import OrphanSearch
+
+MOST_ROWS: Final = 10_000
+"""Rows of one table that one transaction deletes where a single missing chat has more."""
+_AT: Final = "r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[])"
+
+
+@dataclass(slots=True)
+class RemovedOrphans:
+    """What one transaction took: rows by entity, and the missing chats; `more`: a chat has rows left for the next one."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    chats: list[Any] = field(default_factory=list)
+    more: bool = False
+
+
+class OrphanBatch:
+    """The work of one transaction, which the caller opens and commits."""
+
+    def __init__(self, search: OrphanSearch) -> None:
+        self._search = search
+        self._rows = search.rows
+        self._connection = search.connection
+        self.at: str | None = None
+        """The table that rows are deleted from, or were last."""
+
+    async def of_missing(self, page: Sequence[tuple[Any, int]]) -> RemovedOrphans:
+        """Delete the rows of missing chats that are still missing and due."""
+        removed = RemovedOrphans()
+        judged = await self._search.fetch(
+            self._rows.judged(self._rows.direct, by_key=True), keys=[key for key, _ in page]
+        )
+        keys = [row["key"] for row in judged if row["verdict"] == "due"]
+        if not keys:
+            return removed
+        whole = sum(row["items"] for row in judged) <= MOST_ROWS
+        keep_files = self._search.files_stay
+        for entity in self._rows.below:
+            tree = self._rows.tree
+            self.at = tree.table(entity)
+            rows = tree.rows(entity, self._rows.among, keep_files=keep_files)
+            if whole:
+                removed.rows[entity] = await self._execute("delete", entity, rows, keys=keys)
+                await self._see_gone(entity, rows, keys=keys)
+                continue
+            removed.rows[entity] = await self._delete_some(entity, rows, keys=keys)
+            if removed.rows[entity]:
+                # What hangs on the next table's rows must be gone before they are.
+                removed.more = True
+                break
+        removed.chats = [key if isinstance(key, int) else str(key) for key in keys]
+        await self._see_chats("arrived", keys=keys)
+        return removed
+
+    async def _delete_some(self, entity: str, rows: str, **values: Any) -> int:
+        """Delete as many rows of an entity as one transaction may."""
+        found = await self._search.fetch(
+            self._rows.of_rows("places", entity, rows=rows), size=MOST_ROWS, **values
+        )
+        removed = sum([
+            await self._execute("delete_places", entity, rows, relation=relation, places=places, **values)
+            for relation, places in _by_relation(found).items()
+        ])  # fmt: skip
+        if found and not removed:
+            raise MiscountError(_held_back(entity))
+        return removed
+
+    async def strays(self, page: Sequence[Any]) -> RemovedOrphans:
+        """Delete rows that name no chat, with what hangs on them."""
+        removed = RemovedOrphans()
+        by_entity: defaultdict[str, list[Any]] = defaultdict(list)
+        for row in page:
+            by_entity[row["entity"]].append(row)
+        for entity, rows in by_entity.items():
+            condition = self._rows.stray(entity, files_stay=self._search.files_stay)
+            for relation, places in _by_relation(rows).items():
+                at = {"relation": relation, "places": places}
+                for below in self._rows.hanging(entity):
+                    above = await self._keys(entity, condition, at)
+                    hanging = self._rows.hanging_on(below, entity)
+                    self.at = self._rows.tree.table(below)
+                    removed.rows[below] += await self._execute("delete", below, hanging, above=above)
+                self.at = self._rows.tree.table(entity)
+                removed.rows[entity] += await self._execute("delete_places", entity, condition, **at)
+                await self._see_gone(entity, f"{_AT} AND {condition}", **at)
+        await self._see_chats(None)
+        return removed
+
+    async def _keys(self, entity: str, condition: str, at: dict[str, Any]) -> list[Any]:
+        key = self._rows.tree.layout.entities[entity].key or ""
+        statement = self._rows.of_rows("stray_keys", entity, rows=condition, key=quoted(key))
+        return [row["key"] for row in await self._search.fetch(statement, **at)]
+
+    async def _see_gone(self, entity: str, rows: str, **values: Any) -> None:
+        """See that nothing holds rows back in silence, as a trigger may."""
+        left = self._rows.of_rows("places", entity, rows=rows)
+        if await self._search.fetch(left, size=1, **values):
+            raise MiscountError(_held_back(entity))
+
+    async def _see_chats(self, name: str | None, **values: Any) -> None:
+        """See that no chat has come for the rows: wait for those that write chats, and hold others off for one look."""
+        tree = self._rows.tree
+        await self._connection.execute("SET LOCAL lock_timeout = '2s'")
+        await self._connection.execute(tree.fill(PURGE_SQL["lock_table"], table=tree.table(tree.top)))
+        statement = self._rows.statement(name) if name else self._rows.arrived_without_id()
+        if (await self._search.fetch(statement, **values))[0][0]:
+            raise ChangedError("a chat came in whose rows were to go as those of a missing one")
+
+    async def _execute(self, name: str, entity: str, rows: str, **values: Any) -> int:
+        tree = self._rows.tree
+        if name == "delete":
+            statement = tree.fill(PURGE_SQL["delete"], table=tree.table(entity), rows=rows)
+        else:
+            statement = self._rows.of_rows(name, entity, rows=rows)
+        return await statements.execute(self._connection, statement, self._search.values | values)
+
+
+def _by_relation(rows: Sequence[Any]) -> dict[int, list[Any]]:
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row["relation"]].append(row["place"])
+    return found
+
+
+def _held_back(entity: str) -> str:
+    return (
+        f"rows of {entity} are there after their deletion, and the batch was rolled back; look for a trigger or a rule on "
+        "that table that holds rows back, then run it again"
+    )
