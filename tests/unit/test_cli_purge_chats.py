@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import pytest
 
 from retentiond.engine.purge import PurgeWish
 from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
+from retentiond.model.orphans import OrphanReport, Orphans
 from retentiond.model.purge import PurgeReport, StoreReport
 from retentiond.model.shards import MOST_SHARDS, ReplicaReport, ShardReport
 from tests.support.command_line import CommandLine, Outcome
@@ -85,6 +88,26 @@ def test_a_dry_run_is_one_and_the_other_flags_arrive(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path)
     prompt.type(*WORDS, "--dry-run", "--purge-stats")
     assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, stats=True), True)]
+
+
+def test_orphans_are_asked_for_by_a_flag_which_a_visitor_cannot_have(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path)
+    prompt.type(*WORDS, "--purge-orphans")
+    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, orphans=True), False)]
+    outcome = prompt.type("purge-chats", "--account", "testcom", "--visitor", "7", "--purge-orphans")
+    assert (outcome.status, len(prompt.targets["chats"].wishes)) == (2, 1)
+    assert "--purge-orphans does not go with --visitor" in outcome.stderr
+
+
+def test_orphans_are_shown_with_what_was_deleted_and_why_others_stay(tmp_path: Path) -> None:
+    found = Orphans(1, Counter(chatmessage=12), Counter(chatmessage=5), Counter(newer=7))
+    left = Orphans(0, Counter(chatmessage=7))
+    orphans = OrphanReport(wished=True, found=found, removed=Counter(chatmessage=5), left=left)
+    shown = Prompt(tmp_path, orphans=orphans, remarks=["the files are not deleted"]).type(*WORDS).stdout
+    assert re.search(r"chatmessage +12 +5 +5", shown)
+    assert "7 orphan rows kept, newer: a row of the missing chat is not older than the date." in shown
+    assert "7 orphan rows left after the purge." in shown
+    assert "The files are not deleted." in shown
 
 
 def test_what_a_lost_store_is_known_to_be_rid_of_is_told_as_the_least(tmp_path: Path) -> None:
