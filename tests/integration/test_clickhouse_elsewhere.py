@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from retentiond.model.errors import UnreachableError
 from tests.support.stats_table import CUTOFF, Stats
 from tests.support.store_purge import Chats, Purge
 
@@ -165,11 +166,55 @@ async def test_on_a_cluster_all_is_read_and_a_delete_that_it_refuses_is_told_but
     assert await stats.left() == 100
 
 
-async def test_a_count_on_a_cluster_with_a_dead_shard_is_an_error_and_not_too_small(stats: Stats) -> None:
+async def test_a_dead_shard_of_a_cluster_is_unreachable_and_neither_refused_nor_a_count_that_is_too_small(
+    stats: Stats,
+) -> None:
     await stats.make()
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
     odd = stats.as_user("odd")
     odd.config = odd.config.model_copy(update={"cluster": "halved"})
-    report = await odd.purge(Purge("acme", CUTOFF, dry_run=True))
-    assert report.state == "finished_with_failures"
-    assert "code: 279" in (report.error or "")
+    async with odd.opened() as store:
+        with pytest.raises(UnreachableError, match="no server of shard 2"):
+            await store.check()
+    for dry_run in (True, False):
+        report = await odd.purge(Purge("acme", CUTOFF, dry_run=dry_run))
+        assert (report.state, report.rows, report.refused) == ("interrupted", 0, None)
+        assert "no server of shard 2 (127.0.0.1:1) answers" in (report.error or "")
+        assert [(shard.name, shard.state) for shard in report.shards] == [
+            ("1", "pending"),
+            ("2", "unreachable"),
+        ]
+    assert await stats.left() == 100
+
+
+async def test_a_distributed_table_over_the_table_needs_the_cluster_that_it_names(stats: Stats) -> None:
+    await stats.make()
+    await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    await stats.do(
+        "CREATE TABLE retentiond_test.every AS retentiond_test.thread "
+        "ENGINE = Distributed('alone', 'retentiond_test', 'thread')"
+    )
+    # All of it is on this server.
+    assert (await stats.purge(Purge("acme", CUTOFF, dry_run=True))).rows == 50
+    await stats.do(
+        "CREATE TABLE retentiond_test.all AS retentiond_test.thread "
+        "ENGINE = Distributed('halved', 'retentiond_test', 'thread', rand())"
+    )
+    for cluster in (None, "alone"):
+        stats.config = stats.config.model_copy(update={"cluster": cluster})
+        report = await stats.purge()
+        assert report.refused is not None
+        assert report.refused.limit == "clickhouse_cluster"
+        assert report.refused.hint == "set `cluster: halved`, so that all of them are purged"
+    assert await stats.left() == 100
+
+
+async def test_a_cluster_that_the_server_does_not_know_is_refused_with_those_that_it_knows(
+    stats: Stats,
+) -> None:
+    await stats.make()
+    stats.config = stats.config.model_copy(update={"cluster": "allone"})
+    async with stats.opened() as store:
+        assert await store.check() == [
+            "clickhouse: no cluster allone; set `cluster` to one of system.clusters; there are: alone, halved"
+        ]

@@ -82,7 +82,9 @@ async def test_a_stop_is_heard_while_a_server_that_went_silent_is_told_to_delete
         await asyncio.Event().wait()
 
     async with asyncio.timeout(30), stats.opened() as store:
-        monkeypatch.setattr(store._server._client, "raw_query", go_silent)
+        server = store._servers._server
+        assert server is not None
+        monkeypatch.setattr(server._client, "raw_query", go_silent)
         report = await store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence())
     assert (report.state, report.at_least) == ("interrupted", True)
     assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"

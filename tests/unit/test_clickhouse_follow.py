@@ -11,7 +11,7 @@ from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.patience import Patience
 
 if TYPE_CHECKING:
-    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
 
 QUICK = Patience(between=0.001)
 
@@ -42,7 +42,7 @@ def mutation(*, done: bool = False, reason: str = "") -> list[dict[str, Any]]:
 
 async def followed(replica: Replica) -> bool:
     relations = Relations(ClickHouseStore(url="http://localhost:8123"))
-    return await Follower(cast("Server", replica), relations, Stop(), QUICK).to_the_end("mark")
+    return await Follower(cast("Servers", replica), relations, Stop(), QUICK).to_the_end("mark")
 
 
 async def test_a_replica_that_has_not_heard_of_a_mutation_yet_is_asked_again_before_it_is_sent_anew() -> None:

@@ -9,15 +9,17 @@ import pytest
 
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Silence
+from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
 from retentiond.targets.chat_database.patience import Patience
 from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from retentiond.engine.target import Stop
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
 
     Rows = list[dict[str, Any]]
 
@@ -48,12 +50,27 @@ class Told:
         }
         self.sent: list[str] = []
 
+    several = False
+
     def heed(self, stop: Stop) -> None:
         pass
 
-    async def rows(self, statement: str, _parameters: Mapping[str, Any]) -> Rows:
+    async def others(self) -> AsyncIterator[Server]:
+        """Have no other URL."""
+        nothing: tuple[Server, ...] = ()
+        for server in nothing:
+            yield server
+
+    async def insist(self, statement: str, parameters: Mapping[str, Any]) -> None:
+        await self.do(statement, parameters)
+
+    async def rows(self, statement: str, _parameters: Mapping[str, Any], *, strict: bool = True) -> Rows:
+        del strict
         found = (answer() for words, answer in self._answers.items() if words in statement)
-        return next(found, [])
+        counts = " ".join(line for line in statement.splitlines() if not line.startswith("--")).startswith(
+            ("SELECT count", "SELECT max(", "SELECT toString(sum(")
+        )
+        return next(found, [{"none": 0}] if counts else [])
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         rows = await self.rows(statement, parameters)
@@ -65,14 +82,13 @@ class Told:
 
 def store(told: Told, cluster: str | None = None) -> ClickHouse:
     config = ClickHouseStore(url="http://localhost:8123", cluster=cluster, without_chat="purge")
-    return ClickHouse(cast("Server", told), config, Patience(between=0.001))
+    return ClickHouse(cast("Servers", told), config, Patience(between=0.001))
 
 
-async def test_a_replica_that_takes_no_writes_is_refused_before_anything_is_sent() -> None:
-    told = Told({"system.replicas": lambda: [{"readonly": 1}]})
-    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
-    assert report.refused is not None
-    assert report.refused.limit == "clickhouse_readonly"
+async def test_a_replica_that_takes_no_writes_is_unreachable_and_nothing_is_sent() -> None:
+    told = Told({"max(is_readonly)": lambda: [{"readonly": 1}]})
+    with pytest.raises(UnreachableError, match="takes no writes"):
+        await store(told).purge(Purge("acme", CUTOFF), Silence())
     assert told.sent == []
 
 
@@ -127,21 +143,42 @@ async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutatio
     assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER"])
 
 
+NODES = [
+    {
+        "cluster": "two",
+        "shard_num": number,
+        "replica_num": 1,
+        "host_name": f"n{number}",
+        "host_address": f"10.0.0.{number}",
+        "port": 9000,
+        "is_local": int(number == 1),
+    }
+    for number in (1, 2)
+]
+
+
 async def test_rows_of_a_server_that_has_not_heard_of_a_mutation_yet_are_not_counted_as_gone_before_they_are() -> (
     None
 ):
-    counts = [50, 30, 30, 0, 0]
+    counts = [[30, 20], [30, 0], [30, 0], [0, 0], [0, 0]]
+
+    def counted() -> Rows:
+        return [{"_shard_num": number, "count()": rows} for number, rows in enumerate(counts.pop(0), 1)]
+
     told = Told(
         {
-            "IS NULL": list,
-            "_row_exists": list,
-            "SELECT count() FROM": lambda: [{"rows": counts.pop(0)}],
-            "_partition_id": lambda: [{"_partition_id": "all", "_matching": counts[0]}],
-            "system.mutations": lambda: [DONE],
+            "FROM system.clusters": lambda: NODES,
+            "system.one": lambda: [{"node": 1}, {"node": 2}],
+            "SELECT _shard_num, count()": counted,
+            "_partition_id": lambda: [{"_partition_id": "all", "_matching": 50}],
+            # The first server never hears of it.
+            "system.mutations": lambda: [DONE | {"node": 2}],
         }
     )
     report = await store(told, cluster="two").purge(Purge("acme", CUTOFF), Silence())
+    assert report.error is None
     assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER", "ALTER"])
+    assert [(shard.name, shard.rows, shard.left) for shard in report.shards] == [("1", 30, 0), ("2", 20, 0)]
 
 
 async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_error_and_not_zero() -> None:

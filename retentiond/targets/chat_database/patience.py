@@ -16,10 +16,11 @@ GRACE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds from look to look, and for what does not get on at all."""
+    """Seconds from look to look, for what does not get on at all, and for a server to come back that went away."""
 
     between: float = 2.0
     stalled: float = 1800.0
+    back: float = 60.0
     clock: Callable[[], float] = time.monotonic
 
     def pauses(self) -> Iterator[float]:

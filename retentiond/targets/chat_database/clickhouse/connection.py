@@ -47,8 +47,16 @@ _YOUNG_SETTINGS: Final = {
 }
 """The same, of settings that older servers do not know, and would refuse."""
 _KNOWN: Final = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}"
+_KNOWN_MODE: Final = (
+    "SELECT name FROM system.settings WHERE name = 'distributed_ddl_output_mode' "
+    "AND position(description, {distributed_ddl_output_mode:String}) > 0"
+)
 _READING: Final = {"readonly": 2}
 """A query that can change nothing is one that the server ends as soon as nobody waits for it any more."""
+_ON_CLUSTER: Final = {"distributed_ddl_output_mode": "throw_only_active"}
+"""A statement `ON CLUSTER` waits for the servers that are up; by default it waits three minutes for each dead one."""
+_PARTLY_AWAY: Final = frozenset({32, 198, 209, 210, 236, 242, 279, 369, 999})
+"""The codes by which a server says that another one of its cluster, or its Keeper, does not answer."""
 _STRANGERS: Final = frozenset({192, 193, 194, 516})
 """The codes by which it says that it does not know who asks."""
 _NEXT: Final = {
@@ -75,6 +83,10 @@ class ServerError(Exception):
         return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'mend that, and run it again')}"
 
 
+class PartUnreachableError(UnreachableError):
+    """The server answers, and another one of its cluster does not, or its Keeper."""
+
+
 class Server:
     """Asks ClickHouse; a server that cannot be reached is an UnreachableError, what it refuses a ServerError."""
 
@@ -88,14 +100,19 @@ class Server:
         """Learn which settings the server knows, to say those, too."""
         rows = await self.rows(_KNOWN, {"names": list(_YOUNG_SETTINGS)})
         self._settings |= {row["name"]: _YOUNG_SETTINGS[row["name"]] for row in rows}
+        if await self.rows(_KNOWN_MODE, _ON_CLUSTER):
+            self._settings |= _ON_CLUSTER
 
     def heed(self, stop: Stop) -> None:
         """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop; of all else soon after."""
         self._stop = stop
 
-    async def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of a query."""
-        query = self._client.query(statement, parameters=dict(parameters), settings=self._settings | _READING)
+    async def rows(
+        self, statement: str, parameters: Mapping[str, Any], *, strict: bool = True
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query; one that is not strict leaves out the servers of a cluster that do not answer."""
+        settings = self._settings | _READING | {"skip_unavailable_shards": int(not strict)}
+        query = self._client.query(statement, parameters=dict(parameters), settings=settings)
         with _reaching(self._url):
             answer = await (query if self._stop is None else self._stop.unless_asked(query))
         return list(answer.named_results())
@@ -117,14 +134,15 @@ class Server:
 
 
 @asynccontextmanager
-async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
-    """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
+async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncIterator[Server]:
+    """Open a connection to one of the URLs, the first unless said; raises UnreachableError, and UsageError without the extra."""
     require("clickhouse")
     from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
 
-    parts = urlsplit(config.url[0])
+    url = url or config.url[0]
+    parts = urlsplit(url)
     secure = parts.scheme == "https"
-    with _welcomed(config.url[0]), _reaching(config.url[0]):
+    with _welcomed(url), _reaching(url):
         async with asyncio.timeout(_WELCOME_SECONDS):
             client = await get_async_client(
                 host=parts.hostname,
@@ -140,9 +158,9 @@ async def open_server(config: ClickHouseStore) -> AsyncIterator[Server]:
                 # Ids of chats are many, and no URL is long enough for them.
                 form_encode_query_params=True,
             )
-    server = Server(client, config.url[0])
+    server = Server(client, url)
     try:
-        with _welcomed(config.url[0]), _reaching(config.url[0]):
+        with _welcomed(url), _reaching(url):
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await server.learn()
         yield server
@@ -182,6 +200,12 @@ class _reaching:  # noqa: N801 - used as a function is
         )
 
         if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
-            raise ServerError(printable(str(error), 500), error.code) from error
+            told = printable(str(error), 500)
+            if error.code in _PARTLY_AWAY:
+                raise PartUnreachableError(
+                    f"ClickHouse at {self._url} cannot reach all of its cluster, or its Keeper: {told}; start what it "
+                    "names, and run it again"
+                ) from error
+            raise ServerError(told, error.code) from error
         if isinstance(error, ClickHouseError | OSError | TimeoutError):
             raise UnreachableError(f"ClickHouse at {self._url} {describe_outage(error)}") from error

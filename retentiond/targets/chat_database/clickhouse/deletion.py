@@ -51,11 +51,13 @@ class Deletion:
         """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
         server, relations = self._rows.server, self._rows.relations
         waiting: tuple[str, ...] = ()
+        away: str | None = None
         try:
             # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
             frozen = await frozen_parts(server, relations)
             await self._delete()
             waiting = await leftovers(server, relations, self._portions, frozen)
+            away = await self._away()
         except StoppedError:
             return self._broken_off("asked to stop")
         except UnreachableError as lost:
@@ -64,9 +66,25 @@ class Deletion:
             self._fail(no.told)
         if self._error is None and self._left and self._refused is None:
             self._fail(f"{self._left} rows are left, or came in meanwhile; run it again")
+        if away is not None and self._refused is None:
+            self._fail(away)
+            return self._report("interrupted", waiting)
         return self._report("finished" if self._error is None else "finished_with_failures", waiting)
 
-    def _report(self, state: PassState, waiting: tuple[str, ...] = ()) -> StoreReport:
+    async def _away(self) -> str | None:
+        """Say which servers of a cluster could not be purged; None where there is none, or no cluster."""
+        cluster = self._rows.cluster
+        if cluster is None:
+            return None
+        away = cluster.error()
+        if away is None and self._error is None and self._refused is None and not self._left:
+            cluster.tally.finish()
+        await self._publish()
+        return away
+
+    def _report(
+        self, state: PassState, waiting: tuple[str, ...] = (), *, at_least: bool = False
+    ) -> StoreReport:
         gone = self._tally.gone
         state = "refused" if self._refused is not None and state != "interrupted" else state
         return StoreReport(
@@ -77,7 +95,8 @@ class Deletion:
             refused=self._refused,
             error=self._error,
             # Of what is under way nobody knows how much it has done.
-            at_least=gone.at_least or self._under_way or state == "interrupted",
+            at_least=gone.at_least or self._under_way or at_least,
+            shards=() if self._rows.cluster is None else self._rows.cluster.tally.reports(),
         )
 
     def _fail(self, reason: str) -> None:
@@ -86,13 +105,12 @@ class Deletion:
     def _broken_off(self, reason: str) -> StoreReport:
         """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
         self._fail(f"{reason}; more rows may be gone than were counted: run it again, and it goes on")
-        return self._report("interrupted")
+        return self._report("interrupted", at_least=True)
 
     async def _delete(self) -> None:
         try:
             await self._finish_earlier()
-            async for portion in self._portions.each():
-                await self._delete_portion(portion)
+            await self._delete_all_portions()
         except MutationError as failure:
             self._fail(str(failure))
             # One that could not be killed goes on, and is counted by whoever sees it through.
@@ -105,10 +123,33 @@ class Deletion:
         except ServerError as no:
             self._fail(no.told)
 
+    async def _delete_all_portions(self) -> None:
+        """Delete a portion after the other; where a server went away meanwhile and is back, do it once more."""
+        cluster = self._rows.cluster
+        if cluster is None:
+            return await self._delete_each_portion()
+        present = cluster.tally.present
+        cluster.tally.begin()
+        await self._delete_each_portion()
+        await cluster.look_around()
+        if present & cluster.tally.missed.keys() and await self._follower.until_back(cluster, present):
+            cluster.tally.begin()
+            self._left = 0
+            await self._delete_each_portion()
+            await cluster.look_around()
+        return None
+
+    async def _delete_each_portion(self) -> None:
+        async for portion in self._portions.each():
+            await self._delete_portion(portion)
+
     async def _delete_portion(self, portion: Condition) -> None:
         self._heed()
         self._meant = portion
-        self._tally.expect(await self._rows.count(portion))
+        if self._rows.cluster is not None:
+            self._rows.cluster.tally.expect()
+        self._tally.expect(await self._rows.count(portion, tallied=True))
+        await self._publish()
         for _ in range(_ROUNDS):
             if not self._tally.left:
                 return
@@ -126,7 +167,13 @@ class Deletion:
         await self._note()
 
     async def _count(self) -> None:
-        self._tally.counted(await self._rows.count(self._meant))
+        self._tally.counted(await self._rows.count(self._meant, tallied=True))
+        await self._publish()
+
+    async def _publish(self) -> None:
+        """Report the state by shard and replica, of a cluster."""
+        if self._rows.cluster is not None:
+            await self._purge.report_shards(self._rows.cluster.tally.reports())
 
     async def _note(self) -> None:
         """Write down what is gone, and that nothing is under way."""
@@ -161,7 +208,7 @@ class Deletion:
 
     async def _count_after_break(self, most: int) -> None:
         try:
-            self._tally.counted_after_break(await self._rows.count(self._meant), most)
+            self._tally.counted_after_break(await self._rows.count(self._meant, tallied=True), most)
         except ServerError:
             # The table has changed since, so that those rows cannot be named any more.
             self._tally.gone.at_least = True
@@ -197,6 +244,10 @@ class Deletion:
             # It is refused at once, and nothing is written down.
             await self._note()
             raise
+        except UnreachableError:
+            # It may be written down all the same: the next server is asked, and only what is not there is sent again.
+            if not self._rows.server.several:
+                raise
 
     def _heed(self) -> None:
         if self._purge.stop.asked:

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.clickhouse.cluster import Cluster
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Set as AbstractSet
+
     from retentiond.engine.target import Stop
-    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.relations import Relations
     from retentiond.targets.chat_database.patience import Patience
 
@@ -33,21 +37,34 @@ class MutationError(Exception):
 class Follower:
     """Follows the mutations of one table."""
 
-    def __init__(self, server: Server, relations: Relations, stop: Stop, patience: Patience) -> None:
+    def __init__(
+        self,
+        server: Servers | Cluster,
+        relations: Relations,
+        stop: Stop,
+        patience: Patience,
+        listen: Callable[[Sequence[Mutation]], Awaitable[None]] | None = None,
+    ) -> None:
         self._server = server
         self._relations = relations
         self._stop = stop
         self._patience = patience
+        # Hears of the mutations at each look.
+        self._listen = listen
 
     async def look(self, mark: str) -> Look:
         """Tell how the mutation with this mark stands."""
         parameters = self._relations.parameters(mark=mark)
         rows = await self._server.rows(self._relations.statement("mutations"), parameters)
         merging = await self._server.value(self._relations.statement("merges"), self._relations.parameters())
-        return look_at(
-            [Mutation(**{**row, "ours": bool(row["ours"]), "done": bool(row["done"])}) for row in rows],
-            merging,
-        )
+        mutations = [
+            Mutation(**{**row, "ours": bool(row["ours"]), "done": bool(row["done"])}) for row in rows
+        ]
+        if self._listen is not None:
+            await self._listen(mutations)
+        if isinstance(self._server, Cluster):
+            return look_at(mutations, merging, self._server.tally.present)
+        return look_at(mutations, merging)
 
     async def to_the_end(self, mark: str) -> bool:
         """Wait until it is over: True where it was seen done, False where nobody knows it (any more).
@@ -59,6 +76,9 @@ class Follower:
         for pause in self._patience.pauses():
             look = await self.look(mark)
             absent = absent + 1 if look.standing == "absent" else 0
+            if absent == _ABSENT_LOOKS - 1 and isinstance(self._server, Cluster):
+                # One that takes no writes does not hear of it.
+                await self._server.look_around()
             if look.standing == "done" or absent == _ABSENT_LOOKS:
                 return look.standing == "done"
             # A failure may pass: a part that was merged meanwhile, a moment without memory.
@@ -77,6 +97,20 @@ class Follower:
                 break
         raise StoppedError
 
+    async def until_back(self, cluster: Cluster, servers: AbstractSet[int]) -> bool:
+        """Wait for servers that went away: a restart takes a moment. False where they are not all back in time."""
+        since = self._patience.clock()
+        for pause in self._patience.pauses():
+            await cluster.look_around()
+            if servers <= cluster.tally.present:
+                return True
+            if self._patience.clock() - since >= self._patience.back:
+                break
+            await self._stop.wait(pause)
+            if self._stop.asked:
+                raise StoppedError
+        return False
+
     async def settle(self) -> bool:
         """Wait until no part is rewritten any more; False where some still are after a minute."""
         since = self._patience.clock()
@@ -93,7 +127,9 @@ class Follower:
     async def _give_up(self, mark: str, reason: str) -> None:
         told = f"the server was told to delete, and {reason}"
         try:
-            await self._server.do(self._relations.statement("kill"), self._relations.parameters(mark=mark))
+            await self._server.insist(
+                self._relations.statement("kill"), self._relations.parameters(mark=mark)
+            )
         except (ServerError, UnreachableError) as error:
             raise MutationError(
                 f"{told}; it could not be killed, so that the server goes on with it, and more rows may go: mend the "

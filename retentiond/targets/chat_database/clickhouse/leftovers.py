@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.cluster import Cluster
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.portions import Portions
     from retentiond.targets.chat_database.clickhouse.relations import Relations
 
@@ -28,12 +29,14 @@ _VIEW: Final = "has rows of its own, which were made of these and stay"
 _BUFFER: Final = "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again"
 
 
-async def frozen_parts(server: Server, relations: Relations) -> int:
+async def frozen_parts(server: Servers | Cluster, relations: Relations) -> int:
     """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""
     return int(await server.value(relations.statement("frozen_parts"), relations.parameters()))
 
 
-async def leftovers(server: Server, relations: Relations, portions: Portions, frozen: int) -> tuple[str, ...]:
+async def leftovers(
+    server: Servers | Cluster, relations: Relations, portions: Portions, frozen: int
+) -> tuple[str, ...]:
     """Say what holds rows of a purge still, a sentence each; `frozen` are the parts that were so when it began."""
     condition = portions.all
     found = {

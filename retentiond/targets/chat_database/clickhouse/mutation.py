@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
 Standing = Literal["absent", "running", "done", "failing", "blocked"]
@@ -25,6 +26,8 @@ class Mutation:
     reason: str
     postponed: str
     created: str
+    node: int = 1
+    """The number of the server in its cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,15 @@ def mark_of(account: str, cutoff: datetime, step: str) -> str:
     return f"retentiond:{hashlib.sha256(told).hexdigest()[:32]}"
 
 
-def look_at(mutations: Sequence[Mutation], merging: str) -> Look:
-    """Tell how ours stands among the table's, the oldest first; `merging` is how far parts are rewritten."""
+def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[int] = frozenset({1})) -> Look:
+    """Tell how ours stands among the table's, the oldest first; `merging` is how far parts are rewritten.
+
+    It is done where it is on each of the `expected` servers: one may not have heard of it yet.
+    """
     ours = [mutation for mutation in mutations if mutation.ours]
     pending = [mutation for mutation in ours if not mutation.done]
     if not pending:
-        return Look("done" if ours else "absent")
+        return Look("done" if ours and expected <= {mutation.node for mutation in ours} else "absent")
     progress = f"{sum(mutation.parts_to_do for mutation in pending)} {merging}"
     reason = next((mutation.reason for mutation in pending if mutation.reason), "")
     # The server writes the reason of the one that fails into all that wait behind it.

@@ -64,6 +64,7 @@ class Portions:
 
     async def each(self) -> AsyncIterator[Condition]:
         """Yield one condition after the other; the rows of one may be deleted before the next is asked for."""
+        self._unknown, self.staying = UnknownIds(), StayingRows("rows")
         # Of rows without a chat only the store's own column says whether they are the visitor's.
         nameless = self.all if self._purge.erased is None else self._of_visitor
         if self._by_date and nameless is not None:

@@ -39,15 +39,23 @@ class Relations:
     ) -> str:
         """Return a statement with its relations and its condition; what comes from outside is a parameter in it."""
         rows = "{database:Identifier}.{table:Identifier}"
+        copies, node = rows, "1"
         places = dict(_SYSTEM)
         if self._on_cluster:
             rows = "cluster({cluster:String}, {database:String}, {table:String})"
+            # Of each replica, not of one of each shard: a replica may have rows that another has lost or not got yet.
+            copies, node = (
+                "clusterAllReplicas({cluster:String}, {database:String}, {table:String})",
+                "_shard_num",
+            )
             places = {
                 place: f"clusterAllReplicas({{cluster:String}}, {relation})"
                 for place, relation in _SYSTEM.items()
             }
         filled = places | {
             "rows": rows,
+            "copies": copies,
+            "node": node,
             "quoted": ".".join(_quoted(self._named[part]) for part in ("database", "table")),
             "condition": condition.text if condition else "",
             # The server takes no parameter there.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.clickhouse.cluster import Cluster
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.targets.chat_database.clickhouse.condition import Condition
-    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.relations import Relations
 
 _NO_SUCH_PART: Final = 232
@@ -20,15 +22,22 @@ _BROKEN_OFF: Final = frozenset({159, 394})
 
 
 class MeantRows:
-    """The rows of one table that fit a condition; `one_server`: whether the one that answers is all there is."""
+    """The rows of one table that fit a condition, on one server or on those of a cluster."""
 
-    def __init__(self, server: Server, relations: Relations, *, one_server: bool) -> None:
+    def __init__(self, server: Servers | Cluster, relations: Relations) -> None:
         self.server = server
         self.relations = relations
-        self.one_server = one_server
+        self.cluster = server if isinstance(server, Cluster) else None
 
-    async def count(self, meant: Condition) -> int:
-        """Count them."""
+    @property
+    def one_server(self) -> bool:
+        """Whether the server that answers is all there is."""
+        return self.cluster is None
+
+    async def count(self, meant: Condition, *, tallied: bool = False) -> int:
+        """Count them; a count that is `tallied` shows how far each shard of a cluster is."""
+        if self.cluster is not None:
+            return await self.cluster.count(meant, tallied=tallied)
         statement = self.relations.statement("count", condition=meant)
         return int(await self.server.value(statement, self.relations.parameters(meant)))
 
@@ -82,4 +91,8 @@ class MeantRows:
             if error.code not in {_NO_SUCH_PART, _TOO_LARGE_TO_DROP}:
                 raise
             return False
+        except UnreachableError:
+            if not self.server.several:
+                raise
+            return not await self.has_part(part)
         return True

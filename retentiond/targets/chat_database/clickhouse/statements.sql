@@ -24,11 +24,11 @@ SELECT count() FROM {rows} WHERE {condition}
 
 -- name: oldest
 -- The day of the oldest such row, in the column's own zone; none where there is no row.
-SELECT toString(min(toDate32({date_column:Identifier}))) AS day FROM {rows} WHERE {condition} HAVING count() > 0
+SELECT toString(min(toDate32({date_column:Identifier}))) AS day FROM {copies} WHERE {condition} HAVING count() > 0
 
 -- name: chats
 -- The chats of such rows, in order.
-SELECT DISTINCT {thread_column:Identifier} AS _chat FROM {rows} WHERE {condition} ORDER BY _chat LIMIT {most:UInt32}
+SELECT DISTINCT {thread_column:Identifier} AS _chat FROM {copies} WHERE {condition} ORDER BY _chat LIMIT {most:UInt32}
 
 -- name: hidden
 -- Such rows that a lightweight DELETE hides from readers, and that still lie there.
@@ -50,7 +50,7 @@ WHERE database = {database:String} AND table = {table:String} AND active AND nam
 
 -- name: partitions
 -- Each partition that holds such rows, and how many.
-SELECT _partition_id, count() AS _matching FROM {rows} WHERE {condition} GROUP BY _partition_id ORDER BY _partition_id
+SELECT _partition_id, count() AS _matching FROM {copies} WHERE {condition} GROUP BY _partition_id ORDER BY _partition_id
 
 -- name: patched
 -- 1 where patch parts change what parts hold: then no part is what it was when it was written.
@@ -66,7 +66,7 @@ ALTER TABLE {database:Identifier}.{table:Identifier} {on_cluster} DELETE {in_par
 
 -- name: mutations
 -- Mutations of the table that are not done, the oldest first, and those that bear the mark.
-SELECT mutation_id, position(command, {mark:String}) > 0 AS ours, is_done AS done, parts_to_do,
+SELECT {node} AS node, mutation_id, position(command, {mark:String}) > 0 AS ours, is_done AS done, parts_to_do,
        latest_fail_reason AS reason, toString(parts_postpone_reasons) AS postponed, toString(create_time) AS created
 FROM {mutations}
 WHERE database = {database:String} AND table = {table:String} AND (NOT is_done OR position(command, {mark:String}) > 0)
@@ -112,3 +112,43 @@ ORDER BY name
 SELECT concat(database, '.', name) AS name FROM system.tables
 WHERE engine = 'Buffer' AND position(engine_full, {table:String}) > 0
 ORDER BY name
+
+-- name: clusters
+-- The servers of each cluster, in the order in which clusterAllReplicas numbers them.
+SELECT cluster, shard_num, replica_num, host_name, host_address, port, is_local FROM system.clusters
+ORDER BY cluster, shard_num, replica_num LIMIT 100000
+
+-- name: macros
+SELECT macro, substitution FROM system.macros
+
+-- name: distributed
+-- Distributed tables that may read from the table.
+SELECT concat(database, '.', name) AS name, engine_full FROM system.tables
+WHERE engine = 'Distributed' AND position(engine_full, {table:String}) > 0
+ORDER BY database, name
+
+-- name: replica
+-- This server's replica of a replicated table; no row for another table.
+SELECT total_replicas, is_readonly FROM system.replicas WHERE database = {database:String} AND table = {table:String}
+
+-- name: identity
+SELECT hostName() AS host, tcpPort() AS port, toString(serverUUID()) AS server
+
+-- name: holders
+-- Each server of a cluster, and whether it has the table.
+SELECT _shard_num AS node, hostName() AS host, tcpPort() AS port, toString(serverUUID()) AS server,
+       countIf(database = {database:String} AND name = {table:String}) AS holds
+FROM clusterAllReplicas({asked:String}, system.tables) GROUP BY node, host, port, server
+
+-- name: answering
+-- The servers of the cluster that answer.
+SELECT DISTINCT _shard_num AS node FROM clusterAllReplicas({cluster:String}, system.one)
+
+-- name: replicas_of_cluster
+-- The replicated tables of the cluster's servers: those with one path are copies of one another.
+SELECT _shard_num AS node, zookeeper_path, total_replicas, is_readonly FROM clusterAllReplicas({cluster:String}, system.replicas)
+WHERE database = {database:String} AND table = {table:String}
+
+-- name: count_copies
+-- How many rows of the condition each server of the cluster has; no row for one without any.
+SELECT _shard_num, count() FROM {copies} WHERE {condition} GROUP BY _shard_num

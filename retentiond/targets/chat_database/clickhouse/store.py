@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.purge import StoreReport
+from retentiond.targets.chat_database.clickhouse.cluster import Cluster
 from retentiond.targets.chat_database.clickhouse.condition import EARLIEST, LATEST
-from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, open_server
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
+from retentiond.targets.chat_database.clickhouse.failover import open_servers
 from retentiond.targets.chat_database.clickhouse.follow import Follower
+from retentiond.targets.chat_database.clickhouse.placement import Placement
 from retentiond.targets.chat_database.clickhouse.portions import Portions
 from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
@@ -19,11 +23,13 @@ from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
 from retentiond.targets.chat_database.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
     from retentiond.targets.chat_database.clickhouse.condition import Columns
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.mutation import Mutation
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 
@@ -32,8 +38,8 @@ async def open_clickhouse(
     config: ClickHouseStore, patience: Patience | None = None
 ) -> AsyncIterator[ClickHouse]:
     """Open the store; raises UnreachableError, and UsageError where the extra is missing."""
-    async with open_server(config) as server:
-        yield ClickHouse(server, config, patience or Patience())
+    async with open_servers(config) as servers:
+        yield ClickHouse(servers, config, patience or Patience())
 
 
 class ClickHouse:
@@ -41,17 +47,21 @@ class ClickHouse:
 
     name: StoreName = "clickhouse"
 
-    def __init__(self, server: Server, config: ClickHouseStore, patience: Patience) -> None:
-        self._server = server
+    def __init__(self, servers: Servers, config: ClickHouseStore, patience: Patience) -> None:
+        self._servers = servers
         self._config = config
         self._patience = patience
         self._relations = Relations(config)
-        self._rows = MeantRows(server, self._relations, one_server=config.cluster is None)
+        self._cluster = (
+            Cluster(servers, self._relations, config.cluster) if config.cluster is not None else None
+        )
+        self._server: Servers | Cluster = self._cluster or servers
+        self._rows = MeantRows(self._server, self._relations)
 
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            judged = judge(await self._facts(), self._config)
+            judged = await self._judged()
             if isinstance(judged, Refusal):
                 return [f"clickhouse: {judged.value}; {judged.hint}"]
             await self._try_reading()
@@ -75,15 +85,22 @@ class ClickHouse:
             portions = Portions(self._rows, columns, purge, by_date=by_date)
             if purge.dry_run:
                 rows = [await self._rows.count(portion) async for portion in portions.each()]
-                kept = portions.staying.kept()
-                return StoreReport("planned", rows=sum(rows), waiting=portions.remarks(), kept=kept)
+                away = None if self._cluster is None else self._cluster.error(planned=True)
+                waiting = portions.remarks() if away is None else (*portions.remarks(), away)
+                return StoreReport("planned", rows=sum(rows), waiting=waiting, kept=portions.staying.kept())
             await self._try_reading()
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")
+        except UnreachableError as lost:
+            if self._cluster is None:
+                raise
+            return StoreReport("interrupted", error=str(lost), shards=self._cluster.tally.reports())
         except ServerError as error:
             return StoreReport("finished_with_failures", error=error.told)
         progress.stage("clickhouse", None)
-        follower = Follower(self._server, self._relations, purge.stop, self._patience)
+        follower = Follower(
+            self._server, self._relations, purge.stop, self._patience, partial(self._report_look, purge)
+        )
         return await Deletion(self._rows, follower, purge, portions, progress).work()
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
@@ -91,13 +108,19 @@ class ClickHouse:
         if not notes.get("mark"):
             return
         try:
-            await self._server.do(
+            await self._server.insist(
                 self._relations.statement("kill"), self._relations.parameters(mark=str(notes["mark"]))
             )
         except ServerError as error:
             raise UnreachableError(
                 f"the mutation could not be killed: {error}; have it killed (KILL MUTATION) by somebody who may"
             ) from error
+
+    async def _report_look(self, purge: StorePurge, mutations: Sequence[Mutation]) -> None:
+        """Report how a mutation stands on each server of a cluster."""
+        if self._cluster is not None:
+            self._cluster.tally.looked(mutations)
+            await purge.report_shards(self._cluster.tally.reports())
 
     async def _try_reading(self) -> None:
         """Read whatever a purge reads, before anything is sent that could not be followed to its end."""
@@ -122,19 +145,29 @@ class ClickHouse:
         if not EARLIEST <= purge.cutoff <= LATEST:
             hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
             return Refusal(StoreLimit("clickhouse_date"), purge.cutoff.isoformat(), None, hint)
+        return await self._judged()
+
+    async def _judged(self) -> Columns | Refusal:
+        """Judge the table, and whether the servers that are configured are all that have it."""
         columns = judge(await self._facts(), self._config)
-        if not isinstance(columns, Refusal) and await self._readonly():
-            return Refusal(
-                StoreLimit("clickhouse_readonly"),
-                "a read-only replica",
-                None,
-                "let it reach its Keeper again",
-            )
+        if isinstance(columns, Refusal):
+            return columns
+        placement = Placement(self._servers, self._relations, self._config)
+        refusal = await placement.refusal()
+        if refusal is not None:
+            return refusal
+        if self._cluster is not None:
+            return await self._cluster.learn() or columns
+        self._servers.admit = placement.admit
+        await self._require_writable()
         return columns
 
-    async def _readonly(self) -> bool:
-        return bool(
-            await self._server.value(
-                self._relations.statement("readonly_replica"), self._relations.parameters()
+    async def _require_writable(self) -> None:
+        """Raise UnreachableError where the replica takes no writes: it is down as far as a purge is concerned."""
+        if await self._server.value(
+            self._relations.statement("readonly_replica"), self._relations.parameters()
+        ):
+            raise UnreachableError(
+                f"the replica of {self._config.table} in ClickHouse takes no writes: its Keeper cannot be reached, or has "
+                "lost it; start the Keeper (or SYSTEM RESTORE REPLICA), and run it again"
             )
-        )

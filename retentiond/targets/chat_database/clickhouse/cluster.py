@@ -1,0 +1,185 @@
+"""All servers of a cluster, asked through one of them: a server that is down is named, and hides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.chat_database.clickhouse.connection import PartUnreachableError, ServerError
+from retentiond.targets.chat_database.clickhouse.shard_tally import ShardTally
+from retentiond.targets.chat_database.clickhouse.topology import expand, read_clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from retentiond.engine.target import Stop
+    from retentiond.targets.chat_database.clickhouse.condition import Condition
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.relations import Relations
+    from retentiond.targets.chat_database.clickhouse.topology import Node
+
+_SILENT: Final = "it cannot be reached"
+_READ_ONLY: Final = "it takes no writes: it has lost its Keeper"
+
+
+class Cluster:
+    """Asks the servers of one cluster, and knows which of them answer.
+
+    A query is asked of all first; where one does not answer, it is asked again of those that do, as long as each shard has
+    one of them. What is missing then is in `tally.missed`.
+    """
+
+    def __init__(self, servers: Servers, relations: Relations, name: str) -> None:
+        self._servers = servers
+        self._relations = relations
+        self._name = name
+        self.tally = ShardTally((), {})
+
+    @property
+    def several(self) -> bool:
+        """Whether there is another URL to go over to."""
+        return self._servers.several
+
+    def heed(self, stop: Stop) -> None:
+        """End each query as soon as somebody asks to stop."""
+        self._servers.heed(stop)
+
+    async def learn(self) -> Refusal | None:
+        """Learn the servers of the cluster, and which have copies of the same rows; return why it cannot be purged."""
+        nodes = await self._nodes(self._servers)
+        self.tally = ShardTally(nodes, {node.number: str(node.shard) for node in nodes})
+        self._servers.admit = self._admit
+        await self.look_around()
+        replicas = await self._servers.rows(
+            self._relations.statement("replicas_of_cluster"), self._relations.parameters(), strict=False
+        )
+        self.tally.shard_of = _shards(nodes, replicas)
+        self._require_each_shard()
+        return await self._without_table(nodes)
+
+    async def _without_table(self, nodes: Sequence[Node]) -> Refusal | None:
+        parameters = {**self._relations.parameters(), "asked": self._name}
+        rows = await self._servers.rows(self._relations.statement("holders"), parameters, strict=False)
+        lacking = {int(row["node"]) for row in rows if not row["holds"]}
+        names = [node.name for node in nodes if node.number in lacking]
+        if not names:
+            return None
+        hint = (
+            "make the table on each server of the cluster, or set `cluster` to one whose servers all have it"
+        )
+        value = printable(f"no such table on {', '.join(names)}", 300)
+        return Refusal(StoreLimit("clickhouse_cluster"), value, None, hint)
+
+    async def look_around(self) -> None:
+        """Find out which servers answer and take writes."""
+        answering = await self._servers.rows(
+            self._relations.statement("answering"), self._relations.parameters(), strict=False
+        )
+        replicas = await self._servers.rows(
+            self._relations.statement("replicas_of_cluster"), self._relations.parameters(), strict=False
+        )
+        there = {int(row["node"]) for row in answering}
+        away = {node.number: _SILENT for node in self.tally.nodes if node.number not in there}
+        away |= {int(row["node"]): _READ_ONLY for row in replicas if row["is_readonly"]}
+        self.tally.note_away(away)
+
+    async def rows(
+        self, statement: str, parameters: Mapping[str, Any], *, strict: bool = True
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query, from all servers of the cluster or from those that answer."""
+        del strict
+        try:
+            rows = await self._servers.rows(statement, parameters)
+        except PartUnreachableError:
+            await self.look_around()
+            self._require_each_shard()
+            return await self._servers.rows(statement, parameters, strict=False)
+        if self.tally.away:
+            # All of them answered.
+            await self.look_around()
+        return rows
+
+    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        """Return the one value of a query that always has one."""
+        rows = await self.rows(statement, parameters)
+        if not rows:
+            raise ServerError("it answered a question with nothing", None)
+        return next(iter(rows[0].values()))
+
+    async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
+        """Send a statement that is no query, once."""
+        return await self._servers.do(statement, parameters)
+
+    async def insist(self, statement: str, parameters: Mapping[str, Any]) -> str:
+        """Send a statement that may arrive twice, until a server answers it."""
+        return await self._servers.insist(statement, parameters)
+
+    async def count(self, meant: Condition, *, tallied: bool = False) -> int:
+        """Count rows, each once however many replicas have it; a shard that does not answer is an UnreachableError.
+
+        Where it is `tallied`, rows that are missing since the last such count are gone.
+        """
+        statement = self._relations.statement("count_copies", condition=meant)
+        rows = await self.rows(statement, self._relations.parameters(meant))
+        self._require_each_shard()
+        left = {int(row["_shard_num"]): int(row["count()"]) for row in rows}
+        return self.tally.counted(left) if tallied else self.tally.count(left)
+
+    def error(self, *, planned: bool = False) -> str | None:
+        """Say which servers were away since the round began; None where all of them answered."""
+        if not self.tally.missed:
+            return None
+        named = [
+            f"{node.name} of shard {self.tally.shard_of[node.number]} ({self.tally.missed[node.number]})"
+            for node in self.tally.nodes
+            if node.number in self.tally.missed
+        ]
+        away = ", ".join(map(printable, named))
+        if planned:
+            return f"not all servers answer: {away}; a purge is not finished before they do"
+        return (
+            f"the purge is done on the other servers, and not on {away}; start what is down, and run it again"
+        )
+
+    def _require_each_shard(self) -> None:
+        dead = self.tally.dead_shards()
+        if dead:
+            named = ", ".join(f"shard {shard} ({', '.join(self._servers_of(shard))})" for shard in dead)
+            raise UnreachableError(
+                f"ClickHouse's cluster {self._name} cannot be reached as a whole: no server of {printable(named, 500)} "
+                "answers and takes writes; start one, and run it again"
+            )
+
+    def _servers_of(self, shard: str) -> Iterable[str]:
+        return (node.name for node in self.tally.nodes if self.tally.shard_of[node.number] == shard)
+
+    async def _nodes(self, server: Server | Servers) -> tuple[Node, ...]:
+        macros = await server.rows(self._relations.statement("macros"), {})
+        name = expand(self._name, {row["macro"]: row["substitution"] for row in macros})
+        clusters = read_clusters(await server.rows(self._relations.statement("clusters"), {}))
+        return clusters.get(name, ())
+
+    async def _admit(self, server: Server) -> None:
+        """Refuse a server to which the cluster is another one: the numbers of its servers would be others."""
+        known = [(node.shard, node.name) for node in self.tally.nodes]
+        if [(node.shard, node.name) for node in await self._nodes(server)] != known:
+            raise UnreachableError(
+                f"a server of `url` knows other servers as the cluster {self._name}; give all of them the same "
+                "`remote_servers`, or name one URL"
+            )
+
+
+def _shards(nodes: Sequence[Node], replicas: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Return the shard of each server. Replicas of one path are one shard, even in a cluster that lists them as several."""
+    shards = {node.number: str(node.shard) for node in nodes}
+    by_path: dict[str, list[Mapping[str, Any]]] = {}
+    for row in replicas:
+        by_path.setdefault(row["zookeeper_path"], []).append(row)
+    for rows in by_path.values():
+        numbers = sorted(int(row["node"]) for row in rows)
+        # More than there are replicas: shards with a Keeper each may use one path.
+        if len(numbers) <= max(int(row["total_replicas"]) for row in rows):
+            shards |= dict.fromkeys(numbers, shards[numbers[0]])
+    return shards

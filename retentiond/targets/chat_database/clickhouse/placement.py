@@ -1,0 +1,221 @@
+"""Find out whether other servers have rows of the table, too: what is purged on one server of several is not purged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
+from retentiond.model.text import printable
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
+from retentiond.targets.chat_database.clickhouse.topology import (
+    Answer,
+    Clusters,
+    Identity,
+    Node,
+    Spread,
+    best_cluster,
+    expand,
+    lacking,
+    read_clusters,
+    read_spread,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from retentiond.config.chat_stores import ClickHouseStore
+    from retentiond.targets.chat_database.clickhouse.connection import Server
+    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.relations import Relations
+
+_MOST_CLUSTERS: Final = 64
+_MOST_NAMED: Final = 5
+_UNKNOWN_FUNCTION: Final = 46
+
+
+class Placement:
+    """Asks a server which others have the table, by its clusters, Distributed tables, replicas and macros."""
+
+    def __init__(self, servers: Servers, relations: Relations, config: ClickHouseStore) -> None:
+        self._servers = servers
+        self._relations = relations
+        self._config = config
+        self._clusters: Clusters = {}
+        self._macros: dict[str, str] = {}
+        self._me: Identity | None = None
+
+    async def refusal(self) -> Refusal | None:
+        """Return why the configured servers are not all that have rows; None where they are.
+
+        Raises UnreachableError where a server that may have some does not answer, and ServerError.
+        """
+        self._clusters = read_clusters(await self._rows("clusters"))
+        self._macros = {row["macro"]: row["substitution"] for row in await self._rows("macros")}
+        spreads = await self._spreads()
+        replicas = await self._rows("replica")
+        total = max((int(row["total_replicas"]) for row in replicas), default=1)
+        if self._config.cluster is not None:
+            return self._too_small(expand(self._config.cluster, self._macros), spreads, total)
+        if not self._is_alone() or self._servers.several:
+            self._me = await self._identity(self._servers)
+        for spread in spreads:
+            if await self._reaches_others(spread.cluster):
+                value = f"the Distributed table {spread.name} has rows of it on other servers"
+                return _refusal(value, _line(spread.cluster))
+        if total > 1:
+            return self._replicated(total)
+        return await self._held_elsewhere() or await self._other_urls()
+
+    async def admit(self, server: Server) -> None:
+        """Refuse to go over to another server than the first: without a cluster its rows are others."""
+        if self._me is None or await self._identity(server) != self._me:
+            raise UnreachableError(
+                "the URL that answers leads to another server than the first one; start that one, or set `cluster`"
+            )
+
+    def _is_alone(self) -> bool:
+        return all(len(nodes) == 1 and nodes[0].local for nodes in self._clusters.values())
+
+    def _too_small(self, cluster: str, spreads: Sequence[Spread], total: int) -> Refusal | None:
+        """Return why the cluster that is configured does not have all servers of the table."""
+        if cluster not in self._clusters:
+            known = ", ".join(map(printable, sorted(self._clusters)[:_MOST_NAMED])) or "none"
+            return _refusal(
+                f"no cluster {cluster}", f"set `cluster` to one of system.clusters; there are: {known}"
+            )
+        for spread in spreads:
+            missing = lacking(self._clusters, cluster, spread.cluster)
+            if missing:
+                value = f"the Distributed table {spread.name} has rows of it on {_named(missing)}, too"
+                return _refusal(value, _line(spread.cluster))
+        size = len(self._clusters[cluster])
+        if total > size:
+            return self._replicated(total, f"{total} replicas, and the cluster {cluster} has {size} of them")
+        return None
+
+    def _replicated(self, total: int, value: str | None = None) -> Refusal:
+        around = {name: nodes for name, nodes in self._clusters.items() if any(node.local for node in nodes)}
+        best = best_cluster(around, self._macros, total)
+        best = best or best_cluster(self._clusters, self._macros, total)
+        hint = (
+            _line(best)
+            if best is not None
+            else "name all its replicas in a cluster (`remote_servers` of the server's configuration), and set `cluster:` to "
+            "that name"
+        )
+        return _refusal(value or f"{total} replicas, and no `cluster`", hint)
+
+    async def _spreads(self) -> list[Spread]:
+        named = self._relations.parameters()
+        found = (
+            read_spread(row["name"], row["engine_full"], self._macros)
+            for row in await self._rows("distributed")
+        )
+        return [
+            spread
+            for spread in found
+            if spread is not None and (spread.database, spread.table) == (named["database"], named["table"])
+        ]
+
+    async def _reaches_others(self, cluster: str) -> bool:
+        """Tell whether a cluster has another server than this one; doubt counts as one."""
+        nodes = self._clusters.get(cluster, ())
+        if len(nodes) == 1 and nodes[0].local:
+            return False
+        answers = await self._ask(cluster)
+        return not isinstance(answers, dict) or any(
+            node.number not in answers or answers[node.number].identity != self._me for node in nodes
+        )
+
+    async def _held_elsewhere(self) -> Refusal | None:
+        """Ask the servers of each cluster that this one belongs to whether they have the table."""
+        several = {name: nodes for name, nodes in self._clusters.items() if len(nodes) > 1}
+        if len(several) > _MOST_CLUSTERS:
+            return _refusal(f"{len(several)} clusters", "set `cluster:` to the one that has the table")
+        silent: dict[str, list[Node]] = {}
+        for name, nodes in sorted(several.items(), key=lambda item: (-len(item[1]), item[0])):
+            answers = await self._ask(name)
+            if isinstance(answers, ServerError):
+                if self._is_suspect(nodes):
+                    value = f"the cluster {name} has other servers, and whether they have the table cannot be asked"
+                    return _refusal(value, f"{_line(name)} if they do; {answers}")
+                continue
+            others = {number: one for number, one in answers.items() if one.identity != self._me}
+            if not (len(others) < len(answers) or any(node.local for node in nodes)):
+                # This server is none of them.
+                continue
+            if any(one.holds for one in others.values()):
+                named = [node.name for node in nodes if node.number in others and others[node.number].holds]
+                having = {
+                    one: there for one, there in several.items() if set(named) <= {n.name for n in there}
+                }
+                best = best_cluster(having, self._macros, 2) or name
+                return _refusal(f"the table is on {_named(named)}, too", _line(best))
+            silent[name] = [node for node in nodes if node.number not in answers]
+        for name, nodes_away in silent.items():
+            if nodes_away and self._is_suspect(nodes_away):
+                away = _named([node.name for node in nodes_away])
+                raise UnreachableError(
+                    f"ClickHouse's cluster {name} has {away}, which cannot be reached, and may have the table, too; start "
+                    f"it, or set `cluster: {name}`, and run it again"
+                )
+        return None
+
+    def _is_suspect(self, nodes: Sequence[Node]) -> bool:
+        """Tell whether servers may be others than this one: a fresh ClickHouse lists clusters of loopback addresses."""
+        clustered = not self._macros.keys().isdisjoint({"cluster", "shard"})
+        return clustered or not all(node.loopback for node in nodes)
+
+    async def _other_urls(self) -> Refusal | None:
+        """Without a cluster all URLs must lead to one server: rows are counted on one, and another has others."""
+        async for server in self._servers.others():
+            if await self._identity(server) != self._me or self._me is None:
+                return _refusal(
+                    "`url` lists several servers",
+                    "set `cluster:` to the cluster that has them, or keep one URL",
+                )
+        return None
+
+    async def _ask(self, cluster: str) -> dict[int, Answer] | ServerError:
+        """Ask each server of a cluster; those that do not answer are left out."""
+        try:
+            rows = await self._servers.rows(
+                self._relations.statement("holders"),
+                {**self._relations.parameters(), "asked": cluster},
+                strict=False,
+            )
+        except ServerError as no:
+            return no
+        if self._me is None:
+            return ServerError("it cannot tell one server from another", _UNKNOWN_FUNCTION)
+        return {int(row["node"]): Answer(_identity(row), bool(row["holds"])) for row in rows}
+
+    async def _identity(self, server: Server | Servers) -> Identity | None:
+        try:
+            (row,) = await server.rows(self._relations.statement("identity"), {})
+        except ServerError as no:
+            if no.code != _UNKNOWN_FUNCTION:
+                raise
+            return None
+        return _identity(row)
+
+    async def _rows(self, name: str) -> list[dict[str, Any]]:
+        return await self._servers.rows(self._relations.statement(name), self._relations.parameters())
+
+
+def _identity(row: Mapping[str, Any]) -> Identity:
+    return Identity(row["host"], int(row["port"]), row["server"])
+
+
+def _refusal(value: str, hint: str) -> Refusal:
+    return Refusal(StoreLimit("clickhouse_cluster"), printable(value, 300), None, hint)
+
+
+def _line(cluster: str) -> str:
+    return f"set `cluster: {printable(cluster)}`, so that all of them are purged"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    told = ", ".join(map(printable, names[:_MOST_NAMED]))
+    return f"{told} and {more} more" if more > 0 else told
