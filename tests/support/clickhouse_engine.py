@@ -1,6 +1,7 @@
 """Runs as a process of its own: the engine of the package chdb-core as a server, until it is told to end.
 
-`python clickhouse_engine.py DIRECTORY`: `config.xml` there says where it listens, and `data` is where it keeps all. The
+`python clickhouse_engine.py DIRECTORY [native]`: `config.xml` there says where it listens (by the native protocol, too,
+where that is said), and `data` is where it keeps all. The
 library is clickhouse-local, which listens as long as a statement runs that waits for a pipe to be closed.
 """
 
@@ -41,7 +42,8 @@ def main() -> None:
     engine = _load()
     if not Path("open").exists():
         os.mkfifo("open")
-    script = "SYSTEM START LISTEN HTTP; SELECT * FROM file('open', 'LineAsString')"
+    native = "SYSTEM START LISTEN TCP; " if sys.argv[2:] == ["native"] else ""
+    script = f"SYSTEM START LISTEN HTTP; {native}SELECT * FROM file('open', 'LineAsString')"
 
     def serve() -> None:
         try:

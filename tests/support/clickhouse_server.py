@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from tests.support.ports import free_port
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _VERSION = "26.9.0"
 _START_SECONDS = 120.0
 _CONFIG = """\
 <clickhouse>
-  <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><tcp_port>{port}</tcp_port><timezone>UTC</timezone>
+  <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><tcp_port>{tcp}</tcp_port><timezone>UTC</timezone>
   <logger><level>warning</level><log>{directory}/server.log</log></logger>
   <path>{directory}/data/</path><tmp_path>{directory}/data/tmp/</tmp_path>
   <users_config>{directory}/users.xml</users_config>
@@ -29,12 +33,16 @@ _CONFIG = """\
     <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
   </merge_tree>
   <remote_servers>
-    <alone><shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard></alone>
+    <alone><shard><replica><host>127.0.0.1</host><port>{tcp}</port></replica></shard></alone>
     <halved>
-      <shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>
+      <shard><replica><host>127.0.0.1</host><port>{tcp}</port></replica></shard>
       <shard><replica><host>127.0.0.1</host><port>1</port></replica></shard>
     </halved>
-  </remote_servers>
+    <twice>
+      <shard><replica><host>127.0.0.1</host><port>{tcp}</port></replica></shard>
+      <shard><replica><host>localhost</host><port>{tcp}</port></replica></shard>
+    </twice>{neighbours}
+  </remote_servers>{macros}
 </clickhouse>
 """
 _USERS = """\
@@ -81,6 +89,12 @@ _USERS = """\
     <wary>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>wary</profile><quota>default</quota>
     </wary>
+    <lonely>
+      <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+      <quota>default</quota><grants>
+        <query>GRANT SELECT, ALTER DELETE ON retentiond_test.*</query><query>GRANT SELECT ON system.*</query>
+      </grants>
+    </lonely>
     <slow>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>slow</profile>
       <quota>default</quota>
@@ -114,15 +128,33 @@ def fetched_engine() -> Path:
 
 
 class ClickHouseServer:
-    """A server with its data in a directory; after `kill` it can be started again on the same."""
+    """A server with its data in a directory; after `kill` it can be started again on the same.
 
-    def __init__(self, directory: Path) -> None:
+    With `shards`, which are the ports of its native protocol and others', the first its own, it is one of the cluster
+    `several`.
+    """
+
+    def __init__(self, directory: Path, shards: Sequence[int] = ()) -> None:
         self._directory = directory
         self._engine = fetched_engine()
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
+        self._native = bool(shards)
+        each = "".join(
+            f"<shard><replica><host>127.0.0.1</host><port>{one}</port></replica></shard>"
+            for one in sorted(shards)
+        )
         (directory / "data" / "tmp").mkdir(parents=True)
-        (directory / "config.xml").write_text(_CONFIG.format(port=self._port, directory=directory))
+        several = {
+            "neighbours": f"<several>{each}</several>" if each else "",
+            "macros": f"<macros><cluster>several</cluster><shard>{shards[0]}</shard></macros>"
+            if each
+            else "",
+        }
+        config = _CONFIG.format(
+            port=self._port, tcp=shards[0] if shards else self._port, directory=directory, **several
+        )
+        (directory / "config.xml").write_text(config)
         (directory / "users.xml").write_text(_USERS)
 
     @property
@@ -135,7 +167,7 @@ class ClickHouseServer:
         engine = Path(__file__).with_name("clickhouse_engine.py")
         with (self._directory / "out").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(engine), str(self._directory)],
+                [sys.executable, "-I", str(engine), str(self._directory), *(["native"] * self._native)],
                 env={**os.environ, "CHDB_CORE": str(self._engine), "TZ": "UTC"},
                 stdout=output,
                 stderr=output,

@@ -136,7 +136,7 @@ class Placement:
         for name, nodes in sorted(several.items(), key=lambda item: (-len(item[1]), item[0])):
             answers = await self._ask(name)
             if isinstance(answers, ServerError):
-                if self._is_suspect(nodes):
+                if self._is_suspect(name, nodes):
                     value = f"the cluster {name} has other servers, and whether they have the table cannot be asked"
                     return _refusal(value, f"{_line(name)} if they do; {answers}")
                 continue
@@ -153,7 +153,7 @@ class Placement:
                 return _refusal(f"the table is on {_named(named)}, too", _line(best))
             silent[name] = [node for node in nodes if node.number not in answers]
         for name, nodes_away in silent.items():
-            if nodes_away and self._is_suspect(nodes_away):
+            if nodes_away and self._is_suspect(name, nodes_away):
                 away = _named([node.name for node in nodes_away])
                 raise UnreachableError(
                     f"ClickHouse's cluster {name} has {away}, which cannot be reached, and may have the table, too; start "
@@ -161,10 +161,13 @@ class Placement:
                 )
         return None
 
-    def _is_suspect(self, nodes: Sequence[Node]) -> bool:
-        """Tell whether servers may be others than this one: a fresh ClickHouse lists clusters of loopback addresses."""
-        clustered = not self._macros.keys().isdisjoint({"cluster", "shard"})
-        return clustered or not all(node.loopback for node in nodes)
+    def _is_suspect(self, cluster: str, nodes: Sequence[Node]) -> bool:
+        """Tell whether servers that say nothing may have the table.
+
+        A fresh ClickHouse lists clusters for its own tests, of loopback addresses where nothing listens. The macro
+        `cluster` is what an administrator writes into the configuration of a server that belongs to one.
+        """
+        return self._macros.get("cluster") == cluster or not all(node.loopback for node in nodes)
 
     async def _other_urls(self) -> Refusal | None:
         """Without a cluster all URLs must lead to one server: rows are counted on one, and another has others."""

@@ -65,7 +65,7 @@ class ClickHouse:
             if isinstance(judged, Refusal):
                 return [f"clickhouse: {judged.value}; {judged.hint}"]
             await self._try_reading()
-            allowed = await self._server.do(
+            allowed = await self._server.insist(
                 self._relations.statement("may_delete"), self._relations.parameters()
             )
         except ServerError as error:
