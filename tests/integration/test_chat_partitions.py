@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 import structlog
 
+from retentiond.targets.chat_database import orphan_batch, orphan_removal
 from retentiond.targets.chat_database.partitions import Emptying
 from tests.support.chats import CUTOFF, OLD, ChatStore
 
@@ -110,6 +111,30 @@ async def test_a_message_of_no_chat_keeps_its_partition(chats: ChatStore) -> Non
     report = await chats.purge()
     assert "chatmessage_2022" in await partitions(chats)
     assert report.partitions_dropped == ["chatmessage_2021"]
+
+
+async def test_orphans_of_several_partitions_go_on_request_and_the_next_purge_drops_what_they_kept(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphan_removal, "MOST_ROWS", 2)
+    monkeypatch.setattr(orphan_batch, "MOST_ROWS", 2)
+    await chats.connection.execute(
+        "ALTER TABLE pro.chatmessage DROP CONSTRAINT chatmessage_threadid_fkey;"
+        "ALTER TABLE pro.chatmessage ALTER COLUMN threadid DROP NOT NULL"
+    )
+    stays = await chats.chat(created=CUTOFF, modified=CUTOFF, messages=(CUTOFF,))
+    for chat in (4711, 0, None):
+        for created in (OLD.replace(year=2021), OLD, OLD):
+            await chats.message(chat, created)
+    newer = await chats.message(None, CUTOFF)
+    report = await chats.purge(wish={"orphans": True})
+    assert (report.state, report.orphans.removed) == ("finished", {"chatmessage": 9})
+    assert report.orphans.left is not None
+    assert report.orphans.left.rows == {"chatmessage": 1}
+    assert newer in await chats.ids("chatmessage", "messageid")
+    assert await chats.chats() == {stays}
+    report = await chats.purge()
+    assert report.partitions_dropped == ["chatmessage_2021", "chatmessage_2022"]
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,11 @@ class Obstacles:
         return shards
 
     def _costly(self, capabilities: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
-        """Tell where the server does not let us ask for documents of two accounts."""
-        field = self._config.account_field
-        if "keyword" not in capabilities["fields"][field]:
+        """Return why the server does not let us ask for documents of two accounts, of several chats or of several kinds."""
+        config = self._config
+        asked = filter(None, (config.account_field, config.thread_field, config.kind_field))
+        texts = [field for field in asked if "keyword" in capabilities["fields"][field]]
+        if not texts:
             return None
         given = [cluster.get(level, {}).get("search", {}).get("allow_expensive_queries") for level in _LEVELS]
         if next((value for value in given if value is not None), "true") == "true":
@@ -144,8 +146,8 @@ class Obstacles:
             StoreLimit("elasticsearch_expensive_queries"),
             "search.allow_expensive_queries is false",
             None,
-            f"whether a document bears another account beside the one to purge is asked by a range of {field}, which the "
-            "cluster forbids: set search.allow_expensive_queries to true",
+            f"whether a document has other values beside those to purge is asked by a range of {', '.join(texts)}, which "
+            "the cluster forbids: set search.allow_expensive_queries to true",
         )
 
 
