@@ -12,7 +12,7 @@ import pytest
 
 from retentiond.demo.chats import MadeUpChats, make_up_chats
 from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order, Stop
+from retentiond.engine.target import Order, Silence, Stop
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database import orphan_batch, orphan_removal
 from retentiond.targets.chat_database.account import look_at
@@ -400,6 +400,21 @@ async def test_no_statement_of_a_batch_of_orphans_reads_a_table_from_end_to_end(
             assert "Seq Scan" not in plan, plan
             scans = plan.count("Index Scan") + plan.count("Index Only Scan")
             assert plan.count("Index Cond:") >= scans, plan
+
+
+async def test_a_plan_and_a_purge_of_messages_with_files_say_that_the_files_themselves_stay(
+    chats: ChatStore,
+) -> None:
+    await orphan(chats)
+    account = {"schema": "pro", "keep": "400d", "delete_file_messages": True}
+    async with open_chat_database("chats", chats.config(accounts={"testcom": account})) as target:
+        plan = await target.plan(None, Silence())
+    assert any("file store of the product are not" in remark for remark in plan.remarks)
+    assert any("7 orphan rows, whose chat is missing" in remark for remark in plan.remarks)
+    wish = {"file_messages": True}
+    told = [(await chats.purge(dry_run=dry_run, wish=wish)).as_json() for dry_run in (True, False)]
+    assert [len(report["remarks"]) for report in told] == [1, 1]
+    assert "remarks" not in (await chats.purge()).as_json()
 
 
 async def test_rows_behind_a_validated_foreign_key_are_not_read_for_orphans(
