@@ -12,6 +12,7 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database.keys import beside_key, naming_keys
 from retentiond.targets.chat_database.kinds import kind_problems
 from retentiond.targets.chat_database.rights import ensure_rights
+from retentiond.targets.chat_database.unsupported import refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,6 +71,7 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
     Raises MissingRightError with a GRANT for each right that this role lacks.
     """
     names = {layout.table(entity): entity for entity in layout.entities}
+    await refuse_unsupported(connection, schema, list(names))
     found = await connection.fetch(SQL["relations"], schema, list(names))
     relations = {names[row["name"]]: row["relation"] for row in found if row["kind"] in _ORDINARY}
     problems = [

@@ -58,12 +58,14 @@ WHERE i.indrelid = ANY($1::bigint[]::oid[]) AND i.indisunique AND i.indisvalid A
 GROUP BY i.indexrelid, i.indrelid
 
 -- name: unindexed
--- The leaves of a table (itself, unless it has partitions) without a whole index that begins with a column ($2), or
--- with the column that tells the entities of a shared table apart ($3, or NULL) and then that one.
-WITH leaf AS (
-    SELECT t.relid FROM pg_partition_tree($1::bigint::oid::regclass) t WHERE t.isleaf
+-- The tables that hold rows of a table (itself, its heirs, or its partitions) without a whole index that begins with a
+-- column.
+WITH RECURSIVE member(relid) AS (
+    SELECT $1::bigint::oid
     UNION
-    SELECT c.oid FROM pg_class c WHERE c.oid = $1::bigint::oid AND c.relkind = 'r'
+    SELECT i.inhrelid FROM member JOIN pg_inherits i ON i.inhparent = member.relid
+), leaf AS (
+    SELECT member.relid FROM member JOIN pg_class c ON c.oid = member.relid AND c.relkind = 'r'
 )
 SELECT leaf.relid::bigint AS relation, n.nspname AS schema, c.relname AS name, pg_relation_size(leaf.relid) AS bytes
 FROM leaf
