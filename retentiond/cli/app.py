@@ -23,6 +23,7 @@ from retentiond.cli.options import PROGRAM, Config, Debug, Options, Quiet, comma
 if TYPE_CHECKING:
     from retentiond.cli.environment import Environment
     from retentiond.cli.session import Work
+    from retentiond.terminal.translation import Translate
 
 _READER_GONE: Final = 141
 """The status that a shell reports of a program ended by SIGPIPE."""
@@ -60,7 +61,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
 
 def execute(arguments: Sequence[str], environment: "Environment") -> int:
     """Do what the arguments ask for, and return the exit status; only SystemExit is raised."""
-    options = Options()
+    options = Options(translate=_translation(environment))
     try:
         work = _read(arguments, options)
     except Exception as error:  # noqa: BLE001 - `fail` reports it, and logs one that is unexpected
@@ -68,6 +69,15 @@ def execute(arguments: Sequence[str], environment: "Environment") -> int:
 
         return Session(environment, options).fail(error)
     return work if isinstance(work, int) else _run(work, environment, options)
+
+
+def _translation(environment: "Environment") -> "Translate | None":
+    if not any("ru" in environment.variables.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG")):
+        return None
+    from retentiond.terminal.translation import translator, untranslated  # noqa: PLC0415 - see the head of this file
+
+    translate = translator(environment.variables)
+    return None if translate is untranslated else translate
 
 
 def _run(work: "Work", environment: "Environment", options: Options) -> int:
@@ -112,7 +122,9 @@ class _Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Import the verb that the line names."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, None if name is None or command is None else load(name), rest
+        if name is None or command is None:
+            return name, None, rest
+        return name, _in_language(load(name), ctx.find_root().obj), rest
 
 
 def load(name: str) -> TyperCommand | TyperGroup:
@@ -124,6 +136,15 @@ def load(name: str) -> TyperCommand | TyperGroup:
     for leaf in leaves:
         leaf.params.extend(_everywhere())
     assert isinstance(command, TyperCommand | TyperGroup)  # noqa: S101 - Typer's annotation is wider
+    return command
+
+
+def _in_language(command: TyperCommand | TyperGroup, options: Options | None) -> TyperCommand | TyperGroup:
+    """Let a command's help be in the language of the user."""
+    if options is not None and options.translate is not None:
+        from retentiond.terminal.translation import translate_help  # noqa: PLC0415 - see the head of this file
+
+        translate_help(command, options.translate)
     return command
 
 

@@ -1,6 +1,7 @@
 """Options and arguments that several commands share; nothing heavy is imported, so that help is printed at once."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,6 +19,8 @@ class Options:
     quiet: bool = False
     debug: bool = False
     as_json: bool = False
+    translate: Callable[[str], str] | None = None
+    """Into the language of the user; None for English."""
 
 
 def commands(summary: str | None = None) -> typer.Typer:

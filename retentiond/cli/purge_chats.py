@@ -44,7 +44,7 @@ class PurgeChats:
             if self.as_json or session.options.quiet:
                 _tell(session, report)
             else:
-                show_purge(session.out, report, self._way_on(session, report))
+                show_purge(session.out, report, self._way_on(session, report), session.translate)
             return report.exit_status
 
         def failed(_name: str, error: RetentiondError) -> None:

@@ -29,6 +29,7 @@ from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UsageError
 from retentiond.model.outcome import EXIT_STATUSES, worst
 from retentiond.model.text import printable
+from retentiond.terminal.translation import translator
 from retentiond.terminal.words import count_in_words
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
@@ -58,6 +59,7 @@ class Session:
         self.options = options
         self.out = Output(environment.stdout)
         self.err = Output(environment.stderr, forgiving=True)
+        self.translate = translator(environment.variables)
         self.keep_records = Records().keep
         self._log = CommandLog(self.err, everything=options.debug)
         self._log_by(Logging())
@@ -172,12 +174,13 @@ class Session:
 
     def error(self, text: str, about: str = "") -> None:
         """Print an error."""
+        text = self.translate(text)
         self._say(f"retentiond: {about}: {text}" if about else f"retentiond: {text}")
 
     def note(self, text: str) -> None:
         """Print a note, unless --quiet."""
         if not self.options.quiet:
-            self._say(f"retentiond: {text}")
+            self._say(f"retentiond: {self.translate(text)}")
 
     def tell_findings(self) -> None:
         """Print how many findings the log counted without listing them; errors are printed even with --quiet."""
@@ -193,7 +196,7 @@ class Session:
     def line(self, *texts: str) -> None:
         """Print lines of a result."""
         for text in texts:
-            self.out.print(Text(text), soft_wrap=True)
+            self.out.print(Text(self.translate(text)), soft_wrap=True)
 
     def document(self, value: object) -> None:
         """Print one JSON document."""

@@ -13,6 +13,7 @@ from retentiond.model.errors import Refusal
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable
 from retentiond.terminal.ownership import ownership_lines
+from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
 
 Reason = TypeVar("Reason", bound=str)
@@ -143,9 +144,9 @@ def _remarks(report: PassReport) -> Iterable[str]:
     yield from (printable(remark, 1000) for remark in report.remarks)
 
 
-def refusal_panel(refusal: Refusal, title: str) -> Panel:
+def refusal_panel(refusal: Refusal, title: str, translate: Translate = untranslated) -> Panel:
     """Return a refusal with its next step, in a frame."""
-    text = Text(f"{printable(refusal.found, 1000)}\n{printable(refusal.hint, 1000)}")
+    text = Text("\n".join(translate(printable(part, 1000)) for part in (refusal.found, refusal.hint)))
     return Panel(text, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 

@@ -13,6 +13,7 @@ from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable
 from retentiond.terminal.account import refusal_panel, table
 from retentiond.terminal.shards import shard_lines
+from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words
 
 _HEADINGS: Final = {
@@ -26,76 +27,77 @@ _LIMIT: Final = 1000
 _MOST_FAILURES: Final = 20
 
 
-def show_purge(console: Console, report: PurgeReport, way_on: Iterable[str]) -> None:
-    """Show all that a report says, and then the lines of `way_on`."""
+def show_purge(
+    console: Console, report: PurgeReport, way_on: Iterable[str], translate: Translate = untranslated
+) -> None:
+    """Show all that a report says, and then the lines of `way_on`, in the language of the user."""
     what = "one visitor" if report.erasure is not None else f"up to {report.to_date}"
     heading = f"{printable(report.account)}, {what}: {_HEADINGS[report.state]}"
-    console.print(Text(heading, style="bold"))
+    console.print(Text(translate(heading), style="bold"))
     if report.entities:
-        console.print(_entities(report))
-        console.print(_kept(report))
-    _show_orphans(console, report)
-    for name, store in report.stores.items():
-        if report.refused is not None and store.refused == report.refused:
-            continue  # what kept all of it back is shown by itself
-        for line in _store(name, store):
-            console.print(Text(line), soft_wrap=True)
-    for line in (*_erasure_lines(report), *_remarks(report)):
-        console.print(Text(line), soft_wrap=True)
+        console.print(_entities(report, translate))
+        console.print(_kept(report, translate))
+    if report.orphans.as_json() is not None:
+        console.print(_orphans(report, translate))
+    for line in _lines(report):
+        console.print(Text(translate(line)), soft_wrap=True)
     if report.refused is not None:
-        console.print(refusal_panel(report.refused, "Refused"))
+        console.print(refusal_panel(report.refused, translate("Refused"), translate))
     if report.error:
-        console.print(Text(f"Why: {printable(report.error, _LIMIT)}", style="bold red"))
+        why = translate(f"Why: {printable(report.error, _LIMIT)}")
+        console.print(Text(why, style="bold red"))
     for line in way_on:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(translate(line)), soft_wrap=True)
     console.print()
 
 
-def _entities(report: PurgeReport) -> Table:
-    rows = table("To be deleted" if report.dry_run else "Deleted")
-    rows.add_column("entity")
-    rows.add_column("rows", justify="right")
+def _lines(report: PurgeReport) -> Iterable[str]:
+    if report.orphans.as_json() is not None:
+        yield from (printable(f"Orphans: {line}.", _LIMIT) for line in report.orphans.remarks())
+    for name, store in report.stores.items():
+        # What kept all of it back is shown by itself.
+        if report.refused is None or store.refused != report.refused:
+            yield from _store(name, store)
+    yield from (*_erasure_lines(report), *_remarks(report))
+
+
+def _entities(report: PurgeReport, translate: Translate) -> Table:
+    rows = table(translate("To be deleted" if report.dry_run else "Deleted"))
+    rows.add_column(translate("entity"))
+    rows.add_column(translate("rows"), justify="right")
     for entity, count in report.entities.items():
-        rows.add_row(Text(printable(entity)), f"{count:,}")
+        rows.add_row(Text(printable(entity)), translate(f"{count:,}"))
     rows.add_section()
-    rows.add_row("all", f"{report.entities.total():,}", style="bold")
+    rows.add_row(translate("all"), translate(f"{report.entities.total():,}"), style="bold")
     return rows
 
 
-def _kept(report: PurgeReport) -> Table:
-    rows = table("Chats that stay, although they began before the date")
-    rows.add_column("reason")
-    rows.add_column("chats", justify="right")
-    rows.add_column("which means")
+def _kept(report: PurgeReport, translate: Translate) -> Table:
+    rows = table(translate("Chats that stay, although they began before the date"))
+    rows.add_column(translate("reason"))
+    rows.add_column(translate("chats"), justify="right")
+    rows.add_column(translate("which means"))
     for reason, count in report.kept.items():
         if count:
-            rows.add_row(reason, f"{count:,}", reason_in_words(reason, "chat_database"))
+            rows.add_row(reason, translate(f"{count:,}"), translate(reason_in_words(reason, "chat_database")))
     rows.add_section()
-    rows.add_row("all", f"{report.kept.total():,}", "", style="bold")
+    rows.add_row(translate("all"), translate(f"{report.kept.total():,}"), "", style="bold")
     return rows
 
 
-def _show_orphans(console: Console, report: PurgeReport) -> None:
-    if report.orphans.as_json() is None:
-        return
-    console.print(_orphans(report))
-    for line in report.orphans.remarks():
-        console.print(Text(printable(f"Orphans: {line}.", _LIMIT)), soft_wrap=True)
-
-
-def _orphans(report: PurgeReport) -> Table:
+def _orphans(report: PurgeReport, translate: Translate) -> Table:
     found = report.orphans.found or Orphans()
-    rows = table("Orphans: rows whose chat is missing from the database")
-    rows.add_column("entity")
-    rows.add_column("rows", justify="right")
-    rows.add_column("older than the date", justify="right")
+    rows = table(translate("Orphans: rows whose chat is missing from the database"))
+    rows.add_column(translate("entity"))
+    rows.add_column(translate("rows"), justify="right")
+    rows.add_column(translate("older than the date"), justify="right")
     if report.orphans.wished and not report.dry_run:
-        rows.add_column("deleted", justify="right")
+        rows.add_column(translate("deleted"), justify="right")
     for entity, count in found.rows.items():
         counts = [count, found.due[entity]]
         if report.orphans.wished and not report.dry_run:
             counts.append(report.orphans.removed[entity])
-        rows.add_row(Text(printable(entity)), *(f"{number:,}" for number in counts))
+        rows.add_row(Text(printable(entity)), *(translate(f"{number:,}") for number in counts))
     return rows
 
 
@@ -133,9 +135,10 @@ def _erasure_lines(report: PurgeReport) -> Iterable[str]:
         return
     if not erasure.even_under_floor:
         yield f"The floor keeps what is of {report.to_date} or later; --even-under-floor with --reason erases it, too."
-    if erasure.remaining:
-        would = "would stay" if dry_run else "stay"
-        yield f"Chats of this visitor that {would}: {erasure.remaining:,}."
+    if erasure.remaining and dry_run:
+        yield f"Chats of this visitor that would stay: {erasure.remaining:,}."
+    elif erasure.remaining:
+        yield f"Chats of this visitor that stay: {erasure.remaining:,}."
     if erasure.later:
         yield f"Chats of this visitor that began after the request, and stay: {erasure.later:,}."
     for name, rows in erasure.left.items():
@@ -144,11 +147,9 @@ def _erasure_lines(report: PurgeReport) -> Iterable[str]:
         elif rows:
             yield f"Rows in {printable(name)} that name this visitor, outside of chats, and stay: {rows:,}."
     if not dry_run and erasure.erasure_id is not None:
-        state = "done" if erasure.done else "not done"
-        yield (
-            f"Erasure {erasure.erasure_id}, {state}; in the records as the visitor {(erasure.visitor or '')[:12]}…, "
-            "a keyed hash of the ID."
-        )
+        named = f"Erasure {erasure.erasure_id}"
+        yield f"{named} is done." if erasure.done else f"{named} is not done."
+        yield f"The records call this visitor {(erasure.visitor or '')[:12]}…, by a keyed hash of the ID."
 
 
 def _failure(failure: FailedRow) -> str:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.purge import PurgeWish
+from retentiond.engine.purge import Erasure, PurgeWish
 from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.model.orphans import OrphanReport, Orphans
-from retentiond.model.purge import PurgeReport, StoreReport
+from retentiond.model.purge import ErasureReport, PurgeReport, StoreReport
 from retentiond.model.shards import MOST_SHARDS, ReplicaReport, ShardReport
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.fake_target import FakeTarget
@@ -46,11 +46,18 @@ class FakeChats(FakeTarget):
         super().__init__(name, "chat_database")
         self.purged = purged
         self.wishes: list[tuple[PurgeWish, bool]] = []
+        self.erasures: list[tuple[Erasure, bool]] = []
 
     async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
         """Remember what was wished for, and return the report."""
         assert order.command == "purge-chats"
         self.wishes.append((wish, dry_run))
+        return self.purged
+
+    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+        """Remember which visitor was to be erased, and return the report."""
+        assert order.command == "purge-chats"
+        self.erasures.append((erasure, dry_run))
         return self.purged
 
 
@@ -263,3 +270,93 @@ def test_as_json_a_purge_that_did_not_come_to_a_report_has_a_document_that_says_
     assert (told["state"], told["error"]) == (state, str(error))
     assert outcome.stderr.count(str(error)) == 1
     assert prompt.type(*WORDS).stdout == ""
+
+
+ERASE = ("purge-chats", "--account", "testcom", "--visitor", "4711")
+
+
+def test_the_erasure_of_a_visitor_needs_no_date_and_its_flags_arrive(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path)
+    assert prompt.type(*ERASE, "--dry-run").status == 0
+    prompt.type(*ERASE, "--even-under-floor", "--reason", "request 2027-001")
+    assert prompt.targets["chats"].erasures == [
+        (Erasure("testcom", "4711"), True),
+        (Erasure("testcom", "4711", even_under_floor=True, reason="request 2027-001"), False),
+    ]
+    assert prompt.targets["chats"].wishes == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*ERASE, "--to-date", "2023-08-21"), "do not go with --visitor"),
+        ((*ERASE, "--purge-stats"), "do not go with --visitor"),
+        ((*WORDS, "--even-under-floor"), "go with --visitor"),
+        ((*WORDS, "--reason", "asked"), "go with --visitor"),
+        (WORDS[:3], "name --to-date, the first day that stays, or --visitor"),
+    ],
+)
+def test_a_date_and_a_visitor_do_not_go_together_and_one_of_them_is_named(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    prompt = Prompt(tmp_path)
+    outcome = prompt.type(*words)
+    assert (outcome.status, said in outcome.stderr) == (2, True)
+    assert (prompt.targets["chats"].erasures, prompt.targets["chats"].wishes) == ([], [])
+
+
+def test_what_stays_of_a_visitor_is_said_and_the_id_is_not_printed(tmp_path: Path) -> None:
+    erasure = ErasureReport(
+        3,
+        None,
+        "abcdef" * 10,
+        even_under_floor=False,
+        reason="",
+        remaining=2,
+        left={"visitor.visitorid": 1, "log.who": None},
+    )
+    prompt = Prompt(tmp_path, erasure=erasure)
+    told = prompt.type(*ERASE).stdout
+    for line in (
+        "testcom, one visitor: purge finished",
+        "Chats of this visitor that stay: 2.",
+        "Rows in visitor.visitorid that name this visitor, outside of chats, and stay: 1.",
+        "Rows in log.who stay; this role may not count them.",
+        "Erasure 3 is not done.",
+        "The records call this visitor abcdefabcdef…, by a keyed hash of the ID.",
+    ):
+        assert line in told
+    document = prompt.type(*ERASE, "--json").document["erasure"]
+    assert (document["done"], document["remaining"], document["visitor"]) == (
+        False,
+        2,
+        {"hmac_sha256": "abcdef" * 10},
+    )
+    assert "4711" not in told
+
+
+def test_in_russian_people_read_russian_and_programs_read_english(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path, state="refused", refused=REFUSAL, kept=Counter(open=2))
+    english = prompt.type(*WORDS, "--json").document
+    prompt.line.environment = {"LANG": "ru_RU.UTF-8"}
+    told = prompt.type(*WORDS).stdout
+    assert "testcom, до 2023-08-21: очистка отклонена, ничего не изменено" in told
+    assert "чат ещё не завершён" in told
+    as_json = prompt.type(*WORDS, "--json")
+    assert as_json.document == english
+    assert "отклонено: floor" in as_json.stderr
+    assert "--to-date (первый день, который остаётся)" in prompt.type(*WORDS[:3]).stderr
+    prompt.line.environment = {"LC_ALL": "C", "LANG": "ru_RU.UTF-8"}
+    assert "purge refused; nothing was changed" in prompt.type(*WORDS).stdout
+
+
+def test_the_help_is_in_the_language_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = CommandLine(tmp_path, environment={"LC_MESSAGES": "ru_RU.UTF-8"})
+    assert line.type("purge-chats", "--help").status == 0
+    told = capsys.readouterr().out
+    assert "Удалить чаты аккаунта до указанной даты." in told
+    assert "Параметры:" in told
+    assert "Options:" not in told
+    line.environment = {}
+    line.type("purge-chats", "--help")
+    assert "Delete an account's chats up to a date." in capsys.readouterr().out

@@ -1,0 +1,183 @@
+"""What administrators of chats read, in Russian: every sentence is translated, none is stale, and numbers have their forms."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import retentiond
+from retentiond.cli.app import load
+from retentiond.terminal.translation import Catalogue, plural_form, read_catalogue, translator, untranslated
+from retentiond.terminal.words import CHAT_REASONS
+from tests.support.messages import sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(retentiond.__file__).parent
+RUSSIAN: Final = read_catalogue("ru")
+WHOLLY: Final = (
+    *sorted((ROOT / "targets" / "chat_database").rglob("*.py")),
+    ROOT / "cli" / "purge_chats.py",
+    ROOT / "cli" / "line" / "chats.py",
+    ROOT / "terminal" / "purge.py",
+    ROOT / "terminal" / "shards.py",
+    ROOT / "model" / "floor.py",
+    ROOT / "model" / "purge.py",
+    ROOT / "model" / "shards.py",
+    ROOT / "model" / "errors.py",
+)
+"""The modules that print for chats and for nothing else."""
+OTHERS: Final = (
+    *(ROOT / "cli").glob("*.py"),
+    ROOT / "engine" / "target.py",
+    ROOT / "config" / "files.py",
+    ROOT / "terminal" / "words.py",
+)
+"""Modules that print for other targets as well: of their sentences those that chats need are translated."""
+NO_SENTENCES: Final = frozenset((Path(__file__).parent / "russian_no_sentences.txt").read_text().splitlines())
+"""What has blanks and is no sentence: parts of commands, formats, internal names, and what is only printed in a sentence
+that the catalogue has as a whole."""
+_PLACE: Final = re.compile(r"\{(\d)(?:\|[^{}]*)?\}")
+
+
+def written() -> Iterator[tuple[str, str]]:
+    """Yield every sentence that the catalogue must have, with where it stands."""
+    for path in WHOLLY:
+        for line, text in sentences(path):
+            yield text, f"{path.relative_to(ROOT)}:{line}"
+    for reason, text in CHAT_REASONS.items():
+        yield text, f"CHAT_REASONS[{reason}]"
+    command = load("purge-chats")
+    for part in (command.help or "").split("\n\n"):
+        yield " ".join(part.split()), "the help of purge-chats"
+    for option in command.params:
+        if getattr(option, "help", None) and not getattr(option, "hidden", False):
+            yield str(getattr(option, "help", "")), f"the help of {option.name}"
+
+
+def test_every_sentence_about_chats_is_translated() -> None:
+    missing = [
+        f"{where}: {text}" for text, where in written() if text not in RUSSIAN and text not in NO_SENTENCES
+    ]
+    assert missing == []
+
+
+def test_the_catalogue_has_no_sentence_that_no_code_prints() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py"))
+    known = {text for text, _ in written()}
+    known |= {text for path in OTHERS for _, text in sentences(path)}
+    stale = [text for text in RUSSIAN if text not in known and not _is_composed(text, known, code)]
+    assert stale == []
+
+
+def _is_composed(text: str, known: set[str], code: str) -> bool:
+    """Tell whether a sentence is put together from what is in code: a word, or words around a number."""
+    words = [part.strip(" ,;:().") for part in re.split(r"\{\d\}", text)]
+    if sum(len(part.split()) for part in words) <= 3:
+        words = " ".join(words).split()
+    return all(
+        word in code or any(word in one for one in known) or word.rstrip("s") in code for word in words
+    )
+
+
+def test_a_translation_has_the_places_of_the_sentence_and_three_forms_for_a_number() -> None:
+    for english, russian in RUSSIAN.items():
+        assert russian.strip(), english
+        assert set(_PLACE.findall(russian)) == set(_PLACE.findall(english)), english
+        for forms in re.findall(r"\{\d(\|[^{}]*)\}", russian):
+            assert forms.count("|") == 3, english
+        assert english.count("`") == russian.count("`"), english
+
+
+@pytest.mark.parametrize(
+    ("number", "noun"),
+    [
+        *((1, "чат"), (21, "чат"), (101, "чат"), (1_001, "чат")),
+        *((2, "чата"), (4, "чата"), (22, "чата"), (1_234_562, "чата")),
+        *(
+            (0, "чатов"),
+            (5, "чатов"),
+            (11, "чатов"),
+            (12, "чатов"),
+            (14, "чатов"),
+            (25, "чатов"),
+            (111, "чатов"),
+        ),
+    ],
+)
+def test_a_number_is_followed_by_its_form(number: int, noun: str) -> None:
+    english = f"{number:,} chat" if number == 1 else f"{number:,} chats"
+    written_out = f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+    assert Catalogue(RUSSIAN).translate(english) == f"{written_out} {noun}"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun"), [("1", "строки"), ("21", "строки"), ("2", "строк"), ("11", "строк")]
+)
+def test_at_least_so_many_is_in_the_genitive(number: str, noun: str) -> None:
+    assert Catalogue(RUSSIAN).translate(f"at least {number} rows") == f"не менее {number} {noun}"
+
+
+def test_what_is_no_number_takes_the_form_of_many() -> None:
+    assert plural_form("many") == plural_form("") == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "russian"),
+    [
+        ({}, False),
+        ({"LANG": "ru_RU.UTF-8"}, True),
+        ({"LANG": "ru"}, True),
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LC_MESSAGES": "ru_RU.UTF-8", "LANG": "en_US.UTF-8"}, True),
+        ({"LC_ALL": "C", "LC_MESSAGES": "ru_RU.UTF-8"}, False),
+        ({"LC_ALL": "", "LANG": "ru_RU"}, True),
+        ({"LC_ALL": "run"}, False),
+    ],
+)
+def test_the_first_of_three_variables_decides_on_the_language(
+    variables: dict[str, str], russian: bool
+) -> None:
+    assert (translator(variables) is not untranslated) is russian
+
+
+def test_a_sentence_in_a_sentence_is_translated_and_names_in_it_are_left_alone() -> None:
+    translate = Catalogue(RUSSIAN).translate
+    told = translate(
+        "refused by floor: found 2026-01-01, allowed 2025-01-01; what is younger than 365 days is never purged; the latest "
+        "date that would do is 2025-01-01"
+    )
+    assert told == (
+        "отклонено: floor: обнаружено: 2026-01-01, допускается: 2025-01-01; данные моложе 365 дней не удаляются никогда; "
+        "самая поздняя допустимая дата — 2025-01-01"
+    )
+    assert (
+        translate("there is no account `stay`; chats has all, none")
+        == "аккаунта `stay` нет; в chats есть all, none"
+    )
+    assert (
+        translate("a sentence of another program; with its hint")
+        == "a sentence of another program; with its hint"
+    )
+
+
+def test_a_long_text_of_a_stranger_is_printed_as_it_is_and_soon() -> None:
+    translate = Catalogue(RUSSIAN).translate
+    for piece in ("; ", ": ", ", ", ".", "`", "a.a, which is a, has `", "refused by a: ", "; run it again"):
+        text = piece * (3900 // len(piece))
+        assert isinstance(translate(text), str)
+    long = "x" * 5000
+    assert translate(long) is long
+
+
+def test_the_catalogue_is_what_editors_of_such_files_read() -> None:
+    text = (ROOT / "terminal" / "ru.po").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        assert re.fullmatch(r'(#.*|(msgid |msgstr )?".*"|)', line), line
+        if line.startswith("msg"):
+            json.loads(line.partition(" ")[2])
