@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import asyncpg
 
 from retentiond.model.errors import UnreachableError
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,7 +257,7 @@ def describe(error: BaseException) -> str:
         )
     kind = next((kind for errors, kind in _KINDS if isinstance(error, errors)), _UNEXPECTED)
     hint = getattr(error, "hint", None)
-    advice = f"{printable(str(hint), _LIMIT)} {kind.next_step}" if hint else kind.next_step
+    advice = f"{sentence(str(hint), _LIMIT)} {kind.next_step}" if hint else kind.next_step
     name = f" ({type(error).__name__})" if kind is _UNEXPECTED else ""
     return f"{kind.happened}: {_reason(error)}{name}; {advice}"
 
@@ -294,4 +294,4 @@ def _reason(error: BaseException) -> str:
         return f"byte {error.start} of a value: {error.reason}"
     # The text as a whole has the hint, too, which is part of the next step.
     said = getattr(error, "message", None) or str(error)
-    return printable(said, _LIMIT) or type(error).__name__
+    return sentence(said, _LIMIT) or type(error).__name__

@@ -16,14 +16,22 @@ from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
-from retentiond.model.check import Check, PolicyCount
+from retentiond.model.check import Check, PolicyCount, StoreOverview
+from retentiond.model.errors import MissingRightError, RetentiondError
 from retentiond.model.outcome import worst
 from retentiond.model.protections import keep_reason
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
-from retentiond.terminal.words import age_in_words, policy_in_words, quota_in_words, schedule_in_words
+from retentiond.terminal.words import (
+    age_in_words,
+    count_in_words,
+    policy_in_words,
+    quota_in_words,
+    schedule_in_words,
+)
 
 _TEXT_LIMIT = 1000
+_ITEMS = {"postgresql": "chat", "clickhouse": "row", "elasticsearch": "document"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class CheckConfig:
         async def errand(target: Target, of_target: TargetConfig) -> int:
             check = checks[target.name] = await target.check()
             for problem in check.problems:
-                session.error(printable(str(problem), _TEXT_LIMIT), about=target.name)
+                _tell_problem(session, target.name, problem)
             if not check.problems:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
             for note in check.notes:
@@ -102,8 +110,34 @@ def _describe(
     for name, config in targets.items():
         check = checks.get(name)
         counts = {count.name: count for count in check.policies} if check else {}
-        lines = _summary(config, settings[name], counts)
+        lines = [*_summary(config, settings[name], counts), *_stores(check.stores if check else ())]
         session.line(f"{name} ({config.kind})", *(f"  {line}" for line in lines))
+
+
+def _tell_problem(session: Session, target: str, problem: RetentiondError) -> None:
+    """Report a problem; statements that grant missing rights follow one a line, to be copied."""
+    if isinstance(problem, MissingRightError) and problem.statements:
+        session.error(printable(problem.told, _TEXT_LIMIT), about=target)
+        for statement in problem.statements:
+            session.err.put(f"  {printable(statement, _TEXT_LIMIT)}\n")
+    else:
+        session.error(sentence(str(problem), _TEXT_LIMIT), about=target)
+
+
+def _stores(stores: Sequence[StoreOverview]) -> Iterator[str]:
+    if stores:
+        yield "found:"
+    for store in stores:
+        spread = (
+            ""
+            if store.shards is None or store.replicas is None
+            else f", {count_in_words(store.shards, 'shard')}, {store.replicas:,} with their replicas"
+        )
+        yield f"  {store.version}{spread}"
+        for account, rows in store.accounts.items():
+            noun = _ITEMS[store.store]
+            oldest = f", the oldest of {rows.oldest}" if rows.oldest else ""
+            yield f"    {printable(account)}: {count_in_words(rows.items, noun)}{oldest}"
 
 
 def _as_json(
@@ -122,6 +156,8 @@ def _as_json(
                 "problems": None if check is None else [redact(str(problem)) for problem in check.problems],
                 "policies": None if check is None else [count.as_json() for count in check.policies],
                 "notes": None if check is None else list(check.notes),
+                "rights": None if check is None else check.rights,
+                "stores": None if check is None else [store.as_json() for store in check.stores],
             }
             for name, check in checks.items()
         ],

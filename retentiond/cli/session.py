@@ -28,7 +28,7 @@ from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError, UsageError
 from retentiond.model.outcome import EXIT_STATUSES, worst
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.terminal.translation import translator
 from retentiond.terminal.words import count_in_words
 
@@ -209,7 +209,7 @@ class Session:
         return printable(f"`retentiond{config} {words}`", _LINE_LIMIT)
 
     def _say(self, text: str) -> None:
-        self.err.print(Text(printable(redact(text), _LINE_LIMIT)), soft_wrap=True)
+        self.err.print(Text(sentence(redact(text), _LINE_LIMIT)), soft_wrap=True)
 
     def _log_by(self, logging: Logging) -> None:
         """Log as configured for programs, and in plain lines for people (a terminal, a cron job's mail)."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.errors import MissingRightError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from retentiond.model.errors import RetentiondError
 
@@ -25,12 +27,46 @@ class PolicyCount:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountRows:
+    """What a store has of an account: chats, rows or documents, and the day of the oldest."""
+
+    items: int
+    oldest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOverview:
+    """A store of chats as it was found: what and of which version it is, how it is spread, and what it has of each account."""
+
+    store: str
+    version: str
+    accounts: Mapping[str, AccountRows]
+    shards: int | None = None
+    replicas: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON; what is not known is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Everything that a pass would be stopped by, and the counts of policies and quotas where they could be counted.
 
-    `notes` are what a plan remarks, such as what encrypted rooms keep.
+    `notes` are what a plan remarks, such as what encrypted rooms keep; `stores` are the stores of chats that were reached.
     """
 
     problems: Sequence[RetentiondError]
     policies: Sequence[PolicyCount] = field(default=())
     notes: Sequence[str] = field(default=())
+    stores: Sequence[StoreOverview] = field(default=())
+
+    @property
+    def rights(self) -> list[str]:
+        """The statements that grant the missing rights, in the order in which they are reported."""
+        return [
+            statement
+            for problem in self.problems
+            if isinstance(problem, MissingRightError)
+            for statement in problem.statements
+        ]

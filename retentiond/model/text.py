@@ -16,6 +16,12 @@ def instant(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def sentence(text: str, limit: int = 200) -> str:
+    """Return what an engine or a library said as a part of a sentence: printable, and on one line."""
+    # More than that is never shown, whatever is in between.
+    return printable(" ".join(text[: 10 * limit].split()), limit)
+
+
 def printable(text: str, limit: int = 200) -> str:
     r"""Return the text with control, format, private and surrogate characters as `\u{XX}`.
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from retentiond.model.errors import Refusal
 from retentiond.model.report import PassReport, QuarantineSummary
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.terminal.ownership import ownership_lines
 from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
@@ -55,7 +55,7 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
 
 def _show_interruption(console: Console, report: PassReport) -> None:
     if report.error:
-        console.print(Text(f"Reason: {printable(report.error, 1000)}", style="bold red"))
+        console.print(Text(f"Reason: {sentence(report.error, 1000)}", style="bold red"))
     if report.not_reached.items or report.state == "interrupted":
         words = not_reached_in_words(report)
         console.print(Text(f"{words[0].upper()}{words[1:]}.", style="yellow"))
@@ -146,7 +146,7 @@ def _remarks(report: PassReport) -> Iterable[str]:
 
 def refusal_panel(refusal: Refusal, title: str, translate: Translate = untranslated) -> Panel:
     """Return a refusal with its next step, in a frame."""
-    text = Text("\n".join(translate(printable(part, 1000)) for part in (refusal.found, refusal.hint)))
+    text = Text("\n".join(translate(sentence(part, 1000)) for part in (refusal.found, refusal.hint)))
     return Panel(text, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from retentiond.model.orphans import Orphans
 from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
 from retentiond.model.shards import shards_as_json
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.terminal.account import refusal_panel, table
 from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.translation import Translate, untranslated
@@ -44,7 +44,7 @@ def show_purge(
     if report.refused is not None:
         console.print(refusal_panel(report.refused, translate("Refused"), translate))
     if report.error:
-        why = translate(f"Why: {printable(report.error, _LIMIT)}")
+        why = translate(f"Why: {sentence(report.error, _LIMIT)}")
         console.print(Text(why, style="bold red"))
     for line in way_on:
         console.print(Text(translate(line)), soft_wrap=True)
@@ -107,9 +107,9 @@ def _store(name: str, store: StoreReport) -> Iterable[str]:
     yield from (f"  {line}" for line in shard_lines(shards_as_json(store.shards)))
     yield from (f"  {printable(line, _LIMIT)}" for line in store.waiting)
     if store.refused is not None:
-        yield f"  refused by {store.refused.limit}: {printable(store.refused.hint, _LIMIT)}"
+        yield f"  refused by {store.refused.limit}: {sentence(store.refused.hint, _LIMIT)}"
     if store.error:
-        yield f"  {printable(store.error, _LIMIT)}"
+        yield f"  {sentence(store.error, _LIMIT)}"
 
 
 def _remarks(report: PurgeReport) -> Iterable[str]:
@@ -162,5 +162,5 @@ def _failure(failure: FailedRow) -> str:
     where = f"table {printable(failure.table)}" if failure.table else ""
     told = ", ".join(filter(None, (where, *by)))
     return (
-        f"{what} {printable(str(failure.row))} ({told or failure.reason}): {printable(failure.error, _LIMIT)}"
+        f"{what} {printable(str(failure.row))} ({told or failure.reason}): {sentence(failure.error, _LIMIT)}"
     )

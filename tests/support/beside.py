@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.purge import StoreReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from retentiond.engine.target import Progress
@@ -62,6 +63,11 @@ class Beside:
         if self.name in self.down:
             raise UnreachableError(f"{self.name} cannot be reached; try again")
         return self.problems.get(self.name, [])
+
+    async def look(self, accounts: Sequence[str]) -> StoreOverview:
+        """Say that the accounts have as many rows as the store has chats."""
+        rows = AccountRows(len(self.has), None)
+        return StoreOverview(self.name, "a store in memory", dict.fromkeys(accounts, rows))
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Note what was halted."""

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _VERSION = "26.9.0"
 _START_SECONDS = 120.0
@@ -101,6 +101,7 @@ _USERS = """\
       <databases><retentiond_test><thread><filter>threadid NOT IN (SELECT number FROM system.numbers
         WHERE sipHash64(number) = 1)</filter></thread></retentiond_test></databases>
     </slow>
+{guests}
     <blind>
       <password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota><grants>
@@ -110,6 +111,32 @@ _USERS = """\
   </users>
 </clickhouse>
 """
+
+GRANTS = (
+    "SELECT(account, created, threadid, _part, _partition_id, _row_exists) ON retentiond_test.thread",
+    "ALTER DELETE ON retentiond_test.thread",
+    "SELECT ON system.mutations",
+    "SELECT ON system.merges",
+    "SELECT ON system.parts",
+    "SELECT ON system.detached_parts",
+    "SELECT ON system.replicas",
+    "SELECT ON system.clusters",
+    "SELECT ON system.macros",
+    "CREATE TEMPORARY TABLE ON *.*",
+)
+"""What a user of a table on one server needs; `granted` has all of it, and `without_N` all but the Nth."""
+
+
+def _guests() -> Iterator[str]:
+    users = {"granted": GRANTS, "stranger": ()}
+    users |= {f"without_{place}": (*GRANTS[:place], *GRANTS[place + 1 :]) for place in range(len(GRANTS))}
+    for name, grants in users.items():
+        # Without a query here it would be everything.
+        queries = "".join(f"<query>GRANT {grant}</query>" for grant in ("SELECT ON system.one", *grants))
+        yield (
+            f"<{name}><password>secret</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>"
+            f"<quota>default</quota><grants>{queries}</grants></{name}>"
+        )
 
 
 def fetched_engine() -> Path:
@@ -155,7 +182,7 @@ class ClickHouseServer:
             port=self._port, tcp=shards[0] if shards else self._port, directory=directory, **several
         )
         (directory / "config.xml").write_text(config)
-        (directory / "users.xml").write_text(_USERS)
+        (directory / "users.xml").write_text(_USERS.replace("{guests}", "".join(_guests())))
 
     @property
     def url(self) -> str:

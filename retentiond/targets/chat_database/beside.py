@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.target import StoppedError
 from retentiond.ledger.records import Record, add_record
-from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
+from retentiond.model.errors import (
+    MissingRightError,
+    RefusedError,
+    RetentiondError,
+    UnreachableError,
+    UsageError,
+)
 from retentiond.model.floor import in_zone
 from retentiond.model.purge import StoreReport
 from retentiond.model.shards import shards_as_json
@@ -75,6 +81,9 @@ class StoresBeside:
         except StoppedError:
             # The database hears it next, and nothing is begun.
             return None
+        except MissingRightError as error:
+            # It will be missing after the purge of the database, too.
+            return RefusedError(refusals.lacks_rights(name, error))
         except RetentiondError as error:
             return error
         return RefusedError(refusals.not_ready(name, problems)) if problems else None

@@ -55,6 +55,7 @@ class Judgement:
             "earliest": self._moment("$earliest::timestamptz"),
             "until": self._moment("$until::timestamptz"),
             "began": f"({dates[0]} < {{cutoff}} OR {dates[0]} IS NULL)",
+            "first_as_moment": self._as_moment(dates[0]),
             "last_as_moment": self._as_moment(f"greatest({', '.join(dates)})"),
             "verdict": self._verdict(dates),
             "counted": "".join(f", {self._look(child)}.items" for child in self.looked_at),

@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def describe_outage(error: BaseException) -> str:
         # A client that counts the seconds itself has an error of its own for that.
         _KINDS[-1][1:] if any("Timeout" in type(cause).__name__ for cause in causes) else _OTHER,
     )
-    reason = printable(str(error), 300) or type(error).__name__
+    reason = sentence(str(error), 300) or type(error).__name__
     return f"{found[0]}: {reason}; {found[1]}"
 
 

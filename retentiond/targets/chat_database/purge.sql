@@ -37,6 +37,10 @@ SELECT min({last_as_moment}) FROM {top} t JOIN {survey} d ON d.key = t.{key} WHE
 -- name: count_all
 SELECT count(*) FROM {top} t WHERE {of_account}
 
+-- name: overview
+-- All chats that the account has, and the begin of the oldest.
+SELECT count(*) AS items, min({first_as_moment}) AS oldest FROM {top} t WHERE {of_account}
+
 -- name: page
 -- The next chats to be purged, by key.
 SELECT key, verdict FROM {survey}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from retentiond.config.chats import ChatTarget
+    from retentiond.model.errors import MissingRightError
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.place import Place
     from retentiond.targets.chat_database.store import StoreName
@@ -27,6 +28,11 @@ def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
     return Refusal(
         StoreLimit(name), found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first"
     )
+
+
+def lacks_rights(name: StoreName, error: MissingRightError) -> Refusal:
+    """Turn missing rights into a refusal, whose way on are the statements that grant them."""
+    return Refusal(StoreLimit(f"{name}_rights"), len(error.statements), 0, str(error))
 
 
 async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | None:

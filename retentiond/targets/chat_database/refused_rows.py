@@ -9,7 +9,7 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.model.purge import FailedRow
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.targets.chat_database.batch import ChangedError, MiscountError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def name_refusal(
 
 def reason_in_words(error: Exception) -> str:
     """Return what was said, without its details: they may quote a row."""
-    return printable(getattr(error, "message", None) or str(error), REASON_LIMIT)
+    return sentence(getattr(error, "message", None) or str(error), REASON_LIMIT)
 
 
 async def _find_trigger(connection: Conn, context: str, at: str | None) -> tuple[str, str] | None:

@@ -58,7 +58,8 @@ def refuse_hidden(replication: Replication) -> None:
         more = f" and {len(hidden) - _MOST_NAMED} more" if len(hidden) > _MOST_NAMED else ""
         raise MissingRightError(
             f"this role may not see how far replicas are behind ({names}{more}), and a purge could not wait for them; "
-            f"as a superuser run: GRANT pg_monitor TO {printable(replication.role)}"
+            "as a superuser run:",
+            [f"GRANT pg_monitor TO {printable(replication.role)};"],
         )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import reaching
+from retentiond.engine.purge import PurgeWish
 from retentiond.engine.target import Order
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
@@ -15,15 +16,15 @@ from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.migrations import VERSION, part_version
 from retentiond.ledger.past import read_backlog, read_last_pass
+from retentiond.model.check import AccountRows, Check, StoreOverview
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, TargetStatus
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.account import check_value
-from retentiond.targets.chat_database.catalogue import read_catalogue
+from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.gate import SQL
-from retentiond.targets.chat_database.indexes import missing_indexes, refuse
+from retentiond.targets.chat_database.indexes import refuse
 from retentiond.targets.chat_database.place import KIND
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import read_requests
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
     from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.store import StoreName
 
 _REASON_LIMIT: Final = 300
 
@@ -122,16 +123,20 @@ def _undone(place: Place, row: Record) -> str:
     )
 
 
-async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondError]:
-    """Try the tables of each account, the rights, the stores, and a plan; return what is wrong."""
+async def check(place: Place, wishes: Sequence[PurgeWish]) -> Check:
+    """Try the tables of each account, the rights, the stores, and a plan; say what is wrong, and what was found."""
     problems: list[RetentiondError] = []
+    stores: list[StoreOverview] = []
     try:
         with reaching("the database"):
             await try_session(place.settings.database)
             problems += map(UnreachableError, await _check_rights(place))
             problems += await _check_replicas(place)
+            found: dict[str, AccountRows] = {}
             for name in place.config.accounts:
-                problems += await _check_account(place, name)
+                problems += await _check_account(place, name, found)
+            version = await place.pool.fetchval("SHOW server_version")
+            stores.append(StoreOverview("postgresql", f"PostgreSQL {version}", found))
             if not problems:
                 report = await Planner(place, wishes, Order("check-config"), by_hand=False).plan()
                 if report.refused is not None:
@@ -143,7 +148,10 @@ async def check(place: Place, wishes: Sequence[PurgeWish]) -> list[RetentiondErr
             problems += [UsageError(str(problem)) for problem in wrong]
     except RetentiondError as error:
         problems.append(error)
-    return problems + await _check_stores(place)
+    for store in STORES:
+        if getattr(place.config, store) is not None:
+            problems += await _check_store(place, store, stores)
+    return Check(problems, stores=stores)
 
 
 async def _check_rights(place: Place) -> list[str]:
@@ -162,25 +170,26 @@ async def _check_replicas(place: Place) -> list[RetentiondError]:
     return [UnreachableError(f"a purge would wait: {delay}")] if delay is not None else []
 
 
-async def _check_account(place: Place, name: str) -> list[RetentiondError]:
+async def _check_account(place: Place, name: str, found: dict[str, AccountRows]) -> list[RetentiondError]:
     async with place.pool.acquire() as connection:
         try:
-            catalogue = await read_catalogue(connection, place.layout, place.schema_of(name))
-            await check_value(connection, place, catalogue, name, stats=place.account(name).stats)
-            missing = await missing_indexes(connection, place.layout, catalogue)
+            now = datetime.now(UTC)
+            wish = PurgeWish(name, now.date(), stats=place.account(name).stats)
+            purge = await look_at(place, connection, wish, 0, dry_run=True, now=now)
+            items, oldest = await purge.chats.overview()
         except RetentiondError as error:
             return [error]
-    return [refuse(missing)] if missing and not place.config.create_index else []
+    day = oldest.astimezone(place.config.zone).date().isoformat() if oldest else None
+    found[name] = AccountRows(items, day)
+    return [refuse(purge.missing)] if purge.missing and not place.config.create_index else []
 
 
-async def _check_stores(place: Place) -> list[RetentiondError]:
-    problems: list[RetentiondError] = []
-    for name in STORES:
-        if getattr(place.config, name) is None:
-            continue
-        try:
-            async with open_store(name, place.config) as store:
-                problems += map(UnreachableError, await store.check())
-        except RetentiondError as error:
-            problems.append(error)
-    return problems
+async def _check_store(place: Place, name: StoreName, stores: list[StoreOverview]) -> list[RetentiondError]:
+    try:
+        async with open_store(name, place.config) as store:
+            problems = await store.check()
+            if not problems:
+                stores.append(await store.look(list(place.config.accounts)))
+            return [UnreachableError(problem) for problem in problems]
+    except RetentiondError as error:
+        return [error]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from retentiond.engine.target import Progress, Stop
+    from retentiond.model.check import StoreOverview
     from retentiond.model.purge import StoreReport
     from retentiond.model.shards import ShardReport
 
@@ -187,7 +188,10 @@ class ChatStore(Protocol):
         """Which it is."""
 
     async def check(self) -> list[str]:
-        """Try what a purge needs, changing nothing, and return the problems found."""
+        """Try what a purge needs, changing nothing, and return the problems found; raises MissingRightError."""
+
+    async def look(self, accounts: Sequence[str]) -> StoreOverview:
+        """Say which server it is, and what it has of these accounts."""
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Purge and see it through, or, asked to stop, leave it so that the next purge goes on from the notes.

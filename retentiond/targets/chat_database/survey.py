@@ -60,6 +60,11 @@ class Survey:
         """Return the chats that go, as text; for the chats of one visitor, which are few."""
         return frozenset([row["key"] for row in await self._fetch("due_chats")])
 
+    async def overview(self) -> tuple[int, datetime | None]:
+        """Return how many the account has, and when the oldest began."""
+        row = (await self._fetch("overview"))[0]
+        return int(row["items"]), row["oldest"]
+
     async def oldest_due(self) -> datetime | None:
         """Return when the due chat that has been over the longest ended."""
         oldest: datetime | None = (await self._fetch("oldest_due"))[0][0]

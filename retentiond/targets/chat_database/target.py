@@ -28,7 +28,6 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.reader import LedgerReader
 from retentiond.model.acceptance import Acceptance
-from retentiond.model.check import Check
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.report import PassReport, SweepReport
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from retentiond.engine.purge import Erasure
     from retentiond.engine.target import Progress
     from retentiond.ledger.lease import Lease
+    from retentiond.model.check import Check
     from retentiond.model.picture import Picture
     from retentiond.model.replication import Replication
     from retentiond.model.report import Item, TargetStatus
@@ -265,4 +265,4 @@ class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesC
 
     async def check(self) -> Check:
         """Try what a pass needs, and return the problems found."""
-        return Check(await check(self._place, self._scheduled(datetime.now(UTC))))
+        return await check(self._place, self._scheduled(datetime.now(UTC)))

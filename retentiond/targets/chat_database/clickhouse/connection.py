@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from retentiond.model.errors import UnreachableError
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 from retentiond.targets.chat_database.extras import require
 from retentiond.targets.chat_database.outage import describe_outage
 from retentiond.targets.chat_database.patience import GRACE
@@ -59,6 +60,14 @@ _PARTLY_AWAY: Final = frozenset({32, 198, 209, 210, 236, 242, 279, 369, 999})
 """The codes by which a server says that another one of its cluster, or its Keeper, does not answer."""
 _STRANGERS: Final = frozenset({192, 193, 194, 516})
 """The codes by which it says that it does not know who asks."""
+_FRAMES: Final = (
+    re.compile(r"\A\s*Received ClickHouse exception, code: \d{1,6}, server response:\s*"),
+    re.compile(r"\A\s*Code: \d{1,6}\. DB::Exception:\s*"),
+    re.compile(r"\s*\(for url [^()\s]{0,300}\)\s*\Z"),
+    re.compile(r"\s*\(version [^()]{0,80}(?:\([^()]{0,80}\))?[^()]{0,80}\)\s*\Z"),
+    re.compile(r"\s*\([A-Z_]{1,80}\)\s*\Z"),
+)
+"""What stands around the server's words: the client's prefix, codes, the version and the URL."""
 _NEXT: Final = {
     159: "allow this user more time (max_execution_time), and run it again",
     202: "wait until it has less to do, or raise max_concurrent_queries, and run it again",
@@ -68,6 +77,13 @@ _NEXT: Final = {
     692: "see what holds the table's other mutations up (system.mutations), and run it again",
     774: "make the table writable, and run it again",
 }
+
+
+def said(text: str) -> str:
+    """Return what the server said, without what its client and itself put around it, on one line."""
+    for frame in _FRAMES:
+        text = frame.sub("", text, count=1)
+    return sentence(text, 500)
 
 
 class ServerError(Exception):
@@ -200,7 +216,7 @@ class _reaching:  # noqa: N801 - used as a function is
         )
 
         if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
-            told = printable(str(error), 500)
+            told = said(str(error))
             if error.code in _PARTLY_AWAY:
                 raise PartUnreachableError(
                     f"ClickHouse at {self._url} cannot reach all of its cluster, or its Keeper: {told}; start what it "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.cluster import Cluster
-from retentiond.targets.chat_database.clickhouse.connection import ServerError
+from retentiond.targets.chat_database.clickhouse.connection import ServerError, said
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
 
 if TYPE_CHECKING:
@@ -58,7 +58,15 @@ class Follower:
         rows = await self._server.rows(self._relations.statement("mutations"), parameters)
         merging = await self._server.value(self._relations.statement("merges"), self._relations.parameters())
         mutations = [
-            Mutation(**{**row, "ours": bool(row["ours"]), "done": bool(row["done"])}) for row in rows
+            Mutation(
+                **{
+                    **row,
+                    "ours": bool(row["ours"]),
+                    "done": bool(row["done"]),
+                    "reason": said(row["reason"]),
+                }
+            )
+            for row in rows
         ]
         if self._listen is not None:
             await self._listen(mutations)

@@ -10,10 +10,6 @@ FROM system.tables WHERE database = {database:String} AND name = {table:String}
 SELECT name, type FROM system.columns
 WHERE database = {database:String} AND table = {table:String} AND name IN {names:Array(String)}
 
--- name: may_delete
--- 1 where this user may delete from the table; the server takes no parameters here.
-CHECK GRANT ALTER DELETE ON {quoted}
-
 -- name: readonly_replica
 -- 1 where the replica takes no writes.
 SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:String} AND table = {table:String}
@@ -152,3 +148,12 @@ WHERE database = {database:String} AND table = {table:String}
 -- name: count_copies
 -- How many rows of the condition each server of the cluster has; no row for one without any.
 SELECT _shard_num, count() FROM {copies} WHERE {condition} GROUP BY _shard_num
+
+-- name: members
+-- How large a cluster is.
+SELECT uniqExact(shard_num) AS shards, count() AS replicas FROM system.clusters WHERE cluster = {cluster:String}
+
+-- name: overview
+-- All rows of an account, and the day of the oldest, in the column's own zone.
+SELECT count() AS items, if(items = 0, '', toString(min(toDate32({date_column:Identifier})))) AS oldest
+FROM {rows} WHERE {condition}

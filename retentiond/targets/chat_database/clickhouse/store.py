@@ -15,9 +15,11 @@ from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
 from retentiond.targets.chat_database.clickhouse.failover import open_servers
 from retentiond.targets.chat_database.clickhouse.follow import Follower
+from retentiond.targets.chat_database.clickhouse.overview import look
 from retentiond.targets.chat_database.clickhouse.placement import Placement
 from retentiond.targets.chat_database.clickhouse.portions import Portions
 from retentiond.targets.chat_database.clickhouse.relations import Relations
+from retentiond.targets.chat_database.clickhouse.rights import ensure_rights
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
 from retentiond.targets.chat_database.patience import Patience
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
+    from retentiond.model.check import StoreOverview
     from retentiond.targets.chat_database.clickhouse.condition import Columns
     from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.mutation import Mutation
@@ -61,18 +64,21 @@ class ClickHouse:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
+            await ensure_rights(self._servers, self._config)
             judged = await self._judged()
             if isinstance(judged, Refusal):
                 return [f"clickhouse: {judged.value}; {judged.hint}"]
             await self._try_reading()
-            allowed = await self._server.insist(
-                self._relations.statement("may_delete"), self._relations.parameters()
-            )
         except ServerError as error:
-            return [f"clickhouse: {error}"]
-        return (
-            [] if allowed == "1" else [f"clickhouse: GRANT ALTER DELETE ON {self._config.table} to this user"]
-        )
+            return [f"clickhouse: {error.told}"]
+        return []
+
+    async def look(self, accounts: Sequence[str]) -> StoreOverview:
+        """Say which server it is, and how many rows of each account are there."""
+        try:
+            return await look(self._servers, self._relations, self._config, accounts)
+        except ServerError as error:
+            raise UnreachableError(f"clickhouse: {error.told}") from error
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow each mutation to its end, count again, and say what is still to be erased."""

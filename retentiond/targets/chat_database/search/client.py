@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from retentiond.model.errors import UnreachableError, UsageError
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.targets.chat_database.extras import require
 from retentiond.targets.chat_database.outage import describe_outage
 from retentiond.targets.chat_database.patience import GRACE
@@ -111,7 +111,7 @@ def _configured(config: ElasticsearchStore) -> Iterator[None]:
         yield
     except (ImproperlyConfigured, OSError, ValueError) as error:
         raise UsageError(
-            f"no connection can be made to {config.url[0]}: {printable(str(error), 300)}; check `ca_file`, {config.ca_file}"
+            f"no connection can be made to {config.url[0]}: {sentence(str(error), 300)}; check `ca_file`, {config.ca_file}"
         ) from error
 
 
@@ -172,6 +172,24 @@ def _json(answer: Any) -> Any:
     return answer
 
 
+def said(kind: object, body: object) -> str:
+    """Return what a server said of an error, from its answer's body: the kind, the reason and the reason below it."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return sentence(f"{kind}: {error or body}", 500)
+    words = [str(error.get("type") or kind), str(error.get("reason") or "")]
+    for below in (
+        error.get("caused_by"),
+        *(error.get("root_cause") or ()),
+        *(error.get("failed_shards") or ()),
+    ):
+        found = below.get("reason") if isinstance(below, dict) else None
+        reason = found.get("reason") if isinstance(found, dict) else found
+        if isinstance(reason, str) and reason not in words:
+            words.append(reason)
+    return sentence(": ".join(filter(None, words)), 500)
+
+
 def _headers(mark: str | None) -> Mapping[str, str]:
     return _HEADERS if mark is None else {**_HEADERS, "X-Opaque-Id": mark}
 
@@ -192,9 +210,7 @@ class _OpenSearch:
             )
         except TransportError as error:
             if isinstance(error.status_code, int):
-                raise ServerError(
-                    printable(f"{error.error}: {error.info}", 500), error.status_code
-                ) from error
+                raise ServerError(said(error.error, error.info), error.status_code) from error
             raise _unreachable(self._url, error) from error
         except OpenSearchException as error:
             raise _unreachable(self._url, error) from error
@@ -216,8 +232,7 @@ class _Elasticsearch:
                 method, path, params=dict(parameters), headers=dict(_headers(mark)), body=body
             )
         except ApiError as error:
-            text = printable(f"{error.message}: {error.body}", 500)
-            raise ServerError(text, error.status_code) from error
+            raise ServerError(said(error.message, error.body), error.status_code) from error
         except TransportError as error:
             raise _unreachable(self._url, error) from error
         return _json(answer.body)

@@ -14,14 +14,16 @@ from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import Obstacles
+from retentiond.targets.chat_database.search.overview import look
 from retentiond.targets.chat_database.search.portions import Portions
 from retentiond.targets.chat_database.search.query import Meant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.engine.target import Progress
+    from retentiond.model.check import StoreOverview
     from retentiond.targets.chat_database.search.client import Search
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 
@@ -53,6 +55,13 @@ class Elasticsearch:
         except ServerError as error:
             return [f"elasticsearch: {error}"]
         return [f"elasticsearch: {refusal.value}; {refusal.hint}"] if refusal else []
+
+    async def look(self, accounts: Sequence[str]) -> StoreOverview:
+        """Say which server it is, and how many documents of each account are there."""
+        try:
+            return await look(self._index.search, self._index.path, self._config, accounts)
+        except ServerError as error:
+            raise UnreachableError(f"the search refused a question: {error}; see its log") from error
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow it to its end, and count again until nothing is left."""

@@ -8,7 +8,7 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -41,7 +41,7 @@ async def ensure_index(connection: Conn, target: str) -> bool:
             raise
         log.warning(
             "index_not_made",
-            reason=printable(str(error)) or "time-out",
+            reason=sentence(str(error)) or "time-out",
             hint=_OWNER if isinstance(error, asyncpg.InsufficientPrivilegeError) else _LATER,
         )
         return False

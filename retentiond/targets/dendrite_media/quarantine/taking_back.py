@@ -13,7 +13,7 @@ import asyncpg
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.records import add_record
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
@@ -41,7 +41,7 @@ async def take_back(work: Workplace, results: Sequence[MoveResult]) -> list[Reco
     except asyncpg.PostgresError as error:
         if len(results) == 1:
             # The entry stays open with its rows in the ledger, and a later sweep tries both ways again.
-            await give_up(work, results, kind="not_restored", error=printable(str(error)))
+            await give_up(work, results, kind="not_restored", error=sentence(str(error)))
             return []
     # One row that the database refuses must not hold up the others.
     return [row for result in results for row in await take_back(work, [result])]

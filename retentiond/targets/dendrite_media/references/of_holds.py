@@ -13,7 +13,7 @@ import asyncpg
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
 from retentiond.targets.dendrite_media.references.sources import Statement, stream, way_on
 
@@ -152,6 +152,6 @@ def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[Non
 
 
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
-    found = f"{source.table}: {printable(str(error))}"
+    found = f"{source.table}: {sentence(str(error))}"
     told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps what it refers to, and that cannot be read"
     return RefusedError(Refusal("hold_unreadable", found, "readable", f"{told}: {way_on(source, error)}"))

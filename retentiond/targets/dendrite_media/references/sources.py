@@ -26,7 +26,7 @@ from retentiond.model.mentions import (
 )
 from retentiond.model.mentions import MESSAGES as ANY_MESSAGE
 from retentiond.model.protections import MESSAGES_IN, PROTECTIONS
-from retentiond.model.text import printable
+from retentiond.model.text import printable, sentence
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def refusing(connection: Conn, statement: Statement) -> Iterator[None]:
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():
             raise
-        found = f"{statement.table}: {printable(str(error))}"
+        found = f"{statement.table}: {sentence(str(error))}"
         refusal = Refusal("protection_unreadable", found, "readable", way_on(statement, error))
         raise RefusedError(refusal) from error
 

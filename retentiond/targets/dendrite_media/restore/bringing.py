@@ -15,7 +15,7 @@ import asyncpg
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.records import add_record
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
 from retentiond.targets.dendrite_media.disk.bring_back import (
     LiveBlob,
@@ -169,7 +169,7 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: Collection[
 
 async def _leave(work: Workplace, blob: Hash, error: asyncpg.PostgresError) -> Brought:
     left = await work.place.pool.fetch(SQL["not_restored"], [blob], work.claimant.claimant_id)
-    return Brought(failed=_tell_failed(work, map(media_key, left), printable(str(error))))
+    return Brought(failed=_tell_failed(work, map(media_key, left), sentence(str(error))))
 
 
 def _tell_failed(work: Workplace, keys: Iterable[MediaKey], why: str) -> list[str]:

@@ -12,7 +12,7 @@ from retentiond.model.media import parse_media_uri
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Keep
 from retentiond.model.request import LEFT_OUT, decide_request
-from retentiond.model.text import printable
+from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement, stream
@@ -172,7 +172,7 @@ def _unreadable(source: Statement, error: Exception) -> RefusedError:
     return RefusedError(
         Refusal(
             "request_unreadable",
-            f"{source.table}: {printable(str(error))}",
+            f"{source.table}: {sentence(str(error))}",
             "readable",
             f"what the user or room refers to cannot be read: let this role read {source.table}, or name their database "
             f"under `databases: {{{source.component}: ...}}`",
