@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.config.chats import ChatTarget
+from retentiond.config.media import MediaTarget
+from retentiond.config.schema import KINDS
 from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database
 from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media
 
@@ -25,17 +28,21 @@ class Kind:
     open: Callable[[str, Any], AbstractAsyncContextManager[Target]]
 
 
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
-    "dendrite_media": Kind(DendriteMedia, open_dendrite_media),
-    "chat_database": Kind(ChatDatabase, open_chat_database),
+_KINDS: Final[Mapping[type, Kind]] = MappingProxyType({
+    MediaTarget: Kind(DendriteMedia, open_dendrite_media),
+    ChatTarget: Kind(ChatDatabase, open_chat_database),
 })  # fmt: skip
+
+# A section without a kind must not be taken for another one.
+if set(_KINDS) != set(KINDS.values()):
+    raise TypeError("targets/registry.py: _KINDS must have each section of a target, and no other")
 
 
 def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
     """Open a target by its configuration; entering it raises UnreachableError if its database is down."""
-    return KINDS[config.kind].open(name, config)
+    return _KINDS[type(config)].open(name, config)
 
 
 def has(config: TargetConfig, capability: type) -> bool:
     """Return whether targets of this kind have a capability of `engine/capabilities.py`."""
-    return capability in KINDS[config.kind].target.__mro__
+    return capability in _KINDS[type(config)].target.__mro__

@@ -107,7 +107,7 @@ def test_a_condition_that_one_place_leaves_out_stops_the_program_instead_of_matc
         '    "animated": Condition(lambda wanted, row, *_: (row.content_type == "image/gif") == wanted),\n',
     )
     newcomer.is_stopped(
-        "import retentiond.cli",
+        "import retentiond.cli.plan",
         "terminal/words.py: _CONDITIONS must handle the fields of MatchConfig: missing animated, unknown none",
     )
     newcomer.insert(
@@ -147,7 +147,7 @@ def test_a_kind_that_cannot_be_opened_stops_the_program_instead_of_being_taken_f
         'class Rooms(Section):\n    """Rooms."""\n\n    kind: Literal["rooms"]\n\n\n',
     )
     newcomer.insert("config/schema.py", '\n"""A target of any kind."""', " | Rooms")
-    for module, table in (("registry", "_OPENERS"), ("settings", "_RESOLVERS")):
+    for module, table in (("registry", "_KINDS"), ("settings", "_RESOLVERS")):
         newcomer.is_stopped(
             f"import retentiond.targets.{module}",
             f"targets/{module}.py: {table} must have each section of a target, and no other",
