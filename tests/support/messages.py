@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _OF_SQL: Final = re.compile(
     r"::|\$[a-z]|:Identifier\}|:(?:Array|String)\b|\b(?:SELECT|DELETE FROM|LEFT JOIN|ON CLUSTER|SET LOCAL|IS NULL|IS NOT|"
     r"EXISTS \(|CASE|WHEN|UNION ALL|CREATE INDEX|DROP INDEX|JOIN|NOT IN|GRANT \{|IN PARTITION|FROM system|DEFERRABLE|"
-    r"PARTITION BY|VALUES)\b|enable_\w+ = |plan_cache_mode|synchronous_commit not|row_security|^NOT \{|^IN \(|^AND "
+    r"PARTITION BY|VALUES)\b|^GRANT |^CREATE TEMPORARY |^ALTER DELETE |ON \*\.\*$|^SHOW \w+$|enable_\w+ = |plan_cache_mode|synchronous_commit not|row_security|^NOT \{|^IN \(|^AND "
 )
 _TYPES: Final = re.compile(r"double precision|character varying|timestamp with(?:out)? time zone|bold red")
 _WORD: Final = re.compile(r"[A-Za-z]{2}")
