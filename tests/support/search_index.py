@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retentiond.model.purge import StoreReport
 
 INDEX = "retentiond-test"
-QUICK = Patience(between=0.05)
+QUICK = Patience(between=0.05, recovery=0.5)
 _RATE = 50_000
 SLOW = 20
 """Documents a second: what must be under way still, whenever somebody looks."""
@@ -157,8 +157,9 @@ class Chats:
     async def opened(
         self, rate: int = _RATE, patience: Patience = QUICK, **changes: Any
     ) -> AsyncIterator[Elasticsearch]:
-        """Open the store."""
-        async with open_elasticsearch(self.config.model_copy(update=changes), rate, patience) as store:
+        """Open the store; a `url` may be one or several."""
+        given = self.config.model_dump() | changes
+        async with open_elasticsearch(ElasticsearchStore.model_validate(given), rate, patience) as store:
             yield store
 
     async def purge(self, purge: Purge | None = None, **changes: Any) -> StoreReport:

@@ -53,6 +53,11 @@ def describe_outage(error: BaseException) -> str:
     return f"{found[0]}: {reason}; {found[1]}"
 
 
+def never_sent(error: BaseException) -> bool:
+    """Tell whether there was no connection over which a request could have been sent."""
+    return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and all that it holds or came from."""
     waiting: list[object] = [error]

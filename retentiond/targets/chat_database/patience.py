@@ -16,11 +16,15 @@ GRACE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds from look to look, for what does not get on at all, and for a server to come back that went away."""
+    """Seconds from look to look, for what does not get on at all, and for a server to come back that went away.
+
+    `recovery` is for a cluster that lost a server: it makes replicas its primaries, or elects a leader.
+    """
 
     between: float = 2.0
     stalled: float = 1800.0
     back: float = 60.0
+    recovery: float = 180.0
     clock: Callable[[], float] = time.monotonic
 
     def pauses(self) -> Iterator[float]:

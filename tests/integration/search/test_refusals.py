@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.search.client import open_search
 from retentiond.targets.chat_database.search.index import Index
+from retentiond.targets.chat_database.search.servers import open_search
 from tests.support.search_index import INDEX
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known
@@ -185,19 +185,50 @@ async def test_a_cluster_that_forbids_the_look_for_a_second_account_is_told_so(c
 
 
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
-async def test_a_block_is_named_before_anything_is_tried(chats: Chats, block: str) -> None:
+async def test_an_index_that_a_policy_or_a_full_disk_made_read_only_is_named_and_the_others_are_purged(
+    chats: Chats, block: str
+) -> None:
+    for number in (1, 2, 3):
+        await chats.make(f"{INDEX}-{number}")
+        # Nothing is due in the third, which is blocked, too: it keeps nothing back.
+        days = timedelta(days=-9 if number == 3 else 9)
+        await chats.add(first=CUTOFF - days, count=10, index=f"{INDEX}-{number}")
+    await chats.ask("PUT", f"/{INDEX}-2,{INDEX}-3/_settings", {"index": {"blocks": {block: True}}})
+    try:
+        async with chats.opened(index=f"{INDEX}-*") as store:
+            # It is no fault of the configuration, and keeps the database from nothing.
+            assert await store.check() == []
+        dry = await chats.purge(Purge("acme", CUTOFF, dry_run=True), index=f"{INDEX}-*")
+        report = await chats.purge(index=f"{INDEX}-*")
+    finally:
+        await chats.ask("PUT", f"/{INDEX}-2,{INDEX}-3/_settings", {"index": {"blocks": {block: None}}})
+    for told in (dry, report):
+        assert (told.state, told.rows) == ("refused", 10)
+        assert told.refused is not None
+        assert (told.refused.limit, told.refused.value) == ("elasticsearch_blocked", f"{INDEX}-2")
+        assert f"{INDEX}-2 (10 documents to purge) has the block `{block}`" in told.refused.hint
+        assert ("disk is full" in told.refused.hint) == (block == "read_only_allow_delete")
+    assert [await chats.left(index=f"{INDEX}-{number}") for number in (1, 2, 3)] == [0, 10, 10]
+    assert (await chats.purge(index=f"{INDEX}-*")).state == "finished"
+
+
+@pytest.mark.parametrize("block", ["read", "metadata"])
+@on_one_server
+async def test_an_index_that_cannot_even_be_read_is_named_and_keeps_the_database_from_nothing(
+    chats: Chats, block: str
+) -> None:
     await chats.make(f"{INDEX}-1")
     await chats.make(f"{INDEX}-2")
-    await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-1")
     await chats.ask("PUT", f"/{INDEX}-2/_settings", {"index": {"blocks": {block: True}}})
     try:
+        async with chats.opened(index=f"{INDEX}-*") as store:
+            assert await store.check() == []
         report = await chats.purge(index=f"{INDEX}-*")
-        assert report.refused is not None
-        assert report.refused.value == f"{INDEX}-2"
-        assert f"`{block}`" in report.refused.hint
-        assert await chats.left(index=f"{INDEX}-1") == 10
     finally:
         await chats.ask("PUT", f"/{INDEX}-2/_settings", {"index": {"blocks": {block: None}}})
+    assert report.refused is not None
+    assert (report.refused.limit, report.refused.value) == ("elasticsearch_blocked", f"{INDEX}-2")
+    assert f"index {block} (api)" in report.refused.hint
 
 
 @on_one_server
@@ -212,14 +243,21 @@ async def test_a_block_of_the_whole_cluster_is_named(chats: Chats) -> None:
         await chats.ask("PUT", "/_cluster/settings", {"transient": {"cluster.blocks.read_only": None}})
 
 
-async def test_a_closed_index_is_named_and_not_passed_over(chats: Chats) -> None:
+async def test_a_closed_index_is_named_and_the_others_are_purged(chats: Chats) -> None:
     await chats.make(f"{INDEX}-1")
     await chats.make(f"{INDEX}-2")
     for number in (1, 2):
         await chats.alias(f"{INDEX}-{number}", f"{INDEX}-both")
     await chats.ask("POST", f"/{INDEX}-2/_close")
-    for index in (f"{INDEX}-*", f"{INDEX}-1,{INDEX}-2", f"{INDEX}-both"):
+    for index in (f"{INDEX}-*", f"{INDEX}-1,{INDEX}-2", f"{INDEX}-both", f"{INDEX}-2"):
+        await chats.add(first=CUTOFF - timedelta(hours=50), count=10, index=f"{INDEX}-1")
+        async with chats.opened(index=index) as store:
+            assert await store.check() == []
+        dry = await chats.purge(Purge("acme", CUTOFF, dry_run=True), index=index)
         report = await chats.purge(index=index)
-        assert report.refused is not None
-        assert (report.refused.limit, report.refused.value) == ("elasticsearch_closed", f"{INDEX}-2")
+        rows = 0 if index == f"{INDEX}-2" else 10
+        for told in (dry, report):
+            assert (told.state, told.rows) == ("refused", rows)
+            assert told.refused is not None
+            assert (told.refused.limit, told.refused.value) == ("elasticsearch_closed", f"{INDEX}-2")
     assert (await chats.purge(index=f"{INDEX}-*,-{INDEX}-2")).state == "finished"

@@ -124,8 +124,9 @@ async def test_a_block_in_the_middle_is_named_and_what_went_before_is_counted(ch
             report = await task
     finally:
         await chats.ask("PUT", f"/{INDEX}/_settings", {"index": {"blocks": {"write": None}}})
-    assert report.state == "finished_with_failures"
-    assert "blocked by" in (report.error or "")
+    assert report.state == "refused"
+    assert report.refused is not None
+    assert "the block `write`" in report.refused.hint
     assert report.rows == 1000 - await chats.left() > 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable, sentence
 from retentiond.targets.chat_database.extras import require
-from retentiond.targets.chat_database.outage import describe_outage
+from retentiond.targets.chat_database.outage import describe_outage, never_sent
 from retentiond.targets.chat_database.patience import GRACE
 
 if TYPE_CHECKING:
@@ -24,6 +26,20 @@ _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/js
 _NOT_FOUND: Final = 404
 _REFUSED_LOGINS: Final = frozenset({401, 403})
 _OVERLOADED: Final = frozenset({429, 502, 503, 504})
+_REJECTED: Final = 429
+_NO_CLUSTER: Final = "_na_"
+_BLOCKED: Final = "cluster_block_exception"
+_NOT_NOW: Final = "SERVICE_UNAVAILABLE"
+"""What a block says that the servers lift themselves: there is no leader, or the state is not recovered."""
+_LOST_NODES: Final = (
+    "node_disconnected_exception",
+    "node_not_connected_exception",
+    "node_closed_exception",
+    "connect_transport_exception",
+    "receive_timeout_transport_exception",
+    "no_shard_available_action_exception",
+)
+"""What is said, with any status, of a server that another one of its cluster has lost."""
 
 
 class ServerError(Exception):
@@ -32,6 +48,25 @@ class ServerError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether it refuses for a lack of servers or of time, and not because of the request."""
+        if _BLOCKED in str(self):
+            return _NOT_NOW in str(self)
+        return self.status in _OVERLOADED or any(kind in str(self) for kind in _LOST_NODES)
+
+
+class NotSentError(UnreachableError):
+    """The server cannot be reached, or rejected the request: nothing of the request was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster of a server: its software (None: Elasticsearch) and its UUID, None while the server has joined none."""
+
+    distribution: str | None
+    uuid: str | None
 
 
 class Search(Protocol):
@@ -70,12 +105,36 @@ async def ask_for(search: Search, method: str, path: str, body: Any = None, **pa
 
 
 @asynccontextmanager
-async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
-    """Open a connection; raises UnreachableError, and UsageError where the extra is missing."""
-    require("elasticsearch")
+async def open_node(config: ElasticsearchStore, url: str) -> AsyncIterator[tuple[Search, Cluster]]:
+    """Open a connection to one server, by the client of what it says it is; raises UnreachableError and UsageError."""
     # Extras, loaded where they are asked for.
-    from elasticsearch import AsyncElasticsearch, ElasticsearchWarning  # noqa: PLC0415
-    from opensearchpy import AsyncOpenSearch, OpenSearchWarning  # noqa: PLC0415
+    from elasticsearch import AsyncElasticsearch  # noqa: PLC0415
+    from opensearchpy import AsyncOpenSearch  # noqa: PLC0415
+
+    # Either client takes any server's word of what it is; this one takes what it then says as well.
+    client = AsyncOpenSearch([with_port(url)], **_opensearch_options(config))
+    try:
+        search: Search = _OpenSearch(client, url)
+        with _configured(config, url):
+            cluster = await _cluster(search, url)
+        if cluster.distribution == "opensearch":
+            yield search, cluster
+            return
+    finally:
+        await client.close()
+    with _configured(config, url):
+        official = AsyncElasticsearch([with_port(url)], **_elasticsearch_options(config))
+    try:
+        yield _Elasticsearch(official, url), cluster
+    finally:
+        await official.close()
+
+
+def load_clients() -> None:
+    """Load the clients, and keep their warnings and logs quiet; raises UsageError where the extra is missing."""
+    require("elasticsearch")
+    from elasticsearch import ElasticsearchWarning  # noqa: PLC0415 - an extra
+    from opensearchpy import OpenSearchWarning  # noqa: PLC0415 - an extra
 
     # Deprecations are for whoever programs these servers: what they tell goes to nobody who could mend it.
     for category in (ElasticsearchWarning, OpenSearchWarning):
@@ -83,27 +142,19 @@ async def open_search(config: ElasticsearchStore) -> AsyncIterator[Search]:
     # So is what they log: each no, though it was expected, and each loss, which we tell ourselves.
     for name in ("opensearch", "elastic_transport"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Either client takes any server's word of what it is; this one takes what it then says as well.
-    client = AsyncOpenSearch([config.url[0]], **_opensearch_options(config))
-    try:
-        search: Search = _OpenSearch(client, config.url[0])
-        with _configured(config):
-            distribution = await _distribution(search, config.url[0])
-        if distribution == "opensearch":
-            yield search
-            return
-    finally:
-        await client.close()
-    with _configured(config):
-        official = AsyncElasticsearch([config.url[0]], **_elasticsearch_options(config))
-    try:
-        yield _Elasticsearch(official, config.url[0])
-    finally:
-        await official.close()
+
+
+def with_port(url: str) -> str:
+    """Return a URL with its port: one of the clients knows no default."""
+    parts = urlsplit(url)
+    if parts.port is not None:
+        return url
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return urlunsplit(parts._replace(netloc=f"{host}:{443 if parts.scheme == 'https' else 9200}"))
 
 
 @contextmanager
-def _configured(config: ElasticsearchStore) -> Iterator[None]:
+def _configured(config: ElasticsearchStore, url: str) -> Iterator[None]:
     """Turn what a client says of its options into an error that names ours."""
     from opensearchpy import ImproperlyConfigured  # noqa: PLC0415 - as above
 
@@ -111,12 +162,12 @@ def _configured(config: ElasticsearchStore) -> Iterator[None]:
         yield
     except (ImproperlyConfigured, OSError, ValueError) as error:
         raise UsageError(
-            f"no connection can be made to {config.url[0]}: {sentence(str(error), 300)}; check `ca_file`, {config.ca_file}"
+            f"no connection can be made to {url}: {sentence(str(error), 300)}; check `ca_file`, {config.ca_file}"
         ) from error
 
 
-async def _distribution(search: Search, url: str) -> str | None:
-    """Return what the server says that it is; raises UnreachableError where it lets nobody in, or is something else."""
+async def _cluster(search: Search, url: str) -> Cluster:
+    """Return what the server says of its cluster; raises UnreachableError where it refuses, or is something else."""
     try:
         about = await search.ask("GET", "/")
     except ServerError as error:
@@ -124,13 +175,14 @@ async def _distribution(search: Search, url: str) -> str | None:
     version = about.get("version") if isinstance(about, dict) else None
     if not isinstance(version, dict):
         raise UnreachableError(f"at {url} is neither Elasticsearch nor OpenSearch; check `url`")
-    return version.get("distribution")
+    uuid = about.get("cluster_uuid")
+    return Cluster(version.get("distribution"), uuid if uuid != _NO_CLUSTER else None)
 
 
 def _no_at_the_door(error: ServerError) -> str:
     if error.status in _REFUSED_LOGINS:
         return f"refused the login: {error}; check `user` and `password`, or `api_key`"
-    if error.status in _OVERLOADED:
+    if error.passing:
         return f"takes no requests now: {error}; wait until it has started, or has less to do, then try again"
     return f"gave no answer of a search server: {error}; check `url`, and what stands before it"
 
@@ -162,7 +214,14 @@ def _elasticsearch_options(config: ElasticsearchStore) -> dict[str, Any]:
 
 
 def _unreachable(url: str, error: Exception) -> UnreachableError:
-    return UnreachableError(f"the search at {url} {describe_outage(error)}")
+    kind = NotSentError if never_sent(error) else UnreachableError
+    return kind(f"the search at {url} {describe_outage(error)}")
+
+
+def refused_for_now(url: str, error: ServerError) -> UnreachableError:
+    """Return the error of a server that takes no requests now."""
+    kind = NotSentError if error.status == _REJECTED else UnreachableError
+    return kind(f"the search at {url} {_no_at_the_door(error)}")
 
 
 def _json(answer: Any) -> Any:

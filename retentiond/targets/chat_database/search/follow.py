@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
+from retentiond.targets.chat_database.search.index import THERE
 from retentiond.targets.chat_database.search.task import last_word, look_at, progress_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from retentiond.engine.target import Progress, Stop
     from retentiond.targets.chat_database.patience import Patience
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _BATCH: Final = 1000
 _ACTION: Final = "*/delete/byquery"
 _STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
+
+
+Ending = Literal["over", "lost", "left"]
+"""`lost`: what it had to delete is partly there, and another round goes on. `left`: it goes on by itself."""
 
 
 class PurgeError(Exception):
@@ -33,7 +38,7 @@ class Follower:
     """Follows purges of one index.
 
     `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own last word, so that there
-    are no more.
+    are no more. `reason` is why it was lost.
     """
 
     def __init__(self, index: Index, stop: Stop, patience: Patience, progress: Progress) -> None:
@@ -44,6 +49,7 @@ class Follower:
         self._progress = progress
         self.deleted = 0
         self.exact = False
+        self.reason = ""
 
     async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
         """Start one, sent once and never again, and return its task; `rate` is documents a second."""
@@ -61,11 +67,15 @@ class Follower:
             # The wait comes after each batch, and is as long as its documents take at that rate.
             scroll_size=str(min(_BATCH, rate)),
             allow_no_indices="false",
+            **THERE,
         )
         return str(answer["task"])
 
     async def find(self, mark: str) -> str | None:
-        """Return the task that bears the mark, if it runs."""
+        """Return the task that bears the mark, if it runs; a node that is dead has none any more."""
+        return await self._index.again(lambda: self._find(mark))
+
+    async def _find(self, mark: str) -> str | None:
         answer = await self._search.ask("GET", "/_tasks", actions=_ACTION, detailed="true")
         if answer.get("node_failures"):
             raise UnreachableError(
@@ -78,22 +88,25 @@ class Follower:
                     return str(name)
         return None
 
-    async def to_the_end(self, task: str, mark: str) -> bool:
-        """Wait until it is over, or gone; False where somebody asked to stop first. Raises PurgeError."""
+    async def to_the_end(self, task: str, mark: str, on_look: Callable[[], Awaitable[None]]) -> Ending:
+        """Wait until it is over, or lost with a node or a shard, or somebody asks to stop. Raises PurgeError."""
+        self.reason = ""
         last, since = "", self._patience.clock()
         self.deleted, self.exact = 0, False
         cancelled = False
         for pause in self._patience.pauses():
-            answer = await ask_for(self._search, "GET", f"/_tasks/{task}")
+            answer = await self._index.again(lambda: ask_for(self._search, "GET", f"/_tasks/{task}"))
             look = look_at(answer, mark)
             if look.standing == "gone":
-                return True
+                return "lost"
             progress = await self._count(task, answer, look)
             if look.standing != "running":
                 await self._forget(task)
                 if look.standing == "failed":
                     raise PurgeError(_STALLED if cancelled else look.reason)
-                return True
+                self.reason = look.reason
+                return "over" if look.standing == "over" else "lost"
+            await on_look()
             now = self._patience.clock()
             if progress != last:
                 last, since = progress, now
@@ -109,13 +122,15 @@ class Follower:
             await self._stop.wait(pause)
             if self._stop.asked:
                 break
-        return False
+        return "left"
 
     async def _count(self, task: str, answer: Mapping[str, Any] | None, look: TaskLook) -> str:
         """Count what went since the last look; return a text that differs while anything is done."""
         children: Mapping[str, Any] = {}
         if look.standing == "running":
-            children = await self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
+            children = await self._index.again(
+                lambda: self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
+            )
         deleted, progress = progress_of(answer, children)
         final = None if look.standing == "running" else last_word(answer)
         self.exact = final is not None
@@ -129,5 +144,5 @@ class Follower:
         """Remove the result that the server keeps for ever; one that may not be removed does no harm."""
         try:
             await self._search.ask("DELETE", f"/.tasks/_doc/{task}")
-        except ServerError:
+        except (ServerError, UnreachableError):
             return

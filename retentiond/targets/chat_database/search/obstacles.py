@@ -1,13 +1,21 @@
-"""What keeps a purge from all that is meant: found before anything is deleted, and named."""
+"""What keeps a purge from all that is meant: found before anything is deleted, and named.
+
+A configuration that cannot be right is refused as a whole. The state of an index (closed, read-only, a snapshot) is
+none of it: the other indices are purged.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
-from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
-from retentiond.targets.chat_database.search.client import ask_for
+from retentiond.model.errors import Refusal, RefusedError, StoreLimit, UnreachableError
+from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
+from retentiond.targets.chat_database.search.index import THERE
+from retentiond.targets.chat_database.search.indices import FieldTypes, take_stock
 from retentiond.targets.chat_database.search.mappings import (
     each,
     holds_days,
@@ -20,8 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.search.indices import Inventory
 
-_BLOCKS: Final = ("read_only_allow_delete", "read_only", "write")
+BLOCKED: Final = StoreLimit("elasticsearch_blocked")
+"""The refusal of a block of the cluster, or of an index that fails every question: its state, no configuration."""
+_BLOCKS: Final = ("read_only_allow_delete", "read_only")
+_BLOCKED: Final = re.compile(r"index \[([^\]]+)\] blocked by: \[(?:[A-Z_]+/\d+/)?([^\]]*)\]")
+_OF_ILM: Final = ("restored-", "partial-")
+"""What ILM puts before the name of an index that it mounts from a snapshot."""
 _CLUSTER: Final = "*.search.allow_expensive_queries,*.cluster.blocks"
 _TEXTS: Final = frozenset({"keyword", "alias"})
 """Types of text; what an alias is another name of is among the mappings, too."""
@@ -35,22 +49,24 @@ class Obstacles:
         self._search = index.search
         self._config = index.config
         self._path = index.path
-        self.days = False
-        """Whether the field of dates holds days; known once no refusal was found."""
-        self.texts = False
-        """Whether the field of chats holds text in each index; known once no refusal was found."""
-        self.kinds_are_texts = False
-        """Whether the field of kinds does."""
 
-    async def refusal(self, account: str | None = None) -> Refusal | None:
-        """Return why documents of the account (None: of any) cannot be purged here."""
-        # What is closed, or not there, first: the other questions pass it over, or fail over it.
-        listed = await self._listed()
-        if refusal := _closed(listed):
-            return refusal
-        shards = await self._shards()
-        if refusal := _passed_over(listed, shards):
-            return refusal
+    async def look(self, account: str | None = None) -> Inventory:
+        """Return the indices by what a purge of the account (None: of any) can do in them; raises RefusedError."""
+        try:
+            return await self._look(account)
+        except ServerError as error:
+            if refusal := _of_block(error):
+                raise RefusedError(refusal) from error
+            raise
+
+    async def _look(self, account: str | None) -> Inventory:
+        listed = await self._listed(self._config.index)
+        if not listed:
+            _refuse(judge(self._config, None))
+        if "open" not in listed.values():
+            return take_stock(listed, {}, {}, FieldTypes())
+        shards = await self._shards(listed)
+        _refuse(_passed_over(listed, shards))
         capabilities = shards and await ask_for(
             self._search,
             "GET",
@@ -58,24 +74,40 @@ class Obstacles:
             fields=",".join(fields_of(self._config)),
             include_unmapped="true",
             allow_no_indices="false",
+            **THERE,
         )
-        refusal = judge(self._config, capabilities)
-        if refusal is not None or capabilities is None:
-            return refusal
-        settings = await self._ask("_settings", flat_settings="true", expand_wildcards="open")
+        _refuse(judge(self._config, capabilities))
+        settings = {
+            name: index
+            for name, index in (
+                await self._ask("_settings", flat_settings="true", expand_wildcards="open")
+            ).items()
+            if listed.get(name, "open") == "open"
+        }
         cluster = await self._search.ask(
             "GET", "/_cluster/settings", include_defaults="true", filter_path=_CLUSTER
         )
-        return (
-            await self._mapped(account)
-            or _narrowed(shards, settings)
-            or self._costly(capabilities, cluster)
-            or _blocked(settings, cluster)
+        types = await self._mapped(account)
+        _refuse(
+            _narrowed(shards, settings)
+            or self._costly(capabilities or {}, cluster)
+            or _blocked_as_a_whole(cluster)
         )
+        return take_stock(listed, settings, await self._renamed(listed), types)
 
-    async def _mapped(self, account: str | None) -> Refusal | None:
-        """Return why what the mapping makes of the fields does not do, and learn whether dates are days."""
+    async def _renamed(self, listed: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the indices that ILM made of such that a pattern matched, and that it does not match any more."""
+        patterns = [part for part in self._config.index.split(",") if "*" in part and part[0] not in "-*"]
+        if not patterns:
+            return {}
+        names = ",".join(prefix + pattern for pattern in patterns for prefix in _OF_ILM)
+        found = await self._listed(names)
+        return {name: status for name, status in found.items() if name not in listed}
+
+    async def _mapped(self, account: str | None) -> FieldTypes:
+        """Return what the fields hold; raises RefusedError where the mapping makes something else of one."""
         config = self._config
+        texts = kinds_are_texts = False
         accounts = await self._mapping(config.account_field)
         dates = await self._mapping(config.date_field)
         refusal = (
@@ -89,13 +121,13 @@ class Obstacles:
                 found = await self._mapping(field)
                 refusal = judge_filled(key, field, found) or judge_id(key, field, found)
                 if key == "thread_field":
-                    self.texts = all(mapping.get("type") in _TEXTS for mapping in each(found))
+                    texts = all(mapping.get("type") in _TEXTS for mapping in each(found))
         if refusal is None and config.kind_field is not None:
             kinds = await self._mapping(config.kind_field)
             refusal = judge_filled("kind_field", config.kind_field, kinds)
-            self.kinds_are_texts = all(mapping.get("type") in _TEXTS for mapping in each(kinds))
-        self.days = holds_days(dates)
-        return refusal
+            kinds_are_texts = all(mapping.get("type") in _TEXTS for mapping in each(kinds))
+        _refuse(refusal)
+        return FieldTypes(holds_days(dates), texts, kinds_are_texts)
 
     async def _mapping(self, field: str) -> Mapping[str, Any]:
         """Return the mappings of a field, and of those that it is another name of."""
@@ -109,24 +141,27 @@ class Obstacles:
         }
 
     async def _ask(self, question: str, **parameters: str) -> Any:
-        return await self._search.ask("GET", f"{self._path}/{question}", **parameters)
+        return await self._search.ask("GET", f"{self._path}/{question}", **THERE, **parameters)
 
-    async def _listed(self) -> Mapping[str, str]:
-        """Return all that the name means, what a pattern passes over too, and whether it is open."""
+    async def _listed(self, names: str) -> Mapping[str, str]:
+        """Return all that names mean, what a pattern passes over too, and whether it is open."""
         listed = await ask_for(
             self._search,
             "GET",
-            f"/_cat/indices{self._path}",
+            f"/_cat/indices/{quote(names, safe='*,')}",
             format="json",
             h="index,status",
             expand_wildcards="all",
         )
         return {row["index"]: row["status"] for row in listed or ()}
 
-    async def _shards(self) -> Any:
-        """Return which shards a purge goes to; raises UnreachableError where one is not there."""
-        shards = await ask_for(self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false")
-        if shards and not all(shards["shards"]):
+    async def _shards(self, listed: Mapping[str, str]) -> Any:
+        """Return which shards a purge goes to; raises UnreachableError where one has no copy."""
+        shards = await ask_for(
+            self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false", **THERE
+        )
+        # Shards of a closed index may have no copy, too.
+        if shards and not all(shards["shards"]) and set(listed.values()) <= {"open"}:
             raise UnreachableError(
                 f"not all shards of {self._config.index} are there; look at the cluster's health, then run it again"
             )
@@ -151,15 +186,19 @@ class Obstacles:
         )
 
 
-def _closed(listed: Mapping[str, str]) -> Refusal | None:
-    closed = sorted(index for index, status in listed.items() if status != "open")
-    return _refusal("closed", closed, "is closed: open it, or name the others in `index`")
+def _refuse(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise RefusedError(refusal)
 
 
 def _passed_over(listed: Mapping[str, str], shards: Mapping[str, Any] | None) -> Refusal | None:
     """Name what is hidden from a pattern, but for the server's own: nobody would count what it holds."""
     reached = shards["indices"] if shards else {}
-    hidden = sorted(index for index in listed if index not in reached and not index.startswith("."))
+    hidden = sorted(
+        index
+        for index, status in listed.items()
+        if status == "open" and index not in reached and not index.startswith(".")
+    )
     return _refusal(
         "hidden", hidden, "is hidden, and a pattern passes it over: name it itself in `index`, too"
     )
@@ -182,23 +221,32 @@ def _narrowed(shards: Mapping[str, Any], settings: Mapping[str, Any]) -> Refusal
     )
 
 
-def _blocked(settings: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
-    """Tell what a purge would run into: for a minute, and half done, or not at all."""
+def _blocked_as_a_whole(cluster: Mapping[str, Any]) -> Refusal | None:
+    """Return which block of the whole cluster keeps a purge from every index."""
     of_cluster = [cluster.get(level, {}).get("cluster", {}).get("blocks", {}) for level in _LEVELS]
     for block in _BLOCKS:
-        blocked = sorted(
-            name
-            for name, index in settings.items()
-            if str(index["settings"].get(f"index.blocks.{block}")) == "true"
-        )
         if any(str(blocks.get(block)) == "true" for blocks in of_cluster):
-            blocked = ["the whole cluster"]
-        if blocked:
-            hint = (
-                f"has the block `{block}`; a full disk sets read_only_allow_delete: make room, then lift it"
-            )
-            return _refusal("blocked", blocked, hint)
+            hint = f"has the block `cluster.blocks.{block}`: remove it from the cluster's settings, then purge again"
+            return _refusal("blocked", ["the whole cluster"], hint)
     return None
+
+
+def _not_read(settings: Mapping[str, Any]) -> Refusal | None:
+    """Return which indices must not be read: each count of the others would fail with theirs."""
+    names = sorted(
+        name for name, index in settings.items() if str(index["settings"].get("index.blocks.read")) == "true"
+    )
+    hint = "is blocked (index read (api)), and so is each question that includes it: remove the block, then purge again"
+    return _refusal("blocked", names, hint)
+
+
+def _of_block(error: ServerError) -> Refusal | None:
+    """Return the refusal for an index that cannot even be read, which fails a question about all of them."""
+    found = _BLOCKED.search(str(error))
+    if found is None or error.passing:
+        return None
+    hint = f"is blocked ({found[2]}), and so is each question that includes it: remove the block, then purge again"
+    return _refusal("blocked", [found[1]], hint)
 
 
 def _refusal(limit: str, names: list[str], hint: str) -> Refusal | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.search.index import THERE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ async def look(
     """Count the documents of each account in the index at a path, or in all behind an alias."""
     version = (await search.ask("GET", "/"))["version"]
     product = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
-    groups = (await search.ask("GET", f"{path}/_search_shards"))["shards"]
+    groups = (await search.ask("GET", f"{path}/_search_shards", **THERE))["shards"]
     found = {account: await _of_account(search, path, config, account) for account in accounts}
     return StoreOverview(
         "elasticsearch",
@@ -41,7 +42,9 @@ async def _of_account(search: Search, path: str, config: ElasticsearchStore, acc
         "query": {"term": {config.account_field: account}},
         "aggs": {"oldest": {"min": {"field": config.date_field}}},
     }
-    answer = await search.ask("POST", f"{path}/_search", question, allow_partial_search_results="false")
+    answer = await search.ask(
+        "POST", f"{path}/_search", question, allow_partial_search_results="false", **THERE
+    )
     oldest = answer["aggregations"]["oldest"]["value"]
     day = None if oldest is None else (_EPOCH + timedelta(milliseconds=oldest)).date().isoformat()
     return AccountRows(int(answer["hits"]["total"]["value"]), day)

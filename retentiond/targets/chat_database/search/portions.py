@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.targets.chat_database.search.query import Meant
 from retentiond.targets.chat_database.staying import StayingRows
 from retentiond.targets.chat_database.store import UnknownIds, months, names_no_chat
 
@@ -11,11 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from retentiond.targets.chat_database.search.index import Index
-    from retentiond.targets.chat_database.search.query import Meant, Query
+    from retentiond.targets.chat_database.search.indices import Inventory
+    from retentiond.targets.chat_database.search.query import Query
     from retentiond.targets.chat_database.store import ChatId, StorePurge
 
 _MOST_CHATS: Final = 10_000
 """Chats that one query names; the servers take 65,536 terms at the most."""
+
+
+def portions_of(index: Index, inventory: Inventory, purge: StorePurge) -> Portions:
+    """Return the portions of a purge in the indices in which documents can be counted."""
+    types = inventory.types
+    meant = Meant(
+        index.config,
+        purge.account,
+        purge.cutoff,
+        inventory.searched,
+        days=types.days,
+        texts=types.texts,
+        kinds_are_texts=types.kinds_are_texts,
+    )
+    return Portions(index, meant, purge, by_date=index.config.without_chat == "purge")
 
 
 class Portions:

@@ -20,7 +20,9 @@ Query = dict[str, Any]
 
 
 class Meant:
-    """The documents of one account before the cutoff (aware); `days`: the field of dates holds days.
+    """The documents of one account before the cutoff (aware), in the indices that were looked at.
+
+    `days`: the field of dates holds days.
 
     Of several dates each must lie before it, and of several accounts none is another. A document without a date is not
     meant. `texts`: the field of chats holds text in each index, and no numbers;
@@ -32,12 +34,14 @@ class Meant:
         config: ElasticsearchStore,
         account: str,
         cutoff: datetime,
+        indices: Sequence[str],
         *,
         days: bool = False,
         texts: bool = False,
         kinds_are_texts: bool = False,
     ) -> None:
         self._config = config
+        self._indices = indices
         # The order in which the server compares kinds.
         self._kind_order: Callable[[str], bytes | int] = str.encode if kinds_are_texts else int
         # A number is asked for in its own spelling alone.
@@ -56,7 +60,7 @@ class Meant:
         """The documents of the account that have no date, or none that can be true."""
         believable = self._dated({"gte": _instant(EARLIEST_DATE)})
         others = [*_of_others(self._config, self._account), believable]
-        return {"bool": {"filter": [_of_account(self._config, self._account)], "must_not": others}}
+        return {"bool": {"filter": self._of_account(), "must_not": others}}
 
     @property
     def without_chat(self) -> Query:
@@ -135,7 +139,11 @@ class Meant:
         return {"bool": {"should": named, "minimum_should_match": 1}}
 
     def _aged(self) -> list[Query]:
-        return [_of_account(self._config, self._account), self._dated({"lt": _instant(self.end)})]
+        return [*self._of_account(), self._dated({"lt": _instant(self.end)})]
+
+    def _of_account(self) -> list[Query]:
+        # An index that came in since has not been looked at: its fields may be others.
+        return [within(self._indices), {"term": {self._config.account_field: self._account}}]
 
     def _staying(self) -> list[Query]:
         return [
@@ -148,8 +156,14 @@ class Meant:
         return {"range": {self._config.date_field: {**bounds, **_FORMAT}}}
 
 
-def _of_account(config: ElasticsearchStore, account: str) -> Query:
-    return {"term": {config.account_field: account}}
+def within(indices: Sequence[str]) -> Query:
+    """Return the query of all documents of some indices."""
+    return {"terms": {"_index": sorted(indices)}}
+
+
+def both(query: Query, other: Query) -> Query:
+    """Return the query of the documents that two queries have in common."""
+    return {"bool": {"filter": [query, other]}}
 
 
 def _of_others(config: ElasticsearchStore, account: str) -> list[Query]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Silence, Stop, StoppedError
-from retentiond.model.errors import UnreachableError
+from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database.patience import Patience
-from retentiond.targets.chat_database.search.client import Heeding, ServerError, open_search
+from retentiond.targets.chat_database.search.client import Heeding, ServerError
 from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
-from retentiond.targets.chat_database.search.obstacles import Obstacles
+from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
 from retentiond.targets.chat_database.search.overview import look
-from retentiond.targets.chat_database.search.portions import Portions
-from retentiond.targets.chat_database.search.query import Meant
+from retentiond.targets.chat_database.search.portions import portions_of
+from retentiond.targets.chat_database.search.recovery import Recovery
+from retentiond.targets.chat_database.search.servers import open_search
+from retentiond.targets.chat_database.search.shards import ShardWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.check import StoreOverview
     from retentiond.targets.chat_database.search.client import Search
+    from retentiond.targets.chat_database.search.indices import Inventory
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 
@@ -51,10 +55,15 @@ class Elasticsearch:
     async def check(self) -> list[str]:
         """Try what a purge needs, changing nothing."""
         try:
-            refusal = await Obstacles(self._index).refusal()
+            await Obstacles(self._index).look()
         except ServerError as error:
             return [f"elasticsearch: {error}"]
-        return [f"elasticsearch: {refusal.value}; {refusal.hint}"] if refusal else []
+        except RefusedError as refused:
+            refusal = refused.refusal
+            # A block is the state of an index or of the cluster, and may be another by the time of the purge.
+            is_state = refusal.limit == BLOCKED
+            return [] if is_state else [f"elasticsearch: {refusal.value}; {refusal.hint}"]
+        return []
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
         """Say which server it is, and how many documents of each account are there."""
@@ -65,35 +74,42 @@ class Elasticsearch:
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow it to its end, and count again until nothing is left."""
-        self._index = Index(Heeding(self._index.search, purge.stop), self._config)
+        search = Heeding(self._index.search, purge.stop)
+        # A cluster that cannot be used at the start is not waited for.
+        obstacles = Obstacles(Index(search, self._config))
+        self._index = Index(search, self._config, Recovery(purge.stop, self._patience))
+        shards = ShardWatch(Index(search, self._config), purge, self._patience)
         try:
-            obstacles = Obstacles(self._index)
-            refusal = await obstacles.refusal(purge.account)
-            if refusal is not None:
-                return StoreReport("refused", refused=refusal)
-            meant = Meant(
-                self._config,
-                purge.account,
-                purge.cutoff,
-                days=obstacles.days,
-                texts=obstacles.texts,
-                kinds_are_texts=obstacles.kinds_are_texts,
-            )
-            by_date = self._config.without_chat == "purge"
-            portions = Portions(self._index, meant, purge, by_date=by_date)
+            inventory = await obstacles.look(purge.account)
             if purge.dry_run:
-                # It may not be allowed to refresh, and counts what is visible.
-                documents = [await self._index.count(query) async for query in portions.each()]
-                waiting = tuple(await portions.remarks())
-                kept = portions.staying.kept()
-                return StoreReport("planned", rows=sum(documents), waiting=waiting, kept=kept)
+                return await self._count(Index(search, self._config), inventory, purge)
             progress.stage("elasticsearch", None)
             follower = Follower(self._index, purge.stop, self._patience, progress)
-            return await Deletion(self._index, follower, purge, portions, self._rate).work()
+            deletion = Deletion(self._index, obstacles, follower, purge, shards, self._rate)
+            return await deletion.work(inventory)
+        except RefusedError as refused:
+            return StoreReport("refused", refused=refused.refusal)
         except StoppedError:
             return StoreReport("interrupted", error="asked to stop before it began; run it again")
         except ServerError as error:
             return StoreReport("finished_with_failures", error=f"the search refused: {error}")
+
+    async def _count(self, index: Index, inventory: Inventory, purge: StorePurge) -> StoreReport:
+        """Count what a purge would delete, and what it could not; it may not be allowed to refresh."""
+        portions = portions_of(index, inventory, purge)
+        counted: Counter[str] = Counter()
+        if inventory.searched:
+            async for query in portions.each():
+                counted += await index.by_index(query)
+        kept_back = Counter({name: counted[name] for name in inventory.readable})
+        refusal = inventory.refusal(kept_back)
+        return StoreReport(
+            "refused" if refusal is not None else "planned",
+            rows=counted.total() - kept_back.total(),
+            waiting=tuple(await portions.remarks()) if inventory.searched else (),
+            refused=refusal,
+            kept=portions.staying.kept(),
+        )
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Cancel the task that the notes name; what it has deleted stays deleted."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Standing = Literal["running", "over", "failed", "gone"]
-"""`gone`: it is not there, or another has its number: it died with its node."""
+Standing = Literal["running", "over", "failed", "lost", "gone"]
+"""`lost`: it lost a node or a shard on its way, and another round goes on. `gone`: it is not there, or another has its
+number: it died with its node."""
+_FINAL: Final = (
+    "cluster_block_exception",
+    "security_exception",
+    "index_not_found_exception",
+    "index_closed_exception",
+    "task_cancelled_exception",
+)
+"""Failures that another round would meet again; or that somebody caused on purpose."""
+_NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +36,27 @@ def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
         return TaskLook("gone")
     if not answer.get("completed"):
         return TaskLook("running")
+    if answer["task"].get("cancelled"):
+        return TaskLook("failed", "it was cancelled")
     if "error" in answer:
-        return TaskLook("failed", _reason(answer["error"]))
+        return _failed(answer["error"])
     response = answer.get("response", {})
     if response.get("canceled"):
         return TaskLook("failed", f"it was cancelled ({response['canceled']})")
     failures = response.get("failures") or []
     if failures:
-        return TaskLook(
-            "failed", _reason(failures[0].get("cause") or failures[0].get("reason") or failures[0])
+        causes = [failure.get("cause") or failure.get("reason") or failure for failure in failures]
+        return next(
+            (look for cause in causes if (look := _failed(cause)).standing == "failed"), _failed(causes[0])
         )
     return TaskLook("over")
+
+
+def _failed(error: Any) -> TaskLook:
+    """Tell whether a failure is final; any other may be of a server that was lost, and a round does no harm."""
+    reason = _reason(error)
+    final = any(kind in str(error) for kind in _FINAL) and _NOT_NOW not in str(error)
+    return TaskLook("failed" if final else "lost", reason)
 
 
 def last_word(answer: Mapping[str, Any] | None) -> int | None:

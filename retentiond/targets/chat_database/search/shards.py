@@ -1,0 +1,146 @@
+"""The state of an index by shard and copy, while a purge runs and at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from retentiond.engine.target import StoppedError
+from retentiond.model.errors import UnreachableError
+from retentiond.model.shards import ReplicaReport, ShardReport, ShardState
+from retentiond.targets.chat_database.search.client import ServerError
+from retentiond.targets.chat_database.search.query import both, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.search.index import Index
+    from retentiond.targets.chat_database.search.indices import Inventory
+    from retentiond.targets.chat_database.search.query import Query
+    from retentiond.targets.chat_database.store import StorePurge
+
+_EVERY: Final = 10.0
+"""Seconds from report to report: each asks the cluster some questions."""
+_MOST_NUMBERS: Final = 32
+"""The most shards of an index of which each is counted by itself."""
+_MOST_CHARACTERS: Final = 3000
+"""Of a path; the servers take 4,096 with the method and the parameters."""
+_COLUMNS: Final = "index,shard,prirep,state,node,unassigned.reason"
+_SERVING: Final = frozenset({"STARTED", "RELOCATING"})
+
+Shard = tuple[str, int]
+"""An index and the number of a shard of it."""
+
+
+class ShardWatch:
+    """Reports the shards of a purge; whatever keeps it from that does not keep the purge."""
+
+    def __init__(self, index: Index, purge: StorePurge, patience: Patience) -> None:
+        self._index = index
+        self._purge = purge
+        self._patience = patience
+        self._reported: float | None = None
+
+    async def report(self, inventory: Inventory, query: Query) -> None:
+        """Publish how many documents of the query are left in each shard, every few seconds at the most."""
+        now = self._patience.clock()
+        if self._reported is not None and now - self._reported < _EVERY:
+            return
+        self._reported = now
+        try:
+            copies = await self._copies(inventory.searched)
+            left = await self._left(query, copies)
+        except (ServerError, UnreachableError):
+            return
+        await self._purge.report_shards([*_shards(inventory, copies, left, {}, under_way=True)])
+
+    async def at_the_end(
+        self, inventory: Inventory, query: Query | None, kept_back: Mapping[str, int]
+    ) -> tuple[ShardReport, ...]:
+        """Return the last state; without a query nothing is left in the indices that can be deleted from."""
+        try:
+            copies = await self._copies(inventory.searched)
+        except (ServerError, UnreachableError, StoppedError):
+            return ()
+        left: Mapping[Shard, int] | None = {}
+        if query:
+            try:
+                left = await self._left(both(query, within(inventory.writable)), copies)
+            except (ServerError, UnreachableError, StoppedError):
+                left = None
+        return tuple(_shards(inventory, copies, left, kept_back, under_way=False))
+
+    async def _copies(self, names: Sequence[str]) -> dict[Shard, list[Mapping[str, Any]]]:
+        """Return the copies of each shard; a name that is gone meanwhile has none."""
+        found: dict[Shard, list[Mapping[str, Any]]] = {}
+        for path in _paths(names):
+            listed = await self._index.search.ask("GET", f"/_cat/shards/{path}", format="json", h=_COLUMNS)
+            for copy in listed:
+                found.setdefault((copy["index"], int(copy["shard"])), []).append(copy)
+        return dict(sorted(found.items()))
+
+    async def _left(
+        self, query: Query, copies: Mapping[Shard, Sequence[Mapping[str, Any]]]
+    ) -> Mapping[Shard, int] | None:
+        """Count by shard; None where there are too many shards to ask for each."""
+        numbers = sorted({number for _, number in copies})
+        if len(numbers) > _MOST_NUMBERS:
+            return None
+        left: Counter[Shard] = Counter()
+        for number in numbers:
+            for name, documents in (await self._index.by_index(query, number)).items():
+                left[name, number] = documents
+        return left
+
+
+def _paths(names: Sequence[str]) -> Iterator[str]:
+    path = ""
+    for name in map(quote, names):
+        if path and len(path) + len(name) >= _MOST_CHARACTERS:
+            yield path
+            path = ""
+        path += f",{name}" if path else name
+    if path:
+        yield path
+
+
+def _shards(
+    inventory: Inventory,
+    copies: Mapping[Shard, Sequence[Mapping[str, Any]]],
+    left: Mapping[Shard, int] | None,
+    kept_back: Mapping[str, int],
+    *,
+    under_way: bool,
+) -> Iterator[ShardReport]:
+    for (name, number), several in copies.items():
+        rest = None if left is None else left.get((name, number), 0)
+        error = None
+        state: ShardState = "finished" if rest == 0 else "running" if under_way else "pending"
+        if not any(copy["prirep"] == "p" and copy["state"] in _SERVING for copy in several):
+            state, rest, error = "unreachable", None, "no primary copy is there"
+        elif name in inventory.readable:
+            # Of how many shards the documents are is not known.
+            rest = None
+            state = "failed" if kept_back.get(name) else state
+            error = f"nothing can be deleted: {inventory.readable[name]}" if kept_back.get(name) else None
+        yield ShardReport(
+            f"{name}[{number}]",
+            state,
+            left=rest,
+            error=error,
+            replicas=tuple(_copy(copy, state) for copy in several),
+        )
+
+
+def _copy(copy: Mapping[str, Any], state: ShardState) -> ReplicaReport:
+    kind = "primary" if copy["prirep"] == "p" else "replica"
+    if copy["state"] in _SERVING:
+        # While a copy moves the node has both ends in it.
+        node = str(copy["node"]).partition(" ")[0]
+        return ReplicaReport(f"{kind} on {node}", "running" if state == "unreachable" else state)
+    if copy["state"] == "INITIALIZING":
+        return ReplicaReport(f"{kind} on {copy['node']}", "pending")
+    why = copy.get("unassigned.reason")
+    return ReplicaReport(kind, "unreachable", error=f"unassigned ({why})" if why else "unassigned")

@@ -1,0 +1,122 @@
+"""A real cluster that loses a node in the middle of a purge; run where the environment names one that may be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.model.errors import UnreachableError
+from retentiond.targets.chat_database.patience import Patience
+from tests.support.closing_lines import not_run
+from tests.support.search_cluster import START, URLS, SearchCluster
+from tests.support.search_index import INDEX, Chats, Watching
+from tests.support.stats_table import CUTOFF
+from tests.support.store_purge import Notes, Purge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# A node takes a minute to come back, and longer on a busy machine.
+pytestmark = pytest.mark.timeout(900)
+
+DOCUMENTS = 6000
+RATE = 400
+
+
+@pytest.fixture
+async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[SearchCluster]:
+    urls, start = os.environ.get(URLS, "").split(), os.environ.get(START)
+    if len(urls) < 3 or start is None:
+        how = f"set {URLS} to the URLs of three nodes on this machine, and {START} to the command that starts those that are down"
+        not_run(request.config, "search clusters that lose a node", how)
+        pytest.skip(how)
+    cluster = SearchCluster(urls, start)
+    await cluster.revive()
+    yield cluster
+    await cluster.revive()
+
+
+@pytest.fixture
+async def chats(cluster: SearchCluster) -> AsyncIterator[Chats]:
+    chats = Chats(cluster.urls[0])
+    yield chats
+    await cluster.revive()
+    await chats.remove(f"/{INDEX}*")
+
+
+async def filled(chats: Chats, replicas: int) -> None:
+    await chats.make(
+        settings={"number_of_shards": 3, "number_of_replicas": replicas, "refresh_interval": "1s"}
+    )
+    await chats.ask("GET", f"/_cluster/health/{INDEX}", wait_for_status="green", timeout="60s")
+    # All in one month, and so in one round, if nothing happens.
+    first = CUTOFF.replace(day=1) - timedelta(days=31)
+    await chats.add(first=first, count=DOCUMENTS, every=timedelta(minutes=5))
+
+
+async def test_a_coordinator_that_dies_in_the_middle_is_replaced_by_the_next_url(
+    cluster: SearchCluster, chats: Chats
+) -> None:
+    await filled(chats, replicas=1)
+    purge, watching = Purge("acme", CUTOFF), Watching()
+    async with chats.opened(rate=RATE, patience=Patience(between=0.2), url=cluster.urls) as store:
+        task = asyncio.create_task(store.purge(purge, watching))
+        await watching.until_some_are_gone()
+        await cluster.kill(cluster.urls[0])
+        report = await task
+    assert (report.state, report.error) == ("finished", None)
+    # The task died with its node, and its own count with it.
+    assert report.at_least
+    assert 0 < report.rows <= DOCUMENTS
+    assert purge.steps == 2
+    assert {shard.state for shard in report.shards} == {"finished"}
+    assert len(report.shards) == 3
+    await cluster.revive()
+    assert await chats.left() == 0
+
+
+async def test_a_data_node_that_dies_in_the_middle_leads_to_another_round(
+    cluster: SearchCluster, chats: Chats
+) -> None:
+    await filled(chats, replicas=1)
+    dying = await cluster.data_node(INDEX)
+    purge, watching = Purge("acme", CUTOFF), Watching()
+    async with chats.opened(rate=RATE, patience=Patience(between=0.2)) as store:
+        task = asyncio.create_task(store.purge(purge, watching))
+        await watching.until_some_are_gone()
+        await cluster.kill(dying)
+        report = await task
+    assert (report.state, report.error) == ("finished", None)
+    assert 0 < report.rows <= DOCUMENTS
+    assert purge.steps == 2
+    await cluster.revive()
+    assert await chats.left() == 0
+
+
+async def test_a_shard_without_a_copy_is_unreachable_and_the_purge_goes_on_once_it_is_back(
+    cluster: SearchCluster, chats: Chats
+) -> None:
+    await filled(chats, replicas=0)
+    dying = await cluster.data_node(INDEX)
+    notes, watching = Notes(), Watching()
+    hasty = Patience(between=0.2, recovery=20)
+    async with chats.opened(rate=RATE, patience=hasty) as store:
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), watching))
+        await watching.until_some_are_gone()
+        await cluster.kill(dying)
+        lost = await task
+        assert lost.state == "interrupted"
+        assert "shards" in (lost.error or "")
+        assert "unreachable" in {shard.state for shard in lost.shards}
+        notes.record(lost)
+        with pytest.raises(UnreachableError):
+            await store.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), watching)
+    await cluster.revive()
+    report = await chats.purge(Purge("acme", CUTOFF, purge_id=3, notes=notes))
+    assert (report.state, report.at_least) == ("finished", True)
+    assert lost.rows + report.rows <= DOCUMENTS
+    assert await chats.left() == 0
