@@ -35,12 +35,12 @@ class Orphans:
 
 @dataclass(slots=True)
 class OrphanReport:
-    """What was found before a purge of orphans, what it removed, and what is there after it.
+    """The orphans found before a purge of them, the removed rows, and the orphans left after it.
 
-    Without `wished`, nothing is removed, and `found` is what is there after the purge of the chats.
+    Without `requested`, no row is removed, and `found` are the orphans after the purge of the chats.
     """
 
-    wished: bool = False
+    requested: bool = False
     found: Orphans | None = None
     removed: Counter[str] = field(default_factory=Counter)
     left: Orphans | None = None
@@ -52,12 +52,12 @@ class OrphanReport:
         return self.found.chats if self.found is not None else 0
 
     def remarks(self) -> list[str]:
-        """Say what is there, why orphans stay, and how they can be purged, a sentence each."""
+        """Return sentences: how many orphans there are, why some stay, and how to purge them."""
         found = self.found or Orphans()
         told: list[str] = []
         if found.rows:
             told.append(
-                f"{_rows(found.rows.total())}, whose chat is missing from the database or which name none; "
+                f"{_rows(found.rows.total())}, whose chat is missing from the database or which name no chat; "
                 f"{found.due.total():,} of them are older than the date"
             )
         told += [
@@ -69,22 +69,22 @@ class OrphanReport:
             told.append(f"{_rows(self.left.rows.total())} left after the purge")
         if self.refused is not None:
             told.append(f"orphans refused by {self.refused.limit}: {self.refused.hint}")
-        if found.due and not self.wished:
+        if found.due and not self.requested:
             told.append(
                 "orphans stay; `--purge-orphans`, by schedule `purge_orphans: true`, deletes the older ones"
             )
         return told
 
     def as_json(self) -> dict[str, Any] | None:
-        """Return it in the interface's words; None where there is nothing to say."""
-        if not self.wished and (self.found is None or not self.found.rows):
+        """Return it in the interface's words; None without a request and without orphans."""
+        if not self.requested and (self.found is None or not self.found.rows):
             return None
-        told: dict[str, Any] = {"purge": self.wished}
+        told: dict[str, Any] = {"purge": self.requested}
         if self.found is not None:
             told["found"] = dict(self.found.rows)
             told["due"] = dict(self.found.due)
             told["kept"] = dict(sorted(self.found.kept.items()))
-        if self.wished:
+        if self.requested:
             told["removed"] = dict(self.removed)
         if self.left is not None:
             told["left"] = dict(self.left.rows)

@@ -91,11 +91,11 @@ def _orphans(report: PurgeReport, translate: Translate) -> Table:
     rows.add_column(translate("entity"))
     rows.add_column(translate("rows"), justify="right")
     rows.add_column(translate("older than the date"), justify="right")
-    if report.orphans.wished and not report.dry_run:
+    if report.orphans.requested and not report.dry_run:
         rows.add_column(translate("deleted"), justify="right")
     for entity, count in found.rows.items():
         counts = [count, found.due[entity]]
-        if report.orphans.wished and not report.dry_run:
+        if report.orphans.requested and not report.dry_run:
             counts.append(report.orphans.removed[entity])
         rows.add_row(Text(printable(entity)), *(translate(f"{number:,}") for number in counts))
     return rows

@@ -109,7 +109,7 @@ def test_orphans_are_asked_for_by_a_flag_which_a_visitor_cannot_have(tmp_path: P
 def test_orphans_are_shown_with_what_was_deleted_and_why_others_stay(tmp_path: Path) -> None:
     found = Orphans(1, Counter(chatmessage=12), Counter(chatmessage=5), Counter(newer=7))
     left = Orphans(0, Counter(chatmessage=7))
-    orphans = OrphanReport(wished=True, found=found, removed=Counter(chatmessage=5), left=left)
+    orphans = OrphanReport(requested=True, found=found, removed=Counter(chatmessage=5), left=left)
     shown = Prompt(tmp_path, orphans=orphans, remarks=["the files are not deleted"]).type(*WORDS).stdout
     assert re.search(r"chatmessage +12 +5 +5", shown)
     assert "7 orphan rows kept, newer: a row of the missing chat is not older than the date." in shown

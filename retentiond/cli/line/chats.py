@@ -87,7 +87,7 @@ def purge_chats(
         if to_date is not None or purge_stats:
             raise UsageError("--to-date and --purge-stats do not go with --visitor; leave them out")
         if purge_orphans:
-            # Whose a row of a missing chat was, no row says.
+            # The visitor of a missing chat is unknown.
             raise UsageError("--purge-orphans does not go with --visitor; leave it out")
         return PurgeChats(Erasure(account, visitor, even_under_floor, reason), target, dry_run, as_json)
     if even_under_floor or reason:

@@ -23,7 +23,7 @@ _AT: Final = "r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[
 
 @dataclass(slots=True)
 class RemovedOrphans:
-    """What one transaction took: rows by entity, and the missing chats; `more`: a chat has rows left for the next one."""
+    """The work of one transaction: rows by entity, and the missing chats; `more`: a chat has rows left for the next one."""
 
     rows: Counter[str] = field(default_factory=Counter)
     chats: list[Any] = field(default_factory=list)
@@ -61,7 +61,7 @@ class OrphanBatch:
                 continue
             removed.rows[entity] = await self._delete_some(entity, rows, keys=keys)
             if removed.rows[entity]:
-                # What hangs on the next table's rows must be gone before they are.
+                # Rows that refer to the next table must be deleted before its own.
                 removed.more = True
                 break
         removed.chats = [key if isinstance(key, int) else str(key) for key in keys]
@@ -82,7 +82,7 @@ class OrphanBatch:
         return removed
 
     async def strays(self, page: Sequence[Any]) -> RemovedOrphans:
-        """Delete rows that name no chat, with what hangs on them."""
+        """Delete rows that name no chat, with the rows that refer to them."""
         removed = RemovedOrphans()
         by_entity: defaultdict[str, list[Any]] = defaultdict(list)
         for row in page:

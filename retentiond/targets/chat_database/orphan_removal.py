@@ -48,11 +48,11 @@ _MOST_REFUSED: Final = 20
 
 
 Delete: TypeAlias = "Callable[[OrphanBatch, Sequence[Any]], Awaitable[RemovedOrphans]]"
-"""What a batch does to a page: of missing chats, or of rows that name no chat."""
+"""The deletion of a page: of missing chats, or of rows that name no chat."""
 
 
 class OrphanRemoval:
-    """Deletes what a search found due, and counts it together with the deletion."""
+    """Deletes the orphans that a search found due, and counts them in the transaction that deletes them."""
 
     def __init__(self, place: Place, search: OrphanSearch, lease: Lease, order: Order, pass_id: int) -> None:
         self._place = place
@@ -72,7 +72,7 @@ class OrphanRemoval:
         await self._search.list_strays()
         last = await self._take_missing(self._search.pages(size), report)
         if self._failures >= FAILURES:
-            # What is refused is the same at every run, and piles up at the beginning, before what is new.
+            # The same rows are refused at every run, and pile up at the beginning, before new ones.
             self._failures = 0
             await self._take_missing(self._search.pages(size, backward=True, end=last), report)
         self._failures = 0
@@ -121,7 +121,7 @@ class OrphanRemoval:
         self._failures = 0 if went else self._failures + 1
 
     async def _try(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> Exception | None:
-        """Delete a page in as many transactions as its rows need; return what the database has against it."""
+        """Delete a page in as many transactions as its rows need; return the error that refused it."""
         attempt, more = 0, True
         while more:
             attempt += 1
@@ -152,7 +152,7 @@ class OrphanRemoval:
         return None
 
     async def _note(self, removed: RemovedOrphans, report: PurgeReport) -> None:
-        """Write what went into the ledger, in the transaction in which it goes."""
+        """Write the removed rows into the ledger, in the transaction that removes them."""
         if not removed.rows:
             return
         after = replace(report.orphans, removed=report.orphans.removed + removed.rows)
@@ -168,7 +168,7 @@ class OrphanRemoval:
         await add_record(self._connection, Record("purged", self._place.name, self._pass_id, body))
 
     async def _fail(self, part: Sequence[Any], error: Exception, report: PurgeReport) -> None:
-        """Count what did not go, and name a missing chat that is alone."""
+        """Count the rows that were refused, and name a missing chat that is alone."""
         log = get_logger(account=report.account)
         reason = reason_of(error)
         report.failed[reason] += len(part)

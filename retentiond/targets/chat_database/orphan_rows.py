@@ -88,7 +88,7 @@ class OrphanRows:
             "judged",
             sources=sources,
             unclear=f"({clear}) IS NOT TRUE" if shared else "false",
-            # What is all another account's is not counted here.
+            # Missing chats of another account alone are not counted here.
             perhaps_ours="bool_or(o.some_ours) IS NOT FALSE OR bool_or(o.nameless)" if shared else "true",
             held=self._held("o.key::text"),
         )
@@ -107,7 +107,7 @@ class OrphanRows:
         )
 
     def count_rows(self, entity: str) -> str:
-        """Return the statement that counts an entity's rows of missing chats by what becomes of them."""
+        """Return the statement that counts an entity's rows of missing chats by their verdicts."""
         above, alias, name = [], "r", entity
         conditions = [of_entity("r", self._layout.entities[entity])]
         while (parent := self._layout.entities[name].parent) is not None and parent != self.tree.top:
@@ -149,7 +149,7 @@ class OrphanRows:
         )
 
     def stray(self, entity: str, *, files_stay: bool) -> str:
-        """Return the condition for a row that names no chat and is due; asked again by what deletes it."""
+        """Return the condition for a row that names no chat and is due; the deletion asks it again."""
         own = of_entity("r", self._layout.entities[entity])
         conditions = [self._names_none(entity), f"({self._stray_verdict(entity)}) = 'due'", own]
         if self._layout.root.account_column is not None:
@@ -181,7 +181,7 @@ class OrphanRows:
         return found[::-1]
 
     def arrived_without_id(self) -> str:
-        """Return the statement that asks whether a chat has an id that otherwise names none."""
+        """Return the statement that asks whether a chat has an id that otherwise names no chat."""
         return self.statement("arrived_without_id", no_chat=_no_chat(self._key_type))
 
     def _direct_of(self, entity: str) -> str:

@@ -23,10 +23,10 @@ async def survey_orphans(connection: Conn, purge: AccountPurge, *, limited: bool
     `limited`: the limits of scheduled purges hold.
     """
     report = purge.report.orphans
-    report.wished = purge.wish.orphans
+    report.requested = purge.wish.orphans
     search = await search_orphans(connection, purge)
     report.found = await search.find()
-    if report.wished and report.found.due.total():
+    if report.requested and report.found.due.total():
         report.refused = await _refuse(search.database_has_chats, purge, limited=limited)
 
 
@@ -35,16 +35,16 @@ async def purge_orphans(
 ) -> None:
     """Delete the orphans that are due, where that is asked for and not refused; count those that are there after it."""
     if purge.request is not None:
-        # A request for one visitor says nothing of the other rows of the account.
+        # A request for one visitor does not report on the rest of the account.
         return
     report = purge.report.orphans
     search = await search_orphans(connection, purge)
-    if report.wished and report.refused is None and report.found is not None and report.found.due.total():
+    if report.requested and report.refused is None and report.found is not None and report.found.due.total():
         await OrphanRemoval(purge.place, search, lease, order, pass_id).run(purge.report)
     if purge.report.state == "interrupted" or order.stop.asked:
         return
     now = await order.stop.unless_asked(search.find())
-    if report.wished:
+    if report.requested:
         report.left = now
     else:
         report.found = now
@@ -53,7 +53,7 @@ async def purge_orphans(
 async def _refuse(
     database_has_chats: Callable[[], Awaitable[bool]], purge: AccountPurge, *, limited: bool
 ) -> Refusal | None:
-    """Refuse what looks like a table of chats that was emptied, detached or not filled yet, and not like orphans."""
+    """Refuse where the table of chats looks emptied, detached or not filled yet: then orphans are not orphans."""
     missing, chats = purge.report.orphans.chats_due, purge.report.all_chats
     if not await database_has_chats():
         return Refusal(

@@ -36,7 +36,7 @@ class OrphanSearch:
         return bool(self.values["files_stay"])
 
     async def find(self) -> Orphans:
-        """Find them, and count them by what becomes of them."""
+        """Find them, and count them by their verdicts."""
         found = Orphans()
         await self._find_missing()
         found.chats = int(await self._value(self.rows.statement("count_missing")))

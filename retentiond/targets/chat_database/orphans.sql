@@ -24,15 +24,15 @@ INSERT INTO {missing} (key, items, verdict) {judged}
 ANALYZE {missing}
 
 -- name: judged
--- Judges each missing chat by all rows that name it: what belongs to no account, cannot be dated or is newer stays whole.
+-- Judges each missing chat by all rows that name it. One without an account, without a date or with a newer row stays whole.
 SELECT o.key AS key, sum(o.items)::bigint AS items,
        CASE WHEN {unclear} THEN 'no_account' WHEN NOT bool_or(o.dated) OR bool_or(o.undated) THEN 'undated'
             WHEN bool_or(o.newer) THEN 'newer' WHEN {held} THEN 'hold' ELSE 'due' END AS verdict
 FROM ({sources}) o GROUP BY o.key HAVING {perhaps_ours}
 
 -- name: source
--- What the rows of one table say of the missing chats that they name. Comparing with the chats in the statement that
--- judges keeps what another transaction has just given its chat.
+-- The rows of one table by the missing chat that they name. The statement that judges compares with the chats itself: rows
+-- to which another transaction has just added their chat are not found.
 SELECT r.{column}::{orphan_type} AS key, count(*) AS items, {dated}::boolean AS dated, bool_or({newer}) AS newer,
        bool_or({undated}) AS undated, bool_and({ours}) AS all_ours, bool_or({ours}) AS some_ours,
        bool_or({nameless}) AS nameless
@@ -41,7 +41,7 @@ WHERE {names_chat} {of_its_own} {among} AND NOT EXISTS (SELECT FROM {top} t WHER
 GROUP BY 1
 
 -- name: held
--- A hold on the chat, or one on all of the account, a visitor or days: whom and when a missing chat was of, no row says.
+-- A hold on the chat, or one on all of the account, a visitor or days: the visitor and the days of a missing chat are unknown.
 EXISTS (SELECT FROM retentiond.hold_in_force h
         WHERE h.kind = 'account' AND h.subject = ANY($account_names::text[])
           AND (NOT h.narrowed ? 'chat' OR h.narrowed->>'chat' = {held_key}))
@@ -114,5 +114,5 @@ WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {
 SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} = ANY($keys::{orphan_type}[]))
 
 -- name: arrived_without_id
--- Whether a chat has an id that otherwise names none.
+-- Whether a chat has an id that otherwise names no chat.
 SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} IN ({no_chat}))

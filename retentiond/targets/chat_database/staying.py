@@ -1,4 +1,4 @@
-"""Rows of a store that stay with a chat that stays: counted, so that nobody takes them for purged."""
+"""Counts of the rows and documents that a store keeps because a chat stays."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class StayingRows:
         return {reason: count for reason, count in counts.items() if count}
 
     def remarks(self, *, by_message: bool) -> tuple[str, ...]:
-        """Return a sentence for each reason; `by_message`: texts of such chats were purged, one by one."""
+        """Return a sentence for each reason; `by_message`: the texts of these chats were purged."""
         told: list[str] = []
         if self.with_files and by_message:
             told.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files stay, since none of `text_kinds` is "
-                "their only kind"
+                f"{self.with_files} {self.noun} of chats that keep messages with files stay: their kinds are not "
+                "all in `text_kinds`, or they name another chat that stays"
             )
         elif self.with_files:
             told.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files stay whole, with what the database no "
-                "longer has of these chats"
+                f"{self.with_files} {self.noun} of chats that keep messages with files stay whole, with data that the "
+                "database no longer has"
             )
         several = max(self.several, self.apart)
         if several:
