@@ -43,6 +43,39 @@ async def test_a_resolved_conversation_goes_with_its_rows_in_every_table(chatwoo
     assert {table: await chatwoot.ids(table) for table in BESIDE} == beside
 
 
+async def test_messages_of_a_lost_conversation_go_by_their_own_account_and_keep_their_files(
+    chatwoot: Chatwoot,
+) -> None:
+    await chatwoot.conversation(status=OPEN)
+    before = await chatwoot.counts()
+    lost, theirs = await chatwoot.conversation(), await chatwoot.conversation(account=2)
+    file = await chatwoot.message(lost)
+    attachment = await chatwoot.file(file, 0)
+    await chatwoot.connection.execute("UPDATE messages SET account_id = 2 WHERE conversation_id = $1", theirs)
+    await chatwoot.connection.execute("DELETE FROM conversations WHERE id = ANY($1)", [lost, theirs])
+    await chatwoot.insert("reporting_events", name="of no conversation", created_at=OLD, updated_at=OLD)
+    beside = {table: await chatwoot.ids(table) for table in BESIDE}
+    report = await chatwoot.purge(orphans=True)
+    assert report.orphans.removed == {
+        **dict.fromkeys(("csat_survey_responses", "mentions", "conversation_participants"), 1),
+        **dict.fromkeys(("applied_slas", "sla_events", "reporting_events", "notifications", "taggings"), 1),
+        "messages": 2,
+    }
+    assert report.orphans.found is not None
+    assert report.orphans.found.kept["has_file_messages"] == 3
+    # Those of another account's conversation are not counted.
+    assert report.orphans.left is not None
+    assert set(report.orphans.left.rows) == {"messages", "attachments", "active_storage_attachments"}
+    assert (file in await chatwoot.ids("messages"), await chatwoot.ids("attachments")) == (True, {attachment})
+    report = await chatwoot.purge(orphans=True, files=True)
+    assert report.orphans.removed == dict.fromkeys(report.orphans.removed, 1)
+    assert not await chatwoot.ids("attachments")
+    counts = await chatwoot.counts()
+    assert counts["messages"] - before["messages"] == 2
+    assert counts["reporting_events"] - before["reporting_events"] == 2
+    assert {table: await chatwoot.ids(table) for table in BESIDE} == beside
+
+
 @pytest.mark.parametrize("status", [OPEN, PENDING, SNOOZED, 4])
 async def test_a_conversation_that_is_not_resolved_stays_whole(chatwoot: Chatwoot, status: int) -> None:
     await chatwoot.conversation(status=status)

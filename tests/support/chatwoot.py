@@ -201,8 +201,10 @@ class Chatwoot:
         }
         return ChatTarget.model_validate(given | changes)
 
-    async def purge(self, *, dry_run: bool = False, files: bool = False, **changes: Any) -> PurgeReport:
+    async def purge(
+        self, *, dry_run: bool = False, files: bool = False, orphans: bool = False, **changes: Any
+    ) -> PurgeReport:
         """Purge the account by hand."""
-        wish = PurgeWish("acme", TO_DATE, file_messages=files)
+        wish = PurgeWish("acme", TO_DATE, file_messages=files, orphans=orphans)
         async with open_chat_database("chats", self.config(**changes)) as target:
             return await target.purge_chats(wish, Order("purge-chats"), dry_run=dry_run)
