@@ -27,6 +27,7 @@ WHOLLY: Final = (
     ROOT / "terminal" / "purge.py",
     ROOT / "terminal" / "shards.py",
     ROOT / "model" / "floor.py",
+    ROOT / "model" / "orphans.py",
     ROOT / "model" / "purge.py",
     ROOT / "model" / "shards.py",
     ROOT / "model" / "errors.py",
