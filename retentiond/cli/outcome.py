@@ -19,7 +19,7 @@ async def tell_outcome(
     """Print the summary if `shown`; otherwise, and with --quiet, print failures only."""
     if shown and not session.options.quiet:
         left = await _left_in_quarantine(target)
-        show_pass(session.out, report, _way_on(session, report, config, left, scope))
+        show_pass(session.out, report, _way_on(session, report, config, left, scope), session.translate)
     else:
         tell_problems(session, report)
         for line in over_limit(session, report, scope):

@@ -108,7 +108,7 @@ class Plan:
             # A list may be piped to a program; the summary below it is for the terminal.
             console = session.err if self.listed else session.out
             if not (self.listed and session.options.quiet):
-                show_pass(console, report, self._way_on(session, report))
+                show_pass(console, report, self._way_on(session, report), session.translate)
         elif report.refused is not None:
             session.note(f"{report.target}: a pass would be refused by {report.refused.limit}")
 

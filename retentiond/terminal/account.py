@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from rich import box
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from retentiond.model.errors import Refusal
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable, sentence
+from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.ownership import ownership_lines
+from retentiond.terminal.purge import show_account
 from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
 
@@ -27,16 +26,20 @@ _HEADINGS = {
 }
 
 
-def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> None:
-    """Print a report, and then the lines of `way_on`."""
+def show_pass(
+    console: Console, report: PassReport, way_on: Iterable[str], translate: Translate = untranslated
+) -> None:
+    """Print a report, and then the lines of `way_on`; accounts of chats are in the language of the user."""
     number = "" if report.pass_id is None else f", pass {report.pass_id}"
     heading = "the plan" if report.dry_run else _HEADINGS[report.state]
     if report.state == "refused" and report.pass_id is not None:
         heading = "a part of the pass was refused"
     console.print(Text(f"{report.target}{number}: {heading}", style="bold"))
-    console.print(_removed(report))
-    if report.kept:
-        console.print(_kept(report))
+    if report.purges:
+        for purge in report.purges:
+            show_account(console, purge, translate, refused=report.refused)
+    else:
+        _show_counts(console, report)
     if report.failed:
         console.print(by_reason("Failed", report.failed))
     for line in _remarks(report):
@@ -51,6 +54,15 @@ def show_pass(console: Console, report: PassReport, way_on: Iterable[str]) -> No
     for line in way_on:
         console.print(Text(line), soft_wrap=True)
     console.print()
+
+
+def _show_counts(console: Console, report: PassReport) -> None:
+    if report.removed:
+        console.print(_removed(report))
+    elif report.refused is None:
+        console.print(Text("Nothing to delete." if report.dry_run else "Nothing was deleted."))
+    if report.kept:
+        console.print(_kept(report))
 
 
 def _show_interruption(console: Console, report: PassReport) -> None:
@@ -142,14 +154,3 @@ def _remarks(report: PassReport) -> Iterable[str]:
         rows = count_in_words(report.orphan_thumbnail_row, "thumbnail row")
         yield f"Warning: {rows} without a media item."
     yield from (printable(remark, 1000) for remark in report.remarks)
-
-
-def refusal_panel(refusal: Refusal, title: str, translate: Translate = untranslated) -> Panel:
-    """Return a refusal with its next step, in a frame."""
-    text = Text("\n".join(translate(sentence(part, 1000)) for part in (refusal.found, refusal.hint)))
-    return Panel(text, title=title, title_align="left", border_style="yellow", box=box.SQUARE)
-
-
-def table(title: str) -> Table:
-    """Return an empty table in the common style."""
-    return Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from retentiond.model.audit import KINDS, AuditReport, FindingKind
 from retentiond.model.text import printable
-from retentiond.terminal.account import by_reason, refusal_panel, table
+from retentiond.terminal.account import by_reason
+from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.words import count_in_words, size_in_words
 
 MEANINGS: Final[Mapping[FindingKind, str]] = MappingProxyType({

@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retentiond.model.errors import Refusal
 from retentiond.model.orphans import Orphans
 from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
 from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable, sentence
-from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words
@@ -31,24 +32,32 @@ def show_purge(
     console: Console, report: PurgeReport, way_on: Iterable[str], translate: Translate = untranslated
 ) -> None:
     """Show all that a report says, and then the lines of `way_on`, in the language of the user."""
+    show_account(console, report, translate)
+    for line in way_on:
+        console.print(Text(translate(line)), soft_wrap=True)
+    console.print()
+
+
+def show_account(
+    console: Console, report: PurgeReport, translate: Translate, *, refused: Refusal | None = None
+) -> None:
+    """Show all that a report says; a refusal of the whole pass (`refused`) is shown by itself."""
     what = "one visitor" if report.erasure is not None else f"up to {report.to_date}"
     heading = f"{printable(report.account)}, {what}: {_HEADINGS[report.state]}"
     console.print(Text(translate(heading), style="bold"))
-    if report.entities:
+    if report.entities.total():
         console.print(_entities(report, translate))
+    if report.kept.total():
         console.print(_kept(report, translate))
     if report.orphans.as_json() is not None:
         console.print(_orphans(report, translate))
     for line in _lines(report):
         console.print(Text(translate(line)), soft_wrap=True)
-    if report.refused is not None:
+    if report.refused is not None and report.refused != refused:
         console.print(refusal_panel(report.refused, translate("Refused"), translate))
     if report.error:
         why = translate(f"Why: {sentence(report.error, _LIMIT)}")
         console.print(Text(why, style="bold red"))
-    for line in way_on:
-        console.print(Text(translate(line)), soft_wrap=True)
-    console.print()
 
 
 def _lines(report: PurgeReport) -> Iterable[str]:
@@ -65,7 +74,7 @@ def _entities(report: PurgeReport, translate: Translate) -> Table:
     rows = table(translate("To be deleted" if report.dry_run else "Deleted"))
     rows.add_column(translate("entity"))
     rows.add_column(translate("rows"), justify="right")
-    for entity, count in report.entities.items():
+    for entity, count in (+report.entities).items():
         rows.add_row(Text(printable(entity)), translate(f"{count:,}"))
     rows.add_section()
     rows.add_row(translate("all"), translate(f"{report.entities.total():,}"), style="bold")
@@ -113,7 +122,11 @@ def _store(name: str, store: StoreReport) -> Iterable[str]:
 
 
 def _remarks(report: PurgeReport) -> Iterable[str]:
-    yield f"{count_in_words(report.chats, 'chat')} of {report.all_chats:,} as a whole."
+    # Before a look at the tables no number is known.
+    if report.all_chats:
+        yield f"{count_in_words(report.chats, 'chat')} of {report.all_chats:,} as a whole."
+    elif report.entities and not report.entities.total():
+        yield "The account has no chats."
     if report.partitions_dropped:
         names = ", ".join(map(printable, report.partitions_dropped))
         yield f"Partitions dropped: {names}."

@@ -11,7 +11,7 @@ from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.protections import ENCRYPTED, MESSAGES_IN
 from retentiond.model.story import PolicyStory, Story
 from retentiond.model.text import printable
-from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.words import (
     age_in_words,
     count_in_words,

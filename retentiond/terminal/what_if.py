@@ -7,7 +7,7 @@ from rich.text import Text
 
 from retentiond.model.report import PassReport, Tally
 from retentiond.model.text import printable
-from retentiond.terminal.account import refusal_panel, table
+from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.words import size_in_words
 
 _NONE = Tally()

@@ -65,9 +65,8 @@ _FRAMES: Final = (
     re.compile(r"\A\s*Code: \d{1,6}\. DB::Exception:\s*"),
     re.compile(r"\s*\(for url [^()\s]{0,300}\)\s*\Z"),
     re.compile(r"\s*\(version [^()]{0,80}(?:\([^()]{0,80}\))?[^()]{0,80}\)\s*\Z"),
-    re.compile(r"\s*\([A-Z_]{1,80}\)\s*\Z"),
 )
-"""What stands around the server's words: the client's prefix, codes, the version and the URL."""
+"""What stands around the server's words: the client's prefix, the number of the error, the version and the URL."""
 _NEXT: Final = {
     159: "allow this user more time (max_execution_time), and run it again",
     202: "wait until it has less to do, or raise max_concurrent_queries, and run it again",
