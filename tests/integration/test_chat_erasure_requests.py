@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.requests import read_requests
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import ChatStore
@@ -129,6 +130,33 @@ async def test_a_plan_counts_the_requests_and_changes_nothing(chats: ChatStore, 
     assert (report.state, report.removed["testcom"].items) == ("planned", 2)
     assert await chats.chats() == there
     assert await chats.connection.fetchval("SELECT to_regnamespace('retentiond')") is None
+
+
+async def test_a_check_of_the_configuration_names_the_lines_with_an_error(
+    chats: ChatStore, tmp_path: Path
+) -> None:
+    await chats.purge()
+    path = tmp_path / "erasures.jsonl"
+    path.write_text(line("2027-001", 2) + "testcom 3\n")
+    async with open_chat_database("chats", chats.config(erasure_requests=str(path))) as target:
+        problems = (await target.check()).problems
+    assert [str(problem).partition(": ")[0] for problem in problems] == [f"{path}:2"]
+
+
+async def test_a_held_visitor_is_reported_at_each_pass_and_keeps_no_other_request(
+    chats: ChatStore, tmp_path: Path
+) -> None:
+    held, _ = await chat(chats, 2), await chat(chats, 3)
+    async with open_chat_database("chats", chats.config()) as target:
+        await target.holds.add(HoldRequest(HoldSubject("account", "testcom", Narrowing(visitor="2"))))
+    path = tmp_path / "erasures.jsonl"
+    path.write_text(line("2027-001", 2) + line("2027-002", 3))
+    for _ in range(2):
+        report = await run(chats, path)
+        assert (report.state, report.exit_status) == ("finished_with_failures", 1)
+        (remark,) = report.remarks
+        assert "the request `2027-001` of testcom: refused by hold" in remark
+        assert await chats.chats() == {held}
 
 
 class Silent:

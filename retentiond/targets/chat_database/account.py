@@ -69,7 +69,8 @@ class AccountPurge:
         report.all_chats = await self.chats.count_all()
         report.kept.update({reason: self.chats.verdicts[reason] for reason in _KEPT})
         if self.request is not None:
-            report.kept["under_floor"] = report.all_chats - self.chats.verdicts.total()
+            if not self.request.erasure.even_under_floor:
+                report.kept["under_floor"] = report.all_chats - self.chats.verdicts.total()
             verdicts, to_date = self.chats.verdicts, self.wish.to_date
             report.refused = refusal_of(self.request, verdicts, report.all_chats, to_date)
             if report.refused is None:

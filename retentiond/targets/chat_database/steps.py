@@ -207,7 +207,9 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         report.failed.update(one.failed)
         report.await_turn(one.not_reached, 0)
         report.kept.update(one.kept)
-        report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
+        # Of a visitor they are counted already, as `under_floor`.
+        if "under_floor" not in one.kept:
+            report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
         report.purges.append(one)
         report.remarks += [
             f"{printable(one.account)}: {text}" for text in (*one.remarks, *one.orphans.remarks())

@@ -170,7 +170,8 @@ class Obstacles:
     def _costly(self, capabilities: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
         """Return why the server does not let us ask for documents of two accounts, of several chats or of several kinds."""
         config = self._config
-        asked = filter(None, (config.account_field, config.thread_field, config.kind_field))
+        fields = (config.account_field, config.thread_field, config.kind_field, config.visitor_field)
+        asked = filter(None, fields)
         texts = [field for field in asked if "keyword" in capabilities["fields"][field]]
         if not texts:
             return None
