@@ -21,6 +21,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,18}", re.ASCI
 _THOUSANDS: Final = re.compile(r"(?<=[0-9]),(?=[0-9]{3})", re.ASCII)
 _ENGLISH: Final = re.compile(r"[A-Za-z]{3,}", re.ASCII)
 _NAMES: Final = re.compile(r"(?:at least )?[^\s;]+(?:, [^\s;]+){0,20}")
+_PREDICATES: Final = ("is ", "has ", "was ", "cannot ", "did ", "refused ", "gave ", "takes ")
 _AT_LEAST: Final = "at least "
 _STATES: Final = frozenset(
     {"planned", "finished", "finished_with_failures", "refused", "interrupted", "pending", "running"}
@@ -133,6 +134,12 @@ class Catalogue:
     def __post_init__(self) -> None:
         templates = [
             _template(english, other) for english, other in self.sentences.items() if "{0}" in english
+        ]
+        # `is closed: …` is printed behind the name of an index.
+        templates += [
+            _template(f"{{9}} {english}", f"{{9}} {other}")
+            for english, other in self.sentences.items()
+            if english.startswith(_PREDICATES)
         ]
         self._templates = sorted(templates, key=lambda one: -sum(map(len, one.words)))
 

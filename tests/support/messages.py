@@ -34,7 +34,7 @@ def sentences(path: Path) -> Iterator[tuple[int, str]]:
 
 def _template(node: ast.expr) -> str | None:
     if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else None
+        return _numbered(node.value) if isinstance(node.value, str) else None
     if not isinstance(node, ast.JoinedStr):
         return None
     number = 0
@@ -46,6 +46,20 @@ def _template(node: ast.expr) -> str | None:
             text += f"{{{number}}}"
             number += 1
     return text
+
+
+def _numbered(text: str) -> str:
+    """Return a text for `str.format` with numbers for its names; one that has no brace of its own is left as it is."""
+    if "{{" not in text:
+        return text
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"{{{names.index(match[1])}}}"
+
+    return re.sub(r"(?<!\{)\{([a-z_]+)\}(?!\})", number, text).replace("{{", "{").replace("}}", "}")
 
 
 def _silent(node: ast.AST) -> Iterator[ast.AST]:
