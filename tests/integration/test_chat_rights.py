@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Order, Silence
 from retentiond.model.errors import MissingRightError, UnreachableError
+from retentiond.targets.chat_database.clickhouse.rights import privileges
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import ChatStore
 from tests.support.chatwoot import Chatwoot
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from retentiond.model.check import Check
     from retentiond.model.report import PassReport
 
+_DOCUMENT = Path(__file__).parents[2] / "docs/chats.md"
 _LEDGER = re.compile(r"GRANT CREATE ON DATABASE .*;")
 
 
@@ -180,3 +184,29 @@ async def test_rights_on_whole_tables_do_as_well(guest: Guest, store: ChatStore 
         f"GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {guest.role}"
     )
     assert not await guest.missing()
+
+
+def documented(name: str) -> list[str]:
+    """Return the statements of a block of the document."""
+    found = re.search(rf"<!-- grants: {name} -->\n```sql\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1].splitlines()
+
+
+@pytest.mark.parametrize("store", ["webim"], indirect=True)
+async def test_the_document_has_the_statements_for_webim(guest: Guest, store: ChatStore) -> None:
+    database = await store.connection.fetchval("SELECT quote_ident(current_database())")
+    await store.connection.execute(f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC")
+    told = [
+        statement.replace(guest.role, "retentiond").replace(f"DATABASE {database}", "DATABASE webim")
+        for statement in await guest.missing()
+    ]
+    assert sorted(told) == sorted(documented("webim"))
+
+
+def test_the_document_has_the_statements_for_clickhouse() -> None:
+    config = ClickHouseStore.model_validate({"url": "http://localhost:8123", "thread_column": "threadid"})
+    alone = [f"GRANT {privilege} TO retentiond;" for privilege in privileges(config)]
+    assert documented("clickhouse") == alone
+    on_cluster = privileges(config.model_copy(update={"cluster": "main"}))
+    assert [f"GRANT {one} TO retentiond;" for one in on_cluster] == alone + documented("clickhouse cluster")

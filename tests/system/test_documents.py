@@ -43,6 +43,8 @@ _SHELL = {
     "pipx install '.[clickhouse,elasticsearch]'": "test_install.py",
     "journalctl -u retentiond RETENTIOND_EVENT=pass_finished -o json": "test_service.py",
     "sudo systemd/install dendrite /var/lib/dendrite/media_store": "test_install.py",
+    "sudo systemd/install --chats": "test_install.py",
+    "systemctl edit retentiond": "the user's own editor",
     "systemctl enable --now retentiond": "test_service.py",
     "systemctl reload retentiond": "test_service.py",
     "systemctl status retentiond": "test_service.py",
