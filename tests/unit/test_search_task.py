@@ -70,3 +70,48 @@ def test_a_poll_that_went_well_tells_of_a_purge_that_did_not(result: dict[str, A
     look = look_at(parent() | {"completed": True} | result, OURS)
     assert look.standing == "failed"
     assert reason in look.reason
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        # What a coordinator says whose data node was killed, seen on three nodes.
+        {
+            "error": {
+                "type": "search_phase_execution_exception",
+                "reason": "all shards failed",
+                "failed_shards": [
+                    {
+                        "reason": {
+                            "type": "illegal_argument_exception",
+                            "reason": "scroll_id references node [x] which was not found in the cluster",
+                        }
+                    }
+                ],
+            }
+        },
+        {
+            "response": {
+                "failures": [
+                    {"shard": 0, "reason": {"type": "node_disconnected_exception", "reason": "disconnected"}}
+                ]
+            }
+        },
+        {
+            "error": {
+                "type": "cluster_block_exception",
+                "reason": "blocked by: [SERVICE_UNAVAILABLE/2/no cluster manager]",
+            }
+        },
+    ],
+)
+def test_a_purge_that_lost_a_node_or_a_shard_is_worth_another_round(result: dict[str, Any]) -> None:
+    look = look_at(parent() | {"completed": True} | result, OURS)
+    assert look.standing == "lost"
+    assert look.reason
+
+
+def test_a_purge_that_was_cancelled_is_not_begun_again_whatever_its_slices_say_of_themselves() -> None:
+    answer = parent() | {"completed": True, "error": {"type": "search_phase_execution_exception"}}
+    answer["task"]["cancelled"] = True
+    assert look_at(answer, OURS).standing == "failed"

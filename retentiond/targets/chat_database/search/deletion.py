@@ -102,6 +102,8 @@ class Deletion:
                 if not await self._delete_from_all():
                     return False
             except (PurgeError, ServerError) as failure:
+                if isinstance(failure, PurgeError) and failure.alive:
+                    raise
                 # An index that was closed, or made read-only, is left out, and reported.
                 error = failure
             try:
@@ -149,6 +151,7 @@ class Deletion:
                 rounds += 1
             else:
                 self._note_lost(progress=self._there < before)
+                await self._follower.pause()
         self._left += self._there
         return True
 
@@ -197,6 +200,8 @@ class Deletion:
             if no.status < _SERVERS_FAULT:
                 # It was refused, and not begun.
                 await self._note()
+            else:
+                self._gone.at_least = True
             raise
         await self._purge.notes.write(self._gone.as_notes(mark=mark, task=task))
         return await self._see_through(task, mark)

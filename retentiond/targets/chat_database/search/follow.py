@@ -71,6 +71,10 @@ class Follower:
         )
         return str(answer["task"])
 
+    async def pause(self) -> None:
+        """Wait for a moment before the next round, or until somebody asks to stop."""
+        await self._stop.wait(self._patience.between)
+
     async def find(self, mark: str) -> str | None:
         """Return the task that bears the mark, if it runs; a node that is dead has none any more."""
         return await self._index.again(lambda: self._find(mark))
