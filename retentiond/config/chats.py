@@ -67,7 +67,10 @@ class ChatLimits(Section):
 class ChatPace(Section):
     """How hard a purge works."""
 
-    batch: Annotated[Count, Field(le=10_000)] = Field(default=1000, description="Chats in one transaction.")
+    batch: Annotated[Count, Field(le=10_000)] = Field(
+        default=1000,
+        description="Chats in one transaction. Unless it is set, up to four times as many while a transaction is quick.",
+    )
     max_rows_per_second: Count = Field(default=50_000, description="The most rows that leave in a second.")
     max_replica_lag: LongerThanZero = Field(
         default=timedelta(seconds=10),

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.demo.chats import MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.engine.target import Order, Silence
 from retentiond.model.errors import UsageError
+from retentiond.targets.chat_database import batch_size, removal
+from retentiond.targets.chat_database.batch_size import BatchSize
 from tests.support.chats import CUTOFF, OLD, OUTSIDE, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from retentiond.config.chats import ChatPace
 
 JUST_BEFORE = CUTOFF - timedelta(microseconds=1)
 
@@ -230,3 +235,30 @@ async def test_a_second_purge_finds_nothing_more_to_do(chats: ChatStore) -> None
     await chats.purge(TO_DATE)
     again = await chats.purge(TO_DATE)
     assert (again.entities.total(), again.kept["has_file_messages"]) == (0, 1)
+
+
+async def test_batches_that_are_quick_take_more_chats_each_and_every_chat_goes_once(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FromOne(BatchSize):
+        """Begins with a single chat."""
+
+        def __init__(self, pace: ChatPace) -> None:
+            super().__init__(pace)
+            self.chats = 1
+
+    taken: list[int] = []
+
+    class Watch(Silence):
+        def advance(self, items: int, size: int = 0) -> None:
+            del size
+            taken.append(items)
+
+    monkeypatch.setattr(removal, "BatchSize", FromOne)
+    monkeypatch.setattr(batch_size, "QUICK", float("inf"))
+    monkeypatch.setattr(batch_size, "SLOW", float("inf"))
+    for _ in range(8):
+        await chats.chat()
+    report = await chats.purge(order=Order("purge-chats", progress=Watch()))
+    assert (report.state, report.chats, taken) == ("finished", 8, [1, 2, 4, 1])
+    assert await chats.chats() == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import Batch, ChangedError
+from retentiond.targets.chat_database.batch_size import BatchSize
 from retentiond.targets.chat_database.gate import SQL, Gate
 from retentiond.targets.chat_database.partitions import (
     Emptying,
@@ -73,6 +75,7 @@ class Removal:
         self._order = order
         self._pass_id = pass_id
         self._gate = Gate(place.config.pace, order.stop, place.look_at_replicas)
+        self._size = BatchSize(place.config.pace)
         self._failures = 0
         """How many batches in a row took nothing."""
         self._alone = 0
@@ -110,8 +113,7 @@ class Removal:
         What the database refuses is the same at every run, and piles up at the beginning, before what is new.
         """
         last = None
-        size = self._place.config.pace.batch
-        async for page in survey.pages(size):
+        async for page in survey.pages(self._next_size):
             if not await self._may_go_on(report):
                 break
             await self._take(survey, page, report)
@@ -119,10 +121,13 @@ class Removal:
         if report.state == "interrupted" or self._failures < FAILURES or last is None:
             return
         self._failures = self._alone = 0
-        async for page in survey.pages(size, backward=True, end=last):
+        async for page in survey.pages(self._next_size, backward=True, end=last):
             if not await self._may_go_on(report):
                 break
             await self._take(survey, page, report)
+
+    def _next_size(self) -> int:
+        return self._size.chats
 
     async def _may_go_on(self, report: PurgeReport) -> bool:
         return self._failures < FAILURES and not await self._is_stopped(report)
@@ -171,6 +176,7 @@ class Removal:
         """Take a page in one transaction, and count it; return what the database has against it, if it does not pass."""
         for attempt in range(1, tries + 1):
             batch = Batch(self._connection, survey.tree, survey.values)
+            began = time.monotonic()
             try:
                 async with self._connection.transaction():
                     await self._lease.check(self._connection)
@@ -189,6 +195,7 @@ class Removal:
                     report.state = "interrupted"
                     return None
             else:
+                self._size.learn(len(page), removed.rows.total(), time.monotonic() - began)
                 _reach(survey, page, report)
                 await self._count(survey.tree, report, removed, after)
                 return None

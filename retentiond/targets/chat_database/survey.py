@@ -13,7 +13,7 @@ from retentiond.targets.chat_database.other_kinds import check_kinds
 from retentiond.targets.chat_database.twice import check_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
@@ -82,12 +82,15 @@ class Survey:
             report.entities[shared] += await self._count(tree.of_shared("count_shared", shared))
 
     async def pages(
-        self, size: int, *, backward: bool = False, end: Any = None
+        self, size: Callable[[], int], *, backward: bool = False, end: Any = None
     ) -> AsyncIterator[list[tuple[Any, str]]]:
-        """Stream the keys and verdicts of what loses rows, by key; backward they come down to `end`, not including it."""
+        """Stream the keys and verdicts of what loses rows, by key; `size` is asked for each page.
+
+        Backward they come down to `end`, not including it.
+        """
         name, after = "page_backward" if backward else "page", None
         bounds = {"end": end} if backward else {}
-        while page := await self._fetch(name, after=after, size=size, **bounds):
+        while page := await self._fetch(name, after=after, size=size(), **bounds):
             yield [(row["key"], row["verdict"]) for row in page]
             after = page[-1]["key"]
 

@@ -1,0 +1,33 @@
+"""The number of chats in a batch: a batch costs a commit and some twenty questions, however few its rows are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from retentiond.config.chats import ChatPace
+
+MOST_TIMES: Final = 4
+"""How many times the configured number a batch may have, where the number is the default."""
+QUICK: Final = 0.25
+SLOW: Final = 1.0
+"""Seconds of a transaction below which the next batch is larger, and above which it is smaller."""
+_SHARE_OF_A_SECOND: Final = 4
+
+
+class BatchSize:
+    """Doubles while batches are quick and few of the rows that may go in a second; a configured number stays."""
+
+    def __init__(self, pace: ChatPace) -> None:
+        self.chats = self._least = pace.batch
+        self._most = pace.batch * (1 if "batch" in pace.model_fields_set else MOST_TIMES)
+        self._most_rows = pace.max_rows_per_second // _SHARE_OF_A_SECOND
+
+    def learn(self, chats: int, rows: int, seconds: float) -> None:
+        """Choose the next number after a batch that took so many seconds; one of fewer chats tells nothing."""
+        if chats < self.chats:
+            return
+        if seconds > SLOW or rows > self._most_rows:
+            self.chats = max(self.chats // 2, self._least)
+        elif seconds < QUICK and 2 * rows <= self._most_rows:
+            self.chats = min(2 * self.chats, self._most)
