@@ -85,6 +85,18 @@ def store(told: Told, cluster: str | None = None) -> ClickHouse:
     return ClickHouse(cast("Servers", told), config, Patience(between=0.001))
 
 
+async def test_replicas_that_no_cluster_names_are_refused_with_what_to_define() -> None:
+    told = Told({"SELECT total_replicas": lambda: [{"total_replicas": 3, "is_readonly": 0}]})
+    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
+    assert report.refused is not None
+    assert (report.refused.limit, report.refused.value) == (
+        "clickhouse_cluster",
+        "3 replicas, and no `cluster`",
+    )
+    assert "remote_servers" in report.refused.hint
+    assert told.sent == []
+
+
 async def test_a_replica_that_takes_no_writes_is_unreachable_and_nothing_is_sent() -> None:
     told = Told({"max(is_readonly)": lambda: [{"readonly": 1}]})
     with pytest.raises(UnreachableError, match="takes no writes"):
