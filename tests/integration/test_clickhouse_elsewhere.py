@@ -216,5 +216,5 @@ async def test_a_cluster_that_the_server_does_not_know_is_refused_with_those_tha
     stats.config = stats.config.model_copy(update={"cluster": "allone"})
     async with stats.opened() as store:
         assert await store.check() == [
-            "clickhouse: no cluster allone; set `cluster` to one of system.clusters; there are: alone, halved"
+            "clickhouse: no cluster allone; set `cluster` to one of system.clusters; there are: alone, halved, twice"
         ]

@@ -59,6 +59,8 @@ class Placement:
         if not self._is_alone() or self._servers.several:
             self._me = await self._identity(self._servers)
         for spread in spreads:
+            if spread.cluster not in self._clusters:
+                return _undefined(spread)
             if await self._reaches_others(spread.cluster):
                 value = f"the Distributed table {spread.name} has rows of it on other servers"
                 return _refusal(value, _line(spread.cluster))
@@ -84,6 +86,8 @@ class Placement:
                 f"no cluster {cluster}", f"set `cluster` to one of system.clusters; there are: {known}"
             )
         for spread in spreads:
+            if spread.cluster not in self._clusters:
+                return _undefined(spread)
             missing = lacking(self._clusters, cluster, spread.cluster)
             if missing:
                 value = f"the Distributed table {spread.name} has rows of it on {_named(missing)}, too"
@@ -119,7 +123,7 @@ class Placement:
 
     async def _reaches_others(self, cluster: str) -> bool:
         """Tell whether a cluster has another server than this one; doubt counts as one."""
-        nodes = self._clusters.get(cluster, ())
+        nodes = self._clusters[cluster]
         if len(nodes) == 1 and nodes[0].local:
             return False
         answers = await self._ask(cluster)
@@ -212,6 +216,13 @@ def _identity(row: Mapping[str, Any]) -> Identity:
 
 def _refusal(value: str, hint: str) -> Refusal:
     return Refusal(StoreLimit("clickhouse_cluster"), printable(value, 300), None, hint)
+
+
+def _undefined(spread: Spread) -> Refusal:
+    value = (
+        f"the Distributed table {spread.name} reads it on the cluster {spread.cluster}, which is not defined"
+    )
+    return _refusal(value, "define that cluster again (`remote_servers`), or drop that table")
 
 
 def _line(cluster: str) -> str:
