@@ -51,13 +51,13 @@ async def test_the_statements_for_chats_that_stay_are_so_many_and_each_names_a_b
     sizes: list[int] = []
     rows, compare = Server.rows, DatabaseChats.compare
 
-    async def listen(self: Server, statement: str, parameters: Mapping[str, Any]) -> Any:
+    async def listen(self: Server, statement: str, parameters: Mapping[str, Any], **how: Any) -> Any:
         asked.append(statement)
-        return await rows(self, statement, parameters)
+        return await rows(self, statement, parameters, **how)
 
-    async def count(self: DatabaseChats, ids: Sequence[ChatId]) -> Comparison:
+    async def count(self: DatabaseChats, ids: Sequence[ChatId], **how: Any) -> Comparison:
         sizes.append(len(ids))
-        return await compare(self, ids)
+        return await compare(self, ids, **how)
 
     monkeypatch.setattr(Server, "rows", listen)
     monkeypatch.setattr(DatabaseChats, "compare", count)
