@@ -28,7 +28,7 @@ from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.targets.chat_database.layout import read_layout
 
-GOAL = 1.5
+GOAL = 1.2
 TO_DATE = "2024-01-01"
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 _END = datetime(2023, 12, 31, tzinfo=UTC)
