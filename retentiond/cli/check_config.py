@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.text import Text
+
 from retentiond.adapters.log_entries import redact
 from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
@@ -119,7 +121,7 @@ def _tell_problem(session: Session, target: str, problem: RetentiondError) -> No
     if isinstance(problem, MissingRightError) and problem.statements:
         session.error(printable(problem.told, _TEXT_LIMIT), about=target)
         for statement in problem.statements:
-            session.err.put(f"  {printable(statement, _TEXT_LIMIT)}\n")
+            session.err.print(Text(f"  {printable(statement, _TEXT_LIMIT)}"), soft_wrap=True)
     else:
         session.error(sentence(str(problem), _TEXT_LIMIT), about=target)
 

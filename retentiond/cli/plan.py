@@ -115,7 +115,7 @@ class Plan:
     def _way_on(self, session: Session, report: PassReport) -> Iterator[str]:
         yield "Nothing was changed."
         yield from over_limit(session, report, self.scope)
-        if report.refused is None and report.removed:
+        if report.refused is None and report.removed_items:
             yield f"The pass itself: {session.command(pass_words('once', report.target, self.scope))}"
         if not self.listed:
             every = session.command(pass_words("plan", report.target, self.scope, "--list"))

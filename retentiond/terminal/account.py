@@ -83,7 +83,8 @@ def not_reached_in_words(report: PassReport) -> str:
     words = how.get(report.state, "the next pass continues")
     if not left.items:
         return words
-    return f"not reached: {count_in_words(left.items, 'item')}, {size_in_words(left.bytes)}; {words}"
+    size = f", {size_in_words(left.bytes)}" if left.bytes else ""
+    return f"not reached: {count_in_words(left.items, 'item')}{size}; {words}"
 
 
 def quarantine_in_words(summary: QuarantineSummary) -> str:

@@ -43,7 +43,9 @@ def show_account(
 ) -> None:
     """Show all that a report says; a refusal of the whole pass (`refused`) is shown by itself."""
     what = "one visitor" if report.erasure is not None else f"up to {report.to_date}"
-    heading = f"{printable(report.account)}, {what}: {_HEADINGS[report.state]}"
+    # A plan that would be refused is shown like any other.
+    state = "planned" if report.dry_run and refused is not None else report.state
+    heading = f"{printable(report.account)}, {what}: {_HEADINGS[state]}"
     console.print(Text(translate(heading), style="bold"))
     if report.entities.total():
         console.print(_entities(report, translate))

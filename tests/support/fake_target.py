@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.audit import AuditReport
 from retentiond.model.check import Check
-from retentiond.model.errors import UnreachableError
+from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.holds import Coverage, HeldMembers, Hold
 from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import AuditOrder, Order, Progress, Selection
     from retentiond.model.audit import Finding
-    from retentiond.model.check import PolicyCount
+    from retentiond.model.check import PolicyCount, StoreOverview
+    from retentiond.model.errors import RetentiondError
     from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.outcome import PassState
     from retentiond.model.report import Item, Released
@@ -71,6 +72,8 @@ class FakeTarget:
     findings: tuple[Finding, ...] = ()
     problems: tuple[str, ...] = ()
     policy_counts: tuple[PolicyCount, ...] = ()
+    missing_rights: tuple[str, ...] = ()
+    stores: tuple[StoreOverview, ...] = ()
     marked: list[str] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=lambda: Acceptance("media"))
     recorded: tuple[dict[str, Any], ...] = ()
@@ -243,7 +246,10 @@ class FakeTarget:
     async def check(self) -> Check:
         """Return the problems, and the counts of the policies."""
         self.asked.append("check")
-        return Check([UnreachableError(problem) for problem in self.problems], self.policy_counts)
+        problems: list[RetentiondError] = [UnreachableError(problem) for problem in self.problems]
+        if self.missing_rights:
+            problems.append(MissingRightError("the role lacks rights; run:", self.missing_rights))
+        return Check(problems, self.policy_counts, stores=self.stores)
 
     async def beat(self) -> None:
         """Count a sign of life."""

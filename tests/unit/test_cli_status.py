@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.load import load_config
+from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import UnreachableError
 from retentiond.model.report import QuarantineSummary, StoreStatus, Tally, TargetStatus
 from tests.support.command_line import CommandLine
@@ -210,6 +211,44 @@ def test_check_config_connects_to_each_target_and_tells_its_findings(tmp_path: P
     assert outcome.status == 4
     assert "retentiond: media: the table is not ours; run as its owner\n" in outcome.stderr
     assert "retentiond: pictures: reached" in outcome.stderr
+
+
+def test_check_config_prints_each_missing_right_as_a_line_to_copy(tmp_path: Path) -> None:
+    grants = ("GRANT SELECT (a, b), DELETE ON pro.chat TO guest;", "GRANT USAGE ON SCHEMA pro TO guest;")
+    line = CommandLine(tmp_path, (FakeTarget(missing_rights=grants),))
+    outcome = line.type("check-config", "--connect")
+    assert outcome.status == 4
+    told = outcome.stderr.splitlines()
+    place = told.index("retentiond: media: the role lacks rights; run:")
+    assert told[place + 1 : place + 3] == [f"  {grant}" for grant in grants]
+    (target,) = line.type("check-config", "--connect", "--json").document["targets"]
+    assert target["rights"] == list(grants)
+
+
+def test_check_config_shows_what_each_store_has(tmp_path: Path) -> None:
+    found = (
+        StoreOverview("postgresql", "PostgreSQL 15.18", {"testcom": AccountRows(2000, "2021-01-01")}),
+        StoreOverview(
+            "clickhouse", "ClickHouse 26.9", {"testcom": AccountRows(0, None)}, shards=2, replicas=4
+        ),
+    )
+    line = CommandLine(tmp_path, (FakeTarget(stores=found),))
+    shown = line.type("check-config", "--connect").stdout
+    for told in (
+        "    PostgreSQL 15.18\n",
+        "      testcom: 2,000 chats, the oldest of 2021-01-01\n",
+        "    ClickHouse 26.9, 2 shards, 4 with their replicas\n",
+        "      testcom: 0 rows\n",
+    ):
+        assert told in shown
+    (target,) = line.type("check-config", "--connect", "--json").document["targets"]
+    assert target["stores"][1] == {
+        "store": "clickhouse",
+        "version": "ClickHouse 26.9",
+        "accounts": {"testcom": {"items": 0, "oldest": None}},
+        "shards": 2,
+        "replicas": 4,
+    }
 
 
 def test_check_config_of_a_target_that_works_exits_0(tmp_path: Path) -> None:
