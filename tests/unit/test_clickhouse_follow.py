@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Stop
 from retentiond.targets.chat_database.clickhouse.follow import Follower
+from retentiond.targets.chat_database.clickhouse.mutation import Mutation, look_at
 from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.patience import Patience
 
@@ -58,3 +59,10 @@ async def test_a_mutation_that_nobody_knows_is_waited_for_no_longer() -> None:
 async def test_a_failure_that_passes_is_waited_for_and_kills_nothing() -> None:
     looks = [mutation(reason="no memory")] * 9 + [mutation()] + [mutation(reason="no memory")] * 9
     assert await followed(Replica(*looks, mutation(done=True)))
+
+
+def test_a_mutation_is_done_only_once_it_is_done_on_each_server_that_is_expected_to_have_it() -> None:
+    on_second = Mutation("1", True, True, 0, "", "{}", "2026-01-01", 2)
+    on_first = Mutation("1", True, True, 0, "", "{}", "2026-01-01", 1)
+    assert look_at([on_second], "", {1, 2}).standing == "absent"
+    assert look_at([on_first, on_second], "", {1, 2}).standing == "done"
