@@ -123,6 +123,7 @@ def release(
     return Release(tuple(words or ()), subjects, reason, as_json)
 
 
+_NO_HOLDS = "no holds; name a target that can have them"
 _SUBJECT_LIMIT = 600
 _REASON_LIMIT = 200
 
@@ -147,7 +148,7 @@ class Add:
         if self.with_members and subject.kind != "room":
             raise UsageError("--with-members needs --room")
         request = HoldRequest(subject, until, self.reason, self.with_members)
-        targets = session.targets(self.scope, anywhere=True)
+        targets = session.capable(self.scope, HasHolds, _NO_HOLDS, anywhere=True)
         if not self.scope.names:
             # A hold without TARGET is added only where its subject can exist.
             targets = {
@@ -185,7 +186,7 @@ class ListHolds:
 
     def __call__(self, session: Session) -> int:
         """Stream the holds of one target after another."""
-        targets = session.targets(self.scope, anywhere=True)
+        targets = session.capable(self.scope, HasHolds, _NO_HOLDS, anywhere=True)
         count = 0
         document = JsonList(session.out, "holds") if self.as_json else None
 
@@ -227,7 +228,7 @@ class Release:
         names = tuple(word for word in self.words if not _is_number(word))
         if bool(numbers) == (subject is not None):
             raise UsageError(f"use the numbers that `retentiond hold list` shows, or one of {FLAGS}")
-        targets = session.targets(Scope(names), anywhere=True)
+        targets = session.capable(Scope(names), HasHolds, _NO_HOLDS, anywhere=True)
         if numbers and len(targets) > 1 and not names:
             raise UsageError(
                 f"each target counts its own holds; name the TARGET, one of: {', '.join(targets)}"

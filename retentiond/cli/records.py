@@ -20,6 +20,8 @@ from retentiond.terminal.words import count_in_words
 
 app = commands("Export and verify the proof of disposal.")
 
+_NO_RECORDS = "no records; name a target that has them"
+
 
 @app.command(epilog=example("retentiond records export media > records.jsonl"))
 def export(targets: Targets = None) -> Work:
@@ -66,7 +68,8 @@ class Export:
                 count += 1
             return 0
 
-        status = session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
+        targets = session.capable(self.scope, HasRecords, _NO_RECORDS, anywhere=True)
+        status = session.run(session.for_each(targets, errand))
         # A sum that lacks a target would be taken for the whole.
         if not status:
             session.note(count_in_words(count, "record"))
@@ -95,7 +98,8 @@ class Verify:
 
         try:
             if self.file is None:
-                return session.run(session.for_each(session.targets(self.scope, anywhere=True), errand))
+                targets = session.capable(self.scope, HasRecords, _NO_RECORDS, anywhere=True)
+                return session.run(session.for_each(targets, errand))
             if self.scope.names:
                 raise UsageError("--file goes without TARGET: what was exported says itself whose it is")
             statuses = [tell(name, verified) for name, verified in _verify_file(self.file)]

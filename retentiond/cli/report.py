@@ -44,7 +44,9 @@ class Report:
 
     def __call__(self, session: Session) -> int:
         """Read one target after another; a target that cannot be read is on the page with its error."""
-        targets = session.targets(self.scope)
+        targets = session.capable(
+            self.scope, HasStatistics, "no statistics to report; name a target that has them"
+        )
         pictures: dict[str, Picture] = {}
         errors: dict[str, str] = {}
 

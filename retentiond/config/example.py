@@ -14,7 +14,7 @@ from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
-from retentiond.config.schema import KINDS, Config
+from retentiond.config.schema import KINDS, Config, check_kinds
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96
@@ -42,6 +42,7 @@ _LIVE: Final[Mapping[str, Mapping[str, Any]]] = {
         }
     },
 }
+check_kinds(_LIVE, "config/example.py: _LIVE")
 _CHATS: Final[Mapping[str, Any]] = {
     "kind": "chat_database",
     "database": "postgresql://webim@localhost/webim",

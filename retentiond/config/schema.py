@@ -3,7 +3,7 @@
 The descriptions become the comments of the example, and `examples` its values where there is no default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
@@ -34,6 +34,12 @@ KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
     for kind in get_args(section.model_fields["kind"].annotation)
 }
 """The sections of targets, by what they say they are."""
+
+
+def check_kinds(kinds: Collection[str], where: str) -> None:
+    """Raise TypeError unless a table has each kind of target, and no other; `where` names the table."""
+    if set(kinds) != set(KINDS):
+        raise TypeError(f"{where} must have each kind of target, and no other: {', '.join(KINDS)}")
 
 
 class Records(Section):

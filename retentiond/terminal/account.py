@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retentiond.config.schema import check_kinds
 from retentiond.model.report import PassReport, QuarantineSummary
 from retentiond.model.text import printable, sentence
 from retentiond.terminal.frames import refusal_panel, table
@@ -103,6 +104,7 @@ _REMOVED_HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
     "chat_database": ("Purged", "account"),
 }
 """For each kind of target: the heading of the deleted items, and the column that groups them."""
+check_kinds(_REMOVED_HEADINGS, "terminal/account.py: _REMOVED_HEADINGS")
 
 
 def _removed(report: PassReport) -> Table:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schedule import Schedule
+from retentiond.config.schema import check_kinds
 from retentiond.config.units import format_duration
 from retentiond.model.fields import all_handled
 from retentiond.model.protections import PROTECTIONS
@@ -49,6 +50,7 @@ _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this s
 _REASONS_OF: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {"dendrite_media": REASONS, "chat_database": CHAT_REASONS}
 )
+check_kinds(_REASONS_OF, "terminal/words.py: _REASONS_OF")
 
 
 def reason_in_words(reason: str, kind: str = "dendrite_media") -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from retentiond.engine.target import Selection, Silence
 from retentiond.model.holds import HoldRequest, HoldSubject
+from retentiond.model.protections import PROTECT_DEFAULT
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
@@ -31,12 +32,7 @@ async def test_each_policy_protection_and_file_of_an_item_is_told(
         ("remote", (), True, True),
         ("later", (), False, None),
     ]
-    assert story.protections == {
-        "profile_avatars": False,
-        "room_state": True,
-        "account_data": False,
-        "invites": False,
-    }
+    assert story.protections == {name: name == "room_state" for name in PROTECT_DEFAULT}
     assert story.bearers == 2
     assert story.disk is not None
     assert (story.disk.result, story.disk.files) == ("present", 2)

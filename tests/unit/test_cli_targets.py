@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from retentiond.engine import capabilities
 from retentiond.model.errors import BusyError, Refusal, UnreachableError
 from retentiond.model.outcome import worst
+from retentiond.targets import registry
 from tests.support.command_line import CommandLine, log_entries
 from tests.support.fake_target import FakeTarget, make_report
 
@@ -168,3 +170,26 @@ def test_each_opened_target_is_closed_again(tmp_path: Path) -> None:
     line = two(tmp_path)
     line.type("once")
     assert line.factory.closed == ["media", "pictures"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "words"),
+    [
+        ("HasHolds", ["hold", "list"]),
+        ("HasHolds", ["hold", "add", "--media", "mxc://example.org/abc"]),
+        ("HasHolds", ["hold", "release", "--media", "mxc://example.org/abc"]),
+        ("HasRecords", ["records", "export"]),
+        ("HasRecords", ["records", "verify"]),
+        ("HasStatistics", ["report", "--html", "report.html"]),
+    ],
+)
+def test_a_verb_leaves_out_targets_of_a_kind_that_cannot_do_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, words: list[str]
+) -> None:
+    lacking = getattr(capabilities, capability)
+    monkeypatch.setattr(registry, "has", lambda _config, asked: asked is not lacking)
+    line = CommandLine(tmp_path)
+    outcome = line.type(*words)
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("retentiond: the configuration: no ")
+    assert not line.factory.configs

@@ -12,7 +12,7 @@ from retentiond.config.schema import Config
 from retentiond.config.section import Section
 from retentiond.model.match import Match
 from retentiond.model.policy import Policy, Rules
-from retentiond.model.protections import PROTECT
+from retentiond.model.protections import PROTECT_DEFAULT
 
 TARGET: Mapping[str, Any] = {"kind": "dendrite_media", "dendrite_config": "/etc/dendrite/dendrite.yaml"}
 QUOTA: dict[str, Any] = {"match": {"origin": "remote"}, "max_size": "1GiB"}
@@ -46,7 +46,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     media = target()
     assert (media.grace, media.settle) == (timedelta(hours=24), timedelta(minutes=10))
     assert media.policies == ()
-    assert media.protect == PROTECT == ("profile_avatars", "room_state", "account_data", "invites")
+    assert media.protect == PROTECT_DEFAULT
+    assert {"profile_avatars", "room_state", "account_data", "invites"} <= set(PROTECT_DEFAULT)
     assert media.limits == Limits(max_share=0.5, max_items=1_000_000, max_missing_files=0.05)
     assert media.pace == Pace(batch=1000, concurrency=4, max_items_per_second=5000)
     assert media.create_index

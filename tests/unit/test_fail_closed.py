@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from retentiond.config.media import MediaTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
+from retentiond.config.schema import check_kinds
 from retentiond.model.facts import read_facts
 from retentiond.model.fields import all_handled
 from retentiond.model.match import CONDITIONS, Match
@@ -209,3 +210,8 @@ def test_a_field_that_is_gone_is_told_like_one_that_is_new() -> None:
         TypeError, match=r"somewhere must handle .* MatchConfig: missing .*room.*, unknown hue"
     ):
         all_handled(MatchConfig, {"hue"}, "somewhere")
+
+
+def test_a_table_of_kinds_that_leaves_one_out_stops_the_program_instead_of_failing_after_a_pass() -> None:
+    with pytest.raises(TypeError, match="words must have each kind of target"):
+        check_kinds({"dendrite_media"}, "words")
