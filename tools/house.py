@@ -28,7 +28,6 @@ QUARANTINE: Final = (
     "released_thumbnail",
     "restored",
     "shared_blob",
-    "suspect_thumbnail",
     "thumbnail_release",
 )
 """The tables of the ledger that only the quarantine's own module may write."""
@@ -40,6 +39,7 @@ _WRITES: Final = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?)\s+(?:ONLY\s+)?retentiond\.(\w+)",
     re.IGNORECASE,
 )
+_WRITES_TEMPLATE: Final = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\{\w+\}\w*)")
 _SCHEMA: Final = re.compile(r"(?:schema|migration_\d+)\.sql\Z")
 """Files that define tables: they run before anything is in them, or move what is."""
 _PARAPHRASE: Final = re.compile(r"\b(?:what|whatever|who|whoever|whom|nobody|somebody|none|such(?! as))\b")
@@ -64,7 +64,8 @@ ONCE: Final = (
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal._release_all", "release"),
     ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "_try_release"),
     ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._try_release", "_delete"),
-    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._delete", "fetchrow"),
+    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._delete", "release"),
+    ("retentiond/targets/dendrite_media/quarantine/released_rows.py", "release", "fetchrow"),
 )
 """Our functions on the stack when `retentiond once` deletes a batch of rows: file, function, and the name it calls next.
 
@@ -213,25 +214,57 @@ class House:
                 raise ValueError(f"{path}: {function} calls no {called}")
         return len(ONCE), len({path for path, _, _ in ONCE})
 
-    def texts(self) -> Iterator[tuple[Path, str]]:
-        """Yield the package's SQL and Python files, by path below the checkout, with their text."""
-        for pattern in ("*.sql", "*.py"):
-            for path in sorted((self.root / PACKAGE).rglob(pattern)):
-                yield path.relative_to(self.root), path.read_text(encoding="utf-8")
+    @cached_property
+    def texts(self) -> list[tuple[Path, str]]:
+        """The package's SQL and Python files, by path below the checkout, with their text."""
+        return [
+            (path.relative_to(self.root), path.read_text(encoding="utf-8"))
+            for pattern in ("*.sql", "*.py")
+            for path in sorted((self.root / PACKAGE).rglob(pattern))
+        ]
+
+    @cached_property
+    def writes(self) -> list[tuple[Path, set[str]]]:
+        """The tables of the ledger that files write, but for the files that define them."""
+        return [
+            (path, {table.lower() for table in _WRITES.findall(text)})
+            for path, text in self.texts
+            if not _SCHEMA.search(path.name)
+        ]
 
     def writers(self, *tables: str) -> list[Path]:
         """Return the files that write one of these tables of the ledger, but for those that define it."""
+        return [path for path, written in self.writes if not written.isdisjoint(tables)]
+
+    def written_templates(self) -> dict[str, list[Path]]:
+        """Return the files for dendrite's media that write a relation by a name that is put in later, by that name."""
+        files: dict[str, list[Path]] = {}
+        for path, text in self.texts:
+            if "chat_database" not in path.parts and "demo" not in path.parts:
+                for name in sorted(set(_WRITES_TEMPLATE.findall(text))):
+                    files.setdefault(name, []).append(path)
+        return files
+
+    def ledger_tables(self) -> dict[str, list[Path]]:
+        """Return the files that write each table of the ledger, but for those that define it."""
+        tables = sorted(set().union(*(written for _, written in self.writes)))
+        return {table: self.writers(table) for table in tables}
+
+    def borrowed_statements(self) -> list[tuple[str, str]]:
+        """Return each module that imports the statements of another, with that other."""
         return [
-            path
-            for path, text in self.texts()
-            if not _SCHEMA.search(path.name)
-            and not {found.lower() for found in _WRITES.findall(text)}.isdisjoint(tables)
+            (module.name, node.module or "")
+            for module in self.rooms
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.name.endswith("SQL")
         ]
 
     def protection_lists(self) -> list[Path]:
         """Return the files that name at least two of the protections."""
         named = []
-        for path, text in self.texts():
+        for path, text in self.texts:
             module = self.modules.get(_dotted(str(path))) if path.suffix == ".py" else None
             constants = module.strings() if module else set(re.findall(r"'(\w+)'", text))
             if len(PROTECTIONS & constants) > 1:
@@ -276,6 +309,10 @@ def figures(house: House) -> Iterator[tuple[str, str]]:
     yield "functions from `once` to the DELETE", _frames(house)
     yield "files that write the quarantine's table", _files(entry)
     yield "files that write the tables of released rows, too", _files(quarantine)
+    yield (
+        "modules that send the statements of another",
+        f"{len({one for one, _ in house.borrowed_statements()})}",
+    )
     yield "files that list protections", f"{len(house.protection_lists())}"
     yield (
         "tests of a kind outside targets/",

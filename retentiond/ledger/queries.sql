@@ -149,6 +149,12 @@ FROM (SELECT u.pass_id, count(*) AS entries, sum(u.bytes) AS bytes
       FROM unnest($1::bigint[], $2::bigint[]) AS u(pass_id, bytes) GROUP BY u.pass_id) g
 WHERE p.pass_id = g.pass_id
 
+-- name: count_restored
+-- Adds to the totals of passes what was brought back of theirs, a row each.
+UPDATE retentiond.pass p SET restored_items = p.restored_items + g.items
+FROM (SELECT u.pass_id, count(*) AS items FROM unnest($1::bigint[]) AS u(pass_id) GROUP BY 1) g
+WHERE p.pass_id = g.pass_id
+
 -- name: beat
 -- The daemon's sign of life.
 INSERT INTO retentiond.daemon (host, pid, beat_at) VALUES ($1, $2, clock_timestamp())

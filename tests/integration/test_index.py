@@ -16,10 +16,11 @@ from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRIES_SQL
+from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.quarantine.released_rows import SQL as RELEASED_SQL
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as THUMBNAIL_ROW_SQL
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from tests.support.media_target import Retention
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE tablename = 'mediaapi_media_repository' ORDER BY indexname"
-SQL = {**DUE_SQL, **ENTRY_SQL, **RELEASE_SQL, **SWEEP_SQL}
+SQL = {**DUE_SQL, **ENTRIES_SQL, **ENTRY_SQL, **RELEASE_SQL, **RELEASED_SQL}
 ROWS = 100_000
 
 
@@ -250,9 +251,9 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
     asked: list[tuple[str, str, tuple[Any, ...]]] = [
         ("released_media_by_time", THUMBNAIL_ROW_SQL["drop_late_thumbnail_rows"], (False,)),
         ("released_media_by_time", THUMBNAIL_ROW_SQL["thumbnails_of_returned_keys"], keys),
-        ("entry_by_rename", SWEEP_SQL["look_quarantined"], (0, 1000, 1, False)),
+        ("entry_by_rename", ENTRY_SQL["look_quarantined"], (0, 1000, 1, False)),
         ("released_media_by_grace", HELD_SQL["due_rows_without_entry"], (0, 1000)),
-        ("thumbnail_release_by_grace", THUMBNAIL_SQL["forget_thumbnails"], ()),
+        ("thumbnail_release_by_grace", RELEASED_SQL["forget_thumbnails_alone"], ()),
         ("thumbnail_release_restoring", THUMBNAIL_SQL["thumbnail_restorers"], ()),
     ]
     for name, statement, arguments in asked:

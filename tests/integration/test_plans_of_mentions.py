@@ -11,6 +11,7 @@ from retentiond.adapters.postgres import connect
 from retentiond.ledger.ledger import Ledger
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.quarantine.released_rows import SQL as RELEASED_SQL
 from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
 from retentiond.targets.dendrite_media.references.copies import SQL as REFERENCES
 from retentiond.targets.dendrite_media.restore.wanted import SQL as WANTED_SQL
@@ -143,7 +144,7 @@ async def test_what_is_asked_again_is_read_by_indexes_a_page_at_a_time(large: Co
     asked: dict[str, tuple[str, tuple[Any, ...]]] = {
         "released_media_by_facts": (ASKED_SQL["asked_page"], (0, 1000)),
         "released_media_by_hash": (ASKED_SQL["asked_of"], (hashes,)),
-        "released_media_pkey": (ASKED_SQL["mark_refuted"], (list(range(1000)), 1)),
+        "released_media_pkey": (RELEASED_SQL["mark_refuted"], (list(range(1000)), 1)),
     }
     for index, (statement, arguments) in asked.items():
         plan = await nodes(large, statement, *arguments)

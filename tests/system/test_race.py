@@ -16,9 +16,7 @@ import pytest
 
 from retentiond.engine.target import Order
 from retentiond.model.media import MediaKey
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.sweeps.purge import SQL as PURGE_SQL
-from retentiond.targets.dendrite_media.sweeps.sweep import SQL as SWEEP_SQL
+from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as ROWS_SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter, no_pause
@@ -308,14 +306,9 @@ async def test_in_a_storm_of_uploads_fetches_and_thumbnails_no_row_loses_its_fil
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks a second time whether a row bears what was renamed."""
     bears = 'EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" ='
-    looks = [
-        (ENTRY_SQL, "quarantine_done"),
-        (SWEEP_SQL, "look_quarantined"),
-        (PURGE_SQL, "claim_due_entries"),
-    ]
-    for queries, name in looks:
-        assert bears in queries[name]
-        monkeypatch.setitem(queries, name, queries[name].replace(bears, "EXISTS (SELECT WHERE '' ="))
+    for name in ("quarantine_done", "look_quarantined", "claim_due_entries"):
+        assert bears in ENTRY_SQL[name]
+        monkeypatch.setitem(ENTRY_SQL, name, ENTRY_SQL[name].replace(bears, "EXISTS (SELECT WHERE '' ="))
 
 
 @pytest.mark.usefixtures("blind")

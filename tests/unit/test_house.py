@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +28,7 @@ def test_the_script_prints_every_figure_of_this_checkout() -> None:
         "functions from `once` to the DELETE",
         "files that write the quarantine's table",
         "files that write the tables of released rows, too",
+        "modules that send the statements of another",
         "files that list protections",
         "tests of a kind outside targets/",
         "docstrings in paraphrase",
@@ -33,6 +38,49 @@ def test_the_script_prints_every_figure_of_this_checkout() -> None:
     ]
     # A function that moved is to be moved in the script's list, too.
     assert "unknown" not in rows["functions from `once` to the DELETE"]
+
+
+QUARANTINE = "retentiond/targets/dendrite_media/quarantine"
+
+
+@pytest.fixture(scope="module")
+def house() -> Any:
+    """Return the figures of this checkout, by the script as a module."""
+    spec = importlib.util.spec_from_file_location("house", ROOT / "tools/house.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["house"] = module
+    spec.loader.exec_module(module)
+    return module.House(ROOT)
+
+
+def test_each_table_of_the_ledger_is_written_by_one_sql_file(house: Any) -> None:
+    """A table that several rooms write has rules that none of them can keep alone."""
+    owners = {table: [str(path) for path in paths] for table, paths in house.ledger_tables().items()}
+    assert owners["entry"] == [f"{QUARANTINE}/entry_table.sql"]
+    for table in ("released_media", "thumbnail_release", "released_thumbnail", "restored", "shared_blob"):
+        assert owners[table] == [f"{QUARANTINE}/released_rows.sql"], table
+    for table, paths in owners.items():
+        assert [path for path in paths if not path.endswith(".sql")] == [], table
+        assert len(paths) == 1, table
+    # A relation that a statement leaves open is the ledger's table, or a plan's copy of it.
+    templates = house.written_templates()
+    assert set(templates) == {
+        "{access}",
+        "{hold_media}",
+        "{hold_member}",
+        "{reference}",
+        "{reference}_member",
+    }
+    for name, paths in templates.items():
+        table = name.replace("{", "").replace("}", "")
+        assert len({*map(str, paths), *owners.get(table, [])}) == 1, table
+
+
+def test_no_other_module_sends_the_statements_of_the_quarantines_tables(house: Any) -> None:
+    owners = {f"{QUARANTINE}/{name}".replace("/", ".") for name in ("entry_table", "released_rows")}
+    assert [one for one, other in house.borrowed_statements() if other in owners] == []
 
 
 def test_the_figures_of_a_small_package_are_what_a_reader_counts(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import live_blobs, standing
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.quarantine.entries import record_lost
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory
 from retentiond.targets.dendrite_media.store.workplace import Workplace
@@ -117,7 +117,7 @@ async def _accept(work: Workplace, lease: Lease, acceptance: Acceptance) -> None
     await place.disk.call(tree.probe)
     await recover(work, SweepReport())
     highest = await place.disk.call(lambda: highest_on_disk(tree))
-    await place.pool.fetchval(ACCEPT_SQL["ids_above"], highest.entry_id)
+    await entry_table.raise_ids(place.pool, highest.entry_id)
     async for strangers, wanted in strangers_on_disk(place, tree):
         await take_in(work, acceptance, strangers, wanted)
     await _close_gone(work, acceptance)
@@ -129,7 +129,7 @@ async def _accept(work: Workplace, lease: Lease, acceptance: Acceptance) -> None
 
 async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
     """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
-    async for page in claimed_pages(work, ACCEPT_SQL["claim_entries"]):
+    async for page in claimed_pages(work, Claim.STANDING):
         stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
         seen = list(zip(page, stands, strict=True))
         gone = [row for row, stood in seen if stood is False]
@@ -139,13 +139,11 @@ async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
         gone = [row for row in gone if row["hash"] not in unread]
         spares = [row["entry_id"] for row in gone if row["state"] == "returned" and row["hash"] in whole]
         lost = [entry_path(row) for row in gone if row["state"] != "returned" or row["hash"] not in whole]
-        await change(work, ENTRY_SQL["forget_entries"], spares)
+        await change(work, Change.FORGOTTEN, spares)
         await record_lost(work, lost, "its files were gone when the store was accepted")
         acceptance.lost += len(lost)
         closed = {row["entry_id"] for row in gone}
-        await change(
-            work, ENTRY_SQL["let_go"], [row["entry_id"] for row in page if row["entry_id"] not in closed]
-        )
+        await change(work, Change.LET_GO, [row["entry_id"] for row in page if row["entry_id"] not in closed])
 
 
 async def _accept_ledger(work: Workplace, lease: Lease, acceptance: Acceptance, last_pass: int) -> Mark:
@@ -153,8 +151,7 @@ async def _accept_ledger(work: Workplace, lease: Lease, acceptance: Acceptance, 
     async with place.pool.acquire() as connection, connection.transaction():
         await lease.check(connection)
         if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
-            for statement in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
-                await connection.execute(ACCEPT_SQL[f"begin_{statement}_anew"])
-            await connection.execute(ACCEPT_SQL["begin_settles_anew"], place.config.grace)
+            await released_rows.begin_anew(connection)
+            await entry_table.begin_anew(connection, place.config.grace)
         store = await note_acceptance(connection, place.ledger, acceptance, last_pass)
     return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
+from retentiond.targets.dendrite_media.quarantine import entry_table
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.sweeps.inventory import list_entries
 
@@ -45,31 +46,26 @@ async def take_in(
 ) -> None:
     """Take a page of them in, and count in the acceptance what became of it."""
     place = work.place
-    known = await known_thumbnails(work, sorted(wanted))
+    known = await known_thumbnails(work.place.pool, sorted(wanted))
     returns = [Return(entry, known.get(entry.hash, set())) for entry in strangers if entry.hash in wanted]
     results = await place.disk.share(bring_back(work.tree, work.claimant), returns)
     acceptance.returned += sum(result.outcome == "returned" for result in results)
     acceptance.failed += sum(result.outcome == "failed" for result in results)
     stands = {result.entry for result in results if result.live.size is not None}
     held = await place.disk.share(_measure(work.tree), await _number_anew(work, strangers))
-    columns = zip(
-        *(
-            (
-                one.entry.entry_id,
-                one.entry.pass_id,
-                one.entry.hash,
-                "blob" if one.has_file else "thumbnails",
-                "returned" if one.has_file and stranger in stands else "quarantined",
-                one.files,
-                one.bytes,
-            )
-            for stranger, one in zip(strangers, held, strict=True)
-        ),
-        strict=True,
-    )
-    await place.pool.execute(
-        ACCEPT_SQL["take_in"], place.config.settle, *(list(column) for column in columns)
-    )
+    entries = [
+        (
+            one.entry.entry_id,
+            one.entry.pass_id,
+            one.entry.hash,
+            "blob" if one.has_file else "thumbnails",
+            "returned" if one.has_file and stranger in stands else "quarantined",
+            one.files,
+            one.bytes,
+        )
+        for stranger, one in zip(strangers, held, strict=True)
+    ]
+    await entry_table.take_in(work, entries)
     acceptance.taken += len(strangers)
 
 
@@ -85,8 +81,7 @@ async def _number_anew(work: Workplace, strangers: list[EntryPath]) -> list[Entr
             seen.add(entry.entry_id)
             places.append(entry)
             continue
-        [row] = await place.pool.fetch(ACCEPT_SQL["new_ids"], 1)
-        renamed = entry._replace(entry_id=row["entry_id"])
+        renamed = entry._replace(entry_id=await entry_table.new_id(place.pool))
         work.claimant.guard.ensure()
         await place.disk.call(_renaming(work.tree, entry, renamed))
         places.append(renamed)

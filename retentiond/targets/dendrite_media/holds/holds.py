@@ -40,7 +40,7 @@ class MediaHolds(RecordedHolds):
                     hold_id = await add_hold(connection, request)
                     key = parse_media_uri(request.subject.name) if request.subject.kind == "media" else None
                     if key is not None:
-                        await connection.execute(SQL["hold_medium"], hold_id, *key)
+                        await place.hold_references.add_medium(connection, hold_id, key)
                 hold = await self._added(connection, hold_id)
                 coverage = await self._coverage(connection, hold)
                 return await self._with_members(connection, hold), coverage

@@ -69,10 +69,6 @@ SELECT k.media_id, k.media_origin
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k(media_id, media_origin, user_id)
 WHERE {held}
 
--- name: hold_medium
--- A hold on one medium keeps it by its key.
-INSERT INTO retentiond.hold_media (hold_id, media_id, media_origin) VALUES ($1, $2, $3)
-
 -- name: coverage
 -- How many rows a hold is on now, and how many that lie in quarantine and can come back.
 SELECT (SELECT count(*) FROM mediaapi_media_repository k WHERE {held_by}) AS items,
@@ -89,33 +85,6 @@ SELECT DISTINCT k.base64hash AS hash FROM retentiond.released_media k
 WHERE k.base64hash > $1 AND k.had_file AND k.restoring IS NULL AND {held}
 ORDER BY 1 LIMIT $2
 
--- name: lock_copies_of
--- Locks what the quarantine holds of these contents, so that nothing is claimed between the look and the mark.
-SELECT entry_id FROM retentiond.entry WHERE hash = ANY ($1::text[]) ORDER BY entry_id FOR UPDATE
-
--- name: mark_held
--- Marks held rows as being brought back, without keeping them by hand; but for contents that a step under way has.
-UPDATE retentiond.released_media k SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE k.base64hash = ANY ($1::text[]) AND k.had_file AND k.restoring IS NULL AND {held}
-  AND NOT EXISTS (SELECT FROM retentiond.entry e
-                  WHERE e.hash = k.base64hash
-                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
-RETURNING k.base64hash AS hash
-
--- name: entries_purging
--- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on, and
--- not the thumbnails that went alone of a medium that it is on. It holds no more than what leaves with it: a spare is
--- one more name of a file that lives.
-UPDATE retentiond.entry e SET state = 'purging', files = coalesce(g.files, e.files), bytes = coalesce(g.bytes, e.bytes)
-FROM unnest($1::bigint[], $3::integer[], $4::bigint[]) AS g(entry_id, files, bytes)
-WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
-  AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
-  AND NOT (e.kind = 'thumbnails'
-           AND EXISTS (SELECT FROM retentiond.thumbnail_release r JOIN mediaapi_media_repository k
-                           ON k.media_id = r.media_id COLLATE "default" AND k.media_origin = r.media_origin COLLATE "default"
-                       WHERE r.base64hash = e.hash AND {held}))
-RETURNING e.entry_id
-
 -- name: without_entry
 -- A condition: is the grace of the released row `k` over, without an entry (a shared blob, no file)? Not of those that a
 -- hold is on, if they can come back, nor of what a pass has still to count at its end.
@@ -129,7 +98,3 @@ RETURNING e.entry_id
 SELECT k.release_id, k.base64hash AS hash, k.had_file FROM retentiond.released_media k
 WHERE k.release_id > $1 AND {without_entry}
 ORDER BY k.release_id LIMIT $2
-
--- name: forget_rows_without_entry
--- Forgets those of these rows that still are such.
-DELETE FROM retentiond.released_media k WHERE k.release_id = ANY ($1::bigint[]) AND {without_entry}

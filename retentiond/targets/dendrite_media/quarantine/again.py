@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
-from retentiond.targets.dendrite_media.quarantine.claiming import change
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import carry_out
-from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out, intended
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, intend, note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +28,8 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
         return
     blobs = {row["hash"] for row in rows}
     # A pass that has just released the last row renames the file itself.
-    intended = {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["intended_hashes"], list(blobs))}
-    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - intended))
+    moving = await intended(work.place.pool, blobs)
+    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - moving))
     present = {look.blob: look for look in looks if look.result == "present"}
     refused = {look.blob: look.problem for look in looks if look.result == "failed"}
     for row in rows:
@@ -39,15 +37,7 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
         if look is None:
             continue
         async with work.place.pool.acquire() as connection, connection.transaction():
-            recorded = await connection.fetch(
-                ENTRY_SQL["record_entries"],
-                row["pass_id"],
-                work.claimant.claimant_id,
-                work.place.config.settle,
-                [look.blob],
-                [look.files],
-                [look.bytes],
-            )
+            recorded = await intend(connection, work, row["pass_id"], [look])
         moves = await carry_out(
             work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
         )
@@ -55,4 +45,4 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
     stay = [(entry_path(row), refused[row["hash"]]) for row in rows if row["hash"] in refused]
     await note_failures(work, stay)
     moved = [row["entry_id"] for row in rows if row["hash"] not in refused]
-    await change(work, ENTRY_SQL["entries_quarantined_again"], moved)
+    await change(work, Change.QUARANTINED_AGAIN, moved)

@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.holds import lock_holds
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
-from retentiond.targets.dendrite_media.disk.moves import quarantine_blobs
-from retentiond.targets.dendrite_media.quarantine.claiming import change
-from retentiond.targets.dendrite_media.quarantine.giving_up import give_up, note_failures
+from retentiond.targets.dendrite_media.disk.moves import measure_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.quarantine.entry_table import (
+    Change,
+    change,
+    lose,
+    note_failures,
+    purging,
+    quarantined,
+)
+from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.quarantine.taking_back import take_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from asyncpg import Record
 
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
@@ -71,8 +80,7 @@ async def carry_out(work: Workplace, entries: Sequence[EntryPath]) -> Moves:
     await give_up(work, failed)
     moves.fail(failed)
     moved = [result.entry.entry_id for result in results if result.outcome in {"moved", "already"}]
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(SQL["quarantine_done"], moved, work.claimant.claimant_id)
+    rows = await quarantined(work, moved)
     wanted = [entry_path(row) for row in rows if row["wanted"]]
     moves.returned = await return_to_rows(work, wanted)
     moves.quarantined = len(rows) - moves.returned
@@ -83,17 +91,17 @@ async def return_to_rows(work: Workplace, entries: Sequence[EntryPath]) -> int:
     """Bring claimed entries back to rows that want them, with the thumbnails those know; return how many came."""
     if not entries:
         return 0
-    known = await known_thumbnails(work, [entry.hash for entry in entries])
+    known = await known_thumbnails(work.place.pool, [entry.hash for entry in entries])
     returns = [Return(entry, known.get(entry.hash, frozenset())) for entry in entries]
     results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
     await _record_returned(work, results)
     return tell_returns(work, results)
 
 
-async def known_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
+async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
     """Return the thumbnails that rows know, by content."""
     known: dict[Hash, set[Thumbnail]] = {}
-    for row in await work.place.pool.fetch(SQL["wanted_thumbnails"], list(blobs)):
+    for row in await db.fetch(SQL["wanted_thumbnails"], list(blobs)):
         thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
         known.setdefault(row["hash"], set()).add(thumbnail)
     return known
@@ -114,7 +122,7 @@ async def _record_returned(work: Workplace, results: Sequence[ReturnResult]) -> 
     """Record which entries are spares now, since their live file stands; let go of the others."""
     returned = [result for result in results if result.outcome in _STANDS]
     others = [result for result in results if result.outcome not in _STANDS]
-    await change(work, SQL["entries_returned"], [result.entry.entry_id for result in returned])
+    await change(work, Change.RETURNED, [result.entry.entry_id for result in returned])
     await note_failures(
         work, [(result.entry, result.error or "nothing in quarantine to bring back") for result in others]
     )
@@ -126,6 +134,40 @@ async def record_lost(work: Workplace, entries: Sequence[EntryPath], problem: st
     for entry in entries:
         log.warning("inconsistency", kind="lost_blob", hash=entry.hash, pass_id=entry.pass_id)
     if entries:
-        await work.place.pool.execute(
-            SQL["entries_lost"], [entry.entry_id for entry in entries], work.claimant.claimant_id, problem
+        await lose(work, [entry.entry_id for entry in entries], problem)
+
+
+async def mark_purging(work: Workplace, rows: Sequence[Record]) -> set[int]:
+    """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked.
+
+    From then on the ledger says of them what their purge frees.
+    """
+    if not rows:
+        return set()
+    entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.hash, entry.entry_id))
+    freed = await work.place.disk.share(measure_entries(work.tree), entries)
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await lock_holds(connection)
+        return await purging(
+            connection,
+            work,
+            entries,
+            [of_entry.files if of_entry else None for of_entry in freed],
+            [of_entry.bytes if of_entry else None for of_entry in freed],
         )
+
+
+async def known_entries(pool: Db, entries: Sequence[EntryPath]) -> set[EntryPath]:
+    """Return the entries of these that the ledger knows."""
+    rows = await pool.fetch(SQL["known_entries"], [entry.entry_id for entry in entries])
+    return {entry_path(row) for row in rows}
+
+
+async def intended(pool: Db, blobs: Collection[Hash]) -> set[Hash]:
+    """Return the contents of these that are about to be renamed."""
+    return {row["hash"] for row in await pool.fetch(SQL["intended_hashes"], list(blobs))}
+
+
+async def with_rows(pool: Db, blobs: Sequence[Hash]) -> set[Hash]:
+    """Return the contents of these that rows bear."""
+    return {row["hash"] for row in await pool.fetch(SQL["wanted_hashes"], list(blobs))}

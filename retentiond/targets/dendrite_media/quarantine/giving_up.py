@@ -5,19 +5,16 @@ Each failure is logged when it happens, so the delay also bounds the log; `statu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.quarantine.entry_table import note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.store.workplace import Workplace
-
-SQL: Final = named_queries(__package__, "giving_up.sql")
 
 
 async def give_up(
@@ -28,16 +25,3 @@ async def give_up(
     for result in results:
         log.error("item_failed", kind=kind, hash=result.entry.hash, error=error or result.error)
     await note_failures(work, [(result.entry, error or result.error) for result in results])
-
-
-async def note_failures(work: Workplace, failures: Sequence[tuple[EntryPath, str]]) -> None:
-    """Let go of claimed entries, each with its problem; what was being restored lies in quarantine as before."""
-    if not failures:
-        return
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            SQL["note_failures"],
-            [entry.entry_id for entry, _ in failures],
-            [problem for _, problem in failures],
-            work.claimant.claimant_id,
-        )

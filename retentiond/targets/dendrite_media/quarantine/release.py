@@ -15,8 +15,9 @@ from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entry_table import intend
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
 from retentiond.targets.dendrite_media.references.encrypted import shown
 
@@ -144,8 +145,8 @@ class Releaser:
         return [None if facts is None else json.dumps(facts.as_json()) for facts in found]
 
     async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
-        counts = await self._connection.fetchrow(
-            SQL["release"],
+        counts = await released_rows.release(
+            self._connection,
             self._pass_id,
             *key_columns([item.due.key for item in going]),
             [self._ground.name_of(item.due) for item in going],
@@ -166,14 +167,6 @@ class Releaser:
         looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}
         settle: timedelta = self._work.place.config.settle
         present = [look for _, look in sorted(looks.items()) if look.result == "present"]
-        rows = await self._connection.fetch(
-            ENTRY_SQL["record_entries"],
-            self._pass_id,
-            self._work.claimant.claimant_id,
-            settle,
-            [look.blob for look in present],
-            [look.files for look in present],
-            [look.bytes for look in present],
-        )
-        await self._connection.execute(SQL["note_shared"], self._pass_id, settle, sorted(looks))
+        rows = await intend(self._connection, self._work, self._pass_id, present)
+        await released_rows.note_shared(self._connection, self._pass_id, settle, sorted(looks))
         return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.adapters.postgres import LOST
 from retentiond.ledger.records import add_record
 from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import media_key
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
-SQL: Final = named_queries(__package__, "taking_back.sql")
 SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
 
 
@@ -50,27 +51,17 @@ async def take_back(work: Workplace, results: Sequence[MoveResult]) -> list[Reco
 async def _take_back_at_once(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
     by_id = {result.entry.entry_id: result for result in results}
     async with work.place.pool.acquire() as connection, connection.transaction():
-        closed = await connection.fetch(SQL["close_intents"], list(by_id), work.claimant.claimant_id)
+        closed = await change_on(connection, work, Change.INTENT_DROPPED, list(by_id))
         ours = [by_id[row["entry_id"]] for row in closed]
-        rows = await connection.fetch(
-            SQL["take_back_rows"],
-            [result.entry.pass_id for result in ours],
-            [result.entry.hash for result in ours],
-            [result.error for result in ours],
+        rows, swallowed = await released_rows.take_back(
+            connection, [(result.entry.pass_id, result.entry.hash, result.error) for result in ours]
         )
-        inserted = [row for row in rows if row["inserted"]]
-        await connection.execute(SQL["take_back_thumbnails"], [row["release_id"] for row in inserted])
-        standing = {
-            row["release_id"]
-            for row in await connection.fetch(SQL["forget_taken_back"], [row["release_id"] for row in rows])
-        }
-        back = [row for row in inserted if row["release_id"] in standing]
+        back = [row for row in rows if row["inserted"]]
         if back:
             await add_record(connection, restored_record(work.place.name, back))
     log = get_logger(target=work.place.name)
     for result in ours:
         log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
-    for row in rows:
-        if row["release_id"] not in standing:
-            log.error("item_failed", kind="not_restored", media=media_key(row).uri, error=SWALLOWED)
-    return [row for row in rows if row["release_id"] in standing]
+    for row in swallowed:
+        log.error("item_failed", kind="not_restored", media=media_key(row).uri, error=SWALLOWED)
+    return rows

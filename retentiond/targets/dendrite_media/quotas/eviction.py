@@ -12,6 +12,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage, purged_in_vain, size_shortage
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
@@ -96,7 +97,7 @@ class Evictions:
 
     async def _shorten_grace(self, quota: Quota, wanted: int, report: PassReport) -> None:
         async with self._connection.transaction():
-            shortened = await self._connection.fetchval(SQL["shorten_grace"], wanted)
+            shortened = await released_rows.shorten_grace(self._connection, wanted)
             if not shortened:
                 return
             body = {"by": quota.name, "contents": shortened}

@@ -36,34 +36,6 @@ DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota <> ALL ($2::te
 -- name: forget_eviction
 DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota = $2
 
--- name: shorten_grace
--- Ends the grace of the oldest entries, settle being over, until what they hold is enough; says of how many. Not of
--- what an acceptance took in.
-WITH aged AS (
-    SELECT e.entry_id, e.hash, sum(e.bytes) OVER (ORDER BY e.renamed_at, e.entry_id) - e.bytes AS before
-    FROM retentiond.entry e
-    WHERE e.state = 'quarantined' AND e.renamed_at + e.settle <= clock_timestamp()
-      AND coalesce(e.grace_until < timestamptz '9000-01-01 UTC', true)
-), oldest AS (
-    SELECT a.entry_id, a.hash FROM aged a WHERE a.before < $1
-), of_media AS (
-    UPDATE retentiond.released_media r SET grace_until = clock_timestamp()
-    FROM (SELECT DISTINCT hash FROM oldest) o
-    WHERE r.base64hash = o.hash AND r.grace_until > clock_timestamp() AND r.restoring IS NULL
-    RETURNING r.base64hash AS hash
-), of_thumbnails AS (
-    UPDATE retentiond.thumbnail_release r SET grace_until = clock_timestamp()
-    FROM (SELECT DISTINCT hash FROM oldest) o
-    WHERE r.base64hash = o.hash AND r.grace_until > clock_timestamp() AND r.restoring IS NULL
-    RETURNING r.base64hash AS hash
-), of_entries AS (
-    UPDATE retentiond.entry e SET grace_until = clock_timestamp()
-    FROM oldest o WHERE e.entry_id = o.entry_id AND e.grace_until > clock_timestamp()
-    RETURNING e.hash
-)
-SELECT count(DISTINCT s.hash)
-FROM (SELECT hash FROM of_media UNION ALL SELECT hash FROM of_thumbnails UNION ALL SELECT hash FROM of_entries) s
-
 -- name: drop_matched
 DROP TABLE IF EXISTS pg_temp.matched, pg_temp.content, pg_temp.chosen
 

@@ -15,7 +15,6 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.references.seen import date_rooms
 from retentiond.targets.dendrite_media.references.sources import (
-    ENCRYPTED_SQL,
     MEMBERS,
     MESSAGES,
     refusing,
@@ -39,7 +38,7 @@ _COLUMNS: Final = {
     MESSAGES: (*_SOURCE_COLUMNS, "since_ms"),
     MEMBERS: ("copy_id", "user_id", "until_ms"),
 }
-_FILLING: Final = {MESSAGES: SQL["copy_messages"], MEMBERS: ENCRYPTED_SQL["copy_members"]}
+_FILLING: Final = {MESSAGES: SQL["copy_messages"], MEMBERS: SQL["copy_members"]}
 LARGEST_AGE: Final = timedelta(minutes=10)
 """How old the copy may be that a deletion relies on."""
 

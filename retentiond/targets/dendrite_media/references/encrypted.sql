@@ -35,10 +35,6 @@ SELECT m.user_id, CASE WHEN count(*) = count(m.until_ms) FILTER (WHERE b.room_id
 FROM member m LEFT JOIN belied b ON b.room_id = m.room_id AND b.user_id = m.user_id
 GROUP BY m.user_id
 
--- name: copy_members
--- Adds the users to the copy $2; $1 are the names of this server.
-INSERT INTO {reference}_member (copy_id, user_id, until_ms) SELECT $2::bigint, r.user_id, r.until_ms FROM ({source}) r
-
 -- name: shown
 -- A part of other statements: the pseudo-source of a row (user_id, media_origin and creation_ts of {row}) that an encrypted
 -- room may show, as the members of the copy {copy} say: `encrypted` for an upload to this server, whose names are {names},

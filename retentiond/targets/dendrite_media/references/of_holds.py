@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.model.media import MediaKey
     from retentiond.targets.dendrite_media.references.sources import Sources
 
 
@@ -82,6 +83,11 @@ class HoldReferences:
                 await connection.execute(SQL["note_reading"], hold["hold_id"], begun_at)
         oldest: datetime | None = await connection.fetchval(SQL["oldest_reading"])
         return oldest
+
+    async def add_medium(self, connection: Conn, hold_id: int, key: MediaKey) -> None:
+        """Record the medium that a hold names."""
+        adding = SQL["add_keys"].replace("{hold_media}", KEPT_HOLDS.hold_media)
+        await connection.execute(adding, hold_id, *key_columns([key]))
 
     async def copy_for_plan(self, connection: Conn) -> None:
         """Fill a copy that goes with the connection, with all that is held now; raises RefusedError."""

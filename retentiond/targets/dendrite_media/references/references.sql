@@ -57,6 +57,10 @@ SELECT $2::bigint, r.source, r.media_id, r.media_origin FROM ({source}) r
 INSERT INTO {reference} (copy_id, source, media_id, media_origin, since_ms)
 SELECT $2::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM ({source}) r
 
+-- name: copy_members
+-- The same for the users of encrypted rooms; $1 are the names of this server.
+INSERT INTO {reference}_member (copy_id, user_id, until_ms) SELECT $2::bigint, r.user_id, r.until_ms FROM ({source}) r
+
 -- name: drop_old_copies
 -- Copies before the newest, but for those that somebody relies on at this moment: a later copy's maker drops them.
 WITH old AS (

@@ -11,9 +11,9 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.quarantine.disposal import orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.entry_table import intend_orphans
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.repair.grounds import DamagedGround, MissingGround, is_remote
-from retentiond.targets.dendrite_media.repair.notes import SQL
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Due
 
@@ -146,16 +146,7 @@ async def _quarantine(bench: Bench, looks: Sequence[BlobLook]) -> None:
     place = bench.work.place
     async with bench.connection.transaction():
         await bench.lease.check(bench.connection)
-        rows = await bench.connection.fetch(
-            SQL["intend_orphans"],
-            bench.pass_id,
-            bench.work.claimant.claimant_id,
-            place.config.settle,
-            place.config.grace,
-            [look.blob for look in present],
-            [look.files for look in present],
-            [look.bytes for look in present],
-        )
+        rows = await intend_orphans(bench.connection, bench.work, bench.pass_id, present)
         if rows:
             await add_record(bench.connection, orphans_record(place.name, bench.pass_id, rows))
     moves = await carry_out(

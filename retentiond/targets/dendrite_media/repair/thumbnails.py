@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 from retentiond.targets.dendrite_media.audit.database import thumbnail_columns, thumbnail_row
 from retentiond.targets.dendrite_media.audit.judge import ThumbnailRow, judge
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.repair.notes import SQL
 from retentiond.targets.dendrite_media.sweeps.strays import Stray, quarantine_stray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from asyncpg import Record
 
     from retentiond.model.audit import Finding, FindingKind
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.repair.bench import Bench
+
+    Release = Callable[..., Awaitable[list[Record]]]
+    """A release of thumbnail rows in released_rows.py."""
 
 
 async def mend_thumbnails(bench: Bench) -> None:
@@ -45,7 +51,7 @@ async def _orphan_rows(bench: Bench) -> None:
         ]
         again = await bench.connection.fetch(SQL["thumbnails_by_key"], *thumbnail_columns(rows))
         rows = [thumbnail_row(row) for row in again]
-        gone = await _release(bench, "orphan_thumbnail_row", "release_orphan_thumbnails", rows)
+        gone = await _release(bench, "orphan_thumbnail_row", released_rows.release_orphan_thumbnails, rows)
         bench.report.leave("orphan_thumbnail_row", "changed", len(page) - gone)
 
 
@@ -63,7 +69,11 @@ async def _dead_rows(bench: Bench, kind: FindingKind) -> None:
             and (row.key, row.thumbnail) in noted
         ]
         gone = await _release(
-            bench, kind, "release_dead_thumbnails", [row for row, _ in still], [blob for _, blob in still]
+            bench,
+            kind,
+            released_rows.release_dead_thumbnails,
+            [row for row, _ in still],
+            [blob for _, blob in still],
         )
         bench.report.leave(kind, "changed", len(page) - gone)
         if kind == "thumbnail_size_mismatch":
@@ -71,13 +81,13 @@ async def _dead_rows(bench: Bench, kind: FindingKind) -> None:
 
 
 async def _release(
-    bench: Bench, kind: FindingKind, statement: str, rows: Sequence[ThumbnailRow], *more: Sequence[str]
+    bench: Bench, kind: FindingKind, release: Release, rows: Sequence[ThumbnailRow], *more: Sequence[str]
 ) -> int:
     """Copy thumbnail rows into the ledger and delete them; return how many went."""
     async with bench.connection.transaction():
         await bench.lease.check(bench.connection)
-        gone = await bench.connection.fetch(
-            SQL[statement],
+        gone = await release(
+            bench.connection,
             bench.pass_id,
             kind,
             bench.work.place.config.grace,

@@ -8,12 +8,13 @@ fails removes the live directory.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import add_record
 from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
@@ -26,11 +27,10 @@ from retentiond.targets.dendrite_media.disk.bring_back import (
     standing,
 )
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
-from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
-from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, note_failures
 from retentiond.targets.dendrite_media.quarantine.taking_back import SWALLOWED
 
 if TYPE_CHECKING:
@@ -38,16 +38,10 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from retentiond.adapters.postgres import Conn
     from retentiond.model.media import Hash, MediaKey
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SQL: Final = named_queries(__package__, "bringing.sql")
-
-
-async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim what the quarantine holds of these contents, in the transaction that marks their rows."""
-    return list(await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id))
 
 
 @dataclass(slots=True)
@@ -92,21 +86,19 @@ async def _let_go(
     moved = {row["entry_id"]: stood for row, stood in zip(intents, stands, strict=True)}
     # The file never left its place, and its rows are back: there is nothing to move any more.
     closed = [row["entry_id"] for row in intents if row["hash"] in there and moved[row["entry_id"]] is False]
-    await change(work, ENTRY_SQL["drop_intents"], closed)
+    await change(work, Change.INTENT_DROPPED, closed)
     spares = [
         row["entry_id"]
         for row in copies
         if row["kind"] == "blob" and row["hash"] in there and moved.get(row["entry_id"], True)
     ]
-    await change(work, ENTRY_SQL["entries_returned"], spares)
+    await change(work, Change.RETURNED, spares)
     others = [row for row in copies if row["entry_id"] not in {*closed, *spares}]
     problems = [(entry_path(row), failed[row["hash"]]) for row in others if row["hash"] in failed]
     await note_failures(work, problems)
     others = [row for row in others if row["hash"] not in failed]
-    await change(
-        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in others if row["state"] != "intended"]
-    )
-    await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in others if row["state"] == "intended"])
+    await change(work, Change.DEMOTED, [row["entry_id"] for row in others if row["state"] != "intended"])
+    await change(work, Change.LET_GO, [row["entry_id"] for row in others if row["state"] == "intended"])
 
 
 async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> dict[Hash, str]:
@@ -145,7 +137,7 @@ async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[
 
 
 async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
-    wanted = await known_thumbnails(work, blobs)
+    wanted = await known_thumbnails(work.place.pool, blobs)
     for row in await work.place.pool.fetch(SQL["restoring_thumbnails"], list(blobs)):
         thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
         wanted.setdefault(row["hash"], set()).add(thumbnail)
@@ -168,7 +160,7 @@ async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: Collection[
 
 
 async def _leave(work: Workplace, blob: Hash, error: asyncpg.PostgresError) -> Brought:
-    left = await work.place.pool.fetch(SQL["not_restored"], [blob], work.claimant.claimant_id)
+    left = await released_rows.leave(work.place.pool, work.claimant.claimant_id, blob)
     return Brought(failed=_tell_failed(work, map(media_key, left), sentence(str(error))))
 
 
@@ -180,22 +172,10 @@ def _tell_failed(work: Workplace, keys: Iterable[MediaKey], why: str) -> list[st
 
 
 async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
-    blobs = [blob.blob for blob in live]
-    thumbnails = [
-        (blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()
-    ]
-    columns: list[list[Any]] = [list(column) for column in zip(*thumbnails, strict=True)] or [[]] * 5
     async with work.place.pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(
-            SQL["insert_restored"], blobs, [blob.size for blob in live], work.claimant.claimant_id
-        )
+        rows, left = await released_rows.insert_restored(connection, work.claimant.claimant_id, live)
         inserted = [row for row in rows if row["inserted"]]
-        ids = [row["release_id"] for row in inserted]
-        await connection.execute(SQL["insert_restored_thumbnails"], ids, *columns)
-        await connection.execute(SQL["mark_restored"], ids)
-        await connection.execute(SQL["count_restored"], [row["pass_id"] for row in inserted])
-        await connection.execute(SQL["forget_restored"], [row["release_id"] for row in rows])
-        left = await connection.fetch(SQL["not_restored"], blobs, work.claimant.claimant_id)
+        await connection.execute(LEDGER_SQL["count_restored"], [row["pass_id"] for row in inserted])
         if inserted:
             await add_record(connection, restored_record(work.place.name, inserted))
     swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}

@@ -5,10 +5,9 @@ An orphan is an orphan again once it is back, and the next repair leaves it alon
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
 from retentiond.ledger.records import add_record
 from retentiond.model.media import Hash
@@ -16,10 +15,15 @@ from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back
 from retentiond.targets.dendrite_media.disk.layout import blob_parts
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
-from retentiond.targets.dendrite_media.holds.held import mark_purging
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_orphans_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import mark_purging
+from retentiond.targets.dendrite_media.quarantine.entry_table import (
+    Change,
+    Claim,
+    change,
+    change_on,
+    claimed_pages,
+)
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 
 if TYPE_CHECKING:
@@ -27,8 +31,6 @@ if TYPE_CHECKING:
 
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.store.workplace import Workplace
-
-SQL: Final = named_queries(__package__, "orphans.sql")
 
 
 def path_of(row: Record) -> str:
@@ -38,7 +40,7 @@ def path_of(row: Record) -> str:
 
 async def restore_repaired(work: Workplace, report: RestoreReport, pass_id: int | None, reason: str) -> None:
     """Bring back what repair `pass_id` took, or every repair; paths stand for the URIs that orphans lack."""
-    async for page in claimed_pages(work, SQL["claim_rowless"], pass_id):
+    async for page in claimed_pages(work, Claim.ROWLESS, pass_id):
         await _bring_orphans(work, report, page, reason)
 
 
@@ -50,7 +52,7 @@ async def _bring_orphans(work: Workplace, report: RestoreReport, page: list[Reco
     await _close(work, back, reason)
     report.restored.extend(path_of(row) for row in back)
     left = [result for result in results if result.live.size is None]
-    await change(work, ENTRY_SQL["entries_demoted"], [result.entry.entry_id for result in left])
+    await change(work, Change.DEMOTED, [result.entry.entry_id for result in left])
     for result in left:
         # Thumbnails alone serve nobody.
         names = report.failed if result.outcome == "failed" else report.without_file
@@ -67,7 +69,7 @@ async def _close(work: Workplace, back: list[Record], reason: str) -> None:
     gone = [result.entry.entry_id for result in results if result.outcome != "failed"]
     await give_up(work, [result for result in results if result.outcome == "failed"])
     async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(ENTRY_SQL["forget_entries"], gone, work.claimant.claimant_id)
+        await change_on(connection, work, Change.FORGOTTEN, gone)
         await add_record(connection, restored_orphans_record(work.place.name, back, actor(), reason))
     log = get_logger(target=work.place.name)
     for row in back:

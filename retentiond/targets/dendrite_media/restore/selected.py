@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,8 +11,10 @@ from retentiond.ledger.host import actor
 from retentiond.model.errors import UsageError
 from retentiond.model.media import MediaKey, parse_media_uri
 from retentiond.model.report import RestoreReport
-from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
-from retentiond.targets.dendrite_media.restore.bringing import bring, claim_copies
+from retentiond.targets.dendrite_media.database.rows import media_key
+from retentiond.targets.dendrite_media.quarantine import released_rows
+from retentiond.targets.dendrite_media.quarantine.entry_table import claim_copies
+from retentiond.targets.dendrite_media.restore.bringing import bring
 from retentiond.targets.dendrite_media.restore.orphans import restore_repaired
 from retentiond.targets.dendrite_media.thumbnails.restore import restore_thumbnails
 
@@ -73,10 +74,9 @@ async def _mark(
 ) -> tuple[list[Record], list[Record]]:
     """Mark a page of contents and claim their copies, at once: no sweep gets between."""
     media_id, origin = key or (None, None)
-    selected = (after, work.place.batch, pass_id, media_id, origin)
+    selected = released_rows.Selected(after, work.place.batch, pass_id, media_id, origin)
     async with work.place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(SQL["lock_copies"], *selected)
-        page = await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark))
+        page = await released_rows.mark_selected(connection, selected, mark)
         blobs = [row["hash"] for row in page if row["marked"]]
         return page, await claim_copies(work, connection, blobs)
 
@@ -93,8 +93,7 @@ async def _name_present(
 async def forget(place: Place, media: Sequence[str] | None) -> list[str]:
     """End the mark of what was restored, of these media or of all: from now on the policies decide again."""
     keys = [key for uri in media or () if (key := parse_media_uri(uri))]
-    columns = key_columns(keys) if media is not None else (None, None)
-    rows = await place.pool.fetch(SQL["end_marks"], *columns)
+    rows = await released_rows.end_marks(place.pool, None if media is None else keys)
     log = get_logger(target=place.name)
     for row in rows:
         log.info("mark_forgotten", media=media_key(row).uri, by=actor())

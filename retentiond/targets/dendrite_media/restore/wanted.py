@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
+from retentiond.targets.dendrite_media.holds.held import held_in_quarantine
+from retentiond.targets.dendrite_media.quarantine import released_rows
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on, claim_copies
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
-from retentiond.targets.dendrite_media.restore.bringing import bring, claim_copies
-from retentiond.targets.dendrite_media.surveys.asked import SQL as ASKED_SQL
-from retentiond.targets.dendrite_media.surveys.asked import ask_again
+from retentiond.targets.dendrite_media.restore.bringing import bring
+from retentiond.targets.dendrite_media.surveys.asked import ask_again, asked_of, asked_page, asked_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.restore import bring_thumbnails
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ async def finish_restores(work: Workplace) -> int:
     count = 0
     while dead:
         async with work.place.pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(
-                SQL["inherit_restores"], dead, work.place.batch, work.claimant.claimant_id
+            blobs = await released_rows.inherit_restores(
+                connection, work.claimant.claimant_id, dead, work.place.batch
             )
-            blobs = sorted({row["hash"] for row in rows})
             copies = await claim_copies(work, connection, blobs)
         if not blobs:
             break
@@ -81,7 +80,7 @@ async def find_wanted(
     rows = await connection.fetch(
         SQL["protected_hashes"], blobs, copy, list(references.protections), references.server_names
     )
-    asked = await connection.fetch(ASKED_SQL["asked_of"], blobs)
+    asked = await asked_of(connection, blobs)
     answers = await ask_again(place, connection, asked, copy, references)
     return Wanted({row["hash"] for row in rows}, answers.refuted, set(answers.unknown.values()))
 
@@ -93,7 +92,7 @@ async def restore_wanted(work: Workplace, wanted: Wanted, entries: Sequence[Reco
     # From one claim to the other at once: in between, another purge could use an older copy of the references.
     async with work.place.pool.acquire() as connection, connection.transaction():
         ids = [row["entry_id"] for row in entries if row["hash"] in wanted.back]
-        await connection.execute(ENTRY_SQL["let_go"], ids, work.claimant.claimant_id)
+        await change_on(connection, work, Change.LET_GO, ids)
         blobs, copies = await _mark_wanted(work, connection, sorted(wanted.protected), wanted.refuted)
     return len((await bring(work, blobs, copies)).restored)
 
@@ -106,7 +105,7 @@ async def restore_refuted(work: Workplace, references: References, *, begun_afte
             work.place.pool.acquire() as connection,
             references.held(connection, begun_after=begun_after) as copy,
         ):
-            page = await connection.fetch(ASKED_SQL["asked_page"], after, work.place.batch)
+            page = await asked_page(connection, after, work.place.batch)
             if not page:
                 return count
             after = page[-1]["release_id"]
@@ -122,17 +121,17 @@ async def restore_refuted_thumbnails(
     count, after = 0, 0
     while True:
         async with work.place.pool.acquire() as connection:
-            page = await connection.fetch(ASKED_SQL["asked_thumbnails"], after, work.place.batch)
+            page = await asked_thumbnails(connection, after, work.place.batch)
             if not page:
                 return count
             async with references.held(connection, begun_after=begun_after) as copy:
                 answers = await ask_again(work.place, connection, page, copy, references)
-                marked = await connection.fetch(
-                    ASKED_SQL["mark_refuted_thumbnails"], list(answers.refuted), work.claimant.claimant_id
+                marked = await released_rows.mark_refuted_thumbnails(
+                    connection, work.claimant.claimant_id, answers.refuted
                 )
         after = page[-1]["release_id"]
         if marked:
-            restored, *_ = await bring_thumbnails(work, sorted({row["hash"] for row in marked}))
+            restored, *_ = await bring_thumbnails(work, marked)
             count += len(restored)
 
 
@@ -162,25 +161,17 @@ async def restore_newly_protected(work: Workplace, references: References, *, be
 async def _mark_wanted(
     work: Workplace, connection: Conn, protected: Sequence[Hash], refuted: Mapping[int, Hash]
 ) -> tuple[list[Hash], list[Record]]:
-    claimant = work.claimant.claimant_id
-    await connection.execute(HELD_SQL["lock_copies_of"], sorted({*protected, *refuted.values()}))
-    rows = await connection.fetch(SQL["mark_protected"], protected, claimant)
-    rows += await connection.fetch(ASKED_SQL["mark_refuted"], list(refuted), claimant)
-    marked = sorted({row["hash"] for row in rows})
+    marked = await released_rows.mark_wanted(connection, work.claimant.claimant_id, protected, refuted)
     return marked, await claim_copies(work, connection, marked)
 
 
 async def restore_held(work: Workplace) -> int:
     """Bring back what lies in quarantine and has become held, with its rows and without the mark."""
     count, after = 0, ""
-    while page := await work.place.pool.fetch(HELD_SQL["held_in_quarantine"], after, work.place.batch):
-        after = page[-1]["hash"]
+    while page := await held_in_quarantine(work.place.pool, after, work.place.batch):
+        after = page[-1]
         async with work.place.pool.acquire() as connection, connection.transaction():
-            await connection.execute(HELD_SQL["lock_copies_of"], [row["hash"] for row in page])
-            marked = await connection.fetch(
-                HELD_SQL["mark_held"], [row["hash"] for row in page], work.claimant.claimant_id
-            )
-            blobs = sorted({row["hash"] for row in marked})
+            blobs = await released_rows.mark_held(connection, work.claimant.claimant_id, page)
             copies = await claim_copies(work, connection, blobs)
         count += len((await bring(work, blobs, copies)).restored)
     return count

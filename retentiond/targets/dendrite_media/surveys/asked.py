@@ -44,6 +44,21 @@ async def references_asked_again(place: Place, db: Conn | Db) -> References:
     return place.references.only(place.references.protections, sources)
 
 
+async def asked_page(connection: Conn, after: int, batch: int) -> list[Record]:
+    """Return a page of released rows with facts that can come back, after a release ID."""
+    return list(await connection.fetch(SQL["asked_page"], after, batch))
+
+
+async def asked_of(connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
+    """Return the released rows with facts of these contents that can come back."""
+    return list(await connection.fetch(SQL["asked_of"], list(blobs)))
+
+
+async def asked_thumbnails(connection: Conn, after: int, batch: int) -> list[Record]:
+    """Return a page of thumbnails with facts that were released alone, after a release ID."""
+    return list(await connection.fetch(SQL["asked_thumbnails"], after, batch))
+
+
 async def ask_again(
     place: Place, connection: Conn, rows: Sequence[Record], copy: int | None, references: References
 ) -> Answers:

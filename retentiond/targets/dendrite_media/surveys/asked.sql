@@ -25,15 +25,6 @@ WHERE r.base64hash = ANY ($1::text[]) AND r.facts IS NOT NULL AND r.had_file AND
   AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
                   WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
 
--- name: mark_refuted
--- Marks rows as being restored, without keeping them by hand; not those of blobs that a step under way works on.
-UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
-  AND NOT EXISTS (SELECT FROM retentiond.entry e
-                  WHERE e.hash = r.base64hash
-                    AND (e.claimed_by IS NOT NULL OR e.state IN ('intended', 'purging', 'restoring')))
-RETURNING r.base64hash AS hash
-
 -- name: asked_thumbnails
 -- A page, by release, of thumbnails that were released alone, have facts and whose media row stands.
 SELECT r.release_id, r.facts, m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name,
@@ -44,9 +35,3 @@ JOIN mediaapi_media_repository m
  AND m.base64hash COLLATE "C" = r.base64hash
 WHERE r.release_id > $1 AND r.facts IS NOT NULL AND r.restoring IS NULL
 ORDER BY r.release_id LIMIT $2
-
--- name: mark_refuted_thumbnails
--- Marks thumbnails as being restored, without keeping them by hand.
-UPDATE retentiond.thumbnail_release r SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
-RETURNING r.base64hash AS hash

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import actor
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
-from retentiond.model.report import CancelledPurge
+from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.restore.selected import restore
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.store.workplace import open_workplace
@@ -19,10 +18,8 @@ from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Selection
-    from retentiond.model.report import RestoreReport, SweepReport
+    from retentiond.model.report import CancelledPurge, RestoreReport, SweepReport
     from retentiond.targets.dendrite_media.store.workplace import Place
-
-SQL: Final = named_queries(__package__, "by_hand.sql")
 
 
 async def restore_by_hand(place: Place, selection: Selection) -> RestoreReport:
@@ -44,9 +41,8 @@ async def end_grace(place: Place) -> SweepReport:
         # Refused before any grace is ended: it could not be given back.
         check_leap(work.leap, place.name)
         async with place.pool.acquire() as connection, connection.transaction():
-            await connection.execute(SQL["end_grace_of_entries"])
-            for statement in ("end_grace", "end_grace_of_releases", "end_grace_of_thumbnails"):
-                await connection.execute(SQL[statement], place.config.settle)
+            await entry_table.end_grace(connection)
+            await released_rows.end_grace(connection, place.config.settle)
             await add_record(connection, Record("grace_ended", place.name, body={"by": actor()}))
         return await sweep(work, everything=True, fresh=True)
 
@@ -55,12 +51,8 @@ async def cancel_purge(place: Place) -> CancelledPurge:
     """Give the grace back that was ended by hand, to all that is not being purged at this moment."""
     await _existing_ledger(place)
     async with place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(SQL["give_back_grace_of_entries"])
-        rows = await connection.fetchrow(SQL["give_back_grace"])
-        for statement in ("give_back_grace_of_releases", "give_back_grace_of_thumbnails"):
-            await connection.execute(SQL[statement])
-        busy = await connection.fetchval(SQL["grace_not_given_back"])
-        cancelled = CancelledPurge(rows["items"], rows["until"], busy) if rows else CancelledPurge(busy=busy)
+        await entry_table.give_back_grace(connection)
+        cancelled = await released_rows.give_back_grace(connection)
         body = {"by": actor(), "items": cancelled.items}
         await add_record(connection, Record("grace_given_back", place.name, body=body))
     return cancelled

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.model.disk_errors import disk_error
-from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry, shelf
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
+from retentiond.targets.dendrite_media.quarantine.entries import (
+    known_entries,
+    known_thumbnails,
+    tell_returns,
+    with_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -31,14 +34,11 @@ async def strangers_on_disk(
     """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
     listing = list_entries(tree, whole=whole)
     while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
-        known: set[EntryPath] = set()
-        if ledger:
-            rows = await place.pool.fetch(ENTRY_SQL["known_entries"], [entry.entry_id for entry in page])
-            known = {entry_path(row) for row in rows}
+        known = await known_entries(place.pool, page) if ledger else set()
         strangers = [entry for entry in page if entry not in known]
         if strangers:
             hashes = sorted({entry.hash for entry in strangers})
-            wanted = {row["hash"] for row in await place.pool.fetch(ENTRY_SQL["wanted_hashes"], hashes)}
+            wanted = await with_rows(place.pool, hashes)
             yield strangers, wanted
 
 
@@ -55,7 +55,7 @@ async def take_stock(work: Workplace) -> int:
 
 
 async def _give_back(work: Workplace, strangers: list[EntryPath], wanted: set[Hash]) -> None:
-    known = await known_thumbnails(work, sorted(wanted))
+    known = await known_thumbnails(work.place.pool, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
     tell_returns(work, await work.place.disk.share(bring_back(work.tree, work.claimant), returns))
     log = get_logger(target=work.place.name)

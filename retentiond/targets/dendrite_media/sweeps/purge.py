@@ -14,16 +14,19 @@ from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
-from retentiond.targets.dendrite_media.holds.held import (
-    due_rows_without_entry,
-    forget_rows_without_entry,
-    mark_purging,
-)
+from retentiond.targets.dendrite_media.holds.held import due_rows_without_entry
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
+from retentiond.targets.dendrite_media.quarantine.entries import mark_purging, return_to_rows
+from retentiond.targets.dendrite_media.quarantine.entry_table import (
+    Change,
+    Claim,
+    change,
+    change_on,
+    claimed_pages,
+    forget_lost,
+)
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.wanted import Wanted, find_wanted, restore_wanted
@@ -57,7 +60,7 @@ async def purge_due(work: Workplace, report: SweepReport, *, everything: bool, f
         reading = await place.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
-    async for page in claimed_pages(work, SQL["claim_due_entries"], read_at, everything):
+    async for page in claimed_pages(work, Claim.DUE, read_at, everything):
         await _purge_page(work, report, page, references, copy)
     await _forget(work, report)
 
@@ -76,7 +79,7 @@ async def _purge_page(
     wanted = await _ask(work, [row["hash"] for row in last], references, copy)
     report.restored += await restore_wanted(work, wanted, last)
     later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
-    await change(work, ENTRY_SQL["let_go"], later)
+    await change(work, Change.LET_GO, later)
     await _unlink(
         work,
         report,
@@ -110,9 +113,7 @@ async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> N
         return
     marked = await mark_purging(work, rows)
     # Held since the sweep looked: the next one brings it back.
-    await change(
-        work, ENTRY_SQL["let_go"], [row["entry_id"] for row in rows if row["entry_id"] not in marked]
-    )
+    await change(work, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
     await finish_purge(work, report, [row for row in rows if row["entry_id"] in marked])
 
 
@@ -127,10 +128,8 @@ async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record])
     await give_up(work, failed)
     gone = [result.entry for result in results if result.outcome != "failed"]
     async with work.place.pool.acquire() as connection, connection.transaction():
-        closed = await connection.fetch(
-            ENTRY_SQL["forget_entries"], [entry.entry_id for entry in gone], work.claimant.claimant_id
-        )
-        await connection.execute(SQL["forget_rows"], sorted({entry.hash for entry in gone}))
+        closed = await change_on(connection, work, Change.FORGOTTEN, [entry.entry_id for entry in gone])
+        await released_rows.forget_purged(connection, {entry.hash for entry in gone})
         await connection.execute(
             LEDGER_SQL["count_purged"], [row["pass_id"] for row in closed], [row["bytes"] for row in closed]
         )
@@ -149,11 +148,11 @@ async def _forget(work: Workplace, report: SweepReport) -> None:
         # Their file is live, of another row: a row that is wanted again can still come back.
         wanted = await _ask_of_rows(work, sorted({row["hash"] for row in page if row["had_file"]}))
         report.restored += await restore_wanted(work, wanted)
-        await forget_rows_without_entry(
+        await released_rows.forget_without_entry(
             work, [row["release_id"] for row in page if row["hash"] not in wanted.blobs]
         )
-    await work.place.pool.execute(SQL["forget_lost"])
-    await work.place.pool.execute(SQL["forget_thumbnails"])
+    await forget_lost(work.place.pool)
+    await released_rows.forget_thumbnails(work.place.pool)
 
 
 async def _ask_of_rows(work: Workplace, blobs: list[Hash]) -> Wanted:

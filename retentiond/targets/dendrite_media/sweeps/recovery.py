@@ -14,9 +14,8 @@ from retentiond.targets.dendrite_media.disk.bring_back import standing
 from retentiond.targets.dendrite_media.disk.layout import OWN, STAGING
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, take_purges_back
 from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.entries import carry_out, with_rows
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
 from retentiond.targets.dendrite_media.restore.wanted import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
@@ -25,7 +24,6 @@ from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnai
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
@@ -42,7 +40,7 @@ async def recover(
     """
     claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
     dead = await work.claimant.find_dead(claimants)
-    async for page in claimed_pages(work, SQL["inherit_claims"], dead, everything):
+    async for page in claimed_pages(work, Claim.INHERITED, dead, everything):
         get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
         stuck = [] if purging else await _take_purges_back(work, page)
         await _finish(work, report, [row for row in page if row not in stuck])
@@ -100,31 +98,29 @@ async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> N
     finish = work.fit == "fits"
     await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
     purges = [row for row in page if row["state"] == "purging"]
-    await change(
-        work, ENTRY_SQL["entries_demoted"], [row["entry_id"] for row in purges if row["entry_id"] in there]
-    )
+    await change(work, Change.DEMOTED, [row["entry_id"] for row in purges if row["entry_id"] in there])
     away = [row for row in purges if row["entry_id"] not in there]
     if finish:
         await finish_purge(work, report, away)
     # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.
     restoring = [row["entry_id"] for row in page if row["state"] == "restoring"]
-    await change(work, ENTRY_SQL["entries_demoted"], restoring)
+    await change(work, Change.DEMOTED, restoring)
     rest = [row["entry_id"] for row in page if row["state"] in {"quarantined", "returned", "lost"}]
-    await change(work, ENTRY_SQL["let_go"], rest + ([] if finish else [row["entry_id"] for row in away]))
+    await change(work, Change.LET_GO, rest + ([] if finish else [row["entry_id"] for row in away]))
 
 
 async def _finish_intents(
     work: Workplace, report: SweepReport, intents: list[Record], there: set[int], *, finish: bool
 ) -> None:
     thumbnails = [row["entry_id"] for row in intents if row["kind"] == "thumbnails"]
-    await change(work, ENTRY_SQL["strays_quarantined"], [entry for entry in thumbnails if entry in there])
-    await change(work, ENTRY_SQL["drop_intents"], [entry for entry in thumbnails if entry not in there])
+    await change(work, Change.THUMBNAILS_QUARANTINED, [entry for entry in thumbnails if entry in there])
+    await change(work, Change.INTENT_DROPPED, [entry for entry in thumbnails if entry not in there])
     blobs = [row for row in intents if row["kind"] == "blob"]
-    wanted = await _wanted(work, [row["hash"] for row in blobs])
+    wanted = await with_rows(work.place.pool, [row["hash"] for row in blobs])
     # Nothing was moved, and a row bears it again: there is nothing to do.
     await change(
         work,
-        ENTRY_SQL["drop_intents"],
+        Change.INTENT_DROPPED,
         [row["entry_id"] for row in blobs if row["hash"] in wanted and row["entry_id"] not in there],
     )
     open_steps = [row for row in blobs if row["hash"] not in wanted or row["entry_id"] in there]
@@ -136,13 +132,9 @@ async def _finish_intents(
     else:
         await change(
             work,
-            ENTRY_SQL["entries_demoted"],
+            Change.DEMOTED,
             [row["entry_id"] for row in open_steps if row["entry_id"] in there],
         )
         await change(
-            work, ENTRY_SQL["let_go"], [row["entry_id"] for row in open_steps if row["entry_id"] not in there]
+            work, Change.LET_GO, [row["entry_id"] for row in open_steps if row["entry_id"] not in there]
         )
-
-
-async def _wanted(work: Workplace, blobs: list[Hash]) -> set[Hash]:
-    return {row["hash"] for row in await work.place.pool.fetch(ENTRY_SQL["wanted_hashes"], blobs)}

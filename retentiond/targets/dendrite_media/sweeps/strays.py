@@ -28,16 +28,20 @@ from retentiond.targets.dendrite_media.disk.layout import (
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, regular_file
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.disk.tree import inside
-from retentiond.targets.dendrite_media.holds.held import mark_purging
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, tell_returns
-from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
-from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.quarantine import released_rows
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, mark_purging, tell_returns
+from retentiond.targets.dendrite_media.quarantine.entry_table import (
+    Change,
+    Claim,
+    change,
+    claimed_pages,
+    intend_stray,
+    looked_at_thumbnails,
+    note_failures,
+)
 from retentiond.targets.dendrite_media.restore.wanted import restore_refuted_thumbnails
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +74,7 @@ async def sweep_strays(work: Workplace, report: SweepReport, *, everything: bool
     if await _look(work, report, everything=everything):
         # The second look, at another moment than the first.
         await _look(work, report, everything=everything)
-    await work.place.pool.execute(THUMBNAIL_SQL["forget_thumbnails"])
+    await released_rows.forget_thumbnails_alone(work.place.pool)
     await _take(work)
 
 
@@ -92,7 +96,7 @@ async def _take(work: Workplace) -> None:
             return
         after = page[-1]["hash"]
         by_hash = {row["hash"]: row for row in page}
-        known = await known_thumbnails(work, list(by_hash))
+        known = await known_thumbnails(work.place.pool, list(by_hash))
         found = await work.place.disk.share(_find(work.tree, known, time.time()), list(by_hash))
         for stray in found:
             if stray.thumbnails:
@@ -101,9 +105,9 @@ async def _take(work: Workplace) -> None:
                 if result.outcome == "failed":
                     # Another hour: it must not be tried, and told, every minute.
                     again = shared["pass_id"], shared["settle"], [stray.blob]
-                    await work.place.pool.execute(RELEASE_SQL["note_shared"], *again)
+                    await released_rows.note_shared(work.place.pool, *again)
         done = [stray.blob for stray in found if not stray.young]
-        await work.place.pool.execute(SQL["forget_shared"], done)
+        await released_rows.forget_shared(work.place.pool, done)
 
 
 def _find(
@@ -144,17 +148,8 @@ async def quarantine_stray(
 
     Without a `grace` they go as soon as that of the rows is over that knew them.
     """
-    claimant = work.claimant.claimant_id
-    entry_id = await work.place.pool.fetchval(
-        SQL["record_stray"],
-        pass_id,
-        stray.blob,
-        claimant,
-        len(stray.thumbnails),
-        stray.bytes,
-        settle,
-        grace,
-    )
+    held = len(stray.thumbnails), stray.bytes
+    entry_id = await intend_stray(work, pass_id, stray.blob, held, settle, grace)
     entry = EntryPath(pass_id, stray.blob, entry_id)
     work.claimant.guard.ensure()
     result = await work.place.disk.call(lambda: try_to_move(work.tree, entry, stray.thumbnails))
@@ -168,16 +163,16 @@ async def quarantine_stray(
             return result
     else:
         stands = result.outcome == "moved"
-    await change(work, ENTRY_SQL["strays_quarantined" if stands else "drop_intents"], [entry_id])
+    await change(work, Change.THUMBNAILS_QUARANTINED if stands else Change.INTENT_DROPPED, [entry_id])
     return result
 
 
 async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> bool:
     """Look at all of them once and purge what a sweep had looked at before; tell whether others lack only that look."""
     again = False
-    async for page in claimed_pages(work, SQL["claim_strays"], everything):
+    async for page in claimed_pages(work, Claim.THUMBNAILS, everything):
         looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
-        known = await known_thumbnails(work, [row["hash"] for row in page])
+        known = await known_thumbnails(work.place.pool, [row["hash"] for row in page])
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
         wanted = await work.place.disk.share(_wanted(work.tree), returns)
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
@@ -197,14 +192,8 @@ async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> bo
         unwanted = {
             row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if is_wanted is False
         }
-        async with work.place.pool.acquire() as connection:
-            await connection.execute(
-                SQL["strays_looked"],
-                [entry for entry in rest if entry in unwanted],
-                work.claimant.claimant_id,
-                looked,
-            )
-        await change(work, ENTRY_SQL["let_go"], [entry for entry in rest if entry not in unwanted])
+        await looked_at_thumbnails(work, [entry for entry in rest if entry in unwanted], looked)
+        await change(work, Change.LET_GO, [entry for entry in rest if entry not in unwanted])
     return again
 
 

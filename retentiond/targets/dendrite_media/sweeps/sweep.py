@@ -16,11 +16,10 @@ from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.database.rows import entry_path
-from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.held import any_hold
 from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
-from retentiond.targets.dendrite_media.quarantine.claiming import change, claimed_pages
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import return_to_rows
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.wanted import (
     restore_held,
@@ -83,23 +82,23 @@ async def sweep(
 
 
 async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    async for page in claimed_pages(work, SQL["look_quarantined"], everything):
+    async for page in claimed_pages(work, Claim.LOOK, everything):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
 
 
 async def _look_at_returned(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    async for page in claimed_pages(work, SQL["claim_returned"], everything):
+    async for page in claimed_pages(work, Claim.RETURNED, everything):
         report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
         unwanted = [row for row in page if not row["wanted"]]
         if work.fit == "fits":
             await quarantine_again(work, unwanted)
         else:
             # An older database does not know who bears it now.
-            await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in unwanted])
+            await change(work, Change.LET_GO, [row["entry_id"] for row in unwanted])
 
 
 async def _restore_held(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    if not await work.place.pool.fetchval(HELD_SQL["any_hold"]):
+    if not await any_hold(work.place.pool):
         return
     if everything:
         try:

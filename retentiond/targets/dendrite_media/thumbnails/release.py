@@ -12,11 +12,11 @@ from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entry_table import intend_thumbnails
 from retentiond.targets.dendrite_media.quarantine.release import UNEVEN, Intent, Releaser
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,8 +48,8 @@ class ThumbnailReleaser(Releaser):
         return await super().release([item for item in batch if item.look.has_file])
 
     async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
-        self._gone = await self._connection.fetch(
-            SQL["release_thumbnails"],
+        self._gone = await released_rows.release_thumbnails(
+            self._connection,
             self._pass_id,
             *key_columns([item.due.key for item in going]),
             [self._ground.name_of(item.due) for item in going],
@@ -64,27 +64,22 @@ class ThumbnailReleaser(Releaser):
 
     async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
         hashes = sorted({item.due.blob for item in going})
-        known = by_hash(await self._connection.fetch(ENTRY_SQL["wanted_thumbnails"], hashes))
+        known = await known_thumbnails(self._connection, hashes)
         gone = by_hash(self._gone)
         sizes = {item.look.blob: dict(item.look.thumbnails) for item in going}
         leaving = {}
         for blob in hashes:
             free = gone.get(blob, set()) - known.get(blob, set())
             leaving[blob] = sorted(free & sizes[blob].keys())
-        entries = [blob for blob in hashes if leaving[blob]]
-        rows = await self._connection.fetch(
-            SQL["record_thumbnails"],
-            self._pass_id,
-            self._work.claimant.claimant_id,
-            self._work.place.config.settle,
-            entries,
-            [len(leaving[blob]) for blob in entries],
-            [sum(sizes[blob][thumbnail] for thumbnail in leaving[blob]) for blob in entries],
-        )
+        held = {
+            blob: (len(names), sum(sizes[blob][name] for name in names))
+            for blob, names in leaving.items()
+            if names
+        }
+        rows = await intend_thumbnails(self._connection, self._work, self._pass_id, held)
         # Should we die before the renames, the sweep for strays finds the files that no row knows any more.
-        await self._connection.execute(
-            RELEASE_SQL["note_shared"], self._pass_id, self._work.place.config.settle, hashes
-        )
+        settle = self._work.place.config.settle
+        await released_rows.note_shared(self._connection, self._pass_id, settle, hashes)
         return [
             Intent(
                 EntryPath(self._pass_id, Hash(row["hash"]), row["entry_id"]),

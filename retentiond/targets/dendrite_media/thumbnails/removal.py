@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
-from retentiond.targets.dendrite_media.quarantine.claiming import change
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import Moves
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
 from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
@@ -42,10 +41,10 @@ class ThumbnailRemoval(Removal):
             if result.outcome == "failed"
         ]
         moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
-        await change(work, ENTRY_SQL["strays_quarantined"], moved)
+        await change(work, Change.THUMBNAILS_QUARANTINED, moved)
         await change(
             work,
-            ENTRY_SQL["drop_intents"],
+            Change.INTENT_DROPPED,
             [result.entry.entry_id for result in results if result.outcome == "missing"],
         )
         moves = Moves(quarantined=len(moved))

@@ -5,17 +5,16 @@ Where the medium is gone, dendrite would serve nothing with them: they wait in q
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
-from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
@@ -37,9 +36,8 @@ async def restore_thumbnails(
     after = ""
     while True:
         media_id, origin = key or (None, None)
-        page = await work.place.pool.fetch(
-            SQL["mark_thumbnails"], after, work.place.batch, pass_id, media_id, origin, json.dumps(mark)
-        )
+        selected = released_rows.Selected(after, work.place.batch, pass_id, media_id, origin)
+        page = await released_rows.mark_selected_thumbnails(work.place.pool, selected, mark)
         if not page:
             return
         after = page[-1]["hash"]
@@ -56,12 +54,12 @@ async def finish_thumbnail_restores(work: Workplace) -> None:
     restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
     dead = await work.claimant.find_dead(restorers)
     while dead:
-        rows = await pool.fetch(
-            SQL["inherit_thumbnail_restores"], dead, work.claimant.claimant_id, work.place.batch
+        blobs = await released_rows.inherit_thumbnail_restores(
+            pool, work.claimant.claimant_id, dead, work.place.batch
         )
-        if not rows:
+        if not blobs:
             return
-        await bring_thumbnails(work, sorted({row["hash"] for row in rows}))
+        await bring_thumbnails(work, blobs)
 
 
 async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str], list[str]]:
@@ -70,11 +68,10 @@ async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list
     Return the media that have theirs again, those without a file, and those whose files the disk did not give back.
     """
     pool, claimant = work.place.pool, work.claimant.claimant_id
-    async with pool.acquire() as connection, connection.transaction():
-        copies = await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), claimant)
+    copies = await claim_thumbnail_copies(work, blobs)
     wanted = by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
     # What dendrite has made anew has a row, and stays. A file without one would keep it from ever being made.
-    for blob, known in (await known_thumbnails(work, blobs)).items():
+    for blob, known in (await known_thumbnails(work.place.pool, blobs)).items():
         wanted[blob] = wanted.get(blob, set()) - known
     returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]
     results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
@@ -85,7 +82,7 @@ async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list
     for blob, error in errors.items():
         log.error("item_failed", kind="not_restored", hash=blob, error=error)
     back, left = await _insert(work, live)
-    await change(work, ENTRY_SQL["let_go"], [row["entry_id"] for row in copies])
+    await change(work, Change.LET_GO, [row["entry_id"] for row in copies])
     restored = [media_key(row).uri for row in back]
     for uri in restored:
         log.info("restored", media=uri, what="thumbnails")
@@ -94,16 +91,8 @@ async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list
 
 
 async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[Record], list[Record]]:
-    rows = [(blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()]
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
     async with work.place.pool.acquire() as connection, connection.transaction():
-        inserted = await connection.fetch(SQL["insert_thumbnails"], work.claimant.claimant_id, *columns)
-        ids = [row["release_id"] for row in inserted]
-        await connection.execute(SQL["keep_restored_thumbnails"], ids)
-        back = await connection.fetch(SQL["forget_restored_thumbnails"], ids)
-        left = await connection.fetch(
-            SQL["not_restored_thumbnails"], [blob.blob for blob in live], work.claimant.claimant_id
-        )
+        back, left = await released_rows.insert_thumbnails(connection, work.claimant.claimant_id, live)
         if back:
             await add_record(connection, restored_record(work.place.name, back))
-    return list(back), list(left)
+    return back, left

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
-from retentiond.targets.dendrite_media.quarantine.claiming import change
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.quarantine.giving_up import note_failures
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +38,8 @@ async def take_back_thumbnails(work: Workplace, failed: Sequence[tuple[Intent, M
     whole = {result.entry for result in results if result.outcome in {"returned", "whole_already"}}
     whole |= {entry for entry, stood in stands.items() if stood is False}
     rows = await _insert(work, [result for _, result in failed if result.entry in whole])
-    await change(
-        work, ENTRY_SQL["drop_intents"], [e.entry_id for e, stood in stands.items() if stood is False]
-    )
-    await change(work, ENTRY_SQL["strays_quarantined"], [e.entry_id for e, stood in stands.items() if stood])
+    await change(work, Change.INTENT_DROPPED, [e.entry_id for e, stood in stands.items() if stood is False])
+    await change(work, Change.THUMBNAILS_QUARANTINED, [e.entry_id for e, stood in stands.items() if stood])
     unseen = [(result.entry, result.error) for _, result in failed if stands[result.entry] is None]
     await note_failures(work, unseen)
     return rows
@@ -51,12 +47,9 @@ async def take_back_thumbnails(work: Workplace, failed: Sequence[tuple[Intent, M
 
 async def _insert(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
     async with work.place.pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(
-            SQL["take_back_thumbnail_rows"],
-            [result.entry.pass_id for result in results],
-            [result.entry.hash for result in results],
-            [result.error for result in results],
+        rows = await released_rows.take_back_thumbnails(
+            connection, [(result.entry.pass_id, result.entry.hash, result.error) for result in results]
         )
         if rows:
             await add_record(connection, restored_record(work.place.name, rows))
-    return list(rows)
+    return rows

@@ -1,0 +1,298 @@
+"""The table of the quarantine's entries: every write to it is sent from here.
+
+An entry is a blob, or thumbnails of one, in quarantine. Its states, and the changes that are allowed:
+
+    (no entry) --- intend*, a release or a repair ---> intended
+    (no entry) --- take_in, an acceptance -----------> quarantined, or returned where the live file stands
+
+    intended ----- quarantined(), the rename is done -> quarantined
+    intended ----- RETURNED, a row came back ---------> returned
+    intended ----- INTENT_DROPPED, nothing was moved -> (no entry)
+    quarantined -- claim_copies, a restore -----------> restoring
+    quarantined -- RETURNED, a row wants the blob ----> returned
+    quarantined -- purging(), grace and settle over --> purging
+    returned ----- QUARANTINED_AGAIN, no row wants it > quarantined
+    returned ----- purging(), a spare that is over ---> purging
+    returned ----- FORGOTTEN, a spare that is gone ---> (no entry), by an acceptance
+    restoring ---- RETURNED, the live file stands ----> returned
+    restoring ---- purging(), a blob without rows ----> purging
+    restoring ---- DEMOTED, not restored -------------> quarantined
+    purging ------ DEMOTED, a crash before the unlink > quarantined
+    purging ------ FORGOTTEN, the files are unlinked -> (no entry)
+    intended, quarantined, returned -- lose(), the files are not there -> lost
+    lost --------- forget_lost, no row is left -------> (no entry)
+
+`CHANGES` has the same as data. Only the claimer changes an entry. A claim is made in one transaction that locks the entries
+(`claimed_pages`, `claim_copies`, and the intents), and holds as long as the claimer's advisory lock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.media import Hash
+    from retentiond.targets.dendrite_media.disk.layout import EntryPath
+    from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+_TEXT: Final = named_queries(__package__, "entry_table.sql", held=HELD_SQL["held"])
+OLDEST: Final = _TEXT["oldest"]
+"""A part of other statements: the oldest entries (entry_id, hash) whose settle is over and that hold $1 bytes together."""
+SQL: Final = {name: text.replace("{oldest}", OLDEST) for name, text in _TEXT.items()}
+
+CHANGES: Final[Mapping[str | None, frozenset[str | None]]] = {
+    None: frozenset({"intended", "quarantined", "returned"}),
+    "intended": frozenset({"quarantined", "returned", "lost", None}),
+    "quarantined": frozenset({"returned", "restoring", "purging", "lost"}),
+    "returned": frozenset({"quarantined", "purging", "lost", None}),
+    "restoring": frozenset({"quarantined", "returned", "purging"}),
+    "purging": frozenset({"quarantined", None}),
+    "lost": frozenset({None}),
+}
+"""The states that an entry may get, by the one that it has; None is no entry."""
+
+
+class Claim(StrEnum):
+    """Claims of a page of entries: the statement's name, with its arguments after the batch."""
+
+    LOOK = "look_quarantined"
+    """A sweep's look at entries in quarantine: (everything)."""
+    RETURNED = "claim_returned"
+    """Spares: (everything)."""
+    DUE = "claim_due_entries"
+    """Entries whose grace and settle are over: (references read at, everything)."""
+    THUMBNAILS = "claim_strays"
+    """Thumbnails in quarantine: (everything)."""
+    INHERITED = "inherit_claims"
+    """Open steps of dead claimants: (the dead, everything)."""
+    ROWLESS = "claim_rowless"
+    """Blobs without released rows: (pass or None)."""
+    STANDING = "claim_entries"
+    """Whatever lies in quarantine: ()."""
+
+
+class Change(StrEnum):
+    """Changes of entries that we have claimed; each ends the claim."""
+
+    RETURNED = "entries_returned"
+    QUARANTINED_AGAIN = "entries_quarantined_again"
+    DEMOTED = "entries_demoted"
+    THUMBNAILS_QUARANTINED = "strays_quarantined"
+    INTENT_DROPPED = "drop_intents"
+    FORGOTTEN = "forget_entries"
+    LET_GO = "let_go"
+    """No change: the entries are as they were before the claim."""
+
+
+async def claimed_pages(work: Workplace, claim: Claim, *arguments: Any) -> AsyncIterator[list[Record]]:
+    """Go once through the entries of a claim, a page a transaction, in the order of their ids."""
+    after = 0
+    while True:
+        work.claimant.guard.ensure()
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            page = await connection.fetch(
+                SQL[claim], after, work.place.batch, work.claimant.claimant_id, *arguments
+            )
+        if not page:
+            return
+        yield sorted(page, key=lambda row: int(row["entry_id"]))
+        after = max(row["entry_id"] for row in page)
+
+
+async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
+    """Claim what the quarantine holds of these contents, in the transaction that marks their rows."""
+    return await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id)
+
+
+async def claim_thumbnail_copies(work: Workplace, blobs: Sequence[Hash]) -> list[Record]:
+    """Claim what the quarantine holds of these contents' thumbnails."""
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        return await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), work.claimant.claimant_id)
+
+
+async def change(work: Workplace, to: Change, entry_ids: Sequence[int]) -> list[Record]:
+    """Change entries that we have claimed, in a transaction of its own; return those that are closed by it."""
+    if not entry_ids:
+        return []
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        return await change_on(connection, work, to, entry_ids)
+
+
+async def change_on(connection: Conn, work: Workplace, to: Change, entry_ids: Sequence[int]) -> list[Record]:
+    """Change entries that we have claimed, in the transaction under way; return those that are closed by it."""
+    return await connection.fetch(SQL[to], list(entry_ids), work.claimant.claimant_id)
+
+
+async def quarantined(work: Workplace, entry_ids: Sequence[int]) -> list[Record]:
+    """Record that the blobs are renamed; return each with `wanted`: whether a row bears it, and it is still ours."""
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        return await connection.fetch(SQL["quarantine_done"], list(entry_ids), work.claimant.claimant_id)
+
+
+async def lose(work: Workplace, entry_ids: Sequence[int], problem: str) -> None:
+    """Record claimed entries whose files are not where they should be."""
+    await work.place.pool.execute(SQL["entries_lost"], list(entry_ids), work.claimant.claimant_id, problem)
+
+
+async def purging(
+    connection: Conn, work: Workplace, entries: Sequence[EntryPath], files: Sequence[int | None],
+    sizes: Sequence[int | None],
+) -> set[int]:  # fmt: skip
+    """Mark claimed entries as purging, but for those that a hold is on; return the marked."""
+    ids = [entry.entry_id for entry in entries]
+    marked = await connection.fetch(
+        SQL["entries_purging"], ids, work.claimant.claimant_id, list(files), list(sizes)
+    )
+    return {row["entry_id"] for row in marked}
+
+
+async def note_failures(work: Workplace, failures: Sequence[tuple[EntryPath, str]]) -> None:
+    """Let go of claimed entries, each with its problem; what was being restored lies in quarantine as before."""
+    if not failures:
+        return
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            SQL["note_failures"],
+            [entry.entry_id for entry, _ in failures],
+            [problem for _, problem in failures],
+            work.claimant.claimant_id,
+        )
+
+
+async def looked_at_thumbnails(work: Workplace, entry_ids: Sequence[int], at: datetime) -> None:
+    """Record that a look at that time found that no row wants these thumbnails, and let go of them."""
+    async with work.place.pool.acquire() as connection:
+        await connection.execute(SQL["strays_looked"], list(entry_ids), work.claimant.claimant_id, at)
+
+
+# Intents: each is claimed by us from its first moment.
+
+
+async def intend(connection: Conn, work: Workplace, pass_id: int, looks: Sequence[BlobLook]) -> list[Record]:
+    """Record the intent to quarantine each blob that no row bears any more; return the entries."""
+    return await connection.fetch(
+        SQL["record_entries"],
+        pass_id,
+        work.claimant.claimant_id,
+        work.place.config.settle,
+        *_columns_of(looks),
+    )
+
+
+async def intend_orphans(
+    connection: Conn, work: Workplace, pass_id: int, looks: Sequence[BlobLook]
+) -> list[Record]:
+    """Record the intent to quarantine blobs without rows that are not in the quarantine's hands; return the entries."""
+    config = work.place.config
+    return await connection.fetch(
+        SQL["intend_orphans"],
+        pass_id,
+        work.claimant.claimant_id,
+        config.settle,
+        config.grace,
+        *_columns_of(looks),
+    )
+
+
+async def intend_thumbnails(
+    connection: Conn, work: Workplace, pass_id: int, held: Mapping[Hash, tuple[int, int]]
+) -> list[Record]:
+    """Record the intent to quarantine thumbnails of contents that stay: how many files and bytes of each."""
+    return await connection.fetch(
+        SQL["record_thumbnails"],
+        pass_id,
+        work.claimant.claimant_id,
+        work.place.config.settle,
+        list(held),
+        [files for files, _ in held.values()],
+        [size for _, size in held.values()],
+    )
+
+
+async def intend_stray(
+    work: Workplace,
+    pass_id: int,
+    blob: Hash,
+    held: tuple[int, int],
+    settle: timedelta,
+    grace: timedelta | None,
+) -> int:
+    """Record the intent to quarantine stray thumbnails of one content; return the entry."""
+    entry_id: int = await work.place.pool.fetchval(
+        SQL["record_stray"], pass_id, blob, work.claimant.claimant_id, *held, settle, grace
+    )
+    return entry_id
+
+
+async def lock_selected(connection: Conn, *selected: Any) -> None:
+    """Lock the entries of a page of selected contents, so that nothing is claimed between the look and the mark.
+
+    `selected` are the parameters of released_rows.mark_selected.
+    """
+    await connection.execute(SQL["lock_copies"], *selected)
+
+
+async def lock_copies(connection: Conn, blobs: Sequence[Hash]) -> None:
+    """Lock the entries of contents, so that nothing is claimed between the look and the mark."""
+    await connection.execute(SQL["lock_copies_of"], list(blobs))
+
+
+async def take_in(work: Workplace, entries: Iterable[tuple[Any, ...]]) -> None:
+    """Take into the ledger what lies on the disk: (id, pass, hash, kind, state, files, bytes) of each."""
+    columns = zip(*entries, strict=True)
+    await work.place.pool.execute(SQL["take_in"], work.place.config.settle, *map(list, columns))
+
+
+async def raise_ids(pool: Db, above: int) -> None:
+    """See that the ids of new entries are above all that are in use, on the disk, too."""
+    await pool.fetchval(SQL["ids_above"], above)
+
+
+async def new_id(pool: Db) -> int:
+    """Return an id that no entry has."""
+    [row] = await pool.fetch(SQL["new_ids"], 1)
+    return int(row["entry_id"])
+
+
+def _columns_of(looks: Sequence[BlobLook]) -> tuple[list[Hash], list[int], list[int]]:
+    return [look.blob for look in looks], [look.files for look in looks], [look.bytes for look in looks]
+
+
+# Grace, of entries that no released row stands for; released_rows.py has the rest.
+
+
+async def end_grace(connection: Conn) -> None:
+    """End the grace of entries by hand, no sooner than their settle."""
+    await connection.execute(SQL["end_grace_of_entries"])
+
+
+async def give_back_grace(connection: Conn) -> None:
+    """Give back the grace that was ended by hand; of the entries first, so that no purge claims them meanwhile."""
+    await connection.execute(SQL["give_back_grace_of_entries"])
+
+
+async def shorten_grace(connection: Conn, wanted: int) -> int:
+    """End the grace of the oldest entries that hold so many bytes; return of how many contents."""
+    contents: int = await connection.fetchval(SQL["shorten_grace_of_entries"], wanted)
+    return contents
+
+
+async def begin_anew(connection: Conn, grace: timedelta) -> None:
+    """Let each settle begin now, and each grace be this long at least: by a clock that was wrong none is over."""
+    await connection.execute(SQL["begin_settles_anew"], grace)
+
+
+async def forget_lost(pool: Db) -> None:
+    """Forget lost entries of which no released row is left."""
+    await pool.execute(SQL["forget_lost"])

@@ -1,0 +1,290 @@
+"""The tables of released rows: every write to them is sent from here.
+
+A released row is the ledger's copy of a media row (`released_media`), of thumbnail rows that were released while their
+medium stays (`thumbnail_release`), or of thumbnail rows that a repair took (`released_thumbnail`, on record only). It has
+no states: it is there from its release, in the transaction that deletes dendrite's row, until its grace is over and it is
+forgotten, or until the row is back. `restoring` marks a row on its way back, and says by whom.
+
+Two smaller tables are written by the same transactions, and so from here: `shared_blob`, contents that stayed although
+rows of theirs went; `restored`, the media that are kept since they were brought back by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.holds import lock_holds
+from retentiond.model.report import CancelledPurge
+from retentiond.targets.dendrite_media.database.rows import key_columns
+from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.quarantine import entry_table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.audit import FindingKind
+    from retentiond.model.media import Hash, MediaKey
+    from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
+    from retentiond.targets.dendrite_media.store.workplace import Workplace
+
+SQL: Final = named_queries(
+    __package__,
+    "released_rows.sql",
+    held=HELD_SQL["held"],
+    without_entry=HELD_SQL["without_entry"],
+    oldest=entry_table.OLDEST,
+)
+
+
+class Selected(NamedTuple):
+    """A page of released rows that a user selected: of a pass, of a key, or all, after a content."""
+
+    after: str
+    batch: int
+    pass_id: int | None
+    media_id: str | None
+    media_origin: str | None
+
+
+# Release.
+
+
+async def release(connection: Conn, pass_id: int, *columns: Any) -> Record | None:
+    """Copy media rows and their thumbnail rows, and delete them; return how many were copied and deleted.
+
+    `columns` are the media IDs, origins, policies, file sizes, grace, whether protections were overruled, and facts.
+    """
+    return await connection.fetchrow(SQL["release"], pass_id, *columns)
+
+
+async def release_thumbnails(connection: Conn, pass_id: int, *columns: Any) -> list[Record]:
+    """Copy thumbnail rows and delete them, the media stay; return the deleted, each with how many were copied.
+
+    `columns` are the media IDs, origins, policies, newest dates, hashes, the first believable date, grace, and facts.
+    """
+    return await connection.fetch(SQL["release_thumbnails"], pass_id, *columns)
+
+
+async def release_orphan_thumbnails(
+    connection: Conn, pass_id: int, finding: FindingKind, grace: timedelta, *columns: Any
+) -> list[Record]:
+    """Copy thumbnail rows (keys, sizes) without a media row, and delete them; return those."""
+    return await connection.fetch(SQL["release_orphan_thumbnails"], pass_id, finding, grace, *columns)
+
+
+async def release_dead_thumbnails(
+    connection: Conn, pass_id: int, finding: FindingKind, grace: timedelta, *columns: Any
+) -> list[Record]:
+    """Copy thumbnail rows (keys, sizes, hashes) whose file is missing or of another size, and delete them; return those."""
+    return await connection.fetch(SQL["release_dead_thumbnails"], pass_id, finding, grace, *columns)
+
+
+async def note_shared(db: Conn | Db, pass_id: int, settle: timedelta, blobs: Collection[Hash]) -> None:
+    """Remember which of these contents stay, since their thumbnails may become strays."""
+    await db.execute(SQL["note_shared"], pass_id, settle, list(blobs))
+
+
+async def forget_shared(pool: Db, blobs: Sequence[Hash]) -> None:
+    """Forget contents whose stray thumbnails were taken."""
+    await pool.execute(SQL["forget_shared"], list(blobs))
+
+
+# Return: first the marks.
+
+
+async def mark_selected(connection: Conn, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
+    """Mark a page of selected rows; return its contents, each with whether it is free, stuck and marked."""
+    await entry_table.lock_selected(connection, *selected)
+    return await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark))
+
+
+async def mark_wanted(
+    connection: Conn, claimant: int, protected: Sequence[Hash], refuted: Mapping[int, Hash]
+) -> list[Hash]:
+    """Mark the rows of protected contents, and the rows by release whose facts are refuted; return their contents."""
+    await entry_table.lock_copies(connection, sorted({*protected, *refuted.values()}))
+    rows = await connection.fetch(SQL["mark_protected"], list(protected), claimant)
+    rows += await connection.fetch(SQL["mark_refuted"], list(refuted), claimant)
+    return _hashes(rows)
+
+
+async def mark_held(connection: Conn, claimant: int, blobs: Sequence[Hash]) -> list[Hash]:
+    """Mark the held rows of these contents; return the contents."""
+    await entry_table.lock_copies(connection, blobs)
+    return _hashes(await connection.fetch(SQL["mark_held"], list(blobs), claimant))
+
+
+async def inherit_restores(connection: Conn, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
+    """Take over a page of what dead claimants had marked; return the contents."""
+    return _hashes(await connection.fetch(SQL["inherit_restores"], list(dead), batch, claimant))
+
+
+async def mark_selected_thumbnails(pool: Db, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
+    """Mark a page of selected thumbnails; return its contents, each with how many were marked in all."""
+    return await pool.fetch(SQL["mark_thumbnails"], *selected, json.dumps(mark))
+
+
+async def mark_refuted_thumbnails(
+    connection: Conn, claimant: int, release_ids: Collection[int]
+) -> list[Hash]:
+    """Mark thumbnails whose facts are refuted; return their contents."""
+    return _hashes(await connection.fetch(SQL["mark_refuted_thumbnails"], list(release_ids), claimant))
+
+
+async def inherit_thumbnail_restores(pool: Db, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
+    """Take over a page of thumbnails that dead claimants had marked; return the contents."""
+    return _hashes(await pool.fetch(SQL["inherit_thumbnail_restores"], list(dead), claimant, batch))
+
+
+# Then the rows, in one transaction each; a row that dendrite has again wins.
+
+
+async def take_back(
+    connection: Conn, blobs: Sequence[tuple[int, Hash, str]]
+) -> tuple[list[Record], list[Record]]:
+    """Insert the rows that passes released with blobs (pass, hash, why), and forget the copies.
+
+    Return the rows that stand, with `inserted`, and those that dendrite's table took without an error and does not have.
+    """
+    chosen = await connection.fetch(SQL["rows_to_take_back"], *map(list, _columns(blobs, 3)))
+    reasons = {row["release_id"]: row["reason"] for row in chosen}
+    rows = await _insert(connection, reasons, [[]] * 5, whole=True)
+    forgotten = await _forget(connection, rows)
+    stand = [row for row in rows if row["release_id"] in forgotten]
+    return stand, [row for row in rows if row["release_id"] not in forgotten]
+
+
+async def insert_restored(
+    connection: Conn, claimant: int, live: Sequence[LiveBlob]
+) -> tuple[list[Record], list[Record]]:
+    """Insert the marked rows of contents whose files stand live, and keep them; forget the copies.
+
+    Return the rows, with `inserted`, and those that have no whole file, whose mark is ended.
+    """
+    blobs = [blob.blob for blob in live]
+    chosen = await connection.fetch(SQL["rows_to_restore"], blobs, [blob.size for blob in live], claimant)
+    rows = await _insert(
+        connection, {row["release_id"]: None for row in chosen}, _thumbnail_columns(live), whole=False
+    )
+    await connection.execute(SQL["mark_restored"], [row["release_id"] for row in rows if row["inserted"]])
+    await _forget(connection, rows)
+    return rows, await connection.fetch(SQL["not_restored"], blobs, claimant)
+
+
+async def leave(pool: Db, claimant: int, blob: Hash) -> list[Record]:
+    """End the marks of a content that the database refuses; return its rows."""
+    return await pool.fetch(SQL["not_restored"], [blob], claimant)
+
+
+async def take_back_thumbnails(connection: Conn, blobs: Sequence[tuple[int, Hash, str]]) -> list[Record]:
+    """Insert the thumbnail rows that passes released alone (pass, hash, why), and forget the copies; return those."""
+    return await connection.fetch(SQL["take_back_thumbnail_rows"], *map(list, _columns(blobs, 3)))
+
+
+async def insert_thumbnails(
+    connection: Conn, claimant: int, live: Sequence[LiveBlob]
+) -> tuple[list[Record], list[Record]]:
+    """Insert the marked thumbnail rows whose files stand live, and keep their media; forget the copies.
+
+    Return what is back, and what has no file or no medium, whose mark is ended.
+    """
+    inserted = await connection.fetch(SQL["insert_thumbnails"], claimant, *_thumbnail_columns(live))
+    ids = [row["release_id"] for row in inserted]
+    await connection.execute(SQL["keep_restored_thumbnails"], ids)
+    back = await connection.fetch(SQL["forget_restored_thumbnails"], ids)
+    blobs = [blob.blob for blob in live]
+    return list(back), await connection.fetch(SQL["not_restored_thumbnails"], blobs, claimant)
+
+
+async def end_marks(pool: Db, keys: Collection[MediaKey] | None) -> list[Record]:
+    """End the mark `restored` of these media, or of all; return those that had it."""
+    columns = (None, None) if keys is None else key_columns(keys)
+    return await pool.fetch(SQL["end_marks"], *columns)
+
+
+async def _insert(
+    connection: Conn, reasons: Mapping[int, str | None], thumbnails: Sequence[list[Any]], *, whole: bool
+) -> list[Record]:
+    rows = await connection.fetch(SQL["insert_restored"], list(reasons), list(reasons.values()))
+    inserted = [row["release_id"] for row in rows if row["inserted"]]
+    await connection.execute(SQL["insert_restored_thumbnails"], inserted, *thumbnails, whole)
+    return list(rows)
+
+
+async def _forget(connection: Conn, rows: Sequence[Record]) -> set[int]:
+    forgotten = await connection.fetch(SQL["forget_restored"], [row["release_id"] for row in rows])
+    return {row["release_id"] for row in forgotten}
+
+
+# Grace, and the end.
+
+
+async def end_grace(connection: Conn, settle: timedelta) -> None:
+    """End the grace of all rows by hand, no sooner than their settle, which is `settle` where no entry says it."""
+    for statement in ("end_grace", "end_grace_of_releases", "end_grace_of_thumbnails"):
+        await connection.execute(SQL[statement], settle)
+
+
+async def give_back_grace(connection: Conn) -> CancelledPurge:
+    """Give back the grace that was ended by hand; entry_table.give_back_grace comes first."""
+    row = await connection.fetchrow(SQL["give_back_grace"])
+    for statement in ("give_back_grace_of_releases", "give_back_grace_of_thumbnails"):
+        await connection.execute(SQL[statement])
+    busy = await connection.fetchval(SQL["grace_not_given_back"])
+    return CancelledPurge(row["items"], row["until"], busy) if row else CancelledPurge(busy=busy)
+
+
+async def shorten_grace(connection: Conn, wanted: int) -> int:
+    """End the grace of what the oldest entries hold, so many bytes, until then; return of how many contents."""
+    contents: int = await connection.fetchval(SQL["shorten_grace"], wanted)
+    return contents + await entry_table.shorten_grace(connection, wanted)
+
+
+async def begin_anew(connection: Conn) -> None:
+    """Let each grace begin now: by a clock that was wrong none is over."""
+    for rows in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
+        await connection.execute(SQL[f"begin_{rows}_anew"])
+
+
+async def forget_purged(connection: Conn, blobs: Collection[Hash]) -> None:
+    """Forget the rows of contents that were unlinked, their grace being over."""
+    await connection.execute(SQL["forget_rows"], sorted(blobs))
+
+
+async def forget_without_entry(work: Workplace, release_ids: Sequence[int]) -> None:
+    """Forget those of these rows that still have no entry and no hold."""
+    if not release_ids:
+        return
+    async with work.place.pool.acquire() as connection, connection.transaction():
+        await lock_holds(connection)
+        await connection.execute(SQL["forget_rows_without_entry"], list(release_ids))
+
+
+async def forget_thumbnails(pool: Db) -> None:
+    """Forget thumbnail rows that a repair took, their grace being over."""
+    await pool.execute(SQL["forget_thumbnails"])
+
+
+async def forget_thumbnails_alone(pool: Db) -> None:
+    """Forget thumbnail rows that were released alone, their grace being over and nothing of theirs in quarantine."""
+    await pool.execute(SQL["forget_thumbnails_alone"])
+
+
+def _hashes(rows: Iterable[Record]) -> list[Hash]:
+    return sorted({row["hash"] for row in rows})
+
+
+def _thumbnail_columns(live: Sequence[LiveBlob]) -> list[list[Any]]:
+    return _columns(
+        [(blob.blob, *thumbnail, size) for blob in live for thumbnail, size in blob.thumbnails.items()], 5
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
