@@ -10,7 +10,7 @@ from urllib.parse import quote
 from retentiond.model.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.targets.chat_database.search.client import Search
@@ -22,7 +22,21 @@ T = TypeVar("T")
 THERE: Final = {"ignore_unavailable": "true"}
 """Asks only the indices behind a name that are open; those that are not are listed, and reported, before."""
 _MOST_INDICES: Final = 10_000
+_MOST_CHARACTERS: Final = 3000
+"""Of a path; the servers take 4,096 with the method and the parameters."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def paths_of(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names as parts of paths, as many in each as fit."""
+    path = ""
+    for name in map(quote, names):
+        if path and len(path) + len(name) >= _MOST_CHARACTERS:
+            yield path
+            path = ""
+        path += f",{name}" if path else name
+    if path:
+        yield path
 
 
 class Index:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from retentiond.model.errors import Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
-from retentiond.targets.chat_database.search.index import THERE
+from retentiond.targets.chat_database.search.index import THERE, paths_of
 from retentiond.targets.chat_database.search.indices import FieldTypes, take_stock
 from retentiond.targets.chat_database.search.mappings import (
     each,
@@ -67,15 +67,7 @@ class Obstacles:
             return take_stock(listed, {}, {}, FieldTypes())
         shards = await self._shards(listed)
         _refuse(_passed_over(listed, shards))
-        capabilities = shards and await ask_for(
-            self._search,
-            "GET",
-            f"{self._path}/_field_caps",
-            fields=",".join(fields_of(self._config)),
-            include_unmapped="true",
-            allow_no_indices="false",
-            **THERE,
-        )
+        capabilities = shards and await self._capabilities(listed)
         _refuse(judge(self._config, capabilities))
         settings = {
             name: index
@@ -94,6 +86,33 @@ class Obstacles:
             or _blocked_as_a_whole(cluster)
         )
         return take_stock(listed, settings, await self._renamed(listed), types)
+
+    async def _capabilities(self, listed: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Return what the fields are in the open indices, by their types; None where there is no index."""
+        closed = set(listed.values()) != {"open"}
+        opened = sorted(name for name, status in listed.items() if status == "open")
+        fields: dict[str, dict[str, Any]] = {}
+        # A closed index that is named, or is behind an alias, fails the question in Elasticsearch.
+        for path in paths_of(opened) if closed else [self._path.removeprefix("/")]:
+            answer = await ask_for(
+                self._search,
+                "GET",
+                f"/{path}/_field_caps",
+                fields=",".join(fields_of(self._config)),
+                include_unmapped="true",
+                allow_no_indices="false",
+                **THERE,
+            )
+            if answer is None:
+                return None
+            for name, types in answer.get("fields", {}).items():
+                known = fields.setdefault(name, {})
+                for kind, told in types.items():
+                    searchable = told.get("searchable", True) and known.get(kind, told).get(
+                        "searchable", True
+                    )
+                    known[kind] = told | {"searchable": searchable}
+        return {"fields": fields}
 
     async def _renamed(self, listed: Mapping[str, str]) -> Mapping[str, str]:
         """Return the indices that ILM made of such that a pattern matched, and that it does not match any more."""

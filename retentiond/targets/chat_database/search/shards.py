@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
 from retentiond.model.shards import ReplicaReport, ShardReport, ShardState
 from retentiond.targets.chat_database.search.client import ServerError
+from retentiond.targets.chat_database.search.index import paths_of
 from retentiond.targets.chat_database.search.query import both, within
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _EVERY: Final = 10.0
 """Seconds from report to report: each asks the cluster some questions."""
 _MOST_NUMBERS: Final = 32
 """The most shards of an index of which each is counted by itself."""
-_MOST_CHARACTERS: Final = 3000
-"""Of a path; the servers take 4,096 with the method and the parameters."""
 _COLUMNS: Final = "index,shard,prirep,state,node,unassigned.reason"
 _SERVING: Final = frozenset({"STARTED", "RELOCATING"})
 
@@ -75,7 +73,7 @@ class ShardWatch:
     async def _copies(self, names: Sequence[str]) -> dict[Shard, list[Mapping[str, Any]]]:
         """Return the copies of each shard; a name that is gone meanwhile has none."""
         found: dict[Shard, list[Mapping[str, Any]]] = {}
-        for path in _paths(names):
+        for path in paths_of(names):
             listed = await self._index.search.ask("GET", f"/_cat/shards/{path}", format="json", h=_COLUMNS)
             for copy in listed:
                 found.setdefault((copy["index"], int(copy["shard"])), []).append(copy)
@@ -93,17 +91,6 @@ class ShardWatch:
             for name, documents in (await self._index.by_index(query, number)).items():
                 left[name, number] = documents
         return left
-
-
-def _paths(names: Sequence[str]) -> Iterator[str]:
-    path = ""
-    for name in map(quote, names):
-        if path and len(path) + len(name) >= _MOST_CHARACTERS:
-            yield path
-            path = ""
-        path += f",{name}" if path else name
-    if path:
-        yield path
 
 
 def _shards(
