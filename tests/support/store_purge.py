@@ -39,7 +39,7 @@ class Chats:
         stay = [
             chat
             for chat in ids
-            if chat in self.there or not (of_visitor or self.theirs is None or str(chat) in self.theirs)
+            if chat in self.there or (self.theirs is not None and (str(chat) in self.theirs) == of_visitor)
         ]
         absent = [chat for chat in ids if chat not in stay and chat not in self.unknown]
         kept = [chat for chat in stay if chat not in self.unknown]

@@ -89,14 +89,20 @@ class DatabaseChats:
         kept: list[ChatId] = []
         unknown: list[ChatId] = []
         for chat, key in keys.items():
-            stays = str(key) in there or not (of_visitor or self._theirs is None or str(key) in self._theirs)
-            if key is not None and stays:
+            if key is not None and (str(key) in there or self._stays(str(key), of_visitor=of_visitor)):
                 found = kept
             else:
                 found = unknown if key is None or names_no_chat(chat) else absent
             found.append(chat)
         stripped = [chat for chat in kept if str(keys[chat]) in bare]
         return Comparison(absent, kept, unknown, stripped)
+
+    def _stays(self, key: str, *, of_visitor: bool) -> bool:
+        """Tell whether a chat that the database does not have stays, since one visitor is erased, and it is not theirs.
+
+        Those that the database had of them go by their ids, and not once more by what the store says of its rows.
+        """
+        return self._theirs is not None and (key in self._theirs) == of_visitor
 
     async def _present(self, keys: Sequence[ChatId]) -> set[str]:
         name = "present"
