@@ -125,7 +125,9 @@ class Watch:
             async with asyncio.timeout(LIMITS.answer):
                 if self._own is None or self._own.is_closed():
                     self._own = await self._open()
-                rows = await self._own.fetch(_WAITS, [one.get_server_pid() for one in watched])
+                # While that was opened, others may have been closed.
+                pids = [one.get_server_pid() for one in watched if not one.is_closed()]
+                rows = await self._own.fetch(_WAITS, pids)
                 await self._note_waits(self._own, rows, watched)
         except TimeoutError:
             self._close_own()
