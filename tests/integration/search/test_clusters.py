@@ -117,6 +117,8 @@ async def test_a_shard_without_a_copy_is_unreachable_and_the_purge_goes_on_once_
             await store.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), watching)
     await cluster.revive()
     report = await chats.purge(Purge("acme", CUTOFF, purge_id=3, notes=notes))
-    assert (report.state, report.at_least) == ("finished", True)
+    assert report.state == "finished"
+    # Both records together have all that went, exactly or as at least so much.
     assert lost.rows + report.rows <= DOCUMENTS
+    assert lost.at_least or lost.rows + report.rows == DOCUMENTS
     assert await chats.left() == 0
