@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from retentiond.model.check import AccountRows
 from retentiond.targets.chat_database.search import portions
 from retentiond.targets.chat_database.store import NIL_UUID
 from tests.support.search_index import INDEX, Watching
@@ -350,3 +351,15 @@ async def test_a_purge_by_a_streams_name_reaches_its_older_indices_and_the_one_t
     finally:
         await chats.remove(f"/_data_stream/{stream}")
         await chats.remove(f"/_index_template/{stream}")
+
+
+async def test_a_check_shows_the_product_its_shards_and_the_documents_of_each_account(chats: Chats) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=100)
+    async with chats.opened() as store:
+        found = await store.look(["acme", "nobody"])
+    assert found.version.split()[0] in {"OpenSearch", "Elasticsearch"}
+    assert dict(found.accounts) == {"acme": AccountRows(100, "2023-08-18"), "nobody": AccountRows(0, None)}
+    assert found.shards is not None
+    assert found.replicas is not None
+    assert 1 <= found.shards <= found.replicas
