@@ -100,7 +100,6 @@ class ErasureReport:
     requested_at: str | None = None
     requested_by: str | None = None
     done: bool = False
-    already: bool = False
     chats: int = 0
     entities: dict[str, int] = field(default_factory=dict)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
