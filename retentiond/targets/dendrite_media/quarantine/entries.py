@@ -14,18 +14,19 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
-from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.disk.moves import measure_entries, quarantine_blobs
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     change,
+    intend,
     lose,
     note_failures,
     purging,
     quarantined,
 )
-from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
-from retentiond.targets.dendrite_media.quarantine.taking_back import take_back
+from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
@@ -171,3 +171,33 @@ async def intended(pool: Db, blobs: Collection[Hash]) -> set[Hash]:
 async def with_rows(pool: Db, blobs: Sequence[Hash]) -> set[Hash]:
     """Return the contents of these that rows bear."""
     return {row["hash"] for row in await pool.fetch(SQL["wanted_hashes"], list(blobs))}
+
+
+async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
+    """Make copies of returned entries (claimed by us) wait anew, and quarantine what was linked into place for them.
+
+    An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever. Where the live
+    blob stays, since the disk refuses the move, its spares stay returned until a later sweep tries again.
+    """
+    if not rows:
+        return
+    blobs = {row["hash"] for row in rows}
+    # A pass that has just released the last row renames the file itself.
+    moving = await intended(work.place.pool, blobs)
+    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - moving))
+    present = {look.blob: look for look in looks if look.result == "present"}
+    refused = {look.blob: look.problem for look in looks if look.result == "failed"}
+    for row in rows:
+        look = present.pop(row["hash"], None)
+        if look is None:
+            continue
+        async with work.place.pool.acquire() as connection, connection.transaction():
+            recorded = await intend(connection, work, row["pass_id"], [look])
+        moves = await carry_out(
+            work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
+        )
+        refused |= dict.fromkeys([look.blob] if moves.failed else [], ", ".join(moves.errors))
+    stay = [(entry_path(row), refused[row["hash"]]) for row in rows if row["hash"] in refused]
+    await note_failures(work, stay)
+    moved = [row["entry_id"] for row in rows if row["hash"] not in refused]
+    await change(work, Change.QUARANTINED_AGAIN, moved)

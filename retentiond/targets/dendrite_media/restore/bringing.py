@@ -31,7 +31,7 @@ from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, note_failures
-from retentiond.targets.dendrite_media.quarantine.taking_back import SWALLOWED
+from retentiond.targets.dendrite_media.quarantine.refused_moves import SWALLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

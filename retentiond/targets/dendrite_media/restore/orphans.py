@@ -24,7 +24,7 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import (
     change_on,
     claimed_pages,
 )
-from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
+from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up
 
 if TYPE_CHECKING:
     from asyncpg import Record

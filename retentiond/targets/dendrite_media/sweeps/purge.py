@@ -16,9 +16,12 @@ from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
 from retentiond.targets.dendrite_media.holds.held import due_rows_without_entry
 from retentiond.targets.dendrite_media.quarantine import released_rows
-from retentiond.targets.dendrite_media.quarantine.again import quarantine_again
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
-from retentiond.targets.dendrite_media.quarantine.entries import mark_purging, return_to_rows
+from retentiond.targets.dendrite_media.quarantine.entries import (
+    mark_purging,
+    quarantine_again,
+    return_to_rows,
+)
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     Claim,
@@ -27,7 +30,7 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import (
     claimed_pages,
     forget_lost,
 )
-from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
+from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.wanted import Wanted, find_wanted, restore_wanted
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again

@@ -1,7 +1,9 @@
-"""Take a release back whose blob the disk does not let go: its rows, thumbnail rows and entry, at once.
+"""Entries that could not be moved: the release is taken back at once, or a later sweep tries again.
 
 Only the rename shows some refusals: an attribute (`chattr +a`), a quota, a security module, EXDEV from a lower layer.
 A release that stayed open then would leave a live file that no row references, and rows that no restore brings back.
+Where the outcome is open the claim ends, and later sweeps try again after longer and longer waits. Each failure is logged
+when it happens, so the delay also bounds the log; `status` counts the entries meanwhile.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on
-from retentiond.targets.dendrite_media.quarantine.giving_up import give_up
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on, note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.workplace import Workplace
 
 SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
+
+
+async def give_up(
+    work: Workplace, results: Sequence[MoveResult], *, kind: str = "not_moved", error: str = ""
+) -> None:
+    """Let go of claimed entries for the errors of their moves, or for one `error` that they share, and log each."""
+    log = get_logger(target=work.place.name)
+    for result in results:
+        log.error("item_failed", kind=kind, hash=result.entry.hash, error=error or result.error)
+    await note_failures(work, [(result.entry, error or result.error) for result in results])
 
 
 async def take_back(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
