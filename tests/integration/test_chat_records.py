@@ -59,6 +59,7 @@ async def test_the_proof_of_disposal_says_nothing_of_the_stores(chats: ChatStore
             "state": "finished",
             "rows": 7,
             "at_least": False,
+            "kept": {},
             "waiting": [],
             "continued": False,
             "error": None,
