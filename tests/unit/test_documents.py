@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from retentiond.targets.dendrite_media.quarantine.entry_table import CHANGES
 from tools.documents import PAGES, generated
 
 ROOT = Path(__file__).parents[2]
@@ -40,3 +41,19 @@ def test_each_dependency_has_its_reason_in_the_documents() -> None:
     first_cells = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
     told = {name.partition(" ")[0].lower() for cell in first_cells for name in cell.split(", ")}
     assert told - {"package", "---"} == needed
+
+
+def test_the_documents_have_the_states_of_an_entry_and_their_changes() -> None:
+    page = (ROOT / "docs/how-it-deletes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    told = {state: set(re.findall(r"`(\w+)`", after)) for state, after in rows}
+    assert told == {state: after - {None} for state, after in CHANGES.items() if state}
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/dependencies.md"])
+def test_a_file_that_the_documents_name_is_there(page: str) -> None:
+    package = ROOT / "retentiond"
+    folders = (ROOT, package, *(package / "targets").iterdir())
+    named = re.findall(r"`([\w./]+(?:/|\.py|\.sql|\.yaml))`", (ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
