@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from retentiond.config.schema import KINDS
 from retentiond.engine import capabilities
+from retentiond.engine.target import Target
 from retentiond.model.errors import BusyError, Refusal, UnreachableError
 from retentiond.model.outcome import worst
 from retentiond.targets import registry
@@ -193,3 +195,16 @@ def test_a_verb_leaves_out_targets_of_a_kind_that_cannot_do_it(
     assert outcome.status == 2
     assert outcome.stderr.startswith("retentiond: the configuration: no ")
     assert not line.factory.configs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_names_each_capability_that_it_has(kind: str) -> None:
+    """A verb asks for the bases of the class: one that is left out takes the verb away from all targets of the kind."""
+    target = registry._KINDS[KINDS[kind]].target
+    for capability in vars(capabilities).values():
+        if Target not in getattr(capability, "__mro__", ()):
+            continue
+        own = [name for name in vars(capability) if name[0] != "_" and not hasattr(Target, name)]
+        if own:
+            has = all(hasattr(target, name) for name in own)
+            assert (capability in target.__mro__) == has, capability.__name__

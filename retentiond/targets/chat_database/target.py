@@ -16,6 +16,7 @@ from retentiond.engine.capabilities import (
     AcceptsStores,
     ErasesVisitors,
     HasHolds,
+    HasRecords,
     HasStatistics,
     PurgesChats,
 )
@@ -83,7 +84,9 @@ async def open_chat_database(
         yield ChatDatabase(place, leadership)
 
 
-class ChatDatabase(LedgerReader, HasHolds, HasStatistics, AcceptsStores, PurgesChats, ErasesVisitors):
+class ChatDatabase(
+    LedgerReader, HasHolds, HasRecords, HasStatistics, AcceptsStores, PurgesChats, ErasesVisitors
+):
     """The chats of one database. Purged chats cannot be restored."""
 
     def __init__(self, place: Place, leadership: Leadership) -> None:

@@ -16,6 +16,7 @@ from retentiond.engine.capabilities import (
     HasHolds,
     HasQuarantine,
     HasQuotas,
+    HasRecords,
     HasStatistics,
     TakesRequests,
 )
@@ -91,6 +92,7 @@ class DendriteMedia(
     HasAudit,
     HasQuotas,
     HasHolds,
+    HasRecords,
     HasStatistics,
     AcceptsStores,
 ):
