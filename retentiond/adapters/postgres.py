@@ -14,7 +14,7 @@ import asyncpg
 from asyncpg import Connection, Pool, Record
 
 from retentiond.adapters.names import NamingConnection
-from retentiond.adapters.postgres_errors import LOST, reaching
+from retentiond.adapters.postgres_errors import LOST, translate_errors
 from retentiond.adapters.postgres_watch import watch_over, watched
 from retentiond.config.connection import described
 
@@ -28,12 +28,12 @@ __all__ = [
     "Conn",
     "Db",
     "connect",
-    "connected",
-    "looking",
+    "connection_to",
     "named_queries",
     "pages",
     "pool",
-    "reaching",
+    "read_only_connection",
+    "translate_errors",
 ]
 
 Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
@@ -105,12 +105,12 @@ def named_queries(package: str, file: str = "queries.sql", **identifiers: str) -
 
 async def connect(dsn: str, what: str = "the database") -> Conn:
     """Open one connection; raises UnreachableError."""
-    with reaching(_named(dsn, what)):
+    with translate_errors(_named(dsn, what)):
         return await _open_watched(dsn)
 
 
 @asynccontextmanager
-async def connected(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
+async def connection_to(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
     """Open one connection for a block, with which ends what the server is at for it; raises UnreachableError."""
     async with watched(dsn, partial(_open, dsn)):
         connection = await connect(dsn, what)
@@ -123,10 +123,10 @@ async def connected(dsn: str, what: str = "the database") -> AsyncIterator[Conn]
 
 
 @asynccontextmanager
-async def looking(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
+async def read_only_connection(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
     """Open one for who only looks, and makes temporary tables and functions at most: for read-only roles, too."""
-    async with connected(dsn, what) as connection:
-        with reaching(what):
+    async with connection_to(dsn, what) as connection:
+        with translate_errors(what):
             # The server takes what is temporary for a write, too. A standby stays one.
             await connection.execute("SET default_transaction_read_only = off")
         yield connection
@@ -199,7 +199,7 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
 
     async def open_for_pool(dsn: str | None = None, **driver: Any) -> Connection[Record]:
         # Later, too: the server may go away, or have no connection left, in the midst of the work.
-        with reaching(what):
+        with translate_errors(what):
             return await _open_watched(dsn or url, **driver)
 
     async with watched(url, partial(_open, url)):
@@ -212,7 +212,7 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
             connection_class=NamingConnection,
         )
         try:
-            with reaching(what):
+            with translate_errors(what):
                 await opened.execute("SELECT 1")
             yield opened
         finally:

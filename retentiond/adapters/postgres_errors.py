@@ -263,7 +263,7 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def reaching(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Translate the errors of a server, named by `what`, and of the way to it into an UnreachableError."""
     try:
         yield

@@ -15,7 +15,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_size
 from retentiond.engine.capabilities import HasAudit
-from retentiond.engine.target import READ_RATE, AuditOrder, Stop
+from retentiond.engine.target import READ_RATE, AuditOptions, Stop
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import UsageError
 from retentiond.model.outcome import FAILED
@@ -110,7 +110,7 @@ class Audit:
         async def errand(target: HasAudit, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.audit(
-                    AuditOrder(
+                    AuditOptions(
                         "audit --repair" if self.repair else "audit",
                         listen=self._listener(session, target.name, several=several),
                         verify_content=self.verify_content,

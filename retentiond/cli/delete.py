@@ -13,7 +13,7 @@ from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import TakesRequests
-from retentiond.engine.target import Order, Stop, Target
+from retentiond.engine.target import PassOptions, Stop, Target
 from retentiond.model.errors import RefusedError
 from retentiond.model.outcome import FAILED
 from retentiond.model.report import PassReport
@@ -134,7 +134,7 @@ class Delete:
         async def errand(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.run_pass(
-                    Order(
+                    PassOptions(
                         "delete",
                         request=self.request,
                         keep_records=session.keep_records,

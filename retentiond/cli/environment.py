@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retentiond.config.schema import TargetConfig
-    from retentiond.demo.order import DemoOrder
+    from retentiond.demo.options import DemoOptions
     from retentiond.engine.target import Target
 
     OpenTarget = Callable[[str, TargetConfig], AbstractAsyncContextManager[Target]]
     """Opens a target by its name and configuration; entering it may raise RetentiondError."""
-    RunDemo = Callable[[DemoOrder, Console, Console | None], Coroutine[Any, Any, int]]
+    RunDemo = Callable[[DemoOptions, Console, Console | None], Coroutine[Any, Any, int]]
     """Runs the demo: what to do, the console of its story, and that of its bars (None: no bars)."""
 
 
@@ -52,7 +52,7 @@ async def _run_daemon(
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 
-async def _run_demo(order: DemoOrder, console: Console, screen: Console | None) -> int:
+async def _run_demo(order: DemoOptions, console: Console, screen: Console | None) -> int:
     # The demo's packages are an extra that may not be installed.
     try:
         from retentiond.demo.show import run_demo  # noqa: PLC0415

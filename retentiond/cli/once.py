@@ -11,7 +11,7 @@ from retentiond.cli.outcome import may_show_bars, tell_outcome
 from retentiond.cli.plan import Plan
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import Order, Stop, Target
+from retentiond.engine.target import PassOptions, Stop, Target
 from retentiond.terminal.progress import watched
 
 app = commands()
@@ -63,7 +63,7 @@ class Once:
 
         async def errand(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                order = Order(
+                order = PassOptions(
                     "once",
                     over_limits=self.over_limits,
                     keep_records=session.keep_records,

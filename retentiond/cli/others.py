@@ -7,7 +7,7 @@ from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session
 from retentiond.config.example import example_config
 from retentiond.config.schema import KINDS
-from retentiond.demo.order import DemoOrder
+from retentiond.demo.options import DemoOptions
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 
@@ -40,7 +40,7 @@ class PrintExample:
 class Demo:
     """Show the main job on a made-up store."""
 
-    order: DemoOrder
+    order: DemoOptions
 
     def __call__(self, session: Session) -> int:
         """Run it, with nothing of the user's own touched."""

@@ -21,8 +21,8 @@ from retentiond.model.media import parse_media_uri
 from retentiond.model.report import Item, PassReport
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass
+from retentiond.terminal.explanation import show_explanation
 from retentiond.terminal.progress import watched
-from retentiond.terminal.story import show_story
 from retentiond.terminal.what_if import show_what_if
 
 app = commands()
@@ -197,7 +197,7 @@ class Explain:
                 story = await target.explain(self.media, progress)
             stories.append(story.as_json())
             if not self.as_json:
-                show_story(session.out, story)
+                show_explanation(session.out, story)
             return 0
 
         try:

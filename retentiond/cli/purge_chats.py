@@ -9,8 +9,8 @@ from retentiond.cli.session import Session
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
-from retentiond.engine.purge import Erasure, PurgeWish
-from retentiond.engine.target import STOPPED, Order, Stop, Target
+from retentiond.engine.purge import Erasure, PurgeRequest
+from retentiond.engine.target import STOPPED, PassOptions, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
@@ -25,7 +25,7 @@ _NAME_LIMIT = 120
 class PurgeChats:
     """Purge what was wished for, in the target that has the account."""
 
-    wish: PurgeWish | Erasure
+    wish: PurgeRequest | Erasure
     target: str | None = None
     dry_run: bool = False
     as_json: bool = False
@@ -38,7 +38,9 @@ class PurgeChats:
 
         async def errand(target: Target, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                order = Order("purge-chats", keep_records=session.keep_records, progress=progress, stop=stop)
+                order = PassOptions(
+                    "purge-chats", keep_records=session.keep_records, progress=progress, stop=stop
+                )
                 report = await self._purge(target, order)
             reports.append(report)
             if self.as_json or session.options.quiet:
@@ -56,9 +58,9 @@ class PurgeChats:
             session.document(reports[0].as_json())
         return status
 
-    async def _purge(self, target: Target, order: Order) -> PurgeReport:
+    async def _purge(self, target: Target, order: PassOptions) -> PurgeReport:
         wish = self.wish
-        if isinstance(wish, PurgeWish) and isinstance(target, PurgesChats):
+        if isinstance(wish, PurgeRequest) and isinstance(target, PurgesChats):
             return await target.purge_chats(wish, order, dry_run=self.dry_run)
         if isinstance(wish, Erasure) and isinstance(target, ErasesVisitors):
             return await target.erase(wish, order, dry_run=self.dry_run)
@@ -66,7 +68,7 @@ class PurgeChats:
 
     def _ended_by(self, error: RetentiondError) -> PurgeReport:
         """Return the report of a purge that did not come to one of its own."""
-        to_date = self.wish.to_date if isinstance(self.wish, PurgeWish) else None
+        to_date = self.wish.to_date if isinstance(self.wish, PurgeRequest) else None
         report = PurgeReport(self.wish.account, to_date, self.dry_run, error=redact(str(error)))
         report.state = "interrupted" if isinstance(error, UnreachableError) else "refused"
         if isinstance(error, RefusedError):
@@ -102,7 +104,7 @@ class PurgeChats:
             yield "Each deleted chat is deleted as a whole; run the same command again to continue."
         if (
             report.kept["has_file_messages"]
-            and isinstance(self.wish, PurgeWish)
+            and isinstance(self.wish, PurgeRequest)
             and not self.wish.file_messages
         ):
             yield (

@@ -14,8 +14,8 @@ from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasStatistics
 from retentiond.model.errors import RetentiondError
-from retentiond.model.picture import Picture
 from retentiond.model.report import Tally
+from retentiond.model.statistics import StoreStatistics
 from retentiond.report.page import render, write_page
 from retentiond.terminal.progress import watched
 
@@ -47,7 +47,7 @@ class Report:
         targets = session.capable(
             self.scope, HasStatistics, "no statistics to report; name a target that has them"
         )
-        pictures: dict[str, Picture] = {}
+        pictures: dict[str, StoreStatistics] = {}
         errors: dict[str, str] = {}
 
         async def errand(target: HasStatistics, _config: TargetConfig) -> int:
@@ -64,7 +64,7 @@ class Report:
             error = errors.get(
                 name, "an error of retentiond's own; the command that wrote this page printed it"
             )
-            pictures[name] = Picture(name, targets[name].kind, now, Tally(), error=error)
+            pictures[name] = StoreStatistics(name, targets[name].kind, now, Tally(), error=error)
         if pictures:
             write_page(self.html, render([pictures[name] for name in targets], now, __version__))
             session.note(f"the report is in {self.html}")

@@ -37,7 +37,7 @@ _DEFAULT_DAYS: Final = 30
 _LINE_LIMIT: Final = 4000
 NO_QUARANTINE: Final = "no quarantine; name a media target"
 
-Errand = Callable[[Any, TargetConfig], Awaitable[int]]
+TargetWork = Callable[[Any, TargetConfig], Awaitable[int]]
 """Work on one target, with the capabilities that were asked for; returns its exit status."""
 
 
@@ -140,7 +140,7 @@ class Session:
     async def for_each(
         self,
         targets: Mapping[str, TargetConfig],
-        errand: Errand,
+        errand: TargetWork,
         stop: Stop | None = None,
         failed: Callable[[str, RetentiondError], None] = lambda _name, _error: None,
     ) -> int:

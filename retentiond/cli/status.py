@@ -11,7 +11,7 @@ from rich.text import Text
 
 from retentiond.cli.options import Json, commands, example
 from retentiond.cli.session import Scope, Session, Work
-from retentiond.cli.standing import Standing, reached
+from retentiond.cli.target_state import TargetState, reached
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import Refusal, RetentiondError
@@ -46,7 +46,7 @@ class Status:
     def __call__(self, session: Session) -> int:
         """Ask one target after another, and print all of them."""
         targets = session.targets(Scope(), anywhere=True)
-        standings: dict[str, Standing] = {}
+        standings: dict[str, TargetState] = {}
 
         async def errand(target: Target, config: TargetConfig) -> int:
             standing = reached(config, await target.status(), session.environment.now())
@@ -55,7 +55,7 @@ class Status:
 
         def failed(name: str, error: RetentiondError) -> None:
             config = targets[name]
-            standings[name] = Standing(name, config.kind, config.schedule, error=str(error))
+            standings[name] = TargetState(name, config.kind, config.schedule, error=str(error))
 
         status = session.run(session.for_each(targets, errand, failed=failed))
         if self.as_json:
@@ -66,7 +66,7 @@ class Status:
         return status
 
 
-def _table(session: Session, standing: Standing) -> Table:
+def _table(session: Session, standing: TargetState) -> Table:
     table = Table(
         title=Text(f"{standing.target} ({standing.kind})", style="bold"),
         title_justify="left",
@@ -97,7 +97,7 @@ def _table(session: Session, standing: Standing) -> Table:
     return table
 
 
-def _last_pass(standing: Standing) -> str:
+def _last_pass(standing: TargetState) -> str:
     last = standing.last_pass
     if last is None:
         return "none yet"
@@ -113,7 +113,7 @@ def _last_pass(standing: Standing) -> str:
     return words
 
 
-def _refused(standing: Standing) -> str:
+def _refused(standing: TargetState) -> str:
     refused = standing.last_pass.account.get("refused") if standing.last_pass else None
     if not isinstance(refused, Mapping):
         return ""
@@ -126,7 +126,7 @@ def _last_audit(audit: Mapping[str, Any]) -> str:
     return f"{time_in_words(audit['finished_at'])}: {count_in_words(found, 'finding')}"
 
 
-def _next_pass(standing: Standing) -> str:
+def _next_pass(standing: TargetState) -> str:
     schedule = schedule_in_words(standing.schedule)
     if standing.next_pass is None:
         return schedule
@@ -137,7 +137,7 @@ def _holds(session: Session, holds: int) -> str:
     return f"{count_in_words(holds, 'hold')} in force ({session.command('hold list')})" if holds else "none"
 
 
-def _backlog(standing: Standing) -> str:
+def _backlog(standing: TargetState) -> str:
     backlog = standing.status.backlog if standing.status else None
     if backlog is None:
         return "not known before the first survey"

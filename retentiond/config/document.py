@@ -27,7 +27,7 @@ _WHOLE_NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 _DECIMAL: Final = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{0,18}", re.ASCII)
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A line and a column, both from 1."""
 
     line: int
@@ -43,8 +43,8 @@ class Document:
 
     file: str
     value: object = None
-    keys: dict[KeyPath, Place] = field(default_factory=dict)
-    values: dict[KeyPath, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Position] = field(default_factory=dict)
+    values: dict[KeyPath, Position] = field(default_factory=dict)
     written: dict[KeyPath, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     spoiled: set[KeyPath] = field(default_factory=set)
@@ -58,11 +58,11 @@ class Document:
         """Return where a value is written, as `file:line`."""
         return f"{self.file}:{self._place(path, at_key=False).line}"
 
-    def _place(self, path: KeyPath, *, at_key: bool) -> Place:
+    def _place(self, path: KeyPath, *, at_key: bool) -> Position:
         scalar = path in self.written
         place = self.values.get(path) if scalar and not at_key else self.keys.get(path)
         if place is not None or not path:
-            return place or self.values.get((), Place(1, 1))
+            return place or self.values.get((), Position(1, 1))
         return self.values.get(path) or self._place(path[:-1], at_key=False)
 
     def spoil(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
@@ -177,13 +177,13 @@ class _Builder:
             mapping[key_node.value] = self.build(value_node, inside, depth + 1)
         return merged | mapping
 
-    def _refuse_key(self, path: KeyPath, place: Place, message: str, hint: str) -> None:
+    def _refuse_key(self, path: KeyPath, place: Position, message: str, hint: str) -> None:
         if not self._foreign:
             self._document.problems.append(
                 Problem(self._document.file, *place, key_text(path), message, hint)
             )
 
-    def _refuse_duplicate(self, path: KeyPath, place: Place) -> None:
+    def _refuse_duplicate(self, path: KeyPath, place: Position) -> None:
         first = self._document.keys[path]
         message = f"duplicate key `{shown_key(str(path[-1]))}`; it is already on line {first.line}"
         self._document.problems.append(
@@ -237,8 +237,8 @@ class _Builder:
             self._document.spoil(path, message, hint)
 
 
-def _start(node: Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+def _start(node: Node) -> Position:
+    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
 def _merge(value: object) -> dict[str, object]:

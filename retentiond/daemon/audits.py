@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.capabilities import HasAudit
-from retentiond.engine.target import AuditOrder, Stop
+from retentiond.engine.target import AuditOptions, Stop
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Audits:
     async def _audit(self, target: HasAudit) -> bool:
         self._auditing = True
         try:
-            report = await target.audit(AuditOrder("run", patience=0.0, stop=self._stop))
+            report = await target.audit(AuditOptions("run", patience=0.0, stop=self._stop))
             self._status.audited(report)
         except BusyError:
             # Another daemon works on the target, and audits it.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.config.schema import TargetConfig
 from retentiond.daemon.settings import keep_text
-from retentiond.engine.target import Silence, Target
+from retentiond.engine.target import NullProgress, Target
 from retentiond.model.errors import RetentiondError
 from retentiond.model.report import Tally
 
@@ -102,7 +102,7 @@ class ShorteningPreview:
         report: PassReport | None = None
         try:
             async with self._open_target(self._name, config) as target:
-                report = await target.plan(None, Silence())
+                report = await target.plan(None, NullProgress())
         except RetentiondError as failure:
             error = str(failure)
         for change in new:

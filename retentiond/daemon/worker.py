@@ -14,7 +14,7 @@ from retentiond.daemon.policies import OpenTarget, ShorteningPreview
 from retentiond.daemon.status import Reachability
 from retentiond.daemon.sweeps import SweepLoop
 from retentiond.engine.capabilities import HasQuotas
-from retentiond.engine.target import Order, Stop
+from retentiond.engine.target import PassOptions, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
@@ -181,10 +181,10 @@ class TargetWorker:
             await self._work(target.check_quotas, settings)
 
     async def _work(
-        self, work: Callable[[Order], Awaitable[PassReport | None]], settings: TargetSettings
+        self, work: Callable[[PassOptions], Awaitable[PassReport | None]], settings: TargetSettings
     ) -> None:
         self._stop = Stop()
-        order = Order(
+        order = PassOptions(
             command="run",
             patience=0.0,
             keep_records=settings.keep_records,

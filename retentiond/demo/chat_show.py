@@ -11,8 +11,8 @@ from rich.text import Text
 
 from retentiond.config.chats import ChatTarget
 from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PassOptions
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database
 from retentiond.terminal.purge import show_purge
@@ -72,14 +72,14 @@ async def _purge(
     await target.holds.add(
         HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held))), reason="demo")
     )
-    wish = PurgeWish(ACCOUNT, latest.date(), stats=True)
+    wish = PurgeRequest(ACCOUNT, latest.date(), stats=True)
     words = f"purge-chats --account {ACCOUNT} --to-date {wish.to_date} --purge-stats"
     show.head(f"retentiond hold add --account {ACCOUNT} --chat {held}; retentiond {words} --dry-run")
-    planned = await target.purge_chats(wish, Order("demo"), dry_run=True)
+    planned = await target.purge_chats(wish, PassOptions("demo"), dry_run=True)
     show.purge(planned, ["Nothing was changed."])
     before = await _counts(connection)
     show.head(f"retentiond {words}")
-    purged = await target.purge_chats(wish, Order("demo"), dry_run=False)
+    purged = await target.purge_chats(wish, PassOptions("demo"), dry_run=False)
     show.purge(purged, ["Each chat went whole, in one transaction with all that hung on it."])
     wrong = tuple(_compare(planned, purged, before, await _counts(connection)))
     if await connection.fetchval(f"SELECT count(*) FROM {SCHEMA}.chatthread WHERE threadid = $1", held) != 1:

@@ -34,14 +34,14 @@ class Thumbnail(NamedTuple):
         return f"thumbnail-{self.width}x{self.height}-{self.method}"
 
 
-class Picture(NamedTuple):
+class DemoPicture(NamedTuple):
     """A JPEG, with the thumbnails that dendrite makes of it unasked."""
 
     data: bytes
     thumbnails: tuple[Thumbnail, ...]
 
 
-def draw_pictures(count: int, rng: random.Random) -> list[Picture]:
+def draw_pictures(count: int, rng: random.Random) -> list[DemoPicture]:
     """Draw some pictures of several sizes; UsageError where Pillow is not installed."""
     try:
         # Only the demo draws: the daemon is installed without Pillow.
@@ -49,7 +49,7 @@ def draw_pictures(count: int, rng: random.Random) -> list[Picture]:
     except ImportError:
         raise UsageError("the demo draws pictures with Pillow: pip install 'retentiond[demo]'") from None
 
-    def draw(size: tuple[int, int]) -> Picture:
+    def draw(size: tuple[int, int]) -> DemoPicture:
         canvas = Image.new("RGB", size, _colour(rng))
         brush = ImageDraw.Draw(canvas)
         for _ in range(_SHAPES):
@@ -60,7 +60,7 @@ def draw_pictures(count: int, rng: random.Random) -> list[Picture]:
         thumbnails = [Thumbnail(*crop, "crop", _as_jpeg(ImageOps.fit(canvas, crop))) for crop in _CROPPED]
         if size[0] >= _SCALED[0] and size[1] >= _SCALED[1]:
             thumbnails.append(Thumbnail(*_SCALED, "scale", _as_jpeg(ImageOps.contain(canvas, _SCALED))))
-        return Picture(_as_jpeg(canvas), tuple(thumbnails))
+        return DemoPicture(_as_jpeg(canvas), tuple(thumbnails))
 
     return [draw(_SIZES[number % len(_SIZES)]) for number in range(count)]
 

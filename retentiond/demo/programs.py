@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
-from retentiond.demo import tether
+from retentiond.demo import exec_with_death_signal
 from retentiond.demo.binaries import copy_install, find_binaries
 from retentiond.model.errors import UnreachableError
 
@@ -99,7 +99,7 @@ class Programs:
         return self._spawn([str(self.directory / program), *arguments], output)
 
     def _spawn(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-        rope = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid())]
+        rope = [sys.executable, "-I", "-S", exec_with_death_signal.__file__, str(os.getpid())]
         return subprocess.Popen(  # noqa: S603 - the words are ours, and no shell reads them
             [*rope, str(self._account.uid), str(self._account.gid), *command],
             stdin=subprocess.DEVNULL,

@@ -17,10 +17,10 @@ from retentiond import __version__
 from retentiond.config.media import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.chat_show import show_chats
-from retentiond.demo.keepsake import leave_keepsake
+from retentiond.demo.export import export_demo
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
-from retentiond.engine.target import AuditOrder, Order, Selection
+from retentiond.engine.target import AuditOptions, PassOptions, Selection
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 from retentiond.report.page import render, write_page
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retentiond.demo.cases import SeenCase
-    from retentiond.demo.order import DemoOrder
+    from retentiond.demo.options import DemoOptions
     from retentiond.demo.store import MadeUpStore
     from retentiond.engine.target import Progress
     from retentiond.model.report import PassReport
@@ -47,7 +47,7 @@ _TARGET: Final = "media"
 _SEED: Final = 20_170_101
 
 
-async def run_demo(order: DemoOrder, console: Console, screen: Console | None) -> int:
+async def run_demo(order: DemoOptions, console: Console, screen: Console | None) -> int:
     """Show the main job on made-up media; 1 if anything did not come out as it should. Bars go to the screen.
 
     What is kept is a new directory, with a dump of the database. As JSON, one document is printed at the end, and
@@ -61,7 +61,7 @@ async def run_demo(order: DemoOrder, console: Console, screen: Console | None) -
         seen = await demo.show(order)
         chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
         if order.keep is not None:
-            await leave_keepsake(server, _DATABASE, directory, demo.config)
+            await export_demo(server, _DATABASE, directory, demo.config)
             demo.tell(f"The store, its database's dump and a configuration are left in {directory}.")
     if order.as_json:
         told = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
@@ -102,7 +102,7 @@ class _Demo:
         self._findings: dict[str, int] = {}
         self.config = _config(server.dsn(_DATABASE), self._media_path)
 
-    async def show(self, order: DemoOrder) -> list[SeenCase]:
+    async def show(self, order: DemoOptions) -> list[SeenCase]:
         """Make the store, and take it through plan, pass, restore and purge; return what became of each case."""
         await self._make_database()
         connection = await asyncpg.connect(self._server.dsn(_DATABASE))
@@ -153,14 +153,14 @@ class _Demo:
     async def _pass(self, target: DendriteMedia) -> None:
         self._head("`retentiond once`: the pass")
         with self._watched() as progress:
-            report = await target.run_pass(Order("demo", progress=progress))
+            report = await target.run_pass(PassOptions("demo", progress=progress))
         self._show(report, ["It lies in quarantine now, and can be brought back."])
 
     async def _audit(self, target: DendriteMedia) -> None:
         self._head("`retentiond audit`: does the database know the disk, and the disk the database?")
         with self._watched() as progress:
             # Each finding would be a line of the log as well.
-            report = await target.audit(AuditOrder("demo", listen=lambda _: None, progress=progress))
+            report = await target.audit(AuditOptions("demo", listen=lambda _: None, progress=progress))
         self._findings = {str(kind): tally.items for kind, tally in report.findings.items()}
         if not self._quiet:
             show_audit(self._console, report, [])

@@ -15,7 +15,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from retentiond.demo.pictures import Picture, draw_pictures, with_comment
+from retentiond.demo.pictures import DemoPicture, draw_pictures, with_comment
 from retentiond.demo.references import References, add_references
 from retentiond.demo.writer import Content, StoreWriter
 from retentiond.model.errors import UsageError
@@ -213,7 +213,7 @@ class _Maker:
         number = self._writer.rows
         return next(self._hostile_names) if number % _HOSTILE_EVERY == 0 else f"IMG_{number:05d}.jpg"
 
-    def _picture(self, picture: Picture | None = None) -> Content:
+    def _picture(self, picture: DemoPicture | None = None) -> Content:
         picture = picture or self._rng.choice(self._pictures)
         return Content(with_comment(picture.data, self._rng.randbytes(16)), "image/jpeg", picture.thumbnails)
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from retentiond.engine.holds import Holds
-    from retentiond.engine.purge import Erasure, PurgeWish
-    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.engine.purge import Erasure, PurgeRequest
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
-    from retentiond.model.picture import Picture
+    from retentiond.model.explanation import Explanation
     from retentiond.model.purge import PurgeReport
     from retentiond.model.records import Verified
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
-    from retentiond.model.story import Story
+    from retentiond.model.statistics import StoreStatistics
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class TakesRequests(Target, Protocol):
 class Explains(Target, Protocol):
     """The verdict on one item can be explained."""
 
-    async def explain(self, media: str, progress: Progress) -> Story:
+    async def explain(self, media: str, progress: Progress) -> Explanation:
         """Explain one item; change nothing. Raise UsageError for an invalid name."""
 
 
@@ -75,7 +75,7 @@ class HasQuarantine(Target, Protocol):
 class HasAudit(Target, Protocol):
     """The database can be compared with another store, such as a disk."""
 
-    async def audit(self, order: AuditOrder) -> AuditReport:
+    async def audit(self, order: AuditOptions) -> AuditReport:
         """Compare them; raise RefusedError where they do not belong together."""
 
 
@@ -83,7 +83,7 @@ class HasAudit(Target, Protocol):
 class HasQuotas(Target, Protocol):
     """Sizes are limited between passes, too."""
 
-    async def check_quotas(self, order: Order) -> PassReport | None:
+    async def check_quotas(self, order: PassOptions) -> PassReport | None:
         """Delete what exceeds a quota; None if nothing does. Raises as `run_pass` does."""
 
 
@@ -111,7 +111,7 @@ class HasRecords(Target, Protocol):
 class HasStatistics(Target, Protocol):
     """The store can be described in a report."""
 
-    async def picture(self, progress: Progress) -> Picture:
+    async def picture(self, progress: Progress) -> StoreStatistics:
         """Collect the statistics; change nothing."""
 
 
@@ -127,7 +127,7 @@ class AcceptsStores(Target, Protocol):
 class PurgesChats(Target, Protocol):
     """The chats of an account can be purged up to a date."""
 
-    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, wish: PurgeRequest, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Purge them, or return the plan; refusals and interruptions are in the report."""
 
 
@@ -135,5 +135,5 @@ class PurgesChats(Target, Protocol):
 class ErasesVisitors(Target, Protocol):
     """The chats of one visitor of an account can be erased."""
 
-    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def erase(self, erasure: Erasure, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Erase them, or return the plan; refusals and interruptions are in the report."""

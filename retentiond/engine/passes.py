@@ -15,7 +15,7 @@ from retentiond.model.errors import RefusedError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
 
@@ -68,7 +68,7 @@ def _told(report: PassReport) -> Iterator[None]:
         report.state, report.error = "interrupted", STOPPED
 
 
-async def run_steps(steps: Steps, order: Order, report: PassReport) -> None:
+async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> None:
     """Do one pass; refusals and losses end it and are in the report."""
     with _told(report):
         await steps.make_safe()

@@ -25,7 +25,7 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
-class PurgeWish:
+class PurgeRequest:
     """Purge an account's chats up to a date, not including it; `stores` are those beside the database.
 
     `orphans`: rows whose chat is missing, too.

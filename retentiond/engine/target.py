@@ -33,7 +33,7 @@ class Progress(Protocol):
         """Show the state of the stage in a few words, in place of the words before."""
 
 
-class Silence:
+class NullProgress:
     """Nobody watches."""
 
     def stage(self, name: str, total: int | None) -> None:
@@ -95,7 +95,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PassOptions:
     """How a pass is to be done: who asked, over which limits it may go, how long it waits for another.
 
     With a `request` what somebody asked for goes, in the place of what the policies say. At its end records that are
@@ -107,7 +107,7 @@ class Order:
     patience: float = 10.0
     request: Request | None = None
     keep_records: timedelta | None = None
-    progress: Progress = field(default_factory=Silence)
+    progress: Progress = field(default_factory=NullProgress)
     stop: Stop = field(default_factory=Stop)
 
 
@@ -126,7 +126,7 @@ READ_RATE: Final = 50 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class AuditOrder:
+class AuditOptions:
     """How an audit is to be done; without `repair` it changes nothing but the ledger's note of it.
 
     `listen` hears of each finding, in place of the log. `verify_content` reads every file, at `read_rate` bytes a
@@ -141,7 +141,7 @@ class AuditOrder:
     drop_damaged_remote: bool = False
     patience: float = 10.0
     now: datetime | None = None
-    progress: Progress = field(default_factory=Silence)
+    progress: Progress = field(default_factory=NullProgress)
     stop: Stop = field(default_factory=Stop)
 
 
@@ -159,7 +159,7 @@ class Target(Protocol):
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return what a pass would delete now; change nothing. `listen` gets each item."""
 
-    async def run_pass(self, order: Order) -> PassReport:
+    async def run_pass(self, order: PassOptions) -> PassReport:
         """Run one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
 
     async def status(self) -> TargetStatus:

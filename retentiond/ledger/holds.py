@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import named_queries, reaching
+from retentiond.adapters.postgres import named_queries, translate_errors
 from retentiond.ledger.host import actor
 from retentiond.model.holds import Hold, HoldSubject, Narrowing
 
@@ -86,14 +86,14 @@ class RecordedHolds:
 
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
         """Stream the holds in force, and with `closed` all that ever were."""
-        with reaching("the database"):
+        with translate_errors("the database"):
             if await self._ledger.exists(self._db):
                 async for hold in holds_on_record(self._db, closed=closed):
                     yield hold
 
     async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
         """Release holds that are in force; return them as they are on record now."""
-        with reaching("the database"):
+        with translate_errors("the database"):
             if not await self._ledger.exists(self._db):
                 return []
             async with self._db.acquire() as connection, connection.transaction():

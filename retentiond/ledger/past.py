@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retentiond.ledger.ledger import SQL
-from retentiond.model.picture import FREED_DAYS, Freed
 from retentiond.model.report import Backlog
+from retentiond.model.statistics import FREED_DAYS, Freed
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn

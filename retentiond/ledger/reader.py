@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retentiond.adapters.postgres import reaching
+from retentiond.adapters.postgres import translate_errors
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL
 from retentiond.ledger.records import read_records, verify_records
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retentiond.model.records import Verified
 
 
-class Place(Protocol):
+class LedgerOwner(Protocol):
     """A target: its name, its database, and the ledger in it."""
 
     @property
@@ -37,12 +37,12 @@ class Place(Protocol):
 class LedgerReader:
     """The records and heartbeats of a target."""
 
-    def __init__(self, place: Place) -> None:
-        self._desk = place
+    def __init__(self, owner: LedgerOwner) -> None:
+        self._desk = owner
 
     async def records(self) -> AsyncIterator[dict[str, Any]]:
         """Stream the records, oldest first."""
-        with reaching("the database"):
+        with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
                     return
@@ -52,7 +52,7 @@ class LedgerReader:
 
     async def verify_records(self) -> Verified:
         """Verify the chain of records; without a ledger the chain is empty and valid."""
-        with reaching("the database"):
+        with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
                     return Chain().told()
@@ -68,6 +68,6 @@ class LedgerReader:
         await self._tell("end_beat")
 
     async def _tell(self, statement: str) -> None:
-        with reaching("the database"):
+        with translate_errors("the database"):
             if await self._desk.ledger.exists(self._desk.pool):
                 await self._desk.pool.execute(SQL[statement], host_name(), process_id())

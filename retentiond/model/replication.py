@@ -30,7 +30,7 @@ class Replica:
 
     name: str
     kind: ReplicaKind
-    connected: bool
+    connection_to: bool
     slot: str | None = None
     state: str | None = None
     lag: timedelta | None = None
@@ -56,7 +56,7 @@ class Replication:
     @property
     def hidden(self) -> list[str]:
         """The connected replicas that this role may not look into."""
-        return [one.name for one in self.replicas if one.connected and one.state is None]
+        return [one.name for one in self.replicas if one.connection_to and one.state is None]
 
     @property
     def commits_wait(self) -> bool:
@@ -110,9 +110,9 @@ def _rank(delay: Delay) -> tuple[bool, timedelta, int]:
 def _delay_of(replica: Replica, limit: timedelta) -> Delay | None:
     behind = replica.bytes_behind
     far = behind is not None and behind > SLACK
-    if not replica.connected and (far or replica.wal_status == "unreserved"):
+    if not replica.connection_to and (far or replica.wal_status == "unreserved"):
         return _gone(replica)
-    if not replica.connected:
+    if not replica.connection_to:
         return None
     told = f"the {replica.kind} {printable(replica.name)}"
     # The last lag is reported on while there is nothing left to catch up with.

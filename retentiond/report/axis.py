@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from retentiond.model.picture import Freed
+    from retentiond.model.statistics import Freed
 
 _FEWEST_DAYS: Final = 30
 _MOST_TICKS: Final = 3

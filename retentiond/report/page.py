@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from retentiond.model.errors import UsageError
-from retentiond.model.picture import FREED_DAYS
+from retentiond.model.statistics import FREED_DAYS
 from retentiond.model.text import printable
 from retentiond.report.axis import day_axis
 from retentiond.terminal.words import reason_in_words, size_in_words
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from retentiond.model.picture import AgeCurve, Picture, Slice
+    from retentiond.model.statistics import AgeCurve, Slice, StoreStatistics
 
 _NAME_LIMIT: Final = 80
 _ERROR_LIMIT: Final = 2000
 
 
-def render(pictures: Sequence[Picture], at: datetime, version: str) -> str:
+def render(pictures: Sequence[StoreStatistics], at: datetime, version: str) -> str:
     """Return the page's HTML."""
     environment = Environment(
         loader=PackageLoader("retentiond.report", "."),
@@ -101,7 +101,7 @@ def _shares(slices: Sequence[Slice]) -> list[tuple[Slice, float]]:
     return [(part, 100 * part.bytes / longest if longest else 0.0) for part in slices]
 
 
-def _as_data(pictures: Sequence[Picture]) -> str:
+def _as_data(pictures: Sequence[StoreStatistics]) -> str:
     """Return the data of the sliders as JSON that cannot end its script block."""
     data = [[_curve(curve) for curve in picture.curves] for picture in pictures]
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")

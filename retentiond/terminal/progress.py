@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from retentiond.engine.target import Progress, Silence
+from retentiond.engine.target import NullProgress, Progress
 from retentiond.model.text import printable
 from retentiond.terminal.words import size_in_words
 
@@ -50,7 +50,7 @@ class Bars:
 def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
     """Show bars on the console, which the log must share, and remove them at the end."""
     if not bars:
-        yield Silence()
+        yield NullProgress()
         return
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -53,13 +53,13 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="retentiond-benchmark-") as temporary,
         EmbeddedPostgres() as server,
     ):
-        bench = Bench(server, Path(temporary))
+        bench = RepairContext(server, Path(temporary))
         console = Console()
         for _ in range(chosen.runs):
             console.print(_table(bench, chosen.media))
 
 
-def _table(bench: Bench, media: int) -> Table:
+def _table(bench: RepairContext, media: int) -> Table:
     table = Table(title="Media with three thumbnails each, purged against the floor")
     for column in ("media", "what", "seconds", "media a second", "ratio to the floor", "peak memory, MiB"):
         table.add_column(column, justify="right")
@@ -83,7 +83,7 @@ def _table(bench: Bench, media: int) -> Table:
     return table
 
 
-class Bench:
+class RepairContext:
     """Makes the same store again and again, and takes it away in different ways."""
 
     def __init__(self, server: EmbeddedPostgres, directory: Path) -> None:

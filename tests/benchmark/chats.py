@@ -54,7 +54,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="retentiond-benchmark-") as temporary,
         EmbeddedPostgres() as server,
     ):
-        bench = Bench(server, Path(temporary), chosen.messages)
+        bench = RepairContext(server, Path(temporary), chosen.messages)
         table = Table(title=f"{chosen.chats:,} chats, {chosen.messages} messages each; goal: {GOAL}")
         for column in (
             "run",
@@ -86,7 +86,7 @@ def main() -> None:
         Console().print(table)
 
 
-class Bench:
+class RepairContext:
     """Makes the same database again and again, and purges it in different ways."""
 
     def __init__(self, server: EmbeddedPostgres, directory: Path, messages: int) -> None:

@@ -50,7 +50,7 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bench:
+class RepairContext:
     """One store, copied for each pass."""
 
     server: EmbeddedPostgres
@@ -133,7 +133,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="retentiond-benchmark-") as temporary,
         EmbeddedPostgres({"max_wal_size": "4GB"}) as server,
     ):
-        bench = Bench(server, Path(temporary), chosen.media)
+        bench = RepairContext(server, Path(temporary), chosen.media)
         asyncio.run(bench.fill(events))
         for run in range(1, chosen.runs + 1):
             none: Figure | None = None

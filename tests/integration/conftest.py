@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.targets.chat_database import beside
-from tests.support.beside import Beside
+from retentiond.targets.chat_database import secondary
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.closing_lines import not_run
+from tests.support.secondary import Beside
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def clickhouse_server(
 def stores(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> Beside:
     """The stores beside a database of chats, in memory."""
     made = Beside(chats)
-    monkeypatch.setattr(beside, "open_store", made.open)
+    monkeypatch.setattr(secondary, "open_store", made.open)
     return made
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def test_what_was_asked_for_is_known_after_the_log_is_gone_and_across_its_
     log.ask(first, 10)
     limits = {"limits": {"max_items": 1, "max_share": 1.0, "max_missing_files": 1.0}}
     async with retention.opened(**log.keys | limits) as target:
-        refused = await target.plan(None, Silence())
+        refused = await target.plan(None, NullProgress())
         assert refused.refused
     await retention.one_pass(**log.keys | limits)
     log.ask(second, 9)
@@ -161,7 +161,7 @@ async def test_the_ledger_takes_no_times_of_media_that_nobody_has(
     for number in range(10):
         log.line(f"/_matrix/client/v1/media/download/there.test/invented{number}", 1)
     async with retention.opened(**log.keys) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         log.line("/_matrix/client/v1/media/download/there.test/invented", 1)
         await target.sweep(everything=False)
     rows = await connection.fetch(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import STOPPED, AuditOrder
+from retentiond.engine.target import STOPPED, AuditOptions
 from retentiond.model.errors import RefusedError
 from tests.support.audits import counts, one_audit
 from tests.support.store import hash_of
@@ -339,7 +339,7 @@ async def test_an_audit_that_is_asked_to_stop_says_so_and_is_none_for_the_ledger
 ) -> None:
     await store.add()
     async with retention.opened() as target:
-        order = AuditOrder("run")
+        order = AuditOptions("run")
         order.stop.ask()
         report = await target.audit(order)
         assert (report.error, report.exit_status) == (STOPPED, 4)
@@ -352,9 +352,9 @@ async def test_a_scheduled_audit_is_remembered_and_one_by_hand_makes_no_ledger(
     await store.add(file=False)
     await store.add()
     async with retention.opened() as target:
-        await target.audit(AuditOrder("audit"))
+        await target.audit(AuditOptions("audit"))
         assert await connection.fetchval("SELECT to_regnamespace('retentiond')") is None
-        report = await target.audit(AuditOrder("run"))
+        report = await target.audit(AuditOptions("run"))
         last = (await target.status()).last_audit
     assert last is not None
     assert last["started_at"] == report.started_at

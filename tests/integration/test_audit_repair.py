@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.model.errors import RefusedError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from tests.support.audits import counts, one_audit, one_repair
@@ -72,7 +72,7 @@ async def test_a_row_on_hold_or_restored_by_hand_stays_although_its_file_is_miss
     await store.add()
     media = await store.add()
     async with retention.opened(settle="0s") as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         await target.restore(Selection(media=media.uri))
         await target.end_grace()  # the spare, too
         if why == "hold":

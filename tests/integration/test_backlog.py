@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 
@@ -23,7 +23,7 @@ async def test_what_a_limit_holds_back_is_in_the_backlog_since_it_is_due(
     await store.add(age=timedelta(days=40))
     async with retention.opened(limits={"max_share": 0.5}) as target:
         assert (await target.status()).backlog is None
-        report = await target.run_pass(Order("run"))
+        report = await target.run_pass(PassOptions("run"))
         assert report.refused is not None
         backlog = (await target.status()).backlog
     assert backlog is not None
@@ -35,7 +35,7 @@ async def test_what_a_limit_holds_back_is_in_the_backlog_since_it_is_due(
 async def test_what_a_pass_took_is_no_backlog_any_more(retention: Retention, store: DendriteStore) -> None:
     await store.add()
     async with retention.opened() as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
     assert backlog is not None
     assert (backlog.items, backlog.bytes, backlog.since) == (0, 0, None)
@@ -46,7 +46,7 @@ async def test_what_is_not_due_or_protected_is_no_backlog(retention: Retention, 
     avatar = await store.add()
     await store.add_profile("ann", avatar.uri)
     async with retention.opened() as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
     assert backlog is not None
     assert backlog.items == 0
@@ -62,7 +62,7 @@ async def test_a_pass_that_was_lost_leaves_its_backlog_to_be_seen(
 
     monkeypatch.setattr(Removal, "run", fail)
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run"))
+        report = await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
     assert report.state == "interrupted"
     assert backlog is not None

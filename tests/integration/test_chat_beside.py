@@ -12,16 +12,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.adapters.metrics import Metrics
-from retentiond.engine.target import Order, Silence, Stop
+from retentiond.engine.target import NullProgress, PassOptions, Stop
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.model.purge import StoreReport
 from retentiond.model.shards import ReplicaReport, ShardReport
-from retentiond.targets.chat_database import beside
+from retentiond.targets.chat_database import secondary
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import BOTH, STORES, Beside, DiedError
 from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
+from tests.support.secondary import BOTH, STORES, Beside, DiedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -439,14 +439,14 @@ async def test_asked_to_stop_it_begins_with_no_store(chats: ChatStore, stores: B
     await chats.chat()
     stop = Stop()
 
-    class Asking(Silence):
+    class Asking(NullProgress):
         """Asks to stop when a batch is gone."""
 
         def advance(self, items: int, size: int = 0) -> None:
             del items, size
             stop.ask()
 
-    order = Order("purge-chats", stop=stop, progress=Asking())
+    order = PassOptions("purge-chats", stop=stop, progress=Asking())
     report = await chats.purge(order=order, wish=BOTH, **STORES)
     assert (report.exit_status, report.chats) == (4, 1)
     assert [store.state for store in report.stores.values()] == ["interrupted", "interrupted"]
@@ -466,7 +466,7 @@ async def test_a_stop_is_heard_while_a_store_that_went_silent_is_looked_at(
 
     monkeypatch.setattr(Beside, "check", go_silent)
     async with asyncio.timeout(60):
-        report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
+        report = await chats.purge(order=PassOptions("purge-chats", stop=stop), wish=BOTH, **STORES)
     assert report.exit_status == 4
     assert await chats.chats() == {chat}
     assert stores.told == []
@@ -486,11 +486,11 @@ async def test_a_stop_is_heard_while_a_store_is_opened_that_went_silent_after_th
         async with stores.open(name, config) as store:
             yield store
 
-    monkeypatch.setattr(beside, "open_store", open_late)
+    monkeypatch.setattr(secondary, "open_store", open_late)
     async with asyncio.timeout(60):
-        report = await chats.purge(order=Order("purge-chats", stop=stop), wish=BOTH, **STORES)
+        report = await chats.purge(order=PassOptions("purge-chats", stop=stop), wish=BOTH, **STORES)
     assert (report.exit_status, report.chats, stores.told) == (4, 1, [])
-    monkeypatch.setattr(beside, "open_store", stores.open)
+    monkeypatch.setattr(secondary, "open_store", stores.open)
     await chats.purge(wish=BOTH, **STORES)
     assert [name for name, _ in stores.told] == ["clickhouse", "elasticsearch"]
 

@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.purge import Erasure
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import STORES, Beside, DiedError
 from tests.support.chats import ChatStore
+from tests.support.secondary import STORES, Beside, DiedError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,7 +59,7 @@ async def erase(
 ) -> PurgeReport:
     erasure = Erasure("testcom", visitor, **(wish or {}))
     async with open_chat_database("chats", chats.config(**config)) as target:
-        return await target.erase(erasure, Order("purge-chats"), dry_run=dry_run)
+        return await target.erase(erasure, PassOptions("purge-chats"), dry_run=dry_run)
 
 
 async def records(chats: ChatStore, kind: str = "erased") -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.model.errors import UsageError
-from retentiond.targets.chat_database import beside
+from retentiond.targets.chat_database import secondary
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import STORES, Beside
 from tests.support.chats import CUTOFF, ChatStore
+from tests.support.secondary import STORES, Beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +176,7 @@ async def test_a_key_of_fixed_width_names_the_chats_that_stay_without_the_blanks
     store = ChatStore(database, connection, "shop")
     stores = Beside(store)
     stores.has = ["stays", "gone"]
-    monkeypatch.setattr(beside, "open_store", stores.open)
+    monkeypatch.setattr(secondary, "open_store", stores.open)
     report = await store.purge(
         layout=str(layout), account="ours", accounts={"ours": {}}, wish={"stores": ("clickhouse",)}, **STORES
     )

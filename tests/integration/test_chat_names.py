@@ -8,8 +8,8 @@ import pytest
 
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import STORES, Beside
 from tests.support.chats import ChatStore
+from tests.support.secondary import STORES, Beside
 
 if TYPE_CHECKING:
     import asyncpg

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from retentiond.demo.chats import MadeUpChats, make_up_chats
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order, Silence, Stop
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import NullProgress, PassOptions, Stop
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database import orphan_batch, orphan_removal
 from retentiond.targets.chat_database.account import look_at
@@ -325,7 +325,7 @@ async def test_a_stop_ends_between_two_batches_with_exact_counts_and_the_next_pu
         return await of_missing(self, page)
 
     monkeypatch.setattr(OrphanBatch, "of_missing", stop_then)
-    report = await chats.purge(wish=ORPHANS, order=Order("purge-chats", stop=stop), pace={"batch": 1})
+    report = await chats.purge(wish=ORPHANS, order=PassOptions("purge-chats", stop=stop), pace={"batch": 1})
     assert (report.state, told(report)["removed"]) == ("interrupted", OF_ONE)
     monkeypatch.undo()
     report = await chats.purge(wish=ORPHANS)
@@ -368,9 +368,9 @@ async def test_no_statement_of_a_batch_of_orphans_reads_a_table_from_end_to_end(
     )
     async with open_chat_database("chats", chats.config()) as target:
         purge = await look_at(
-            target._place,
+            target._context,
             chats.connection,
-            PurgeWish("testcom", TO_DATE),
+            PurgeRequest("testcom", TO_DATE),
             0,
             dry_run=True,
             now=datetime.now(UTC),
@@ -408,7 +408,7 @@ async def test_a_plan_and_a_purge_of_messages_with_files_say_that_the_files_them
     await orphan(chats)
     account = {"schema": "pro", "keep": "400d", "delete_file_messages": True}
     async with open_chat_database("chats", chats.config(accounts={"testcom": account})) as target:
-        plan = await target.plan(None, Silence())
+        plan = await target.plan(None, NullProgress())
     assert any("file store of the product are not" in remark for remark in plan.remarks)
     assert any("7 orphan rows, whose chat is missing" in remark for remark in plan.remarks)
     wish = {"file_messages": True}

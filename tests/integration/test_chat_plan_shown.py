@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.targets.chat_database.target import open_chat_database
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.purge import show_purge
-from tests.support.beside import STORES, Beside
 from tests.support.chats import OLD, ChatStore
+from tests.support.secondary import STORES, Beside
 
 if TYPE_CHECKING:
     import asyncpg
@@ -30,7 +30,7 @@ async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -
 async def shown_plan(chats: ChatStore, **changes: Any) -> str:
     account = {"schema": chats.schema, "keep": "400d", "clickhouse": "clickhouse" in changes}
     async with open_chat_database("chats", chats.config(accounts={"testcom": account}, **changes)) as target:
-        report = await target.plan(None, Silence())
+        report = await target.plan(None, NullProgress())
     out = io.StringIO()
     show_pass(Console(file=out, width=120), report, ("Nothing was changed.",))
     return out.getvalue()
@@ -68,7 +68,7 @@ async def test_a_plan_without_anything_due_shows_no_table_of_zeros(chats: ChatSt
 async def test_a_plan_of_accounts_without_a_keep_says_that_nothing_is_due(chats: ChatStore) -> None:
     await chats.chat()
     async with open_chat_database("chats", chats.config()) as target:
-        report = await target.plan(None, Silence())
+        report = await target.plan(None, NullProgress())
     out = io.StringIO()
     show_pass(Console(file=out, width=120), report, ())
     assert out.getvalue().splitlines() == ["chats: the plan", "Nothing to delete.", ""]

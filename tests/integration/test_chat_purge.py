@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.demo.chats import MadeUpChats, make_chat_tables, make_up_chats
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import UsageError
 from retentiond.targets.chat_database import batch_size, removal
 from retentiond.targets.chat_database.batch_size import BatchSize
@@ -249,7 +249,7 @@ async def test_batches_that_are_quick_take_more_chats_each_and_every_chat_goes_o
 
     taken: list[int] = []
 
-    class Watch(Silence):
+    class Watch(NullProgress):
         def advance(self, items: int, size: int = 0) -> None:
             del size
             taken.append(items)
@@ -259,6 +259,6 @@ async def test_batches_that_are_quick_take_more_chats_each_and_every_chat_goes_o
     monkeypatch.setattr(batch_size, "SLOW", float("inf"))
     for _ in range(8):
         await chats.chat()
-    report = await chats.purge(order=Order("purge-chats", progress=Watch()))
+    report = await chats.purge(order=PassOptions("purge-chats", progress=Watch()))
     assert (report.state, report.chats, taken) == ("finished", 8, [1, 2, 4, 1])
     assert await chats.chats() == set()

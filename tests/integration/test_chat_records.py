@@ -11,8 +11,8 @@ from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import removal
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import BOTH, STORES, Beside
 from tests.support.chats import ChatStore
+from tests.support.secondary import BOTH, STORES, Beside
 
 if TYPE_CHECKING:
     import asyncpg

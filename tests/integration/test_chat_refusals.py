@@ -11,7 +11,7 @@ import pytest
 import structlog
 from rich.console import Console
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.targets.chat_database import batch, removal
 from retentiond.terminal.purge import show_purge
 from tests.support.chats import OLD, ChatStore
@@ -213,7 +213,7 @@ async def test_chats_behind_many_refused_ones_of_the_same_batch_stay_for_good(ch
 async def test_a_stop_is_heard_between_two_halves(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = await many(chats, 16)
     await refuse(chats, ids[9])
-    order = Order("purge-chats")
+    order = PassOptions("purge-chats")
     work = batch.Batch.remove
 
     async def stop_after(self: batch.Batch, page: Page) -> Removed:

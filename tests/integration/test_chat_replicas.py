@@ -16,7 +16,7 @@ from retentiond.adapters.postgres_watch import WatchLimits
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.replication import Replication, find_delay
-from retentiond.targets.chat_database import gate
+from retentiond.targets.chat_database import throttle
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.replication import look_at_replication, read_replication
 from retentiond.targets.chat_database.target import open_chat_database
@@ -63,7 +63,7 @@ async def chats(server: EmbeddedPostgres) -> AsyncIterator[ChatStore]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No replica is waited for."""
-    monkeypatch.setattr(gate, "PATIENCE", timedelta(0))
+    monkeypatch.setattr(throttle, "PATIENCE", timedelta(0))
 
 
 async def set_up(connection: asyncpg.Connection[asyncpg.Record], name: str, value: str) -> None:
@@ -100,7 +100,7 @@ async def test_a_replica_that_is_gone_while_wal_piles_up_for_it_holds_the_purge_
 async def test_a_purge_that_waits_for_a_replica_that_is_gone_goes_on_once_it_is_there_no_more(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "POLL", 0.0)
+    monkeypatch.setattr(throttle, "POLL", 0.0)
     await chats.chat()
     await chats.connection.execute(STANDBY)
     await pile_up(chats.connection)
@@ -228,8 +228,8 @@ async def test_a_synchronous_standby_that_is_lost_in_the_midst_ends_the_purge_wi
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
     # A commit that waits for it is done on the server's own disk, and would wait without an end.
-    monkeypatch.setattr(gate, "PATIENCE", timedelta(0))
-    monkeypatch.setattr(gate, "POLL", 0.0)
+    monkeypatch.setattr(throttle, "PATIENCE", timedelta(0))
+    monkeypatch.setattr(throttle, "POLL", 0.0)
     soon = WatchLimits(every=0.02, answer=5.0, standby_noted=0.1, standby=0.3)
     monkeypatch.setattr(postgres_watch, "LIMITS", soon)
     for _ in range(3):

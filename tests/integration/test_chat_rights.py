@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from retentiond.config.chat_stores import ClickHouseStore
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.targets.chat_database.clickhouse.rights import privileges
 from retentiond.targets.chat_database.target import open_chat_database
@@ -74,12 +74,12 @@ class Guest:
     async def plan(self) -> PassReport:
         """Say what a pass would do."""
         async with open_chat_database("chats", self.config(keep="400d")) as target:
-            return await target.plan(None, Silence())
+            return await target.plan(None, NullProgress())
 
     async def run_pass(self) -> PassReport:
         """Do a pass."""
         async with open_chat_database("chats", self.config(keep="400d")) as target:
-            return await target.run_pass(Order("once", over_limits=True))
+            return await target.run_pass(PassOptions("once", over_limits=True))
 
     async def missing(self) -> list[str]:
         """Return the statements that a check names."""

@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from retentiond.demo.chats import MadeUpChats, make_up_chats
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order, Silence, Stop
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import NullProgress, PassOptions, Stop
 from retentiond.ledger.locks import DUTY, lock_holder
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.replication import Replica, Replication
@@ -309,7 +309,7 @@ async def test_a_stop_is_heard_between_two_tries_of_a_batch_that_others_are_in_t
 ) -> None:
     await chats.chat()
     before = await chats.counts()
-    order = Order("purge-chats")
+    order = PassOptions("purge-chats")
     tries = 0
 
     async def fail(_self: batch.Batch, _page: Page) -> Removed:
@@ -459,7 +459,7 @@ async def test_no_statement_of_a_batch_reads_a_table_from_end_to_end(chats: Chat
     await chats.connection.execute("ANALYZE")
     async with open_chat_database("chats", chats.config()) as target:
         purge = await look_at(
-            target._place, chats.connection, PurgeWish("testcom", TO_DATE), 0, dry_run=True, now=CUTOFF
+            target._context, chats.connection, PurgeRequest("testcom", TO_DATE), 0, dry_run=True, now=CUTOFF
         )
     tree, keys = purge.chats.tree, list(range(1, 51))  # of 2000: a batch is a small part
     hot = [tree.statement("lock"), tree.statement("judge")]
@@ -492,7 +492,7 @@ async def test_two_purges_of_one_database_do_not_work_at_the_same_time(
 
     async def purge_too() -> None:
         with pytest.raises(BusyError) as error:
-            await chats.purge(order=Order("purge-chats", patience=0.0))
+            await chats.purge(order=PassOptions("purge-chats", patience=0.0))
         refused.append(error.value)
 
     at_the_look(monkeypatch, purge_too)
@@ -508,7 +508,7 @@ async def test_two_targets_of_a_daemon_on_one_database_take_turns_at_the_same_ho
     await other.make()
     await chats.chat()
     await other.chat()
-    order = Order("run", patience=0.0)
+    order = PassOptions("run", patience=0.0)
     waiting: list[asyncio.Task[PassReport]] = []
 
     async def due_too() -> PassReport:
@@ -527,7 +527,7 @@ async def test_two_targets_of_a_daemon_on_one_database_take_turns_at_the_same_ho
 
     at_the_look(monkeypatch, begin)
     first = await chats.run_pass(
-        Order("run", patience=0.0), accounts={"testcom": {"schema": "pro", "keep": "400d"}}
+        PassOptions("run", patience=0.0), accounts={"testcom": {"schema": "pro", "keep": "400d"}}
     )
     second = await waiting[0]
     assert (first.state, first.removed_items) == ("finished", 1)
@@ -540,14 +540,16 @@ async def test_asked_to_stop_it_ends_at_the_batchs_end_and_the_next_goes_on(chat
     stop = Stop()
     done = 0
 
-    class Watch(Silence):
+    class Watch(NullProgress):
         def advance(self, items: int, size: int = 0) -> None:
             nonlocal done
             done += items
             if done == 2:
                 stop.ask()
 
-    first = await chats.purge(order=Order("purge-chats", progress=Watch(), stop=stop), pace={"batch": 1})
+    first = await chats.purge(
+        order=PassOptions("purge-chats", progress=Watch(), stop=stop), pace={"batch": 1}
+    )
     assert (first.state, first.exit_status, first.chats) == ("interrupted", 4, 2)
     assert await chats.torn() == set()
     second = await chats.purge()
@@ -578,12 +580,12 @@ def standby_behind(seconds: float) -> Replication:
     """One standby that streams, so far behind."""
     lag = timedelta(seconds=seconds)
     return Replication(
-        [Replica("berlin", "standby", connected=True, state="streaming", lag=lag, bytes_behind=9)]
+        [Replica("berlin", "standby", connection_to=True, state="streaming", lag=lag, bytes_behind=9)]
     )
 
 
 async def test_it_waits_while_a_replica_is_behind(chats: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retentiond.targets.chat_database.gate.POLL", 0.0)
+    monkeypatch.setattr("retentiond.targets.chat_database.throttle.POLL", 0.0)
     await chats.chat()
     lags = (60, 60, 11, 9)
     asked: list[int] = []
@@ -601,7 +603,7 @@ async def test_a_replica_that_never_catches_up_ends_the_purge(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As purges that stalled for months and nobody saw.
-    monkeypatch.setattr("retentiond.targets.chat_database.gate.PATIENCE", timedelta(0))
+    monkeypatch.setattr("retentiond.targets.chat_database.throttle.PATIENCE", timedelta(0))
     chat = await chats.chat()
 
     async def look() -> Replication:
@@ -756,8 +758,8 @@ async def test_a_purge_is_on_the_day_axis_of_the_report(chats: ChatStore) -> Non
     await chats.chat()
     config = chats.config(accounts={"testcom": {"schema": "pro", "keep": "400d"}})
     async with open_chat_database("chats", config) as target:
-        report = await target.run_pass(Order("run"))
-        (day,) = (await target.picture(Silence())).freed
+        report = await target.run_pass(PassOptions("run"))
+        (day,) = (await target.picture(NullProgress())).freed
     assert (day.day, day.items, day.bytes) == (report.started_at.astimezone(UTC).date(), 1, 0)
 
 
@@ -773,7 +775,7 @@ async def test_a_scheduled_purge_of_too_many_chats_is_refused_and_one_by_hand_is
     assert "1 of 1 chats of testcom would go" in report.refused.hint
     assert await backlog(chats) == (1, OLD + timedelta(days=400))
     assert await chats.chats() == {chat}
-    assert (await chats.run_pass(Order("once", over_limits=True), **config)).removed_items == 1
+    assert (await chats.run_pass(PassOptions("once", over_limits=True), **config)).removed_items == 1
     assert await backlog(chats) == (0, None)
     await chats.chat()
     assert (await chats.purge(**limits)).chats == 1

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.model.errors import UsageError
-from retentiond.targets.chat_database import beside
-from tests.support.beside import BOTH, STORES, Beside
+from retentiond.targets.chat_database import secondary
 from tests.support.chats import ChatStore
+from tests.support.secondary import BOTH, STORES, Beside
 
 if TYPE_CHECKING:
     import asyncpg
@@ -106,12 +106,12 @@ async def test_a_store_that_comes_back_between_the_look_and_its_turn_is_purged(
 ) -> None:
     await chats.chat()
     stores.down = {"clickhouse"}
-    look = beside.StoresBeside.look_first
+    look = secondary.SecondaryStores.look_first
 
-    async def look_and_mend(self: beside.StoresBeside, *arguments: object) -> None:
+    async def look_and_mend(self: secondary.SecondaryStores, *arguments: object) -> None:
         await look(self, *arguments)  # type: ignore[arg-type]  # as it was asked
         stores.down.clear()
 
-    monkeypatch.setattr(beside.StoresBeside, "look_first", look_and_mend)
+    monkeypatch.setattr(secondary.SecondaryStores, "look_first", look_and_mend)
     report = await chats.purge(wish=BOTH, **STORES)
     assert [store.state for store in report.stores.values()] == ["finished", "finished"]

@@ -13,8 +13,8 @@ from retentiond.model.errors import LeaseLostError, UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database import watch
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import BOTH, STORES, Beside, DiedError
 from tests.support.chats import TO_DATE, ChatStore
+from tests.support.secondary import BOTH, STORES, Beside, DiedError
 
 if TYPE_CHECKING:
     import asyncpg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.check import PolicyCount
 from tests.support.real_command_line import RealCommandLine
 
@@ -63,7 +63,7 @@ async def test_what_a_protection_keeps_is_not_counted_as_due(
     await store.add_profile("a", media.key.uri)
     async with retention.opened(limits={"max_share": 1.0}) as target:
         check = await target.check()
-        plan = await target.plan(None, Silence())
+        plan = await target.plan(None, NullProgress())
     assert list(check.policies) == [PolicyCount("remote", 2, 1)]
     assert plan.removed["remote"].items == 1
 

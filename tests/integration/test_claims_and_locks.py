@@ -13,7 +13,7 @@ from retentiond.adapters import postgres
 from retentiond.adapters.postgres import connect
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.ledger import session as ledger_session
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.lease import hold_lease
@@ -149,9 +149,9 @@ async def test_two_passes_never_work_on_one_store_also_by_two_names(
     await store.add()
     async with hold_lease(database, "once", patience=0.0), retention.opened() as target:
         with pytest.raises(BusyError, match=r"once on .*, pid \d+, since \d{4}-"):
-            await target.run_pass(Order("run", patience=0.0))
+            await target.run_pass(PassOptions("run", patience=0.0))
         # Who only looks, and who works by claims, needs no lock.
-        assert (await target.plan(None, Silence())).removed_items == 1
+        assert (await target.plan(None, NullProgress())).removed_items == 1
         await target.sweep(everything=True)
         await target.status()
     assert len(await store.rows()) == 1
@@ -164,7 +164,7 @@ async def test_who_waits_a_moment_for_another_gets_its_turn(
     await store.add()
     async with retention.opened() as target:
         async with hold_lease_of_nobody(connection):
-            waiting = asyncio.create_task(target.run_pass(Order("run", patience=100.0)))
+            waiting = asyncio.create_task(target.run_pass(PassOptions("run", patience=100.0)))
             while not await connection.fetchval(TRYING):
                 await asyncio.sleep(0.001)
         assert (await waiting).removed_items == 1
@@ -260,7 +260,10 @@ async def test_a_standby_is_refused_with_and_without_a_ledger(tmp_path: Path) ->
                 await retention.one_pass(policies=[])
             become(server, standby=True)
             async with retention.opened() as target:
-                for report in (await target.plan(None, Silence()), await target.run_pass(Order("run"))):
+                for report in (
+                    await target.plan(None, NullProgress()),
+                    await target.run_pass(PassOptions("run")),
+                ):
                     assert report.refused is not None
                     assert (report.state, report.refused.limit) == ("refused", "standby")
                 if with_ledger:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Silence
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.engine.target import NullProgress
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from tests.support.chats import ChatStore
 from tests.support.clickhouse_cluster import HOW, START, URLS, Cluster
 from tests.support.closing_lines import not_run
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.purge import StoreReport
 
-HURRIED = Patience(between=0.05, back=0.2)
+HURRIED = PollPolicy(between=0.05, back=0.2)
 """Without a wait for what is down."""
 DAYS = 100
 DUE = DAYS // 2
@@ -171,13 +171,13 @@ async def test_with_a_dead_replica_the_database_is_purged_and_the_store_goes_on_
 
 
 async def sent_and_waiting(
-    cluster: Cluster, table: Stats, purge: Purge, patience: Patience
+    cluster: Cluster, table: Stats, purge: Purge, patience: PollPolicy
 ) -> asyncio.Task[StoreReport]:
     """Begin a purge whose first mutation every replica knows and none carries out."""
 
     async def work() -> StoreReport:
         async with table.opened(patience) as store:
-            return await store.purge(purge, Silence())
+            return await store.purge(purge, NullProgress())
 
     for server in cluster.servers:
         await server.do("SYSTEM STOP MERGES retentiond_test.thread")
@@ -195,7 +195,7 @@ async def test_a_replica_killed_in_the_middle_of_a_mutation_ends_nothing_and_the
     cluster: Cluster, *, back: bool
 ) -> None:
     dead, notes = len(cluster.shards[0]) - 1, Notes()
-    patience = Patience(between=0.05, back=120) if back else HURRIED
+    patience = PollPolicy(between=0.05, back=120) if back else HURRIED
     async with cluster.coordinated() as (table, coordinators):
         task = await sent_and_waiting(cluster, table, Purge("acme", CUTOFF, notes=notes), patience)
         await cluster.kill(cluster.servers[dead])
@@ -225,7 +225,9 @@ async def test_a_coordinator_killed_in_the_middle_of_a_mutation_is_followed_by_t
     cluster: Cluster,
 ) -> None:
     async with cluster.coordinated(0, len(cluster.servers) - 1) as (table, coordinators):
-        task = await sent_and_waiting(cluster, table, Purge("acme", CUTOFF), Patience(between=0.05, back=120))
+        task = await sent_and_waiting(
+            cluster, table, Purge("acme", CUTOFF), PollPolicy(between=0.05, back=120)
+        )
         await cluster.kill(cluster.servers[0])
         for server in cluster.servers[1:]:
             await server.do("SYSTEM START MERGES retentiond_test.thread")

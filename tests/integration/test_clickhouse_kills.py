@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
-from tests.support.beside import DiedError
 from tests.support.chats import ChatStore
 from tests.support.killed_purge import KilledPurge
+from tests.support.secondary import DiedError
 from tests.support.stats_table import CUTOFF, Stats
 from tests.support.store_purge import Purge
 
@@ -74,7 +74,7 @@ async def test_a_part_that_was_dropped_right_before_a_death_is_in_no_record(
         patched.setattr(MeantRows, "_drop", die_after_two)
         async with stats.opened() as store:
             with pytest.raises(DiedError):
-                await store.purge(purge, Silence())
+                await store.purge(purge, NullProgress())
     assert await stats.left() == 50
     report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=purge.notes))
     assert (report.state, report.rows, report.at_least) == ("finished", 120, False)
@@ -94,7 +94,7 @@ async def test_a_part_that_a_death_left_in_place_is_counted_twice(
         patched.setattr(MeantRows, "_drop", die)
         async with stats.opened() as store:
             with pytest.raises(DiedError):
-                await store.purge(purge, Silence())
+                await store.purge(purge, NullProgress())
     report = await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=purge.notes))
     assert (report.state, report.rows, report.at_least) == ("finished", 10, False)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import Silence, Stop
+from retentiond.engine.target import NullProgress, Stop
 from retentiond.targets.chat_database.clickhouse import connection
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.small_disk import small_disk
@@ -32,7 +32,7 @@ async def waiting(stats: Stats, purge: Purge) -> AsyncIterator[asyncio.Task[Stor
     await stats.add(first=CUTOFF - timedelta(hours=50), count=100)
     await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
     async with stats.opened() as store:
-        task = asyncio.create_task(store.purge(purge, Silence()))
+        task = asyncio.create_task(store.purge(purge, NullProgress()))
         while not await stats.marks():
             await asyncio.sleep(0.02)
         yield task
@@ -85,7 +85,7 @@ async def test_a_stop_is_heard_while_a_server_that_went_silent_is_told_to_delete
         server = store._servers._server
         assert server is not None
         monkeypatch.setattr(server._client, "raw_query", go_silent)
-        report = await store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence())
+        report = await store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), NullProgress())
     assert (report.state, report.at_least) == ("interrupted", True)
     assert (await stats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))).state == "finished"
     assert await stats.left() == 50
@@ -269,7 +269,7 @@ async def test_a_server_lost_after_the_first_of_several_steps_leaves_word_of_wha
         pytest.skip("a server that was named is not ours to kill")
     server = clickhouse_server
 
-    class Deadly(Silence):
+    class Deadly(NullProgress):
         def advance(self, items: int, size: int = 0) -> None:
             server.kill()
 
@@ -291,7 +291,7 @@ async def test_a_long_query_is_let_go_of_when_somebody_asks_to_stop_and_the_serv
     stop = Stop()
     # What tells this user's rows is a list without an end.
     async with asyncio.timeout(60), stats.as_user("slow").opened() as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, stop=stop), Silence()))
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, stop=stop), NullProgress()))
         while not await stats.value(f"{question} AND query LIKE '%min(toDate32%'"):
             await asyncio.sleep(0.02)
         stop.ask()
@@ -323,10 +323,12 @@ async def test_a_full_disk_cuts_no_count_short_and_is_told_as_why_a_mutation_wai
                     with suppress(OSError), ballast.open("ab", buffering=0) as filler:
                         while True:
                             filler.write(bytes(4096))
-                    assert (await store.purge(Purge("acme", CUTOFF, dry_run=True), Silence())).rows == 8640
+                    assert (
+                        await store.purge(Purge("acme", CUTOFF, dry_run=True), NullProgress())
+                    ).rows == 8640
                 # Enough to write a mutation down.
                 os.truncate(ballast, ballast.stat().st_size - 1_000_000)
-                report = await store.purge(Purge("acme", CUTOFF), Silence())
+                report = await store.purge(Purge("acme", CUTOFF), NullProgress())
             assert (report.state, report.rows) == ("finished_with_failures", 0)
             assert "Exceed max source part size" in (report.error or "")
             assert await stats.marks() == 0

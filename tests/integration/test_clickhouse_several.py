@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from tests.support.clickhouse_coordinator import Coordinator, coordinating
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.ports import free_port
@@ -25,7 +25,7 @@ from tests.support.store_purge import Notes, Purge
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-QUICK = Patience(between=0.05, back=0.1)
+QUICK = PollPolicy(between=0.05, back=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ async def test_a_shard_killed_in_the_middle_is_unreachable_and_the_next_purge_en
         await table.do("SYSTEM STOP MERGES retentiond_test.thread")
     async with together(shards) as (both, _):
         async with both.opened(QUICK) as store:
-            task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
+            task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), NullProgress()))
             while not await shards[1].marks():
                 await asyncio.sleep(0.02)
             servers[1].kill()

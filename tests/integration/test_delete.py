@@ -11,7 +11,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order, Selection, Silence
+from retentiond.engine.target import NullProgress, PassOptions, Selection
 from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
 from retentiond.model.holds import HoldRequest, HoldSubject
@@ -33,7 +33,7 @@ ALICE = "@alice:here.test"
 
 async def delete(retention: Retention, request: Request, **keys: Any) -> PassReport:
     async with retention.opened(**keys) as target:
-        return await target.run_pass(Order(command="run", request=request))
+        return await target.run_pass(PassOptions(command="run", request=request))
 
 
 def all_paths(media_path: Path) -> list[str]:
@@ -137,7 +137,7 @@ async def test_an_encrypted_room_is_told_as_such(retention: Retention, store: De
         "!r:here.test", "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"}
     )
     async with retention.opened() as target:
-        planned = await target.plan(None, Silence(), Request("room", "!r:here.test"))
+        planned = await target.plan(None, NullProgress(), Request("room", "!r:here.test"))
     assert planned.remarks == ["the room is encrypted: what its messages refer to cannot be seen, and stays"]
 
 
@@ -206,8 +206,8 @@ async def test_a_protection_brings_back_what_a_pass_took_and_not_what_went_in_sp
     passed = await store.add(content=b"same", origin="other.test")
     await store.add_profile("alice", asked.uri)
     async with retention.opened(settle="0s") as target:
-        await target.run_pass(Order("run", request=Request("media", asked.uri, even_protected=True)))
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run", request=Request("media", asked.uri, even_protected=True)))
+        await target.run_pass(PassOptions("run"))
     assert await store.rows() == {}
     await store.add_profile("bob", passed.uri)
     async with retention.opened(settle="0s") as target:
@@ -237,7 +237,7 @@ async def test_a_hold_stops_it_also_where_it_goes_over_protections(
     async with retention.opened() as target:
         await target.holds.add(HoldRequest(HoldSubject("media", held.uri)))
         request = Request("origin", "there.test", even_protected=True)
-        planned = await target.plan(None, Silence(), request)
+        planned = await target.plan(None, NullProgress(), request)
     report = await delete(retention, request)
     assert (dict(planned.kept), dict(report.kept)) == ({"hold": 1}, {"hold": 1})
     assert await left(store, held=held, other=other) == {"held"}
@@ -263,7 +263,7 @@ async def test_what_went_in_spite_of_a_protection_is_not_brought_back_by_the_pur
     await store.add_profile("alice", avatar.uri)
     request = Request("media", avatar.uri, even_protected=True)
     async with retention.opened(grace="0s", settle="0s") as target:
-        await target.run_pass(Order("delete", request=request))
+        await target.run_pass(PassOptions("delete", request=request))
     assert await store.rows() == {}
     assert not [path for path in all_paths(media_path) if path.endswith("/file")]
 
@@ -275,9 +275,9 @@ async def test_its_own_sweep_does_not_purge_what_a_protection_wants_of_an_earlie
     avatar, asked = await store.add(), await store.add(age=timedelta(0))
     keys = {"grace": "0s", "settle": "0s"}
     async with retention.opened(**keys) as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         await store.add_profile("alice", avatar.uri)
-        await target.run_pass(Order("delete", request=Request("media", asked.uri, even_protected=True)))
+        await target.run_pass(PassOptions("delete", request=Request("media", asked.uri, even_protected=True)))
     assert await left(store, avatar=avatar, asked=asked) == {"avatar"}
 
 
@@ -311,7 +311,7 @@ async def test_the_plan_of_it_changes_nothing_and_says_the_same(
     before = await store.rows(), store.files(), all_paths(media_path)
     request = Request("origin", "there.test")
     async with retention.opened() as target:
-        planned = await target.plan(None, Silence(), request)
+        planned = await target.plan(None, NullProgress(), request)
     assert (await store.rows(), store.files(), all_paths(media_path)) == before
     assert await connection.fetchval("SELECT to_regnamespace('retentiond')") is None
     done = await delete(retention, request)
@@ -346,10 +346,12 @@ async def test_beside_a_pass_that_is_under_way_it_is_busy(
 ) -> None:
     media = await store.add(age=timedelta(0))
     async with retention.opened() as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         async with hold_lease(database, "once", patience=0.0):
             with pytest.raises(BusyError, match="once on"):
-                await target.run_pass(Order("delete", request=Request("media", media.uri), patience=0.0))
+                await target.run_pass(
+                    PassOptions("delete", request=Request("media", media.uri), patience=0.0)
+                )
     assert await left(store, media=media) == {"media"}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from retentiond.demo import exec_with_death_signal
 from retentiond.demo import postgres as demo_postgres
-from retentiond.demo import tether
 from retentiond.demo.binaries import find_binaries
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
@@ -150,7 +150,13 @@ def test_the_server_ends_when_the_process_that_started_it_is_killed() -> None:
 
 def test_a_program_whose_parent_is_gone_already_is_not_run(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    command = [sys.executable, tether.__file__, str(os.getpid() + 1), str(os.getuid()), str(os.getgid())]
+    command = [
+        sys.executable,
+        exec_with_death_signal.__file__,
+        str(os.getpid() + 1),
+        str(os.getuid()),
+        str(os.getgid()),
+    ]
     done = subprocess.run([*command, shutil.which("touch") or "", trace], capture_output=True, check=False)
     assert done.returncode != 0
     assert b"the parent is gone" in done.stderr

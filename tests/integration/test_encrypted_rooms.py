@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.references.copies import References
@@ -342,12 +342,12 @@ async def test_an_explanation_does_not_claim_to_know_what_an_encrypted_room_show
 ) -> None:
     hidden, seen = await upload(encrypted), await upload(encrypted, BOB)
     async with retention.opened(**UNREFERENCED) as target:
-        story = await target.explain(hidden.uri, Silence())
+        story = await target.explain(hidden.uri, NullProgress())
         assert (story.encrypted, [policy.mismatches for policy in story.policies]) == (True, [("encrypted",)])
-        assert (await target.explain(seen.uri, Silence())).encrypted is False
+        assert (await target.explain(seen.uri, NullProgress())).encrypted is False
     async with retention.opened() as target:
         # Nothing asks, and so nothing was read.
-        assert (await target.explain(hidden.uri, Silence())).encrypted is None
+        assert (await target.explain(hidden.uri, NullProgress())).encrypted is None
 
 
 async def test_members_may_lie_in_a_database_of_their_own(

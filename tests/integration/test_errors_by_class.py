@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from retentiond.adapters.postgres import connected, reaching
+from retentiond.adapters.postgres import connection_to, translate_errors
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
 from tests.support.postgres_proxy import proxy_before
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 async def told(dsn: str, *statements: str) -> str:
     """What is said of the last statement's failure, or of the connection's."""
     try:
-        async with connected(dsn) as connection:
-            with reaching("the database"):
+        async with connection_to(dsn) as connection:
+            with translate_errors("the database"):
                 for statement in statements:
                     await connection.fetch(statement)
     except UnreachableError as error:
@@ -111,7 +111,7 @@ async def test_a_missing_right_is_to_be_granted(connection: Connection, database
 async def test_an_ended_session_is_told_with_the_servers_own_words(
     connection: Connection, database: str
 ) -> None:
-    async with connected(database) as one:
+    async with connection_to(database) as one:
         waiting = asyncio.ensure_future(one.fetch("SELECT pg_sleep(60)"))
         while not await connection.fetchval(
             "SELECT true FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'",
@@ -120,18 +120,18 @@ async def test_an_ended_session_is_told_with_the_servers_own_words(
             await asyncio.sleep(0.01)
         await connection.execute("SELECT pg_terminate_backend($1)", one.get_server_pid())
         ended = "ended the connection: terminating connection due to admin"
-        with pytest.raises(UnreachableError, match=ended), reaching("the database"):
+        with pytest.raises(UnreachableError, match=ended), translate_errors("the database"):
             await waiting
 
 
 async def test_a_connection_that_was_closed_meanwhile_is_called_that(database: str) -> None:
-    async with connected(database) as one:
+    async with connection_to(database) as one:
         await one.execute("SET idle_in_transaction_session_timeout = '1ms'")
         ended = asyncio.Event()
         one.add_termination_listener(lambda _connection: ended.set())
         await one.execute("BEGIN")
         await ended.wait()
-        with pytest.raises(UnreachableError, match="closed the connection"), reaching("the database"):
+        with pytest.raises(UnreachableError, match="closed the connection"), translate_errors("the database"):
             await one.execute("SELECT 1")
 
 
@@ -191,7 +191,7 @@ async def test_a_server_that_starts_up_is_waited_for_and_not_started() -> None:
             os.kill(int(postmaster.read_text().split()[0]), signal.SIGINT)
             while True:
                 with pytest.raises(UnreachableError) as caught:
-                    async with connected(server.dsn()):
+                    async with connection_to(server.dsn()):
                         pass
                 if "takes no connections now" in str(caught.value):
                     break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from retentiond.engine.target import Selection, Silence
+from retentiond.engine.target import NullProgress, Selection
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.protections import PROTECT_DEFAULT
 from tests.support.media_target import REMOTE
@@ -26,7 +26,7 @@ async def test_each_policy_protection_and_file_of_an_item_is_told(
     await store.add(age=timedelta(days=1), content=b"shared")
     await store.add_state_event("!r:there.test", "m.room.avatar", "", {"url": media.uri})
     async with retention.opened(policies=POLICIES) as target:
-        story = await target.explain(media.uri, Silence())
+        story = await target.explain(media.uri, NullProgress())
     assert [(one.name, one.mismatches, one.decides, one.due) for one in story.policies] == [
         ("left", ("content_type", "room"), False, None),
         ("remote", (), True, True),
@@ -48,11 +48,11 @@ async def test_holds_marks_and_what_lies_in_quarantine_are_told(
     media = await store.add()
     await retention.one_pass()
     async with retention.opened() as target:
-        (released,) = (await target.explain(media.uri, Silence())).quarantine
+        (released,) = (await target.explain(media.uri, NullProgress())).quarantine
         assert released.startswith("released by pass 1 (remote)")
         await target.restore(Selection(media=media.uri, reason="a mistake"))
         await target.holds.add(HoldRequest(HoldSubject("origin", "there.test"), reason="a case"))
-        story = await target.explain(media.uri, Silence())
+        story = await target.explain(media.uri, NullProgress())
     assert story.holds == ["hold 1, on the origin there.test"]
     assert story.restored is not None
     assert "(a mistake), and kept for good" in story.restored
@@ -66,7 +66,7 @@ async def test_of_a_medium_without_a_row_there_is_no_verdict(
 ) -> None:
     await store.add()
     async with retention.opened() as target:
-        story = await target.explain("mxc://there.test/nowhere", Silence())
+        story = await target.explain("mxc://there.test/nowhere", NullProgress())
     assert (story.row, story.verdict, story.refusal) == (None, None, None)
 
 
@@ -76,7 +76,7 @@ async def test_a_plan_that_is_refused_leaves_the_story_open(
     media = await store.add()
     elsewhere = {"sync_api": "postgresql://nobody@127.0.0.1:1/none"}
     async with retention.opened(databases=elsewhere) as target:
-        story = await target.explain(media.uri, Silence())
+        story = await target.explain(media.uri, NullProgress())
     assert story.refusal is not None
     assert story.refusal.limit == "protection_unreadable"
     assert (story.row is not None, story.verdict) == (True, None)
@@ -91,7 +91,7 @@ async def test_a_policy_of_thumbnails_alone_decides_beside_that_of_the_media(
         {"name": "thumbs", "match": {"origin": "remote"}, "keep": "30d", "remove": "thumbnails"},
     ]
     async with retention.opened(policies=policies) as target:
-        story = await target.explain(media.uri, Silence())
+        story = await target.explain(media.uri, NullProgress())
     assert [(policy.name, policy.decides, policy.due) for policy in story.policies] == [
         ("media", True, False),
         ("thumbs", True, True),

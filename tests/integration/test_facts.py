@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.references.copies import References
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -171,7 +171,7 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def release(retention: Retention, case: Case, media: StoredMedia, store: DendriteStore) -> None:
     await case.prepare(store, media)
     async with retention.opened(**case.keys) as target:
-        report = await target.run_pass(Order(command="run", request=case.request))
+        report = await target.run_pass(PassOptions(command="run", request=case.request))
     assert (report.refused, report.removed_items) == (None, 1)
     assert await store.rows() == {}
 
@@ -267,7 +267,7 @@ async def test_what_the_copy_of_references_does_not_answer_waits_for_the_next_ro
     await sweep(retention)
     await let_pass(connection, SETTLED)
 
-    async def before_the_release(place: Place, _connection: object) -> References:
+    async def before_the_release(place: TargetContext, _connection: object) -> References:
         return place.references.only(place.references.protections)
 
     with monkeypatch.context() as beside:
@@ -419,7 +419,7 @@ async def test_another_rooms_reference_between_survey_and_release_of_a_room_keep
 
     monkeypatch.setattr(removal, "assess", refer_then_assess)
     async with retention.opened(**NO_PROTECTION) as target:
-        report = await target.run_pass(Order(command="run", request=BY_ROOM))
+        report = await target.run_pass(PassOptions(command="run", request=BY_ROOM))
     assert report.kept == {"changed": 1}
     assert set(await store.rows()) == {media.key}
 
@@ -431,7 +431,7 @@ async def test_the_list_and_the_story_name_what_is_asked_again(
     await retention.one_pass(**UNREFERENCED)
     async with retention.opened(**UNREFERENCED) as target:
         (listed,) = [item async for item in target.released()]
-        story = await target.explain(media.uri, Silence())
+        story = await target.explain(media.uri, NullProgress())
     assert listed.released_for == "nothing refers to it and no encrypted room can show it"
     assert listed.as_json()["released_for"] == listed.released_for
     (told,) = story.quarantine

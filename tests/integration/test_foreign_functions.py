@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from retentiond.adapters.names import NamingConnection
-from retentiond.engine.target import AuditOrder, Order, Selection, Silence
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions, Selection
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
@@ -83,30 +83,30 @@ async def test_no_foreign_function_is_called_by_any_work_on_media(
             HoldSubject("origin", "x.test"),
         ):
             await target.holds.add(HoldRequest(subject))
-        plan = await target.plan(None, Silence())
+        plan = await target.plan(None, NullProgress())
         assert (plan.refused, plan.error) == (None, None)
-        await target.picture(Silence())
-        await target.explain("mxc://there.test/media0001", Silence())
+        await target.picture(NullProgress())
+        await target.explain("mxc://there.test/media0001", NullProgress())
         await target.holds.release([1, 2, 3], None, "over")
-        report = await target.run_pass(Order("run", over_limits=True))
+        report = await target.run_pass(PassOptions("run", over_limits=True))
         assert (report.refused, report.error) == (None, None)
         assert report.removed_items > 0
-        await target.check_quotas(Order("run"))
+        await target.check_quotas(PassOptions("run"))
         for request in (
             Request("user", "@ann:here.test"),
             Request("room", ROOM),
             Request("origin", "there.test"),
             Request("media", "mxc://there.test/media0001"),
         ):
-            report = await target.run_pass(Order("delete", over_limits=True, request=request))
+            report = await target.run_pass(PassOptions("delete", over_limits=True, request=request))
             assert (report.refused, report.error) == (None, None)
         assert [one async for one in target.released()] != []
         await target.restore(Selection(pass_id=1))
         await target.forget(None)
         await target.sweep(everything=True)
         await target.end_grace()
-        await target.audit(AuditOrder("audit"))
-        await target.audit(AuditOrder("audit --repair", repair=True))
+        await target.audit(AuditOptions("audit"))
+        await target.audit(AuditOptions("audit --repair", repair=True))
         assert (await target.verify_records()).records > 0
         assert (await target.status()).ledger
         await target.beat()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.ledger.locks import CLAIMANT, DUTY, LEASE
 from retentiond.ledger.locks import SQL as LOCKS
 from retentiond.model.errors import BusyError
@@ -63,7 +63,7 @@ async def test_a_lock_that_no_retentiond_holds_names_the_role_the_process_and_it
     process = await bystander.fetchval("SELECT pg_backend_pid()")
     async with retention.opened() as target:
         with pytest.raises(BusyError) as refused:
-            await target.run_pass(Order("once", patience=0.0))
+            await target.run_pass(PassOptions("once", patience=0.0))
         status = await target.status()
     for told in (str(refused.value), str(status.holder)):
         assert f"role {ROLE}, process {process} of the database server, from " in told

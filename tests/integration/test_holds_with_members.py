@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.errors import RefusedError
 from retentiond.model.holds import HeldMembers, HoldRequest, HoldSubject
 from tests.support.store import DendriteStore
@@ -294,7 +294,7 @@ async def test_the_story_names_the_hold_and_why_it_is_on_the_medium(
     }
     async with retention.opened(**LOCAL_AND_REMOTE) as target:
         for media, why in expected.items():
-            story = await target.explain(media.uri, Silence())
+            story = await target.explain(media.uri, NullProgress())
             assert story.holds == [f"hold 1, on the room {ROOM}, {why}"]
             assert story.verdict is not None
             assert story.verdict.reason == "hold"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retentiond.engine.target import AuditOrder, Order, Selection, Silence
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions, Selection
 
 if TYPE_CHECKING:
     import asyncpg
@@ -46,16 +46,16 @@ async def test_no_size_and_no_date_stops_anything(
     ordinary = await store.add()
     uris = [key.uri for key in await store.rows()]
     async with retention.opened(**EVERYTHING) as target:
-        plan = await target.plan(None, Silence())
+        plan = await target.plan(None, NullProgress())
         assert (plan.refused, plan.error) == (None, None)
-        await target.picture(Silence())
+        await target.picture(NullProgress())
         for uri in uris:
-            await target.explain(uri, Silence())
-        await target.audit(AuditOrder(command="audit"))
-        report = await target.run_pass(Order(command="run"))
+            await target.explain(uri, NullProgress())
+        await target.audit(AuditOptions(command="audit"))
+        report = await target.run_pass(PassOptions(command="run"))
         assert (report.refused, report.error) == (None, None)
         assert ordinary.key not in await store.rows()
-        await target.check_quotas(Order(command="run"))
+        await target.check_quotas(PassOptions(command="run"))
         await target.sweep(everything=True)
         await target.status()
         async for _ in target.released():

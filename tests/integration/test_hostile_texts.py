@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from retentiond.engine.target import Selection, Silence
+from retentiond.engine.target import NullProgress, Selection
 from retentiond.targets.dendrite_media.references.sources import ROOM_SQL, SQL, prepare
 from tests.support.chance import NIGHTLY
 from tests.support.media_target import Retention
@@ -219,7 +219,7 @@ async def test_a_text_that_is_not_utf_8_costs_nothing_but_is_kept_and_restored_b
     assert (report.refused, report.error, report.removed_items) == (None, None, 1)
     async with retention.opened() as target:
         await target.restore(Selection())
-        await target.explain(loose.uri, Silence())
-        await target.picture(Silence())
+        await target.explain(loose.uri, NullProgress())
+        await target.picture(NullProgress())
     assert await connection.fetch(names) == before
     await connection.close()

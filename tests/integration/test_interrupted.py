@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import STOPPED, AuditOrder, Order, Silence
+from retentiond.engine.target import STOPPED, AuditOptions, NullProgress, PassOptions
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.report import Tally
@@ -27,10 +27,10 @@ SIZE = 192
 """Bytes of each file that a test store makes."""
 
 
-class StopAfterOneBatch(Silence):
+class StopAfterOneBatch(NullProgress):
     """Asks a pass to stop once the first batch is done."""
 
-    order: Order
+    order: PassOptions
 
     def advance(self, items: int, size: int = 0) -> None:
         del items, size
@@ -44,10 +44,10 @@ class StopAfterOneBatch(Silence):
         self.removing = name == "remove"
 
 
-class StopAtRepair(Silence):
+class StopAtRepair(NullProgress):
     """Asks an audit to stop when its repair begins."""
 
-    order: AuditOrder
+    order: AuditOptions
 
     def stage(self, name: str, total: int | None) -> None:
         del total
@@ -74,9 +74,9 @@ def counted(report: PassReport) -> int:
     return report.removed_items + report.kept.total() + report.failed.total() + report.not_reached.items
 
 
-def stopping(command: str, request: Request | None = None) -> Order:
+def stopping(command: str, request: Request | None = None) -> PassOptions:
     progress = StopAfterOneBatch()
-    progress.order = Order(command, request=request, progress=progress)
+    progress.order = PassOptions(command, request=request, progress=progress)
     return progress.order
 
 
@@ -95,7 +95,7 @@ async def test_an_interrupted_pass_counts_what_it_did_not_reach_so_that_all_adds
         assert told is not None
         assert told["not_reached"] == {"items": left.items, "bytes": left.bytes}
         # The next pass takes exactly these.
-        again = await target.run_pass(Order("once"))
+        again = await target.run_pass(PassOptions("once"))
     assert (again.removed_items, again.not_reached) == (left.items, Tally())
     assert counted(again) == rows - report.removed_items
 
@@ -153,7 +153,7 @@ async def test_a_stop_before_thumbnails_and_quotas_is_an_interruption_and_not_a_
 async def test_a_stop_that_is_asked_for_during_the_survey_changes_nothing_and_counts_nothing(
     retention: Retention, rows: int
 ) -> None:
-    order = Order("once")
+    order = PassOptions("once")
     order.stop.ask()
     async with retention.opened() as target:
         report = await target.run_pass(order)
@@ -176,11 +176,11 @@ async def test_a_repair_that_is_stopped_counts_the_findings_that_it_did_not_reac
     progress = StopAtRepair()
     limits = {"max_share": 1.0, "max_missing_files": 1.0}
     async with retention.opened(limits=limits, settle="5s") as target:
-        order = AuditOrder("audit --repair", repair=True, listen=lambda _: None, progress=progress)
+        order = AuditOptions("audit --repair", repair=True, listen=lambda _: None, progress=progress)
         progress.order = order
         report = await target.audit(order)
         assert (report.error, report.found_items, report.repaired.total()) == (STOPPED, 3, 0)
         assert report.as_json()["not_reached"] == {"items": 3}
         # The same command again finds and repairs them.
-        again = await target.audit(AuditOrder("audit --repair", repair=True, listen=lambda _: None))
+        again = await target.audit(AuditOptions("audit --repair", repair=True, listen=lambda _: None))
     assert (again.repaired, again.not_reached) == ({"missing_file": 3}, 0)

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from retentiond.adapters import postgres
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.model.holds import HoldRequest, HoldSubject
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def test_a_source_that_somebody_keeps_locked_refuses_the_pass_and_blames_n
             await target.holds.add(HoldRequest(HoldSubject.read("room", "!held:there.test")))
             async with other.transaction():
                 await other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-                report = await target.run_pass(Order(command="run"))
+                report = await target.run_pass(PassOptions(command="run"))
     finally:
         await other.close()
     assert report.refused is not None

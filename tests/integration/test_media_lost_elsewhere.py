@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from tests.support.dendrite_writer import DendriteWriter
 from tests.support.media_target import REMOTE
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
@@ -94,7 +94,7 @@ async def test_a_file_that_only_an_archived_row_refers_to_is_not_forgotten(
         later.key.media_id,
     )
     async with retention.opened(grace="0s", settle="0s", protect=[]) as target:
-        assert (await target.run_pass(Order(command="run"))).removed_items == 1
+        assert (await target.run_pass(PassOptions(command="run"))).removed_items == 1
         await target.sweep(everything=True)
         assert (await target.sweep(everything=True)).purged == 0
         await target.restore(Selection(media=archived.uri))
@@ -128,7 +128,7 @@ async def test_a_disk_that_does_not_answer_does_not_hold_up_the_event_loop(
         loop = asyncio.create_task(answer_when_asked())
         with monkeypatch.context() as patched:
             patched.setattr(os, call, slow)
-            report = await target.run_pass(Order(command="once"))
+            report = await target.run_pass(PassOptions(command="once"))
         await loop
     assert report.state == "finished"
     assert store.left_of_ours() == []

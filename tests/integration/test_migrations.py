@@ -12,7 +12,7 @@ from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.migrations import VERSION
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
-from retentiond.targets.chat_database.place import SCHEMA as CHATS
+from retentiond.targets.chat_database.context import SCHEMA as CHATS
 from retentiond.targets.dendrite_media.database.rows import SCHEMA as MEDIA
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.adapters.metrics import Metrics
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from tests.support.chance import AGAIN, SEED
 from tests.support.store import COMMON_THUMBNAILS
 
@@ -48,8 +48,8 @@ async def _fill(store: DendriteStore, chance: random.Random) -> None:
 
 async def _sizes(target: DendriteMedia) -> dict[str, tuple[int, int]]:
     """Return the items and bytes that each view of a store with a backlog calls due."""
-    plan = await target.plan(None, Silence())
-    curves = (await target.picture(Silence())).curves
+    plan = await target.plan(None, NullProgress())
+    curves = (await target.picture(NullProgress())).curves
     now = [curve.older_than(curve.keep) for curve in curves if curve.keep is not None]
     status = await target.status()
     assert status.backlog is not None
@@ -73,10 +73,10 @@ async def test_plan_report_status_metrics_and_pass_agree_on_what_is_due(
 ) -> None:
     await _fill(store, random.Random(f"{SEED} {run}"))
     async with retention.opened(policies=_POLICIES, limits={"max_share": 0.0}) as target:
-        assert (await target.run_pass(Order("run"))).refused is not None
+        assert (await target.run_pass(PassOptions("run"))).refused is not None
         sizes = await _sizes(target)
         assert len(set(sizes.values())) == 1, (sizes, AGAIN)
-        taken = await target.run_pass(Order("once", over_limits=True))
+        taken = await target.run_pass(PassOptions("once", over_limits=True))
         assert (taken.removed_items, taken.removed_bytes) == sizes["plan"], AGAIN
         left = (await target.status()).backlog
     assert left is not None
@@ -88,9 +88,9 @@ async def test_a_plan_for_another_age_and_the_report_s_slider_agree(
 ) -> None:
     await _fill(store, random.Random(SEED))
     async with retention.opened() as target:
-        (curve,) = (await target.picture(Silence())).curves
+        (curve,) = (await target.picture(NullProgress())).curves
         for days in (0, 7, 15, 30, 60, 365):
-            plan = await target.plan(None, Silence(), keep=days * _DAYS)
+            plan = await target.plan(None, NullProgress(), keep=days * _DAYS)
             tally = curve.older_than(days)
             assert (plan.removed_items, plan.removed_bytes) == (tally.items, tally.bytes), AGAIN
 
@@ -105,7 +105,7 @@ async def test_what_a_pass_left_keeps_its_size_beside_large_thumbnails_that_went
     blob.rename(media_path.parent / "elsewhere")
     blob.symlink_to(media_path.parent / "elsewhere")
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run"))
+        report = await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
     assert (report.removed_items, report.kept["unsafe_path"]) == (1, 1)
     assert report.removed_bytes > len(goes.content)
@@ -118,7 +118,7 @@ async def test_a_store_s_size_counts_what_rows_share_once_and_thumbnails_too(
 ) -> None:
     await _fill(store, random.Random(SEED))
     async with retention.opened() as target:
-        picture = await target.picture(Silence())
+        picture = await target.picture(NullProgress())
     on_disk = sum(len(content) for content in store.files().values())
     assert picture.total.bytes == on_disk, AGAIN
     for slices in (picture.by_origin, picture.by_type, picture.by_age):
@@ -131,10 +131,10 @@ async def test_what_lies_in_quarantine_has_the_size_that_the_pass_took(
     for number in range(3):
         await store.add(thumbnails=COMMON_THUMBNAILS[:number])
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run"))
+        report = await target.run_pass(PassOptions("run"))
         listed = sum([item.bytes async for item in target.released()])
         quarantine = (await target.status()).quarantine
-        (day,) = (await target.picture(Silence())).freed
+        (day,) = (await target.picture(NullProgress())).freed
     assert quarantine is not None
     assert listed == quarantine.bytes == report.removed_bytes == day.bytes > 0
 
@@ -144,8 +144,8 @@ async def test_sizes_that_cannot_be_right_refuse_nothing(retention: Retention, s
         await store.add(size=2**63 - 1)
     await store.add(size=-(2**63))
     async with retention.opened(limits={"max_share": 0.0}) as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
-        picture = await target.picture(Silence())
+        picture = await target.picture(NullProgress())
     assert backlog is not None
     assert (backlog.items, backlog.bytes, picture.total.bytes) == (4, 2**63 - 1, 2**63 - 1)

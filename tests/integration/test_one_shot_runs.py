@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.targets.dendrite_media.passes import ending
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from tests.support.ledger_time import let_pass
@@ -35,7 +35,7 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def once(retention: Retention, **keys: Any) -> PassReport:
     async with retention.opened(**keys) as target:
-        return await target.run_pass(Order(command="once"))
+        return await target.run_pass(PassOptions(command="once"))
 
 
 @pytest.mark.parametrize("keys", [{}, THUMBNAILS, {"settle": "30s"}, THUMBNAILS | {"settle": "30s"}])

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.passes import steps
 from retentiond.targets.dendrite_media.quarantine import release
@@ -123,8 +123,8 @@ async def test_delete_keeps_an_upload_that_a_strangers_room_or_event_mentions(
         await store.add_event(LEFT, {"url": media.uri}, sender=EVE)
     request = Request(kind, EVE if kind == "user" else LEFT, even_protected=True)
     async with retention.opened() as target:
-        planned = await target.plan(None, Silence(), request)
-        report = await target.run_pass(Order("run", request=request))
+        planned = await target.plan(None, NullProgress(), request)
+        report = await target.run_pass(PassOptions("run", request=request))
     for account in (planned, report):
         assert (account.removed_items, dict(account.kept)) == (2, {"other_uploader": 5})
         assert account.ownership is not None
@@ -144,7 +144,7 @@ async def test_delete_by_room_takes_what_its_uploader_sent_there_alone(
     await store.add_event(LEFT, {"body": f"see {quoted.uri}/more"}, sender=ANN)
     await store.add_event(JOINED, f'no json, but "{elsewhere.uri}"', sender=EVE)
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+        report = await target.run_pass(PassOptions("run", request=Request("room", LEFT)))
     assert (report.removed_items, dict(report.kept)) == (1, {"other_uploader": 1, "other_rooms": 1})
     assert set(await store.rows()) == {quoted.key, elsewhere.key}
 
@@ -161,7 +161,7 @@ async def test_delete_names_the_rooms_that_mention_the_items(
     await store.add_event("!third:there.test", {"url": avatar.uri}, sender=ANN)
     await store.add_event("!unconcerned:there.test", {"url": other.uri}, sender=ANN)
     async with retention.opened() as target:
-        planned = await target.plan(None, Silence(), Request("user", EVE, even_protected=True))
+        planned = await target.plan(None, NullProgress(), Request("user", EVE, even_protected=True))
     assert planned.ownership is not None
     assert planned.ownership.rooms == {JOINED: 2, LEFT: 1, "!third:there.test": 1}
     assert planned.removed_items == 3
@@ -187,8 +187,8 @@ async def test_delete_by_room_keeps_what_an_encrypted_room_may_show(
     await store.add_event(LEFT, {"url": others.uri}, sender=EVE)
     request = Request("room", LEFT, even_protected=even_protected)
     async with retention.opened(**keys) as target:
-        planned = await target.plan(None, Silence(), request)
-        report = await target.run_pass(Order("run", request=request))
+        planned = await target.plan(None, NullProgress(), request)
+        report = await target.run_pass(PassOptions("run", request=request))
     assert dict(planned.kept) == dict(report.kept) == expected
     assert planned.removed_items == report.removed_items == 3 - sum(expected.values())
     assert others.key not in await store.rows()
@@ -211,7 +211,7 @@ async def test_a_release_by_hand_looks_again_at_what_an_encrypted_room_may_show(
     monkeypatch.setattr(steps.MediaSteps, "begin", join_and_begin)
     monkeypatch.setattr(release, "LARGEST_AGE", timedelta(0))
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+        report = await target.run_pass(PassOptions("run", request=Request("room", LEFT)))
     assert (report.removed_items, dict(report.kept)) == (0, {"changed": 1})
     assert set(await store.rows()) == {remote.key}
 
@@ -222,5 +222,5 @@ async def test_a_key_that_just_fits_into_dendrites_index_and_a_long_sender_refus
     long = await store.add(media_id=secrets.token_urlsafe(1870))
     await store.add_event(LEFT, {"url": long.uri}, sender="@" + "e" * 243 + ":here.test")
     async with retention.opened() as target:
-        report = await target.run_pass(Order("run", request=Request("room", LEFT)))
+        report = await target.run_pass(PassOptions("run", request=Request("room", LEFT)))
     assert (report.refused, report.removed_items) == (None, 1)

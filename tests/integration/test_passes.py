@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.pace import Pace
-from retentiond.engine.target import STOPPED, Order, Selection, Stop
+from retentiond.engine.target import STOPPED, PassOptions, Selection, Stop
 from retentiond.targets.dendrite_media.quarantine import entries as quarantine
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
@@ -169,7 +169,7 @@ async def test_dendrites_first_two_levels_stay(
 ) -> None:
     media = await store.add()
     async with retention.opened(grace="0s", settle="0s") as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
     assert store.path_of(media.base64hash).parent.is_dir()
     assert not store.path_of(media.base64hash).exists()
     assert held_files(media_path) == {}
@@ -227,7 +227,7 @@ async def test_counts_that_do_not_agree_roll_the_batch_back(
     """Elsewhere only a part was archived before all of it was deleted."""
     media = await store.add(thumbnails=LONE)
     async with retention.opened() as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
     await store.add()
     # A rule of the database that keeps rows out of the ledger's copy.
     await connection.execute(
@@ -277,7 +277,7 @@ async def test_a_pass_that_is_asked_to_stop_ends_at_a_batchs_end_with_everything
 
     monkeypatch.setattr(Releaser, "release", release_then_ask)
     async with retention.opened(pace={"batch": 2}) as target:
-        report = await target.run_pass(Order("run", stop=stop))
+        report = await target.run_pass(PassOptions("run", stop=stop))
     assert (report.state, report.removed_items) == ("interrupted", 2)
     assert len(await store.rows()) == 2
     assert len(held_files(media_path)) == 2
@@ -297,7 +297,7 @@ async def test_the_long_look_at_every_row_keeps_no_stop_waiting(
     with monkeypatch.context() as large:
         large.setattr(Surveyor, "judge", look_for_ever)
         async with retention.opened() as target:
-            report = await target.run_pass(Order("run", stop=stop))
+            report = await target.run_pass(PassOptions("run", stop=stop))
     assert (report.state, report.error, report.pass_id) == ("interrupted", STOPPED, None)
     assert len(await store.rows()) == 1
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(%' AND pid <> pg_backend_pid()"
@@ -323,7 +323,7 @@ async def test_a_slow_pace_keeps_no_stop_waiting(
         monkeypatch.setattr(
             removal, "Pace", lambda _rate, sleep: Pace(1, lambda: 0.0, lambda _pause: sleep(3600.0))
         )
-        report = await target.run_pass(Order("run", stop=stop))
+        report = await target.run_pass(PassOptions("run", stop=stop))
     assert (report.state, report.removed_items) == ("interrupted", 1)
 
 
@@ -413,7 +413,7 @@ async def test_no_transaction_is_open_while_files_are_touched(
     # One batch: the release of the next would rightly be under way beside a rename.
     monkeypatch.setattr(DiskWorkers, "_all", look_then_share)
     async with retention.opened(grace="0s", settle="0s") as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
     assert store.files() == {}
     assert looks > 5
     assert open_ones == []
@@ -467,17 +467,17 @@ async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_wi
     monkeypatch.setattr(Stop, "wait", upload_meanwhile)
     await store.add(content=b"same")
     async with retention.opened(settle="10m") as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
         assert waits == [60.0]
         assert await store.broken_references() == []
         await store.add()
         await target.beat()
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
         await target.end_beat()
-        await target.run_pass(Order("once"))  # nothing was renamed
+        await target.run_pass(PassOptions("once"))  # nothing was renamed
     await store.add()
     async with retention.opened(settle="59s") as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
     assert waits == [60.0]
 
 

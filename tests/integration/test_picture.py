@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import RefusedError
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from retentiond.model.picture import Picture
+    from retentiond.model.statistics import StoreStatistics
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
 _LOCAL = {"name": "local", "match": {"origin": "local"}, "keep": "forever"}
 
 
-async def _picture(retention: Retention, **keys: object) -> Picture:
+async def _picture(retention: Retention, **keys: object) -> StoreStatistics:
     async with retention.opened(**keys) as target:
-        return await target.picture(Silence())
+        return await target.picture(NullProgress())
 
 
 async def test_a_store_is_told_by_server_type_and_age(retention: Retention, store: DendriteStore) -> None:
@@ -84,8 +84,8 @@ async def test_what_passes_took_and_found_is_told(retention: Retention, store: D
     await store.add(file=False)
     await store.add(age=timedelta(days=1))
     async with retention.opened() as target:
-        await target.run_pass(Order("run"))
-        picture = await target.picture(Silence())
+        await target.run_pass(PassOptions("run"))
+        picture = await target.picture(NullProgress())
     (day,) = picture.freed
     assert (day.items, day.bytes) == (2, len(media.content))
     assert picture.kept == {"not_due": 1}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.model.protections import PROTECT
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
@@ -385,4 +385,4 @@ async def test_what_is_kept_for_its_restore_is_told_so_before_protections(
     await connection.execute("UPDATE retentiond.restored SET until = now() - interval '1 second'")
     assert (await retention.one_pass()).kept == {"profile_avatars": 1}
     async with retention.opened() as target:
-        assert (await target.run_pass(Order("run"))).removed_items == 0
+        assert (await target.run_pass(PassOptions("run"))).removed_items == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.targets.dendrite_media.quotas import space
 from tests.support.ledger_time import let_pass
 from tests.support.media_target import REMOTE
@@ -51,7 +51,7 @@ def read_at(store: DendriteStore, media: StoredMedia, days_ago: float) -> None:
 async def check(retention: Retention, **keys: Any) -> PassReport | None:
     """Do what the daemon does between passes."""
     async with retention.opened(**keys) as target:
-        return await target.check_quotas(Order(command="run"))
+        return await target.check_quotas(PassOptions(command="run"))
 
 
 class Disk:
@@ -127,7 +127,7 @@ async def test_a_check_between_passes_is_a_pass_of_its_own_that_can_be_taken_bac
     async with retention.opened(**quota(max_size="1KiB")) as target:
         await target.restore(Selection())
         # What was restored stays, though it does not fit.
-        again = await target.check_quotas(Order(command="run"))
+        again = await target.check_quotas(PassOptions(command="run"))
     assert again is not None
     assert await left(store) == {media[0].uri}
     assert files.items() >= store.files().items()
@@ -209,7 +209,7 @@ async def test_copies_of_what_was_restored_are_not_purged_in_vain_and_others_go_
         # What lies in quarantine are second names of live files: they free nothing.
         swept = await target.sweep(everything=True)
         assert (swept.purged, swept.purged_bytes) == (2, 0)
-        report = await target.check_quotas(Order(command="run"))
+        report = await target.check_quotas(PassOptions(command="run"))
     assert report
     assert (report.removed_items, report.remarks) == (2, [])
     assert len(await store.rows()) == 8

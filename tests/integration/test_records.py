@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.targets.dendrite_media.quarantine import release
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def test_a_pass_a_purge_and_their_items_are_recorded(
 ) -> None:
     media = await store.add(upload_name="secret name.png", user_id="")
     async with retention.opened(**AT_ONCE) as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
     found = await records(retention)
     assert [record["kind"] for record in found] == ["pass_began", "released", "pass_ended", "purged"]
     began, released, ended, purged = (record["body"] for record in found)
@@ -80,7 +80,7 @@ async def test_a_content_that_was_restored_is_not_recorded_as_purged_when_its_co
     back = await store.add()
     gone = await store.add(content=b"")
     async with retention.opened(settle="0s") as target:
-        await target.run_pass(Order("run"))
+        await target.run_pass(PassOptions("run"))
         await target.restore(Selection(media=back.uri))
         swept = await target.end_grace()
     assert (swept.purged, swept.purged_bytes) == (2, 0)
@@ -177,7 +177,7 @@ async def test_records_older_than_their_time_are_pruned_and_the_rest_still_holds
     await retention.one_pass()
     await age(connection, through=2)
     async with retention.opened() as target:
-        await target.run_pass(Order(command="run", keep_records=timedelta(days=3 * 365)))
+        await target.run_pass(PassOptions(command="run", keep_records=timedelta(days=3 * 365)))
     found = await records(retention)
     assert [record["number"] for record in found] == [3, 4, 5, 6]
     assert found[-1]["kind"] == "records_pruned"
@@ -185,7 +185,7 @@ async def test_records_older_than_their_time_are_pruned_and_the_rest_still_holds
     assert await broken(retention) == "None"
     # It is told once, and not with every pass from then on.
     async with retention.opened() as target:
-        await target.run_pass(Order(command="run", keep_records=timedelta(days=3 * 365)))
+        await target.run_pass(PassOptions(command="run", keep_records=timedelta(days=3 * 365)))
     assert [record["kind"] for record in await records(retention)].count("records_pruned") == 1
 
 
@@ -200,7 +200,7 @@ async def test_a_pass_that_was_refused_prunes_nothing(
         "UPDATE retentiond.store SET last_pass_at = clock_timestamp() + interval '1 day'"
     )
     async with retention.opened() as target:
-        report = await target.run_pass(Order(command="run", keep_records=timedelta(days=365)))
+        report = await target.run_pass(PassOptions(command="run", keep_records=timedelta(days=365)))
     assert report.refused is not None
     assert (await records(retention))[0]["number"] == 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from retentiond.engine.target import AuditOrder, Selection
+from retentiond.engine.target import AuditOptions, Selection
 from retentiond.model.errors import LeaseLostError
 from retentiond.targets.dendrite_media.disk import moves
 from retentiond.targets.dendrite_media.quarantine import removal
@@ -167,7 +167,7 @@ async def test_an_orphan_that_a_repair_cannot_move_stays_and_is_counted(
     later = datetime.now(UTC) + timedelta(days=3)
     with attribute("a", store.path_of(orphan.base64hash)):
         async with retention.opened() as target:
-            report = await target.audit(AuditOrder("audit", repair=True, now=later))
+            report = await target.audit(AuditOptions("audit", repair=True, now=later))
     assert (dict(report.failed), report.repaired.total()) == ({"not_moved": 1}, 0)
     assert store.path_of(orphan.base64hash).is_dir()
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0

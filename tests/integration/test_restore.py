@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.ledger.host import actor
 from retentiond.targets.dendrite_media.restore import bringing as restoring
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
@@ -82,7 +82,7 @@ async def test_rows_thumbnails_and_files_come_back_as_they_were(
 ) -> None:
     media = await fill(store)
     before = await snapshot(store)
-    report = await target.run_pass(Order(command="run"))
+    report = await target.run_pass(PassOptions(command="run"))
     assert report.removed_items == len(media)
     if by == "media":
         selections = [Selection(media=each.uri) for each in media]
@@ -98,7 +98,7 @@ async def test_a_row_that_a_trigger_swallows_is_named_and_can_be_brought_back_la
 ) -> None:
     media = await store.add(thumbnails=[(32, 32, "crop")])
     before = await snapshot(store)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await connection.execute(
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER banned BEFORE INSERT ON mediaapi_media_repository FOR EACH ROW EXECUTE FUNCTION swallow()"
@@ -114,7 +114,7 @@ async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
     store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     banned, others = await store.add(origin="banned.test"), [await store.add() for _ in range(2)]
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await connection.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'it is banned'; END $$;"
         "CREATE TRIGGER banned BEFORE INSERT ON mediaapi_media_repository FOR EACH ROW"
@@ -131,10 +131,10 @@ async def test_a_restore_of_one_pass_leaves_the_others_in_quarantine(
     store: DendriteStore, target: DendriteMedia
 ) -> None:
     first = await store.add(content=b"of both")
-    one = await target.run_pass(Order(command="run"))
+    one = await target.run_pass(PassOptions(command="run"))
     await store.add()
     await store.add(content=b"of both", origin="elsewhere.test")
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(Selection(pass_id=one.pass_id))
     assert set(await store.rows()) == {first.key}
 
@@ -144,12 +144,12 @@ async def test_of_a_key_that_went_twice_the_newer_content_comes_back(
 ) -> None:
     # Contents come back in the order of their hashes: with many, the newer is the later one of some.
     older = [await store.add(content=b"older %d" % number) for number in range(8)]
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     newer = [
         await store.add(media_id=media.key.media_id, content=b"newer %d" % number)
         for number, media in enumerate(older)
     ]
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     for batch_wise in (Selection(media=older[0].uri), Selection()):
         await target.restore(batch_wise)
     assert {key: row.base64hash for key, row in (await store.rows()).items()} == {
@@ -159,7 +159,7 @@ async def test_of_a_key_that_went_twice_the_newer_content_comes_back(
 
 async def test_a_row_that_came_back_meanwhile_wins(store: DendriteStore, target: DendriteMedia) -> None:
     media = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await store.add(media_id=media.key.media_id, content=media.content, upload_name="anew", age=timedelta(0))
     rows, files = await store.rows(), store.files()
     report = await target.restore(Selection())
@@ -172,7 +172,7 @@ async def test_a_row_that_comes_back_in_the_midst_of_a_restore_wins(
     store: DendriteStore, target: DendriteMedia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     bring_files = restoring._bring_files
 
     async def fetched_meanwhile(*arguments: Any) -> Any:
@@ -190,7 +190,7 @@ async def test_a_row_that_comes_back_in_the_midst_of_a_restore_wins(
 
 async def test_a_file_that_dendrite_made_anew_stays(store: DendriteStore, target: DendriteMedia) -> None:
     media = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     store.write_file(media.base64hash, "file", media.content)
     made = (store.path_of(media.base64hash) / "file").stat().st_ino
     await target.restore(Selection())
@@ -202,7 +202,7 @@ async def test_half_a_file_in_the_place_gives_way_to_ours(
     store: DendriteStore, target: DendriteMedia
 ) -> None:
     media = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     store.write_file(media.base64hash, "file", media.content[:7])
     await target.restore(Selection())
     assert (store.path_of(media.base64hash) / "file").read_bytes() == media.content
@@ -213,7 +213,7 @@ async def test_no_directory_that_comes_back_is_closed_to_dendrite_however_briefl
 ) -> None:
     media = await store.add()
     store.path_of(media.base64hash).chmod(0o755)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     seen = []
     rename = os.rename
 
@@ -233,7 +233,7 @@ async def test_a_second_restore_is_harmless(
     store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     media = await store.add(thumbnails=COMMON_THUMBNAILS)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(Selection())
     before = await snapshot(store)
     report = await target.restore(Selection())
@@ -247,7 +247,7 @@ async def test_the_ledger_says_who_brought_what_back_when_and_why(
     store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     media = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(
         Selection(media=media.uri, reason="asked for by its owner", keep_for=timedelta(days=90))
     )
@@ -263,9 +263,9 @@ async def test_what_was_brought_back_is_kept_by_the_passes_that_follow(
     store: DendriteStore, target: DendriteMedia
 ) -> None:
     media = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(Selection())
-    report = await target.run_pass(Order(command="run"))
+    report = await target.run_pass(PassOptions(command="run"))
     assert (report.removed_items, report.kept["restored"]) == (0, 1)
     assert set(await store.rows()) == {media.key}
 
@@ -274,10 +274,10 @@ async def test_what_was_brought_back_for_a_time_goes_when_that_is_over(
     store: DendriteStore, target: DendriteMedia, connection: Connection
 ) -> None:
     await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(Selection(keep_for=timedelta(days=90)))
     await connection.execute("UPDATE retentiond.restored SET until = until - interval '91 days'")
-    report = await target.run_pass(Order(command="run"))
+    report = await target.run_pass(PassOptions(command="run"))
     assert (report.removed_items, report.kept["restored"]) == (1, 0)
 
 
@@ -285,9 +285,9 @@ async def test_what_was_brought_back_for_no_time_at_all_is_not_kept_for_good(
     store: DendriteStore, target: DendriteMedia
 ) -> None:
     await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     await target.restore(Selection(keep_for=timedelta(0)))
-    assert (await target.run_pass(Order(command="run"))).removed_items == 1
+    assert (await target.run_pass(PassOptions(command="run"))).removed_items == 1
 
 
 async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
@@ -295,7 +295,7 @@ async def test_a_restore_purges_nothing_of_what_it_is_asked_for(
 ) -> None:
     media = await store.add()
     async with retention.opened(grace="10m", settle="10m") as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         await target.sweep(everything=False)
         # Grace and settle were over an hour ago, and nobody has swept since.
         await connection.execute(
@@ -315,7 +315,7 @@ async def test_a_row_that_had_no_file_stays_away_and_is_named(
 ) -> None:
     whole = await store.add()
     media = await store.add(file=False)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     report = await target.restore(Selection())
     assert (report.restored, report.without_file) == ([whole.uri], [media.uri])
     assert set(await store.rows()) == {whole.key}
@@ -326,7 +326,7 @@ async def test_a_restore_that_would_insert_no_row_moves_no_file(
 ) -> None:
     # dendrite answers 404 for a file of another size than its row says.
     media = await store.add(size=3)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     lying = store.left_of_ours()
     report = await target.restore(Selection())
     assert (report.restored, report.without_file) == ([], [media.uri])
@@ -339,7 +339,7 @@ async def test_a_row_whose_file_has_another_size_is_not_counted_among_those_that
 ) -> None:
     whole, unknown = await store.add(), await store.add(size=-1)
     damaged = await store.add(size=3)
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     quarantine = (await target.status()).quarantine
     assert quarantine is not None
     assert quarantine.items == 2
@@ -353,7 +353,7 @@ async def test_what_the_disk_does_not_give_back_is_named_and_can_be_tried_again(
 ) -> None:
     media = await store.add()
     other = await store.add()
-    await target.run_pass(Order(command="run"))
+    await target.run_pass(PassOptions(command="run"))
     with monkeypatch.context() as broken:
         link = os.link
 
@@ -387,7 +387,7 @@ async def test_restoring_beside_sweeps_and_passes_of_a_daemon_is_safe(
         async def keep_going() -> None:
             while not done.is_set():
                 await daemon.sweep(everything=True)
-                await daemon.run_pass(Order(command="run"))
+                await daemon.run_pass(PassOptions(command="run"))
 
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_going())

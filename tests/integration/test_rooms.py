@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.mentions import ANYWHERE
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.passes import steps
@@ -212,7 +212,7 @@ async def test_an_explanation_says_from_when_the_age_counts(
     for days, sender, expected in ((29, "", 29), (500, "@eve:there.test", None)):
         await leave(rooms, LEFT, days=days, sender=sender)
         async with retention.opened(**VACATED) as target:
-            (told,) = (await target.explain(media.uri, Silence())).policies
+            (told,) = (await target.explain(media.uri, NullProgress())).policies
         assert (told.decides, told.due, told.by_room_kind) == (True, False, True)
         known = None if told.counted_from is None else (datetime.now(UTC) - told.counted_from).days
         assert known == expected

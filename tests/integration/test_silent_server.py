@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.adapters import postgres_watch
-from retentiond.adapters.postgres import Conn, connect, connected, pool, reaching
+from retentiond.adapters.postgres import Conn, connect, connection_to, pool, translate_errors
 from retentiond.adapters.postgres_watch import WatchLimits, hang_up
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
@@ -73,19 +73,23 @@ async def test_a_server_or_a_client_that_vanished_without_a_word_is_waited_for_t
 async def test_a_statement_on_a_server_that_takes_it_and_never_answers_ends_and_the_next_connection_does_not_wait(
     database: str,
 ) -> None:
-    async with proxy_before(database) as proxy, pool(proxy.dsn) as several, connected(proxy.dsn) as single:
+    async with (
+        proxy_before(database) as proxy,
+        pool(proxy.dsn) as several,
+        connection_to(proxy.dsn) as single,
+    ):
         proxy.fall_silent()
         with (
             pytest.raises(UnreachableError, match="does not answer: it takes what it is sent"),
-            reaching("it"),
+            translate_errors("it"),
         ):
             await single.fetchval("SELECT 1")
-        with pytest.raises(UnreachableError, match="does not answer"), reaching("it"):
+        with pytest.raises(UnreachableError, match="does not answer"), translate_errors("it"):
             await several.fetchval("SELECT 1")
         proxy.speak()
         while True:
             try:
-                with reaching("it"):
+                with translate_errors("it"):
                     assert await several.fetchval("SELECT 1") == 1
                 break
             except UnreachableError:
@@ -94,13 +98,13 @@ async def test_a_statement_on_a_server_that_takes_it_and_never_answers_ends_and_
 
 @pytest.mark.usefixtures("watched_closely")
 async def test_a_server_that_answers_slowly_but_answers_is_left_its_time(database: str) -> None:
-    async with connected(database) as one:
+    async with connection_to(database) as one:
         assert await one.fetchval("SELECT 7 FROM pg_sleep(3 * $1::float)", SOON.answer) == 7
 
 
 async def test_what_waits_for_a_stopped_backend_ends_as_soon_as_the_connections_are_cut() -> None:
     with EmbeddedPostgres({"fsync": "off"}) as server:
-        async with connected(server.dsn()) as one, pool(server.dsn()) as several:
+        async with connection_to(server.dsn()) as one, pool(server.dsn()) as several:
             pids = [await db.fetchval("SELECT pg_backend_pid()") for db in (one, several)]
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
@@ -205,7 +209,7 @@ async def settings_under(database: str, setting: str, value: str) -> set[str | N
         await admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     finally:
         await admin.close()
-    async with connected(database) as single, pool(database, size=1) as several:
+    async with connection_to(database) as single, pool(database, size=1) as several:
         return {
             await source.fetchval("SELECT current_setting($1)", setting)
             for source in (single, several, several)

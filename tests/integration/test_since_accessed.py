@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.targets.dendrite_media.disk.access_probe import probe_access_times
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.surveys import accesses
@@ -156,7 +156,7 @@ async def test_a_pass_and_a_restore_leave_access_times_as_they_were(
     for path in paths:
         os.utime(path, (1_600_000_000, 1_600_000_000))
     async with retention.opened() as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         assert not paths[1].exists()
         await target.restore(Selection())
     assert [path.stat().st_atime for path in paths] == [1_600_000_000] * 2

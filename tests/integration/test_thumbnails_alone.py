@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from retentiond.engine.target import Order, Selection
+from retentiond.engine.target import PassOptions, Selection
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.disk import look
@@ -121,14 +121,14 @@ async def test_until_they_are_purged_one_command_brings_them_back_and_they_stay(
     media = await store.add(thumbnails=[SMALL, LARGE])
     before, rows = store.files(), await store.thumbnail_rows()
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         listed = [one async for one in target.released()]
         assert [(one.media, one.state, one.policy) for one in listed] == [(media.uri, "thumbnails", "thumbs")]
         report = await target.restore(Selection(media=media.uri))
         assert report.restored == [media.uri]
         assert store.files() == before
         assert await store.thumbnail_rows() == rows
-        assert (await target.run_pass(Order(command="run"))).removed_items == 0
+        assert (await target.run_pass(PassOptions(command="run"))).removed_items == 0
     assert await store.thumbnail_rows() == rows
 
 
@@ -137,7 +137,7 @@ async def test_thumbnails_of_a_medium_that_is_gone_are_not_brought_back(
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         await connection.execute("DELETE FROM mediaapi_media_repository")
         report = await target.restore(Selection())
     assert (report.restored, report.without_file) == ([], [media.uri])
@@ -149,7 +149,7 @@ async def test_they_are_purged_after_grace_and_settle_and_then_forgotten(
 ) -> None:
     await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         await connection.execute("UPDATE retentiond.entry SET renamed_at = renamed_at - interval '1 hour'")
         for _ in range(2):
             assert (await target.sweep(everything=True)).purged == 0
@@ -164,7 +164,7 @@ async def test_thumbnails_of_a_medium_that_is_held_by_then_are_not_purged_but_ca
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
         assert (await target.sweep(everything=True)).purged == 0
         assert (await target.restore(Selection(media=media.uri))).restored == [media.uri]
@@ -176,7 +176,7 @@ async def test_thumbnails_are_not_purged_while_the_disk_will_not_say_whether_a_r
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         # A row came whose file we hold, and its directory cannot be read just now.
         await store.add_thumbnail(media, SMALL, file=False)
 
@@ -195,7 +195,7 @@ async def test_without_a_settle_they_are_purged_once_their_grace_is_over(
 ) -> None:
     await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE, settle="0s", grace="0s") as target:
-        await target.run_pass(Order(command="once"))
+        await target.run_pass(PassOptions(command="once"))
     assert await connection.fetchval("SELECT count(*) FROM retentiond.entry") == 0
 
 
@@ -205,7 +205,7 @@ async def test_a_thumbnail_row_that_comes_back_without_its_file_gets_it(
     media = await store.add(thumbnails=[SMALL])
     rows = await store.thumbnail_rows()
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         # dendrite found the file before the rename, and inserts its row after it.
         await store.add_thumbnail(media, SMALL, file=False, created_ms=rows[0].creation_ts)
         await target.sweep(everything=False)
@@ -223,7 +223,7 @@ async def test_a_thumbnail_that_cannot_be_brought_back_is_told_and_not_counted_a
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         await store.add_thumbnail(media, SMALL, file=False, created_ms=rows[0].creation_ts)
         with monkeypatch.context() as full, capture_logs() as logs:
             full.setattr("os.link", deny)
@@ -239,7 +239,7 @@ async def test_a_thumbnail_that_dendrite_makes_anew_wins_over_the_copy(
 ) -> None:
     media = await store.add(thumbnails=[SMALL])
     async with retention.opened(**ALONE) as target:
-        await target.run_pass(Order(command="run"))
+        await target.run_pass(PassOptions(command="run"))
         store.write_file(media.base64hash, "thumbnail-32x32-crop", b"made anew")
         await store.add_thumbnail(media, SMALL, file=False, size=len(b"made anew"))
         await target.sweep(everything=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from retentiond.engine.target import AuditOrder, Order, Selection
+from retentiond.engine.target import AuditOptions, PassOptions, Selection
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
@@ -41,11 +41,11 @@ END_HOLDERS = (
 )
 """Of this database alone: other tests may use the server."""
 COMMANDS: dict[str, Any] = {
-    "once": lambda target: target.run_pass(Order("once", patience=0.3)),
+    "once": lambda target: target.run_pass(PassOptions("once", patience=0.3)),
     "delete": lambda target: target.run_pass(
-        Order("delete", patience=0.3, request=Request("origin", "there.test"))
+        PassOptions("delete", patience=0.3, request=Request("origin", "there.test"))
     ),
-    "audit --repair": lambda target: target.audit(AuditOrder("audit --repair", patience=0.3, repair=True)),
+    "audit --repair": lambda target: target.audit(AuditOptions("audit --repair", patience=0.3, repair=True)),
 }
 
 
@@ -67,7 +67,7 @@ async def ledger(retention: Retention, store: DendriteStore) -> AsyncIterator[De
     """Open a target over a store of one old medium, whose ledger was made by a pass that took nothing."""
     await store.add(origin="there.test", age=OLD)
     async with retention.opened(policies=[], **BRIEF) as target:
-        await target.run_pass(Order("once"))
+        await target.run_pass(PassOptions("once"))
     async with retention.opened(**BRIEF) as target:
         yield target
 
@@ -93,14 +93,14 @@ async def test_beside_a_daemon_that_is_idle_every_command_works(
         ledger(retention, store) as target,
         retention.opened(policies=[]) as daemon,
     ):
-        await daemon.run_pass(Order("run"))
+        await daemon.run_pass(PassOptions("run"))
         await daemon.sweep(everything=True)
         await COMMANDS[command](target)
         await target.restore(Selection())
         await target.holds.add(HoldRequest(HoldSubject("media", "mxc://there.test/a")))
         assert (await target.status()).ledger
         # And the daemon works on, after them.
-        assert (await daemon.run_pass(Order("run"))).state == "finished"
+        assert (await daemon.run_pass(PassOptions("run"))).state == "finished"
 
 
 async def test_a_holder_whose_connection_ended_is_no_holder(
@@ -113,7 +113,7 @@ async def test_a_holder_whose_connection_ended_is_no_holder(
         assert await connection.fetchval("SELECT host FROM retentiond.lease") == socket.gethostname()
         while (await target.status()).holder is not None:
             await asyncio.sleep(0.01)
-        assert (await target.run_pass(Order("once", patience=0.0))).removed_items == 1
+        assert (await target.run_pass(PassOptions("once", patience=0.0))).removed_items == 1
 
 
 async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_does(
@@ -121,16 +121,16 @@ async def test_of_two_daemons_one_looks_after_the_target_and_the_other_says_who_
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     async with retention.opened() as first, retention.opened() as second:
-        assert (await first.run_pass(Order("run", patience=0.0))).removed_items == 1
+        assert (await first.run_pass(PassOptions("run", patience=0.0))).removed_items == 1
         await store.add(origin="there.test", age=OLD)
         for _ in range(2):
             with pytest.raises(
                 BusyError, match=rf"retentiond daemon on {socket.gethostname()[:30]}, pid \d+ \(role"
             ):
-                await second.run_pass(Order("run", patience=0.0))
+                await second.run_pass(PassOptions("run", patience=0.0))
         await second.sweep(everything=True)
         assert len(await store.rows()) == 1
-        assert (await first.run_pass(Order("run", patience=0.0))).removed_items == 1
+        assert (await first.run_pass(PassOptions("run", patience=0.0))).removed_items == 1
     assert [entry["event"] for entry in log].count("standing_by") == 1
 
 
@@ -146,7 +146,7 @@ async def test_a_daemon_is_known_to_the_status_before_its_first_sign_of_life_and
             False,
             f"{socket.gethostname()[:30]}, pid {os.getpid()}",
         )
-        await asked.run_pass(Order("once", patience=0.0))
+        await asked.run_pass(PassOptions("once", patience=0.0))
         assert (await asked.status()).daemon == at_first.daemon
     async with retention.opened() as asked:
         assert (await asked.status()).daemon is None
@@ -157,9 +157,9 @@ async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     async with retention.opened() as first, retention.opened() as second:
-        await first.run_pass(Order("run", patience=0.0))
+        await first.run_pass(PassOptions("run", patience=0.0))
         with pytest.raises(BusyError):
-            await second.run_pass(Order("run", patience=0.0))
+            await second.run_pass(PassOptions("run", patience=0.0))
         # As it is when the first is killed: the server ends its session.
         await connection.execute(END_HOLDERS, 1380931142)
         await store.add(origin="there.test", age=OLD)
@@ -168,13 +168,13 @@ async def test_another_daemon_takes_over_at_the_next_time_when_the_first_is_gone
         assert report.removed_items == 1
         # And the first, should it live after all, leaves it to the other now.
         with pytest.raises(BusyError):
-            await first.run_pass(Order("run", patience=0.0))
+            await first.run_pass(PassOptions("run", patience=0.0))
     assert "took_over" in [entry["event"] for entry in log]
 
 
 async def _try_pass(target: DendriteMedia) -> Any:
     try:
-        return await target.run_pass(Order("run", patience=0.0))
+        return await target.run_pass(PassOptions("run", patience=0.0))
     except BusyError:
         return None
 
@@ -185,7 +185,7 @@ async def test_a_daemon_that_opens_its_target_anew_is_on_duty_at_once(
     await store.add(origin="there.test", age=OLD)
     for _ in range(3):
         async with retention.opened() as target:
-            await target.run_pass(Order("run", patience=0.0))
+            await target.run_pass(PassOptions("run", patience=0.0))
 
 
 async def test_duty_is_for_a_target_by_its_name(database: str) -> None:
@@ -215,11 +215,11 @@ async def test_a_pass_under_way_ends_when_its_lock_is_lost_and_another_goes_on(
         await connection.execute(END_HOLDERS, 1380931140)
         monkeypatch.undo()
         async with retention.opened(**BRIEF) as other:
-            assert (await other.run_pass(Order("once", patience=100.0))).removed_items == len(media)
+            assert (await other.run_pass(PassOptions("once", patience=100.0))).removed_items == len(media)
 
     monkeypatch.setattr(MediaSteps, "begin", begin_and_lose)
     async with retention.opened(**BRIEF) as target:
-        report = await target.run_pass(Order("once"))
+        report = await target.run_pass(PassOptions("once"))
     assert (report.state, report.removed_items) == ("interrupted", 0)
     assert json.dumps(report.as_json())
     assert not await store.broken_references()

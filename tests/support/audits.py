@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from retentiond.engine.target import AuditOrder
+from retentiond.engine.target import AuditOptions
 
 if TYPE_CHECKING:
     from retentiond.model.audit import AuditReport, Finding
@@ -27,7 +27,7 @@ async def one_audit(
     now = datetime.now(UTC) + in_future
     command = "audit --repair" if order.get("repair") else "audit"
     async with retention.opened(**(keys or {})) as target:
-        report = await target.audit(AuditOrder(command, listen=findings.append, now=now, **order))
+        report = await target.audit(AuditOptions(command, listen=findings.append, now=now, **order))
     assert sum(tally.items for tally in report.findings.values()) == len(findings)
     return report, findings
 

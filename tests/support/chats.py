@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.config.chats import ChatTarget
 from retentiond.demo.chats import ACCOUNT, SCHEMA, make_chat_tables
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PassOptions
 from retentiond.targets.chat_database.target import open_chat_database
 
 if TYPE_CHECKING:
@@ -192,18 +192,18 @@ class ChatStore:
         to_date: date = TO_DATE,
         *,
         dry_run: bool = False,
-        order: Order | None = None,
+        order: PassOptions | None = None,
         look_at_replicas: Callable[[], Awaitable[Replication]] | None = None,
         account: str = ACCOUNT,
         wish: dict[str, Any] | None = None,
         **changes: Any,
     ) -> PurgeReport:
         """Purge by hand."""
-        wanted = PurgeWish(account, to_date, **(wish or {}))
+        wanted = PurgeRequest(account, to_date, **(wish or {}))
         async with open_chat_database("chats", self.config(**changes), look_at_replicas) as target:
-            return await target.purge_chats(wanted, order or Order("purge-chats"), dry_run=dry_run)
+            return await target.purge_chats(wanted, order or PassOptions("purge-chats"), dry_run=dry_run)
 
-    async def run_pass(self, order: Order | None = None, **changes: Any) -> PassReport:
+    async def run_pass(self, order: PassOptions | None = None, **changes: Any) -> PassReport:
         """Do a scheduled pass."""
         async with open_chat_database("chats", self.config(**changes)) as target:
-            return await target.run_pass(order or Order("once"))
+            return await target.run_pass(order or PassOptions("once"))

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.config.chats import ChatTarget
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PassOptions
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import TO_DATE
 
@@ -205,6 +205,6 @@ class Chatwoot:
         self, *, dry_run: bool = False, files: bool = False, orphans: bool = False, **changes: Any
     ) -> PurgeReport:
         """Purge the account by hand."""
-        wish = PurgeWish("acme", TO_DATE, file_messages=files, orphans=orphans)
+        wish = PurgeRequest("acme", TO_DATE, file_messages=files, orphans=orphans)
         async with open_chat_database("chats", self.config(**changes)) as target:
-            return await target.purge_chats(wish, Order("purge-chats"), dry_run=dry_run)
+            return await target.purge_chats(wish, PassOptions("purge-chats"), dry_run=dry_run)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from retentiond.model.audit import AuditReport
 from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
-from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import (
     CancelledPurge,
@@ -20,6 +19,7 @@ from retentiond.model.report import (
     Tally,
     TargetStatus,
 )
+from retentiond.model.statistics import StoreStatistics
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from retentiond.config.media import MediaTarget
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.holds import Holds
-    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.acceptance import Acceptance
+    from retentiond.model.explanation import Explanation
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
-    from retentiond.model.story import Story
 
 
 class FakeStore:
@@ -48,11 +48,11 @@ class FakeStore:
         self.let_opening_end.set()
         self.last_pass: dict[str, Any] | None = None
         self.last_audit: dict[str, Any] | None = None
-        self.audits: list[AuditOrder] = []
+        self.audits: list[AuditOptions] = []
         self.audit_error: BaseException | None = None
         self.let_audit = asyncio.Event()
         self.let_audit.set()
-        self.orders: list[Order] = []
+        self.orders: list[PassOptions] = []
         self.rules: list[MediaTarget] = []
         self.running = 0
         self.most_running = 0
@@ -106,10 +106,10 @@ class FakeTarget:
         self._store.planned.append(self._config)
         return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})
 
-    async def explain(self, media: str, progress: Progress) -> Story:
+    async def explain(self, media: str, progress: Progress) -> Explanation:
         raise NotImplementedError
 
-    async def run_pass(self, order: Order) -> PassReport:
+    async def run_pass(self, order: PassOptions) -> PassReport:
         store = self._store
         store.orders.append(order)
         store.rules.append(self._config)
@@ -130,7 +130,7 @@ class FakeTarget:
         state = "interrupted" if order.stop.asked else "finished"
         return self._report(pass_id=len(store.orders), state=state, removed={"remote": store.removed})
 
-    async def check_quotas(self, order: Order) -> PassReport | None:
+    async def check_quotas(self, order: PassOptions) -> PassReport | None:
         self._store.quota_checks.append(self._store.running)
         return None
 
@@ -160,7 +160,7 @@ class FakeTarget:
     async def end_beat(self) -> None:
         self._store.ended_beats += 1
 
-    async def audit(self, order: AuditOrder) -> AuditReport:
+    async def audit(self, order: AuditOptions) -> AuditReport:
         store = self._store
         store.audits.append(order)
         if store.audit_error is not None:
@@ -177,10 +177,10 @@ class FakeTarget:
     async def accept(self, *, yes: bool) -> Acceptance:
         raise NotImplementedError
 
-    async def picture(self, progress: Progress) -> Picture:
+    async def picture(self, progress: Progress) -> StoreStatistics:
         """Draw an empty store."""
         del progress
-        return Picture(self.name, self.kind, datetime.now(UTC), Tally())
+        return StoreStatistics(self.name, self.kind, datetime.now(UTC), Tally())
 
     async def status(self) -> TargetStatus:
         store = self._store

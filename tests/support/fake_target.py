@@ -11,8 +11,8 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.audit import AuditReport
 from retentiond.model.check import Check
 from retentiond.model.errors import MissingRightError, UnreachableError
+from retentiond.model.explanation import Explanation
 from retentiond.model.holds import Coverage, HeldMembers, Hold
-from retentiond.model.picture import Picture
 from retentiond.model.records import Chain, Verified
 from retentiond.model.report import (
     CancelledPurge,
@@ -22,7 +22,7 @@ from retentiond.model.report import (
     Tally,
     TargetStatus,
 )
-from retentiond.model.story import Story
+from retentiond.model.statistics import StoreStatistics
 from tests.support.targets import as_media
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.media import MediaTarget
     from retentiond.config.schema import TargetConfig
-    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.audit import Finding
     from retentiond.model.check import PolicyCount, StoreOverview
     from retentiond.model.errors import RetentiondError
@@ -61,7 +61,7 @@ class FakeTarget:
     kind: str = "dendrite_media"
     report: PassReport | None = None
     planned: PassReport | None = None
-    story: Story | None = None
+    story: Explanation | None = None
     items: tuple[Item, ...] = ()
     in_quarantine: tuple[Released, ...] = ()
     restored: RestoreReport = field(default_factory=RestoreReport)
@@ -82,12 +82,12 @@ class FakeTarget:
     members: HeldMembers = field(default_factory=HeldMembers)
     holds_on_record: list[Hold] = field(default_factory=list)
     unreachable: Exception | None = None
-    during: Callable[[Order | None], Awaitable[None]] | None = None
+    during: Callable[[PassOptions | None], Awaitable[None]] | None = None
     asked: list[str] = field(default_factory=list)
-    orders: list[Order] = field(default_factory=list)
+    orders: list[PassOptions] = field(default_factory=list)
     requests: list[Request | None] = field(default_factory=list)
     selections: list[Selection] = field(default_factory=list)
-    audit_orders: list[AuditOrder] = field(default_factory=list)
+    audit_orders: list[AuditOptions] = field(default_factory=list)
 
     @property
     def holds(self) -> FakeTarget:
@@ -150,13 +150,13 @@ class FakeTarget:
             progress.advance(1)
         return self.planned or self.report or make_report(self.name, "planned", dry_run=True, pass_id=None)
 
-    async def explain(self, media: str, progress: Progress) -> Story:
+    async def explain(self, media: str, progress: Progress) -> Explanation:
         """Tell the story that was given."""
         del progress
         self.asked.append(f"explain {media}")
-        return self.story or Story(self.name, media, STARTED)
+        return self.story or Explanation(self.name, media, STARTED)
 
-    async def run_pass(self, order: Order) -> PassReport:
+    async def run_pass(self, order: PassOptions) -> PassReport:
         """Return the report; an order to stop makes it an interrupted one."""
         self.asked.append("run_pass")
         self.orders.append(order)
@@ -166,7 +166,7 @@ class FakeTarget:
             await self.during(order)
         return self.report or make_report(self.name, "interrupted" if order.stop.asked else "finished")
 
-    async def check_quotas(self, order: Order) -> PassReport | None:
+    async def check_quotas(self, order: PassOptions) -> PassReport | None:
         """Find that all fits."""
         self.asked.append(f"check_quotas {order.command}")
         return None
@@ -220,7 +220,7 @@ class FakeTarget:
         self.asked.append(f"accept yes={yes}")
         return replace(self.acceptance, accepted=yes)
 
-    async def audit(self, order: AuditOrder) -> AuditReport:
+    async def audit(self, order: AuditOptions) -> AuditReport:
         """Tell of each finding, and return the report of them."""
         self.asked.append("audit")
         self.audit_orders.append(order)
@@ -233,10 +233,10 @@ class FakeTarget:
                 order.listen(finding)
         return report
 
-    async def picture(self, progress: Progress) -> Picture:
+    async def picture(self, progress: Progress) -> StoreStatistics:
         """Draw an empty store."""
         del progress
-        return Picture(self.name, self.kind, datetime.now(UTC), Tally())
+        return StoreStatistics(self.name, self.kind, datetime.now(UTC), Tally())
 
     async def status(self) -> TargetStatus:
         """Return the standing, which is that of a new store unless told otherwise."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.schema import Config
-from retentiond.engine.target import Order, Silence
+from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.targets.dendrite_media.target import open_dendrite_media
 from tests.support.targets import as_media
 
@@ -50,10 +50,10 @@ class Retention:
     async def one_pass(self, **keys: Any) -> PassReport:
         """Do one pass as the daemon does, which does not wait for a last sweep."""
         async with self.opened(**keys) as target:
-            return await target.run_pass(Order(command="run"))
+            return await target.run_pass(PassOptions(command="run"))
 
     async def one_plan(self, **keys: Any) -> tuple[PassReport, list[Item]]:
         """Make a plan, and return its items, too."""
         items: list[Item] = []
         async with self.opened(**keys) as target:
-            return await target.plan(items.append, Silence()), items
+            return await target.plan(items.append, NullProgress()), items

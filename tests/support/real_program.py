@@ -19,7 +19,7 @@ import yaml
 from tests.support.sabotage import as_environment
 
 if TYPE_CHECKING:
-    from tests.support.sabotage import Order
+    from tests.support.sabotage import PassOptions
 
 _TIMEOUT = 100
 
@@ -197,11 +197,11 @@ class RealProgram:
         path.write_text(yaml.safe_dump({"targets": {"media": target | self.settings}}), encoding="utf-8")
         return path
 
-    def order(self, at: str, action: str, nth: int = 1) -> Order:
+    def order(self, at: str, action: str, nth: int = 1) -> PassOptions:
         """Return an order for a saboteur."""
         return {"at": at, "action": action, "nth": nth, "directory": str(self.directory)}
 
-    def start(self, *words: str, orders: list[Order] | None = None, log: Path | None = None) -> Run:
+    def start(self, *words: str, orders: list[PassOptions] | None = None, log: Path | None = None) -> Run:
         """Start a command."""
         sabotage = as_environment(orders or [], log) if orders or log else {}
         process = subprocess.Popen(
@@ -224,13 +224,17 @@ class RealProgram:
         if self.zygote is not None:
             self.zygote.clear()
 
-    async def run(self, *words: str, orders: list[Order] | None = None, log: Path | None = None) -> Ended:
+    async def run(
+        self, *words: str, orders: list[PassOptions] | None = None, log: Path | None = None
+    ) -> Ended:
         """Run a command to its end."""
         if self.zygote is not None:
             return await self.fork(*words, orders=orders, log=log).end()
         return await self.start(*words, orders=orders, log=log).end()
 
-    def fork(self, *words: str, orders: list[Order] | None = None, log: Path | None = None) -> ForkedRun:
+    def fork(
+        self, *words: str, orders: list[PassOptions] | None = None, log: Path | None = None
+    ) -> ForkedRun:
         """Start a command in a fork of the program as it is when loaded."""
         assert self.zygote is not None
         request = {"words": self._line(words), "orders": orders or [], "log": str(log) if log else None}

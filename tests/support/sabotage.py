@@ -33,7 +33,7 @@ _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|CREATE|DROP|nextval|pg_try_adviso
 _OURS = re.compile(r"/\.retentiond(?:/([a-z]+)|$)")
 
 
-class Order(TypedDict, total=False):
+class PassOptions(TypedDict, total=False):
     """What shall happen at the `nth` point (0: at each) whose name fits `at`.
 
     `action` is `kill`, `pause` (until the file `go` stands in `directory`; it says so by `paused`), or the name of
@@ -47,7 +47,7 @@ class Order(TypedDict, total=False):
 
 
 class _Saboteur:
-    def __init__(self, orders: list[Order], log: str | None) -> None:
+    def __init__(self, orders: list[PassOptions], log: str | None) -> None:
         self._orders = orders
         self._counts = [0] * len(orders)
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
@@ -65,7 +65,7 @@ class _Saboteur:
                 number = getattr(errno, action)
                 raise OSError(number, os.strerror(number))
 
-    def _due(self, point: str) -> list[Order]:
+    def _due(self, point: str) -> list[PassOptions]:
         with self._lock:
             if self._log is not None:
                 os.write(self._log, point.encode() + b"\n")
@@ -211,7 +211,7 @@ def _wrap_commit(saboteur: _Saboteur) -> None:
     Transaction._Transaction__commit = wrapped  # type: ignore[attr-defined]
 
 
-def as_environment(orders: list[Order], log: Path | None = None) -> dict[str, str]:
+def as_environment(orders: list[PassOptions], log: Path | None = None) -> dict[str, str]:
     """Return what makes a `python -m retentiond` be sabotaged."""
     here = Path(__file__).resolve()
     return {

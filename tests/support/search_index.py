@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from retentiond.config.chat_stores import ElasticsearchStore
-from retentiond.engine.target import Silence
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.engine.target import NullProgress
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from retentiond.targets.chat_database.search.store import Elasticsearch, open_elasticsearch
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Purge
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retentiond.model.purge import StoreReport
 
 INDEX = "retentiond-test"
-QUICK = Patience(between=0.05, recovery=0.5)
+QUICK = PollPolicy(between=0.05, recovery=0.5)
 _RATE = 50_000
 SLOW = 20
 """Documents a second: what must be under way still, whenever somebody looks."""
@@ -47,7 +47,7 @@ _MAPPING: dict[str, dict[str, Any] | None] = {
 }
 
 
-class Watching(Silence):
+class Watching(NullProgress):
     """Who watches a purge: how many documents are gone, as it tells."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Chats:
 
     @asynccontextmanager
     async def opened(
-        self, rate: int = _RATE, patience: Patience = QUICK, **changes: Any
+        self, rate: int = _RATE, patience: PollPolicy = QUICK, **changes: Any
     ) -> AsyncIterator[Elasticsearch]:
         """Open the store; a `url` may be one or several."""
         given = self.config.model_dump() | changes
@@ -166,7 +166,7 @@ class Chats:
         """Purge, and record it."""
         purge = purge or Purge("acme", CUTOFF)
         async with self.opened(**changes) as store:
-            report = await store.purge(purge, Silence())
+            report = await store.purge(purge, NullProgress())
         purge.notes.record(report)
         return report
 

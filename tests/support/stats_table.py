@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.chat_stores import ClickHouseStore
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.targets.chat_database.clickhouse.connection import open_server
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from tests.support.store_purge import Purge
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from retentiond.model.purge import StoreReport
 
 CUTOFF = datetime(2023, 8, 21, tzinfo=UTC)
-QUICK = Patience(between=0.05)
+QUICK = PollPolicy(between=0.05)
 """With what gets on, however slowly."""
-IMPATIENT = Patience(between=0.05, stalled=1.5)
+IMPATIENT = PollPolicy(between=0.05, stalled=1.5)
 """With what never gets on."""
 
 
@@ -113,15 +113,15 @@ class Stats:
         return int(await self.value(question))
 
     @asynccontextmanager
-    async def opened(self, patience: Patience = QUICK) -> AsyncIterator[ClickHouse]:
+    async def opened(self, patience: PollPolicy = QUICK) -> AsyncIterator[ClickHouse]:
         """Open the store."""
         async with open_clickhouse(self.config, patience) as store:
             yield store
 
-    async def purge(self, purge: Purge | None = None, patience: Patience = QUICK) -> StoreReport:
+    async def purge(self, purge: Purge | None = None, patience: PollPolicy = QUICK) -> StoreReport:
         """Purge, and record it."""
         purge = purge or Purge("acme", CUTOFF)
         async with self.opened(patience) as store:
-            report = await store.purge(purge, Silence())
+            report = await store.purge(purge, NullProgress())
         purge.notes.record(report)
         return report

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.model.media import MediaKey
 from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as ROWS_SQL
@@ -68,7 +68,7 @@ class Race:
         return self.dendrite(Gap(step, self.one_pass))
 
     async def one_pass(self) -> None:
-        report = await self.target.run_pass(Order(command="run"))
+        report = await self.target.run_pass(PassOptions(command="run"))
         assert report.state == "finished", report
 
     async def settle(self) -> None:
@@ -259,7 +259,7 @@ class Storm:
 
     async def _pass_on(self) -> None:
         while not self._ends:
-            await self._target.run_pass(Order(command="run"))
+            await self._target.run_pass(PassOptions(command="run"))
             await self._target.sweep(everything=True)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from retentiond.engine.target import AuditOrder, Stop
+from retentiond.engine.target import AuditOptions, Stop
 from retentiond.model.audit import KINDS, AuditReport, Finding
 from retentiond.model.media import Hash, MediaRow
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer
@@ -18,7 +18,7 @@ from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
 from retentiond.targets.dendrite_media.disk.layout import blob_parts
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
-from retentiond.targets.dendrite_media.repair.bench import Bench
+from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.terminal.audit import MEANINGS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.lease import Lease
     from retentiond.model.audit import FindingKind
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 BLOB = Hash("A" * 43)
 ROW = MediaRow("a", "there.test", "image/png", 5, 0, "", BLOB, "")
@@ -41,7 +41,7 @@ class Looks(Confirmer):
     """Sees what the test says, one after another."""
 
     def __init__(self, *seen: tuple[ContentInDatabase, ContentOnDisk]) -> None:
-        super().__init__(cast("Place", None), cast("MediaTree", None), ledger=False, before=1.0)
+        super().__init__(cast("TargetContext", None), cast("MediaTree", None), ledger=False, before=1.0)
         self.left = list(seen)
 
     async def once(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
@@ -115,10 +115,10 @@ class Noted:
 async def test_a_repair_at_a_slow_pace_keeps_no_stop_waiting() -> None:
     stop, report = Stop(), AuditReport("media", datetime(2026, 1, 1, tzinfo=UTC))
     pace = SimpleNamespace(max_items_per_second=1)
-    work = SimpleNamespace(place=SimpleNamespace(config=SimpleNamespace(pace=pace)))
-    parts: dict[str, Any] = {"work": work, "notes": Noted(), "telling": SimpleNamespace(report=report)}
-    order = AuditOrder("audit --repair", repair=True, stop=stop)
-    bench = Bench(
+    work = SimpleNamespace(context=SimpleNamespace(config=SimpleNamespace(pace=pace)))
+    parts: dict[str, Any] = {"session": work, "notes": Noted(), "telling": SimpleNamespace(report=report)}
+    order = AuditOptions("audit --repair", repair=True, stop=stop)
+    bench = RepairContext(
         **parts, order=order, connection=cast("Conn", None), lease=cast("Lease", None), pass_id=1, before=0.0
     )
     async for _ in bench.findings("missing_file"):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.model.explanation import Explanation, PolicyExplanation
 from retentiond.model.media import MediaRow
 from retentiond.model.report import Item
-from retentiond.model.story import PolicyStory, Story
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import STARTED, FakeTarget
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 URI = "mxc://there.test/abc"
 
 
-def story() -> Story:
+def story() -> Explanation:
     row = MediaRow("abc", "there.test", "image/png", 10, 0, "[red]a\x1b[2J", "h", "")
-    return Story(
+    return Explanation(
         "media", URI, STARTED, row, STARTED - timedelta(days=40, hours=5),
         policies=[
-            PolicyStory("video", timedelta(days=7), "created", ("content_type", "larger_than"), False, None),
-            PolicyStory("remote", timedelta(days=30), "accessed", (), True, True),
-            PolicyStory("all", None, "created", (), False, None),
+            PolicyExplanation("video", timedelta(days=7), "created", ("content_type", "larger_than"), False, None),
+            PolicyExplanation("remote", timedelta(days=30), "accessed", (), True, True),
+            PolicyExplanation("all", None, "created", (), False, None),
         ],
         protections={"profile_avatars": False, "room_state": True},
         holds=["hold 3, on the user @[bold]x:y"],
@@ -56,8 +56,8 @@ def test_the_story_claims_nothing_of_messages_in_encrypted_rooms(tmp_path: Path)
     hidden = story()
     hidden.encrypted = True
     hidden.policies = [
-        PolicyStory("nowhere", timedelta(days=7), "created", ("encrypted",), False, None),
-        PolicyStory("left", timedelta(days=7), "created", ("room", "encrypted"), False, None),
+        PolicyExplanation("nowhere", timedelta(days=7), "created", ("encrypted",), False, None),
+        PolicyExplanation("left", timedelta(days=7), "created", ("room", "encrypted"), False, None),
     ]
     hidden.protections = {"profile_avatars": False, "messages_in": False, "encrypted": True}
     told = CommandLine(tmp_path, (FakeTarget(story=hidden),)).type("plan", "--explain", URI).stdout

@@ -18,17 +18,17 @@ from tests.support.fake_target import STARTED, FakeTarget, make_report
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
 
 
-async def interrupt(order: Order | None) -> None:
+async def interrupt(order: PassOptions | None) -> None:
     """Press Ctrl-C, and wait until that is heard."""
     signal.raise_signal(signal.SIGINT)
     while order is None or not order.stop.asked:
         await asyncio.sleep(0)
 
 
-async def interrupt_twice(order: Order | None) -> None:
+async def interrupt_twice(order: PassOptions | None) -> None:
     await interrupt(order)
     signal.raise_signal(signal.SIGTERM)
     await asyncio.Event().wait()
@@ -137,7 +137,7 @@ def test_an_interrupted_pass_says_what_it_did_not_reach_and_how_to_continue(tmp_
 
 
 def test_a_database_lost_on_the_way_exits_4(tmp_path: Path) -> None:
-    async def lose(_order: Order | None) -> None:
+    async def lose(_order: PassOptions | None) -> None:
         raise UnreachableError("the database was lost on the way; run it again")
 
     outcome = CommandLine(tmp_path, (FakeTarget(during=lose),)).type("once", "--json")
@@ -193,7 +193,7 @@ def test_a_reader_that_has_gone_keeps_no_target_from_its_pass(tmp_path: Path) ->
 def test_logs_go_to_standard_error_as_the_configuration_says(tmp_path: Path) -> None:
     from retentiond.adapters.logging import get_logger  # noqa: PLC0415 - beside its use
 
-    async def log(_order: Order | None) -> None:
+    async def log(_order: PassOptions | None) -> None:
         get_logger().info("pass_started")
         get_logger().warning("inconsistency")
 
@@ -208,7 +208,7 @@ def test_logs_go_to_standard_error_as_the_configuration_says(tmp_path: Path) -> 
 def test_errors_on_a_terminal_are_counted_also_with_quiet_and_warnings_are_not(tmp_path: Path) -> None:
     from retentiond.adapters.logging import get_logger  # noqa: PLC0415 - beside its use
 
-    async def log(_order: Order | None) -> None:
+    async def log(_order: PassOptions | None) -> None:
         for number in range(3):
             get_logger(target="media").warning("inconsistency", kind="missing_file", media=str(number))
         get_logger(target="media").error("item_failed", kind="not_moved", hash="abc", error="[red]no[/red]")

@@ -10,7 +10,7 @@ import pytest
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
 from retentiond.config.schedule import Schedule
-from retentiond.demo.order import DemoOrder
+from retentiond.demo.options import DemoOptions
 from retentiond.terminal.words import (
     age_in_words,
     count_in_words,
@@ -46,15 +46,15 @@ def test_run_is_the_daemon_with_its_exit_status(tmp_path: Path, status: int) -> 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("demo",), DemoOrder(1000)),
-        (("demo", "--media", "5", "--json"), DemoOrder(5, as_json=True)),
-        (("demo", "--chats"), DemoOrder(1000, chats=True)),
+        (("demo",), DemoOptions(1000)),
+        (("demo", "--media", "5", "--json"), DemoOptions(5, as_json=True)),
+        (("demo", "--chats"), DemoOptions(1000, chats=True)),
     ],
 )
 def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...], expected: Any) -> None:
     started: list[Any] = []
 
-    async def run_demo(order: DemoOrder, console: Console, _screen: Console | None) -> int:
+    async def run_demo(order: DemoOptions, console: Console, _screen: Console | None) -> int:
         started.append(order)
         console.print("[shown]")
         return 0
@@ -67,15 +67,15 @@ def test_the_demo_needs_no_configuration(tmp_path: Path, words: tuple[str, ...],
 
 
 def test_the_demo_is_told_what_to_keep_and_where_to_report(tmp_path: Path) -> None:
-    orders: list[DemoOrder] = []
+    orders: list[DemoOptions] = []
 
-    async def run_demo(order: DemoOrder, _console: Console, _screen: Console | None) -> int:
+    async def run_demo(order: DemoOptions, _console: Console, _screen: Console | None) -> int:
         orders.append(order)
         return 3
 
     words = ("--keep", str(tmp_path / "x"), "--report", str(tmp_path / "y"))
     assert CommandLine(tmp_path).type("demo", *words, run_demo=run_demo).status == 3
-    assert orders == [DemoOrder(1000, tmp_path / "x", tmp_path / "y")]
+    assert orders == [DemoOptions(1000, tmp_path / "x", tmp_path / "y")]
 
 
 def test_a_demo_of_no_media_is_wrong_usage(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.purge import Erasure, PurgeWish
+from retentiond.engine.purge import Erasure, PurgeRequest
 from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.model.orphans import OrphanReport, Orphans
 from retentiond.model.purge import ErasureReport, PurgeReport, StoreReport
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retentiond.config.schema import TargetConfig
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.model.errors import RetentiondError
 
 CHATS = """\
@@ -36,7 +36,7 @@ CHATS = """\
       {other}: {{schema: other}}
 """
 WORDS = ("purge-chats", "--account", "testcom", "--to-date", "2023-08-21")
-WISH = PurgeWish("testcom", date(2023, 8, 21))
+WISH = PurgeRequest("testcom", date(2023, 8, 21))
 
 
 class FakeChats(FakeTarget):
@@ -45,16 +45,16 @@ class FakeChats(FakeTarget):
     def __init__(self, name: str, purged: PurgeReport) -> None:
         super().__init__(name, "chat_database")
         self.purged = purged
-        self.wishes: list[tuple[PurgeWish, bool]] = []
+        self.wishes: list[tuple[PurgeRequest, bool]] = []
         self.erasures: list[tuple[Erasure, bool]] = []
 
-    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, wish: PurgeRequest, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Remember what was wished for, and return the report."""
         assert order.command == "purge-chats"
         self.wishes.append((wish, dry_run))
         return self.purged
 
-    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def erase(self, erasure: Erasure, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Remember which visitor was to be erased, and return the report."""
         assert order.command == "purge-chats"
         self.erasures.append((erasure, dry_run))
@@ -87,20 +87,22 @@ def test_the_example_of_the_tool_it_stands_in_for_works_as_written(tmp_path: Pat
     prompt = Prompt(tmp_path)
     outcome = prompt.type(*WORDS, "--delete-file-messages")
     assert outcome.status == 0
-    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, file_messages=True), False)]
+    assert prompt.targets["chats"].wishes == [
+        (PurgeRequest("testcom", WISH.to_date, file_messages=True), False)
+    ]
     assert "chatmessage" in outcome.stdout
 
 
 def test_a_dry_run_is_one_and_the_other_flags_arrive(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path)
     prompt.type(*WORDS, "--dry-run", "--purge-stats")
-    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, stats=True), True)]
+    assert prompt.targets["chats"].wishes == [(PurgeRequest("testcom", WISH.to_date, stats=True), True)]
 
 
 def test_orphans_are_asked_for_by_a_flag_which_a_visitor_cannot_have(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path)
     prompt.type(*WORDS, "--purge-orphans")
-    assert prompt.targets["chats"].wishes == [(PurgeWish("testcom", WISH.to_date, orphans=True), False)]
+    assert prompt.targets["chats"].wishes == [(PurgeRequest("testcom", WISH.to_date, orphans=True), False)]
     outcome = prompt.type("purge-chats", "--account", "testcom", "--visitor", "7", "--purge-orphans")
     assert (outcome.status, len(prompt.targets["chats"].wishes)) == (2, 1)
     assert "--purge-orphans does not go with --visitor" in outcome.stderr

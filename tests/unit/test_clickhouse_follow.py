@@ -9,12 +9,12 @@ from retentiond.engine.target import Stop
 from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.mutation import Mutation, look_at
 from retentiond.targets.chat_database.clickhouse.relations import Relations
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.failover import Servers
 
-QUICK = Patience(between=0.001)
+QUICK = PollPolicy(between=0.001)
 
 
 class Replica:

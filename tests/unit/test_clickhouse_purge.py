@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from retentiond.config.chat_stores import ClickHouseStore
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class Told:
 
 def store(told: Told, cluster: str | None = None) -> ClickHouse:
     config = ClickHouseStore(url="http://localhost:8123", cluster=cluster, without_chat="purge")
-    return ClickHouse(cast("Servers", told), config, Patience(between=0.001))
+    return ClickHouse(cast("Servers", told), config, PollPolicy(between=0.001))
 
 
 async def test_replicas_that_no_cluster_names_are_refused_with_what_to_define() -> None:
     told = Told({"SELECT total_replicas": lambda: [{"total_replicas": 3, "is_readonly": 0}]})
-    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
+    report = await store(told).purge(Purge("acme", CUTOFF), NullProgress())
     assert report.refused is not None
     assert (report.refused.limit, report.refused.value) == (
         "clickhouse_cluster",
@@ -100,7 +100,7 @@ async def test_replicas_that_no_cluster_names_are_refused_with_what_to_define() 
 async def test_a_replica_that_takes_no_writes_is_unreachable_and_nothing_is_sent() -> None:
     told = Told({"max(is_readonly)": lambda: [{"readonly": 1}]})
     with pytest.raises(UnreachableError, match="takes no writes"):
-        await store(told).purge(Purge("acme", CUTOFF), Silence())
+        await store(told).purge(Purge("acme", CUTOFF), NullProgress())
     assert told.sent == []
 
 
@@ -127,7 +127,7 @@ async def test_parts_at_work_when_a_mutation_was_killed_are_waited_for_before_th
     )
     step = {"mark": "retentiond:1", "rows": 130, "left": 130, "meant": {"text": "true", "parameters": {}}}
     purge = Purge("acme", CUTOFF, notes=Notes([step]), held_after=0 if held else None)
-    report = await store(told).purge(purge, Silence())
+    report = await store(told).purge(purge, NullProgress())
     assert told.sent == ([] if held else ["KILL"])
     assert report.rows == 90
     assert report.refused == (HELD if held else None)
@@ -151,7 +151,7 @@ async def test_a_request_that_was_broken_off_is_not_sent_again_since_its_mutatio
             "system.mutations": lambda: [DONE],
         }
     )
-    report = await store(told).purge(Purge("acme", CUTOFF), Silence())
+    report = await store(told).purge(Purge("acme", CUTOFF), NullProgress())
     assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER"])
 
 
@@ -187,7 +187,7 @@ async def test_rows_of_a_server_that_has_not_heard_of_a_mutation_yet_are_not_cou
             "system.mutations": lambda: [DONE | {"node": 2}],
         }
     )
-    report = await store(told, cluster="two").purge(Purge("acme", CUTOFF), Silence())
+    report = await store(told, cluster="two").purge(Purge("acme", CUTOFF), NullProgress())
     assert report.error is None
     assert (report.state, report.rows, told.sent) == ("finished", 50, ["ALTER", "ALTER"])
     assert [(shard.name, shard.rows, shard.left) for shard in report.shards] == [("1", 30, 0), ("2", 20, 0)]

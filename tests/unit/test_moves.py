@@ -13,7 +13,7 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail, 
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
 from retentiond.targets.dendrite_media.disk.thumbnails import move_thumbnails
-from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves
+from retentiond.targets.dendrite_media.disk.tree import DirectoryCache, MediaTree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_what_is_purged_is_gone_from_the_disk_before_the_ledger_forgets_it(
 def test_many_more_directories_than_may_be_open_at_once_are_synced_all_the_same(
     media_path: Path, unsynced: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Shelves.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(DirectoryCache.__init__, "__defaults__", (2,))
     with MediaTree(media_path) as tree:
         tree.prepare()
         before = len(os.listdir("/proc/self/fd"))

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from retentiond.model.explanation import policy_stories
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
 from retentiond.model.mentions import ENCRYPTION, Mentioned
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide
 from retentiond.model.protections import PROTECT
 from retentiond.model.quota import Quota, decide_eviction
-from retentiond.model.story import policy_stories
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD = int((NOW - timedelta(days=100)).timestamp() * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from retentiond.adapters.postgres import reaching
+from retentiond.adapters.postgres import translate_errors
 from retentiond.model.errors import UnreachableError
 
 
@@ -22,6 +22,6 @@ def test_whatever_a_database_refuses_ends_the_work_on_its_target_alone(error: as
         pytest.raises(
             UnreachableError, match=r"the database refused a statement: evidence .* see the server's log"
         ),
-        reaching("the database"),
+        translate_errors("the database"),
     ):
         raise error

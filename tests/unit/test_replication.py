@@ -10,8 +10,8 @@ import pytest
 from retentiond.model.replication import SLACK, Replica, Replication, find_delay
 
 LIMIT = timedelta(seconds=10)
-STREAMING = Replica("berlin", "standby", connected=True, state="streaming", bytes_behind=0)
-GONE = Replica("paris", "standby", connected=False, slot="paris", bytes_behind=2 * SLACK)
+STREAMING = Replica("berlin", "standby", connection_to=True, state="streaming", bytes_behind=0)
+GONE = Replica("paris", "standby", connection_to=False, slot="paris", bytes_behind=2 * SLACK)
 
 
 def seconds(number: float) -> timedelta:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retentiond.model.errors import UnreachableError, UsageError
-from retentiond.model.picture import AgeCurve, Freed, Picture, Slice
 from retentiond.model.report import Tally
+from retentiond.model.statistics import AgeCurve, Freed, Slice, StoreStatistics
 from retentiond.report.axis import day_axis
 from retentiond.report.page import render, write_page
 from tests.support.command_line import CommandLine
@@ -34,12 +34,12 @@ _HOSTILE = (
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def _picture(name: str = "remote") -> Picture:
+def _picture(name: str = "remote") -> StoreStatistics:
     curve = AgeCurve(name, 30)
     curve.add(10, 2, 2048)
     curve.add(40, 3, 3 * 2**20)
     slices = (Slice(name, 5, 100), Slice("other", 1, 0))
-    return Picture(
+    return StoreStatistics(
         "media",
         "dendrite_media",
         _NOW,
@@ -55,8 +55,8 @@ def _picture(name: str = "remote") -> Picture:
     )
 
 
-def _lost(error: str) -> Picture:
-    return Picture("lost", "dendrite_media", _NOW, Tally(), error=error)
+def _lost(error: str) -> StoreStatistics:
+    return StoreStatistics("lost", "dendrite_media", _NOW, Tally(), error=error)
 
 
 class _Elements(HTMLParser):
@@ -107,12 +107,12 @@ def test_the_sliders_data_cannot_end_its_block() -> None:
 
 
 def test_a_slider_reaches_as_far_as_its_policy_keeps() -> None:
-    picture = Picture("media", "dendrite_media", _NOW, Tally(), curves=(AgeCurve("old", 1095),))
+    picture = StoreStatistics("media", "dendrite_media", _NOW, Tally(), curves=(AgeCurve("old", 1095),))
     assert 'max="1095" value="1095"' in render([picture], _NOW, "1.0")
 
 
 def test_a_store_that_no_pass_has_seen_has_a_page_too() -> None:
-    page = render([Picture("media", "dendrite_media", _NOW, Tally())], _NOW, "1.0")
+    page = render([StoreStatistics("media", "dendrite_media", _NOW, Tally())], _NOW, "1.0")
     assert "No pass has run yet." in page
     assert "Nothing in the last 120 days." in page
 

@@ -9,7 +9,7 @@ from retentiond.cli.hold_subjects import read_day
 from retentiond.cli.options import Json, example
 from retentiond.cli.purge_chats import PurgeChats
 from retentiond.cli.session import Work
-from retentiond.engine.purge import Erasure, PurgeWish
+from retentiond.engine.purge import Erasure, PurgeRequest
 from retentiond.model.errors import UsageError
 
 app = chats = typer.Typer(rich_markup_mode=None)
@@ -96,7 +96,7 @@ def purge_chats(
         raise UsageError("name --to-date, the first day that stays, or --visitor")
     wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
     stores = tuple(name for name, is_wished in wished.items() if is_wished)
-    wish = PurgeWish(
+    wish = PurgeRequest(
         account,
         read_day(to_date),
         file_messages=delete_file_messages,

@@ -10,7 +10,7 @@ from retentiond.cli.check_config import CheckConfig
 from retentiond.cli.options import Json, example
 from retentiond.cli.others import Demo, PrintExample, run
 from retentiond.cli.session import Work
-from retentiond.demo.order import DemoOrder
+from retentiond.demo.options import DemoOptions
 
 app = setup = typer.Typer(rich_markup_mode=None)
 
@@ -31,7 +31,7 @@ def demo(
 
     The demo brings its own PostgreSQL, and needs no configuration.
     """
-    return Demo(DemoOrder(media, keep, report, as_json, chats))
+    return Demo(DemoOptions(media, keep, report, as_json, chats))
 
 
 @setup.command("run", epilog=example("retentiond --config /etc/retentiond/config.yaml run"))

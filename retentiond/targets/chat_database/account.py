@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.purge import PurgeRequest
     from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.indexes import MissingIndex
     from retentiond.targets.chat_database.judgement import Holds
-    from retentiond.targets.chat_database.place import Place
     from retentiond.targets.chat_database.visitor import ErasureRequest
 
 _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
@@ -42,8 +42,8 @@ _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 class AccountPurge:
     """The work on one account: `names` are what it is and was called, `chats` and `others` are its surveys, once it was surveyed."""
 
-    place: Place
-    wish: PurgeWish
+    context: ChatContext
+    wish: PurgeRequest
     names: list[str]
     cutoff: datetime
     schema: str
@@ -57,7 +57,9 @@ class AccountPurge:
     @property
     def store_cutoff(self) -> datetime:
         """The first moment that stays in a store; of a visitor's chats that the database lost all rows go, whatever their date."""
-        return self.cutoff if self.request is None else cutoff_of(self.request.until, self.place.config.zone)
+        return (
+            self.cutoff if self.request is None else cutoff_of(self.request.until, self.context.config.zone)
+        )
 
     async def survey(self) -> None:
         """Judge every chat that began before the date, and count those that stay by their reasons."""
@@ -88,77 +90,77 @@ class AccountPurge:
         return sum(survey.going for survey in (self.chats, *self.others))
 
 
-def check_wish(place: Place, wish: PurgeWish, now: datetime) -> None:
+def check_wish(context: ChatContext, wish: PurgeRequest, now: datetime) -> None:
     """Raise RefusedError for a date that the floor forbids, UsageError for an account or a store that there is not."""
-    place.account(wish.account)
+    context.account(wish.account)
     if wish.erasure is not None:
         # Its date follows from the floor.
-        check_erasure(place, wish.erasure)
+        check_erasure(context, wish.erasure)
         return
-    config = place.config
+    config = context.config
     for store in wish.stores:
         if getattr(config, store) is None:
             raise UsageError(
-                f"{place.name} has no `{store}`; add that section to it, or leave this store out"
+                f"{context.name} has no `{store}`; add that section to it, or leave this store out"
             )
-    refusal = judge_date(wish.to_date, now, config.zone, floor_of(place, wish), config.date_rule)
+    refusal = judge_date(wish.to_date, now, config.zone, floor_of(context, wish), config.date_rule)
     if refusal is not None:
         raise RefusedError(refusal)
 
 
-def floor_of(place: Place, wish: PurgeWish) -> timedelta:
+def floor_of(context: ChatContext, wish: PurgeRequest) -> timedelta:
     """Return the floor of a purge: the longest of the classes of what it takes."""
-    floors = {"messages": place.config.floor.messages, "facts": place.config.floor.facts}
-    return max(floors[name] for name in place.layout.classes(stats=wish.stats))
+    floors = {"messages": context.config.floor.messages, "facts": context.config.floor.facts}
+    return max(floors[name] for name in context.layout.classes(stats=wish.stats))
 
 
 async def look_at(
-    place: Place, connection: Conn, wish: PurgeWish, number: int, *, dry_run: bool, now: datetime
+    context: ChatContext, connection: Conn, wish: PurgeRequest, number: int, *, dry_run: bool, now: datetime
 ) -> AccountPurge:
     """Hold the account's tables against the layout; `number` tells this account's surveys from the others'.
 
     `now` is the database's clock, which an erasure goes by.
     """
-    schema = place.schema_of(wish.account)
-    catalogue = await read_catalogue(connection, place.layout, schema)
-    await check_value(connection, place, catalogue, wish.account, stats=wish.stats)
+    schema = context.schema_of(wish.account)
+    catalogue = await read_catalogue(connection, context.layout, schema)
+    await check_value(connection, context, catalogue, wish.account, stats=wish.stats)
     request = None
     if wish.erasure is not None:
-        await check_visitor(connection, place, catalogue, wish.erasure)
-        request = await find_request(place, connection, wish.erasure, now)
-        to_date = first_day_kept(place, request, now, floor_of(place, wish))
+        await check_visitor(connection, context, catalogue, wish.erasure)
+        request = await find_request(context, connection, wish.erasure, now)
+        to_date = first_day_kept(context, request, now, floor_of(context, wish))
         wish = replace(wish, erasure=request.erasure, to_date=to_date)
-    names = await names_of(connection, place, wish.account)
+    names = await names_of(connection, context, wish.account)
     by_top = trees(
-        place.layout,
+        context.layout,
         schema,
         catalogue,
         number,
-        holds=await _holds(place, connection, names),
+        holds=await _holds(context, connection, names),
         of_visitor=request is not None,
     )
-    cutoff = cutoff_of(wish.to_date, place.config.zone)
+    cutoff = cutoff_of(wish.to_date, context.config.zone)
     terms = Terms(
         names,
-        place.column_value_of(wish.account),
+        context.column_value_of(wish.account),
         cutoff,
-        place.config.timezone,
+        context.config.timezone,
         wish.file_messages,
         wish.erasure.visitor if wish.erasure is not None else None,
     )
     surveys = {top: Survey(connection, tree, terms) for top, tree in by_top.items()}
-    chats = surveys.pop(place.layout.chat)
+    chats = surveys.pop(context.layout.chat)
     remarks = [ATTACHMENTS_STAY] if wish.file_messages else []
     report = PurgeReport(wish.account, wish.to_date, dry_run, remarks=remarks)
     report.erasure = request.report() if request is not None else None
     return AccountPurge(
-        place=place,
+        context=context,
         wish=wish,
         names=names,
         cutoff=cutoff,
         schema=schema,
         catalogue=catalogue,
-        missing=await missing_indexes(connection, place.layout, catalogue),
+        missing=await missing_indexes(connection, context.layout, catalogue),
         report=report,
         chats=chats,
         others=tuple(surveys.values()) if wish.stats else (),
@@ -167,13 +169,13 @@ async def look_at(
 
 
 async def check_value(
-    connection: Conn, place: Place, catalogue: Catalogue, account: str, *, stats: bool
+    connection: Conn, context: ChatContext, catalogue: Catalogue, account: str, *, stats: bool
 ) -> None:
     """Raise UsageError where an account's column cannot hold its value as it is written.
 
     A cast makes something else of it without a word: the first letters of a name, or 1 of 01. That is another account.
     """
-    value, layout = place.column_value_of(account), place.layout
+    value, layout = context.column_value_of(account), context.layout
     if value is None:
         return
     named = [child for child in layout.children(layout.chat) if layout.entities[child].account_column]
@@ -190,17 +192,17 @@ async def check_value(
             )
 
 
-async def _holds(place: Place, connection: Conn, names: list[str]) -> Holds:
-    if not await place.ledger.exists(connection):
+async def _holds(context: ChatContext, connection: Conn, names: list[str]) -> Holds:
+    if not await context.ledger.exists(connection):
         return "no_ledger"
     return "dated" if await connection.fetchval(HOLDS_SQL["dated"], names) else "undated"
 
 
 def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
     """Hold the counts of a scheduled purge against its limits."""
-    place, due, rows = purge.place, purge.chats.due, purge.report.all_chats
-    limits = place.config.limits
-    way_on = f"look with `retentiond plan {place.name}`, and if it is right, run `retentiond once {place.name} --yes`"
+    context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
+    limits = context.config.limits
+    way_on = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
     told = f"{due} of {rows} chats of {purge.wish.account} would go"
     if rows and due / rows > limits.max_share:
         opening = f"this is the first pass over this database, and {told}" if first else told

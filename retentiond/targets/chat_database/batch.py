@@ -74,10 +74,10 @@ class Batch:
         due, stripped = await self._look_again(page)
         await self._take_rows(stripped, seen={}, keep_files=True)
         counted = self._tree.counted
-        seen = {name: sum(told[place] for told in due.values()) for place, name in enumerate(counted)}
+        seen = {name: sum(told[context] for told in due.values()) for context, name in enumerate(counted)}
         await self._take_rows(due, seen=seen, keep_files=False)
-        for place, name in enumerate(self._tree.shared, len(counted)):
-            await self._take_shared(name, sorted({told[place] for told in due.values()} - {None}))
+        for context, name in enumerate(self._tree.shared, len(counted)):
+            await self._take_shared(name, sorted({told[context] for told in due.values()} - {None}))
         if due:
             await self._look_for_newcomers()
         self._removed.chats = len(due)

@@ -113,7 +113,7 @@ class DatabaseChats:
         return await self._chats(name, keys, self._tree.fill("t.{key}::text"))
 
     async def _held(self, keys: Sequence[ChatId]) -> set[str]:
-        if not await self._purge.place.ledger.exists(self._connection):
+        if not await self._purge.context.ledger.exists(self._connection):
             return set()
         return await self._chats("held_by_text", [str(key) for key in keys], "(h.narrowed->>'chat')")
 

@@ -18,14 +18,14 @@ from retentiond.targets.chat_database.visitor import SQL, digest_of
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
+    from retentiond.engine.purge import PurgeRequest
     from retentiond.ledger.lease import Lease
     from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 
-async def begin_request(place: Place, connection: Conn, purge: AccountPurge, pass_id: int) -> None:
+async def begin_request(context: ChatContext, connection: Conn, purge: AccountPurge, pass_id: int) -> None:
     """Write the request and its chats into the ledger, in the transaction that begins the pass."""
     request = purge.request
     if request is None:
@@ -33,19 +33,19 @@ async def begin_request(place: Place, connection: Conn, purge: AccountPurge, pas
     erasure = request.erasure
     if request.erasure_id is None:
         await connection.execute(SQL["make_erasure_key"], secrets.token_bytes(32))
-        request.digest = digest_of(place, erasure, await connection.fetchval(SQL["erasure_key"]))
+        request.digest = digest_of(context, erasure, await connection.fetchval(SQL["erasure_key"]))
         request.erasure_id = await connection.fetchval(
             SQL["add_erasure"],
-            *(place.name, erasure.account, erasure.name, request.digest),
+            *(context.name, erasure.account, erasure.name, request.digest),
             *(erasure.even_under_floor, erasure.reason, request.requested_at, request.requested_by),
         )
     await connection.execute(SQL["add_erasure_pass"], request.erasure_id, pass_id)
     await connection.execute(SQL["add_erasure_chats"], request.erasure_id, sorted(request.chats))
     for store in purge.wish.stores:
-        await connection.execute(SQL["begin_store"], place.name, request.erasure_id, store, purge.cutoff)
+        await connection.execute(SQL["begin_store"], context.name, request.erasure_id, store, purge.cutoff)
 
 
-def rules_of(wish: PurgeWish) -> dict[str, Any]:
+def rules_of(wish: PurgeRequest) -> dict[str, Any]:
     """Return what the ledger keeps of a purge's terms: everything but the ID of a visitor."""
     rules: dict[str, Any] = {
         "account": wish.account,
@@ -61,7 +61,7 @@ def rules_of(wish: PurgeWish) -> dict[str, Any]:
 
 async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, report: PassReport) -> None:
     """Count what is left of the visitor, and add the proof to the records; the request is done where nothing is left."""
-    request, place = purge.request, purge.place
+    request, context = purge.request, purge.context
     if request is None:
         return
     told = purge.report.erasure = request.report()
@@ -90,22 +90,22 @@ async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, repor
         if told.done or (request.erasure.name is None and purge.report.state == "finished"):
             await connection.execute(SQL["finish_erasure"], request.erasure_id)
             await connection.execute(SQL["forget_erasure_chats"], request.erasure_id)
-        record = Record("erased", place.name, report.pass_id, body | told.as_json())
+        record = Record("erased", context.name, report.pass_id, body | told.as_json())
         await add_record(connection, record)
 
 
 async def count_left(connection: Conn, purge: AccountPurge) -> None:
     """Count the visitor's chats that are there now, and the rows outside of chats that name the visitor, and stay."""
-    told, request, place = purge.report.erasure, purge.request, purge.place
+    told, request, context = purge.report.erasure, purge.request, purge.context
     if told is None or request is None:
         return
-    values = purge.chats.values | {"until": cutoff_of(request.until, place.config.zone)}
+    values = purge.chats.values | {"until": cutoff_of(request.until, context.config.zone)}
     tree = purge.chats.tree
     (row,) = await statements.fetch(connection, tree.statement("count_of_visitor"), values)
     told.remaining, told.later = row["covered"], row["later"]
     if purge.report.dry_run:
         told.remaining -= purge.chats.due
-    for one in place.layout.visitor_rows:
+    for one in context.layout.visitor_rows:
         readable = await connection.fetchval(
             statements.SQL["may_count_visitor_rows"], purge.schema, one.table, one.columns
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import reaching
-from retentiond.engine.purge import PurgeWish
+from retentiond.adapters.postgres import translate_errors
+from retentiond.engine.purge import PurgeRequest
 from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage
@@ -14,55 +14,55 @@ from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.catalogue import SQL as CATALOGUE_SQL
 from retentiond.targets.chat_database.column_values import held_as
-from retentiond.targets.chat_database.gate import SQL
-from retentiond.targets.chat_database.place import SCHEMA
+from retentiond.targets.chat_database.context import SCHEMA
 from retentiond.targets.chat_database.renames import note_name
 from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.holds import Hold, HoldRequest, HoldSubject
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 
 class ChatHolds(RecordedHolds):
     """The holds of one chat database, as the engine's Protocol wants them."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.name, place.pool, place.ledger)
-        self._place = place
+    def __init__(self, context: ChatContext) -> None:
+        super().__init__(context.name, context.pool, context.ledger)
+        self._context = context
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
         """Put a hold on, and say what it covers. Once this returns, no purge takes that any more."""
         self._check(request.subject)
-        place = self._place
-        with reaching("the database"):
-            async with place.pool.acquire() as connection:
+        context = self._context
+        with translate_errors("the database"):
+            async with context.pool.acquire() as connection:
                 await self._check_spelling(connection, request.subject)
-                await place.ledger.make(connection, SCHEMA)
+                await context.ledger.make(connection, SCHEMA)
                 async with connection.transaction():
-                    await note_name(connection, place, request.subject.name)
+                    await note_name(connection, context, request.subject.name)
                     hold_id = await add_hold(connection, request)
                 hold = await self._added(connection, hold_id)
                 return hold, await self._coverage(connection, hold)
 
     def _check(self, subject: HoldSubject) -> None:
-        place = self._place
+        context = self._context
         if subject.kind != "account":
             raise UsageError(
-                f"{place.name} holds chats, and {subject.kind} means nothing there; name the TARGET of the media"
+                f"{context.name} holds chats, and {subject.kind} means nothing there; name the TARGET of the media"
             )
-        place.account(subject.name)
-        if subject.narrowed.visitor is not None and place.layout.root.visitor is None:
+        context.account(subject.name)
+        if subject.narrowed.visitor is not None and context.layout.root.visitor is None:
             raise UsageError(
-                f"the layout of {place.name} names no column of visitors; add `visitor` to it, or hold the chats"
+                f"the layout of {context.name} names no column of visitors; add `visitor` to it, or hold the chats"
             )
 
     async def _check_spelling(self, connection: Conn, subject: HoldSubject) -> None:
         """Raise UsageError for what the tables hold in another spelling: holds are compared as text, and keep nothing then."""
-        layout, narrowed = self._place.layout, subject.narrowed
+        layout, narrowed = self._context.layout, subject.narrowed
         typed = {layout.root.key: narrowed.chat, layout.root.visitor: narrowed.visitor}
-        schema, table = self._place.schema_of(subject.name), layout.table(layout.chat)
+        schema, table = self._context.schema_of(subject.name), layout.table(layout.chat)
         for column, value in typed.items():
             kind = value and await connection.fetchval(CATALOGUE_SQL["column"], schema, table, column)
             held = value and kind and await held_as(connection, value, kind)
@@ -73,10 +73,10 @@ class ChatHolds(RecordedHolds):
                 )
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
-        wish = PurgeWish(hold.subject.name, hold.added_at.date())
-        purge = await look_at(self._place, connection, wish, 0, dry_run=True, now=hold.added_at)
+        wish = PurgeRequest(hold.subject.name, hold.added_at.date())
+        purge = await look_at(self._context, connection, wish, 0, dry_run=True, now=hold.added_at)
         statement = purge.chats.tree.fill(HOLDS_SQL["count_covered"])
         values = purge.chats.values | {"hold_id": hold.hold_id}
         items = int(await statements.fetchval(connection, statement, values))
-        under_way = await connection.fetch(SQL["running_stores"], self._place.name, hold.subject.name)
+        under_way = await connection.fetch(SQL["running_stores"], self._context.name, hold.subject.name)
         return Coverage(items, 0, under_way=tuple(row["store"] for row in under_way))

@@ -20,7 +20,6 @@ from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import BY_KEY, ChangedError
-from retentiond.targets.chat_database.gate import SQL, Gate
 from retentiond.targets.chat_database.orphan_batch import MOST_ROWS, OrphanBatch
 from retentiond.targets.chat_database.refused_rows import (
     ends_the_pass,
@@ -31,16 +30,17 @@ from retentiond.targets.chat_database.refused_rows import (
     reason_of,
 )
 from retentiond.targets.chat_database.removal import FAILURES
+from retentiond.targets.chat_database.throttle import SQL, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.purge import PurgeReport
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.orphan_batch import RemovedOrphans
     from retentiond.targets.chat_database.orphans import OrphanSearch
-    from retentiond.targets.chat_database.place import Place
 
 _TRIES: Final = 5
 _MOST_REFUSED: Final = 20
@@ -54,21 +54,23 @@ Delete: TypeAlias = "Callable[[OrphanBatch, Sequence[Any]], Awaitable[RemovedOrp
 class OrphanRemoval:
     """Deletes the orphans that a search found due, and counts them in the transaction that deletes them."""
 
-    def __init__(self, place: Place, search: OrphanSearch, lease: Lease, order: Order, pass_id: int) -> None:
-        self._place = place
+    def __init__(
+        self, context: ChatContext, search: OrphanSearch, lease: Lease, order: PassOptions, pass_id: int
+    ) -> None:
+        self._context = context
         self._search = search
         self._connection = search.connection
         self._lease = lease
         self._order = order
         self._pass_id = pass_id
-        self._gate = Gate(place.config.pace, order.stop, place.look_at_replicas)
+        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
         self._failures = 0
         """How many pages in a row were refused as a whole."""
         self._at: str | None = None
 
     async def run(self, report: PurgeReport) -> None:
         """Delete all; it ends early where a stop is requested, or where batch after batch is refused."""
-        size = self._place.config.pace.batch
+        size = self._context.config.pace.batch
         await self._search.list_strays()
         last = await self._take_missing(self._search.pages(size), report)
         if self._failures >= FAILURES:
@@ -165,7 +167,7 @@ class OrphanRemoval:
             "rows": dict(removed.rows),
             "chats": removed.chats,
         }
-        await add_record(self._connection, Record("purged", self._place.name, self._pass_id, body))
+        await add_record(self._connection, Record("purged", self._context.name, self._pass_id, body))
 
     async def _fail(self, part: Sequence[Any], error: Exception, report: PurgeReport) -> None:
         """Count the rows that were refused, and name a missing chat that is alone."""

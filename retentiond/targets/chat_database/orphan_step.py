@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.targets.chat_database.account import AccountPurge
 
@@ -31,7 +31,7 @@ async def survey_orphans(connection: Conn, purge: AccountPurge, *, limited: bool
 
 
 async def purge_orphans(
-    purge: AccountPurge, lease: Lease, order: Order, pass_id: int, connection: Conn
+    purge: AccountPurge, lease: Lease, order: PassOptions, pass_id: int, connection: Conn
 ) -> None:
     """Delete the orphans that are due, where that is asked for and not refused; count those that are there after it."""
     if purge.request is not None:
@@ -40,7 +40,7 @@ async def purge_orphans(
     report = purge.report.orphans
     search = await search_orphans(connection, purge)
     if report.requested and report.refused is None and report.found is not None and report.found.due.total():
-        await OrphanRemoval(purge.place, search, lease, order, pass_id).run(purge.report)
+        await OrphanRemoval(purge.context, search, lease, order, pass_id).run(purge.report)
     if purge.report.state == "interrupted" or order.stop.asked:
         return
     now = await order.stop.unless_asked(search.find())
@@ -63,9 +63,9 @@ async def _refuse(
             "the table of chats is empty, and every row looks like one of a missing chat: restore it, or attach its "
             "partitions, then run it again",
         )
-    limits, share = purge.place.config.limits, missing / max(1, missing + chats)
+    limits, share = purge.context.config.limits, missing / max(1, missing + chats)
     told = f"rows of {missing} missing chats of {purge.wish.account} would be deleted, beside {chats} chats that are there"
-    way_on = f"look with `retentiond plan {purge.place.name}`, and if it is right, run `retentiond once {purge.place.name} --yes`"
+    way_on = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
     if limited and share > limits.max_share:
         return Refusal("max_share", round(share, 4), limits.max_share, f"{told}; {way_on}")
     if limited and missing > limits.max_items:

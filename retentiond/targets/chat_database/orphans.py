@@ -96,7 +96,7 @@ class OrphanSearch:
 
     def _deeper(self) -> Iterable[str]:
         """Return the entities whose parent is no chat, and is guarded by no foreign key."""
-        layout, guarded = self.purge.place.layout, self.purge.catalogue.guarded
+        layout, guarded = self.purge.context.layout, self.purge.catalogue.guarded
         for entity in self.rows.below:
             this = layout.entities[entity]
             reference = Reference(entity, this.column or "", this.parent or "")
@@ -116,7 +116,7 @@ class OrphanSearch:
 
     @property
     def _one_account(self) -> bool:
-        return self.purge.place.layout.root.account_column is None
+        return self.purge.context.layout.root.account_column is None
 
     async def _value(self, statement: str) -> Any:
         return await statements.fetchval(self.connection, statement, self.values)
@@ -139,5 +139,5 @@ async def search_orphans(connection: Conn, purge: AccountPurge) -> OrphanSearch:
         if relations[entity] in validated
         and Reference(entity, layout.entities[entity].column or "", tree.top) in catalogue.guarded
     )
-    holds = await purge.place.ledger.exists(connection)
+    holds = await purge.context.ledger.exists(connection)
     return OrphanSearch(connection, purge, OrphanRows(tree, guarded, holds=holds))

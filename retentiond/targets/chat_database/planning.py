@@ -5,29 +5,29 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import connected, reaching
+from retentiond.adapters.postgres import connection_to, translate_errors
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState
 from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
-from retentiond.targets.chat_database.beside import StoresBeside
+from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.erasure import count_left
-from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import refuse
 from retentiond.targets.chat_database.orphan_step import survey_orphans
-from retentiond.targets.chat_database.place import KIND
+from retentiond.targets.chat_database.secondary import SecondaryStores
 from retentiond.targets.chat_database.steps import sum_up
+from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
-    from retentiond.engine.target import Order
+    from retentiond.engine.purge import PurgeRequest
+    from retentiond.engine.target import PassOptions
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 _PREFETCH: Final = 1000
 
@@ -35,8 +35,10 @@ _PREFETCH: Final = 1000
 class Planner:
     """One dry run over some accounts; by hand the limits do not hold, and the floor always does."""
 
-    def __init__(self, place: Place, wishes: Sequence[PurgeWish], order: Order, *, by_hand: bool) -> None:
-        self._place = place
+    def __init__(
+        self, context: ChatContext, wishes: Sequence[PurgeRequest], order: PassOptions, *, by_hand: bool
+    ) -> None:
+        self._context = context
         self._wishes = wishes
         self._order = order
         self._by_hand = by_hand
@@ -44,9 +46,9 @@ class Planner:
 
     async def plan(self, listen: Callable[[Item], None] | None = None) -> PassReport:
         """Survey the accounts and count what would go; a refusal is told, and what can still be counted is counted."""
-        report = PassReport(self._place.name, KIND, dry_run=True, started_at=datetime.now(UTC))
-        async with connected(self._place.settings.database) as connection:
-            with reaching("the database"):
+        report = PassReport(self._context.name, KIND, dry_run=True, started_at=datetime.now(UTC))
+        async with connection_to(self._context.settings.database) as connection:
+            with translate_errors("the database"):
                 try:
                     await self._work(connection, report, listen)
                 except RefusedError as error:
@@ -61,11 +63,11 @@ class Planner:
     ) -> None:
         state = await self._state(connection)
         for number, wish in enumerate(self._wishes):
-            check_wish(self._place, wish, state.now)
+            check_wish(self._context, wish, state.now)
             self._purges.append(
-                await look_at(self._place, connection, wish, number, dry_run=True, now=state.now)
+                await look_at(self._context, connection, wish, number, dry_run=True, now=state.now)
             )
-        stores = StoresBeside(self._place, connection, self._order)
+        stores = SecondaryStores(self._context, connection, self._order)
         await stores.look_first(self._wishes)
         for fault in stores.faults.values():
             # What is refused is told with what can be counted all the same; a slip of who asks is not.
@@ -88,18 +90,18 @@ class Planner:
             if purge.request is None or purge.report.refused is None:
                 await stores.purge(purge, None)
         missing = [index for purge in self._purges for index in purge.missing]
-        if missing and not self._place.config.create_index:
+        if missing and not self._context.config.create_index:
             raise refuse(missing)
 
     async def _state(self, connection: Conn) -> StoreState:
         """Return what the ledger knows, where there is one, and see that the clocks agree."""
-        ledger = self._place.ledger
+        ledger = self._context.ledger
         if await ledger.exists(connection):
             state = await ledger.store(connection)
-            check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._place.name)
+            check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._context.name)
         else:
             state = StoreState(NO_STORE, 0, None, await connection.fetchval(SQL["clock"]))
-            check_clocks(state, 0.0, self._place.name)
+            check_clocks(state, 0.0, self._context.name)
         return state
 
     async def _list(self, connection: Conn, purge: AccountPurge, listen: Callable[[Item], None]) -> None:
@@ -109,7 +111,7 @@ class Planner:
                 due = row["verdict"] == "due"
                 listen(
                     Item(
-                        target=self._place.name,
+                        target=self._context.name,
                         media=f"{purge.wish.account}/{row['key']}",
                         action="remove" if due else "keep",
                         reason=row["verdict"],

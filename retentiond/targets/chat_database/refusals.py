@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from retentiond.config.chats import ChatTarget
     from retentiond.model.errors import MissingRightError
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.store import StoreName
 
 _KEYS: Final[Mapping[StoreName, str]] = {"clickhouse": "thread_column", "elasticsearch": "thread_field"}
@@ -35,15 +35,15 @@ def lacks_rights(name: StoreName, error: MissingRightError) -> Refusal:
     return Refusal(StoreLimit(f"{name}_rights"), len(error.statements), 0, str(error))
 
 
-async def held(place: Place, name: StoreName, purge: AccountPurge) -> Refusal | None:
+async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Refusal | None:
     """Say which hold a store cannot be told of: it knows an account, dates and the ids of chats, and no more."""
-    if not await place.ledger.exists(place.pool):
+    if not await context.ledger.exists(context.pool):
         return None
-    row = await place.pool.fetchrow(
+    row = await context.pool.fetchrow(
         HOLDS_SQL["beyond_other_stores"],
         purge.names,
         purge.cutoff,
-        place.config.timezone,
+        context.config.timezone,
         purge.wish.erasure.visitor if purge.wish.erasure is not None else None,
     )
     if row is None:

@@ -18,7 +18,6 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import Batch, ChangedError
 from retentiond.targets.chat_database.batch_size import BatchSize
-from retentiond.targets.chat_database.gate import SQL, Gate
 from retentiond.targets.chat_database.partitions import (
     Emptying,
     can_be_emptied,
@@ -33,17 +32,18 @@ from retentiond.targets.chat_database.refused_rows import (
     reason_in_words,
     reason_of,
 )
+from retentiond.targets.chat_database.throttle import SQL, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.purge import PurgeReport
     from retentiond.targets.chat_database.batch import Page, Removed
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.partitions import Partition
-    from retentiond.targets.chat_database.place import Place
     from retentiond.targets.chat_database.survey import Survey
     from retentiond.targets.chat_database.tables import Tree
 
@@ -68,14 +68,16 @@ class _Refused(NamedTuple):
 class Removal:
     """Takes what surveys found due, and keeps the account of it; `connection` is the pass's own."""
 
-    def __init__(self, place: Place, connection: Conn, lease: Lease, order: Order, pass_id: int) -> None:
-        self._place = place
+    def __init__(
+        self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int
+    ) -> None:
+        self._context = context
         self._connection = connection
         self._lease = lease
         self._order = order
         self._pass_id = pass_id
-        self._gate = Gate(place.config.pace, order.stop, place.look_at_replicas)
-        self._size = BatchSize(place.config.pace)
+        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
+        self._size = BatchSize(context.config.pace)
         self._failures = 0
         """How many batches in a row took nothing."""
         self._alone = 0
@@ -241,7 +243,7 @@ class Removal:
                 "chats": removed.ids,
                 "partition": removed.partition,
             }
-            record = Record("purged", self._place.name, self._pass_id, body)
+            record = Record("purged", self._context.name, self._pass_id, body)
             await add_record(self._connection, record)
         return after
 

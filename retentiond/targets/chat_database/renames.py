@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 
-async def note_name(connection: Conn, place: Place, account: str) -> None:
+async def note_name(connection: Conn, context: ChatContext, account: str) -> None:
     """Remember where the chats of an account are."""
-    await connection.execute(SQL["note_name"], *_whereabouts(place, account), account)
+    await connection.execute(SQL["note_name"], *_whereabouts(context, account), account)
 
 
-async def names_of(connection: Conn, place: Place, account: str) -> list[str]:
+async def names_of(connection: Conn, context: ChatContext, account: str) -> list[str]:
     """Return the account's name, and those under which its chats were known before."""
     if not await connection.fetchval(SQL["knows_names"]):
         return [account]
-    rows = await connection.fetch(SQL["names"], *_whereabouts(place, account))
+    rows = await connection.fetch(SQL["names"], *_whereabouts(context, account))
     return [account, *(row["account"] for row in rows if row["account"] != account)]
 
 
-def _whereabouts(place: Place, account: str) -> tuple[str, str]:
-    return place.schema_of(account), place.column_value_of(account) or ""
+def _whereabouts(context: ChatContext, account: str) -> tuple[str, str]:
+    return context.schema_of(account), context.column_value_of(account) or ""

@@ -34,7 +34,7 @@ async def look_at_replication(connection: Conn) -> Replication:
             Replica(
                 name=row["name"],
                 kind="subscriber" if row["logical"] else "standby",
-                connected=row["connected"],
+                connection_to=row["connected"],
                 slot=row["slot"],
                 state=row["state"],
                 lag=row["lag"],

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
 
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.model.report import PassReport
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 MOST_REQUESTS: Final = 10_000
 LONGEST_LINE: Final = 4000
@@ -63,8 +63,8 @@ class RequestProblem:
     hint: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.message}; {self.hint}"
+        context = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{context}: {self.message}; {self.hint}"
 
 
 def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure], list[RequestProblem]]:
@@ -165,19 +165,19 @@ def _check_writers(path: Path) -> None:
 
 
 async def carry_out(
-    place: Place,
+    context: ChatContext,
     report: PassReport,
-    order: Order,
+    order: PassOptions,
     erase: Callable[[Erasure], Awaitable[PassReport]],
 ) -> None:
     """Carry out the requests of the configured file, each by `erase`, and add what became of them to the pass's report.
 
     A request that is done is passed over. One that is refused keeps the others from nothing, and is reported at each run.
     """
-    if place.config.erasure_requests is None or report.state == "interrupted":
+    if context.config.erasure_requests is None or report.state == "interrupted":
         return
     requests, problems = await asyncio.to_thread(
-        read_requests, place.config.erasure_requests, place.config.accounts
+        read_requests, context.config.erasure_requests, context.config.accounts
     )
     for problem in problems:
         _refuse(report, str(problem))
@@ -186,7 +186,7 @@ async def carry_out(
             report.state, report.error = "interrupted", STOPPED
             return
         try:
-            if await _is_done(place, request):
+            if await _is_done(context, request):
                 continue
             if not _add(report, request, await erase(request)):
                 return
@@ -196,9 +196,9 @@ async def carry_out(
             _refuse(report, f"{_named(request)}: {error}")
 
 
-async def _is_done(place: Place, request: Erasure) -> bool:
-    async with place.pool.acquire() as connection:
-        return await is_done(place, connection, request)
+async def _is_done(context: ChatContext, request: Erasure) -> bool:
+    async with context.pool.acquire() as connection:
+        return await is_done(context, connection, request)
 
 
 def _named(request: Erasure) -> str:

@@ -7,9 +7,9 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import reaching
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import Order
+from retentiond.adapters.postgres import translate_errors
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PassOptions
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
@@ -23,12 +23,12 @@ from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, TargetStatus
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import look_at
-from retentiond.targets.chat_database.gate import SQL
+from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.indexes import refuse
-from retentiond.targets.chat_database.place import KIND
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import read_requests
 from retentiond.targets.chat_database.stores import STORES, open_store
+from retentiond.targets.chat_database.throttle import SQL
 from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
@@ -37,38 +37,38 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.store import StoreName
 
 _REASON_LIMIT: Final = 300
 
 
-async def read_status(place: Place) -> TargetStatus:
+async def read_status(context: ChatContext) -> TargetStatus:
     """Read the target's last pass, who looks after it, and what a purge left undone."""
-    async with place.pool.acquire() as connection:
-        if not await place.ledger.exists(connection):
-            daemon = await daemon_of(connection, place.name, ledger=False)
-            return TargetStatus(place.name, KIND, ledger=False, daemon=daemon)
-        await place.ledger.check_version(connection)
+    async with context.pool.acquire() as connection:
+        if not await context.ledger.exists(connection):
+            daemon = await daemon_of(connection, context.name, ledger=False)
+            return TargetStatus(context.name, KIND, ledger=False, daemon=daemon)
+        await context.ledger.check_version(connection)
         holder = await current_holder(connection)
         version = await part_version(connection, __package__)
         known = version is not None
-        undone = await connection.fetch(SQL["open_stores"], place.name, holder is not None) if known else []
-        stores = await connection.fetch(SQL["store_states"], place.name) if version == VERSION else []
+        undone = await connection.fetch(SQL["open_stores"], context.name, holder is not None) if known else []
+        stores = await connection.fetch(SQL["store_states"], context.name) if version == VERSION else []
         return TargetStatus(
-            place.name,
+            context.name,
             KIND,
             ledger=True,
-            last_pass=await read_last_pass(connection, place.name),
+            last_pass=await read_last_pass(connection, context.name),
             holds=await count_holds(connection),
-            backlog=await read_backlog(connection, place.name),
+            backlog=await read_backlog(connection, context.name),
             holder=holder,
-            daemon=await daemon_of(connection, place.name, ledger=True),
+            daemon=await daemon_of(connection, context.name, ledger=True),
             problems=(
-                *(_undone(place, row) for row in undone),
-                *await _open_requests(place, connection, holder),
+                *(_undone(context, row) for row in undone),
+                *await _open_requests(context, connection, holder),
             ),
-            last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
+            last_success=await connection.fetchval(LEDGER_SQL["last_success"], context.name),
             stores=tuple(_store(row) for row in stores),
         )
 
@@ -86,11 +86,11 @@ def _store(row: Record) -> StoreStatus:
     )
 
 
-async def _open_requests(place: Place, connection: Conn, holder: str | None) -> list[str]:
+async def _open_requests(context: ChatContext, connection: Conn, holder: str | None) -> list[str]:
     """Return what is left of requests to erase a visitor, a sentence each."""
     if not await connection.fetchval(ERASURE_SQL["knows_erasures"]):
         return []
-    rows = await connection.fetch(ERASURE_SQL["open_erasures"], place.name, holder is not None)
+    rows = await connection.fetch(ERASURE_SQL["open_erasures"], context.name, holder is not None)
     return [_open_request(row) for row in rows]
 
 
@@ -103,16 +103,16 @@ def _open_request(row: Record) -> str:
     return f"{told}: {row['store']} is {row['state']}{why}; the next scheduled pass goes on with it, or the same command"
 
 
-def _undone(place: Place, row: Record) -> str:
+def _undone(context: ChatContext, row: Record) -> str:
     """Say what a purge has left undone in a store, and which command goes on."""
-    day = row["cutoff"].astimezone(place.config.zone).date()
+    day = row["cutoff"].astimezone(context.config.zone).date()
     told = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
-    if row["account"] not in place.config.accounts:
-        return f"{told}{why}; {place.name} has no such account any more: add it again, and purge it up to {day} to go on"
-    account = place.config.accounts[row["account"]]
+    if row["account"] not in context.config.accounts:
+        return f"{told}{why}; {context.name} has no such account any more: add it again, and purge it up to {day} to go on"
+    account = context.config.accounts[row["account"]]
     way_on = f"purge it again up to {day} to go on"
-    if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, place.config.zone):
+    if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, context.config.zone):
         return f"{told}{why}; {way_on}"
     if not getattr(account, row["store"]):
         # No schedule ever comes to it.
@@ -123,73 +123,77 @@ def _undone(place: Place, row: Record) -> str:
     )
 
 
-async def check(place: Place, wishes: Sequence[PurgeWish]) -> Check:
+async def check(context: ChatContext, wishes: Sequence[PurgeRequest]) -> Check:
     """Try the tables of each account, the rights, the stores, and a plan; say what is wrong, and what was found."""
     problems: list[RetentiondError] = []
     stores: list[StoreOverview] = []
     try:
-        with reaching("the database"):
-            await try_session(place.settings.database)
-            problems += map(UnreachableError, await _check_rights(place))
-            problems += await _check_replicas(place)
+        with translate_errors("the database"):
+            await try_session(context.settings.database)
+            problems += map(UnreachableError, await _check_rights(context))
+            problems += await _check_replicas(context)
             found: dict[str, AccountRows] = {}
-            for name in place.config.accounts:
-                problems += await _check_account(place, name, found)
-            version = await place.pool.fetchval("SHOW server_version")
+            for name in context.config.accounts:
+                problems += await _check_account(context, name, found)
+            version = await context.pool.fetchval("SHOW server_version")
             stores.append(StoreOverview("postgresql", f"PostgreSQL {version}", found))
             if not problems:
-                report = await Planner(place, wishes, Order("check-config"), by_hand=False).plan()
+                report = await Planner(context, wishes, PassOptions("check-config"), by_hand=False).plan()
                 if report.refused is not None:
                     problems.append(RefusedError(report.refused))
-        if place.config.erasure_requests is not None:
+        if context.config.erasure_requests is not None:
             _, wrong = await asyncio.to_thread(
-                read_requests, place.config.erasure_requests, place.config.accounts
+                read_requests, context.config.erasure_requests, context.config.accounts
             )
             problems += [UsageError(str(problem)) for problem in wrong]
     except RetentiondError as error:
         problems.append(error)
     for store in STORES:
-        if getattr(place.config, store) is not None:
-            problems += await _check_store(place, store, stores)
+        if getattr(context.config, store) is not None:
+            problems += await _check_store(context, store, stores)
     return Check(problems, stores=stores)
 
 
-async def _check_rights(place: Place) -> list[str]:
-    async with place.pool.acquire() as connection:
-        missing = await place.ledger.missing_right(connection)
+async def _check_rights(context: ChatContext) -> list[str]:
+    async with context.pool.acquire() as connection:
+        missing = await context.ledger.missing_right(connection)
         return [missing] if missing else []
 
 
-async def _check_replicas(place: Place) -> list[RetentiondError]:
+async def _check_replicas(context: ChatContext) -> list[RetentiondError]:
     """Say what a purge would wait for: a replica that is behind, gone or hidden."""
     try:
-        replication = await place.look_at_replicas()
+        replication = await context.look_at_replicas()
     except UnreachableError as error:
         return [error]
-    delay = find_delay(replication, place.config.pace.max_replica_lag)
+    delay = find_delay(replication, context.config.pace.max_replica_lag)
     return [UnreachableError(f"a purge would wait: {delay}")] if delay is not None else []
 
 
-async def _check_account(place: Place, name: str, found: dict[str, AccountRows]) -> list[RetentiondError]:
-    async with place.pool.acquire() as connection:
+async def _check_account(
+    context: ChatContext, name: str, found: dict[str, AccountRows]
+) -> list[RetentiondError]:
+    async with context.pool.acquire() as connection:
         try:
             now = datetime.now(UTC)
-            wish = PurgeWish(name, now.date(), stats=place.account(name).stats)
-            purge = await look_at(place, connection, wish, 0, dry_run=True, now=now)
+            wish = PurgeRequest(name, now.date(), stats=context.account(name).stats)
+            purge = await look_at(context, connection, wish, 0, dry_run=True, now=now)
             items, oldest = await purge.chats.overview()
         except RetentiondError as error:
             return [error]
-    day = oldest.astimezone(place.config.zone).date().isoformat() if oldest else None
+    day = oldest.astimezone(context.config.zone).date().isoformat() if oldest else None
     found[name] = AccountRows(items, day)
-    return [refuse(purge.missing)] if purge.missing and not place.config.create_index else []
+    return [refuse(purge.missing)] if purge.missing and not context.config.create_index else []
 
 
-async def _check_store(place: Place, name: StoreName, stores: list[StoreOverview]) -> list[RetentiondError]:
+async def _check_store(
+    context: ChatContext, name: StoreName, stores: list[StoreOverview]
+) -> list[RetentiondError]:
     try:
-        async with open_store(name, place.config) as store:
+        async with open_store(name, context.config) as store:
             problems = await store.check()
             if not problems:
-                stores.append(await store.look(list(place.config.accounts)))
+                stores.append(await store.look(list(context.config.accounts)))
             return [UnreachableError(problem) for problem in problems]
     except RetentiondError as error:
         return [error]

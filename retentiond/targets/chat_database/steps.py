@@ -18,27 +18,27 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
-from retentiond.targets.chat_database.beside import StoresBeside
 from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
-from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.indexes import make_indexes, refuse
 from retentiond.targets.chat_database.orphan_step import purge_orphans, survey_orphans
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.renames import note_name
+from retentiond.targets.chat_database.secondary import SecondaryStores
+from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
-    from retentiond.engine.target import Order
+    from retentiond.engine.purge import PurgeRequest
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import Refusal
     from retentiond.model.purge import PurgeReport
     from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 
 class ChatSteps:
@@ -46,15 +46,15 @@ class ChatSteps:
 
     def __init__(
         self,
-        place: Place,
+        context: ChatContext,
         connection: Conn,
         lease: Lease,
-        order: Order,
-        wishes: Sequence[PurgeWish],
+        order: PassOptions,
+        wishes: Sequence[PurgeRequest],
         *,
         by_hand: bool,
     ) -> None:
-        self._place = place
+        self._context = context
         self._connection = connection
         self._lease = lease
         self._order = order
@@ -63,20 +63,20 @@ class ChatSteps:
         self._first = False
         # A request has no part in what is due by schedule.
         self._erases = any(wish.erasure is not None for wish in wishes)
-        self._stores = StoresBeside(place, connection, order, lease)
+        self._stores = SecondaryStores(context, connection, order, lease)
         self.purges: list[AccountPurge] = []
-        self._log = get_logger(target=place.name)
+        self._log = get_logger(target=context.name)
 
     async def make_safe(self) -> None:
         """Check the clock, the dates, the tables against the layout, and the stores beside the database."""
-        place, connection = self._place, self._connection
-        state = await place.ledger.store(connection)
+        context, connection = self._context, self._connection
+        state = await context.ledger.store(connection)
         self._first = state.first
-        check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
-        await place.ledger.note_clock(connection, read_clock())
+        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+        await context.ledger.note_clock(connection, read_clock())
         for number, wish in enumerate(self._wishes):
-            check_wish(place, wish, state.now)
-            self.purges.append(await look_at(place, connection, wish, number, dry_run=False, now=state.now))
+            check_wish(context, wish, state.now)
+            self.purges.append(await look_at(context, connection, wish, number, dry_run=False, now=state.now))
         await self._stores.look_first(self._wishes)
         if self._by_hand:
             self._refuse_faults()
@@ -95,7 +95,7 @@ class ChatSteps:
         missing = {index.statement: index for purge in self.purges for index in purge.missing}
         if not missing:
             return
-        if not self._place.config.create_index:
+        if not self._context.config.create_index:
             raise refuse(list(missing.values()))
         await make_indexes(self._connection, list(missing.values()))
 
@@ -123,18 +123,18 @@ class ChatSteps:
         """Write down what is due, and since when: a backlog that grows is a purge that stalls."""
         since: list[datetime] = []
         for purge in self.purges:
-            keep, oldest = self._place.config.keeps[purge.wish.account], await purge.chats.oldest_due()
+            keep, oldest = self._context.config.keeps[purge.wish.account], await purge.chats.oldest_due()
             if keep is not None and oldest is not None:
                 since.append(oldest + keep)
         due = sum(purge.chats.due for purge in self.purges)
         await self._connection.execute(
-            LEDGER_SQL["note_backlog"], self._place.name, due, 0, min(since, default=None)
+            LEDGER_SQL["note_backlog"], self._context.name, due, 0, min(since, default=None)
         )
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, and write down what each account's purge goes by."""
         header = PassHeader(
-            target=self._place.name,
+            target=self._context.name,
             kind=report.kind,
             command=self._order.command,
             started_at=report.started_at,
@@ -145,7 +145,7 @@ class ChatSteps:
         )
         async with self._connection.transaction():
             await self._lease.check(self._connection)
-            report.pass_id = await self._place.ledger.begin_pass(self._connection, header)
+            report.pass_id = await self._context.ledger.begin_pass(self._connection, header)
             for purge in self.purges:
                 wish = purge.wish
                 await self._connection.execute(
@@ -157,13 +157,13 @@ class ChatSteps:
                     wish.file_messages,
                     wish.stats,
                 )
-                await note_name(self._connection, self._place, wish.account)
-                await begin_request(self._place, self._connection, purge, report.pass_id)
+                await note_name(self._connection, self._context, wish.account)
+                await begin_request(self._context, self._connection, purge, report.pass_id)
                 # Whoever dies from here on leaves word of the stores that were not begun, too.
                 for store in wish.stores if purge.request is None else ():
                     await self._connection.execute(
                         SQL["begin_store"],
-                        *(self._place.name, wish.account, store),
+                        *(self._context.name, wish.account, store),
                         report.pass_id,
                         purge.cutoff,
                     )
@@ -173,7 +173,7 @@ class ChatSteps:
         """Take what is due of each account, and then see to its stores."""
         if report.pass_id is None:
             return
-        removal = Removal(self._place, self._connection, self._lease, self._order, report.pass_id)
+        removal = Removal(self._context, self._connection, self._lease, self._order, report.pass_id)
         for purge in self.purges:
             await removal.run((purge.chats, *purge.others), purge.report)
             await purge_orphans(purge, self._lease, self._order, report.pass_id, self._connection)
@@ -190,7 +190,7 @@ class ChatSteps:
         sum_up(report, self.purges)
         for purge in self.purges:
             await end_request(self._connection, self._lease, purge, report)
-        await record_end(self._place, report, self.purges)
+        await record_end(self._context, report, self.purges)
         await prune_after(self._connection, report, self._order.keep_records)
 
 
@@ -221,9 +221,9 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         report.state = "finished_with_failures"
 
 
-async def _learn_committed(place: Place, report: PassReport, purge: PurgeReport) -> None:
+async def _learn_committed(context: ChatContext, report: PassReport, purge: PurgeReport) -> None:
     """Count the batch whose COMMIT was done and never answered: each commits with the counts that include it."""
-    committed = await place.pool.fetchval(SQL["committed_purge"], report.pass_id, purge.account)
+    committed = await context.pool.fetchval(SQL["committed_purge"], report.pass_id, purge.account)
     told = json.loads(committed) if committed else {}
     more = told.get("chats", 0) - purge.chats
     for entity, rows in told.get("entities", {}).items():
@@ -237,23 +237,23 @@ async def _learn_committed(place: Place, report: PassReport, purge: PurgeReport)
         report.reach(more, 0)
 
 
-async def record_end(place: Place, report: PassReport, purges: Sequence[AccountPurge]) -> None:
+async def record_end(context: ChatContext, report: PassReport, purges: Sequence[AccountPurge]) -> None:
     """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
-    log = get_logger(target=place.name)
+    log = get_logger(target=context.name)
     if report.refused is not None:
         log.warning("pass_refused", **asdict(report.refused))
     try:
         if report.pass_id is not None:
             for purge in purges:
                 one = purge.report
-                await _learn_committed(place, report, one)
-                await place.pool.execute(
+                await _learn_committed(context, report, one)
+                await context.pool.execute(
                     SQL["end_purge"], report.pass_id, one.account, one.state, json.dumps(one.as_json())
                 )
             fields = report.as_json()
-            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
+            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
-            await place.ledger.note_refusal(place.pool, place.name, report.refused)
+            await context.ledger.note_refusal(context.pool, context.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None:

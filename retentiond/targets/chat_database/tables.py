@@ -258,9 +258,9 @@ def trees(
             schema,
             catalogue,
             top,
-            f"retentiond_survey_{number}_{place}",
+            f"retentiond_survey_{number}_{context}",
             holds=holds,
             of_visitor=of_visitor and top == layout.chat,
         )
-        for place, top in enumerate(tops)
+        for context, top in enumerate(tops)
     }

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from retentiond.adapters.postgres import LOST, connected, pool, reaching
+from retentiond.adapters.postgres import LOST, connection_to, pool, translate_errors
 from retentiond.adapters.postgres_errors import describe
 from retentiond.engine.capabilities import (
     AcceptsStores,
@@ -21,8 +21,8 @@ from retentiond.engine.capabilities import (
     PurgesChats,
 )
 from retentiond.engine.passes import conclude, run_steps
-from retentiond.engine.purge import PurgeWish
-from retentiond.engine.target import STOPPED, Order, StoppedError
+from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import STOPPED, PassOptions, StoppedError
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
@@ -32,9 +32,8 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.report import PassReport, SweepReport
+from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext
 from retentiond.targets.chat_database.holds import ChatHolds
-from retentiond.targets.chat_database.picture import draw
-from retentiond.targets.chat_database.place import KIND, SCHEMA, Place
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.replication import (
     read_replication,
@@ -43,6 +42,7 @@ from retentiond.targets.chat_database.replication import (
 from retentiond.targets.chat_database.requests import carry_out
 from retentiond.targets.chat_database.settings import resolve_chats
 from retentiond.targets.chat_database.state import check, read_status
+from retentiond.targets.chat_database.statistics import draw
 from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
 from retentiond.targets.chat_database.stores import STORES
 from retentiond.targets.chat_database.visitor import check_erasure
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.check import Check
-    from retentiond.model.picture import Picture
     from retentiond.model.replication import Replication
     from retentiond.model.report import Item, TargetStatus
+    from retentiond.model.statistics import StoreStatistics
 
 _TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 """One a database: targets of one daemon that share it, and are due at the same hour, wait for each other. By the lease
@@ -80,8 +80,8 @@ async def open_chat_database(
         async def look_at_own() -> Replication:
             return await read_replication(opened)
 
-        place = Place(name, config, settings, opened, Ledger(), look_at_replicas or look_at_own)
-        yield ChatDatabase(place, leadership)
+        context = ChatContext(name, config, settings, opened, Ledger(), look_at_replicas or look_at_own)
+        yield ChatDatabase(context, leadership)
 
 
 class ChatDatabase(
@@ -89,16 +89,16 @@ class ChatDatabase(
 ):
     """The chats of one database. Purged chats cannot be restored."""
 
-    def __init__(self, place: Place, leadership: Leadership) -> None:
-        super().__init__(place)
-        self._place = place
+    def __init__(self, context: ChatContext, leadership: Leadership) -> None:
+        super().__init__(context)
+        self._context = context
         self._leadership = leadership
-        self._turn = _TURNS.setdefault(place.settings.database, asyncio.Lock())
+        self._turn = _TURNS.setdefault(context.settings.database, asyncio.Lock())
 
     @property
     def name(self) -> str:
         """What the user calls it."""
-        return self._place.name
+        return self._context.name
 
     @property
     def kind(self) -> str:
@@ -108,52 +108,52 @@ class ChatDatabase(
     @property
     def holds(self) -> ChatHolds:
         """What must stay because somebody said so."""
-        return ChatHolds(self._place)
+        return ChatHolds(self._context)
 
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return what a pass would purge now; change nothing."""
-        order, wishes = Order("plan", progress=progress), self._scheduled(datetime.now(UTC))
-        report = await Planner(self._place, wishes, order, by_hand=False).plan(listen)
+        order, wishes = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
+        report = await Planner(self._context, wishes, order, by_hand=False).plan(listen)
 
         async def plan_erasure(erasure: Erasure) -> PassReport:
             wish = self._erasing(erasure, report.started_at)
-            return await Planner(self._place, [wish], order, by_hand=False).plan(listen)
+            return await Planner(self._context, [wish], order, by_hand=False).plan(listen)
 
-        await carry_out(self._place, report, order, plan_erasure)
+        await carry_out(self._context, report, order, plan_erasure)
         return report
 
-    async def run_pass(self, order: Order) -> PassReport:
+    async def run_pass(self, order: PassOptions) -> PassReport:
         """Purge all accounts that have a `keep`, and then carry out the requests of the configured file."""
         report = await self._run(self._scheduled, order, by_hand=False)
 
         async def erase(erasure: Erasure) -> PassReport:
             return await self._run(lambda now: [self._erasing(erasure, now)], order, by_hand=False)
 
-        with reaching("the database"):
-            await carry_out(self._place, report, order, erase)
+        with translate_errors("the database"):
+            await carry_out(self._context, report, order, erase)
         return report
 
-    async def purge_chats(self, wish: PurgeWish, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, wish: PurgeRequest, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Purge one account up to a date, as asked for by hand."""
-        self._place.account(wish.account)
+        self._context.account(wish.account)
         return await self._by_hand(lambda _now: wish, order, dry_run=dry_run)
 
-    async def erase(self, erasure: Erasure, order: Order, *, dry_run: bool) -> PurgeReport:
+    async def erase(self, erasure: Erasure, order: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Erase the chats of one visitor, as asked for by hand."""
-        check_erasure(self._place, erasure)
+        check_erasure(self._context, erasure)
         return await self._by_hand(lambda now: self._erasing(erasure, now), order, dry_run=dry_run)
 
-    def _erasing(self, erasure: Erasure, now: datetime) -> PurgeWish:
+    def _erasing(self, erasure: Erasure, now: datetime) -> PurgeRequest:
         """Return the purge that an erasure is: files and all, in every store; its date is set by the floor later."""
-        stores = tuple(store for store in STORES if getattr(self._place.config, store) is not None)
-        return PurgeWish(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
+        stores = tuple(store for store in STORES if getattr(self._context.config, store) is not None)
+        return PurgeRequest(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
 
     async def _by_hand(
-        self, wished: Callable[[datetime], PurgeWish], order: Order, *, dry_run: bool
+        self, wished: Callable[[datetime], PurgeRequest], order: PassOptions, *, dry_run: bool
     ) -> PurgeReport:
         wish = wished(datetime.now(UTC))
         if dry_run:
-            report = await Planner(self._place, [wish], order, by_hand=True).plan()
+            report = await Planner(self._context, [wish], order, by_hand=True).plan()
         else:
             report = await self._run(lambda now: [wished(now)], order, by_hand=True)
         if report.purges:
@@ -163,11 +163,11 @@ class ChatDatabase(
         told.state = "interrupted" if report.state == "interrupted" else "refused"
         return told
 
-    def _scheduled(self, now: datetime) -> list[PurgeWish]:
+    def _scheduled(self, now: datetime) -> list[PurgeRequest]:
         """Return what the configuration wants purged by now."""
-        config = self._place.config
+        config = self._context.config
         return [
-            PurgeWish(
+            PurgeRequest(
                 account=name,
                 to_date=day_before(now, account.keep, config.zone),
                 file_messages=account.delete_file_messages,
@@ -180,17 +180,17 @@ class ChatDatabase(
         ]
 
     async def _run(
-        self, wishes: Callable[[datetime], list[PurgeWish]], order: Order, *, by_hand: bool
+        self, wishes: Callable[[datetime], list[PurgeRequest]], order: PassOptions, *, by_hand: bool
     ) -> PassReport:
-        place = self._place
-        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
-        with reaching("the database"):
+        context = self._context
+        report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with translate_errors("the database"):
             if order.command == "run":
                 await self._leadership.take()
             # Before the first commit, which would wait; and no lag that is hidden is met half-way.
-            refuse_waiting_commits(await place.look_at_replicas())
-            async with place.pool.acquire() as connection:
-                await place.ledger.make(connection, SCHEMA)
+            refuse_waiting_commits(await context.look_at_replicas())
+            async with context.pool.acquire() as connection:
+                await context.ledger.make(connection, SCHEMA)
             async with AsyncExitStack() as opened:
                 try:
                     if order.command == "run":
@@ -199,25 +199,25 @@ class ChatDatabase(
                     report.state, report.error = "interrupted", STOPPED
                     return report
                 lease = await opened.enter_async_context(
-                    hold_lease(place.settings.database, order.command, patience=order.patience)
+                    hold_lease(context.settings.database, order.command, patience=order.patience)
                 )
                 await self._work(wishes, order, lease, report, by_hand=by_hand)
         return report
 
     async def _work(
         self,
-        wishes: Callable[[datetime], list[PurgeWish]],
-        order: Order,
+        wishes: Callable[[datetime], list[PurgeRequest]],
+        order: PassOptions,
         lease: Lease,
         report: PassReport,
         *,
         by_hand: bool,
     ) -> None:
-        async with connected(self._place.settings.database) as connection:
+        async with connection_to(self._context.settings.database) as connection:
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
             # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
             steps = ChatSteps(
-                self._place, connection, lease, order, wishes(report.started_at), by_hand=by_hand
+                self._context, connection, lease, order, wishes(report.started_at), by_hand=by_hand
             )
             try:
                 await run_steps(steps, order, report)
@@ -226,46 +226,46 @@ class ChatDatabase(
                 report.state, report.error = "interrupted", f"the database {describe(error)}"
                 conclude(report)
                 sum_up(report, steps.purges)
-                await record_end(self._place, report, steps.purges)
+                await record_end(self._context, report, steps.purges)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """See that the database is there; what was purged needs no looking after."""
         del everything
-        with reaching("the database"):
-            await self._place.ledger.exists(self._place.pool)
+        with translate_errors("the database"):
+            await self._context.ledger.exists(self._context.pool)
         return SweepReport()
 
     async def accept(self, *, yes: bool) -> Acceptance:
         """Say what the ledger knows; with `yes` accept the clock."""
-        place = self._place
-        acceptance = Acceptance(place.name)
-        with reaching("the database"):
-            if await place.ledger.exists(place.pool):
+        context = self._context
+        acceptance = Acceptance(context.name)
+        with translate_errors("the database"):
+            if await context.ledger.exists(context.pool):
                 await look_at_ledger(
-                    place.pool, place.ledger, await place.ledger.store(place.pool), acceptance
+                    context.pool, context.ledger, await context.ledger.store(context.pool), acceptance
                 )
             if yes and acceptance.ledger.store is not None:
                 async with (
-                    hold_lease(place.settings.database, "quarantine accept", patience=10.0) as lease,
-                    place.pool.acquire() as connection,
+                    hold_lease(context.settings.database, "quarantine accept", patience=10.0) as lease,
+                    context.pool.acquire() as connection,
                     connection.transaction(),
                 ):
                     await lease.check(connection)
-                    await note_acceptance(connection, place.ledger, acceptance, last_pass=0)
+                    await note_acceptance(connection, context.ledger, acceptance, last_pass=0)
                 acceptance.accepted = True
         return acceptance
 
-    async def picture(self, progress: Progress) -> Picture:
+    async def picture(self, progress: Progress) -> StoreStatistics:
         """Draw the store for the report, changing nothing."""
         progress.stage("draw", None)
-        with reaching("the database"):
-            return await draw(self._place)
+        with translate_errors("the database"):
+            return await draw(self._context)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""
-        with reaching("the database"):
-            return await read_status(self._place)
+        with translate_errors("the database"):
+            return await read_status(self._context)
 
     async def check(self) -> Check:
         """Try what a pass needs, and return the problems found."""
-        return await check(self._place, self._scheduled(datetime.now(UTC)))
+        return await check(self._context, self._scheduled(datetime.now(UTC)))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.purge import Erasure
     from retentiond.targets.chat_database.catalogue import Catalogue
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
 
 SQL: Final = named_queries(__package__, "erasure.sql")
 MOST_CHATS: Final = 100_000
@@ -68,13 +68,13 @@ class ErasureRequest:
         )
 
 
-def check_erasure(place: Place, erasure: Erasure) -> None:
+def check_erasure(context: ChatContext, erasure: Erasure) -> None:
     """Raise UsageError for a request that cannot be carried out, whatever the tables hold."""
-    place.account(erasure.account)
-    if place.layout.root.visitor is None:
+    context.account(erasure.account)
+    if context.layout.root.visitor is None:
         raise UsageError(
-            f"the layout of {place.name} does not name the column of visitors; add `visitor` to its entity "
-            f"{printable(place.layout.chat)}"
+            f"the layout of {context.name} does not name the column of visitors; add `visitor` to its entity "
+            f"{printable(context.layout.chat)}"
         )
     visitor = erasure.visitor
     if not visitor.strip() or len(visitor) > LONGEST_ID:
@@ -91,27 +91,29 @@ def check_erasure(place: Place, erasure: Erasure) -> None:
         )
 
 
-def first_day_kept(place: Place, request: ErasureRequest, now: datetime, floor: timedelta) -> date:
+def first_day_kept(context: ChatContext, request: ErasureRequest, now: datetime, floor: timedelta) -> date:
     """Return the first day that stays: by the floor, and in any case the day after the request."""
-    zone = place.config.zone
+    zone = context.config.zone
     if request.erasure.even_under_floor:
         return request.until
     # By `within` a purge may come up to today.
-    within = place.config.date_rule == "within"
+    within = context.config.date_rule == "within"
     by_rule = now.astimezone(zone).date() if within else day_before(now, floor, zone)
     return min(by_rule, request.until)
 
 
-async def find_request(place: Place, connection: Conn, erasure: Erasure, now: datetime) -> ErasureRequest:
+async def find_request(
+    context: ChatContext, connection: Conn, erasure: Erasure, now: datetime
+) -> ErasureRequest:
     """Return the request in the ledger that this one goes on with, or a new one; raise UsageError where they differ."""
-    new = ErasureRequest(erasure, None, None, now, actor(), _day_after(place, now))
+    new = ErasureRequest(erasure, None, None, now, actor(), _day_after(context, now))
     if not await connection.fetchval(SQL["knows_erasures"]):
         return new
     key = await connection.fetchval(SQL["erasure_key"])
     if key is None:
         return new
-    new.digest = digest_of(place, erasure, key)
-    names = (place.name, erasure.account)
+    new.digest = digest_of(context, erasure, key)
+    names = (context.name, erasure.account)
     if erasure.name is not None:
         row = await connection.fetchrow(SQL["erasure_by_name"], *names, erasure.name)
     else:
@@ -135,39 +137,45 @@ async def find_request(place: Place, connection: Conn, erasure: Erasure, now: da
         row["requested_at"],
         row["requested_by"],
         # By hand the one who asks again means what is there now; a request in a file stays in the file for months.
-        _day_after(place, row["requested_at"] if erasure.name is not None else now),
+        _day_after(context, row["requested_at"] if erasure.name is not None else now),
         frozenset(chat["chat"] for chat in chats),
     )
 
 
-def _day_after(place: Place, moment: datetime) -> date:
-    return moment.astimezone(place.config.zone).date() + timedelta(days=1)
+def _day_after(context: ChatContext, moment: datetime) -> date:
+    return moment.astimezone(context.config.zone).date() + timedelta(days=1)
 
 
-async def is_done(place: Place, connection: Conn, erasure: Erasure) -> bool:
+async def is_done(context: ChatContext, connection: Conn, erasure: Erasure) -> bool:
     """Tell whether a request in a file is done: it is not carried out again. Raises UsageError as `find_request` does."""
     if erasure.name is None or not await connection.fetchval(SQL["knows_erasures"]):
         return False
-    row = await connection.fetchrow(SQL["erasure_by_name"], place.name, erasure.account, erasure.name)
+    row = await connection.fetchrow(SQL["erasure_by_name"], context.name, erasure.account, erasure.name)
     if row is None or row["finished_at"] is None:
         return False
     key = await connection.fetchval(SQL["erasure_key"])
-    if row["visitor"] != digest_of(place, erasure, key):
+    if row["visitor"] != digest_of(context, erasure, key):
         raise UsageError(
             f"the request `{printable(erasure.name)}` was made for another visitor; give this one a name of its own"
         )
     return True
 
 
-def digest_of(place: Place, erasure: Erasure, key: bytes) -> str:
+def digest_of(context: ChatContext, erasure: Erasure, key: bytes) -> str:
     """Return what stands for the visitor in the ledger: a hash with the ledger's key, of the ID and where its chats are."""
-    whereabouts = [place.schema_of(erasure.account), place.column_value_of(erasure.account), erasure.visitor]
+    whereabouts = [
+        context.schema_of(erasure.account),
+        context.column_value_of(erasure.account),
+        erasure.visitor,
+    ]
     return hmac.new(key, json.dumps(whereabouts).encode(), hashlib.sha256).hexdigest()
 
 
-async def check_visitor(connection: Conn, place: Place, catalogue: Catalogue, erasure: Erasure) -> None:
+async def check_visitor(
+    connection: Conn, context: ChatContext, catalogue: Catalogue, erasure: Erasure
+) -> None:
     """Raise UsageError where the column of visitors cannot hold the ID as it is written, or is of another kind."""
-    layout = place.layout
+    layout = context.layout
     column = layout.root.visitor or ""
     kind = catalogue.types[layout.chat][column]
     where = f"{printable(layout.table(layout.chat))}.{printable(column)}, which is {printable(kind)}"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from retentiond.targets.chat_database.errand import Notes
     from retentiond.targets.chat_database.store import ChatStore
+    from retentiond.targets.chat_database.store_request import Notes
 
 EVERY: Final = 5.0
 """Seconds from look to look: a mutation, or a task, may be at work for hours."""

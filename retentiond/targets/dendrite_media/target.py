@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.disk import DiskWorkers
-from retentiond.adapters.postgres import pool, reaching
+from retentiond.adapters.postgres import pool, translate_errors
 from retentiond.config.resolve import resolve
 from retentiond.engine.capabilities import (
     AcceptsStores,
@@ -40,30 +40,30 @@ from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.repair.run import repair
 from retentiond.targets.dendrite_media.restore.listing import released
 from retentiond.targets.dendrite_media.restore.selected import forget
+from retentiond.targets.dendrite_media.store.context import TargetContext
 from retentiond.targets.dendrite_media.store.fresh import no_media_yet
-from retentiond.targets.dendrite_media.store.workplace import Place
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
 from retentiond.targets.dendrite_media.sweeps.by_hand import cancel_purge, end_grace, restore_by_hand
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
 from retentiond.targets.dendrite_media.views.check import check
-from retentiond.targets.dendrite_media.views.picture import draw
+from retentiond.targets.dendrite_media.views.explanation import explain
 from retentiond.targets.dendrite_media.views.plan import plan
+from retentiond.targets.dendrite_media.views.statistics import draw
 from retentiond.targets.dendrite_media.views.status import read_status
-from retentiond.targets.dendrite_media.views.story import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from retentiond.config.media import MediaTarget
-    from retentiond.engine.target import AuditOrder, Order, Progress, Selection
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
     from retentiond.model.check import Check
-    from retentiond.model.picture import Picture
+    from retentiond.model.explanation import Explanation
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
-    from retentiond.model.story import Story
+    from retentiond.model.statistics import StoreStatistics
 
 KIND: Final = "dendrite_media"
 
@@ -78,8 +78,8 @@ async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[D
             sources = Sources.of(settings)
             references = References(sources, settings.protections, settings.sources)
             held = HoldReferences(sources)
-            place = Place(name, config, settings, opened, disk, MediaLedger(), references, held)
-            yield DendriteMedia(place, leadership)
+            context = TargetContext(name, config, settings, opened, disk, MediaLedger(), references, held)
+            yield DendriteMedia(context, leadership)
     finally:
         disk.close()
 
@@ -98,16 +98,16 @@ class DendriteMedia(
 ):
     """The media of a dendrite server."""
 
-    def __init__(self, place: Place, leadership: Leadership) -> None:
-        super().__init__(place)
-        self._place = place
+    def __init__(self, context: TargetContext, leadership: Leadership) -> None:
+        super().__init__(context)
+        self._context = context
         self._leadership = leadership
         self._mount_noticed = False
 
     @property
     def name(self) -> str:
         """What the user calls it."""
-        return self._place.name
+        return self._context.name
 
     @property
     def kind(self) -> str:
@@ -117,7 +117,7 @@ class DendriteMedia(
     @property
     def holds(self) -> MediaHolds:
         """What must stay because somebody said so."""
-        return MediaHolds(self._place)
+        return MediaHolds(self._context)
 
     async def plan(
         self,
@@ -127,22 +127,22 @@ class DendriteMedia(
         keep: timedelta | None = None,
     ) -> PassReport:
         """Say what a pass, or a request, would do now, changing nothing."""
-        place = self._place if keep is None else self._place.keeping(keep)
-        return await plan(place, listen, progress, request)
+        context = self._context if keep is None else self._context.keeping(keep)
+        return await plan(context, listen, progress, request)
 
-    async def explain(self, media: str, progress: Progress) -> Story:
+    async def explain(self, media: str, progress: Progress) -> Explanation:
         """Tell one item's whole story, changing nothing."""
-        return await explain(self._place, media, progress)
+        return await explain(self._context, media, progress)
 
-    async def run_pass(self, order: Order) -> PassReport:
+    async def run_pass(self, order: PassOptions) -> PassReport:
         """Do one pass, and what belongs to its end."""
-        place = self._place
-        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
-        with reaching("the database"):
+        context = self._context
+        report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with translate_errors("the database"):
             await self._take_leadership(order.command)
-            await under_lease(place, order, report, lambda steps: run_steps(steps, order, report))
+            await under_lease(context, order, report, lambda steps: run_steps(steps, order, report))
             if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
-                await end_by_hand(place, order, removed=report.removed_items > 0)
+                await end_by_hand(context, order, removed=report.removed_items > 0)
         return report
 
     async def _take_leadership(self, command: str) -> None:
@@ -150,114 +150,114 @@ class DendriteMedia(
         if command == "run":
             await self._leadership.take()
 
-    async def check_quotas(self, order: Order) -> PassReport | None:
+    async def check_quotas(self, order: PassOptions) -> PassReport | None:
         """Keep to the quotas; None where nothing had to go."""
-        place = self._place
-        if not place.settings.quotas:
+        context = self._context
+        if not context.settings.quotas:
             return None
-        report = PassReport(place.name, KIND, dry_run=False, started_at=datetime.now(UTC))
-        with reaching("the database"):
+        report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        with translate_errors("the database"):
             await self._take_leadership(order.command)
-            if await fits_at_a_glance(place, place.pool):
+            if await fits_at_a_glance(context, context.pool):
                 return None
-            await under_lease(place, order, report, lambda steps: run_eviction(steps, report))
+            await under_lease(context, order, report, lambda steps: run_eviction(steps, report))
         return report if report.is_worth_telling else None
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Look after the quarantine."""
-        with reaching("the database"):
-            await ensure_tables(self._place.pool)
+        with translate_errors("the database"):
+            await ensure_tables(self._context.pool)
             if not self._mount_noticed:
-                await notice_mount(self._place)
+                await notice_mount(self._context)
                 self._mount_noticed = True
-            if not await self._place.ledger.exists(self._place.pool):
+            if not await self._context.ledger.exists(self._context.pool):
                 # There is nothing to sweep, but who looks after the target is to be known from the start.
                 with suppress(BusyError):
                     await self._leadership.take()
                 return SweepReport()
-            await self._place.make_ledger()
-            await follow_access_log(self._place, tell=everything)
+            await self._context.make_ledger()
+            await follow_access_log(self._context, tell=everything)
             try:
                 await self._leadership.take()
             except BusyError:
                 # The other one sweeps.
                 return SweepReport()
             try:
-                return await sweep_store(self._place, everything=everything)
+                return await sweep_store(self._context, everything=everything)
             except UnreachableError as error:
-                if await no_media_yet(self._place, self._place.pool, error) is None:
+                if await no_media_yet(self._context, self._context.pool, error) is None:
                     raise
                 return SweepReport()
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream what can be brought back, by release."""
-        with reaching("the database"):
-            async for item in released(self._place):
+        with translate_errors("the database"):
+            async for item in released(self._context):
                 yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:
         """Bring back what was selected; a pass that is under way is not taken from behind its back."""
-        with reaching("the database"):
-            return await restore_by_hand(self._place, selection)
+        with translate_errors("the database"):
+            return await restore_by_hand(self._context, selection)
 
     async def end_grace(self) -> SweepReport:
         """Purge what is in quarantine, without waiting for its grace; never before its settle."""
-        with reaching("the database"):
-            return await end_grace(self._place)
+        with translate_errors("the database"):
+            return await end_grace(self._context)
 
     async def cancel_purge(self) -> CancelledPurge:
         """Give the grace back that was ended by hand, to what is not purged yet."""
-        with reaching("the database"):
-            return await cancel_purge(self._place)
+        with translate_errors("the database"):
+            return await cancel_purge(self._context)
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """End the mark of what was restored: of these media, or of all; return those that had it."""
-        with reaching("the database"):
-            if not await self._place.ledger.exists(self._place.pool):
+        with translate_errors("the database"):
+            if not await self._context.ledger.exists(self._context.pool):
                 return []
-            return await forget(self._place, media)
+            return await forget(self._context, media)
 
     async def accept(self, *, yes: bool) -> Acceptance:
         """Show what ledger and disk know, where they do not fit; with `yes` go on from there."""
-        place = self._place
-        with reaching("the database"):
+        context = self._context
+        with translate_errors("the database"):
             if not yes:
-                return await look_at_store(place)
-            await place.make_ledger()
-            async with hold_lease(place.settings.database, "quarantine accept", patience=10.0) as lease:
-                acceptance = await accept_store(place, lease)
-            swept = await sweep_store(place, everything=True, purging=False)
+                return await look_at_store(context)
+            await context.make_ledger()
+            async with hold_lease(context.settings.database, "quarantine accept", patience=10.0) as lease:
+                acceptance = await accept_store(context, lease)
+            swept = await sweep_store(context, everything=True, purging=False)
             acceptance.returned += swept.returned
             return acceptance
 
-    async def audit(self, order: AuditOrder) -> AuditReport:
+    async def audit(self, order: AuditOptions) -> AuditReport:
         """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
-        with reaching("the database"):
+        with translate_errors("the database"):
             await self._take_leadership(order.command)
             if order.command == "run":
                 # The daemon goes by the last audit's time, which must be somewhere.
-                await self._place.make_ledger()
+                await self._context.make_ledger()
             if not order.repair:
-                return await audit(self._place, order)
-            await self._place.make_ledger()
+                return await audit(self._context, order)
+            await self._context.make_ledger()
             async with hold_lease(
-                self._place.settings.database, order.command, patience=order.patience
+                self._context.settings.database, order.command, patience=order.patience
             ) as lease:
-                report = await repair(self._place, order, lease)
+                report = await repair(self._context, order, lease)
             if report.pass_id is not None:
-                await end_by_hand(self._place, order, removed=report.repaired.total() > 0)
+                await end_by_hand(self._context, order, removed=report.repaired.total() > 0)
             return report
 
-    async def picture(self, progress: Progress) -> Picture:
+    async def picture(self, progress: Progress) -> StoreStatistics:
         """Draw the store for the report, changing nothing."""
-        with reaching("the database"):
-            return await draw(self._place, progress)
+        with translate_errors("the database"):
+            return await draw(self._context, progress)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""
-        with reaching("the database"):
-            return await read_status(self._place)
+        with translate_errors("the database"):
+            return await read_status(self._context)
 
     async def check(self) -> Check:
         """Try what a pass needs, and count the entries of each policy."""
-        return await check(self._place)
+        return await check(self._context)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.config.chat_stores import ElasticsearchStore
-from retentiond.engine.target import Silence
+from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.targets.chat_database.search.store import open_elasticsearch
 from tests.support.stats_table import CUTOFF
@@ -49,7 +49,7 @@ async def answering(*answers: tuple[int, str, str]) -> AsyncIterator[str]:
 async def purge(url: str, **changes: Any) -> StoreReport:
     config = ElasticsearchStore(url=url, index="chats", **changes)
     async with open_elasticsearch(config, 1000) as store:
-        return await store.purge(Purge("acme", CUTOFF), Silence())
+        return await store.purge(Purge("acme", CUTOFF), NullProgress())
 
 
 async def test_a_wrong_password_is_told_as_such_and_not_shown() -> None:

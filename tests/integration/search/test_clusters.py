@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from tests.support.closing_lines import not_run
 from tests.support.search_cluster import START, URLS, SearchCluster
 from tests.support.search_index import INDEX, Chats, Watching
@@ -63,7 +63,7 @@ async def test_a_coordinator_that_dies_in_the_middle_is_replaced_by_the_next_url
 ) -> None:
     await filled(chats, replicas=1)
     purge, watching = Purge("acme", CUTOFF), Watching()
-    async with chats.opened(rate=RATE, patience=Patience(between=0.2), url=cluster.urls) as store:
+    async with chats.opened(rate=RATE, patience=PollPolicy(between=0.2), url=cluster.urls) as store:
         task = asyncio.create_task(store.purge(purge, watching))
         await watching.until_some_are_gone()
         await cluster.kill(cluster.urls[0])
@@ -85,7 +85,7 @@ async def test_a_data_node_that_dies_in_the_middle_leads_to_another_round(
     await filled(chats, replicas=1)
     dying = await cluster.data_node(INDEX)
     purge, watching = Purge("acme", CUTOFF), Watching()
-    async with chats.opened(rate=RATE, patience=Patience(between=0.2)) as store:
+    async with chats.opened(rate=RATE, patience=PollPolicy(between=0.2)) as store:
         task = asyncio.create_task(store.purge(purge, watching))
         await watching.until_some_are_gone()
         await cluster.kill(dying)
@@ -103,7 +103,7 @@ async def test_a_shard_without_a_copy_is_unreachable_and_the_purge_goes_on_once_
     await filled(chats, replicas=0)
     dying = await cluster.data_node(INDEX)
     notes, watching = Notes(), Watching()
-    hasty = Patience(between=0.2, recovery=20)
+    hasty = PollPolicy(between=0.2, recovery=20)
     async with chats.opened(rate=RATE, patience=hasty) as store:
         task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), watching))
         await watching.until_some_are_gone()

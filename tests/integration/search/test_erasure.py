@@ -10,11 +10,11 @@ import pytest
 
 from retentiond.demo.chats import ACCOUNT
 from retentiond.engine.purge import Erasure
-from retentiond.engine.target import Order
+from retentiond.engine.target import PassOptions
 from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.beside import DiedError
 from tests.support.chats import OLD, ChatStore
+from tests.support.secondary import DiedError
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Everywhere:
         config = self.store.config(clickhouse=stores[0], elasticsearch=stores[1])
         async with open_chat_database("chats", config) as target:
             erasure = Erasure(ACCOUNT, str(VISITOR), **wish)
-            return await target.erase(erasure, Order("purge-chats"), dry_run=dry_run)
+            return await target.erase(erasure, PassOptions("purge-chats"), dry_run=dry_run)
 
     async def left(self, account: str = ACCOUNT) -> tuple[set[int], set[int]]:
         """Return the chats of an account that the two stores have."""

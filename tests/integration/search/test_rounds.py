@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.engine.target import Silence, Stop
+from retentiond.engine.target import NullProgress, Stop
 from tests.support.search_index import INDEX, SLOW, Watching
 from tests.support.search_proxy import standing_before
 from tests.support.stats_table import CUTOFF
@@ -139,7 +139,7 @@ async def test_it_goes_in_the_background_and_no_batch_is_larger_than_what_may_go
     async with standing_before(chats.config.url[0]) as between:
         for rate in (100, 50_000):
             async with chats.opened(rate=rate, url=between.url) as store:
-                await store.purge(Purge("acme", CUTOFF), Silence())
+                await store.purge(Purge("acme", CUTOFF), NullProgress())
             await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
         slow, fast = [line for line in between.asked if "_delete_by_query" in line]
     # A synchronous one would lose its answer: it bears a header for each batch, and no client takes so many.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.config.chat_stores import ElasticsearchStore
-from retentiond.engine.target import Silence, Stop
+from retentiond.engine.target import NullProgress, Stop
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from retentiond.targets.chat_database.search import client
 from retentiond.targets.chat_database.search.servers import open_search
 from tests.support.search_index import INDEX, SLOW, Watching
@@ -37,7 +37,7 @@ async def test_what_the_daemons_death_left_running_is_followed_and_not_started_b
     await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     notes = Notes()
     async with chats.opened(rate=SLOW) as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), Silence()))
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), NullProgress()))
         while "task" not in await notes.read():
             await asyncio.sleep(0.01)
         task.cancel()
@@ -59,7 +59,7 @@ async def test_a_start_whose_answer_is_lost_is_found_again_and_not_sent_twice(ch
         between.lost.add("_delete_by_query")
         between.first["GET /_tasks/"] = chats.hurry
         async with chats.opened(rate=SLOW, url=between.url) as store:
-            report = await store.purge(Purge("acme", CUTOFF), Silence())
+            report = await store.purge(Purge("acme", CUTOFF), NullProgress())
         # The client did not try again by itself.
         assert between.times("_delete_by_query") == 1
     assert (report.state, report.rows, report.at_least) == ("finished", 1000, False)
@@ -153,7 +153,7 @@ async def test_asked_to_stop_it_leaves_the_purge_to_the_server_and_the_next_find
     await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     stop, notes = Stop(), Notes()
     async with chats.opened(rate=SLOW) as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), Silence()))
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), NullProgress()))
         await chats.until_running()
         stop.ask()
         first = await task
@@ -205,7 +205,7 @@ async def test_a_hold_has_the_task_cancelled_that_was_started_before_it(chats: C
     await chats.add(first=CUTOFF - timedelta(days=200), count=4000)
     purge = Purge("acme", CUTOFF)
     async with chats.opened(rate=500) as store, chats.opened() as beside:
-        task = asyncio.create_task(store.purge(purge, Silence()))
+        task = asyncio.create_task(store.purge(purge, NullProgress()))
         await chats.until_running()
         await beside.halt({})
         await beside.halt({"mark": "another's"})
@@ -222,7 +222,7 @@ async def test_a_purge_that_somebody_cancels_is_a_failure_that_says_so(chats: Ch
     await chats.make()
     await chats.add(first=CUTOFF - timedelta(days=200), count=1000, every=timedelta(minutes=10))
     async with chats.opened(rate=SLOW) as store:
-        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), Silence()))
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF), NullProgress()))
         # A slice that is cancelled while it searches says of its search alone that it failed.
         await chats.until_pausing()
         await chats.ask("POST", "/_tasks/_cancel", actions="*/delete/byquery")
@@ -237,9 +237,9 @@ async def test_a_purge_that_does_not_get_on_is_cancelled_and_its_result_removed(
     await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
     notes = Notes()
     # Each of its slices deletes one, and then waits for longer than we do.
-    impatient = Patience(between=0.05, stalled=1.5)
+    impatient = PollPolicy(between=0.05, stalled=1.5)
     async with chats.opened(rate=1, patience=impatient) as store:
-        report = await store.purge(Purge("acme", CUTOFF, notes=notes), Silence())
+        report = await store.purge(Purge("acme", CUTOFF, notes=notes), NullProgress())
     assert report.state == "finished_with_failures"
     assert "did not get on" in (report.error or "")
     assert report.rows == 20 - await chats.left() > 0
@@ -260,9 +260,9 @@ async def test_a_purge_that_ends_before_it_can_be_cancelled_is_over_and_not_fail
 
     async with standing_before(chats.config.url[0]) as between:
         between.first["_cancel"] = end_first
-        impatient = Patience(between=0.05, stalled=1.5)
+        impatient = PollPolicy(between=0.05, stalled=1.5)
         async with chats.opened(rate=1, patience=impatient, url=between.url) as store:
-            report = await store.purge(Purge("acme", CUTOFF), Silence())
+            report = await store.purge(Purge("acme", CUTOFF), NullProgress())
         assert between.times("_cancel") == 1
     assert (report.state, report.rows) == ("finished", 20)
 

@@ -98,8 +98,8 @@ class Servers:
 
     async def others(self) -> AsyncIterator[Server]:
         """Yield each other server that answers."""
-        for place, url in enumerate(self._config.url):
-            if place != self._at:
+        for context, url in enumerate(self._config.url):
+            if context != self._at:
                 try:
                     async with open_server(self._config, url) as server:
                         yield server

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.relations import Relations
-    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.poll_policy import PollPolicy
 
 _FAILING_LOOKS: Final = 10
 _ABSENT_LOOKS: Final = 5
@@ -42,7 +42,7 @@ class Follower:
         server: Servers | Cluster,
         relations: Relations,
         stop: Stop,
-        patience: Patience,
+        patience: PollPolicy,
         listen: Callable[[Sequence[Mutation]], Awaitable[None]] | None = None,
     ) -> None:
         self._server = server

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
-Standing = Literal["absent", "running", "done", "failing", "blocked"]
+TargetState = Literal["absent", "running", "done", "failing", "blocked"]
 """`absent`: nobody knows it (any more). `blocked`: another, older one fails, and ours waits behind it."""
 
 
@@ -34,7 +34,7 @@ class Mutation:
 class Look:
     """How ours stands; `reason` is the server's, `progress` differs from look to look while anything is done."""
 
-    standing: Standing
+    standing: TargetState
     progress: str = ""
     reason: str = ""
 

@@ -49,8 +49,8 @@ class Relations:
                 "_shard_num",
             )
             places = {
-                place: f"clusterAllReplicas({{cluster:String}}, {relation})"
-                for place, relation in _SYSTEM.items()
+                context: f"clusterAllReplicas({{cluster:String}}, {relation})"
+                for context, relation in _SYSTEM.items()
             }
         filled = places | {
             "rows": rows,
@@ -63,8 +63,8 @@ class Relations:
             "in_partition": "IN PARTITION ID {partition:String}" if partition is not None else "",
         }
         statement = SQL[name]
-        for place, text in filled.items():
-            statement = statement.replace("{" + place + "}", text)
+        for context, text in filled.items():
+            statement = statement.replace("{" + context + "}", text)
         return statement
 
     def parameters(self, condition: Condition | None = None, **others: Any) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from retentiond.targets.chat_database.clickhouse.relations import Relations
 from retentiond.targets.chat_database.clickhouse.rights import ensure_rights
 from retentiond.targets.chat_database.clickhouse.rows import MeantRows
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_clickhouse(
-    config: ClickHouseStore, patience: Patience | None = None
+    config: ClickHouseStore, patience: PollPolicy | None = None
 ) -> AsyncIterator[ClickHouse]:
     """Open the store; raises UnreachableError, and UsageError where the extra is missing."""
     async with open_servers(config) as servers:
-        yield ClickHouse(servers, config, patience or Patience())
+        yield ClickHouse(servers, config, patience or PollPolicy())
 
 
 class ClickHouse:
@@ -50,7 +50,7 @@ class ClickHouse:
 
     name: StoreName = "clickhouse"
 
-    def __init__(self, servers: Servers, config: ClickHouseStore, patience: Patience) -> None:
+    def __init__(self, servers: Servers, config: ClickHouseStore, patience: PollPolicy) -> None:
         self._servers = servers
         self._config = config
         self._patience = patience

@@ -13,7 +13,7 @@ from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable, sentence
 from retentiond.targets.chat_database.extras import require
 from retentiond.targets.chat_database.outage import describe_outage, never_sent
-from retentiond.targets.chat_database.patience import GRACE
+from retentiond.targets.chat_database.poll_policy import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

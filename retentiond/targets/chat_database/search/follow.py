@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from retentiond.engine.target import Progress, Stop
-    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.poll_policy import PollPolicy
     from retentiond.targets.chat_database.search.index import Index
     from retentiond.targets.chat_database.search.task import TaskLook
 
@@ -41,7 +41,7 @@ class Follower:
     are no more. `reason` is why it was lost.
     """
 
-    def __init__(self, index: Index, stop: Stop, patience: Patience, progress: Progress) -> None:
+    def __init__(self, index: Index, stop: Stop, patience: PollPolicy, progress: Progress) -> None:
         self._index = index
         self._search = index.search
         self._stop = stop

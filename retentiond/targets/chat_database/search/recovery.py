@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retentiond.engine.target import Stop
-    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.poll_policy import PollPolicy
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Recovery:
     """Asks again while a cluster makes replicas its primaries, elects a leader or notices that a node is dead."""
 
-    def __init__(self, stop: Stop, patience: Patience) -> None:
+    def __init__(self, stop: Stop, patience: PollPolicy) -> None:
         self._stop = stop
         self._patience = patience
 

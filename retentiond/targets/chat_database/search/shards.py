@@ -15,7 +15,7 @@ from retentiond.targets.chat_database.search.query import both, within
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from retentiond.targets.chat_database.patience import Patience
+    from retentiond.targets.chat_database.poll_policy import PollPolicy
     from retentiond.targets.chat_database.search.index import Index
     from retentiond.targets.chat_database.search.indices import Inventory
     from retentiond.targets.chat_database.search.query import Query
@@ -35,7 +35,7 @@ Shard = tuple[str, int]
 class ShardWatch:
     """Reports the shards of a purge; whatever keeps it from that does not keep the purge."""
 
-    def __init__(self, index: Index, purge: StorePurge, patience: Patience) -> None:
+    def __init__(self, index: Index, purge: StorePurge, patience: PollPolicy) -> None:
         self._index = index
         self._purge = purge
         self._patience = patience

@@ -6,10 +6,10 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from retentiond.engine.target import Silence, Stop, StoppedError
+from retentiond.engine.target import NullProgress, Stop, StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.patience import Patience
+from retentiond.targets.chat_database.poll_policy import PollPolicy
 from retentiond.targets.chat_database.search.client import Heeding, ServerError
 from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_elasticsearch(
-    config: ElasticsearchStore, rate: int, patience: Patience | None = None
+    config: ElasticsearchStore, rate: int, patience: PollPolicy | None = None
 ) -> AsyncIterator[Elasticsearch]:
     """Open the store, which deletes at most `rate` documents a second; raises UnreachableError and UsageError."""
     async with open_search(config) as search:
-        yield Elasticsearch(search, config, rate, patience or Patience())
+        yield Elasticsearch(search, config, rate, patience or PollPolicy())
 
 
 class Elasticsearch:
@@ -46,7 +46,7 @@ class Elasticsearch:
 
     name: StoreName = "elasticsearch"
 
-    def __init__(self, search: Search, config: ElasticsearchStore, rate: int, patience: Patience) -> None:
+    def __init__(self, search: Search, config: ElasticsearchStore, rate: int, patience: PollPolicy) -> None:
         self._config = config
         self._rate = rate
         self._patience = patience
@@ -113,7 +113,7 @@ class Elasticsearch:
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Cancel the task that the notes name; what it has deleted stays deleted."""
-        follower = Follower(self._index, Stop(), self._patience, Silence())
+        follower = Follower(self._index, Stop(), self._patience, NullProgress())
         try:
             task = await follower.find(str(notes["mark"])) if notes.get("mark") else None
             if task is not None:

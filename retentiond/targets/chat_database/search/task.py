@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Standing = Literal["running", "over", "failed", "lost", "gone"]
+TargetState = Literal["running", "over", "failed", "lost", "gone"]
 """`lost`: it lost a node or a shard on its way, and another round goes on. `gone`: it is not there, or another has its
 number: it died with its node."""
 _FINAL: Final = (
@@ -26,7 +26,7 @@ _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 class TaskLook:
     """How it stands, and why it failed."""
 
-    standing: Standing
+    standing: TargetState
     reason: str = ""
 
 

@@ -27,67 +27,67 @@ from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.quarantine.entries import record_lost
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
+from retentiond.targets.dendrite_media.store.context import StoreSession
 from retentiond.targets.dendrite_media.store.mark import Mark, compare, read_mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory
-from retentiond.targets.dendrite_media.store.workplace import Workplace
 from retentiond.targets.dendrite_media.sweeps.inventory import strangers_on_disk
 from retentiond.targets.dendrite_media.sweeps.recovery import recover
 
 if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.ledger import StoreState
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 _SAMPLE: Final = 1000
 _CLOCKS: Final = frozenset({"clock_behind", "clock_leapt"})
 
 
-async def look_at_store(place: Place) -> Acceptance:
+async def look_at_store(context: TargetContext) -> Acceptance:
     """Say what the ledger and the disk know, and what rows want; change nothing."""
-    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
-        ledger = await place.ledger.exists(place.pool)
-        return await _look(place, tree, await place.ledger.store(place.pool) if ledger else None)
+    with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
+        ledger = await context.ledger.exists(context.pool)
+        return await _look(context, tree, await context.ledger.store(context.pool) if ledger else None)
 
 
-async def accept_store(place: Place, lease: Lease) -> Acceptance:
+async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
     """Do what leads on, under the store's lease, and say what it was; there is a ledger.
 
     Raises RefusedError for what no acceptance goes over: a directory that is empty beside rows, or another device.
     """
-    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
-        state = await place.ledger.store(place.pool)
-        acceptance = await _look(place, tree, state)
-        async with claimant(place.settings.database) as claiming:
+    with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
+        state = await context.ledger.store(context.pool)
+        acceptance = await _look(context, tree, state)
+        async with claimant(context.settings.database) as claiming:
             # Whatever they are: from an older database nothing is finished, and nothing goes.
-            await _accept(Workplace(place, tree, claiming, state, "ahead", 0.0), lease, acceptance)
+            await _accept(StoreSession(context, tree, claiming, state, "ahead", 0.0), lease, acceptance)
     return acceptance
 
 
-async def _look(place: Place, tree: MediaTree, state: StoreState | None) -> Acceptance:
-    acceptance = Acceptance(place.name)
-    mark = await _read_mark(place, tree, acceptance)
+async def _look(context: TargetContext, tree: MediaTree, state: StoreState | None) -> Acceptance:
+    acceptance = Acceptance(context.name)
+    mark = await _read_mark(context, tree, acceptance)
     if mark is not None:
         acceptance.disk = Known(str(mark.store_id), mark.last_pass, mark.written_at or None)
     if not acceptance.refused:
         _note_fit(mark, state, acceptance)
     if state is not None:
-        await look_at_ledger(place.pool, place.ledger, state, acceptance)
-    async for strangers, wanted in strangers_on_disk(place, tree, ledger=state is not None):
+        await look_at_ledger(context.pool, context.ledger, state, acceptance)
+    async for strangers, wanted in strangers_on_disk(context, tree, ledger=state is not None):
         acceptance.unknown += len(strangers)
         acceptance.wanted += sum(entry.hash in wanted for entry in strangers)
     if state is not None:
-        acceptance.gone = await _count_gone(place, tree)
-    hashes = [row["hash"] for row in await place.pool.fetch(ACCEPT_SQL["sample_contents"], _SAMPLE)]
-    missing = await place.disk.share(
+        acceptance.gone = await _count_gone(context, tree)
+    hashes = [row["hash"] for row in await context.pool.fetch(ACCEPT_SQL["sample_contents"], _SAMPLE)]
+    missing = await context.disk.share(
         file_missing(tree), [blob for text in hashes if (blob := valid_hash(text))]
     )
     acceptance.sampled, acceptance.without_file = len(missing), sum(missing)
     return acceptance
 
 
-async def _read_mark(place: Place, tree: MediaTree, acceptance: Acceptance) -> Mark | None:
+async def _read_mark(context: TargetContext, tree: MediaTree, acceptance: Acceptance) -> Mark | None:
     try:
-        return await place.disk.call(lambda: read_mark(tree, place.name))
+        return await context.disk.call(lambda: read_mark(tree, context.name))
     except RefusedError as error:
         acceptance.refused.append(error.refusal)
         return None
@@ -101,57 +101,61 @@ def _note_fit(mark: Mark | None, state: StoreState | None, acceptance: Acceptanc
         acceptance.refused.append(error.refusal)
 
 
-async def _count_gone(place: Place, tree: MediaTree) -> int:
+async def _count_gone(context: TargetContext, tree: MediaTree) -> int:
     gone = after = 0
-    while rows := await place.pool.fetch(ACCEPT_SQL["entries_page"], after, place.batch):
+    while rows := await context.pool.fetch(ACCEPT_SQL["entries_page"], after, context.batch):
         after = rows[-1]["entry_id"]
-        gone += (await place.disk.share(standing(tree), [entry_path(row) for row in rows])).count(False)
+        gone += (await context.disk.share(standing(tree), [entry_path(row) for row in rows])).count(False)
     return gone
 
 
-async def _accept(work: Workplace, lease: Lease, acceptance: Acceptance) -> None:
-    place, tree = work.place, work.tree
-    has_rows = await place.pool.fetchval(SQL["has_media"])
-    await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
-    await place.disk.call(tree.prepare)
-    await place.disk.call(tree.probe)
-    await recover(work, SweepReport())
-    highest = await place.disk.call(lambda: highest_on_disk(tree))
-    await entry_table.raise_ids(place.pool, highest.entry_id)
-    async for strangers, wanted in strangers_on_disk(place, tree):
-        await take_in(work, acceptance, strangers, wanted)
-    await _close_gone(work, acceptance)
+async def _accept(session: StoreSession, lease: Lease, acceptance: Acceptance) -> None:
+    context, tree = session.context, session.tree
+    has_rows = await context.pool.fetchval(SQL["has_media"])
+    await context.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    await context.disk.call(tree.prepare)
+    await context.disk.call(tree.probe)
+    await recover(session, SweepReport())
+    highest = await context.disk.call(lambda: highest_on_disk(tree))
+    await entry_table.raise_ids(context.pool, highest.entry_id)
+    async for strangers, wanted in strangers_on_disk(context, tree):
+        await take_in(session, acceptance, strangers, wanted)
+    await _close_gone(session, acceptance)
     last_pass = max(highest.pass_id, acceptance.disk.last_pass or 0)
-    mark = await _accept_ledger(work, lease, acceptance, last_pass)
-    await place.disk.call(lambda: write_mark(tree, mark))
+    mark = await _accept_ledger(session, lease, acceptance, last_pass)
+    await context.disk.call(lambda: write_mark(tree, mark))
     acceptance.accepted = True
 
 
-async def _close_gone(work: Workplace, acceptance: Acceptance) -> None:
+async def _close_gone(session: StoreSession, acceptance: Acceptance) -> None:
     """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
-    async for page in claimed_pages(work, Claim.STANDING):
-        stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
+    async for page in claimed_pages(session, Claim.STANDING):
+        stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in page])
         seen = list(zip(page, stands, strict=True))
         gone = [row for row, stood in seen if stood is False]
-        live = await work.place.disk.share(live_blobs(work.tree), sorted({row["hash"] for row in gone}))
+        live = await session.context.disk.share(
+            live_blobs(session.tree), sorted({row["hash"] for row in gone})
+        )
         whole = {blob.blob for blob in live if blob.size is not None}
         unread = {blob.blob for blob in live if blob.error}
         gone = [row for row in gone if row["hash"] not in unread]
         spares = [row["entry_id"] for row in gone if row["state"] == "returned" and row["hash"] in whole]
         lost = [entry_path(row) for row in gone if row["state"] != "returned" or row["hash"] not in whole]
-        await change(work, Change.FORGOTTEN, spares)
-        await record_lost(work, lost, "its files were gone when the store was accepted")
+        await change(session, Change.FORGOTTEN, spares)
+        await record_lost(session, lost, "its files were gone when the store was accepted")
         acceptance.lost += len(lost)
         closed = {row["entry_id"] for row in gone}
-        await change(work, Change.LET_GO, [row["entry_id"] for row in page if row["entry_id"] not in closed])
+        await change(
+            session, Change.LET_GO, [row["entry_id"] for row in page if row["entry_id"] not in closed]
+        )
 
 
-async def _accept_ledger(work: Workplace, lease: Lease, acceptance: Acceptance, last_pass: int) -> Mark:
-    place = work.place
-    async with place.pool.acquire() as connection, connection.transaction():
+async def _accept_ledger(session: StoreSession, lease: Lease, acceptance: Acceptance, last_pass: int) -> Mark:
+    context = session.context
+    async with context.pool.acquire() as connection, connection.transaction():
         await lease.check(connection)
         if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
             await released_rows.begin_anew(connection)
-            await entry_table.begin_anew(connection, place.config.grace)
-        store = await note_acceptance(connection, place.ledger, acceptance, last_pass)
+            await entry_table.begin_anew(connection, context.config.grace)
+        store = await note_acceptance(connection, context.ledger, acceptance, last_pass)
     return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 ACCEPT_SQL: Final = named_queries(__package__, "accept.sql")
 
@@ -42,17 +42,17 @@ def highest_on_disk(tree: MediaTree) -> Highest:
 
 
 async def take_in(
-    work: Workplace, acceptance: Acceptance, strangers: list[EntryPath], wanted: set[Hash]
+    session: StoreSession, acceptance: Acceptance, strangers: list[EntryPath], wanted: set[Hash]
 ) -> None:
     """Take a page of them in, and count in the acceptance what became of it."""
-    place = work.place
-    known = await known_thumbnails(work.place.pool, sorted(wanted))
+    context = session.context
+    known = await known_thumbnails(session.context.pool, sorted(wanted))
     returns = [Return(entry, known.get(entry.hash, set())) for entry in strangers if entry.hash in wanted]
-    results = await place.disk.share(bring_back(work.tree, work.claimant), returns)
+    results = await context.disk.share(bring_back(session.tree, session.claimant), returns)
     acceptance.returned += sum(result.outcome == "returned" for result in results)
     acceptance.failed += sum(result.outcome == "failed" for result in results)
     stands = {result.entry for result in results if result.live.size is not None}
-    held = await place.disk.share(_measure(work.tree), await _number_anew(work, strangers))
+    held = await context.disk.share(_measure(session.tree), await _number_anew(session, strangers))
     entries = [
         (
             one.entry.entry_id,
@@ -65,14 +65,14 @@ async def take_in(
         )
         for stranger, one in zip(strangers, held, strict=True)
     ]
-    await entry_table.take_in(work, entries)
+    await entry_table.take_in(session, entries)
     acceptance.taken += len(strangers)
 
 
-async def _number_anew(work: Workplace, strangers: list[EntryPath]) -> list[EntryPath]:
+async def _number_anew(session: StoreSession, strangers: list[EntryPath]) -> list[EntryPath]:
     """Return where the entries lie, with new numbers for those whose number the ledger has given to another."""
-    place = work.place
-    rows = await place.pool.fetch(ACCEPT_SQL["taken_ids"], [entry.entry_id for entry in strangers])
+    context = session.context
+    rows = await context.pool.fetch(ACCEPT_SQL["taken_ids"], [entry.entry_id for entry in strangers])
     taken = {row["entry_id"] for row in rows}
     seen: set[int] = set()
     places: list[EntryPath] = []
@@ -81,9 +81,9 @@ async def _number_anew(work: Workplace, strangers: list[EntryPath]) -> list[Entr
             seen.add(entry.entry_id)
             places.append(entry)
             continue
-        renamed = entry._replace(entry_id=await entry_table.new_id(place.pool))
-        work.claimant.guard.ensure()
-        await place.disk.call(_renaming(work.tree, entry, renamed))
+        renamed = entry._replace(entry_id=await entry_table.new_id(context.pool))
+        session.claimant.guard.ensure()
+        await context.disk.call(_renaming(session.tree, entry, renamed))
         places.append(renamed)
     return places
 
@@ -112,7 +112,7 @@ def _measure(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[_Held]]:
 
 
 def _measure_one(tree: MediaTree, entry: EntryPath) -> _Held:
-    place = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
-    with tree.directory(*place) as directory, os.scandir(directory) as found:
+    context = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+    with tree.directory(*context) as directory, os.scandir(directory) as found:
         sizes = {one.name: one.stat(follow_symlinks=False).st_size for one in found}
     return _Held(entry, FILE in sizes, len(sizes), sum(sizes.values()))

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import AuditOrder
+    from retentiond.engine.target import AuditOptions
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.scan import Levels
     from retentiond.targets.dendrite_media.audit.telling import Telling
     from retentiond.targets.dendrite_media.audit.verify import Verified
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 YOUNG: Final = timedelta(days=1)
 """What is newer than this before the start of an audit is no orphan: it may be on its way."""
@@ -39,29 +39,29 @@ class Auditor:
 
     def __init__(
         self,
-        place: Place,
+        context: TargetContext,
         tree: MediaTree,
         connection: Conn,
-        order: AuditOrder,
+        order: AuditOptions,
         telling: Telling,
         *,
         ledger: bool,
     ) -> None:
-        self._place = place
+        self._context = context
         self._tree = tree
         self._connection = connection
         self._order = order
         self._telling = telling
         self._report = telling.report
         self.before = ((order.now or datetime.now(UTC)) - YOUNG).timestamp()
-        self._confirmer = Confirmer(place, tree, ledger=ledger, before=self.before)
+        self._confirmer = Confirmer(context, tree, ledger=ledger, before=self.before)
         self._rate = ReadRate(order.read_rate)
         self._suspects: list[Hash] = []
 
     async def run(self) -> None:
         """Audit all; what is found is told as it is confirmed."""
-        levels = await self._place.disk.call(lambda: list_levels(self._tree))
-        async with ScansAhead(self._tree, self._place.disk, levels.shelves) as scans:
+        levels = await self._context.disk.call(lambda: list_levels(self._tree))
+        async with ScansAhead(self._tree, self._context.disk, levels.shelves) as scans:
             await self._compare(scans, levels)
         if self._order.stop.asked:
             self._report.error = STOPPED
@@ -74,7 +74,7 @@ class Auditor:
         await self._tell_of_rows()
         await self._tell_odd(levels.odd, levels.unreadable)
         if levels.has_uploads:
-            uploads = await self._place.disk.call(lambda: look_at_uploads(self._tree, self.before))
+            uploads = await self._context.disk.call(lambda: look_at_uploads(self._tree, self.before))
             self._telling.fail("unreadable", uploads.unreadable)
             await self._telling.tell(uploads.findings)
         progress.stage("audit", report.contents)
@@ -142,7 +142,7 @@ class Auditor:
 
     async def _read(self, blobs: list[Hash]) -> list[Hash]:
         verify = verify_contents(self._tree, self._rate, self._order.stop)
-        done: list[Verified] = await self._place.disk.call(lambda: verify(blobs))
+        done: list[Verified] = await self._context.disk.call(lambda: verify(blobs))
         unreadable = [item for item in done if item.verdict == "unreadable"]
         self._telling.fail("unreadable", [f"{item.blob}: {item.problem}" for item in unreadable])
         return [item.blob for item in done if item.verdict == "wrong"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class Looked:
 class Confirmer:
     """Looks at contents in the disk and in the database; `ledger` says whether there is a quarantine to ask."""
 
-    def __init__(self, place: Place, tree: MediaTree, *, ledger: bool, before: float) -> None:
-        self._place = place
+    def __init__(self, context: TargetContext, tree: MediaTree, *, ledger: bool, before: float) -> None:
+        self._context = context
         self._tree = tree
         self._ledger = ledger
         self._before = before
@@ -62,8 +62,8 @@ class Confirmer:
         """
         if not blobs:
             return {}
-        known = await look_up(self._place.pool, blobs, ledger=self._ledger)
-        seen = await self._place.disk.share(look_at_contents(self._tree), blobs)
+        known = await look_up(self._context.pool, blobs, ledger=self._ledger)
+        seen = await self._context.disk.share(look_at_contents(self._tree), blobs)
         return {content.blob: (known[content.blob], content) for content in seen}
 
 

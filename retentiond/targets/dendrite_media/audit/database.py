@@ -52,14 +52,14 @@ class Contents:
         while True:
             if not self._ahead and not await self._turn_page():
                 return
-            place = len(self._ahead)
+            context = len(self._ahead)
             if prefix is not None and self._ahead[-1].blob[: len(prefix)] > prefix:
-                place = next(
+                context = next(
                     number
                     for number, content in enumerate(self._ahead)
                     if content.blob[: len(prefix)] > prefix
                 )
-            done, self._ahead = self._ahead[:place], self._ahead[place:]
+            done, self._ahead = self._ahead[:context], self._ahead[context:]
             if done:
                 yield done
             if self._ahead:

@@ -108,9 +108,9 @@ def wrong_hash(known: ContentInDatabase, seen: ContentOnDisk) -> list[Finding]:
 def _per_row(
     kind: FindingKind, seen: ContentOnDisk, rows: list[tuple[MediaRow, int, str]]
 ) -> Iterator[Finding]:
-    for place, (row, size, detail) in enumerate(rows):
+    for context, (row, size, detail) in enumerate(rows):
         # The rows share the file: its bytes count once.
-        counted = size if place == 0 else 0
+        counted = size if context == 0 else 0
         yield Finding(kind, f"{seen.path}/{FILE}", counted, detail, row.key, seen.blob)
 
 

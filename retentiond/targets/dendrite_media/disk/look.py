@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
-from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, MediaTree, Shelves, inside
+from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, DirectoryCache, MediaTree, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -64,14 +64,14 @@ def look_at_blobs(
     """
 
     def look_at(blobs: Sequence[Hash]) -> list[BlobLook]:
-        with Shelves() as shelves:
+        with DirectoryCache() as shelves:
             return [look_at_blob(tree, shelves, blob, freed.get(blob, ())) for blob in blobs]
 
     return look_at
 
 
 def look_at_blob(
-    tree: MediaTree, shelves: Shelves, blob: Hash, freed: Collection[Thumbnail] = ()
+    tree: MediaTree, shelves: DirectoryCache, blob: Hash, freed: Collection[Thumbnail] = ()
 ) -> BlobLook:
     """Look at one blob: first at its path, then at each name in it."""
     first, second, rest = blob_parts(blob)
@@ -131,13 +131,13 @@ def file_missing(tree: MediaTree) -> Callable[[Sequence[Hash]], list[bool]]:
     """Return, for a thread's share of hashes, whether the content's file is missing; only ENOENT counts as that."""
 
     def missing(blobs: Sequence[Hash]) -> list[bool]:
-        with Shelves() as shelves:
+        with DirectoryCache() as shelves:
             return [_file_missing(tree, shelves, blob) for blob in blobs]
 
     return missing
 
 
-def _file_missing(tree: MediaTree, shelves: Shelves, blob: Hash) -> bool:
+def _file_missing(tree: MediaTree, shelves: DirectoryCache, blob: Hash) -> bool:
     first, second, rest = blob_parts(blob)
     try:
         with inside(shelves.get(tree, first, second), rest) as directory:

@@ -23,7 +23,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
     blob_parts,
     shelf,
 )
-from retentiond.targets.dendrite_media.disk.tree import MediaTree, Shelves, inside
+from retentiond.targets.dendrite_media.disk.tree import DirectoryCache, MediaTree, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """Return the renaming of blobs into the quarantine for a thread's share of entries."""
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with Shelves() as live, Shelves() as held:
+        with DirectoryCache() as live, DirectoryCache() as held:
             done = [_quarantine(tree, guard, live, held, entry) for entry in entries]
             live.sync()
             held.sync()
@@ -61,7 +61,9 @@ def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     return rename_all
 
 
-def _quarantine(tree: MediaTree, guard: Guard, live: Shelves, held: Shelves, entry: EntryPath) -> MoveResult:
+def _quarantine(
+    tree: MediaTree, guard: Guard, live: DirectoryCache, held: DirectoryCache, entry: EntryPath
+) -> MoveResult:
     guard.ensure()
     try:
         try:
@@ -102,7 +104,7 @@ def _judge_refused(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveRes
     return MoveResult(entry, "already") if done else MoveResult(entry, "stayed", disk_error(error))
 
 
-def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) -> Moved:
+def _rename_in(tree: MediaTree, live: DirectoryCache, held: DirectoryCache, entry: EntryPath) -> Moved:
     target = held.get(tree, QUARANTINE, str(entry.pass_id), shelf(entry.hash), own=True)
     if _stands(target, entry.name):
         return "already"
@@ -113,7 +115,7 @@ def _rename_in(tree: MediaTree, live: Shelves, held: Shelves, entry: EntryPath) 
 
 def sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
     """Write to the disk what entries lie in, but for their shelves: a move may have made any of it."""
-    with Shelves() as parents:
+    with DirectoryCache() as parents:
         parents.get(tree, QUARANTINE, own=True)
         for pass_id in {entry.pass_id for entry in entries}:
             parents.get(tree, QUARANTINE, str(pass_id), own=True)
@@ -148,8 +150,8 @@ def measure_entries(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[Fre
 def _measure(tree: MediaTree, entry: EntryPath, names: Counter[int]) -> Freed | None:
     sizes = []
     try:
-        place = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
-        with tree.directory(*place) as directory, os.scandir(directory) as found:
+        context = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+        with tree.directory(*context) as directory, os.scandir(directory) as found:
             for one in found:
                 about = one.stat(follow_symlinks=False)
                 names[about.st_ino] += 1
@@ -169,7 +171,7 @@ def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath
     """
 
     def purge_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with Shelves() as held, Shelves() as purging:
+        with DirectoryCache() as held, DirectoryCache() as purging:
             done = [_purge(tree, guard, held, purging, entry) for entry in entries]
             held.sync()
             purging.sync()
@@ -179,7 +181,9 @@ def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath
     return purge_all
 
 
-def _purge(tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry: EntryPath) -> MoveResult:
+def _purge(
+    tree: MediaTree, guard: Guard, held: DirectoryCache, purging: DirectoryCache, entry: EntryPath
+) -> MoveResult:
     guard.ensure()
     try:
         grave = purging.get(tree, PURGING, own=True)
@@ -197,7 +201,7 @@ def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with Shelves() as held, Shelves() as purging:
+        with DirectoryCache() as held, DirectoryCache() as purging:
             done = [_take_purge_back(tree, guard, held, purging, entry) for entry in entries]
             held.sync()
             purging.sync()
@@ -207,7 +211,7 @@ def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
 
 
 def _take_purge_back(
-    tree: MediaTree, guard: Guard, held: Shelves, purging: Shelves, entry: EntryPath
+    tree: MediaTree, guard: Guard, held: DirectoryCache, purging: DirectoryCache, entry: EntryPath
 ) -> MoveResult:
     guard.ensure()
     try:
@@ -224,7 +228,7 @@ def _take_purge_back(
     return MoveResult(entry, "moved" if left else "missing")
 
 
-def _rename_away(tree: MediaTree, held: Shelves, grave: int, entry: EntryPath) -> bool:
+def _rename_away(tree: MediaTree, held: DirectoryCache, grave: int, entry: EntryPath) -> bool:
     try:
         source = held.get(tree, OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash))
         os.rename(entry.name, entry.purging_name, src_dir_fd=source, dst_dir_fd=grave)

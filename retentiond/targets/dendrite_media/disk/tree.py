@@ -152,9 +152,9 @@ class MediaTree:
                     os.rename(PROBE, PROBE, src_dir_fd=self.root, dst_dir_fd=quarantine)
                     os.rename(PROBE, PROBE, src_dir_fd=quarantine, dst_dir_fd=self.root)
                 finally:
-                    for place in (self.root, quarantine):
+                    for context in (self.root, quarantine):
                         with suppress(FileNotFoundError):
-                            os.rmdir(PROBE, dir_fd=place)
+                            os.rmdir(PROBE, dir_fd=context)
             except OSError as error:
                 raise self.unwritable(error) from error
 
@@ -229,7 +229,7 @@ class MediaTree:
         return mounts_below(self.root)
 
 
-class Shelves:
+class DirectoryCache:
     """Directories that a run of sorted work keeps opening, open once each, for one thread; at most `limit` of them."""
 
     def __init__(self, limit: int = 64) -> None:

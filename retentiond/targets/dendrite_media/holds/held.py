@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash, MediaKey, MediaRow
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
 def _statements(tables: HoldTables) -> Mapping[str, str]:
@@ -62,9 +62,9 @@ async def lock_and_find_held(
     return {by_name[record["media_id"], record["media_origin"]] for record in found}
 
 
-async def due_rows_without_entry(work: Workplace, after: int) -> list[Record]:
+async def due_rows_without_entry(session: StoreSession, after: int) -> list[Record]:
     """Return a page of the ledger's copies whose grace is over and that have no entry, after a release ID."""
-    return list(await work.place.pool.fetch(SQL["due_rows_without_entry"], after, work.place.batch))
+    return list(await session.context.pool.fetch(SQL["due_rows_without_entry"], after, session.context.batch))
 
 
 async def any_hold(db: Conn | Db) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import reaching
+from retentiond.adapters.postgres import translate_errors
 from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import MissingRightError, RefusedError
 from retentiond.model.holds import Coverage, HeldMembers
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.holds import Hold, HoldRequest
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 _STANDS: Final = "the hold stands all the same, and until this is mended no pass and no purge begins"
 
@@ -26,29 +26,29 @@ _STANDS: Final = "the hold stands all the same, and until this is mended no pass
 class MediaHolds(RecordedHolds):
     """The holds of one store, as the engine's Protocol wants them."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.name, place.pool, place.ledger)
-        self._place = place
+    def __init__(self, context: TargetContext) -> None:
+        super().__init__(context.name, context.pool, context.ledger)
+        self._context = context
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
         """Put a hold on, and say what it covers. Once this returns, nothing that it covers is taken any more."""
-        place = self._place
-        with reaching("the database"):
-            async with place.pool.acquire() as connection:
-                await place.ledger.make(connection, SCHEMA)
+        context = self._context
+        with translate_errors("the database"):
+            async with context.pool.acquire() as connection:
+                await context.ledger.make(connection, SCHEMA)
                 async with connection.transaction():
                     hold_id = await add_hold(connection, request)
                     key = parse_media_uri(request.subject.name) if request.subject.kind == "media" else None
                     if key is not None:
-                        await place.hold_references.add_medium(connection, hold_id, key)
+                        await context.hold_references.add_medium(connection, hold_id, key)
                 hold = await self._added(connection, hold_id)
                 coverage = await self._coverage(connection, hold)
                 return await self._with_members(connection, hold), coverage
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
-        place = self._place
+        context = self._context
         try:
-            await place.hold_references.refresh(connection, begun_after=hold.added_at)
+            await context.hold_references.refresh(connection, begun_after=hold.added_at)
         except RefusedError as error:
             raise RefusedError(replace(error.refusal, hint=f"{_STANDS}: {error.refusal.hint}")) from error
         except MissingRightError as error:
@@ -58,8 +58,8 @@ class MediaHolds(RecordedHolds):
         )
         encryption = "plain"
         if hold.subject.kind == "room":
-            encryption = await place.hold_references.encryption(connection, hold.subject.name)
-        names = place.settings.server_names
+            encryption = await context.hold_references.encryption(connection, hold.subject.name)
+        names = context.settings.server_names
         server = hold.subject.name.partition(":")[2].lower()
         return Coverage(
             **dict(counts or {}),
@@ -71,7 +71,7 @@ class MediaHolds(RecordedHolds):
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
         """Stream the holds in force, and with `closed` all that ever were; those of rooms with their members."""
         async for hold in super().on_record(closed=closed):
-            yield await self._with_members(self._place.pool, hold)
+            yield await self._with_members(self._context.pool, hold)
 
     async def _with_members(self, db: Conn | Db, hold: Hold) -> Hold:
         if not hold.with_members:

@@ -14,26 +14,26 @@ from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
 
 if TYPE_CHECKING:
-    from retentiond.engine.target import AuditOrder, Order
+    from retentiond.engine.target import AuditOptions, PassOptions
     from retentiond.model.errors import UnreachableError
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
 """Without a daemon, a pass by hand sweeps once more after this time: dendrite's uploads may take as long."""
 
 
-async def record_end(place: Place, report: PassReport) -> None:
+async def record_end(context: TargetContext, report: PassReport) -> None:
     """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
-    log = get_logger(target=place.name)
+    log = get_logger(target=context.name)
     fields = report.as_json()
     if report.refused is not None:
         log.warning("pass_refused", **asdict(report.refused))
     try:
         if report.pass_id is not None:
-            await place.ledger.end_pass(place.pool, place.name, report.pass_id, report.state, fields)
+            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
-            await place.ledger.note_refusal(place.pool, place.name, report.refused)
+            await context.ledger.note_refusal(context.pool, context.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None or report.pass_id is not None:
@@ -41,28 +41,28 @@ async def record_end(place: Place, report: PassReport) -> None:
         log.info("pass_finished", **fields, error=report.error)
 
 
-async def note_unreachable(place: Place, error: UnreachableError) -> None:
+async def note_unreachable(context: TargetContext, error: UnreachableError) -> None:
     """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
     found, _, hint = str(error).partition("; ")
     with suppress(*LOST):
-        await place.ledger.note_refusal(
-            place.pool, place.name, Refusal("unreachable", found, "reachable", hint)
+        await context.ledger.note_refusal(
+            context.pool, context.name, Refusal("unreachable", found, "reachable", hint)
         )
 
 
-async def end_by_hand(place: Place, order: Order | AuditOrder, *, removed: bool) -> None:
+async def end_by_hand(context: TargetContext, order: PassOptions | AuditOptions, *, removed: bool) -> None:
     """Sweep once more where no daemon will, after dendrite's time-outs where something was removed.
 
     A grace or a settle may have ended during the run: a job of every day begins just before the grace of the day before
     is over. Without a settle what was released is purged now.
     """
-    if place.config.settle == timedelta(0):
+    if context.config.settle == timedelta(0):
         # What a dead pass had released is purged as well.
-        await sweep_store(place, everything=True, fresh=True)
+        await sweep_store(context, everything=True, fresh=True)
         return
-    if await place.pool.fetch(LEDGER_SQL["daemons"]):
+    if await context.pool.fetch(LEDGER_SQL["daemons"]):
         return
-    if removed and place.config.settle >= LAST_SWEEP_AFTER:
+    if removed and context.config.settle >= LAST_SWEEP_AFTER:
         order.progress.stage("wait", None)
         await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
-    await sweep_store(place, everything=True)
+    await sweep_store(context, everything=True)

@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.ledger import PassHeader
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
-async def make_safe(work: Workplace, connection: Conn) -> None:
+async def make_safe(session: StoreSession, connection: Conn) -> None:
     """Check that this is the store, its clock and its directory; make what the quarantine needs."""
-    tree, place = work.tree, work.place
-    if work.fit == "ahead":
+    tree, context = session.tree, session.context
+    if session.fit == "ahead":
         # What rows bear comes back all the same.
-        await sweep(work, everything=True)
-        raise refuse_ahead(place.name)
-    check_clocks(work.state, work.leap, place.name)
+        await sweep(session, everything=True)
+        raise refuse_ahead(context.name)
+    check_clocks(session.state, session.leap, context.name)
     await check_tables(connection)
     has_rows = await connection.fetchval(SQL["has_media"])
-    await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
-    await place.disk.call(tree.prepare)
-    await place.disk.call(tree.probe)
-    if work.fit == "new":
-        mark = Mark(work.state.store_id, work.state.last_pass)
-        await place.disk.call(lambda: write_mark(tree, mark))
-    await place.ledger.note_clock(connection, read_clock())
+    await context.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    await context.disk.call(tree.prepare)
+    await context.disk.call(tree.probe)
+    if session.fit == "new":
+        mark = Mark(session.state.store_id, session.state.last_pass)
+        await context.disk.call(lambda: write_mark(tree, mark))
+    await context.ledger.note_clock(connection, read_clock())
 
 
-async def begin(work: Workplace, connection: Conn, lease: Lease, header: PassHeader) -> int:
+async def begin(session: StoreSession, connection: Conn, lease: Lease, header: PassHeader) -> int:
     """Give a pass its number, in the ledger and then on the disk."""
     async with connection.transaction():
         await lease.check(connection)
-        pass_id = await work.place.ledger.begin_pass(connection, header)
-    mark = Mark(work.state.store_id, pass_id)
-    await work.place.disk.call(lambda: write_mark(work.tree, mark))
-    get_logger(target=work.place.name).info("pass_started", pass_id=pass_id, command=header.command)
+        pass_id = await session.context.ledger.begin_pass(connection, header)
+    mark = Mark(session.state.store_id, pass_id)
+    await session.context.disk.call(lambda: write_mark(session.tree, mark))
+    get_logger(target=session.context.name).info("pass_started", pass_id=pass_id, command=header.command)
     return pass_id

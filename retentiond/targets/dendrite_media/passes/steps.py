@@ -19,7 +19,7 @@ from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
-from retentiond.targets.dendrite_media.surveys.grounds import ground_of
+from retentiond.targets.dendrite_media.surveys.criteria import ground_of
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
 
@@ -27,37 +27,39 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 
 class MediaSteps:
     """One pass: `connection` is its own, for the survey and the releases, one at a time."""
 
-    def __init__(self, work: Workplace, connection: Conn, lease: Lease, order: Order, now: datetime) -> None:
-        self._work = work
-        self._place = work.place
+    def __init__(
+        self, session: StoreSession, connection: Conn, lease: Lease, order: PassOptions, now: datetime
+    ) -> None:
+        self._session = session
+        self._context = session.context
         self._connection = connection
         self._lease = lease
         self._order = order
         self._now = now
-        self._log = get_logger(target=work.place.name)
-        self._ground = ground_of(work.place, connection, order.request, now)
+        self._log = get_logger(target=session.context.name)
+        self._ground = ground_of(session.context, connection, order.request, now)
         self._surveyor = self._ground.surveyor
-        self._accesses = AccessTimes(work.place, work.tree, connection, now)
+        self._accesses = AccessTimes(session.context, session.tree, connection, now)
 
     async def make_safe(self) -> None:
         """Check that this is the store, its clock and its directory; make what the quarantine needs."""
-        await make_safe(self._work, self._connection)
+        await make_safe(self._session, self._connection)
 
     async def sweep(self) -> None:
         """Finish what is open, take stock, purge what is due; and make the index, before any cursor is open."""
-        if self._place.config.create_index:
-            await ensure_index(self._connection, self._place.name)
-        await sweep(self._work, everything=True)
+        if self._context.config.create_index:
+            await ensure_index(self._connection, self._context.name)
+        await sweep(self._session, everything=True)
 
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every row, mark what is kept, and hold the counts against the limits."""
@@ -68,7 +70,7 @@ class MediaSteps:
             await self._accesses.prepare(report)
         async with references.held(self._connection, begun_after=self._now) as copy:
             await self._surveyor.learn(copy, references.asked, plan=False)
-        await self._place.hold_references.refresh(self._connection, begun_after=self._now)
+        await self._context.hold_references.refresh(self._connection, begun_after=self._now)
         progress.stage("survey", None)
         survey = await self._surveyor.judge(self._now, progress)
         await self._accesses.drop_accessed(survey, progress, listen=None)
@@ -88,13 +90,13 @@ class MediaSteps:
         return await self._judge(survey, report)
 
     async def _note_backlog(self) -> None:
-        policies = self._place.settings.rules.policies
-        await note_backlog(self._connection, self._place.name, policies, self._now)
+        policies = self._context.settings.rules.policies
+        await note_backlog(self._connection, self._context.name, policies, self._now)
 
     async def _judge(self, survey: Survey, report: PassReport) -> Refusal | None:
         sample = survey.sample.contents()
-        missing = await self._place.disk.share(file_missing(self._work.tree), sample)
-        first = self._work.state.first
+        missing = await self._context.disk.share(file_missing(self._session.tree), sample)
+        first = self._session.state.first
         return await self._ground.over_limit(survey, report, sum(missing), len(sample), first=first)
 
     async def begin(self, report: PassReport) -> None:
@@ -103,16 +105,16 @@ class MediaSteps:
 
     async def _number(self, report: PassReport) -> int:
         header = PassHeader(
-            target=self._place.name,
+            target=self._context.name,
             kind=report.kind,
             command=self._order.command,
             started_at=report.started_at,
             rules=self._ground.rules(),
-            grace=self._place.config.grace,
-            settle=self._place.config.settle,
+            grace=self._context.config.grace,
+            settle=self._context.config.settle,
             cutoffs=self._ground.cutoffs(),
         )
-        pass_id = await begin(self._work, self._connection, self._lease, header)
+        pass_id = await begin(self._session, self._connection, self._lease, header)
         report.pass_id = pass_id
         return pass_id
 
@@ -120,14 +122,14 @@ class MediaSteps:
         """Take what the survey found due through the protocol."""
         if report.pass_id is None:
             return
-        releaser = Releaser(self._work, self._connection, self._lease, report.pass_id, self._ground)
-        removal = Removal(self._work, releaser, self._ground, self._accesses, report, self._order)
+        releaser = Releaser(self._session, self._connection, self._lease, report.pass_id, self._ground)
+        removal = Removal(self._session, releaser, self._ground, self._accesses, report, self._order)
         await removal.run()
         if self._order.request is not None:
             return
         # What comes next makes surveys of its own. Where the removal was lost, what it was to take is to be seen.
         await self._note_backlog()
-        settings = self._place.settings
+        settings = self._context.settings
         if self._order.stop.asked:
             if settings.rules.thumbnail_policies or settings.quotas:
                 report.state, report.error = "interrupted", STOPPED
@@ -141,13 +143,13 @@ class MediaSteps:
 
     async def _remove_thumbnails(self, report: PassReport) -> None:
         await remove_thumbnails(
-            self._work, self._connection, self._lease, self._order, self._accesses, report, self._now
+            self._session, self._connection, self._lease, self._order, self._accesses, report, self._now
         )
 
     async def evict(self, report: PassReport) -> None:
         """Keep to the quotas; raises RefusedError where one would go over the limits."""
         evictions = Evictions(
-            self._work, self._connection, self._lease, self._order, self._accesses, self._number
+            self._session, self._connection, self._lease, self._order, self._accesses, self._number
         )
         await evictions.run(report)
 
@@ -166,5 +168,5 @@ class MediaSteps:
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, and forget records that are too old."""
-        await record_end(self._place, report)
+        await record_end(self._context, report)
         await prune_after(self._connection, report, self._order.keep_records)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "entries.sql")
 _STANDS: Final = frozenset({"returned", "whole_already"})
@@ -64,38 +64,40 @@ class Moves:
         self.taken_back.extend(taken_back)
 
 
-async def carry_out(work: Workplace, entries: Sequence[EntryPath]) -> Moves:
+async def carry_out(session: StoreSession, entries: Sequence[EntryPath]) -> Moves:
     """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted.
 
     The release of a blob that stays where it was is taken back.
     """
     moves = Moves()
-    results = await work.place.disk.share(quarantine_blobs(work.tree, work.claimant.guard), entries)
+    results = await session.context.disk.share(
+        quarantine_blobs(session.tree, session.claimant.guard), entries
+    )
     missing = [result.entry for result in results if result.outcome == "missing"]
-    await record_lost(work, missing, "gone before it could be moved")
+    await record_lost(session, missing, "gone before it could be moved")
     moves.lost = len(missing)
     stayed = [result for result in results if result.outcome == "stayed"]
-    moves.fail(stayed, await take_back(work, stayed))
+    moves.fail(stayed, await take_back(session, stayed))
     failed = [result for result in results if result.outcome == "failed"]
-    await give_up(work, failed)
+    await give_up(session, failed)
     moves.fail(failed)
     moved = [result.entry.entry_id for result in results if result.outcome in {"moved", "already"}]
-    rows = await quarantined(work, moved)
+    rows = await quarantined(session, moved)
     wanted = [entry_path(row) for row in rows if row["wanted"]]
-    moves.returned = await return_to_rows(work, wanted)
+    moves.returned = await return_to_rows(session, wanted)
     moves.quarantined = len(rows) - moves.returned
     return moves
 
 
-async def return_to_rows(work: Workplace, entries: Sequence[EntryPath]) -> int:
+async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) -> int:
     """Bring claimed entries back to rows that want them, with the thumbnails those know; return how many came."""
     if not entries:
         return 0
-    known = await known_thumbnails(work.place.pool, [entry.hash for entry in entries])
+    known = await known_thumbnails(session.context.pool, [entry.hash for entry in entries])
     returns = [Return(entry, known.get(entry.hash, frozenset())) for entry in entries]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
-    await _record_returned(work, results)
-    return tell_returns(work, results)
+    results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
+    await _record_returned(session, results)
+    return tell_returns(session, results)
 
 
 async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
@@ -107,9 +109,9 @@ async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, s
     return known
 
 
-def tell_returns(work: Workplace, results: Sequence[ReturnResult]) -> int:
+def tell_returns(session: StoreSession, results: Sequence[ReturnResult]) -> int:
     """Tell the log what came back, and what was to and did not; return how many came."""
-    log = get_logger(target=work.place.name)
+    log = get_logger(target=session.context.name)
     for result in results:
         if result.outcome == "returned":
             log.info("blob_restored", hash=result.entry.hash, pass_id=result.entry.pass_id)
@@ -118,26 +120,26 @@ def tell_returns(work: Workplace, results: Sequence[ReturnResult]) -> int:
     return sum(result.outcome == "returned" for result in results)
 
 
-async def _record_returned(work: Workplace, results: Sequence[ReturnResult]) -> None:
+async def _record_returned(session: StoreSession, results: Sequence[ReturnResult]) -> None:
     """Record which entries are spares now, since their live file stands; let go of the others."""
     returned = [result for result in results if result.outcome in _STANDS]
     others = [result for result in results if result.outcome not in _STANDS]
-    await change(work, Change.RETURNED, [result.entry.entry_id for result in returned])
+    await change(session, Change.RETURNED, [result.entry.entry_id for result in returned])
     await note_failures(
-        work, [(result.entry, result.error or "nothing in quarantine to bring back") for result in others]
+        session, [(result.entry, result.error or "nothing in quarantine to bring back") for result in others]
     )
 
 
-async def record_lost(work: Workplace, entries: Sequence[EntryPath], problem: str) -> None:
+async def record_lost(session: StoreSession, entries: Sequence[EntryPath], problem: str) -> None:
     """Record claimed entries of which neither the source nor the destination is there to be seen."""
-    log = get_logger(target=work.place.name)
+    log = get_logger(target=session.context.name)
     for entry in entries:
         log.warning("inconsistency", kind="lost_blob", hash=entry.hash, pass_id=entry.pass_id)
     if entries:
-        await lose(work, [entry.entry_id for entry in entries], problem)
+        await lose(session, [entry.entry_id for entry in entries], problem)
 
 
-async def mark_purging(work: Workplace, rows: Sequence[Record]) -> set[int]:
+async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int]:
     """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked.
 
     From then on the ledger says of them what their purge frees.
@@ -145,12 +147,12 @@ async def mark_purging(work: Workplace, rows: Sequence[Record]) -> set[int]:
     if not rows:
         return set()
     entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.hash, entry.entry_id))
-    freed = await work.place.disk.share(measure_entries(work.tree), entries)
-    async with work.place.pool.acquire() as connection, connection.transaction():
+    freed = await session.context.disk.share(measure_entries(session.tree), entries)
+    async with session.context.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
         return await purging(
             connection,
-            work,
+            session,
             entries,
             [of_entry.files if of_entry else None for of_entry in freed],
             [of_entry.bytes if of_entry else None for of_entry in freed],
@@ -173,7 +175,7 @@ async def with_rows(pool: Db, blobs: Sequence[Hash]) -> set[Hash]:
     return {row["hash"] for row in await pool.fetch(SQL["wanted_hashes"], list(blobs))}
 
 
-async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
+async def quarantine_again(session: StoreSession, rows: Sequence[Record]) -> None:
     """Make copies of returned entries (claimed by us) wait anew, and quarantine what was linked into place for them.
 
     An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever. Where the live
@@ -183,21 +185,21 @@ async def quarantine_again(work: Workplace, rows: Sequence[Record]) -> None:
         return
     blobs = {row["hash"] for row in rows}
     # A pass that has just released the last row renames the file itself.
-    moving = await intended(work.place.pool, blobs)
-    looks = await work.place.disk.share(look_at_blobs(work.tree), sorted(blobs - moving))
+    moving = await intended(session.context.pool, blobs)
+    looks = await session.context.disk.share(look_at_blobs(session.tree), sorted(blobs - moving))
     present = {look.blob: look for look in looks if look.result == "present"}
     refused = {look.blob: look.problem for look in looks if look.result == "failed"}
     for row in rows:
         look = present.pop(row["hash"], None)
         if look is None:
             continue
-        async with work.place.pool.acquire() as connection, connection.transaction():
-            recorded = await intend(connection, work, row["pass_id"], [look])
+        async with session.context.pool.acquire() as connection, connection.transaction():
+            recorded = await intend(connection, session, row["pass_id"], [look])
         moves = await carry_out(
-            work, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
+            session, [EntryPath(row["pass_id"], entry["hash"], entry["entry_id"]) for entry in recorded]
         )
         refused |= dict.fromkeys([look.blob] if moves.failed else [], ", ".join(moves.errors))
     stay = [(entry_path(row), refused[row["hash"]]) for row in rows if row["hash"] in refused]
-    await note_failures(work, stay)
+    await note_failures(session, stay)
     moved = [row["entry_id"] for row in rows if row["hash"] not in refused]
-    await change(work, Change.QUARANTINED_AGAIN, moved)
+    await change(session, Change.QUARANTINED_AGAIN, moved)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.look import BlobLook
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 _TEXT: Final = named_queries(__package__, "entry_table.sql", held=HELD_SQL["held"])
 OLDEST: Final = _TEXT["oldest"]
@@ -95,14 +95,14 @@ class Change(StrEnum):
     """No change: the entries are as they were before the claim."""
 
 
-async def claimed_pages(work: Workplace, claim: Claim, *arguments: Any) -> AsyncIterator[list[Record]]:
+async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) -> AsyncIterator[list[Record]]:
     """Go once through the entries of a claim, a page a transaction, in the order of their ids."""
     after = 0
     while True:
-        work.claimant.guard.ensure()
-        async with work.place.pool.acquire() as connection, connection.transaction():
+        session.claimant.guard.ensure()
+        async with session.context.pool.acquire() as connection, connection.transaction():
             page = await connection.fetch(
-                SQL[claim], after, work.place.batch, work.claimant.claimant_id, *arguments
+                SQL[claim], after, session.context.batch, session.claimant.claimant_id, *arguments
             )
         if not page:
             return
@@ -110,95 +110,103 @@ async def claimed_pages(work: Workplace, claim: Claim, *arguments: Any) -> Async
         after = max(row["entry_id"] for row in page)
 
 
-async def claim_copies(work: Workplace, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
+async def claim_copies(session: StoreSession, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
     """Claim what the quarantine holds of these contents, in the transaction that marks their rows."""
-    return await connection.fetch(SQL["claim_copies"], list(blobs), work.claimant.claimant_id)
+    return await connection.fetch(SQL["claim_copies"], list(blobs), session.claimant.claimant_id)
 
 
-async def claim_thumbnail_copies(work: Workplace, blobs: Sequence[Hash]) -> list[Record]:
+async def claim_thumbnail_copies(session: StoreSession, blobs: Sequence[Hash]) -> list[Record]:
     """Claim what the quarantine holds of these contents' thumbnails."""
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        return await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), work.claimant.claimant_id)
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        return await connection.fetch(
+            SQL["claim_thumbnail_copies"], list(blobs), session.claimant.claimant_id
+        )
 
 
-async def change(work: Workplace, to: Change, entry_ids: Sequence[int]) -> list[Record]:
+async def change(session: StoreSession, to: Change, entry_ids: Sequence[int]) -> list[Record]:
     """Change entries that we have claimed, in a transaction of its own; return those that are closed by it."""
     if not entry_ids:
         return []
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        return await change_on(connection, work, to, entry_ids)
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        return await change_on(connection, session, to, entry_ids)
 
 
-async def change_on(connection: Conn, work: Workplace, to: Change, entry_ids: Sequence[int]) -> list[Record]:
+async def change_on(
+    connection: Conn, session: StoreSession, to: Change, entry_ids: Sequence[int]
+) -> list[Record]:
     """Change entries that we have claimed, in the transaction under way; return those that are closed by it."""
-    return await connection.fetch(SQL[to], list(entry_ids), work.claimant.claimant_id)
+    return await connection.fetch(SQL[to], list(entry_ids), session.claimant.claimant_id)
 
 
-async def quarantined(work: Workplace, entry_ids: Sequence[int]) -> list[Record]:
+async def quarantined(session: StoreSession, entry_ids: Sequence[int]) -> list[Record]:
     """Record that the blobs are renamed; return each with `wanted`: whether a row bears it, and it is still ours."""
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        return await connection.fetch(SQL["quarantine_done"], list(entry_ids), work.claimant.claimant_id)
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        return await connection.fetch(SQL["quarantine_done"], list(entry_ids), session.claimant.claimant_id)
 
 
-async def lose(work: Workplace, entry_ids: Sequence[int], problem: str) -> None:
+async def lose(session: StoreSession, entry_ids: Sequence[int], problem: str) -> None:
     """Record claimed entries whose files are not where they should be."""
-    await work.place.pool.execute(SQL["entries_lost"], list(entry_ids), work.claimant.claimant_id, problem)
+    await session.context.pool.execute(
+        SQL["entries_lost"], list(entry_ids), session.claimant.claimant_id, problem
+    )
 
 
 async def purging(
-    connection: Conn, work: Workplace, entries: Sequence[EntryPath], files: Sequence[int | None],
+    connection: Conn, session: StoreSession, entries: Sequence[EntryPath], files: Sequence[int | None],
     sizes: Sequence[int | None],
 ) -> set[int]:  # fmt: skip
     """Mark claimed entries as purging, but for those that a hold is on; return the marked."""
     ids = [entry.entry_id for entry in entries]
     marked = await connection.fetch(
-        SQL["entries_purging"], ids, work.claimant.claimant_id, list(files), list(sizes)
+        SQL["entries_purging"], ids, session.claimant.claimant_id, list(files), list(sizes)
     )
     return {row["entry_id"] for row in marked}
 
 
-async def note_failures(work: Workplace, failures: Sequence[tuple[EntryPath, str]]) -> None:
+async def note_failures(session: StoreSession, failures: Sequence[tuple[EntryPath, str]]) -> None:
     """Let go of claimed entries, each with its problem; what was being restored lies in quarantine as before."""
     if not failures:
         return
-    async with work.place.pool.acquire() as connection, connection.transaction():
+    async with session.context.pool.acquire() as connection, connection.transaction():
         await connection.execute(
             SQL["note_failures"],
             [entry.entry_id for entry, _ in failures],
             [problem for _, problem in failures],
-            work.claimant.claimant_id,
+            session.claimant.claimant_id,
         )
 
 
-async def looked_at_thumbnails(work: Workplace, entry_ids: Sequence[int], at: datetime) -> None:
+async def looked_at_thumbnails(session: StoreSession, entry_ids: Sequence[int], at: datetime) -> None:
     """Record that a look at that time found that no row wants these thumbnails, and let go of them."""
-    async with work.place.pool.acquire() as connection:
-        await connection.execute(SQL["strays_looked"], list(entry_ids), work.claimant.claimant_id, at)
+    async with session.context.pool.acquire() as connection:
+        await connection.execute(SQL["strays_looked"], list(entry_ids), session.claimant.claimant_id, at)
 
 
 # Intents: each is claimed by us from its first moment.
 
 
-async def intend(connection: Conn, work: Workplace, pass_id: int, looks: Sequence[BlobLook]) -> list[Record]:
+async def intend(
+    connection: Conn, session: StoreSession, pass_id: int, looks: Sequence[BlobLook]
+) -> list[Record]:
     """Record the intent to quarantine each blob that no row bears any more; return the entries."""
     return await connection.fetch(
         SQL["record_entries"],
         pass_id,
-        work.claimant.claimant_id,
-        work.place.config.settle,
+        session.claimant.claimant_id,
+        session.context.config.settle,
         *_columns_of(looks),
     )
 
 
 async def intend_orphans(
-    connection: Conn, work: Workplace, pass_id: int, looks: Sequence[BlobLook]
+    connection: Conn, session: StoreSession, pass_id: int, looks: Sequence[BlobLook]
 ) -> list[Record]:
     """Record the intent to quarantine blobs without rows that are not in the quarantine's hands; return the entries."""
-    config = work.place.config
+    config = session.context.config
     return await connection.fetch(
         SQL["intend_orphans"],
         pass_id,
-        work.claimant.claimant_id,
+        session.claimant.claimant_id,
         config.settle,
         config.grace,
         *_columns_of(looks),
@@ -206,14 +214,14 @@ async def intend_orphans(
 
 
 async def intend_thumbnails(
-    connection: Conn, work: Workplace, pass_id: int, held: Mapping[Hash, tuple[int, int]]
+    connection: Conn, session: StoreSession, pass_id: int, held: Mapping[Hash, tuple[int, int]]
 ) -> list[Record]:
     """Record the intent to quarantine thumbnails of contents that stay: how many files and bytes of each."""
     return await connection.fetch(
         SQL["record_thumbnails"],
         pass_id,
-        work.claimant.claimant_id,
-        work.place.config.settle,
+        session.claimant.claimant_id,
+        session.context.config.settle,
         list(held),
         [files for files, _ in held.values()],
         [size for _, size in held.values()],
@@ -221,7 +229,7 @@ async def intend_thumbnails(
 
 
 async def intend_stray(
-    work: Workplace,
+    session: StoreSession,
     pass_id: int,
     blob: Hash,
     held: tuple[int, int],
@@ -229,8 +237,8 @@ async def intend_stray(
     grace: timedelta | None,
 ) -> int:
     """Record the intent to quarantine stray thumbnails of one content; return the entry."""
-    entry_id: int = await work.place.pool.fetchval(
-        SQL["record_stray"], pass_id, blob, work.claimant.claimant_id, *held, settle, grace
+    entry_id: int = await session.context.pool.fetchval(
+        SQL["record_stray"], pass_id, blob, session.claimant.claimant_id, *held, settle, grace
     )
     return entry_id
 
@@ -248,10 +256,10 @@ async def lock_copies(connection: Conn, blobs: Sequence[Hash]) -> None:
     await connection.execute(SQL["lock_copies_of"], list(blobs))
 
 
-async def take_in(work: Workplace, entries: Iterable[tuple[Any, ...]]) -> None:
+async def take_in(session: StoreSession, entries: Iterable[tuple[Any, ...]]) -> None:
     """Take into the ledger what lies on the disk: (id, pass, hash, kind, state, files, bytes) of each."""
     columns = zip(*entries, strict=True)
-    await work.place.pool.execute(SQL["take_in"], work.place.config.settle, *map(list, columns))
+    await session.context.pool.execute(SQL["take_in"], session.context.config.settle, *map(list, columns))
 
 
 async def raise_ids(pool: Db, above: int) -> None:

@@ -27,50 +27,50 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SWALLOWED: Final = "dendrite's table took the row without an error and does not have it; look at its triggers, rules and unique indexes"
 
 
 async def give_up(
-    work: Workplace, results: Sequence[MoveResult], *, kind: str = "not_moved", error: str = ""
+    session: StoreSession, results: Sequence[MoveResult], *, kind: str = "not_moved", error: str = ""
 ) -> None:
     """Let go of claimed entries for the errors of their moves, or for one `error` that they share, and log each."""
-    log = get_logger(target=work.place.name)
+    log = get_logger(target=session.context.name)
     for result in results:
         log.error("item_failed", kind=kind, hash=result.entry.hash, error=error or result.error)
-    await note_failures(work, [(result.entry, error or result.error) for result in results])
+    await note_failures(session, [(result.entry, error or result.error) for result in results])
 
 
-async def take_back(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
+async def take_back(session: StoreSession, results: Sequence[MoveResult]) -> list[Record]:
     """Take back the releases of claimed entries that stayed where they were; return the rows that stand again."""
     if not results:
         return []
     try:
-        return await _take_back_at_once(work, results)
+        return await _take_back_at_once(session, results)
     except LOST:
         raise
     except asyncpg.PostgresError as error:
         if len(results) == 1:
             # The entry stays open with its rows in the ledger, and a later sweep tries both ways again.
-            await give_up(work, results, kind="not_restored", error=sentence(str(error)))
+            await give_up(session, results, kind="not_restored", error=sentence(str(error)))
             return []
     # One row that the database refuses must not hold up the others.
-    return [row for result in results for row in await take_back(work, [result])]
+    return [row for result in results for row in await take_back(session, [result])]
 
 
-async def _take_back_at_once(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
+async def _take_back_at_once(session: StoreSession, results: Sequence[MoveResult]) -> list[Record]:
     by_id = {result.entry.entry_id: result for result in results}
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        closed = await change_on(connection, work, Change.INTENT_DROPPED, list(by_id))
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        closed = await change_on(connection, session, Change.INTENT_DROPPED, list(by_id))
         ours = [by_id[row["entry_id"]] for row in closed]
         rows, swallowed = await released_rows.take_back(
             connection, [(result.entry.pass_id, result.entry.hash, result.error) for result in ours]
         )
         back = [row for row in rows if row["inserted"]]
         if back:
-            await add_record(connection, restored_record(work.place.name, back))
-    log = get_logger(target=work.place.name)
+            await add_record(connection, restored_record(session.context.name, back))
+    log = get_logger(target=session.context.name)
     for result in ours:
         log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
     for row in swallowed:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.look import BlobLook
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
+    from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
 
 SQL: Final = named_queries(__package__, "release.sql", shown=shown(KEPT_COPY, row="m", copy="$3", names="$5"))
 UNEVEN: Final = (
@@ -64,9 +64,9 @@ class Releaser:
     """Releases batches, one at a time, on one connection, under the lease of a pass."""
 
     def __init__(
-        self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: ReleaseGround
+        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, ground: RemovalCriteria
     ) -> None:
-        self._work = work
+        self._session = session
         self._connection = connection
         self._lease = lease
         self._pass_id = pass_id
@@ -81,7 +81,7 @@ class Releaser:
 
     async def _try_release(self, batch: Sequence[Assessed]) -> ReleasedBatch | None:
         oldest = await self._oldest_copy()
-        await self._work.place.hold_references.refresh(self._connection, begun_after=oldest)
+        await self._session.context.hold_references.refresh(self._connection, begun_after=oldest)
         async with self._ground.references.held(self._connection, begun_after=oldest) as copy:
             await self._lease.check(self._connection)
             locked = await self._lock(batch)
@@ -137,7 +137,7 @@ class Releaser:
 
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
         released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]
-        return released_record(self._work.place.name, self._pass_id, released)
+        return released_record(self._session.context.name, self._pass_id, released)
 
     def _facts(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> list[str | None]:
         """Return, as JSON, the conditions on references under which each row goes."""
@@ -151,7 +151,7 @@ class Releaser:
             *key_columns([item.due.key for item in going]),
             [self._ground.name_of(item.due) for item in going],
             [item.look.file_size for item in going],
-            self._work.place.config.grace,
+            self._session.context.config.grace,
             self._ground.even_protected,
             self._facts(going, rows),
         )
@@ -165,8 +165,8 @@ class Releaser:
 
     async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
         looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}
-        settle: timedelta = self._work.place.config.settle
+        settle: timedelta = self._session.context.config.settle
         present = [look for _, look in sorted(looks.items()) if look.result == "present"]
-        rows = await intend(self._connection, self._work, self._pass_id, present)
+        rows = await intend(self._connection, self._session, self._pass_id, present)
         await released_rows.note_shared(self._connection, self._pass_id, settle, sorted(looks))
         return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from retentiond.model.audit import FindingKind
     from retentiond.model.media import Hash, MediaKey
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(
     __package__,
@@ -257,11 +257,11 @@ async def forget_purged(connection: Conn, blobs: Collection[Hash]) -> None:
     await connection.execute(SQL["forget_rows"], sorted(blobs))
 
 
-async def forget_without_entry(work: Workplace, release_ids: Sequence[int]) -> None:
+async def forget_without_entry(session: StoreSession, release_ids: Sequence[int]) -> None:
     """Forget those of these rows that still have no entry and no hold."""
     if not release_ids:
         return
-    async with work.place.pool.acquire() as connection, connection.transaction():
+    async with session.context.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
         await connection.execute(SQL["forget_rows_without_entry"], list(release_ids))
 

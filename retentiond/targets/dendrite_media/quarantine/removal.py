@@ -21,13 +21,13 @@ from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.quarantine.entries import Moves
     from retentiond.targets.dendrite_media.quarantine.release import Intent, ReleasedBatch, Releaser
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.surveys.grounds import Ground
+    from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
 
@@ -37,24 +37,24 @@ class Removal:
 
     def __init__(
         self,
-        work: Workplace,
+        session: StoreSession,
         releaser: Releaser,
-        ground: Ground,
+        ground: SurveyCriteria,
         accesses: AccessTimes | None,
         report: PassReport,
-        order: Order,
+        order: PassOptions,
     ) -> None:
-        self._work = work
+        self._session = session
         self._releaser = releaser
         self._ground = ground
         self._accesses = accesses
         self._report = report
         self._order = order
-        self._log = get_logger(target=work.place.name)
+        self._log = get_logger(target=session.context.name)
         self._failed_in_a_row = 0
         self._errors: Counter[str] = Counter()
         # A slow pace must not keep a stop waiting.
-        self._pace = Pace(work.place.config.pace.max_items_per_second, sleep=order.stop.wait)
+        self._pace = Pace(session.context.config.pace.max_items_per_second, sleep=order.stop.wait)
 
     async def run(self) -> None:
         """Work until nothing is due, a stop is requested, or two batches in a row cannot be moved."""
@@ -80,7 +80,7 @@ class Removal:
             raise UnreachableError(f"two batches in a row could not be moved: {', '.join(self._errors)}")
 
     async def _release_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
-        async for batch in self._ground.surveyor.due(self._work.place.batch):
+        async for batch in self._ground.surveyor.due(self._session.context.batch):
             await self._pace.take(len(batch))
             if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
                 break
@@ -88,7 +88,7 @@ class Removal:
                 self._report.state = "interrupted"
                 self._report.error = STOPPED
                 break
-            assessed = await assess(self._work.tree, self._work.place.disk, batch, self._accesses)
+            assessed = await assess(self._session.tree, self._session.context.disk, batch, self._accesses)
             self._count_staying(assessed)
             released = await self._releaser.release([item for item in assessed if item.goes])
             self._count_released(released)
@@ -129,7 +129,7 @@ class Removal:
             )
 
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
-        return await carry_out(self._work, [intent.entry for intent in intents])
+        return await carry_out(self._session, [intent.entry for intent in intents])
 
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:

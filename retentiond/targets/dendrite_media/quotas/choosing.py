@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+    from retentiond.targets.dendrite_media.quotas.criteria import QuotaCriteria
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
@@ -30,7 +30,7 @@ class Chooser:
     keep: Callable[[Survey], Awaitable[None]]
 
     async def choose(
-        self, quota: Quota, ground: QuotaGround, now: datetime, short: int, report: PassReport
+        self, quota: Quota, ground: QuotaCriteria, now: datetime, short: int, report: PassReport
     ) -> Survey | None:
         """Leave due, on the ground's surveyor, what goes so that it fits; None where nothing has to, or can.
 

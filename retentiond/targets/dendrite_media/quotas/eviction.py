@@ -16,10 +16,10 @@ from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
-from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+from retentiond.targets.dendrite_media.quotas.criteria import QuotaCriteria
+from retentiond.targets.dendrite_media.quotas.ineffective import ineffective_remark, ineffective_since
 from retentiond.targets.dendrite_media.quotas.space import read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL
-from retentiond.targets.dendrite_media.quotas.vain import in_vain_since, vain_remark
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.quota import Quota, SpaceReading
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
@@ -41,15 +41,15 @@ class Evictions:
 
     def __init__(
         self,
-        work: Workplace,
+        session: StoreSession,
         connection: Conn,
         lease: Lease,
-        order: Order,
+        order: PassOptions,
         accesses: AccessTimes,
         begin: Callable[[PassReport], Awaitable[int]],
     ) -> None:
-        self._work = work
-        self._place = work.place
+        self._session = session
+        self._context = session.context
         self._connection = connection
         self._lease = lease
         self._order = order
@@ -58,9 +58,9 @@ class Evictions:
 
     async def run(self, report: PassReport) -> None:
         """Take each quota in turn; raises RefusedError where one would go over the limits."""
-        quotas = self._place.settings.quotas
+        quotas = self._context.settings.quotas
         names = [quota.name for quota in quotas]
-        await self._connection.execute(SQL["forget_other_evictions"], self._place.name, names)
+        await self._connection.execute(SQL["forget_other_evictions"], self._context.name, names)
         for quota in quotas:
             if self._order.stop.asked:
                 return
@@ -77,19 +77,19 @@ class Evictions:
         """Purge where the disk is short; return what is short all the same, once the quarantine is purged, too."""
         before = await self._read()
         if not disk_shortage(quota, before.free):
-            await self._connection.execute(SQL["forget_eviction"], self._place.name, quota.name)
+            await self._connection.execute(SQL["forget_eviction"], self._context.name, quota.name)
             return 0
-        await sweep(self._work, everything=False, fresh=True)
+        await sweep(self._session, everything=False, fresh=True)
         after = await self._read()
         still = disk_shortage(quota, after.free)
         if still and quota.shorten_grace:
             await self._shorten_grace(quota, still, report)
-            await sweep(self._work, everything=False, fresh=True)
+            await sweep(self._session, everything=False, fresh=True)
             after = await self._read()
         short = disk_shortage(quota, after.free, await self._connection.fetchval(SQL["held_bytes"]))
         if short and (
             purged_in_vain(before, after, 0)
-            or await in_vain_since(self._connection, self._place.name, quota, after)
+            or await ineffective_since(self._connection, self._context.name, quota, after)
         ):
             self._say_in_vain(quota, report)
             return 0
@@ -101,39 +101,41 @@ class Evictions:
             if not shortened:
                 return
             body = {"by": quota.name, "contents": shortened}
-            await add_record(self._connection, Record("grace_ended", self._place.name, report.pass_id, body))
+            await add_record(
+                self._connection, Record("grace_ended", self._context.name, report.pass_id, body)
+            )
         report.remarks.append(
             f"{quota.name}: the grace of {shortened:,} contents was ended, as the disk is short of {wanted:,} bytes"
         )
-        get_logger(target=self._place.name).warning(
+        get_logger(target=self._context.name).warning(
             "grace_shortened", quota=quota.name, contents=shortened, short=wanted
         )
 
     async def _read(self) -> SpaceReading:
-        return await read_space(self._place, self._work.tree, self._connection)
+        return await read_space(self._context, self._session.tree, self._connection)
 
     def _say_in_vain(self, quota: Quota, report: PassReport) -> None:
-        remark = vain_remark(quota, self._work.tree.path)
+        remark = ineffective_remark(quota, self._session.tree.path)
         report.remarks.append(remark)
-        get_logger(target=self._place.name).warning("quota_stopped", quota=quota.name, reason=remark)
+        get_logger(target=self._context.name).warning("quota_stopped", quota=quota.name, reason=remark)
 
     async def _evict(self, quota: Quota, short: int, report: PassReport) -> None:
-        place, connection = self._place, self._connection
+        context, connection = self._context, self._connection
         now = await connection.fetchval("SELECT clock_timestamp()")
-        ground = QuotaGround(place, connection, quota, now)
+        ground = QuotaCriteria(context, connection, quota, now)
         oldest = now - LARGEST_AGE
         # What cannot be read refuses before the long look at every row.
-        async with place.references.held(connection, begun_after=oldest) as copy:
-            await ground.surveyor.learn(copy, place.references.asked, plan=False)
-        await place.hold_references.refresh(connection, begun_after=oldest)
+        async with context.references.held(connection, begun_after=oldest) as copy:
+            await ground.surveyor.learn(copy, context.references.asked, plan=False)
+        await context.hold_references.refresh(connection, begun_after=oldest)
 
         async def keep(survey: Survey) -> None:
-            async with place.references.held(connection, begun_after=oldest) as copy:
+            async with context.references.held(connection, begun_after=oldest) as copy:
                 await ground.surveyor.keep(
-                    survey, ledger=True, copy=copy, protections=place.references.protections, plan=False
+                    survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
                 )
 
-        chooser = Chooser(self._work.tree, self._accesses, self._order.progress, keep)
+        chooser = Chooser(self._session.tree, self._accesses, self._order.progress, keep)
         survey = await chooser.choose(quota, ground, now, short, report)
         if survey is None:
             return
@@ -144,7 +146,7 @@ class Evictions:
         if short:
             reading = await self._read()
             await connection.execute(
-                SQL["note_eviction"], place.name, quota.name, reading.free, reading.purged
+                SQL["note_eviction"], context.name, quota.name, reading.free, reading.purged
             )
-        releaser = Releaser(self._work, connection, self._lease, pass_id, ground)
-        await Removal(self._work, releaser, ground, None, report, self._order).run()
+        releaser = Releaser(self._session, connection, self._lease, pass_id, ground)
+        await Removal(self._session, releaser, ground, None, report, self._order).run()

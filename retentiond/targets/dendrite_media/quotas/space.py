@@ -12,7 +12,7 @@ from retentiond.targets.dendrite_media.store.fresh import open_media
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
 def free_bytes(tree: MediaTree) -> int:
@@ -21,24 +21,24 @@ def free_bytes(tree: MediaTree) -> int:
     return about.f_bavail * about.f_frsize
 
 
-async def free_now(place: Place, tree: MediaTree) -> int:
+async def free_now(context: TargetContext, tree: MediaTree) -> int:
     """Ask for the free bytes in a thread: a file system may be slow to answer."""
-    return await place.disk.call(lambda: free_bytes(tree))
+    return await context.disk.call(lambda: free_bytes(tree))
 
 
-async def read_space(place: Place, tree: MediaTree, connection: Conn) -> SpaceReading:
+async def read_space(context: TargetContext, tree: MediaTree, connection: Conn) -> SpaceReading:
     """Read the free bytes, and how much was ever purged."""
-    return SpaceReading(await free_now(place, tree), await connection.fetchval(SQL["purged_bytes"]))
+    return SpaceReading(await free_now(context, tree), await connection.fetchval(SQL["purged_bytes"]))
 
 
-async def fits_at_a_glance(place: Place, connection: Conn | Db) -> bool:
+async def fits_at_a_glance(context: TargetContext, connection: Conn | Db) -> bool:
     """Tell whether every quota fits, as far as the free space and the sum of all sizes tell; it looks at no row."""
-    opened = await open_media(place, connection)
+    opened = await open_media(context, connection)
     if isinstance(opened, str):
         return True
     with opened as tree:
-        free = await free_now(place, tree)
-    quotas = place.settings.quotas
+        free = await free_now(context, tree)
+    quotas = context.settings.quotas
     if any(disk_shortage(quota, free) for quota in quotas):
         return False
     smallest = min((quota.max_size for quota in quotas if quota.max_size is not None), default=None)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
     from retentiond.model.report import Item
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
@@ -45,9 +45,9 @@ _PAGE: Final = 2000
 class QuotaSurveyor(Surveyor):
     """Finds what a quota takes; `judge` comes first, then `keep`, then `choose`."""
 
-    def __init__(self, connection: Conn, place: Place, quota: Quota) -> None:
-        super().__init__(connection, place.name, place.settings.rules)
-        self._place = place
+    def __init__(self, connection: Conn, context: TargetContext, quota: Quota) -> None:
+        super().__init__(connection, context.name, context.settings.rules)
+        self._context = context
         self._quota = quota
 
     async def judge(
@@ -107,7 +107,7 @@ class QuotaSurveyor(Surveyor):
         async for page in pages(self._connection, SQL["content_page"], size=_PAGE, after=("",)):
             blobs = [Hash(row["hash"]) for row in page]
             freed = await freed_thumbnails(self._connection, blobs)
-            looks = await self._place.disk.share(look_at_blobs(tree, freed), blobs)
+            looks = await self._context.disk.share(look_at_blobs(tree, freed), blobs)
             found = [(look.blob, look.bytes, look.accessed) for look in looks if look.result == "present"]
             await self._connection.copy_records_to_table("content", schema_name="pg_temp", records=found)
             progress.advance(len(page))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, looking, named_queries
+from retentiond.adapters.postgres import LOST, named_queries, read_only_connection
 from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import (
     ENCRYPTION,
@@ -146,7 +146,7 @@ class Sources:
             with _naming_unread(connection, statement):
                 yield connection
             return
-        async with looking(url, f"the database of {statement.table}") as other:
+        async with read_only_connection(url, f"the database of {statement.table}") as other:
             await prepare(other)
             with _naming_unread(other, statement):
                 yield other

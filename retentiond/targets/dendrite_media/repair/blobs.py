@@ -13,7 +13,11 @@ from retentiond.targets.dendrite_media.quarantine.disposal import orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend_orphans
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
-from retentiond.targets.dendrite_media.repair.grounds import DamagedGround, MissingGround, is_remote
+from retentiond.targets.dendrite_media.repair.criteria import (
+    DamagedFileCriteria,
+    MissingFileCriteria,
+    is_remote,
+)
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import Due
 
@@ -25,12 +29,12 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
     from retentiond.targets.dendrite_media.disk.look import BlobLook
-    from retentiond.targets.dendrite_media.repair.bench import Bench
+    from retentiond.targets.dendrite_media.repair.context import RepairContext
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.surveys.grounds import ReleaseGround
+    from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
 
 
-async def mend_missing(bench: Bench) -> None:
+async def mend_missing(bench: RepairContext) -> None:
     """Release remote rows without a file, so that dendrite fetches them again; what lies beside goes with the last."""
     async for page in bench.findings("missing_file"):
         looks = await bench.look(_blobs(page))
@@ -40,16 +44,16 @@ async def mend_missing(bench: Bench) -> None:
         ]  # fmt: skip
         noted = {finding.key for finding in page}
         rows = {row.key: row for row in missing if row.key in noted}
-        remote = [row for row in rows.values() if is_remote(bench.work.place, row)]
+        remote = [row for row in rows.values() if is_remote(bench.session.context, row)]
         bench.report.leave("missing_file", "local", len(rows) - len(remote))
         bench.report.leave("missing_file", "changed", len(page) - len(rows))
         batch = await _assess(bench, "missing_file", remote)
         still = [item for item in batch if not item.look.has_file]
         bench.report.leave("missing_file", "changed", len(batch) - len(still))
-        await _release(bench, "missing_file", still, MissingGround(bench.work.place))
+        await _release(bench, "missing_file", still, MissingFileCriteria(bench.session.context))
 
 
-async def mend_damaged(bench: Bench) -> None:
+async def mend_damaged(bench: RepairContext) -> None:
     """Drop damaged remote contents where that was asked for: a damaged file blocks every new fetch and upload of it."""
     kinds: tuple[FindingKind, ...] = ("size_mismatch", "hash_mismatch")
     if not bench.order.drop_damaged_remote:
@@ -72,10 +76,12 @@ async def mend_damaged(bench: Bench) -> None:
             bench.report.leave(kind, "local_bears_it", sum(finding.blob not in blobs for finding in page))
             rows = [row for blob in sorted(blobs) for row in looks[blob][0].rows]
             batch = await _assess(bench, kind, rows)
-            await _release(bench, kind, batch, DamagedGround(bench.work.place, kind, blobs))
+            await _release(bench, kind, batch, DamagedFileCriteria(bench.session.context, kind, blobs))
 
 
-def _all_damaged(bench: Bench, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk) -> bool:
+def _all_damaged(
+    bench: RepairContext, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk
+) -> bool:
     """Tell whether no row of the content is a local one, or one that the file is right for."""
     if known.whole_held or seen.file is None or not known.rows:
         return False
@@ -83,12 +89,12 @@ def _all_damaged(bench: Bench, kind: FindingKind, known: ContentInDatabase, seen
         row.file_size_bytes <= 0 or row.file_size_bytes == seen.file.size for row in known.rows
     ):
         return False
-    return all(is_remote(bench.work.place, row) for row in known.rows)
+    return all(is_remote(bench.session.context, row) for row in known.rows)
 
 
-async def _read_wrong(bench: Bench, blobs: list[Hash]) -> Collection[Hash]:
-    verify = verify_contents(bench.work.tree, ReadRate(bench.order.read_rate), bench.order.stop)
-    done = await bench.work.place.disk.call(lambda: verify(blobs))
+async def _read_wrong(bench: RepairContext, blobs: list[Hash]) -> Collection[Hash]:
+    verify = verify_contents(bench.session.tree, ReadRate(bench.order.read_rate), bench.order.stop)
+    done = await bench.session.context.disk.call(lambda: verify(blobs))
     return {item.blob for item in done if item.verdict == "wrong"}
 
 
@@ -96,11 +102,11 @@ def _blobs(page: Sequence[Finding]) -> list[Hash]:
     return sorted({finding.blob for finding in page if finding.blob is not None})
 
 
-async def _assess(bench: Bench, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
+async def _assess(bench: RepairContext, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
     """Look at what would be moved; leave what must not or cannot be."""
     due = [Due(_hash(row), row.key, 0, None) for row in sorted(rows, key=lambda row: row.base64hash)]
     goes = []
-    for item in await assess(bench.work.tree, bench.work.place.disk, due):
+    for item in await assess(bench.session.tree, bench.session.context.disk, due):
         if item.goes:
             goes.append(item)
         else:
@@ -113,19 +119,21 @@ def _hash(row: MediaRow) -> Hash:
     return Hash(row.base64hash)
 
 
-async def _release(bench: Bench, kind: FindingKind, batch: Sequence[Assessed], ground: ReleaseGround) -> None:
+async def _release(
+    bench: RepairContext, kind: FindingKind, batch: Sequence[Assessed], ground: RemovalCriteria
+) -> None:
     if not batch:
         return
-    releaser = Releaser(bench.work, bench.connection, bench.lease, bench.pass_id, ground)
+    releaser = Releaser(bench.session, bench.connection, bench.lease, bench.pass_id, ground)
     released = await releaser.release(batch)
     bench.report.repair(kind, len(released.gone))
     bench.report.leave(kind, "kept", len(released.changed))
-    moves = await carry_out(bench.work, [intent.entry for intent in released.intents])
+    moves = await carry_out(bench.session, [intent.entry for intent in released.intents])
     bench.report.repair(kind, -len(moves.taken_back))
     bench.report.fail("not_moved", moves.failed)
 
 
-async def mend_orphans(bench: Bench) -> None:
+async def mend_orphans(bench: RepairContext) -> None:
     """Quarantine blobs that no row bears, after a last look at the database; what is young stays, by ctime, too."""
     async for page in bench.findings("orphan_blob"):
         looks = await bench.look(_blobs(page))
@@ -133,24 +141,24 @@ async def mend_orphans(bench: Bench) -> None:
         old = [seen.blob for seen in still if seen.changed <= bench.before]
         bench.report.leave("orphan_blob", "changed", len(page) - len(still))
         bench.report.leave("orphan_blob", "young", len(still) - len(old))
-        movable = await bench.work.place.disk.share(look_at_blobs(bench.work.tree), old)
+        movable = await bench.session.context.disk.share(look_at_blobs(bench.session.tree), old)
         await _quarantine(bench, movable)
 
 
-async def _quarantine(bench: Bench, looks: Sequence[BlobLook]) -> None:
+async def _quarantine(bench: RepairContext, looks: Sequence[BlobLook]) -> None:
     reasons = {"missing": "changed", "unsafe": "unsafe_path", "failed": "not_movable"}
     for look in looks:
         if look.result != "present":
             bench.report.leave("orphan_blob", reasons[look.result])
     present = [look for look in looks if look.result == "present"]
-    place = bench.work.place
+    context = bench.session.context
     async with bench.connection.transaction():
         await bench.lease.check(bench.connection)
-        rows = await intend_orphans(bench.connection, bench.work, bench.pass_id, present)
+        rows = await intend_orphans(bench.connection, bench.session, bench.pass_id, present)
         if rows:
-            await add_record(bench.connection, orphans_record(place.name, bench.pass_id, rows))
+            await add_record(bench.connection, orphans_record(context.name, bench.pass_id, rows))
     moves = await carry_out(
-        bench.work, [EntryPath(bench.pass_id, row["hash"], row["entry_id"]) for row in rows]
+        bench.session, [EntryPath(bench.pass_id, row["hash"], row["entry_id"]) for row in rows]
     )
     bench.report.repair("orphan_blob", moves.quarantined)
     bench.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import connected
+from retentiond.adapters.postgres import connection_to
 from retentiond.engine.target import STOPPED
 from retentiond.ledger.ledger import PassHeader
 from retentiond.model.audit import AuditReport
@@ -21,80 +21,82 @@ from retentiond.targets.dendrite_media.audit.run import record_end
 from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
-from retentiond.targets.dendrite_media.repair.bench import Bench
 from retentiond.targets.dendrite_media.repair.blobs import mend_damaged, mend_missing, mend_orphans
+from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.targets.dendrite_media.repair.notes import Notes
 from retentiond.targets.dendrite_media.repair.thumbnails import mend_thumbnails
 from retentiond.targets.dendrite_media.repair.uploads import mend_uploads
+from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
-from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.config.media import Limits
-    from retentiond.engine.target import AuditOrder
+    from retentiond.engine.target import AuditOptions
     from retentiond.ledger.lease import Lease
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 COMMAND = "audit --repair"
 
 
-async def repair(place: Place, order: AuditOrder, lease: Lease) -> AuditReport:
+async def repair(context: TargetContext, order: AuditOptions, lease: Lease) -> AuditReport:
     """Audit, and mend. A store that is not the one raises RefusedError; a refusal by what was found is in the report."""
-    report = AuditReport(place.name, datetime.now(UTC))
-    async with connected(place.settings.database) as connection, open_workplace(place) as work:
-        await make_safe(work, connection)
-        await refuse_foreign_users(connection, place.settings.rules.server_names)
-        if place.config.create_index:
-            await ensure_index(connection, place.name)
-        await sweep(work, everything=True)
-        await _Repair(work, connection, lease, order, report).run()
-    await record_end(place, report, COMMAND)
+    report = AuditReport(context.name, datetime.now(UTC))
+    async with connection_to(context.settings.database) as connection, open_workplace(context) as session:
+        await make_safe(session, connection)
+        await refuse_foreign_users(connection, context.settings.rules.server_names)
+        if context.config.create_index:
+            await ensure_index(connection, context.name)
+        await sweep(session, everything=True)
+        await _Repair(session, connection, lease, order, report).run()
+    await record_end(context, report, COMMAND)
     return report
 
 
 class _Repair:
     def __init__(
-        self, work: Workplace, connection: Conn, lease: Lease, order: AuditOrder, report: AuditReport
+        self, session: StoreSession, connection: Conn, lease: Lease, order: AuditOptions, report: AuditReport
     ) -> None:
-        self._work = work
+        self._session = session
         self._connection = connection
         self._lease = lease
         self._order = order
         self._report = report
-        self._notes = Notes(connection, work.place.batch)
+        self._notes = Notes(connection, session.context.batch)
         self._telling = Telling(report, order.listen, self._notes.add)
 
     async def run(self) -> None:
         """Audit, hold what was found against the limits, and mend."""
-        work, report = self._work, self._report
+        session, report = self._session, self._report
         await self._notes.make()
-        auditor = Auditor(work.place, work.tree, self._connection, self._order, self._telling, ledger=True)
+        auditor = Auditor(
+            session.context, session.tree, self._connection, self._order, self._telling, ledger=True
+        )
         await auditor.run()
         if report.error is not None or not report.findings:
             return
-        report.refused = judge_repair(work.place.name, work.place.config.limits, report)
+        report.refused = judge_repair(session.context.name, session.context.config.limits, report)
         if report.refused is not None:
-            get_logger(target=work.place.name).warning("repair_refused", **asdict(report.refused))
+            get_logger(target=session.context.name).warning("repair_refused", **asdict(report.refused))
             return
         await self._mend(auditor.before)
 
     async def _mend(self, before: float) -> None:
-        place, report = self._work.place, self._report
+        context, report = self._session.context, self._report
         header = PassHeader(
-            target=place.name,
+            target=context.name,
             kind="dendrite_media",
             command=COMMAND,
             started_at=report.started_at,
             rules={"repair": True, "drop_damaged_remote": self._order.drop_damaged_remote},
-            grace=place.config.grace,
-            settle=place.config.settle,
+            grace=context.config.grace,
+            settle=context.config.settle,
             cutoffs={},
         )
-        report.pass_id = await begin(self._work, self._connection, self._lease, header)
-        bench = Bench(
-            self._work, self._connection, self._lease, self._notes, self._telling, self._order, report.pass_id,
+        report.pass_id = await begin(self._session, self._connection, self._lease, header)
+        bench = RepairContext(
+            self._session, self._connection, self._lease, self._notes, self._telling, self._order, report.pass_id,
             before,
         )  # fmt: skip
         self._order.progress.stage("repair", report.found_items)
@@ -108,7 +110,7 @@ class _Repair:
             report.error = STOPPED
         state = "finished_with_failures" if report.failed.total() else "finished"
         state = "interrupted" if report.error else state
-        await place.ledger.end_pass(place.pool, place.name, report.pass_id, state, report.as_json())
+        await context.ledger.end_pass(context.pool, context.name, report.pass_id, state, report.as_json())
 
 
 def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | None:

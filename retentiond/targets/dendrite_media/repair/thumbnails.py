@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from retentiond.model.audit import Finding, FindingKind
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.repair.bench import Bench
+    from retentiond.targets.dendrite_media.repair.context import RepairContext
 
     Release = Callable[..., Awaitable[list[Record]]]
     """A release of thumbnail rows in released_rows.py."""
 
 
-async def mend_thumbnails(bench: Bench) -> None:
+async def mend_thumbnails(bench: RepairContext) -> None:
     """Take rows without a medium, rows without a file, files without a row, and both where their sizes differ."""
     await _orphan_rows(bench)
     await _dead_rows(bench, "missing_thumbnail_file")
@@ -42,7 +42,7 @@ async def mend_thumbnails(bench: Bench) -> None:
         bench.report.repair("orphan_thumbnail_file", await _quarantine(bench, files))
 
 
-async def _orphan_rows(bench: Bench) -> None:
+async def _orphan_rows(bench: RepairContext) -> None:
     async for page in bench.findings("orphan_thumbnail_row"):
         rows = [
             ThumbnailRow(finding.key, Thumbnail(*finding.thumbnail), finding.bytes)
@@ -55,7 +55,7 @@ async def _orphan_rows(bench: Bench) -> None:
         bench.report.leave("orphan_thumbnail_row", "changed", len(page) - gone)
 
 
-async def _dead_rows(bench: Bench, kind: FindingKind) -> None:
+async def _dead_rows(bench: RepairContext, kind: FindingKind) -> None:
     async for page in bench.findings(kind):
         looks = await bench.look(sorted({finding.blob for finding in page if finding.blob}))
         noted = {(finding.key, finding.thumbnail) for finding in page}
@@ -81,7 +81,11 @@ async def _dead_rows(bench: Bench, kind: FindingKind) -> None:
 
 
 async def _release(
-    bench: Bench, kind: FindingKind, release: Release, rows: Sequence[ThumbnailRow], *more: Sequence[str]
+    bench: RepairContext,
+    kind: FindingKind,
+    release: Release,
+    rows: Sequence[ThumbnailRow],
+    *more: Sequence[str],
 ) -> int:
     """Copy thumbnail rows into the ledger and delete them; return how many went."""
     async with bench.connection.transaction():
@@ -90,7 +94,7 @@ async def _release(
             bench.connection,
             bench.pass_id,
             kind,
-            bench.work.place.config.grace,
+            bench.session.context.config.grace,
             *thumbnail_columns(rows),
             [row.size for row in rows],
             *more,
@@ -99,14 +103,14 @@ async def _release(
     return len(gone)
 
 
-async def _quarantine(bench: Bench, findings: Sequence[Finding]) -> int:
+async def _quarantine(bench: RepairContext, findings: Sequence[Finding]) -> int:
     """Quarantine thumbnail files that no row knows now, content by content; return how many went."""
     wanted: dict[Hash, set[Thumbnail]] = {}
     for finding in findings:
         if finding.blob is not None and finding.thumbnail is not None:
             wanted.setdefault(finding.blob, set()).add(Thumbnail(*finding.thumbnail))
     moved = 0
-    config = bench.work.place.config
+    config = bench.session.context.config
     for blob, (known, seen) in (await bench.look(sorted(wanted))).items():
         rows = {row.thumbnail for row in known.thumbnails}
         files = sorted(
@@ -115,7 +119,7 @@ async def _quarantine(bench: Bench, findings: Sequence[Finding]) -> int:
         )  # fmt: skip
         if files:
             stray = Stray(blob, tuple(files), sum(seen.thumbnails[name].size for name in files))
-            result = await quarantine_stray(bench.work, bench.pass_id, config.settle, stray, config.grace)
+            result = await quarantine_stray(bench.session, bench.pass_id, config.settle, stray, config.grace)
             if result.outcome == "moved":
                 moved += len(files)
             elif result.outcome == "failed":

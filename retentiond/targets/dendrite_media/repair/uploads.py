@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from retentiond.ledger.claims import ClaimOwner
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.repair.bench import Bench
+    from retentiond.targets.dendrite_media.repair.context import RepairContext
 
 
-async def mend_uploads(bench: Bench) -> None:
+async def mend_uploads(bench: RepairContext) -> None:
     """Remove what still is stale."""
-    work = bench.work
+    session = bench.session
     async for page in bench.findings("stale_upload"):
-        uploads = await work.place.disk.call(lambda: look_at_uploads(work.tree, bench.before))
+        uploads = await session.context.disk.call(lambda: look_at_uploads(session.tree, bench.before))
         still = {finding.path for finding in uploads.findings if finding.kind == "stale_upload"}
         stale = [finding.path for finding in page if finding.path in still]
         bench.report.leave("stale_upload", "changed", len(page) - len(stale))
-        failed = await work.place.disk.share(_remove(work.tree, work.claimant), stale)
+        failed = await session.context.disk.share(_remove(session.tree, session.claimant), stale)
         bench.report.repair("stale_upload", len(stale) - len(failed))
         bench.telling.fail("not_removed", failed)
 

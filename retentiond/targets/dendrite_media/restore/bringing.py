@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.model.media import Hash, MediaKey
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "bringing.sql")
 
@@ -61,60 +61,62 @@ class Brought:
         self.failed += other.failed
 
 
-async def bring(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
+async def bring(session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
     """Bring back the rows of these contents that we have marked, from copies that we have claimed."""
     if not blobs:
         return Brought()
-    failed = await _bring_files(work, blobs, copies)
-    live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    failed = await _bring_files(session, blobs, copies)
+    live = await session.context.disk.share(live_blobs(session.tree), list(blobs))
     failed |= {blob.blob: blob.error for blob in live if blob.error}
-    brought = await _insert(work, live, failed)
+    brought = await _insert(session, live, failed)
     there = {blob.blob for blob in live if blob.size is not None}
-    await _let_go(work, copies, there, failed)
-    log = get_logger(target=work.place.name)
+    await _let_go(session, copies, there, failed)
+    log = get_logger(target=session.context.name)
     for uri in brought.restored:
         log.info("restored", media=uri)
     return brought
 
 
 async def _let_go(
-    work: Workplace, copies: Sequence[Record], there: set[Hash], failed: Mapping[Hash, str]
+    session: StoreSession, copies: Sequence[Record], there: set[Hash], failed: Mapping[Hash, str]
 ) -> None:
     """End our claims: a copy whose live file stands is a spare, and the others wait in quarantine as before."""
     intents = [row for row in copies if row["state"] == "intended"]
-    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in intents])
+    stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in intents])
     moved = {row["entry_id"]: stood for row, stood in zip(intents, stands, strict=True)}
     # The file never left its place, and its rows are back: there is nothing to move any more.
     closed = [row["entry_id"] for row in intents if row["hash"] in there and moved[row["entry_id"]] is False]
-    await change(work, Change.INTENT_DROPPED, closed)
+    await change(session, Change.INTENT_DROPPED, closed)
     spares = [
         row["entry_id"]
         for row in copies
         if row["kind"] == "blob" and row["hash"] in there and moved.get(row["entry_id"], True)
     ]
-    await change(work, Change.RETURNED, spares)
+    await change(session, Change.RETURNED, spares)
     others = [row for row in copies if row["entry_id"] not in {*closed, *spares}]
     problems = [(entry_path(row), failed[row["hash"]]) for row in others if row["hash"] in failed]
-    await note_failures(work, problems)
+    await note_failures(session, problems)
     others = [row for row in others if row["hash"] not in failed]
-    await change(work, Change.DEMOTED, [row["entry_id"] for row in others if row["state"] != "intended"])
-    await change(work, Change.LET_GO, [row["entry_id"] for row in others if row["state"] == "intended"])
+    await change(session, Change.DEMOTED, [row["entry_id"] for row in others if row["state"] != "intended"])
+    await change(session, Change.LET_GO, [row["entry_id"] for row in others if row["state"] == "intended"])
 
 
-async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[Record]) -> dict[Hash, str]:
+async def _bring_files(
+    session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]
+) -> dict[Hash, str]:
     """Put the files of contents in place for which a row will be inserted; return why it failed, where it did."""
-    found = await work.place.disk.share(sizes_at_hand(work.tree), [entry_path(row) for row in copies])
+    found = await session.context.disk.share(sizes_at_hand(session.tree), [entry_path(row) for row in copies])
     at_hand = [(row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes]
     restorable = {
         row["hash"]
-        for row in await work.place.pool.fetch(
+        for row in await session.context.pool.fetch(
             SQL["restorable_hashes"],
             [blob for blob, _ in at_hand],
             [size for _, size in at_hand],
-            work.claimant.claimant_id,
+            session.claimant.claimant_id,
         )
     }
-    wanted = await _wanted_thumbnails(work, blobs)
+    wanted = await _wanted_thumbnails(session, blobs)
     failed = {row["hash"]: sizes.error for row, sizes in zip(copies, found, strict=True) if sizes.error}
     # Blobs before the stray thumbnails of them: those go into their directories.
     for kind in ("blob", "thumbnails"):
@@ -127,59 +129,65 @@ async def _bring_files(work: Workplace, blobs: Sequence[Hash], copies: Sequence[
             for row in copies
             if row["kind"] == kind and row["hash"] in restorable
         ]
-        results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+        results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
         for result in results:
             if result.outcome == "failed":
                 failed[result.entry.hash] = result.error
     for blob, error in failed.items():
-        get_logger(target=work.place.name).error("item_failed", kind="not_restored", hash=blob, error=error)
+        get_logger(target=session.context.name).error(
+            "item_failed", kind="not_restored", hash=blob, error=error
+        )
     return failed
 
 
-async def _wanted_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
-    wanted = await known_thumbnails(work.place.pool, blobs)
-    for row in await work.place.pool.fetch(SQL["restoring_thumbnails"], list(blobs)):
+async def _wanted_thumbnails(session: StoreSession, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
+    wanted = await known_thumbnails(session.context.pool, blobs)
+    for row in await session.context.pool.fetch(SQL["restoring_thumbnails"], list(blobs)):
         thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
         wanted.setdefault(row["hash"], set()).add(thumbnail)
     return wanted
 
 
-async def _insert(work: Workplace, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
+async def _insert(session: StoreSession, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
     """Insert the rows of these contents; where the database refuses, each by itself: one must not hold up the others."""
     try:
-        return await _insert_at_once(work, live, failed)
+        return await _insert_at_once(session, live, failed)
     except LOST:
         raise
     except asyncpg.PostgresError as error:
         if len(live) == 1:
-            return await _leave(work, live[0].blob, error)
+            return await _leave(session, live[0].blob, error)
     brought = Brought()
     for blob in live:
-        brought.add(await _insert(work, [blob], failed))
+        brought.add(await _insert(session, [blob], failed))
     return brought
 
 
-async def _leave(work: Workplace, blob: Hash, error: asyncpg.PostgresError) -> Brought:
-    left = await released_rows.leave(work.place.pool, work.claimant.claimant_id, blob)
-    return Brought(failed=_tell_failed(work, map(media_key, left), sentence(str(error))))
+async def _leave(session: StoreSession, blob: Hash, error: asyncpg.PostgresError) -> Brought:
+    left = await released_rows.leave(session.context.pool, session.claimant.claimant_id, blob)
+    return Brought(failed=_tell_failed(session, map(media_key, left), sentence(str(error))))
 
 
-def _tell_failed(work: Workplace, keys: Iterable[MediaKey], why: str) -> list[str]:
+def _tell_failed(session: StoreSession, keys: Iterable[MediaKey], why: str) -> list[str]:
     uris = [key.uri for key in keys]
     for uri in uris:
-        get_logger(target=work.place.name).error("item_failed", kind="not_restored", media=uri, error=why)
+        get_logger(target=session.context.name).error(
+            "item_failed", kind="not_restored", media=uri, error=why
+        )
     return uris
 
 
-async def _insert_at_once(work: Workplace, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        rows, left = await released_rows.insert_restored(connection, work.claimant.claimant_id, live)
+async def _insert_at_once(
+    session: StoreSession, live: Sequence[LiveBlob], failed: Collection[Hash]
+) -> Brought:
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        rows, left = await released_rows.insert_restored(connection, session.claimant.claimant_id, live)
         inserted = [row for row in rows if row["inserted"]]
         await connection.execute(LEDGER_SQL["count_restored"], [row["pass_id"] for row in inserted])
         if inserted:
-            await add_record(connection, restored_record(work.place.name, inserted))
+            await add_record(connection, restored_record(session.context.name, inserted))
     swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}
-    _tell_failed(work, sorted(swallowed), SWALLOWED)
+    _tell_failed(session, sorted(swallowed), SWALLOWED)
     unable = {media_key(row) for row in left if row["hash"] in failed} | swallowed
     return Brought(
         [media_key(row).uri for row in inserted],

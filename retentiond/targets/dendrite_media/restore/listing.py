@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 SQL: Final = named_queries(__package__, "listing.sql")
 
 
-async def released(place: Place) -> AsyncIterator[Released]:
+async def released(context: TargetContext) -> AsyncIterator[Released]:
     """Stream rows by their release, blobs that no row stands for by their entry, and thumbnails by their release."""
-    if not await place.ledger.exists(place.pool):
+    if not await context.ledger.exists(context.pool):
         return
     after = 0
-    while page := await place.pool.fetch(SQL["quarantine_page"], after, place.batch):
+    while page := await context.pool.fetch(SQL["quarantine_page"], after, context.batch):
         for row in page:
             yield _row(row)
         after = page[-1]["release_id"]
     after = 0
-    while page := await place.pool.fetch(SQL["rowless_page"], after, place.batch):
+    while page := await context.pool.fetch(SQL["rowless_page"], after, context.batch):
         for row in page:
             yield _rowless(row)
         after = page[-1]["entry_id"]
-    async for thumbnails in released_thumbnails(place):
+    async for thumbnails in released_thumbnails(context):
         yield thumbnails
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.model.report import RestoreReport
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
 def path_of(row: Record) -> str:
@@ -38,39 +38,43 @@ def path_of(row: Record) -> str:
     return "/".join(blob_parts(Hash(row["hash"])))
 
 
-async def restore_repaired(work: Workplace, report: RestoreReport, pass_id: int | None, reason: str) -> None:
+async def restore_repaired(
+    session: StoreSession, report: RestoreReport, pass_id: int | None, reason: str
+) -> None:
     """Bring back what repair `pass_id` took, or every repair; paths stand for the URIs that orphans lack."""
-    async for page in claimed_pages(work, Claim.ROWLESS, pass_id):
-        await _bring_orphans(work, report, page, reason)
+    async for page in claimed_pages(session, Claim.ROWLESS, pass_id):
+        await _bring_orphans(session, report, page, reason)
 
 
-async def _bring_orphans(work: Workplace, report: RestoreReport, page: list[Record], reason: str) -> None:
+async def _bring_orphans(
+    session: StoreSession, report: RestoreReport, page: list[Record], reason: str
+) -> None:
     returns = [Return(entry_path(row), None) for row in page]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
+    results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
     by_id = {row["entry_id"]: row for row in page}
     back = [by_id[result.entry.entry_id] for result in results if result.live.size is not None]
-    await _close(work, back, reason)
+    await _close(session, back, reason)
     report.restored.extend(path_of(row) for row in back)
     left = [result for result in results if result.live.size is None]
-    await change(work, Change.DEMOTED, [result.entry.entry_id for result in left])
+    await change(session, Change.DEMOTED, [result.entry.entry_id for result in left])
     for result in left:
         # Thumbnails alone serve nobody.
         names = report.failed if result.outcome == "failed" else report.without_file
         names.append(path_of(by_id[result.entry.entry_id]))
 
 
-async def _close(work: Workplace, back: list[Record], reason: str) -> None:
+async def _close(session: StoreSession, back: list[Record], reason: str) -> None:
     """Drop the copies of what stands live again: kept as spares, the next sweep would take it away once more."""
     if not back:
         return
-    marked = await mark_purging(work, back)
+    marked = await mark_purging(session, back)
     entries = [entry_path(row) for row in back if row["entry_id"] in marked]
-    results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
+    results = await session.context.disk.share(purge_entries(session.tree, session.claimant.guard), entries)
     gone = [result.entry.entry_id for result in results if result.outcome != "failed"]
-    await give_up(work, [result for result in results if result.outcome == "failed"])
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        await change_on(connection, work, Change.FORGOTTEN, gone)
-        await add_record(connection, restored_orphans_record(work.place.name, back, actor(), reason))
-    log = get_logger(target=work.place.name)
+    await give_up(session, [result for result in results if result.outcome == "failed"])
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        await change_on(connection, session, Change.FORGOTTEN, gone)
+        await add_record(connection, restored_orphans_record(session.context.name, back, actor(), reason))
+    log = get_logger(target=session.context.name)
     for row in back:
         log.info("restored", path=path_of(row))

@@ -24,39 +24,39 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.engine.target import Selection
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 SQL: Final = named_queries(__package__, "selected.sql")
 
 
-async def restore(work: Workplace, selection: Selection) -> RestoreReport:
+async def restore(session: StoreSession, selection: Selection) -> RestoreReport:
     """Bring back what was selected, a page of contents at a time."""
     report = RestoreReport()
     key = _selected_key(selection)
     until = datetime.now(UTC) + selection.keep_for if selection.keep_for is not None else None
     mark = {
-        "claimant": work.claimant.claimant_id,
+        "claimant": session.claimant.claimant_id,
         "by": actor(),
         "reason": selection.reason or "quarantine restore",
         "until": until.isoformat() if until else None,
     }
     after = ""
     while True:
-        page, copies = await _mark(work, after, selection.pass_id, key, mark)
+        page, copies = await _mark(session, after, selection.pass_id, key, mark)
         if not page:
             break
         after = page[-1]["hash"]
         report.failed.extend(row["hash"] for row in page if row["stuck"])
         report.busy.extend(row["hash"] for row in page if not row["free"] and not row["stuck"])
-        await _name_present(work, report, page, selection.pass_id, key)
-        outcome = await bring(work, [row["hash"] for row in page if row["marked"]], copies)
+        await _name_present(session, report, page, selection.pass_id, key)
+        outcome = await bring(session, [row["hash"] for row in page if row["marked"]], copies)
         report.restored.extend(outcome.restored)
         report.present.extend(outcome.present)
         report.without_file.extend(outcome.without_file)
         report.failed.extend(outcome.failed)
-    await restore_thumbnails(work, report, selection.pass_id, key, mark)
+    await restore_thumbnails(session, report, selection.pass_id, key, mark)
     if key is None:
-        await restore_repaired(work, report, selection.pass_id, str(mark["reason"]))
+        await restore_repaired(session, report, selection.pass_id, str(mark["reason"]))
     return report
 
 
@@ -70,31 +70,35 @@ def _selected_key(selection: Selection) -> MediaKey | None:
 
 
 async def _mark(
-    work: Workplace, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
+    session: StoreSession, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
 ) -> tuple[list[Record], list[Record]]:
     """Mark a page of contents and claim their copies, at once: no sweep gets between."""
     media_id, origin = key or (None, None)
-    selected = released_rows.Selected(after, work.place.batch, pass_id, media_id, origin)
-    async with work.place.pool.acquire() as connection, connection.transaction():
+    selected = released_rows.Selected(after, session.context.batch, pass_id, media_id, origin)
+    async with session.context.pool.acquire() as connection, connection.transaction():
         page = await released_rows.mark_selected(connection, selected, mark)
         blobs = [row["hash"] for row in page if row["marked"]]
-        return page, await claim_copies(work, connection, blobs)
+        return page, await claim_copies(session, connection, blobs)
 
 
 async def _name_present(
-    work: Workplace, report: RestoreReport, page: list[Record], pass_id: int | None, key: MediaKey | None
+    session: StoreSession,
+    report: RestoreReport,
+    page: list[Record],
+    pass_id: int | None,
+    key: MediaKey | None,
 ) -> None:
     media_id, origin = key or (None, None)
     hashes = [row["hash"] for row in page if row["free"]]
-    rows = await work.place.pool.fetch(SQL["present_rows"], hashes, pass_id, media_id, origin)
+    rows = await session.context.pool.fetch(SQL["present_rows"], hashes, pass_id, media_id, origin)
     report.present.extend(media_key(row).uri for row in rows)
 
 
-async def forget(place: Place, media: Sequence[str] | None) -> list[str]:
+async def forget(context: TargetContext, media: Sequence[str] | None) -> list[str]:
     """End the mark of what was restored, of these media or of all: from now on the policies decide again."""
     keys = [key for uri in media or () if (key := parse_media_uri(uri))]
-    rows = await released_rows.end_marks(place.pool, None if media is None else keys)
-    log = get_logger(target=place.name)
+    rows = await released_rows.end_marks(context.pool, None if media is None else keys)
+    log = get_logger(target=context.name)
     for row in rows:
         log.info("mark_forgotten", media=media_key(row).uri, by=actor())
     return [media_key(row).uri for row in rows]

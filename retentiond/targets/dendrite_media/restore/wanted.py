@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.references.copies import References
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 SQL: Final = named_queries(
     __package__,
@@ -34,20 +34,20 @@ SQL: Final = named_queries(
 )
 
 
-async def finish_restores(work: Workplace) -> int:
+async def finish_restores(session: StoreSession) -> int:
     """Finish what restorers who are gone had marked; return how many rows came back."""
-    restorers = [row["claimant"] for row in await work.place.pool.fetch(SQL["restorers"])]
-    dead = await work.claimant.find_dead(restorers)
+    restorers = [row["claimant"] for row in await session.context.pool.fetch(SQL["restorers"])]
+    dead = await session.claimant.find_dead(restorers)
     count = 0
     while dead:
-        async with work.place.pool.acquire() as connection, connection.transaction():
+        async with session.context.pool.acquire() as connection, connection.transaction():
             blobs = await released_rows.inherit_restores(
-                connection, work.claimant.claimant_id, dead, work.place.batch
+                connection, session.claimant.claimant_id, dead, session.context.batch
             )
-            copies = await claim_copies(work, connection, blobs)
+            copies = await claim_copies(session, connection, blobs)
         if not blobs:
             break
-        count += len((await bring(work, blobs, copies)).restored)
+        count += len((await bring(session, blobs, copies)).restored)
     return count
 
 
@@ -74,79 +74,81 @@ class Wanted:
 
 
 async def find_wanted(
-    place: Place, connection: Conn, references: References, copy: int | None, blobs: Sequence[Hash]
+    context: TargetContext, connection: Conn, references: References, copy: int | None, blobs: Sequence[Hash]
 ) -> Wanted:
     """Ask the copy for protections and facts of the released rows of these blobs, one query each."""
     rows = await connection.fetch(
         SQL["protected_hashes"], blobs, copy, list(references.protections), references.server_names
     )
     asked = await asked_of(connection, blobs)
-    answers = await ask_again(place, connection, asked, copy, references)
+    answers = await ask_again(context, connection, asked, copy, references)
     return Wanted({row["hash"] for row in rows}, answers.refuted, set(answers.unknown.values()))
 
 
-async def restore_wanted(work: Workplace, wanted: Wanted, entries: Sequence[Record] = ()) -> int:
+async def restore_wanted(session: StoreSession, wanted: Wanted, entries: Sequence[Record] = ()) -> int:
     """Bring back what is wanted, with its rows and without the mark; `entries` are those of it that we have claimed."""
     if not wanted.back:
         return 0
     # From one claim to the other at once: in between, another purge could use an older copy of the references.
-    async with work.place.pool.acquire() as connection, connection.transaction():
+    async with session.context.pool.acquire() as connection, connection.transaction():
         ids = [row["entry_id"] for row in entries if row["hash"] in wanted.back]
-        await change_on(connection, work, Change.LET_GO, ids)
-        blobs, copies = await _mark_wanted(work, connection, sorted(wanted.protected), wanted.refuted)
-    return len((await bring(work, blobs, copies)).restored)
+        await change_on(connection, session, Change.LET_GO, ids)
+        blobs, copies = await _mark_wanted(session, connection, sorted(wanted.protected), wanted.refuted)
+    return len((await bring(session, blobs, copies)).restored)
 
 
-async def restore_refuted(work: Workplace, references: References, *, begun_after: datetime) -> int:
+async def restore_refuted(session: StoreSession, references: References, *, begun_after: datetime) -> int:
     """Bring back the rows in quarantine whose facts hold no more; raises RefusedError where they cannot be asked."""
     count, after = 0, 0
     while True:
         async with (
-            work.place.pool.acquire() as connection,
+            session.context.pool.acquire() as connection,
             references.held(connection, begun_after=begun_after) as copy,
         ):
-            page = await asked_page(connection, after, work.place.batch)
+            page = await asked_page(connection, after, session.context.batch)
             if not page:
                 return count
             after = page[-1]["release_id"]
-            answers = await ask_again(work.place, connection, page, copy, references)
-            blobs, copies = await _mark_wanted(work, connection, (), answers.refuted)
-        count += len((await bring(work, blobs, copies)).restored)
+            answers = await ask_again(session.context, connection, page, copy, references)
+            blobs, copies = await _mark_wanted(session, connection, (), answers.refuted)
+        count += len((await bring(session, blobs, copies)).restored)
 
 
 async def restore_refuted_thumbnails(
-    work: Workplace, references: References, *, begun_after: datetime
+    session: StoreSession, references: References, *, begun_after: datetime
 ) -> int:
     """Bring back thumbnails that were released alone and whose facts hold no more."""
     count, after = 0, 0
     while True:
-        async with work.place.pool.acquire() as connection:
-            page = await asked_thumbnails(connection, after, work.place.batch)
+        async with session.context.pool.acquire() as connection:
+            page = await asked_thumbnails(connection, after, session.context.batch)
             if not page:
                 return count
             async with references.held(connection, begun_after=begun_after) as copy:
-                answers = await ask_again(work.place, connection, page, copy, references)
+                answers = await ask_again(session.context, connection, page, copy, references)
                 marked = await released_rows.mark_refuted_thumbnails(
-                    connection, work.claimant.claimant_id, answers.refuted
+                    connection, session.claimant.claimant_id, answers.refuted
                 )
         after = page[-1]["release_id"]
         if marked:
-            restored, *_ = await bring_thumbnails(work, marked)
+            restored, *_ = await bring_thumbnails(session, marked)
             count += len(restored)
 
 
-async def restore_newly_protected(work: Workplace, references: References, *, begun_after: datetime) -> int:
+async def restore_newly_protected(
+    session: StoreSession, references: References, *, begun_after: datetime
+) -> int:
     """Bring back what lies in quarantine and has become protected; raises RefusedError where nobody can tell."""
     count, after = 0, ""
     while True:
         async with (
-            work.place.pool.acquire() as connection,
+            session.context.pool.acquire() as connection,
             references.held(connection, begun_after=begun_after) as copy,
         ):
             page = await connection.fetch(
                 SQL["protected_in_quarantine"],
                 after,
-                work.place.batch,
+                session.context.batch,
                 copy,
                 list(references.protections),
                 references.server_names,
@@ -154,24 +156,24 @@ async def restore_newly_protected(work: Workplace, references: References, *, be
             if not page:
                 return count
             after = page[-1]["hash"]
-            blobs, copies = await _mark_wanted(work, connection, [row["hash"] for row in page], {})
-        count += len((await bring(work, blobs, copies)).restored)
+            blobs, copies = await _mark_wanted(session, connection, [row["hash"] for row in page], {})
+        count += len((await bring(session, blobs, copies)).restored)
 
 
 async def _mark_wanted(
-    work: Workplace, connection: Conn, protected: Sequence[Hash], refuted: Mapping[int, Hash]
+    session: StoreSession, connection: Conn, protected: Sequence[Hash], refuted: Mapping[int, Hash]
 ) -> tuple[list[Hash], list[Record]]:
-    marked = await released_rows.mark_wanted(connection, work.claimant.claimant_id, protected, refuted)
-    return marked, await claim_copies(work, connection, marked)
+    marked = await released_rows.mark_wanted(connection, session.claimant.claimant_id, protected, refuted)
+    return marked, await claim_copies(session, connection, marked)
 
 
-async def restore_held(work: Workplace) -> int:
+async def restore_held(session: StoreSession) -> int:
     """Bring back what lies in quarantine and has become held, with its rows and without the mark."""
     count, after = 0, ""
-    while page := await held_in_quarantine(work.place.pool, after, work.place.batch):
+    while page := await held_in_quarantine(session.context.pool, after, session.context.batch):
         after = page[-1]
-        async with work.place.pool.acquire() as connection, connection.transaction():
-            blobs = await released_rows.mark_held(connection, work.claimant.claimant_id, page)
-            copies = await claim_copies(work, connection, blobs)
-        count += len((await bring(work, blobs, copies)).restored)
+        async with session.context.pool.acquire() as connection, connection.transaction():
+            blobs = await released_rows.mark_held(connection, session.claimant.claimant_id, page)
+            copies = await claim_copies(session, connection, blobs)
+        count += len((await bring(session, blobs, copies)).restored)
     return count

@@ -11,10 +11,10 @@ from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirect
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.errors import UnreachableError
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
-async def no_media_yet(place: Place, connection: Conn | Db, error: UnreachableError) -> str | None:
+async def no_media_yet(context: TargetContext, connection: Conn | Db, error: UnreachableError) -> str | None:
     """Return one sentence for a store without media whose directory is not there yet; None for any other error.
 
     Where the database has media, or the ledger has had a pass, the directory was there, and its absence is an error.
@@ -24,20 +24,20 @@ async def no_media_yet(place: Place, connection: Conn | Db, error: UnreachableEr
     await ensure_tables(connection)
     if await connection.fetchval(SQL["has_media"]):
         return None
-    if await place.ledger.exists(connection) and (await place.ledger.store(connection)).last_pass:
+    if await context.ledger.exists(connection) and (await context.ledger.store(connection)).last_pass:
         return None
     return (
-        f"there is nothing to do yet: the database has no media, and dendrite makes {place.settings.media_path} at its "
+        f"there is nothing to do yet: the database has no media, and dendrite makes {context.settings.media_path} at its "
         "first upload"
     )
 
 
-async def open_media(place: Place, connection: Conn | Db) -> MediaTree | str:
+async def open_media(context: TargetContext, connection: Conn | Db) -> MediaTree | str:
     """Open the media directory, or return what to say of a store that has no media yet. Raises UnreachableError."""
     try:
-        return await place.disk.call(lambda: MediaTree(place.settings.media_path))
+        return await context.disk.call(lambda: MediaTree(context.settings.media_path))
     except NoMediaDirectoryError as error:
-        sentence = await no_media_yet(place, connection, error)
+        sentence = await no_media_yet(context, connection, error)
         if sentence is None:
             raise
         return sentence

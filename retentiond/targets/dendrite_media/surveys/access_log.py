@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.config.access_log import AccessLogConfig
     from retentiond.model.media import MediaKey
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 T = TypeVar("T")
 LEDGER_SQL: Final = named_queries(__package__, "accesses.sql", access="retentiond.access")
@@ -60,8 +60,8 @@ def _unreadable(config: AccessLogConfig, error: OSError) -> RefusedError:
 class AccessLog:
     """The log of one target, and what is known by it; the records of other hosts' logs bound what it can tell."""
 
-    def __init__(self, place: Place, config: AccessLogConfig) -> None:
-        self._place = place
+    def __init__(self, context: TargetContext, config: AccessLogConfig) -> None:
+        self._context = context
         self._config = config
         self._sql = LEDGER_SQL
         self._log_id: int | None = None
@@ -124,23 +124,23 @@ class AccessLog:
         logs = await connection.fetch(LEDGER_SQL["logs"])
         places = [LogPosition(log["head"], log["read_to"], log["tail"]) for log in logs]
         ours = await self._on_disk(lambda: positions_in(self._config.path, places))
-        own = next((log for log, place in zip(logs, places, strict=True) if place in ours), None)
+        own = next((log for log, context in zip(logs, places, strict=True) if context in ours), None)
         self._log_id = own["log_id"] if own else None
-        self._others = [log for log, place in zip(logs, places, strict=True) if place not in ours]
+        self._others = [log for log, context in zip(logs, places, strict=True) if context not in ours]
         self.known = Known(own["since"], own["newest"]) if own else Known()
         return ours[0] if ours else None
 
     async def _read(self, position: LogPosition | None) -> _Reading:
         return await self._on_disk(lambda: _read(self._config, position, self.known))
 
-    async def _on_disk(self, work: Callable[[], T]) -> T:
+    async def _on_disk(self, session: Callable[[], T]) -> T:
         def readable() -> T:
             try:
-                return work()
+                return session()
             except OSError as error:
                 raise _unreadable(self._config, error) from error
 
-        return await self._place.disk.call(readable)
+        return await self._context.disk.call(readable)
 
     async def _move(self, connection: Conn, position: LogPosition | None, reading: _Reading) -> bool:
         """Note how far the log was read; tell whether this process was the one to read it."""
@@ -153,7 +153,7 @@ class AccessLog:
         ends = (reached.head, reached.tail, reached.offset)
         if position is None:
             if any(log["host"] == host for log in self._others):
-                get_logger(target=self._place.name).warning("access_log_gap", path=str(self._config.path))
+                get_logger(target=self._context.name).warning("access_log_gap", path=str(self._config.path))
             path = str(self._config.path)
             log_id = await connection.fetchval(
                 LEDGER_SQL["begin_log"], path, host, *ends, known.since, known.newest
@@ -176,17 +176,17 @@ class AccessLog:
     async def _note(self, connection: Conn, stretch: Stretch) -> None:
         if stretch.times:
             keys = list(stretch.times)
-            times, names = [stretch.times[key] for key in keys], sorted(self._place.settings.server_names)
+            times, names = [stretch.times[key] for key in keys], sorted(self._context.settings.server_names)
             await connection.execute(self._sql["note_accesses"], *key_columns(keys), times, names)
 
 
-async def follow_access_log(place: Place, *, tell: bool) -> None:
+async def follow_access_log(context: TargetContext, *, tell: bool) -> None:
     """Follow the log between passes, before it is rotated away; one that cannot be read is told only now and then."""
-    if place.config.access_log is None:
+    if context.config.access_log is None:
         return
     try:
-        async with place.pool.acquire() as connection:
-            await AccessLog(place, place.config.access_log).follow(connection)
+        async with context.pool.acquire() as connection:
+            await AccessLog(context, context.config.access_log).follow(connection)
     except RefusedError as error:
         if tell:
-            get_logger(target=place.name).warning("access_log_unreadable", error=str(error))
+            get_logger(target=context.name).warning("access_log_unreadable", error=str(error))

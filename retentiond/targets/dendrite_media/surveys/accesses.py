@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.look import BlobLook
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 SQL: Final = named_queries(__package__, "accesses.sql")
 _PAGE: Final = 2000
 
 
-def _asks_for_accesses(place: Place, *, policies: bool = True) -> bool:
-    quotas = any(quota.evict == "least_recently_accessed" for quota in place.settings.quotas)
-    return quotas or (policies and bool(place.settings.rules.by_access))
+def _asks_for_accesses(context: TargetContext, *, policies: bool = True) -> bool:
+    quotas = any(quota.evict == "least_recently_accessed" for quota in context.settings.quotas)
+    return quotas or (policies and bool(context.settings.rules.by_access))
 
 
 def _fallback(probe: AccessProbe) -> str:
@@ -48,29 +48,29 @@ def _fallback(probe: AccessProbe) -> str:
     return f"{probe.reason}: what counts from the last access counts from creation{kept}"
 
 
-async def notice_mount(place: Place) -> None:
+async def notice_mount(context: TargetContext) -> None:
     """Log, at the start, that access times prove nothing; each pass says so again, or refuses."""
-    if place.config.access_log is not None or not _asks_for_accesses(place):
+    if context.config.access_log is not None or not _asks_for_accesses(context):
         return
-    opened = await open_media(place, place.pool)
+    opened = await open_media(context, context.pool)
     if isinstance(opened, str):
         return
     with opened as tree:
-        probe = await place.disk.call(lambda: probe_access_times(tree))
+        probe = await context.disk.call(lambda: probe_access_times(tree))
     if not probe.proven:
-        get_logger(target=place.name).warning("access_times_missing", reason=_fallback(probe))
+        get_logger(target=context.name).warning("access_times_missing", reason=_fallback(probe))
 
 
 class AccessTimes:
     """The access times of one store, for one pass or plan that began at `now` on the connection."""
 
-    def __init__(self, place: Place, tree: MediaTree, connection: Conn, now: datetime) -> None:
-        self._place = place
+    def __init__(self, context: TargetContext, tree: MediaTree, connection: Conn, now: datetime) -> None:
+        self._context = context
         self._tree = tree
         self._connection = connection
         self._now = now
-        self._policies = place.settings.rules.policies
-        self._log = AccessLog(place, place.config.access_log) if place.config.access_log else None
+        self._policies = context.settings.rules.policies
+        self._log = AccessLog(context, context.config.access_log) if context.config.access_log else None
         self._probe = AccessProbe(shown=False)
         self._proven = False
         self.known = False
@@ -84,9 +84,9 @@ class AccessTimes:
 
         Raises RefusedError where the configuration says refuse, or the log cannot be read.
         """
-        if not _asks_for_accesses(self._place, policies=policies):
+        if not _asks_for_accesses(self._context, policies=policies):
             return
-        self._probe = await self._place.disk.call(lambda: probe_access_times(self._tree))
+        self._probe = await self._context.disk.call(lambda: probe_access_times(self._tree))
         self._proven = self._probe.proven or (plan and self._probe.untried)
         self.known = self._proven or self._log is not None
         if plan and self._probe.untried:
@@ -107,8 +107,8 @@ class AccessTimes:
         if told == self._now.timestamp():
             self._say_untold(report)
             return
-        log, since = self._place.config.access_log, datetime.fromtimestamp(told, UTC)
-        times = [self._policies[place].keep for place in self._place.settings.rules.by_access]
+        log, since = self._context.config.access_log, datetime.fromtimestamp(told, UTC)
+        times = [self._policies[context].keep for context in self._context.settings.rules.by_access]
         if any(keep is not None and since > self._now - keep for keep in times):
             report.remarks.append(
                 f"{log.path if log else ''} tells of every access only since {since:%Y-%m-%d %H:%M} UTC: what counts from the "
@@ -116,7 +116,7 @@ class AccessTimes:
             )
 
     def _say_untold(self, report: PassReport) -> None:
-        log, unread = self._place.config.access_log, self._log.unread if self._log else None
+        log, unread = self._context.config.access_log, self._log.unread if self._log else None
         remark = (
             f"the access log {unread} has not been read for a day, and media may be asked for there: what counts from the "
             "last access stays; run retentiond on that host, or wait until the log is forgotten, after 30 days"
@@ -125,10 +125,10 @@ class AccessTimes:
             "last access stays; see that it is the log of dendrite's media, in the format that `access_log` names"
         )
         report.remarks.append(remark)
-        get_logger(target=self._place.name).warning("access_log_tells_nothing", reason=remark)
+        get_logger(target=self._context.name).warning("access_log_tells_nothing", reason=remark)
 
     def _fall_back(self, report: PassReport) -> None:
-        if self._place.config.since_fallback == "refuse":
+        if self._context.config.since_fallback == "refuse":
             raise RefusedError(
                 Refusal(
                     "no_access_times",
@@ -140,7 +140,7 @@ class AccessTimes:
             )
         remark = _fallback(self._probe)
         report.remarks.append(remark)
-        get_logger(target=self._place.name).warning("access_times_missing", reason=remark)
+        get_logger(target=self._context.name).warning("access_times_missing", reason=remark)
 
     @property
     def tell(self) -> bool:
@@ -179,9 +179,9 @@ class AccessTimes:
         self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
     ) -> None:
         """Take what was accessed lately out of what the survey found due."""
-        if not self.tell or not self._place.settings.rules.by_access:
+        if not self.tell or not self._context.settings.rules.by_access:
             return
-        policies = list(self._place.settings.rules.by_access)
+        policies = list(self._context.settings.rules.by_access)
         progress.stage("access", None)
         async for page in pages(
             self._connection, SQL["due_by_access_page"], policies, size=_PAGE, after=("", 0)
@@ -189,7 +189,7 @@ class AccessTimes:
             progress.advance(len(page))
             dues = [due_row(row) for row in page]
             blobs: list[Hash] = sorted({due.blob for due in dues})
-            looks = await self._place.disk.share(look_at_blobs(self._tree), blobs)
+            looks = await self._context.disk.share(look_at_blobs(self._tree), blobs)
             accessed = await self.accessed(dues, looks)
             kept = [due for due in dues if due.key in accessed]
             if not kept:
@@ -204,7 +204,7 @@ class AccessTimes:
                         listen(self._kept_item(due))
 
     def _kept_item(self, due: Due) -> Item:
-        return Item(self._place.name, due.key.uri, "keep", "not_due", self._policies[due.policy].name, 0)
+        return Item(self._context.name, due.key.uri, "keep", "not_due", self._policies[due.policy].name, 0)
 
     async def raise_contents(self) -> None:
         """Let the log have its say in a quota's contents, too."""

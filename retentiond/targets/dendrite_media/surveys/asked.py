@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.references.copies import References
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 SQL: Final = named_queries(__package__, "asked.sql")
 
@@ -37,11 +37,11 @@ class Answers:
     unknown: dict[int, Hash] = field(default_factory=dict)
 
 
-async def references_asked_again(place: Place, db: Conn | Db) -> References:
+async def references_asked_again(context: TargetContext, db: Conn | Db) -> References:
     """Return the protections together with the sources that the facts of released rows ask."""
     stored = [parsed(row["facts"]) for row in await db.fetch(SQL["distinct_facts"])]
     sources = {source for facts in stored if facts is not None for source in facts.sources}
-    return place.references.only(place.references.protections, sources)
+    return context.references.only(context.references.protections, sources)
 
 
 async def asked_page(connection: Conn, after: int, batch: int) -> list[Record]:
@@ -60,7 +60,7 @@ async def asked_thumbnails(connection: Conn, after: int, batch: int) -> list[Rec
 
 
 async def ask_again(
-    place: Place, connection: Conn, rows: Sequence[Record], copy: int | None, references: References
+    context: TargetContext, connection: Conn, rows: Sequence[Record], copy: int | None, references: References
 ) -> Answers:
     """Ask the copy for the facts of released rows, all at once.
 
@@ -70,7 +70,7 @@ async def ask_again(
     if not rows:
         return answers
     now = await connection.fetchval("SELECT clock_timestamp()")
-    names = place.settings.rules.server_names
+    names = context.settings.rules.server_names
     media = [media_row(row) for row in rows]
     mentions = await mentions_of(connection, media, copy, references)
     for released, row in zip(rows, media, strict=True):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaKey
     from retentiond.model.report import Item
     from retentiond.model.request import Request, RequestKind
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
@@ -56,11 +56,11 @@ _SOURCES: Final[Mapping[RequestKind, tuple[Statement, ...]]] = {
 class RequestSurveyor(Surveyor):
     """A survey of what was asked for, and of nothing else; `ownership` says what of it is left out."""
 
-    def __init__(self, connection: Conn, place: Place, request: Request) -> None:
-        super().__init__(connection, place.name, place.settings.rules)
-        self._place = place
+    def __init__(self, connection: Conn, context: TargetContext, request: Request) -> None:
+        super().__init__(connection, context.name, context.settings.rules)
+        self._context = context
         self._request = request
-        self._sources = Sources.of(place.settings)
+        self._sources = Sources.of(context.settings)
         self.ownership = Ownership()
 
     async def judge(

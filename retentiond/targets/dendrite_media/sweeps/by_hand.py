@@ -12,70 +12,70 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
 from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.restore.selected import restore
+from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
-from retentiond.targets.dendrite_media.store.workplace import open_workplace
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Selection
     from retentiond.model.report import CancelledPurge, RestoreReport, SweepReport
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
-async def restore_by_hand(place: Place, selection: Selection) -> RestoreReport:
+async def restore_by_hand(context: TargetContext, selection: Selection) -> RestoreReport:
     """Bring back what was selected; a pass that is under way is not taken from behind its back."""
-    await _existing_ledger(place)
-    async with open_workplace(place) as work:
-        await _refuse_running(place, selection)
+    await _existing_ledger(context)
+    async with open_workplace(context) as session:
+        await _refuse_running(context, selection)
         # Nothing is purged under the hands of somebody who wants it back.
-        await sweep(work, everything=True, purging=False)
-        return await restore(work, selection)
+        await sweep(session, everything=True, purging=False)
+        return await restore(session, selection)
 
 
-async def end_grace(place: Place) -> SweepReport:
+async def end_grace(context: TargetContext) -> SweepReport:
     """Purge what is in quarantine, without waiting for its grace; never before its settle."""
-    await _existing_ledger(place)
-    async with open_workplace(place) as work:
-        if work.fit == "ahead":
-            raise refuse_ahead(place.name)
+    await _existing_ledger(context)
+    async with open_workplace(context) as session:
+        if session.fit == "ahead":
+            raise refuse_ahead(context.name)
         # Refused before any grace is ended: it could not be given back.
-        check_leap(work.leap, place.name)
-        async with place.pool.acquire() as connection, connection.transaction():
+        check_leap(session.leap, context.name)
+        async with context.pool.acquire() as connection, connection.transaction():
             await entry_table.end_grace(connection)
-            await released_rows.end_grace(connection, place.config.settle)
-            await add_record(connection, Record("grace_ended", place.name, body={"by": actor()}))
-        return await sweep(work, everything=True, fresh=True)
+            await released_rows.end_grace(connection, context.config.settle)
+            await add_record(connection, Record("grace_ended", context.name, body={"by": actor()}))
+        return await sweep(session, everything=True, fresh=True)
 
 
-async def cancel_purge(place: Place) -> CancelledPurge:
+async def cancel_purge(context: TargetContext) -> CancelledPurge:
     """Give the grace back that was ended by hand, to all that is not being purged at this moment."""
-    await _existing_ledger(place)
-    async with place.pool.acquire() as connection, connection.transaction():
+    await _existing_ledger(context)
+    async with context.pool.acquire() as connection, connection.transaction():
         await entry_table.give_back_grace(connection)
         cancelled = await released_rows.give_back_grace(connection)
         body = {"by": actor(), "items": cancelled.items}
-        await add_record(connection, Record("grace_given_back", place.name, body=body))
+        await add_record(connection, Record("grace_given_back", context.name, body=body))
     return cancelled
 
 
-async def _existing_ledger(place: Place) -> None:
-    if not await place.ledger.exists(place.pool):
+async def _existing_ledger(context: TargetContext) -> None:
+    if not await context.ledger.exists(context.pool):
         raise UsageError("there is no quarantine: no pass has run on this database; see `retentiond status`")
-    await place.make_ledger()
+    await context.make_ledger()
 
 
-async def _refuse_running(place: Place, selection: Selection) -> None:
+async def _refuse_running(context: TargetContext, selection: Selection) -> None:
     if selection.pass_id is None:
         return
-    row = await place.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
+    row = await context.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
     if row is None:
         raise UsageError(f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them")
     if row["state"] != "running":
         return
     # It may have died without a word; then its lock is free.
     async with (
-        hold_lease(place.settings.database, "quarantine restore", patience=0.0),
-        place.pool.acquire() as connection,
+        hold_lease(context.settings.database, "quarantine restore", patience=0.0),
+        context.pool.acquire() as connection,
         connection.transaction(),
     ):
-        await place.ledger.interrupt_passes(connection)
+        await context.ledger.interrupt_passes(connection)

@@ -25,40 +25,42 @@ if TYPE_CHECKING:
 
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 
 async def strangers_on_disk(
-    place: Place, tree: MediaTree, *, ledger: bool = True, whole: bool = True
+    context: TargetContext, tree: MediaTree, *, ledger: bool = True, whole: bool = True
 ) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
     """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
     listing = list_entries(tree, whole=whole)
-    while page := await place.disk.call(lambda: list(islice(listing, place.batch))):
-        known = await known_entries(place.pool, page) if ledger else set()
+    while page := await context.disk.call(lambda: list(islice(listing, context.batch))):
+        known = await known_entries(context.pool, page) if ledger else set()
         strangers = [entry for entry in page if entry not in known]
         if strangers:
             hashes = sorted({entry.hash for entry in strangers})
-            wanted = await with_rows(place.pool, hashes)
+            wanted = await with_rows(context.pool, hashes)
             yield strangers, wanted
 
 
-async def take_stock(work: Workplace) -> int:
+async def take_stock(session: StoreSession) -> int:
     """Compare the quarantine's directories with the ledger; return how many the ledger does not know."""
     unknown = 0
-    async for strange, wanted in strangers_on_disk(work.place, work.tree, whole=False):
+    async for strange, wanted in strangers_on_disk(session.context, session.tree, whole=False):
         # One that a purge beside us took between the list and the question is no stranger.
-        stands = await work.place.disk.share(standing(work.tree), strange)
+        stands = await session.context.disk.share(standing(session.tree), strange)
         strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
         unknown += len(strangers)
-        await _give_back(work, strangers, wanted)
+        await _give_back(session, strangers, wanted)
     return unknown
 
 
-async def _give_back(work: Workplace, strangers: list[EntryPath], wanted: set[Hash]) -> None:
-    known = await known_thumbnails(work.place.pool, sorted(wanted))
+async def _give_back(session: StoreSession, strangers: list[EntryPath], wanted: set[Hash]) -> None:
+    known = await known_thumbnails(session.context.pool, sorted(wanted))
     returns = [Return(e, known.get(e.hash, set())) for e in strangers if e.hash in wanted]
-    tell_returns(work, await work.place.disk.share(bring_back(work.tree, work.claimant), returns))
-    log = get_logger(target=work.place.name)
+    tell_returns(
+        session, await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
+    )
+    log = get_logger(target=session.context.name)
     for entry in strangers:
         log.warning(
             "inconsistency",

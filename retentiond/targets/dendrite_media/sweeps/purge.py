@@ -41,128 +41,130 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.references.copies import Copy, References
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "purge.sql")
 
 
-async def purge_due(work: Workplace, report: SweepReport, *, everything: bool, fresh: bool = False) -> None:
+async def purge_due(
+    session: StoreSession, report: SweepReport, *, everything: bool, fresh: bool = False
+) -> None:
     """Purge every entry whose time is over; `fresh` asks for a copy of the protections that begins now.
 
     With `everything` a purge that failed is tried again whatever its time.
     """
-    place = work.place
-    async with place.pool.acquire() as connection:
+    context = session.context
+    async with context.pool.acquire() as connection:
         if not await connection.fetchval(SQL["any_due_entry"], everything):
-            await _forget(work, report)
+            await _forget(session, report)
             return
         now = await connection.fetchval("SELECT clock_timestamp()")
         oldest = now if fresh else now - LARGEST_AGE
-        references = await references_asked_again(place, connection)
+        references = await references_asked_again(context, connection)
         copy = await references.copy(connection, begun_after=oldest)
-        reading = await place.hold_references.refresh(connection, begun_after=oldest)
+        reading = await context.hold_references.refresh(connection, begun_after=oldest)
     # What was read in the midst of an entry's settle cannot speak for it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
-    async for page in claimed_pages(work, Claim.DUE, read_at, everything):
-        await _purge_page(work, report, page, references, copy)
-    await _forget(work, report)
+    async for page in claimed_pages(session, Claim.DUE, read_at, everything):
+        await _purge_page(session, report, page, references, copy)
+    await _forget(session, report)
 
 
 async def _purge_page(
-    work: Workplace, report: SweepReport, page: list[Record], references: References, copy: Copy | None
+    session: StoreSession, report: SweepReport, page: list[Record], references: References, copy: Copy | None
 ) -> None:
     unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
     report.returned += await return_to_rows(
-        work, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
+        session, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
     )
     # A spare whose rows have gone is a copy like any other again, and waits anew.
-    await quarantine_again(work, [row for row in page if row["state"] == "returned" and not row["wanted"]])
+    await quarantine_again(session, [row for row in page if row["state"] == "returned" and not row["wanted"]])
     spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
     last = unwanted + spares
-    wanted = await _ask(work, [row["hash"] for row in last], references, copy)
-    report.restored += await restore_wanted(work, wanted, last)
+    wanted = await _ask(session, [row["hash"] for row in last], references, copy)
+    report.restored += await restore_wanted(session, wanted, last)
     later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
-    await change(work, Change.LET_GO, later)
+    await change(session, Change.LET_GO, later)
     await _unlink(
-        work,
+        session,
         report,
         [row for row in unwanted if row["hash"] not in wanted.blobs]
-        + await _dispensable(work, report, [row for row in spares if row["hash"] not in wanted.blobs]),
+        + await _dispensable(session, report, [row for row in spares if row["hash"] not in wanted.blobs]),
     )
 
 
-async def _ask(work: Workplace, blobs: list[Hash], references: References, copy: Copy | None) -> Wanted:
+async def _ask(session: StoreSession, blobs: list[Hash], references: References, copy: Copy | None) -> Wanted:
     if not blobs:
         return Wanted()
-    async with work.place.pool.acquire() as connection:
+    async with session.context.pool.acquire() as connection:
         if copy is None:
-            return await find_wanted(work.place, connection, references, None, blobs)
+            return await find_wanted(session.context, connection, references, None, blobs)
         async with references.held(connection, begun_after=copy.begun_at) as held:
-            return await find_wanted(work.place, connection, references, held, blobs)
+            return await find_wanted(session.context, connection, references, held, blobs)
 
 
-async def _dispensable(work: Workplace, report: SweepReport, spares: list[Record]) -> list[Record]:
+async def _dispensable(session: StoreSession, report: SweepReport, spares: list[Record]) -> list[Record]:
     """Return the spares whose live file is whole; put the others in their place."""
     if not spares:
         return []
-    whole = await work.place.disk.share(dispensable(work.tree), [entry_path(row) for row in spares])
+    whole = await session.context.disk.share(dispensable(session.tree), [entry_path(row) for row in spares])
     needed = [entry_path(row) for row, is_whole in zip(spares, whole, strict=True) if not is_whole]
-    report.returned += await return_to_rows(work, needed)
+    report.returned += await return_to_rows(session, needed)
     return [row for row, is_whole in zip(spares, whole, strict=True) if is_whole]
 
 
-async def _unlink(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
+async def _unlink(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
     if not rows:
         return
-    marked = await mark_purging(work, rows)
+    marked = await mark_purging(session, rows)
     # Held since the sweep looked: the next one brings it back.
-    await change(work, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
-    await finish_purge(work, report, [row for row in rows if row["entry_id"] in marked])
+    await change(session, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
+    await finish_purge(session, report, [row for row in rows if row["entry_id"] in marked])
 
 
-async def finish_purge(work: Workplace, report: SweepReport, rows: list[Record]) -> None:
+async def finish_purge(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
     """Unlink entries that are marked as purging and claimed by us, and forget them."""
     if not rows:
         return
     entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.pass_id, entry.hash))
-    results = await work.place.disk.share(purge_entries(work.tree, work.claimant.guard), entries)
+    results = await session.context.disk.share(purge_entries(session.tree, session.claimant.guard), entries)
     failed = [result for result in results if result.outcome == "failed"]
     report.failed += len(failed)
-    await give_up(work, failed)
+    await give_up(session, failed)
     gone = [result.entry for result in results if result.outcome != "failed"]
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        closed = await change_on(connection, work, Change.FORGOTTEN, [entry.entry_id for entry in gone])
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        closed = await change_on(connection, session, Change.FORGOTTEN, [entry.entry_id for entry in gone])
         await released_rows.forget_purged(connection, {entry.hash for entry in gone})
         await connection.execute(
             LEDGER_SQL["count_purged"], [row["pass_id"] for row in closed], [row["bytes"] for row in closed]
         )
         unlinked = [row for row in closed if row["files"]]
         if unlinked:
-            await add_record(connection, purged_record(work.place.name, unlinked))
+            await add_record(connection, purged_record(session.context.name, unlinked))
     report.purged += len(closed)
     report.purged_bytes += sum(row["bytes"] for row in closed)
 
 
-async def _forget(work: Workplace, report: SweepReport) -> None:
+async def _forget(session: StoreSession, report: SweepReport) -> None:
     """Forget copies of rows that never had an entry, and lost entries without any row left, by the batch."""
     after = 0
-    while page := await due_rows_without_entry(work, after):
+    while page := await due_rows_without_entry(session, after):
         after = page[-1]["release_id"]
         # Their file is live, of another row: a row that is wanted again can still come back.
-        wanted = await _ask_of_rows(work, sorted({row["hash"] for row in page if row["had_file"]}))
-        report.restored += await restore_wanted(work, wanted)
+        wanted = await _ask_of_rows(session, sorted({row["hash"] for row in page if row["had_file"]}))
+        report.restored += await restore_wanted(session, wanted)
         await released_rows.forget_without_entry(
-            work, [row["release_id"] for row in page if row["hash"] not in wanted.blobs]
+            session, [row["release_id"] for row in page if row["hash"] not in wanted.blobs]
         )
-    await forget_lost(work.place.pool)
-    await released_rows.forget_thumbnails(work.place.pool)
+    await forget_lost(session.context.pool)
+    await released_rows.forget_thumbnails(session.context.pool)
 
 
-async def _ask_of_rows(work: Workplace, blobs: list[Hash]) -> Wanted:
+async def _ask_of_rows(session: StoreSession, blobs: list[Hash]) -> Wanted:
     if not blobs:
         return Wanted()
-    async with work.place.pool.acquire() as connection:
-        references = await references_asked_again(work.place, connection)
+    async with session.context.pool.acquire() as connection:
+        references = await references_asked_again(session.context, connection)
         now = await connection.fetchval("SELECT clock_timestamp()")
         async with references.held(connection, begun_after=now - LARGEST_AGE) as held:
-            return await find_wanted(work.place, connection, references, held, blobs)
+            return await find_wanted(session.context, connection, references, held, blobs)

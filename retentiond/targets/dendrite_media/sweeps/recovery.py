@@ -25,64 +25,66 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.model.report import SweepReport
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "recovery.sql")
 
 
 async def recover(
-    work: Workplace, report: SweepReport, *, everything: bool = True, purging: bool = True
+    session: StoreSession, report: SweepReport, *, everything: bool = True, purging: bool = True
 ) -> None:
     """Take over the open steps of claimants who are gone, and finish each by its state.
 
     With `everything` steps that failed are tried again whatever their time. Without `purging` a purge is taken back as
     far as its files are there, in place of being finished.
     """
-    claimants = [row["claimed_by"] for row in await work.place.pool.fetch(SQL["claimants"])]
-    dead = await work.claimant.find_dead(claimants)
-    async for page in claimed_pages(work, Claim.INHERITED, dead, everything):
-        get_logger(target=work.place.name).info("steps_inherited", entries=len(page))
-        stuck = [] if purging else await _take_purges_back(work, page)
-        await _finish(work, report, [row for row in page if row not in stuck])
-    if work.fit == "fits":
-        report.restored += await finish_restores(work)
-        await finish_thumbnail_restores(work)
+    claimants = [row["claimed_by"] for row in await session.context.pool.fetch(SQL["claimants"])]
+    dead = await session.claimant.find_dead(claimants)
+    async for page in claimed_pages(session, Claim.INHERITED, dead, everything):
+        get_logger(target=session.context.name).info("steps_inherited", entries=len(page))
+        stuck = [] if purging else await _take_purges_back(session, page)
+        await _finish(session, report, [row for row in page if row not in stuck])
+    if session.fit == "fits":
+        report.restored += await finish_restores(session)
+        await finish_thumbnail_restores(session)
 
 
-async def clear_staging(work: Workplace, report: SweepReport) -> None:
+async def clear_staging(session: StoreSession, report: SweepReport) -> None:
     """Remove what was being put together for a return when its claimant died; what stays is tried again."""
-    left = await work.place.disk.call(lambda: staged(work.tree))
-    dead = await work.claimant.find_dead(set(left.values()))
+    left = await session.context.disk.call(lambda: staged(session.tree))
+    dead = await session.claimant.find_dead(set(left.values()))
     names = [name for name, claimant in left.items() if claimant in dead]
     if names:
-        failed = await work.place.disk.call(remove_staged(work.tree, names))
+        failed = await session.context.disk.call(remove_staged(session.tree, names))
         report.failed += len(failed)
         for name, error in failed.items():
             path = f"{OWN}/{STAGING}/{name}"
-            get_logger(target=work.place.name).error(
+            get_logger(target=session.context.name).error(
                 "item_failed", kind="not_removed", path=path, error=error
             )
 
 
-async def _take_purges_back(work: Workplace, page: list[Record]) -> list[Record]:
+async def _take_purges_back(session: StoreSession, page: list[Record]) -> list[Record]:
     """Rename back what a purge had renamed away and not unlinked yet; return the entries that the disk leaves as they are."""
     purges = {row["entry_id"]: row for row in page if row["state"] == "purging"}
-    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in purges.values()])
+    stands = await session.context.disk.share(
+        standing(session.tree), [entry_path(row) for row in purges.values()]
+    )
     away = [entry_path(row) for row, stood in zip(purges.values(), stands, strict=True) if stood is False]
-    results = await work.place.disk.share(take_purges_back(work.tree, work.claimant.guard), away)
+    results = await session.context.disk.share(take_purges_back(session.tree, session.claimant.guard), away)
     failed = [result for result in results if result.outcome == "failed"]
-    await give_up(work, failed, kind="not_restored")
+    await give_up(session, failed, kind="not_restored")
     return [purges[result.entry.entry_id] for result in failed]
 
 
-async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> None:
-    stands = await work.place.disk.share(standing(work.tree), [entry_path(row) for row in page])
+async def _finish(session: StoreSession, report: SweepReport, page: list[Record]) -> None:
+    stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in page])
     seen = list(zip(page, stands, strict=True))
     there = {row["entry_id"] for row, stood in seen if stood}
     # One bad directory holds up nobody but itself: a later sweep asks again.
     unread = [row for row, stood in seen if stood is None]
     await give_up(
-        work,
+        session,
         [
             MoveResult(
                 entry_path(row),
@@ -95,46 +97,48 @@ async def _finish(work: Workplace, report: SweepReport, page: list[Record]) -> N
     report.failed += len(unread)
     page = [row for row, stood in seen if stood is not None]
     # A database that was put back describes a disk that has gone on: nothing is finished by its word.
-    finish = work.fit == "fits"
-    await _finish_intents(work, report, [r for r in page if r["state"] == "intended"], there, finish=finish)
+    finish = session.fit == "fits"
+    await _finish_intents(
+        session, report, [r for r in page if r["state"] == "intended"], there, finish=finish
+    )
     purges = [row for row in page if row["state"] == "purging"]
-    await change(work, Change.DEMOTED, [row["entry_id"] for row in purges if row["entry_id"] in there])
+    await change(session, Change.DEMOTED, [row["entry_id"] for row in purges if row["entry_id"] in there])
     away = [row for row in purges if row["entry_id"] not in there]
     if finish:
-        await finish_purge(work, report, away)
+        await finish_purge(session, report, away)
     # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.
     restoring = [row["entry_id"] for row in page if row["state"] == "restoring"]
-    await change(work, Change.DEMOTED, restoring)
+    await change(session, Change.DEMOTED, restoring)
     rest = [row["entry_id"] for row in page if row["state"] in {"quarantined", "returned", "lost"}]
-    await change(work, Change.LET_GO, rest + ([] if finish else [row["entry_id"] for row in away]))
+    await change(session, Change.LET_GO, rest + ([] if finish else [row["entry_id"] for row in away]))
 
 
 async def _finish_intents(
-    work: Workplace, report: SweepReport, intents: list[Record], there: set[int], *, finish: bool
+    session: StoreSession, report: SweepReport, intents: list[Record], there: set[int], *, finish: bool
 ) -> None:
     thumbnails = [row["entry_id"] for row in intents if row["kind"] == "thumbnails"]
-    await change(work, Change.THUMBNAILS_QUARANTINED, [entry for entry in thumbnails if entry in there])
-    await change(work, Change.INTENT_DROPPED, [entry for entry in thumbnails if entry not in there])
+    await change(session, Change.THUMBNAILS_QUARANTINED, [entry for entry in thumbnails if entry in there])
+    await change(session, Change.INTENT_DROPPED, [entry for entry in thumbnails if entry not in there])
     blobs = [row for row in intents if row["kind"] == "blob"]
-    wanted = await with_rows(work.place.pool, [row["hash"] for row in blobs])
+    wanted = await with_rows(session.context.pool, [row["hash"] for row in blobs])
     # Nothing was moved, and a row bears it again: there is nothing to do.
     await change(
-        work,
+        session,
         Change.INTENT_DROPPED,
         [row["entry_id"] for row in blobs if row["hash"] in wanted and row["entry_id"] not in there],
     )
     open_steps = [row for row in blobs if row["hash"] not in wanted or row["entry_id"] in there]
     if finish:
-        moves = await carry_out(work, [entry_path(row) for row in open_steps])
+        moves = await carry_out(session, [entry_path(row) for row in open_steps])
         report.returned += moves.returned
         report.lost += moves.lost
         report.failed += moves.failed
     else:
         await change(
-            work,
+            session,
             Change.DEMOTED,
             [row["entry_id"] for row in open_steps if row["entry_id"] in there],
         )
         await change(
-            work, Change.LET_GO, [row["entry_id"] for row in open_steps if row["entry_id"] not in there]
+            session, Change.LET_GO, [row["entry_id"] for row in open_steps if row["entry_id"] not in there]
         )

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.model.report import SweepReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "strays.sql")
 
@@ -68,46 +68,46 @@ class Stray(NamedTuple):
     young: bool = False
 
 
-async def sweep_strays(work: Workplace, report: SweepReport, *, everything: bool) -> None:
+async def sweep_strays(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
     """Look at what lies in quarantine of them, purge what is due, and take new ones."""
-    await _ask_again(work, report)
-    if await _look(work, report, everything=everything):
+    await _ask_again(session, report)
+    if await _look(session, report, everything=everything):
         # The second look, at another moment than the first.
-        await _look(work, report, everything=everything)
-    await released_rows.forget_thumbnails_alone(work.place.pool)
-    await _take(work)
+        await _look(session, report, everything=everything)
+    await released_rows.forget_thumbnails_alone(session.context.pool)
+    await _take(session)
 
 
-async def _ask_again(work: Workplace, report: SweepReport) -> None:
+async def _ask_again(session: StoreSession, report: SweepReport) -> None:
     """Bring back thumbnails that are about to be purged and would not be released any more."""
-    pool = work.place.pool
+    pool = session.context.pool
     if not await pool.fetchval(SQL["any_asked_thumbnails_due"]):
         return
-    references = await references_asked_again(work.place, pool)
+    references = await references_asked_again(session.context, pool)
     oldest = await pool.fetchval("SELECT clock_timestamp()") - _COPY_AGE
-    report.restored += await restore_refuted_thumbnails(work, references, begun_after=oldest)
+    report.restored += await restore_refuted_thumbnails(session, references, begun_after=oldest)
 
 
-async def _take(work: Workplace) -> None:
+async def _take(session: StoreSession) -> None:
     after = ""
     while True:
-        page = await work.place.pool.fetch(SQL["shared_due"], after, work.place.batch)
+        page = await session.context.pool.fetch(SQL["shared_due"], after, session.context.batch)
         if not page:
             return
         after = page[-1]["hash"]
         by_hash = {row["hash"]: row for row in page}
-        known = await known_thumbnails(work.place.pool, list(by_hash))
-        found = await work.place.disk.share(_find(work.tree, known, time.time()), list(by_hash))
+        known = await known_thumbnails(session.context.pool, list(by_hash))
+        found = await session.context.disk.share(_find(session.tree, known, time.time()), list(by_hash))
         for stray in found:
             if stray.thumbnails:
                 shared = by_hash[stray.blob]
-                result = await quarantine_stray(work, shared["pass_id"], shared["settle"], stray)
+                result = await quarantine_stray(session, shared["pass_id"], shared["settle"], stray)
                 if result.outcome == "failed":
                     # Another hour: it must not be tried, and told, every minute.
                     again = shared["pass_id"], shared["settle"], [stray.blob]
-                    await released_rows.note_shared(work.place.pool, *again)
+                    await released_rows.note_shared(session.context.pool, *again)
         done = [stray.blob for stray in found if not stray.young]
-        await released_rows.forget_shared(work.place.pool, done)
+        await released_rows.forget_shared(session.context.pool, done)
 
 
 def _find(
@@ -142,58 +142,58 @@ def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> 
 
 
 async def quarantine_stray(
-    work: Workplace, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
+    session: StoreSession, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
 ) -> MoveResult:
     """Take stray thumbnails of one content into quarantine; say what became of them.
 
     Without a `grace` they go as soon as that of the rows is over that knew them.
     """
     held = len(stray.thumbnails), stray.bytes
-    entry_id = await intend_stray(work, pass_id, stray.blob, held, settle, grace)
+    entry_id = await intend_stray(session, pass_id, stray.blob, held, settle, grace)
     entry = EntryPath(pass_id, stray.blob, entry_id)
-    work.claimant.guard.ensure()
-    result = await work.place.disk.call(lambda: try_to_move(work.tree, entry, stray.thumbnails))
+    session.claimant.guard.ensure()
+    result = await session.context.disk.call(lambda: try_to_move(session.tree, entry, stray.thumbnails))
     if result.outcome == "failed":
-        get_logger(target=work.place.name).error(
+        get_logger(target=session.context.name).error(
             "item_failed", kind="not_moved", hash=stray.blob, error=result.error
         )
-        [stands] = await work.place.disk.share(standing(work.tree), [entry])
+        [stands] = await session.context.disk.share(standing(session.tree), [entry])
         if stands is None:
-            await note_failures(work, [(entry, result.error)])
+            await note_failures(session, [(entry, result.error)])
             return result
     else:
         stands = result.outcome == "moved"
-    await change(work, Change.THUMBNAILS_QUARANTINED if stands else Change.INTENT_DROPPED, [entry_id])
+    await change(session, Change.THUMBNAILS_QUARANTINED if stands else Change.INTENT_DROPPED, [entry_id])
     return result
 
 
-async def _look(work: Workplace, report: SweepReport, *, everything: bool) -> bool:
+async def _look(session: StoreSession, report: SweepReport, *, everything: bool) -> bool:
     """Look at all of them once and purge what a sweep had looked at before; tell whether others lack only that look."""
     again = False
-    async for page in claimed_pages(work, Claim.THUMBNAILS, everything):
-        looked = await work.place.pool.fetchval("SELECT statement_timestamp()")
-        known = await known_thumbnails(work.place.pool, [row["hash"] for row in page])
+    async for page in claimed_pages(session, Claim.THUMBNAILS, everything):
+        looked = await session.context.pool.fetchval("SELECT statement_timestamp()")
+        known = await known_thumbnails(session.context.pool, [row["hash"] for row in page])
         returns = [Return(entry_path(row), known.get(row["hash"], set())) for row in page]
-        wanted = await work.place.disk.share(_wanted(work.tree), returns)
+        wanted = await session.context.disk.share(_wanted(session.tree), returns)
         back = [wish for wish, is_wanted in zip(returns, wanted, strict=True) if is_wanted]
-        results = await work.place.disk.share(bring_back(work.tree, work.claimant), back)
-        report.returned += tell_returns(work, results)
+        results = await session.context.disk.share(bring_back(session.tree, session.claimant), back)
+        report.returned += tell_returns(session, results)
         await note_failures(
-            work, [(result.entry, result.error) for result in results if result.outcome == "failed"]
+            session, [(result.entry, result.error) for result in results if result.outcome == "failed"]
         )
         over = [
             row for row, is_wanted in zip(page, wanted, strict=True) if row["over"] and is_wanted is False
         ]
         due = [row for row in over if row["looked"]]
         again = again or len(due) < len(over)
-        marked = await mark_purging(work, due)
-        await finish_purge(work, report, [row for row in due if row["entry_id"] in marked])
+        marked = await mark_purging(session, due)
+        await finish_purge(session, report, [row for row in due if row["entry_id"] in marked])
         rest = [row["entry_id"] for row in page if row["entry_id"] not in marked]
         unwanted = {
             row["entry_id"] for row, is_wanted in zip(page, wanted, strict=True) if is_wanted is False
         }
-        await looked_at_thumbnails(work, [entry for entry in rest if entry in unwanted], looked)
-        await change(work, Change.LET_GO, [entry for entry in rest if entry not in unwanted])
+        await looked_at_thumbnails(session, [entry for entry in rest if entry in unwanted], looked)
+        await change(session, Change.LET_GO, [entry for entry in rest if entry not in unwanted])
     return again
 
 

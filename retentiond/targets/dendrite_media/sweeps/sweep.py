@@ -26,7 +26,7 @@ from retentiond.targets.dendrite_media.restore.wanted import (
     restore_refuted,
     restore_refuted_thumbnails,
 )
-from retentiond.targets.dendrite_media.store.workplace import open_workplace
+from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
@@ -35,7 +35,7 @@ from retentiond.targets.dendrite_media.sweeps.strays import sweep_strays
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
-    from retentiond.targets.dendrite_media.store.workplace import Place, Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 SQL: Final = named_queries(__package__, "sweep.sql")
 
@@ -44,15 +44,15 @@ _PROTECTIONS_EVERY: Final = timedelta(hours=1)
 
 
 async def sweep_store(
-    place: Place, *, everything: bool, fresh: bool = False, purging: bool = True
+    context: TargetContext, *, everything: bool, fresh: bool = False, purging: bool = True
 ) -> SweepReport:
     """Open the store anew and do one sweep, as `sweep` does."""
-    async with open_workplace(place) as work:
-        return await sweep(work, everything=everything, fresh=fresh, purging=purging)
+    async with open_workplace(context) as session:
+        return await sweep(session, everything=everything, fresh=fresh, purging=purging)
 
 
 async def sweep(
-    work: Workplace, *, everything: bool, fresh: bool = False, purging: bool = True
+    session: StoreSession, *, everything: bool, fresh: bool = False, purging: bool = True
 ) -> SweepReport:
     """Do one sweep: what is open, what is wanted, what is due.
 
@@ -60,93 +60,93 @@ async def sweep(
     without `purging` nothing leaves for good.
     """
     report = SweepReport()
-    if work.fit == "new":
+    if session.fit == "new":
         return report
-    await recover(work, report, everything=everything, purging=purging)
-    await _look_at_quarantined(work, report, everything=everything)
-    await _look_at_returned(work, report, everything=everything)
+    await recover(session, report, everything=everything, purging=purging)
+    await _look_at_quarantined(session, report, everything=everything)
+    await _look_at_returned(session, report, everything=everything)
     if everything:
-        await clear_staging(work, report)
-        report.unknown += await take_stock(work)
+        await clear_staging(session, report)
+        report.unknown += await take_stock(session)
     # With a database that was put back nothing goes.
-    if work.fit == "fits":
-        await _restore_held(work, report, everything=everything)
+    if session.fit == "fits":
+        await _restore_held(session, report, everything=everything)
         if everything:
-            await _restore_wanted(work, report)
-        await sweep_thumbnail_rows(work, everything=everything)
+            await _restore_wanted(session, report)
+        await sweep_thumbnail_rows(session, everything=everything)
         if purging:
-            await _let_go(work, report, everything=everything, fresh=fresh)
-    _tell(work, report)
+            await _let_go(session, report, everything=everything, fresh=fresh)
+    _tell(session, report)
     return report
 
 
-async def _look_at_quarantined(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    async for page in claimed_pages(work, Claim.LOOK, everything):
-        report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
+async def _look_at_quarantined(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
+    async for page in claimed_pages(session, Claim.LOOK, everything):
+        report.returned += await return_to_rows(session, [entry_path(row) for row in page if row["wanted"]])
 
 
-async def _look_at_returned(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    async for page in claimed_pages(work, Claim.RETURNED, everything):
-        report.returned += await return_to_rows(work, [entry_path(row) for row in page if row["wanted"]])
+async def _look_at_returned(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
+    async for page in claimed_pages(session, Claim.RETURNED, everything):
+        report.returned += await return_to_rows(session, [entry_path(row) for row in page if row["wanted"]])
         unwanted = [row for row in page if not row["wanted"]]
-        if work.fit == "fits":
-            await quarantine_again(work, unwanted)
+        if session.fit == "fits":
+            await quarantine_again(session, unwanted)
         else:
             # An older database does not know who bears it now.
-            await change(work, Change.LET_GO, [row["entry_id"] for row in unwanted])
+            await change(session, Change.LET_GO, [row["entry_id"] for row in unwanted])
 
 
-async def _restore_held(work: Workplace, report: SweepReport, *, everything: bool) -> None:
-    if not await any_hold(work.place.pool):
+async def _restore_held(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
+    if not await any_hold(session.context.pool):
         return
     if everything:
         try:
-            async with work.place.pool.acquire() as connection:
+            async with session.context.pool.acquire() as connection:
                 now = await connection.fetchval("SELECT clock_timestamp()")
-                await work.place.hold_references.refresh(connection, begun_after=now - LARGEST_AGE)
+                await session.context.hold_references.refresh(connection, begun_after=now - LARGEST_AGE)
         except RefusedError as error:
             # What was held already comes back; and the purge, which asks anew, is refused.
-            get_logger(target=work.place.name).warning("holds_unread", **asdict(error.refusal))
-    report.restored += await restore_held(work)
+            get_logger(target=session.context.name).warning("holds_unread", **asdict(error.refusal))
+    report.restored += await restore_held(session)
 
 
-async def _restore_wanted(work: Workplace, report: SweepReport) -> None:
+async def _restore_wanted(session: StoreSession, report: SweepReport) -> None:
     """Bring back what a protection wants, and what would not be released any more."""
-    pool = work.place.pool
+    pool = session.context.pool
     if not await pool.fetchval(SQL["any_released"]):
         return
-    references = await references_asked_again(work.place, pool)
+    references = await references_asked_again(session.context, pool)
     oldest = await pool.fetchval("SELECT clock_timestamp()") - _PROTECTIONS_EVERY
     try:
         if references.protections:
-            report.restored += await restore_newly_protected(work, references, begun_after=oldest)
-        report.restored += await restore_refuted(work, references, begun_after=oldest)
-        report.restored += await restore_refuted_thumbnails(work, references, begun_after=oldest)
+            report.restored += await restore_newly_protected(session, references, begun_after=oldest)
+        report.restored += await restore_refuted(session, references, begun_after=oldest)
+        report.restored += await restore_refuted_thumbnails(session, references, begun_after=oldest)
     except RefusedError as error:
         # The purge asks anew, and is refused as well.
-        get_logger(target=work.place.name).warning("protections_unread", **asdict(error.refusal))
+        get_logger(target=session.context.name).warning("protections_unread", **asdict(error.refusal))
 
 
-async def _let_go(work: Workplace, report: SweepReport, *, everything: bool, fresh: bool) -> None:
-    logged = work.place.logged_refusals
+async def _let_go(session: StoreSession, report: SweepReport, *, everything: bool, fresh: bool) -> None:
+    logged = session.context.logged_refusals
     try:
         # With a clock that leapt no time is over, whatever the clock says.
-        check_leap(work.leap, work.place.name)
-        await work.place.ledger.note_clock(work.place.pool, read_clock())
-        await sweep_strays(work, report, everything=everything)
-        await purge_due(work, report, everything=everything, fresh=fresh)
+        check_leap(session.leap, session.context.name)
+        await session.context.ledger.note_clock(session.context.pool, read_clock())
+        await sweep_strays(session, report, everything=everything)
+        await purge_due(session, report, everything=everything, fresh=fresh)
     except RefusedError as error:
         report.refused = error.refusal
         # A daemon sweeps once a minute, and everything once an hour.
         if everything or error.refusal.limit not in logged:
-            get_logger(target=work.place.name).warning("purge_refused", **asdict(error.refusal))
+            get_logger(target=session.context.name).warning("purge_refused", **asdict(error.refusal))
         logged.add(error.refusal.limit)
     else:
         logged.clear()
 
 
-def _tell(work: Workplace, report: SweepReport) -> None:
+def _tell(session: StoreSession, report: SweepReport) -> None:
     counts = asdict(report)
     del counts["refused"]
     if any(counts.values()):
-        get_logger(target=work.place.name).info("sweep_finished", **counts)
+        get_logger(target=session.context.name).info("sweep_finished", **counts)

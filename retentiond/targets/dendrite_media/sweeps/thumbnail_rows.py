@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "thumbnail_rows.sql")
 
@@ -25,22 +25,22 @@ _PAGE = 1000
 _NOTHING_YET = ("", "", 0, 0, "")
 
 
-async def sweep_thumbnail_rows(work: Workplace, *, everything: bool) -> None:
+async def sweep_thumbnail_rows(session: StoreSession, *, everything: bool) -> None:
     """Drop late rows whose medium has no row; and, at a second sight, those whose file is missing beside a live one."""
-    pool = work.place.pool
+    pool = session.context.pool
     status = await pool.execute(SQL["drop_late_thumbnail_rows"], everything)
     if status != "DELETE 0":
-        get_logger(target=work.place.name).info("late_thumbnail_rows", status=status)
+        get_logger(target=session.context.name).info("late_thumbnail_rows", status=status)
     after: tuple[object, ...] = _NOTHING_YET
     while rows := await pool.fetch(SQL["thumbnails_of_returned_keys"], everything, _PAGE, *after):
         after = tuple(rows[-1][name] for name in _KEY)
-        await _drop_dead(work, rows)
+        await _drop_dead(session, rows)
     await pool.execute(SQL["clear_suspects"])
 
 
-async def _drop_dead(work: Workplace, rows: list[Record]) -> None:
-    pool = work.place.pool
-    dead = await _without_file(work, rows)
+async def _drop_dead(session: StoreSession, rows: list[Record]) -> None:
+    pool = session.context.pool
+    dead = await _without_file(session, rows)
     if dead:
         await pool.execute(SQL["suspect_thumbnails"], *_columns(dead))
     confirmed = [row for row in dead if row["suspect"]]
@@ -48,9 +48,9 @@ async def _drop_dead(work: Workplace, rows: list[Record]) -> None:
         await pool.execute(SQL["drop_dead_thumbnails"], *_columns(confirmed))
 
 
-async def _without_file(work: Workplace, rows: list[Record]) -> list[Record]:
+async def _without_file(session: StoreSession, rows: list[Record]) -> list[Record]:
     hashes = sorted({blob for row in rows if (blob := valid_hash(row["hash"]))})
-    live = {blob.blob: blob for blob in await work.place.disk.share(live_blobs(work.tree), hashes)}
+    live = {blob.blob: blob for blob in await session.context.disk.share(live_blobs(session.tree), hashes)}
     return [
         row
         for row in rows

@@ -12,13 +12,13 @@ from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
-async def released_thumbnails(place: Place) -> AsyncIterator[Released]:
+async def released_thumbnails(context: TargetContext) -> AsyncIterator[Released]:
     """Stream them by release, one item a medium."""
     after = 0
-    while page := await place.pool.fetch(SQL["thumbnail_page"], after, place.batch):
+    while page := await context.pool.fetch(SQL["thumbnail_page"], after, context.batch):
         for row in page:
             yield Released(
                 pass_id=row["pass_id"],

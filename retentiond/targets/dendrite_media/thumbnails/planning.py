@@ -9,7 +9,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
+from retentiond.targets.dendrite_media.thumbnails.criteria import ThumbnailCriteria
 from retentiond.targets.dendrite_media.thumbnails.release import by_hash
 from retentiond.targets.dendrite_media.thumbnails.survey import SQL
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.surveys.means import Means
+    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 
 
 async def plan_thumbnails(
-    place: Place, connection: Conn, tree: MediaTree, means: Means, report: PassReport, progress: Progress,
+    context: TargetContext, connection: Conn, tree: MediaTree, means: PlanContext, report: PassReport, progress: Progress,
     listen: Callable[[Item], None] | None,
 ) -> None:  # fmt: skip
     """Count the media that would lose their thumbnails, and the bytes that would leave with those."""
-    if not place.settings.rules.thumbnail_policies:
+    if not context.settings.rules.thumbnail_policies:
         return
-    ground = ThumbnailGround(place, connection, means.now)
-    await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
+    ground = ThumbnailCriteria(context, connection, means.now)
+    await ground.surveyor.learn(means.copy, context.references.asked, plan=True)
     progress.stage("thumbnails", None)
     survey = await ground.surveyor.judge(means.now, progress)
     await connection.execute(DUE_SQL["leave_out_gone"])
@@ -44,14 +44,14 @@ async def plan_thumbnails(
         survey,
         ledger=means.belonging.ledger,
         copy=means.copy,
-        protections=place.references.protections,
+        protections=context.references.protections,
         plan=True,
     )
     report.count_policies(ground.surveyor.matched, await ground.surveyor.due_by())
     refusal = await ground.over_limit_with(survey, report, first=means.belonging.first)
     report.refused = report.refused or refusal
-    async for batch in ground.surveyor.due(place.batch):
-        assessed = await assess(tree, place.disk, batch, means.accesses)
+    async for batch in ground.surveyor.due(context.batch):
+        assessed = await assess(tree, context.disk, batch, means.accesses)
         report.failed.update(item.failed for item in assessed if item.failed is not None)
         going = [item for item in assessed if item.goes and item.look.has_file]
         leaving = await _leaving(connection, going, ground.newest)
@@ -62,7 +62,7 @@ async def plan_thumbnails(
             policy = ground.name_of(item.due)
             report.remove(policy, 1, size)
             if listen is not None:
-                listen(Item(place.name, item.due.key.uri, "remove", "thumbnails", policy, size))
+                listen(Item(context.name, item.due.key.uri, "remove", "thumbnails", policy, size))
         progress.advance(len(batch))
 
 

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from retentiond.ledger.records import Record
     from retentiond.model.media import MediaKey, MediaRow
     from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
+    from retentiond.targets.dendrite_media.thumbnails.criteria import ThumbnailCriteria
 
 
 class ThumbnailReleaser(Releaser):
     """Releases the thumbnails of batches of media; holds, protections and the lease are looked at as for media."""
 
     def __init__(
-        self, work: Workplace, connection: Conn, lease: Lease, pass_id: int, ground: ThumbnailGround
+        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, ground: ThumbnailCriteria
     ) -> None:
-        super().__init__(work, connection, lease, pass_id, ground)
+        super().__init__(session, connection, lease, pass_id, ground)
         self._newest = ground.newest
         self._gone: list[Row] = []
 
@@ -56,7 +56,7 @@ class ThumbnailReleaser(Releaser):
             [self._newest[item.due.policy] for item in going],
             [item.due.blob for item in going],
             FIRST_BELIEVABLE_MS,
-            self._work.place.config.grace,
+            self._session.context.config.grace,
             self._facts(going, rows),
         )
         if self._gone and self._gone[0]["copied"] != len(self._gone):
@@ -76,9 +76,9 @@ class ThumbnailReleaser(Releaser):
             for blob, names in leaving.items()
             if names
         }
-        rows = await intend_thumbnails(self._connection, self._work, self._pass_id, held)
+        rows = await intend_thumbnails(self._connection, self._session, self._pass_id, held)
         # Should we die before the renames, the sweep for strays finds the files that no row knows any more.
-        settle = self._work.place.config.settle
+        settle = self._session.context.config.settle
         await released_rows.note_shared(self._connection, self._pass_id, settle, hashes)
         return [
             Intent(
@@ -92,7 +92,7 @@ class ThumbnailReleaser(Releaser):
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
         del rows
         policies = {item.due.key: self._ground.name_of(item.due) for item in going}
-        return thumbnails_record(self._work.place.name, self._pass_id, self._gone, policies)
+        return thumbnails_record(self._session.context.name, self._pass_id, self._gone, policies)
 
 
 def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:

@@ -9,7 +9,7 @@ from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.quarantine.entries import Moves
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
-from retentiond.targets.dendrite_media.thumbnails.ground import ThumbnailGround
+from retentiond.targets.dendrite_media.thumbnails.criteria import ThumbnailCriteria
 from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
 from retentiond.targets.dendrite_media.thumbnails.taking_back import take_back_thumbnails
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import Order
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.session import Guard
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.quarantine.release import Intent
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 
 
@@ -33,8 +33,8 @@ class ThumbnailRemoval(Removal):
     """The way of thumbnails from due to quarantined."""
 
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
-        work = self._work
-        results = await work.place.disk.share(_move_all(work.tree, work.claimant.guard), intents)
+        work = self._session
+        results = await work.context.disk.share(_move_all(work.tree, work.claimant.guard), intents)
         failed = [
             (intent, result)
             for intent, result in zip(intents, results, strict=True)
@@ -64,23 +64,23 @@ def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], lis
 
 
 async def remove_thumbnails(
-    work: Workplace, connection: Conn, lease: Lease, order: Order, accesses: AccessTimes, report: PassReport,
+    work: StoreSession, connection: Conn, lease: Lease, order: PassOptions, accesses: AccessTimes, report: PassReport,
     now: datetime,
 ) -> None:  # fmt: skip
     """Take what the policies with `remove: thumbnails` say; raises RefusedError where it is above the limits."""
-    place = work.place
-    if report.pass_id is None or not place.settings.rules.thumbnail_policies:
+    context = work.context
+    if report.pass_id is None or not context.settings.rules.thumbnail_policies:
         return
-    ground = ThumbnailGround(place, connection, now)
-    async with place.references.held(connection, begun_after=now) as copy:
-        await ground.surveyor.learn(copy, place.references.asked, plan=False)
+    ground = ThumbnailCriteria(context, connection, now)
+    async with context.references.held(connection, begun_after=now) as copy:
+        await ground.surveyor.learn(copy, context.references.asked, plan=False)
     order.progress.stage("thumbnails", None)
     survey = await ground.surveyor.judge(now, order.progress)
     await ground.surveyor.narrow(now)
     await accesses.drop_accessed(survey, order.progress, listen=None)
-    async with place.references.held(connection, begun_after=now) as copy:
+    async with context.references.held(connection, begun_after=now) as copy:
         await ground.surveyor.keep(
-            survey, ledger=True, copy=copy, protections=place.references.protections, plan=False
+            survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
         )
     refusal = await ground.over_limit_with(survey, report, first=work.state.first)
     if refusal is not None and not order.over_limits:

@@ -26,63 +26,69 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
 async def restore_thumbnails(
-    work: Workplace, report: RestoreReport, pass_id: int | None, key: MediaKey | None, mark: Mapping[str, Any]
+    session: StoreSession,
+    report: RestoreReport,
+    pass_id: int | None,
+    key: MediaKey | None,
+    mark: Mapping[str, Any],
 ) -> None:
     """Bring back the thumbnails that were selected, a page of contents at a time."""
     after = ""
     while True:
         media_id, origin = key or (None, None)
-        selected = released_rows.Selected(after, work.place.batch, pass_id, media_id, origin)
-        page = await released_rows.mark_selected_thumbnails(work.place.pool, selected, mark)
+        selected = released_rows.Selected(after, session.context.batch, pass_id, media_id, origin)
+        page = await released_rows.mark_selected_thumbnails(session.context.pool, selected, mark)
         if not page:
             return
         after = page[-1]["hash"]
         if page[0]["marked"]:
-            restored, left, failed = await bring_thumbnails(work, [row["hash"] for row in page])
+            restored, left, failed = await bring_thumbnails(session, [row["hash"] for row in page])
             report.restored.extend(restored)
             report.without_file.extend(left)
             report.failed.extend(failed)
 
 
-async def finish_thumbnail_restores(work: Workplace) -> None:
+async def finish_thumbnail_restores(session: StoreSession) -> None:
     """Finish what restorers who are gone had marked."""
-    pool = work.place.pool
+    pool = session.context.pool
     restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
-    dead = await work.claimant.find_dead(restorers)
+    dead = await session.claimant.find_dead(restorers)
     while dead:
         blobs = await released_rows.inherit_thumbnail_restores(
-            pool, work.claimant.claimant_id, dead, work.place.batch
+            pool, session.claimant.claimant_id, dead, session.context.batch
         )
         if not blobs:
             return
-        await bring_thumbnails(work, blobs)
+        await bring_thumbnails(session, blobs)
 
 
-async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list[str], list[str], list[str]]:
+async def bring_thumbnails(
+    session: StoreSession, blobs: Sequence[Hash]
+) -> tuple[list[str], list[str], list[str]]:
     """Bring back what we have marked of these contents.
 
     Return the media that have theirs again, those without a file, and those whose files the disk did not give back.
     """
-    pool, claimant = work.place.pool, work.claimant.claimant_id
-    copies = await claim_thumbnail_copies(work, blobs)
+    pool, claimant = session.context.pool, session.claimant.claimant_id
+    copies = await claim_thumbnail_copies(session, blobs)
     wanted = by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
     # What dendrite has made anew has a row, and stays. A file without one would keep it from ever being made.
-    for blob, known in (await known_thumbnails(work.place.pool, blobs)).items():
+    for blob, known in (await known_thumbnails(session.context.pool, blobs)).items():
         wanted[blob] = wanted.get(blob, set()) - known
     returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant), returns)
-    live = await work.place.disk.share(live_blobs(work.tree), list(blobs))
+    results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
+    live = await session.context.disk.share(live_blobs(session.tree), list(blobs))
     errors = {result.entry.hash: result.error for result in results if result.outcome == "failed"}
     errors |= {blob.blob: blob.error for blob in live if blob.error}
-    log = get_logger(target=work.place.name)
+    log = get_logger(target=session.context.name)
     for blob, error in errors.items():
         log.error("item_failed", kind="not_restored", hash=blob, error=error)
-    back, left = await _insert(work, live)
-    await change(work, Change.LET_GO, [row["entry_id"] for row in copies])
+    back, left = await _insert(session, live)
+    await change(session, Change.LET_GO, [row["entry_id"] for row in copies])
     restored = [media_key(row).uri for row in back]
     for uri in restored:
         log.info("restored", media=uri, what="thumbnails")
@@ -90,9 +96,9 @@ async def bring_thumbnails(work: Workplace, blobs: Sequence[Hash]) -> tuple[list
     return restored, without, [media_key(row).uri for row in left if row["hash"] in errors]
 
 
-async def _insert(work: Workplace, live: Sequence[LiveBlob]) -> tuple[list[Record], list[Record]]:
-    async with work.place.pool.acquire() as connection, connection.transaction():
-        back, left = await released_rows.insert_thumbnails(connection, work.claimant.claimant_id, live)
+async def _insert(session: StoreSession, live: Sequence[LiveBlob]) -> tuple[list[Record], list[Record]]:
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        back, left = await released_rows.insert_thumbnails(connection, session.claimant.claimant_id, live)
         if back:
-            await add_record(connection, restored_record(work.place.name, back))
+            await add_record(connection, restored_record(session.context.name, back))
     return back, left

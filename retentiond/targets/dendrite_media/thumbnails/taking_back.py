@@ -18,38 +18,44 @@ if TYPE_CHECKING:
 
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.quarantine.release import Intent
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
-async def take_back_thumbnails(work: Workplace, failed: Sequence[tuple[Intent, MoveResult]]) -> list[Record]:
+async def take_back_thumbnails(
+    session: StoreSession, failed: Sequence[tuple[Intent, MoveResult]]
+) -> list[Record]:
     """Take back the releases of claimed entries whose files did not all move; return the media that have theirs again.
 
     Where a file that moved cannot come back, the entry stays in quarantine with its rows, and can be restored.
     """
     if not failed:
         return []
-    log = get_logger(target=work.place.name)
+    log = get_logger(target=session.context.name)
     for _, result in failed:
         log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
     entries = [intent.entry for intent, _ in failed]
-    stands = dict(zip(entries, await work.place.disk.share(standing(work.tree), entries), strict=True))
+    stands = dict(
+        zip(entries, await session.context.disk.share(standing(session.tree), entries), strict=True)
+    )
     partial = [Return(intent.entry, intent.thumbnails) for intent, _ in failed if stands[intent.entry]]
-    results = await work.place.disk.share(bring_back(work.tree, work.claimant), partial)
+    results = await session.context.disk.share(bring_back(session.tree, session.claimant), partial)
     whole = {result.entry for result in results if result.outcome in {"returned", "whole_already"}}
     whole |= {entry for entry, stood in stands.items() if stood is False}
-    rows = await _insert(work, [result for _, result in failed if result.entry in whole])
-    await change(work, Change.INTENT_DROPPED, [e.entry_id for e, stood in stands.items() if stood is False])
-    await change(work, Change.THUMBNAILS_QUARANTINED, [e.entry_id for e, stood in stands.items() if stood])
+    rows = await _insert(session, [result for _, result in failed if result.entry in whole])
+    await change(
+        session, Change.INTENT_DROPPED, [e.entry_id for e, stood in stands.items() if stood is False]
+    )
+    await change(session, Change.THUMBNAILS_QUARANTINED, [e.entry_id for e, stood in stands.items() if stood])
     unseen = [(result.entry, result.error) for _, result in failed if stands[result.entry] is None]
-    await note_failures(work, unseen)
+    await note_failures(session, unseen)
     return rows
 
 
-async def _insert(work: Workplace, results: Sequence[MoveResult]) -> list[Record]:
-    async with work.place.pool.acquire() as connection, connection.transaction():
+async def _insert(session: StoreSession, results: Sequence[MoveResult]) -> list[Record]:
+    async with session.context.pool.acquire() as connection, connection.transaction():
         rows = await released_rows.take_back_thumbnails(
             connection, [(result.entry.pass_id, result.entry.hash, result.error) for result in results]
         )
         if rows:
-            await add_record(connection, restored_record(work.place.name, rows))
+            await add_record(connection, restored_record(session.context.name, rows))
     return rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from retentiond.adapters.postgres import reaching
-from retentiond.engine.target import Silence
+from retentiond.adapters.postgres import translate_errors
+from retentiond.engine.target import NullProgress
 from retentiond.ledger.lease import try_session
 from retentiond.model.check import Check, PolicyCount
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
-async def check(place: Place) -> Check:
+async def check(context: TargetContext) -> Check:
     """Try the database, the rights, the media directory, and a plan, which counts the rows of each policy."""
     problems: list[RetentiondError] = []
     policies: list[PolicyCount] = []
     notes: list[str] = []
     try:
-        with reaching("the database"):
-            problems += await _try_session(place)
-            await ensure_tables(place.pool)
-            problems += map(UnreachableError, await _check_rights(place))
-            problems += map(UnreachableError, await _check_directory(place))
-            report = await plan(place, None, Silence())
-        policies = _count_policies(place, report)
+        with translate_errors("the database"):
+            problems += await _try_session(context)
+            await ensure_tables(context.pool)
+            problems += map(UnreachableError, await _check_rights(context))
+            problems += map(UnreachableError, await _check_directory(context))
+            report = await plan(context, None, NullProgress())
+        policies = _count_policies(context, report)
         notes = report.remarks
         if report.refused is not None and not any(_tells(problem, report.refused) for problem in problems):
             problems.append(RefusedError(report.refused))
@@ -48,11 +48,11 @@ async def check(place: Place) -> Check:
     return Check(problems, policies, notes)
 
 
-def _count_policies(place: Place, report: PassReport) -> list[PolicyCount]:
+def _count_policies(context: TargetContext, report: PassReport) -> list[PolicyCount]:
     """Return the counts of all policies and quotas, or none where the plan ended before its survey."""
     if (matched := report.matched) is None:
         return []
-    settings = place.settings
+    settings = context.settings
     return [
         *(
             PolicyCount(policy.name, matched[policy.name], report.due_by[policy.name])
@@ -62,10 +62,10 @@ def _count_policies(place: Place, report: PassReport) -> list[PolicyCount]:
     ]
 
 
-async def _try_session(place: Place) -> list[RetentiondError]:
+async def _try_session(context: TargetContext) -> list[RetentiondError]:
     """Ask what a pass asks of the connection that holds its lease."""
     try:
-        await try_session(place.settings.database)
+        await try_session(context.settings.database)
     except RefusedError as error:
         return [error]
     return []
@@ -75,9 +75,9 @@ def _tells(problem: RetentiondError, refusal: Refusal) -> bool:
     return isinstance(problem, RefusedError) and problem.refusal.limit == refusal.limit
 
 
-async def _check_rights(place: Place) -> list[str]:
-    async with place.pool.acquire() as connection:
-        missing = await place.ledger.missing_right(connection)
+async def _check_rights(context: TargetContext) -> list[str]:
+    async with context.pool.acquire() as connection:
+        missing = await context.ledger.missing_right(connection)
         problems = [missing] if missing else []
         if await connection.fetchval("SHOW default_transaction_read_only") == "on":
             problems.append(
@@ -88,7 +88,7 @@ async def _check_rights(place: Place) -> list[str]:
             problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
         index_stands = await connection.fetchval(INDEX_SQL["index_state"])
         if (
-            place.config.create_index
+            context.config.create_index
             and not index_stands
             and not await connection.fetchval(SQL["owns_media"])
         ):
@@ -99,12 +99,12 @@ async def _check_rights(place: Place) -> list[str]:
     return problems
 
 
-async def _check_directory(place: Place) -> list[str]:
-    opened = await open_media(place, place.pool)
+async def _check_directory(context: TargetContext) -> list[str]:
+    opened = await open_media(context, context.pool)
     if isinstance(opened, str):
         return []
     with opened as tree:
-        return await place.disk.call(lambda: _check_rights_in(tree))
+        return await context.disk.call(lambda: _check_rights_in(tree))
 
 
 def _check_rights_in(tree: MediaTree) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from retentiond.adapters.postgres import looking, named_queries, reaching
+from retentiond.adapters.postgres import named_queries, read_only_connection, translate_errors
 from retentiond.model.errors import RefusedError
 from retentiond.model.quota import disk_shortage
 from retentiond.model.report import Item, PassReport
@@ -16,16 +16,16 @@ from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.quotas.choosing import Chooser
-from retentiond.targets.dendrite_media.quotas.ground import QuotaGround
+from retentiond.targets.dendrite_media.quotas.criteria import QuotaCriteria
+from retentiond.targets.dendrite_media.quotas.ineffective import ineffective_remark, ineffective_since
 from retentiond.targets.dendrite_media.quotas.space import free_now, read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
-from retentiond.targets.dendrite_media.quotas.vain import in_vain_since, vain_remark
-from retentiond.targets.dendrite_media.store.belonging import check_belonging
+from retentiond.targets.dendrite_media.store.check import check_belonging
 from retentiond.targets.dendrite_media.store.fresh import open_media
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
-from retentiond.targets.dendrite_media.surveys.grounds import ground_of
-from retentiond.targets.dendrite_media.surveys.means import Means
+from retentiond.targets.dendrite_media.surveys.criteria import ground_of
+from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
 from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.belonging import Belonging
-    from retentiond.targets.dendrite_media.store.workplace import Place
-    from retentiond.targets.dendrite_media.surveys.grounds import Ground
+    from retentiond.targets.dendrite_media.store.check import StoreCheck
+    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "plan.sql")
 
 
 async def plan(
-    place: Place,
+    context: TargetContext,
     listen: Callable[[Item], None] | None,
     progress: Progress,
     request: Request | None = None,
@@ -58,15 +58,15 @@ async def plan(
 
     A `witness` is called at the end, while the plan's connection still knows what it went by.
     """
-    report = PassReport(place.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
-    async with looking(place.settings.database) as connection:
-        with reaching("the database"):
-            opened = await open_media(place, connection)
+    report = PassReport(context.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
+    async with read_only_connection(context.settings.database) as connection:
+        with translate_errors("the database"):
+            opened = await open_media(context, connection)
             if isinstance(opened, str):
                 report.remarks.append(opened)
             else:
                 with opened as tree:
-                    planner = _Planner(place, connection, tree, report, progress, request)
+                    planner = _Planner(context, connection, tree, report, progress, request)
                     await planner.look_at_store(listen, witness)
     report.state = "refused" if report.refused else "planned"
     report.finished_at = datetime.now(UTC)
@@ -100,14 +100,14 @@ class _Bearers(NamedTuple):
 class _Planner:
     def __init__(
         self,
-        place: Place,
+        context: TargetContext,
         connection: Conn,
         tree: MediaTree,
         report: PassReport,
         progress: Progress,
         request: Request | None,
     ) -> None:
-        self._place = place
+        self._context = context
         self._connection = connection
         self._tree = tree
         self._report = report
@@ -117,36 +117,36 @@ class _Planner:
     async def look_at_store(self, listen: Callable[[Item], None] | None, witness: Witness | None) -> None:
         """Work, then let the witness ask; a refusal of either is in the report."""
         try:
-            belonging = await self.work(listen)
+            belonging = await self.session(listen)
             if witness is not None:
                 await witness(self._connection, self._tree, ledger=belonging.ledger)
         except RefusedError as error:
             self._report.refused = error.refusal
 
-    async def work(self, listen: Callable[[Item], None] | None) -> Belonging:
-        place, connection = self._place, self._connection
-        belonging = await check_belonging(place, connection, self._tree)
+    async def session(self, listen: Callable[[Item], None] | None) -> StoreCheck:
+        context, connection = self._context, self._connection
+        belonging = await check_belonging(context, connection, self._tree)
         now = await connection.fetchval("SELECT clock_timestamp()")
-        ground = ground_of(place, connection, self._request, now)
+        ground = ground_of(context, connection, self._request, now)
         copy = await ground.references.copy_for_plan(connection)
         if belonging.ledger:
-            await place.hold_references.copy_for_plan(connection)
-        accesses = AccessTimes(place, self._tree, connection, now)
+            await context.hold_references.copy_for_plan(connection)
+        accesses = AccessTimes(context, self._tree, connection, now)
         if ground.by_access:
             await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
         for statement in ("make_gone", "make_evicted"):
             await connection.execute(SQL[statement])
         await make_gone_thumbnails(connection)
         await ground.surveyor.learn(copy, ground.references.asked, plan=True)
-        means = Means(accesses, belonging, copy, now)
+        means = PlanContext(accesses, belonging, copy, now)
         if self._request is not None:
             await self._survey(ground, means, listen)
             await self._warn_of_encryption(self._request)
             return belonging
-        quotas = place.settings.quotas
+        quotas = context.settings.quotas
         await self._survey(ground, means, None if quotas else listen)
         await connection.execute(SQL["note_gone"])
-        await plan_thumbnails(place, connection, self._tree, means, self._report, self._progress, listen)
+        await plan_thumbnails(context, connection, self._tree, means, self._report, self._progress, listen)
         for quota in quotas:
             await self._plan_quota(quota, means, listen)
             await connection.execute(SQL["note_gone"])
@@ -158,7 +158,7 @@ class _Planner:
     async def _warn_of_encryption(self, request: Request) -> None:
         if request.kind != "room":
             return
-        encryption = await self._place.hold_references.encryption(self._connection, request.name)
+        encryption = await self._context.hold_references.encryption(self._connection, request.name)
         if encryption == "encrypted":
             self._report.remarks.append(
                 "the room is encrypted: what its messages refer to cannot be seen, and stays"
@@ -168,8 +168,10 @@ class _Planner:
                 "it is not known whether the room is encrypted: what encrypted messages refer to stays"
             )
 
-    async def _survey(self, ground: Ground, means: Means, listen: Callable[[Item], None] | None) -> None:
-        place, connection, belonging = self._place, self._connection, means.belonging
+    async def _survey(
+        self, ground: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None] | None
+    ) -> None:
+        context, connection, belonging = self._context, self._connection, means.belonging
         accesses, now, copy = means.accesses, means.now, means.copy
         surveyor = ground.surveyor
         self._progress.stage("survey", None)
@@ -187,7 +189,7 @@ class _Planner:
         self._report.kept.update(survey.kept + survey.kept_due)
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
-        missing = await place.disk.share(file_missing(self._tree), sample)
+        missing = await context.disk.share(file_missing(self._tree), sample)
         self._report.refused = await ground.over_limit(
             survey, self._report, sum(missing), len(sample), first=belonging.first
         )
@@ -195,16 +197,18 @@ class _Planner:
         self._progress.stage("look", survey.due + survey.kept_due.total())
         await self._look(ground, accesses, listen)
 
-    async def _plan_quota(self, quota: Quota, means: Means, listen: Callable[[Item], None] | None) -> None:
+    async def _plan_quota(
+        self, quota: Quota, means: PlanContext, listen: Callable[[Item], None] | None
+    ) -> None:
         """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
-        place, connection, ledger = self._place, self._connection, means.belonging.ledger
+        context, connection, ledger = self._context, self._connection, means.belonging.ledger
         short = await self._disk_shortage(quota, ledger=ledger)
-        ground = QuotaGround(place, connection, quota, means.now)
-        await ground.surveyor.learn(means.copy, place.references.asked, plan=True)
+        ground = QuotaCriteria(context, connection, quota, means.now)
+        await ground.surveyor.learn(means.copy, context.references.asked, plan=True)
 
         async def keep(survey: Survey) -> None:
             await ground.surveyor.keep(
-                survey, ledger=ledger, copy=means.copy, protections=place.references.protections, plan=True
+                survey, ledger=ledger, copy=means.copy, protections=context.references.protections, plan=True
             )
 
         chooser = Chooser(self._tree, means.accesses, self._progress, keep)
@@ -219,35 +223,37 @@ class _Planner:
 
     async def _disk_shortage(self, quota: Quota, *, ledger: bool) -> int:
         """Return what the disk lacks; nothing where purging frees nothing, for then a pass evicts nothing for it."""
-        place, connection = self._place, self._connection
+        context, connection = self._context, self._connection
         if not ledger:
-            return disk_shortage(quota, await free_now(place, self._tree), self._report.removed_bytes)
-        now = await read_space(place, self._tree, connection)
+            return disk_shortage(quota, await free_now(context, self._tree), self._report.removed_bytes)
+        now = await read_space(context, self._tree, connection)
         held = await connection.fetchval(QUOTA_SQL["held_bytes"])
         short = disk_shortage(quota, now.free, held + self._report.removed_bytes)
-        if short and await in_vain_since(connection, place.name, quota, now):
-            self._report.remarks.append(vain_remark(quota, self._tree.path))
+        if short and await ineffective_since(connection, context.name, quota, now):
+            self._report.remarks.append(ineffective_remark(quota, self._tree.path))
             return 0
         return short
 
-    async def _tell_the_rest(self, ground: Ground, means: Means, listen: Callable[[Item], None]) -> None:
+    async def _tell_the_rest(
+        self, ground: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None]
+    ) -> None:
         """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
         report = self._report
-        self._report = PassReport(self._place.name, report.kind, dry_run=True, started_at=report.started_at)
+        self._report = PassReport(self._context.name, report.kind, dry_run=True, started_at=report.started_at)
         await self._connection.execute(SQL["forget_gone"])
         await self._survey(ground, means, listen)
         self._report = report
 
     async def _look(
-        self, ground: Ground, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
+        self, ground: SurveyCriteria, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
     ) -> None:
         await self._connection.execute(SQL["drop_bearers"])
         await self._connection.execute(SQL["count_bearers"])
         await self._connection.execute(SQL["sort_bearers"])
         group: _Group | None = None
-        async for batch in ground.surveyor.due(self._place.batch):
+        async for batch in ground.surveyor.due(self._context.batch):
             freed = await freed_thumbnails(self._connection, {due.blob for due in batch})
-            assessed = await assess(self._tree, self._place.disk, batch, accesses, freed)
+            assessed = await assess(self._tree, self._context.disk, batch, accesses, freed)
             bearers = await self._bearers([item.due.blob for item in assessed])
             size = 0
             for item in assessed:
@@ -298,7 +304,7 @@ class _Planner:
     def _item(self, item: Assessed, policy: str, leaving: int) -> Item:
         uri = item.due.key.uri
         if item.kept is not None:
-            return Item(self._place.name, uri, "keep", item.kept, policy, 0)
+            return Item(self._context.name, uri, "keep", item.kept, policy, 0)
         if item.failed is not None:
-            return Item(self._place.name, uri, "fail", item.failed, policy, 0)
-        return Item(self._place.name, uri, "remove", "due", policy, leaving)
+            return Item(self._context.name, uri, "fail", item.failed, policy, 0)
+        return Item(self._context.name, uri, "remove", "due", policy, leaving)

@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 SQL: Final = named_queries(__package__, "status.sql")
 
 
-async def read_status(place: Place) -> TargetStatus:
+async def read_status(context: TargetContext) -> TargetStatus:
     """Read the target's last pass, its quarantine, and who looks after it."""
-    async with place.pool.acquire() as connection:
+    async with context.pool.acquire() as connection:
         await ensure_tables(connection)
-        if not await place.ledger.exists(connection):
-            daemon = await daemon_of(connection, place.name, ledger=False)
-            return TargetStatus(place.name, "dendrite_media", ledger=False, daemon=daemon)
-        await place.ledger.check_version(connection)
+        if not await context.ledger.exists(connection):
+            daemon = await daemon_of(connection, context.name, ledger=False)
+            return TargetStatus(context.name, "dendrite_media", ledger=False, daemon=daemon)
+        await context.ledger.check_version(connection)
         holder = await current_holder(connection)
         return TargetStatus(
-            place.name,
+            context.name,
             "dendrite_media",
             ledger=True,
-            last_pass=await read_last_pass(connection, place.name),
-            last_audit=await read_last_audit(connection, place.name),
-            quarantine=await _quarantine(connection, place.config.settle),
+            last_pass=await read_last_pass(connection, context.name),
+            last_audit=await read_last_audit(connection, context.name),
+            quarantine=await _quarantine(connection, context.config.settle),
             holds=await count_holds(connection),
             holder=holder,
-            daemon=await daemon_of(connection, place.name, ledger=True),
+            daemon=await daemon_of(connection, context.name, ledger=True),
             problems=await _problems(connection),
-            backlog=await read_backlog(connection, place.name),
-            last_success=await connection.fetchval(LEDGER_SQL["last_success"], place.name),
+            backlog=await read_backlog(connection, context.name),
+            last_success=await connection.fetchval(LEDGER_SQL["last_success"], context.name),
         )
 
 

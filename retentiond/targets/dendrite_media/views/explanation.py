@@ -8,12 +8,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import looking, named_queries, reaching
+from retentiond.adapters.postgres import named_queries, read_only_connection, translate_errors
 from retentiond.model.errors import UsageError
+from retentiond.model.explanation import DiskState, Explanation, moment, policy_stories
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
 from retentiond.model.mentions import ENCRYPTION, Mentioned, asked_of
 from retentiond.model.protections import ENCRYPTED
-from retentiond.model.story import DiskStory, Story, moment, policy_stories
 from retentiond.model.text import instant, printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaRow
     from retentiond.model.report import Item
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 SQL: Final = named_queries(
     __package__,
@@ -46,15 +46,15 @@ _HELD: Final = {
 """Why a hold is on the medium, by the first way in which it is."""
 
 
-async def explain(place: Place, media: str, progress: Progress) -> Story:
+async def explain(context: TargetContext, media: str, progress: Progress) -> Explanation:
     """Tell the story of a medium; raises UsageError for what is no URI of one."""
     key = parse_media_uri(media)
     if key is None:
         raise UsageError(f"`{printable(media)}` is not a media URI; write it as mxc://SERVER/ID")
-    witness = _Witness(place, key)
-    with reaching("the database"):
+    witness = _Witness(context, key)
+    with translate_errors("the database"):
         await witness.identify()
-    report = await plan(place, witness.listen, progress, witness=witness.ask)
+    report = await plan(context, witness.listen, progress, witness=witness.ask)
     witness.story.refusal = report.refused
     return witness.story
 
@@ -62,10 +62,10 @@ async def explain(place: Place, media: str, progress: Progress) -> Story:
 class _Witness:
     """Gathers what there is to tell of one medium."""
 
-    def __init__(self, place: Place, key: MediaKey) -> None:
-        self._place = place
+    def __init__(self, context: TargetContext, key: MediaKey) -> None:
+        self._context = context
         self._key = key
-        self.story = Story(place.name, key.uri, datetime.now(UTC))
+        self.story = Explanation(context.name, key.uri, datetime.now(UTC))
 
     def listen(self, item: Item) -> None:
         """Hear of each item of the plan, and keep what is said of this one."""
@@ -75,7 +75,7 @@ class _Witness:
 
     async def identify(self) -> None:
         """Read the row, before anything can refuse the plan."""
-        async with looking(self._place.settings.database) as connection:
+        async with read_only_connection(self._context.settings.database) as connection:
             found = await connection.fetchrow(SQL["row"], *self._key)
             if found is not None:
                 self.story.row = row = media_row(found)
@@ -112,7 +112,7 @@ class _Witness:
             )
 
     async def _ask_sources(self, connection: Conn, row: MediaRow) -> None:
-        references, rules = self._place.references, self._place.settings.rules
+        references, rules = self._context.references, self._context.settings.rules
         mentions = Mentioned()
         if references.protections or references.asked:
             rows = await connection.fetch(SQL["mentions"], *self._key, references.server_names)
@@ -131,8 +131,8 @@ class _Witness:
         if blob is None:
             return
         blobs: list[Hash] = [blob]
-        (look,) = await self._place.disk.share(look_at_blobs(tree), blobs)
+        (look,) = await self._context.disk.share(look_at_blobs(tree), blobs)
         accessed = None if look.accessed is None else datetime.fromtimestamp(look.accessed, UTC)
-        self.story.disk = DiskStory(
+        self.story.disk = DiskState(
             look.result, look.files, look.bytes, look.has_file, accessed, look.problem
         )

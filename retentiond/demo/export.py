@@ -23,9 +23,7 @@ _HEAD: Final = """\
 """
 
 
-async def leave_keepsake(
-    server: EmbeddedPostgres, database: str, directory: Path, config: MediaTarget
-) -> None:
+async def export_demo(server: EmbeddedPostgres, database: str, directory: Path, config: MediaTarget) -> None:
     """Write `database.sql` and `config.yaml` beside the media; raises UnreachableError where the dump fails."""
     await _dump(server, database, directory / "database.sql")
     target = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from retentiond.model.facts import facts_of_policy
 from retentiond.model.limits import Counts
 from retentiond.model.policy import Remove, decide
-from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailSurveyor, newest_dates
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
-class ThumbnailGround(PolicyGround):
+class ThumbnailCriteria(PolicyCriteria):
     """The policies with `remove: thumbnails`, at the time the pass began."""
 
     surveyor: ThumbnailSurveyor
 
-    def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
-        super().__init__(place, connection, now)
-        self.surveyor = ThumbnailSurveyor(connection, place.name, place.settings.rules)
-        self.newest = newest_dates(place.settings.rules, now)
+    def __init__(self, context: TargetContext, connection: Conn, now: datetime) -> None:
+        super().__init__(context, connection, now)
+        self.surveyor = ThumbnailSurveyor(connection, context.name, context.settings.rules)
+        self.newest = newest_dates(context.settings.rules, now)
 
     def stayed(self, due: Due) -> str | None:
         """Return no reason: the medium stays, and is counted where it does."""
@@ -44,7 +44,7 @@ class ThumbnailGround(PolicyGround):
         # In a plan they are still there.
         rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
         counts = Counts(rows, survey.due, growth=0 if first else await self.growth())
-        return await over_limit(self._place, self._connection, counts, first=first)
+        return await over_limit(self._context, self._connection, counts, first=first)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the same policy still takes its thumbnails."""

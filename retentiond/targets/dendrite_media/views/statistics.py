@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import looking, named_queries
+from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.ledger.past import read_freed
-from retentiond.model.picture import AgeCurve, Picture, Slice, with_others
 from retentiond.model.report import Tally
+from retentiond.model.statistics import AgeCurve, Slice, StoreStatistics, with_others
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, due_by_age, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.policy import Policy
     from retentiond.model.report import TargetStatus
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
-SQL: Final = named_queries(__package__, "picture.sql", blobs=BLOBS)
+SQL: Final = named_queries(__package__, "statistics.sql", blobs=BLOBS)
 _MOST_SLICES: Final = 9
 _AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months", 365: "up to a year"}
 _OLDER: Final = "older than that"
 
 
-async def draw(place: Place, progress: Progress) -> Picture:
+async def draw(context: TargetContext, progress: Progress) -> StoreStatistics:
     """Count what the store is made of, and what each policy would take at any age; raises RefusedError as a plan does."""
-    async with looking(place.settings.database) as connection:
-        ledger = await place.ledger.exists(connection)
+    async with read_only_connection(context.settings.database) as connection:
+        ledger = await context.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        status = await read_status(place)
+        status = await read_status(context)
         await ensure_temporary(connection)
         await connection.execute(SQL["make_stored"])
         total = Tally(**dict(await _row(connection, "total")))
-        return Picture(
-            place.name,
+        return StoreStatistics(
+            context.name,
             "dendrite_media",
             now,
             total,
             by_origin=with_others(await _slices(connection, "by_origin"), total, "other servers"),
             by_type=with_others(await _slices(connection, "by_type"), total, "other types"),
             by_age=await _by_age(connection, now),
-            curves=await _curves(place, connection, now, progress, ledger=ledger),
-            freed=await read_freed(connection, place.name) if ledger else (),
+            curves=await _curves(context, connection, now, progress, ledger=ledger),
+            freed=await read_freed(connection, context.name) if ledger else (),
             kept=_kept(status),
             findings=_findings(status),
             quarantine=_in_quarantine(status),
@@ -72,21 +72,23 @@ async def _by_age(connection: Conn, now: datetime) -> tuple[Slice, ...]:
 
 
 async def _curves(
-    place: Place, connection: Conn, now: datetime, progress: Progress, *, ledger: bool
+    context: TargetContext, connection: Conn, now: datetime, progress: Progress, *, ledger: bool
 ) -> tuple[AgeCurve, ...]:
     """Survey the store as if every policy kept nothing: what is due then is all that a policy may ever take."""
-    rules = place.settings.rules
+    rules = context.settings.rules
     if not rules.policies:
         return ()
     at_once = tuple(replace(policy, keep=timedelta(0)) for policy in rules.policies)
-    copy = await place.references.copy_for_plan(connection)
+    copy = await context.references.copy_for_plan(connection)
     if ledger:
-        await place.hold_references.copy_for_plan(connection)
-    surveyor = Surveyor(connection, place.name, replace(rules, policies=at_once))
-    await surveyor.learn(copy, place.references.asked, plan=True)
+        await context.hold_references.copy_for_plan(connection)
+    surveyor = Surveyor(connection, context.name, replace(rules, policies=at_once))
+    await surveyor.learn(copy, context.references.asked, plan=True)
     progress.stage("survey", None)
     survey = await surveyor.judge(now, progress)
-    await surveyor.keep(survey, ledger=ledger, copy=copy, protections=place.references.protections, plan=True)
+    await surveyor.keep(
+        survey, ledger=ledger, copy=copy, protections=context.references.protections, plan=True
+    )
     curves = [AgeCurve(policy.name, _days(policy)) for policy in rules.policies]
     for part in await due_by_age(connection, rules.policies, now):
         curves[part.policy].add(part.age, part.items, part.bytes)

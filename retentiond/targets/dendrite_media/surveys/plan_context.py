@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from retentiond.targets.dendrite_media.store.belonging import Belonging
+    from retentiond.targets.dendrite_media.store.check import StoreCheck
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class PlanContext:
     """The access times, how the store was found, the number of the references' copy, and the time that it is."""
 
     accesses: AccessTimes
-    belonging: Belonging
+    belonging: StoreCheck
     copy: int | None
     now: datetime

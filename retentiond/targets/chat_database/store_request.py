@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from retentiond.ledger.holds import lock_holds
 from retentiond.model.errors import RefusedError
 from retentiond.targets.chat_database import refusals
-from retentiond.targets.chat_database.gate import SQL
 from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.throttle import SQL
 from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class StorePurgeRequest:
     """What one store is told; without a number and a place in the ledger it is a dry run."""
 
     purge_id: int | None

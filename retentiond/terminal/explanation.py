@@ -6,10 +6,10 @@ from datetime import timedelta
 from rich.console import Console
 from rich.text import Text
 
+from retentiond.model.explanation import Explanation, PolicyExplanation
 from retentiond.model.media import MediaRow
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.protections import ENCRYPTED, MESSAGES_IN
-from retentiond.model.story import PolicyStory, Story
 from retentiond.model.text import printable
 from retentiond.terminal.frames import refusal_panel, table
 from retentiond.terminal.words import (
@@ -25,7 +25,7 @@ _DAY = timedelta(days=1)
 _ENCRYPTED = "An encrypted room may show it: references in such rooms are invisible, and no database can prove that it is unused."
 
 
-def show_story(console: Console, story: Story) -> None:
+def show_explanation(console: Console, story: Explanation) -> None:
     """Print the explanation; all of it is untrusted text."""
     console.print(Text(f"{story.target}: {printable(story.media, _LIMIT)}", style="bold"), soft_wrap=True)
     for line in _lines(story):
@@ -47,7 +47,7 @@ def show_story(console: Console, story: Story) -> None:
     console.print()
 
 
-def _lines(story: Story) -> Iterator[str]:
+def _lines(story: Explanation) -> Iterator[str]:
     if story.row is None:
         yield "Not in the database."
     else:
@@ -59,7 +59,7 @@ def _lines(story: Story) -> Iterator[str]:
     yield from (f"In quarantine: {released}." for released in story.quarantine)
 
 
-def _row(story: Story, row: MediaRow) -> Iterator[str]:
+def _row(story: Explanation, row: MediaRow) -> Iterator[str]:
     by = f", uploaded by {row.user_id}" if row.user_id else ""
     yield f"{row.content_type or 'no type'}, {size_in_words(row.file_size_bytes)}, named `{row.upload_name}`{by}"
     if story.created_at is None:
@@ -77,7 +77,7 @@ def _row(story: Story, row: MediaRow) -> Iterator[str]:
         yield f"{count_in_words(story.bearers, 'row')} share this file, which is kept while one of them is kept."
 
 
-def _protecting(name: str, story: Story, *, mentions: bool) -> str:
+def _protecting(name: str, story: Explanation, *, mentions: bool) -> str:
     if name in ENCRYPTION:
         return "may show it: kept" if mentions else "not known to show it"
     if mentions:
@@ -86,11 +86,11 @@ def _protecting(name: str, story: Story, *, mentions: bool) -> str:
     return "no visible reference" if name == MESSAGES_IN and story.encrypted else "does not refer to it"
 
 
-def _keep(policy: PolicyStory) -> str:
+def _keep(policy: PolicyExplanation) -> str:
     return "forever" if policy.keep is None else age_in_words(policy.keep)
 
 
-def _saying(policy: PolicyStory) -> str:
+def _saying(policy: PolicyExplanation) -> str:
     if policy.mismatches:
         if policy.mismatches == (ENCRYPTED,):
             return "may match; kept, since an encrypted room may show it"
@@ -101,7 +101,7 @@ def _saying(policy: PolicyStory) -> str:
     return f"{what}: {'due' if policy.due else 'not due'}{_beginning(policy)}"
 
 
-def _beginning(policy: PolicyStory) -> str:
+def _beginning(policy: PolicyExplanation) -> str:
     if not policy.by_room_kind or policy.keep is None:
         return ""
     if policy.counted_from is None:
@@ -109,7 +109,7 @@ def _beginning(policy: PolicyStory) -> str:
     return f", counted from {time_in_words(policy.counted_from)}"
 
 
-def _verdict(story: Story) -> str:
+def _verdict(story: Explanation) -> str:
     verdict = story.verdict
     if verdict is None:
         return "Outcome: nothing." if story.refusal is None else "Outcome: unknown."

@@ -29,10 +29,10 @@ from retentiond.model.shards import shards_as_json
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
-from retentiond.targets.chat_database.errand import Errand, Notes
-from retentiond.targets.chat_database.patience import GRACE
+from retentiond.targets.chat_database.poll_policy import GRACE
 from retentiond.targets.chat_database.shard_states import ShardStates
 from retentiond.targets.chat_database.store import ErasedVisitor
+from retentiond.targets.chat_database.store_request import Notes, StorePurgeRequest
 from retentiond.targets.chat_database.stores import STORES, open_store
 from retentiond.targets.chat_database.watch import HoldWatch
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeWish
-    from retentiond.engine.target import Order
+    from retentiond.engine.purge import PurgeRequest
+    from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.targets.chat_database.account import AccountPurge
-    from retentiond.targets.chat_database.place import Place
+    from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.store import ChatStore, StoreName
 
 _NOT_BEGUN: Final = StoreReport(
@@ -52,24 +52,26 @@ _NOT_BEGUN: Final = StoreReport(
 )
 
 
-class StoresBeside:
+class SecondaryStores:
     """What one pass does in the stores; without a lease it is a dry run, which counts, and writes nothing down."""
 
-    def __init__(self, place: Place, connection: Conn, order: Order, lease: Lease | None = None) -> None:
-        self._place = place
+    def __init__(
+        self, context: ChatContext, connection: Conn, order: PassOptions, lease: Lease | None = None
+    ) -> None:
+        self._context = context
         self._connection = connection
         self._order = order
         self._lease = lease
         self.faults: dict[StoreName, RetentiondError] = {}
         """What the look found: UsageError or RefusedError."""
 
-    async def look_first(self, wishes: Sequence[PurgeWish]) -> None:
+    async def look_first(self, wishes: Sequence[PurgeRequest]) -> None:
         """Try each store that is wished for, changing nothing, and tell the log what will not do."""
         for name in STORES:
             if any(name in wish.stores for wish in wishes):
                 fault = await self._look(name)
                 if fault is not None:
-                    get_logger(target=self._place.name).warning(
+                    get_logger(target=self._context.name).warning(
                         "store_not_ready", store=name, error=str(fault)
                     )
                 if isinstance(fault, RefusedError | UsageError):
@@ -89,7 +91,7 @@ class StoresBeside:
         return RefusedError(refusals.not_ready(name, problems)) if problems else None
 
     async def _check(self, name: StoreName) -> list[str]:
-        async with open_store(name, self._place.config) as store:
+        async with open_store(name, self._context.config) as store:
             return await store.check()
 
     async def purge(self, purge: AccountPurge, pass_id: int | None) -> None:
@@ -118,15 +120,15 @@ class StoresBeside:
         *,
         begun: bool,
     ) -> StoreReport:
-        place, account = self._place, purge.wish.account
+        context, account = self._context, purge.wish.account
         erasure_id = purge.request.erasure_id if purge.request is not None else None
-        notes = Notes(place.pool, lease, place.name, purge.names, name, erasure_id)
+        notes = Notes(context.pool, lease, context.name, purge.names, name, erasure_id)
         store, continued = _NOT_BEGUN, False
         if begun:
             continued = bool(await notes.read())
-            await place.pool.execute(notes.sql["store_runs"], *notes.key)
+            await context.pool.execute(notes.sql["store_runs"], *notes.key)
             store = await self._work(name, purge, chats, notes, pass_id)
-        async with place.pool.acquire() as connection, connection.transaction():
+        async with context.pool.acquire() as connection, connection.transaction():
             await lease.check(connection)
             why = store.error or (store.refused and store.refused.hint)
             shards = json.dumps(shards_as_json(store.shards))
@@ -135,7 +137,7 @@ class StoresBeside:
             )
             if begun and (store.state != "refused" or store.rows):
                 body = _body(name, purge, store, continued=continued)
-                await add_record(connection, Record("store_purged", place.name, pass_id, body))
+                await add_record(connection, Record("store_purged", context.name, pass_id, body))
                 await connection.execute(
                     notes.sql["settle_store_notes"], *notes.key, store.rows, store.at_least
                 )
@@ -151,12 +153,12 @@ class StoresBeside:
         pass_id: int | None,
     ) -> StoreReport:
         stop = self._order.stop
-        cutoff = in_zone(purge.store_cutoff, self._place.config.zone)
+        cutoff = in_zone(purge.store_cutoff, self._context.config.zone)
         account = purge.wish.account
         states = ShardStates(
-            self._place.name, account, name, self._order.progress, notes.write_shards if notes else None
+            self._context.name, account, name, self._order.progress, notes.write_shards if notes else None
         )
-        errand = Errand(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
+        errand = StorePurgeRequest(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
@@ -164,7 +166,7 @@ class StoresBeside:
             if fault is not None:
                 return _report(fault)
             async with AsyncExitStack() as opened:
-                opening = opened.enter_async_context(open_store(name, self._place.config))
+                opening = opened.enter_async_context(open_store(name, self._context.config))
                 report = await self._watched(name, await stop.unless_asked(opening), errand)
         except StoppedError:
             return _NOT_BEGUN
@@ -176,14 +178,14 @@ class StoresBeside:
         """End what an earlier purge left at work, where a hold came since: nobody was there to see it."""
         sent = await notes.read()
         if sent and await notes.held_since() is not None:
-            async with open_store(name, self._place.config) as store:
+            async with open_store(name, self._context.config) as store:
                 await store.halt(sent)
 
-    async def _watched(self, name: StoreName, store: ChatStore, errand: Errand) -> StoreReport:
+    async def _watched(self, name: StoreName, store: ChatStore, errand: StorePurgeRequest) -> StoreReport:
         """Purge, and let a hold that comes meanwhile end what was sent."""
         if errand.dry_run:
             return await store.purge(errand, self._order.progress)
-        opening = partial(open_store, name, self._place.config)
+        opening = partial(open_store, name, self._context.config)
         async with HoldWatch(errand.notes, errand.chats.newest_hold, opening) as watch:
             report = await store.purge(errand, self._order.progress)
         if watch.late is None or report.state == "finished":
@@ -193,7 +195,7 @@ class StoresBeside:
     def _under_other_names(self, purge: AccountPurge) -> Iterator[str]:
         """Say what the store may have of the account that its name of now does not mean."""
         for former in purge.names[1:]:
-            if former not in self._place.config.accounts:
+            if former not in self._context.config.accounts:
                 yield (
                     f"what the store has under {printable(former)}, which the account was called before, stays: give the "
                     "account that name again to purge it"
@@ -203,16 +205,16 @@ class StoresBeside:
         self, name: StoreName, purge: AccountPurge, chats: DatabaseChats
     ) -> RetentiondError | None:
         """Return what keeps a store from being told anything."""
-        refusal = await refusals.held(self._place, name, purge)
+        refusal = await refusals.held(self._context, name, purge)
         if refusal is None and purge.request is not None:
-            refusal = refusals.without_visitor(self._place.config, name)
-        elif refusal is None and not refusals.names_chats(self._place.config, name):
-            refusal = refusals.without_ids(self._place.config, name, await chats.count_staying())
+            refusal = refusals.without_visitor(self._context.config, name)
+        elif refusal is None and not refusals.names_chats(self._context.config, name):
+            refusal = refusals.without_ids(self._context.config, name, await chats.count_staying())
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
 
     def _tell(self, account: str, name: StoreName, store: StoreReport) -> None:
         """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
-        log = get_logger(target=self._place.name, account=account, store=name)
+        log = get_logger(target=self._context.name, account=account, store=name)
         if store.refused is not None:
             log.warning("pass_refused", **asdict(store.refused))
         elif store.error is not None and not self._order.stop.asked:

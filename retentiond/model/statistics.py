@@ -61,7 +61,7 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class StoreStatistics:
     """A target as a person would want to see it.
 
     Sizes are the bytes that leave the media tree, as the database records them: of a blob that several rows share, once.

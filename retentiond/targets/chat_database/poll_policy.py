@@ -15,7 +15,7 @@ GRACE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class PollPolicy:
     """Seconds from look to look, for what does not get on at all, and for a server to come back that went away.
 
     `recovery` is for a cluster that lost a server: it makes replicas its primaries, or elects a leader.

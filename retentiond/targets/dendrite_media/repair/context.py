@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import AuditOrder
+    from retentiond.engine.target import AuditOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.audit import AuditReport, Finding, FindingKind
     from retentiond.model.media import Hash
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
     from retentiond.targets.dendrite_media.audit.telling import Telling
     from retentiond.targets.dendrite_media.repair.notes import Notes
-    from retentiond.targets.dendrite_media.store.workplace import Workplace
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class RepairContext:
     """A repair under way: the store, the connection and lease of its transactions, and the findings to mend.
 
     What changed after `before` (seconds since the epoch) may be in use.
     """
 
-    work: Workplace
+    session: StoreSession
     connection: Conn
     lease: Lease
     notes: Notes
     telling: Telling
-    order: AuditOrder
+    order: AuditOptions
     pass_id: int
     before: float
 
@@ -48,7 +48,7 @@ class Bench:
     async def findings(self, *kinds: FindingKind) -> AsyncIterator[list[Finding]]:
         """Go through the findings of these kinds at the configured pace, until somebody asks to stop."""
         # A slow pace must not keep a stop waiting.
-        pace = Pace(self.work.place.config.pace.max_items_per_second, sleep=self.order.stop.wait)
+        pace = Pace(self.session.context.config.pace.max_items_per_second, sleep=self.order.stop.wait)
         for kind in kinds:
             async with aclosing(self.notes.of_kind(kind)) as noted:
                 async for page in noted:
@@ -61,5 +61,5 @@ class Bench:
 
     async def look(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
         """Look once more, before anything goes."""
-        confirmer = Confirmer(self.work.place, self.work.tree, ledger=True, before=self.before)
+        confirmer = Confirmer(self.session.context, self.session.tree, ledger=True, before=self.before)
         return await confirmer.once(blobs)

@@ -23,7 +23,7 @@ SCHEMA: Final = (__package__, "schema.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChatContext:
     """The target's settings and the means to work on it, for as long as the target is open."""
 
     name: str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetContext:
     """The target's settings and the means to work on it, for as long as the target is open.
 
     `logged_refusals` are the limits that refuse the purge since it was last possible, and were logged.
@@ -42,7 +42,7 @@ class Place:
     hold_references: HoldReferences
     logged_refusals: set[str] = field(default_factory=set)
 
-    def keeping(self, keep: timedelta) -> Place:
+    def keeping(self, keep: timedelta) -> TargetContext:
         """Return the same place with policies of another time."""
         return replace(self, settings=replace(self.settings, rules=self.settings.rules.keeping(keep)))
 
@@ -58,13 +58,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class StoreSession:
     """One piece of work: the directory through its descriptor, a claimant, and how disk and ledger fit.
 
     `leap` is by how many seconds this machine's clock leapt; nothing is purged when it did.
     """
 
-    place: Place
+    context: TargetContext
     tree: MediaTree
     claimant: ClaimOwner
     state: StoreState
@@ -73,14 +73,14 @@ class Workplace:
 
 
 @asynccontextmanager
-async def open_workplace(place: Place) -> AsyncIterator[Workplace]:
+async def open_workplace(context: TargetContext) -> AsyncIterator[StoreSession]:
     """Open the media directory, check it against the ledger, and become a claimant.
 
     Raises UnreachableError for a directory that cannot be opened, RefusedError for one of another store.
     """
-    with await place.disk.call(lambda: MediaTree(place.settings.media_path)) as tree:
-        state = await place.ledger.store(place.pool)
-        fit = compare(await place.disk.call(lambda: read_mark(tree, place.name)), state, place.name)
-        leap = await place.ledger.clock_leap(place.pool, read_clock())
-        async with claimant(place.settings.database) as claiming:
-            yield Workplace(place, tree, claiming, state, fit, leap)
+    with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
+        state = await context.ledger.store(context.pool)
+        fit = compare(await context.disk.call(lambda: read_mark(tree, context.name)), state, context.name)
+        leap = await context.ledger.clock_leap(context.pool, read_clock())
+        async with claimant(context.settings.database) as claiming:
+            yield StoreSession(context, tree, claiming, state, fit, leap)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
 
 
-async def in_vain_since(connection: Conn, target: str, quota: Quota, now: SpaceReading) -> bool:
+async def ineffective_since(connection: Conn, target: str, quota: Quota, now: SpaceReading) -> bool:
     """Tell whether what was purged since this quota last evicted for the disk's sake freed nothing."""
     last = await connection.fetchrow(SQL["last_eviction"], target, quota.name)
     if last is None:
@@ -23,7 +23,7 @@ async def in_vain_since(connection: Conn, target: str, quota: Quota, now: SpaceR
     return purged_in_vain(SpaceReading(last["free"], last["purged"]), now, stored)
 
 
-def vain_remark(quota: Quota, media_path: Path) -> str:
+def ineffective_remark(quota: Quota, media_path: Path) -> str:
     """Say so, and what to look for."""
     return (
         f"{quota.name}: purging did not raise the free space of {media_path}, so nothing is evicted for its sake; look "

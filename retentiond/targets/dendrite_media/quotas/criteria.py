@@ -9,7 +9,7 @@ from retentiond.model.limits import Counts
 from retentiond.model.policy import KEEP_REASONS
 from retentiond.model.quota import decide_eviction
 from retentiond.targets.dendrite_media.quotas.survey import QuotaSurveyor
-from retentiond.targets.dendrite_media.surveys.grounds import PolicyGround
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
-class QuotaGround(PolicyGround):
+class QuotaCriteria(PolicyCriteria):
     """One quota, at the time its check began; limits and protections are those of the policies."""
 
     by_access = False
     counts_unreached = False
     surveyor: QuotaSurveyor
 
-    def __init__(self, place: Place, connection: Conn, quota: Quota, now: datetime) -> None:
-        super().__init__(place, connection, now)
+    def __init__(self, context: TargetContext, connection: Conn, quota: Quota, now: datetime) -> None:
+        super().__init__(context, connection, now)
         self._quota = quota
-        self.surveyor = QuotaSurveyor(connection, place, quota)
+        self.surveyor = QuotaSurveyor(connection, context, quota)
 
     def name_of(self, due: Due) -> str:
         """Return the quota's name."""
@@ -54,7 +54,7 @@ class QuotaGround(PolicyGround):
         rows = survey.rows if report.dry_run else survey.rows + taken
         # A quota takes by rank, not by age: nothing of that is growth.
         counts = Counts(rows, survey.due + taken, growth=min(report.growth, taken))
-        return await over_limit(self._place, self._connection, counts, first=False)
+        return await over_limit(self._context, self._connection, counts, first=False)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the quota may still take it."""

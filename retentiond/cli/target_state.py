@@ -37,7 +37,7 @@ class LastPass:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TargetState:
     """A target as its ledger tells, or why nothing can be told."""
 
     target: str
@@ -88,17 +88,17 @@ class Standing:
         return {"stores": [store.as_json() for store in stores]} if stores else {}
 
 
-def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> Standing:
+def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> TargetState:
     """Give the standing of a target that answered."""
     # The daemon's package brings its scheduler with it, which no other command needs.
     from retentiond.daemon.schedule import next_run  # noqa: PLC0415
 
-    standing = Standing(status.target, status.kind, config.schedule, status)
+    standing = TargetState(status.target, status.kind, config.schedule, status)
     if config.schedule is None:
         return standing
     last = standing.last_pass
     due = next_run(config.schedule, last.started_at if last else None, now)
-    return Standing(status.target, status.kind, config.schedule, status, due)
+    return TargetState(status.target, status.kind, config.schedule, status, due)
 
 
 def _read(told: Mapping[str, Any]) -> LastPass:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class DemoOrder:
+class DemoOptions:
     """How many media to make up, where to leave the store and the report (None: nowhere), and whether to tell as JSON.
 
     `chats` shows a purge of chats as well.

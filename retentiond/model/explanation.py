@@ -25,7 +25,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyStory:
+class PolicyExplanation:
     """What a policy says of the item: the conditions that do not hold, and whether it is the one that decides.
 
     `due` leaves accesses aside; None for a policy that does not decide. `counted_from` is when the time of a policy by
@@ -58,7 +58,7 @@ class PolicyStory:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskStory:
+class DiskState:
     """What lies in the item's directory; `accessed` is when any of it was last read."""
 
     result: str
@@ -74,7 +74,7 @@ class DiskStory:
 
 
 @dataclass(slots=True)
-class Story:
+class Explanation:
     """The story of one medium in a target; the texts in it are untrusted.
 
     `encrypted` says whether an encrypted room may show it, where references there are invisible; None where no policy
@@ -88,13 +88,13 @@ class Story:
     now: datetime
     row: MediaRow | None = None
     created_at: datetime | None = None
-    policies: list[PolicyStory] = field(default_factory=list)
+    policies: list[PolicyExplanation] = field(default_factory=list)
     protections: dict[str, bool] = field(default_factory=dict)
     encrypted: bool | None = None
     holds: list[str] = field(default_factory=list)
     restored: str | None = None
     bearers: int = 0
-    disk: DiskStory | None = None
+    disk: DiskState | None = None
     quarantine: list[str] = field(default_factory=list)
     verdict: Item | None = None
     refusal: Refusal | None = None
@@ -130,12 +130,12 @@ def moment(milliseconds: int) -> datetime | None:
 
 def policy_stories(
     row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
-) -> list[PolicyStory]:
+) -> list[PolicyExplanation]:
     """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart.
 
     After a policy by access that may match, a later one decides only that the item is kept for ever.
     """
-    stories: list[PolicyStory] = []
+    stories: list[PolicyExplanation] = []
     decided: set[Removes] = set()
     in_doubt: set[Removes] = set()
     for policy in rules.policies:
@@ -155,7 +155,9 @@ def policy_stories(
         if decides:
             decided.add(policy.removes)
         due = isinstance(verdict, Remove) if decides else None
-        story = PolicyStory(policy.name, policy.keep, policy.since, failed, decides, due, policy.removes)
+        story = PolicyExplanation(
+            policy.name, policy.keep, policy.since, failed, decides, due, policy.removes
+        )
         if decides and policy.match.room in ROOM_KINDS:
             began = counted_from(row.creation_ts, policy.match.room, mentions)
             story = replace(story, by_room_kind=True, counted_from=None if began is None else moment(began))

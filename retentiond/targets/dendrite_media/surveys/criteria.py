@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from retentiond.model.report import PassReport
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.references.copies import References
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
-class ReleaseGround(Protocol):
+class RemovalCriteria(Protocol):
     """What a release goes by."""
 
     @property
@@ -55,7 +55,7 @@ class ReleaseGround(Protocol):
         """Return the conditions on references under which it goes; None where no reference matters."""
 
 
-class Ground(ReleaseGround, Protocol):
+class SurveyCriteria(RemovalCriteria, Protocol):
     """What a pass or a request goes by; its surveys and second looks run on one connection."""
 
     @property
@@ -88,27 +88,29 @@ class Ground(ReleaseGround, Protocol):
         """Return the dates before which it takes, by policy."""
 
 
-def ground_of(place: Place, connection: Conn, request: Request | None, now: datetime) -> Ground:
+def ground_of(
+    context: TargetContext, connection: Conn, request: Request | None, now: datetime
+) -> SurveyCriteria:
     """Return what a pass goes by, or a request where there is one."""
     if request is None:
-        return PolicyGround(place, connection, now)
-    return RequestGround(place, connection, request, now)
+        return PolicyCriteria(context, connection, now)
+    return RequestCriteria(context, connection, request, now)
 
 
-class PolicyGround:
+class PolicyCriteria:
     """The policies of the configuration, at the time the pass began."""
 
     even_protected = False
     by_access = True
     counts_unreached = True
 
-    def __init__(self, place: Place, connection: Conn, now: datetime) -> None:
-        self._place = place
-        self._rules = place.settings.rules
+    def __init__(self, context: TargetContext, connection: Conn, now: datetime) -> None:
+        self._context = context
+        self._rules = context.settings.rules
         self._connection = connection
         self._now = now
-        self.surveyor = Surveyor(connection, place.name, self._rules)
-        self.references = place.references
+        self.surveyor = Surveyor(connection, context.name, self._rules)
+        self.references = context.references
 
     def name_of(self, due: Due) -> str:
         """Return the policy's name."""
@@ -138,11 +140,11 @@ class PolicyGround:
         if not first:
             report.growth = await self.growth()
         counts = Counts(survey.rows, survey.due, missing, sampled, report.growth)
-        return await over_limit(self._place, self._connection, counts, first=first)
+        return await over_limit(self._context, self._connection, counts, first=first)
 
     async def growth(self) -> int:
         """Count the due rows that are growth, once a pass has been."""
-        return await count_growth(self._place, self._connection, self.rules(), self._now)
+        return await count_growth(self._context, self._connection, self.rules(), self._now)
 
     def ownership(self) -> Ownership | None:
         """Ask for the uploaders where a policy goes by rooms, in which anybody can mention anything."""
@@ -156,13 +158,13 @@ class PolicyGround:
 
     def rules(self) -> dict[str, Any]:
         """Return the policies, the protections, and the names that they go by."""
-        config = self._place.config
+        config = self._context.config
         return {
             "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
             "quota": [quota.model_dump(mode="json", exclude_none=True) for quota in config.quota],
             "protect": list(self.references.protections),
             "encrypted_remote": config.encrypted_remote,
-            "server_names": sorted(self._place.settings.server_names),
+            "server_names": sorted(self._context.settings.server_names),
         }
 
     def cutoffs(self) -> dict[str, str]:
@@ -174,25 +176,25 @@ class PolicyGround:
         }
 
 
-class RequestGround:
+class RequestCriteria:
     """What somebody asked for by hand, whatever its age; they saw the plan of it, so no limit is held against it."""
 
     by_access = False
     counts_unreached = True
 
-    def __init__(self, place: Place, connection: Conn, request: Request, now: datetime) -> None:
-        self._place = place
+    def __init__(self, context: TargetContext, connection: Conn, request: Request, now: datetime) -> None:
+        self._context = context
         self._connection = connection
         self._request = request
         self._now = now
-        self.surveyor = RequestSurveyor(connection, place, request)
+        self.surveyor = RequestSurveyor(connection, context, request)
         self.even_protected = request.even_protected
         # In encrypted rooms others may refer to what the user or the room seems to have alone.
         asks_hidden = request.asks_mentions and not self.even_protected
-        hidden = ENCRYPTION - place.config.accepts if asks_hidden else frozenset()
+        hidden = ENCRYPTION - context.config.accepts if asks_hidden else frozenset()
         self._facts = facts_of_request(request, hidden)
-        protections = () if self.even_protected else place.references.protections
-        self.references = place.references.only(protections, self._facts.sources if self._facts else ())
+        protections = () if self.even_protected else context.references.protections
+        self.references = context.references.only(protections, self._facts.sources if self._facts else ())
 
     def name_of(self, due: Due) -> str:
         """Return that it was asked for."""
@@ -211,7 +213,7 @@ class RequestGround:
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the request still means it."""
         mentioned = mentions.get(row.key, frozenset())
-        names = self._place.settings.server_names
+        names = self._context.settings.server_names
         facts = self.facts_of(row, due)
         holds = facts is None or facts.hold(row, names, self._now, mentioned)
         return holds and isinstance(decide_request(row, self._request, mentioned, names), Remove)

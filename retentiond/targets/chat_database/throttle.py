@@ -28,7 +28,7 @@ PATIENCE: Final = timedelta(hours=1)
 
 
 @dataclass(slots=True)
-class Gate:
+class Throttle:
     """Lets the next batch through when it may go; `look` reads the replicas of the database."""
 
     pace: ChatPace

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from retentiond.model.audit import FindingKind
     from retentiond.model.facts import Facts
     from retentiond.model.media import Hash, MediaRow
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due
 
 _REMOTE = Match(origin="remote")
 
 
-def is_remote(place: Place, row: MediaRow) -> bool:
+def is_remote(context: TargetContext, row: MediaRow) -> bool:
     """Tell whether dendrite can fetch the row's medium again: a row that bears a user never is remote."""
-    return matches(row, _REMOTE, place.settings.rules.server_names)
+    return matches(row, _REMOTE, context.settings.rules.server_names)
 
 
-class MissingGround:
+class MissingFileCriteria:
     """Remote rows whose file is missing, and that are fetched again once they are gone.
 
     No protection holds: there is nothing to lose.
@@ -33,9 +33,9 @@ class MissingGround:
     even_protected = True
     kind: FindingKind = "missing_file"
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.references = place.references.only(())
+    def __init__(self, context: TargetContext) -> None:
+        self._context = context
+        self.references = context.references.only(())
 
     def name_of(self, due: Due) -> str:
         """Return the finding's kind, in the place of a policy."""
@@ -50,7 +50,7 @@ class MissingGround:
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Tell whether the row is one of another server's."""
         del due, mentions
-        return is_remote(self._place, row)
+        return is_remote(self._context, row)
 
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
         """Return None: no reference matters."""
@@ -58,15 +58,15 @@ class MissingGround:
         return None
 
 
-class DamagedGround(MissingGround):
+class DamagedFileCriteria(MissingFileCriteria):
     """Remote rows whose file is damaged, and that somebody asked to be dropped; what is protected stays."""
 
     even_protected = False
 
-    def __init__(self, place: Place, kind: FindingKind, blobs: Collection[Hash]) -> None:
-        super().__init__(place)
+    def __init__(self, context: TargetContext, kind: FindingKind, blobs: Collection[Hash]) -> None:
+        super().__init__(context)
         self.kind = kind
-        self.references = place.references.only(place.references.protections)
+        self.references = context.references.only(context.references.protections)
         self._blobs = blobs
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:

@@ -15,11 +15,11 @@ from retentiond.targets.dendrite_media.store.safety import check_directory, chec
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.workplace import Place
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
 @dataclass(frozen=True, slots=True)
-class Belonging:
+class StoreCheck:
     """What was found: whether there is a ledger, whether it has had a pass, and whether there are rows."""
 
     ledger: bool
@@ -27,23 +27,23 @@ class Belonging:
     has_rows: bool
 
 
-async def check_belonging(place: Place, connection: Conn, tree: MediaTree) -> Belonging:
+async def check_belonging(context: TargetContext, connection: Conn, tree: MediaTree) -> StoreCheck:
     """Make the checks of a pass that need no lock; raises RefusedError where something looks wrong."""
     await refuse_standby(connection)
     await check_tables(connection)
     has_rows = await connection.fetchval(SQL["has_media"])
-    await place.disk.call(lambda: check_directory(tree, has_rows=has_rows))
-    ledger = await place.ledger.exists(connection)
+    await context.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    ledger = await context.ledger.exists(connection)
     if ledger:
-        await place.ledger.check_version(connection)
-    state = await place.ledger.store(connection) if ledger else None
-    mark = await place.disk.call(lambda: read_mark(tree, place.name))
-    if compare(mark, state, place.name) == "ahead":
-        raise refuse_ahead(place.name)
+        await context.ledger.check_version(connection)
+    state = await context.ledger.store(connection) if ledger else None
+    mark = await context.disk.call(lambda: read_mark(tree, context.name))
+    if compare(mark, state, context.name) == "ahead":
+        raise refuse_ahead(context.name)
     if state is not None:
-        check_clocks(state, await place.ledger.clock_leap(connection, read_clock()), place.name)
-        return Belonging(ledger, state.first, has_rows)
+        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+        return StoreCheck(ledger, state.first, has_rows)
     # Without a ledger there is only the server's clock to hold against ours.
     now = await connection.fetchval("SELECT clock_timestamp()")
-    check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, place.name)
-    return Belonging(ledger, True, has_rows)
+    check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, context.name)
+    return StoreCheck(ledger, True, has_rows)
