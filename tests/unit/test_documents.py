@@ -57,3 +57,14 @@ def test_a_file_that_the_documents_name_is_there(page: str) -> None:
     named = re.findall(r"`([\w./]+(?:/|\.py|\.sql|\.yaml))`", (ROOT / page).read_text(encoding="utf-8"))
     assert named
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_contributors_and_ci_run_the_same_checks() -> None:
+    told = {
+        "CONTRIBUTING.md": "```sh\ntools/check\n```",
+        ".ci/run": "/tools/check",
+        ".github/workflows/ci.yml": "run: .ci/run",
+        "tools/check": "<!-- tests -->",
+    }
+    assert [name for name, command in told.items() if command not in (ROOT / name).read_text()] == []
+    assert "<!-- tests -->\n```sh\npython3 -m venv" in (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
--- The quarantine's part of the ledger. base64hash is COLLATE "C" throughout, see deletion in the README.
+-- The quarantine's part of the ledger. base64hash is COLLATE "C" throughout, see docs/adr/0006-own-index.md.
 
 -- A copy of each row that was released, with its thumbnail rows, until the grace is over and it is forgotten.
 CREATE TABLE retentiond.released_media (
