@@ -1,4 +1,4 @@
-"""What the ledger tells of passes that are over."""
+"""The history of passes and audits, as the ledger remembers it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from retentiond.model.report import Backlog
 from retentiond.model.statistics import FREED_DAYS, Freed
 
 if TYPE_CHECKING:
-    from retentiond.adapters.postgres import Conn
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn, Db
 
 
 async def read_last_pass(connection: Conn, target: str) -> dict[str, Any] | None:
@@ -50,3 +53,48 @@ async def read_backlog(connection: Conn, target: str) -> Backlog | None:
     """Return what a target's last survey found due and is there still."""
     row = await connection.fetchrow(SQL["backlog"], target)
     return Backlog(**dict(row)) if row else None
+
+
+async def read_last_success(connection: Conn, target: str) -> datetime | None:
+    """Return when the newest pass of a target that did all of its work ended."""
+    ended: datetime | None = await connection.fetchval(SQL["last_success"], target)
+    return ended
+
+
+async def read_pass_state(pool: Db, pass_id: int) -> str | None:
+    """Return the state of a pass; None if there was none of this number."""
+    state: str | None = await pool.fetchval(SQL["pass_state"], pass_id)
+    return state
+
+
+async def has_daemon(pool: Db) -> bool:
+    """Return whether a daemon was alive lately on any target of this database."""
+    return bool(await pool.fetch(SQL["daemons"]))
+
+
+async def clear_refusal(pool: Db, target: str) -> None:
+    """Forget why a pass did not begin."""
+    await pool.execute(SQL["clear_refusal"], target)
+
+
+async def note_audit(
+    pool: Db, target: str, command: str, began: datetime, ended: datetime, report: dict[str, Any]
+) -> None:
+    """Remember an audit with its report."""
+    await pool.execute(SQL["note_audit"], target, command, began, ended, json.dumps(report))
+
+
+async def note_backlog(connection: Conn, target: str, items: int, size: int, since: datetime | None) -> None:
+    """Remember what a survey found due and is there still, and since when the oldest of it is due."""
+    await connection.execute(SQL["note_backlog"], target, items, size, since)
+
+
+async def count_purged(connection: Conn, purged: Sequence[tuple[int, int]]) -> None:
+    """Add to the totals of passes what was unlinked of theirs: the pass and the bytes of each blob."""
+    passes, sizes = [pass_id for pass_id, _ in purged], [size for _, size in purged]
+    await connection.execute(SQL["count_purged"], passes, sizes)
+
+
+async def count_restored(connection: Conn, passes: Sequence[int]) -> None:
+    """Add to the totals of passes what was brought back of theirs, a row each."""
+    await connection.execute(SQL["count_restored"], list(passes))

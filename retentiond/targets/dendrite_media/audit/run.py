@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import read_only_connection
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import note_audit
 from retentiond.model.audit import AuditReport
 from retentiond.targets.dendrite_media.audit.auditor import Auditor
 from retentiond.targets.dendrite_media.audit.telling import Telling
@@ -45,13 +44,6 @@ async def record_end(context: TargetContext, report: AuditReport, command: str) 
     report.finished_at = datetime.now(UTC)
     fields = report.as_json()
     if report.error is None and await context.ledger.exists(context.pool):
-        await context.pool.execute(
-            LEDGER_SQL["note_audit"],
-            context.name,
-            command,
-            report.started_at,
-            report.finished_at,
-            json.dumps(fields),
-        )
+        await note_audit(context.pool, context.name, command, report.started_at, report.finished_at, fields)
     fields.pop("target")
     get_logger(target=context.name).info("audit_finished", **fields, command=command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger import past
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy]
     """Write down what of the survey on this connection is due and still there, and since when the oldest of it is."""
     due = await due_by_age(connection, policies, now)
     since = [part.oldest + keep for part in due if (keep := policies[part.policy].keep) is not None]
-    await connection.execute(
-        LEDGER_SQL["note_backlog"],
+    await past.note_backlog(
+        connection,
         target,
         sum(part.items for part in due),
         min(sum(part.bytes for part in due), _LARGEST),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import has_daemon
 from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
 
@@ -60,7 +60,7 @@ async def end_by_hand(context: TargetContext, order: PassOptions | AuditOptions,
         # What a dead pass had released is purged as well.
         await sweep_store(context, everything=True, fresh=True)
         return
-    if await context.pool.fetch(LEDGER_SQL["daemons"]):
+    if await has_daemon(context.pool):
         return
     if removed and context.config.settle >= LAST_SWEEP_AFTER:
         order.progress.stage("wait", None)

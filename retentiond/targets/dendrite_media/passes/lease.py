@@ -12,7 +12,7 @@ from retentiond.adapters.postgres import LOST, connection_to
 from retentiond.adapters.postgres_errors import describe
 from retentiond.engine.passes import conclude
 from retentiond.ledger.lease import Lease, hold_lease
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import clear_refusal
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.passes.ending import note_unreachable, record_end
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
@@ -68,7 +68,7 @@ async def _work(
                 await note_unreachable(context, error)
                 raise
             report.remarks.append(sentence)
-            await context.pool.execute(LEDGER_SQL["clear_refusal"], context.name)
+            await clear_refusal(context.pool, context.name)
             conclude(report)
             await record_end(context, report)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import actor
 from retentiond.ledger.lease import hold_lease
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
+from retentiond.ledger.past import read_pass_state
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
 from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
@@ -67,10 +67,10 @@ async def _existing_ledger(context: TargetContext) -> None:
 async def _refuse_running(context: TargetContext, selection: Selection) -> None:
     if selection.pass_id is None:
         return
-    row = await context.pool.fetchrow(LEDGER_SQL["pass_state"], selection.pass_id)
-    if row is None:
+    state = await read_pass_state(context.pool, selection.pass_id)
+    if state is None:
         raise UsageError(f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them")
-    if row["state"] != "running":
+    if state != "running":
         return
     # It may have died without a word; then its lock is free.
     async with (

@@ -8,8 +8,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass
+from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass, read_last_success
 from retentiond.model.report import QuarantineSummary, Tally, TargetStatus
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 
@@ -43,7 +42,7 @@ async def read_status(context: TargetContext) -> TargetStatus:
             daemon=await daemon_of(connection, context.name, ledger=True),
             problems=await _problems(connection),
             backlog=await read_backlog(connection, context.name),
-            last_success=await connection.fetchval(LEDGER_SQL["last_success"], context.name),
+            last_success=await read_last_success(connection, context.name),
         )
 
 
