@@ -39,16 +39,16 @@ class _Verb:
 
 VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
     {
-        "demo": _Verb("line.setup", "Try retentiond on a generated store."),
-        "run": _Verb("line.setup", "Run as a daemon: scheduled passes and sweeps."),
-        "check-config": _Verb("line.setup", "Check the configuration."),
-        "example-config": _Verb("line.setup", "Print the commented example configuration."),
+        "demo": _Verb("setup", "Try retentiond on a generated store."),
+        "run": _Verb("setup", "Run as a daemon: scheduled passes and sweeps."),
+        "check-config": _Verb("check_config", "Check the configuration."),
+        "example-config": _Verb("setup", "Print the commented example configuration."),
         "plan": _Verb("plan", "Show what a pass would delete; change nothing."),
         "once": _Verb("once", "Run one pass now."),
         "delete": _Verb("delete", "Delete media by name, whatever their age."),
         "audit": _Verb("audit", "Compare database and disk; report and repair differences."),
         "report": _Verb("report", "Write an HTML page about the targets."),
-        "purge-chats": _Verb("line.chats", "Delete an account's chats up to a date."),
+        "purge-chats": _Verb("purge_chats", "Delete an account's chats up to a date."),
         "status": _Verb("status", "Show the status of each target."),
         "quarantine": _Verb("quarantine", "List, restore or purge what passes deleted."),
         "records": _Verb("records", "Export and verify the proof of disposal."),

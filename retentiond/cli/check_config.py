@@ -1,13 +1,16 @@
-"""`check-config`: everything that is wrong with the configuration, or what it makes each target do."""
+"""`check-config`: all errors and warnings of the configuration, and a summary of each target."""
 
+# Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
 from retentiond.adapters.log_entries import redact
-from retentiond.cli.session import Session
+from retentiond.cli.options import Json, commands, example
+from retentiond.cli.session import Session, Work
 from retentiond.config.chats import ChatTarget
 from retentiond.config.connection import redacted
 from retentiond.config.document import Document
@@ -31,6 +34,23 @@ from retentiond.terminal.words import (
     quota_in_words,
     schedule_in_words,
 )
+
+app = commands()
+
+
+@app.command(epilog=example("retentiond check-config", "retentiond check-config --connect"))
+def check_config(
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Connect to databases and paths, and check what a pass needs.")
+    ] = False,
+    as_json: Json = False,
+) -> Work:
+    """Check the configuration.
+
+    The command reports all errors and warnings, and sums up each target. Warnings do not change the exit status.
+    """
+    return CheckConfig(connect, as_json)
+
 
 _TEXT_LIMIT = 1000
 _ITEMS = {"postgresql": "chat", "clickhouse": "row", "elasticsearch": "document"}

@@ -1,25 +1,24 @@
 """`hold`: add, list and release holds; what a hold covers is kept whatever the policies say."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
 from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
+from retentiond.cli.hold_words import about, covers, history, members, warn
 from retentiond.cli.listing import JsonList
 from retentiond.cli.options import Json, Media, Origin, Reason, Targets, User, commands, example
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasHolds
 from retentiond.model.errors import UsageError
-from retentiond.model.holds import Coverage, Hold, HoldRequest
+from retentiond.model.holds import HoldRequest
 from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
-from retentiond.terminal.words import count_in_words, time_in_words
+from retentiond.terminal.words import count_in_words
 
 app = commands("Keep items whatever the policies say.")
 
@@ -124,8 +123,6 @@ def release(
 
 
 _NO_HOLDS = "no holds; name a target that can have them"
-_SUBJECT_LIMIT = 600
-_REASON_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +162,8 @@ class Add:
             hold, coverage = await target.holds.add(request)
             holds.append({"target": target.name} | hold.as_json() | coverage.as_json())
             if not (self.as_json or session.options.quiet):
-                session.line(f"{target.name}: {_about(hold)} {_covers(coverage)}", *_members(hold))
-            _warn(session, target.name, hold, coverage)
+                session.line(f"{target.name}: {about(hold)} {covers(coverage)}", *members(hold))
+            warn(session, target.name, hold, coverage)
             return 0
 
         try:
@@ -197,7 +194,7 @@ class ListHolds:
                 if document is not None:
                     document.add({"target": target.name} | hold.as_json())
                 else:
-                    lines = (f"{target.name}: {_about(hold)}; {_history(hold)}", *_members(hold))
+                    lines = (f"{target.name}: {about(hold)}; {history(hold)}", *members(hold))
                     session.out.put("".join(f"{line}\n" for line in lines))
             return 0
 
@@ -239,7 +236,7 @@ class Release:
             released = await target.holds.release(numbers, subject, self.reason)
             holds.extend({"target": target.name} | hold.as_json() for hold in released)
             if not (self.as_json or session.options.quiet):
-                session.line(*(f"{target.name}: {_about(hold)} is released" for hold in released))
+                session.line(*(f"{target.name}: {about(hold)} is released" for hold in released))
             return 0
 
         try:
@@ -263,87 +260,3 @@ def _last_day(text: str, now: datetime) -> date:
     if day < now.astimezone(UTC).date():
         raise UsageError(f"{text} is in the past; use a later day")
     return day
-
-
-def _about(hold: Hold) -> str:
-    words = f"hold {hold.hold_id} on {hold.subject.kind} {printable(hold.subject.name, _SUBJECT_LIMIT)}"
-    words += " with its members" if hold.with_members else ""
-    return words + "".join(
-        f", {what} {printable(said)}" for what, said in hold.subject.narrowed.as_json().items()
-    )
-
-
-def _covers(coverage: Coverage) -> str:
-    words = f"covers {count_in_words(coverage.items, 'item')} now"
-    if coverage.in_quarantine:
-        words += f", and {coverage.in_quarantine:,} in quarantine, which the next sweep brings back"
-    return words
-
-
-def _members(hold: Hold) -> Iterator[str]:
-    """Yield a line for each member whose uploads are held, and for each server whose media are held."""
-    yield from (f"  uploads of {printable(user, _SUBJECT_LIMIT)}" for user in hold.members.users)
-    yield from (f"  all media of {printable(server, _SUBJECT_LIMIT)}" for server in hold.members.servers)
-
-
-def _warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
-    if coverage.nothing:
-        session.error(
-            f"warning: {_about(hold)} covers nothing now; check how it is written, which must be exact",
-            about=target,
-        )
-    if coverage.encrypted:
-        session.error(f"warning: {_hidden(session, target, hold, coverage)}", about=target)
-    if coverage.remote_user:
-        server = hold.subject.name.partition(":")[2]
-        command = session.command(f"hold add {target} --origin {quote(server)}")
-        session.error(
-            "warning: the database does not record which user of another server uploaded a medium. The hold covers what "
-            "this user's unencrypted events refer to, and nothing that was sent encrypted. To hold that, too, hold all "
-            f"media of the server: {command}",
-            about=target,
-        )
-    for store in coverage.under_way:
-        session.error(
-            f"warning: a purge is at work in {store}, or was left at work there: it is ended where the server can, and "
-            "nothing is sent after it, but some of what this hold covers may be gone by then; its report says what went",
-            about=target,
-        )
-
-
-def _hidden(session: Session, target: str, hold: Hold, coverage: Coverage) -> str:
-    """Say what a hold on an encrypted room covers, what it cannot, and which command covers more."""
-    words = (
-        "the room is encrypted"
-        if coverage.encryption_known
-        else "it cannot be read whether the room is encrypted, so it is treated as encrypted"
-    )
-    words += (
-        ": references in encrypted messages cannot be seen. The hold covers the room's state, avatars of members and "
-        "unencrypted messages"
-    )
-    if hold.with_members:
-        return (
-            f"{words}, and for the encrypted ones every upload of its local members and all media of its other members' "
-            "servers, of members who left or join later, too. It does not cover what a member forwarded of others: uploads of "
-            "further users of this server, and media of further servers; hold these by --media, --user or --origin"
-        )
-    command = session.command(f"hold add {target} --room {quote(hold.subject.name)} --with-members")
-    return (
-        f"{words}, and no pictures and files that were sent encrypted. To hold these, too, hold the uploads of its local "
-        f"members and all media of its other members' servers: {command}"
-    )
-
-
-def _history(hold: Hold) -> str:
-    words = f"since {time_in_words(hold.added_at)} by {printable(hold.added_by)}"
-    if hold.until is not None:
-        words += f", until {hold.until}"
-    if hold.reason:
-        words += f": {printable(hold.reason, _REASON_LIMIT)}"
-    if hold.state == "ended":
-        words += "; it has ended"
-    if hold.released_at is not None:
-        words += f"; released {time_in_words(hold.released_at)} by {printable(hold.released_by or '')}"
-        words += f": {printable(hold.release_reason, _REASON_LIMIT)}" if hold.release_reason else ""
-    return words

@@ -23,7 +23,6 @@ RUSSIAN: Final = read_catalogue("ru")
 WHOLLY: Final = (
     *sorted((ROOT / "targets" / "chat_database").rglob("*.py")),
     ROOT / "cli" / "purge_chats.py",
-    ROOT / "cli" / "line" / "chats.py",
     ROOT / "terminal" / "purge.py",
     ROOT / "terminal" / "shards.py",
     ROOT / "model" / "floor.py",
