@@ -50,13 +50,27 @@ def test_the_documents_have_the_states_of_an_entry_and_their_changes() -> None:
     assert told == {state: after - {None} for state, after in CHANGES.items() if state}
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/dependencies.md"])
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/dependencies.md", "CONTRIBUTING.md"])
 def test_a_file_that_the_documents_name_is_there(page: str) -> None:
     package = ROOT / "retentiond"
-    folders = (ROOT, package, *(package / "targets").iterdir())
+    media = package / "targets/dendrite_media"
+    folders = (ROOT, package, *(package / "targets").iterdir(), media / "references")
     named = re.findall(r"`([\w./]+(?:/|\.py|\.sql|\.yaml))`", (ROOT / page).read_text(encoding="utf-8"))
-    assert named
-    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+    # The recipes' own examples are not there.
+    told = [name for name in named if not re.search(r"pinned|old_files|migration_N|cli/targets\.py", name)]
+    assert told
+    assert [name for name in told if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_a_table_that_the_recipes_name_is_there() -> None:
+    tables = set(re.findall(r"`(_?[A-Z][A-Z_]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("retentiond", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    assert tables
+    assert [name for name in tables if not re.search(rf"^{name}\b", code, re.MULTILINE)] == []
 
 
 def test_contributors_and_ci_run_the_same_checks() -> None:
