@@ -41,7 +41,7 @@ _WRITES: Final = re.compile(
 )
 _WRITES_TEMPLATE: Final = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\{\w+\}\w*)")
 _SCHEMA: Final = re.compile(r"(?:schema|migration_\d+)\.sql\Z")
-"""Files that define tables: they run before anything is in them, or move what is."""
+"""Files that define tables: they run before a table has rows, or in a migration."""
 _PARAPHRASE: Final = re.compile(r"\b(?:what|whatever|who|whoever|whom|nobody|somebody|none|such(?! as))\b")
 """Pronouns that usually stand where a noun should be; an upper bound, since some sentences need one."""
 

@@ -85,16 +85,16 @@ async def note_audit(
 
 
 async def note_backlog(connection: Conn, target: str, items: int, size: int, since: datetime | None) -> None:
-    """Remember what a survey found due and is there still, and since when the oldest of it is due."""
+    """Remember the items that are due and were not removed, and since when the oldest is due."""
     await connection.execute(SQL["note_backlog"], target, items, size, since)
 
 
 async def count_purged(connection: Conn, purged: Sequence[tuple[int, int]]) -> None:
-    """Add to the totals of passes what was unlinked of theirs: the pass and the bytes of each blob."""
+    """Add purged blobs to the totals of their passes: the pass and the bytes of each."""
     passes, sizes = [pass_id for pass_id, _ in purged], [size for _, size in purged]
     await connection.execute(SQL["count_purged"], passes, sizes)
 
 
 async def count_restored(connection: Conn, passes: Sequence[int]) -> None:
-    """Add to the totals of passes what was brought back of theirs, a row each."""
+    """Add restored rows to the totals of their passes: the pass of each."""
     await connection.execute(SQL["count_restored"], list(passes))

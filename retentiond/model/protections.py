@@ -1,7 +1,7 @@
 """The protections: sources of references whose media are never removed.
 
 `PROTECTIONS` is the only list of them. The values that `protect` takes, its default, the order of keep reasons, their
-words, the sources that are read, and what `unreferenced` asks all follow from it. A statement of the references' SQL
+words, the sources that are read, and the sources that `unreferenced` asks all follow from it. A statement of the references' SQL
 has to yield a protection's sources by name; a protection that no statement yields cannot be imported there.
 """
 

@@ -111,12 +111,12 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
 
 
 async def claim_copies(session: StoreSession, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim what the quarantine holds of these contents, in the transaction that marks their rows."""
+    """Claim the entries of these contents, in the transaction that marks their rows."""
     return await connection.fetch(SQL["claim_copies"], list(blobs), session.claimant.claimant_id)
 
 
 async def claim_thumbnail_copies(session: StoreSession, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim what the quarantine holds of these contents' thumbnails."""
+    """Claim the thumbnails of these contents in quarantine."""
     async with session.context.pool.acquire() as connection, connection.transaction():
         return await connection.fetch(
             SQL["claim_thumbnail_copies"], list(blobs), session.claimant.claimant_id
@@ -139,7 +139,7 @@ async def change_on(
 
 
 async def quarantined(session: StoreSession, entry_ids: Sequence[int]) -> list[Record]:
-    """Record that the blobs are renamed; return each with `wanted`: whether a row bears it, and it is still ours."""
+    """Record that the blobs are renamed; return each with `wanted`: a row references it, and the claim stays ours."""
     async with session.context.pool.acquire() as connection, connection.transaction():
         return await connection.fetch(SQL["quarantine_done"], list(entry_ids), session.claimant.claimant_id)
 
@@ -164,7 +164,7 @@ async def purging(
 
 
 async def note_failures(session: StoreSession, failures: Sequence[tuple[EntryPath, str]]) -> None:
-    """Let go of claimed entries, each with its problem; what was being restored lies in quarantine as before."""
+    """Let go of claimed entries, each with its problem; entries that were being restored are quarantined as before."""
     if not failures:
         return
     async with session.context.pool.acquire() as connection, connection.transaction():
@@ -188,7 +188,7 @@ async def looked_at_thumbnails(session: StoreSession, entry_ids: Sequence[int], 
 async def intend(
     connection: Conn, session: StoreSession, pass_id: int, looks: Sequence[BlobLook]
 ) -> list[Record]:
-    """Record the intent to quarantine each blob that no row bears any more; return the entries."""
+    """Record the intent to quarantine each blob that no row references any more; return the entries."""
     return await connection.fetch(
         SQL["record_entries"],
         pass_id,
@@ -257,7 +257,7 @@ async def lock_copies(connection: Conn, blobs: Sequence[Hash]) -> None:
 
 
 async def take_in(session: StoreSession, entries: Iterable[tuple[Any, ...]]) -> None:
-    """Take into the ledger what lies on the disk: (id, pass, hash, kind, state, files, bytes) of each."""
+    """Record entries that were found on the disk: (id, pass, hash, kind, state, files, bytes) of each."""
     columns = zip(*entries, strict=True)
     await session.context.pool.execute(SQL["take_in"], session.context.config.settle, *map(list, columns))
 

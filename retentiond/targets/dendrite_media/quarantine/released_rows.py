@@ -121,7 +121,7 @@ async def mark_held(connection: Conn, claimant: int, blobs: Sequence[Hash]) -> l
 
 
 async def inherit_restores(connection: Conn, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
-    """Take over a page of what dead claimants had marked; return the contents."""
+    """Take over a page of rows that dead claimants had marked; return their contents."""
     return _hashes(await connection.fetch(SQL["inherit_restores"], list(dead), batch, claimant))
 
 
@@ -192,7 +192,7 @@ async def insert_thumbnails(
 ) -> tuple[list[Record], list[Record]]:
     """Insert the marked thumbnail rows whose files stand live, and keep their media; forget the copies.
 
-    Return what is back, and what has no file or no medium, whose mark is ended.
+    Return the releases that are back, and those without a file or a medium, whose mark is ended.
     """
     inserted = await connection.fetch(SQL["insert_thumbnails"], claimant, *_thumbnail_columns(live))
     ids = [row["release_id"] for row in inserted]
@@ -241,7 +241,7 @@ async def give_back_grace(connection: Conn) -> CancelledPurge:
 
 
 async def shorten_grace(connection: Conn, wanted: int) -> int:
-    """End the grace of what the oldest entries hold, so many bytes, until then; return of how many contents."""
+    """End the grace of the oldest entries and their rows until they hold so many bytes; return the number of contents."""
     contents: int = await connection.fetchval(SQL["shorten_grace"], wanted)
     return contents + await entry_table.shorten_grace(connection, wanted)
 
