@@ -174,8 +174,8 @@ async def test_a_source_that_cannot_be_read_refuses_and_never_advises_to_protect
     ("query", "table"),
     [
         ("profiles", "userapi_profiles"),
-        ("room_state", "syncapi_current_room_state"),
-        ("account_data", "userapi_account_datas"),
+        ("current_state", "syncapi_current_room_state"),
+        ("accounts", "userapi_account_datas"),
         ("messages", "syncapi_output_room_events"),
     ],
 )

@@ -68,8 +68,8 @@ class Statement:
 
 
 _PROFILES: Final = Statement(SQL["profiles"], "user_api", "userapi_profiles")
-_ROOM_STATE: Final = Statement(SQL["room_state"], "sync_api", "syncapi_current_room_state")
-_ACCOUNT_DATA: Final = Statement(SQL["account_data"], "user_api", "userapi_account_datas")
+_ROOM_STATE: Final = Statement(SQL["current_state"], "sync_api", "syncapi_current_room_state")
+_ACCOUNT_DATA: Final = Statement(SQL["accounts"], "user_api", "userapi_account_datas")
 _INVITES: Final = Statement(
     named_queries(__package__, "invites.sql")["invites"], "sync_api", "syncapi_invite_events"
 )

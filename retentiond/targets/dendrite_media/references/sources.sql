@@ -153,7 +153,7 @@ CROSS JOIN LATERAL pg_temp.retentiond_windows(p.avatar_url) AS w(text)
 CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 
--- name: room_state
+-- name: current_state
 -- Whatever the state of rooms mentions: as profile_avatars the avatars of everybody, local and remote, as the rooms
 -- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both, where only
 -- avatars are asked for, too; but nobody's avatar where it is no membership, and room_state has it.
@@ -182,7 +182,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
 WHERE m.source = ANY ($1::text[])
 
--- name: account_data
+-- name: accounts
 -- Personal emoji, stickers and whatever else people keep with their account.
 SELECT DISTINCT 'account_data' AS source, k.media_id, k.media_origin
 FROM (SELECT content AS raw,
