@@ -28,9 +28,9 @@ _LARGEST_SHARE = 256
 class DiskWorkers:
     """A bounded pool of threads for file work; `concurrency` is how many calls may wait for the disk at once.
 
-    What a thread has begun is waited for, also by one who is cancelled meanwhile: whoever closes a descriptor
-    afterwards must not close it under a thread's hands. An OSError that the work did not expect is raised as an
-    UnreachableError, so that nobody takes it for the database's.
+    The work that a thread has begun is waited for, also by a cancelled caller: a caller that closes a descriptor
+    afterwards must not close it while a thread uses it. An OSError that the work did not expect is raised as an
+    UnreachableError, so that it is not taken for the database's.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -49,7 +49,7 @@ class DiskWorkers:
     async def share(self, work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
         """Cut the items into consecutive shares, do each share in a thread, and return the results in order.
 
-        Every share runs to its end, also when another fails: nothing goes on behind the caller's back.
+        Every share runs to its end, also when another fails: no work continues after the return.
         """
         size = max(1, min(_LARGEST_SHARE, -(-len(items) // self._concurrency)))
         shares = [items[start : start + size] for start in range(0, len(items), size)]

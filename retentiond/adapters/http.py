@@ -1,8 +1,8 @@
-"""The daemon's HTTP server: bounded in connections, in time and in what it reads, whatever its clients do.
+"""The daemon's HTTP server: its connections, times and reads are bounded against any client.
 
-One connection carries one request. A connection has a deadline for the whole request and another for the answer; where
-there are too many, the newest takes the place of the oldest, so that clients that only hold connections open never keep
-out one that asks at once.
+One connection carries one request. A connection has a deadline for the whole request and another for the answer; beyond
+the limit of connections, the newest takes the place of the oldest, so that clients that only keep connections open
+do not shut out others.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Listener:
 
     @property
     def port(self) -> int | None:
-        """The port in use, which the system has chosen where 0 was asked for; None while nothing listens."""
+        """The port in use, which the system chooses for port 0; None while the server does not listen."""
         return self._runner.addresses[0][1] if self._runner else None
 
     async def close(self) -> None:
@@ -129,14 +129,14 @@ class _BoundedServer(web.Server):
 
 
 class _Deadline:
-    """Ends a connection at its time, or at once; what was not sent by then is dropped."""
+    """Ends a connection at its deadline, or at once; unsent data are dropped."""
 
     def __init__(self, transport: asyncio.Transport, seconds: float) -> None:
         self._transport = transport
         self._timer = asyncio.get_running_loop().call_later(seconds, transport.abort)
 
     def extend(self, seconds: float) -> None:
-        """Count anew from now."""
+        """Restart the deadline from now."""
         self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
-# The journal reads a memory file only once nobody can change it.
+# The journal reads a memory file only once it is sealed against changes.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
@@ -70,7 +70,7 @@ class JournalSocket:
 
 
 def encode_fields(fields: Mapping[str, str]) -> bytes:
-    """One message of the journal's native protocol; what is not Unicode (odd file names) is escaped."""
+    """One message of the journal's native protocol; bytes that are not Unicode (odd file names) are escaped."""
     parts: list[bytes] = []
     for name, text in fields.items():
         value = text.encode("utf-8", "backslashreplace")
@@ -84,7 +84,7 @@ def encode_fields(fields: Mapping[str, str]) -> bytes:
 def under_journal(environment: Mapping[str, str], stream: TextIO) -> bool:
     """Whether the stream is the one that systemd connected to the journal, by $JOURNAL_STREAM (`device:inode`).
 
-    Such a variable is inherited, a stream may be redirected: only both together tell.
+    The variable is inherited, and a stream may be redirected: only both together are proof.
     """
     try:
         found = os.fstat(stream.fileno())

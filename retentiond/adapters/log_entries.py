@@ -1,8 +1,8 @@
-"""What is logged, made plain data and then a line.
+"""Log entries as plain data, and then as a line.
 
-It comes from strangers (file names, database rows, exceptions that quote a connection string), so each entry is made
-plain data first: credentials are taken out there, once, whatever is rendered afterwards, and no renderer lets a
-control character through to a terminal.
+Their fields are untrusted (file names, database rows, exceptions that quote a connection string), so each entry becomes
+plain data first: credentials are removed there, once, for every renderer, and no renderer lets a control character
+through to a terminal.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _URL_USER = re.compile(r"://[^\s:/]*:")
 _WORD = re.compile(r"\S+")
 _PASSWORD_SETTING = re.compile(r"(password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _DEEPEST = 16
-# Room for a traceback; more than that is not for a line that somebody reads.
+# Room for a traceback; a longer text is unreadable on one line.
 _LONGEST_TEXT = 16_384
 
 
 def redact(text: str) -> str:
-    """Take passwords out: of URLs (`scheme://user:***@host`), and of settings such as `password=…`.
+    """Remove passwords: from URLs (`scheme://user:***@host`), and from settings such as `password=…`.
 
-    Passwords in the wild hold unescaped `/` and `@`: all up to a word's last `@` goes, rather too much than too
-    little. The time taken grows with the length only, since the text may be a stranger's.
+    Real passwords have unescaped `/` and `@`: everything up to a word's last `@` is removed, rather too much than too
+    little. The time grows with the length only, since the text may be untrusted.
     """
     if "@" in text and "://" in text:
         text = _WORD.sub(_redact_url, text)
@@ -60,7 +60,7 @@ def _redact_url(match: re.Match[str]) -> str:
 
 
 def renderers(format: LineFormat, *, colours: bool) -> list[Processor]:  # noqa: A002 - the configuration's own word
-    """Return what makes an `Entry` of the fields of an event, one step after the other."""
+    """Return the processors that make an `Entry` of the fields of an event, in order."""
     if format == "json":
         # Never the local variables: they are where the secrets are.
         tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
@@ -82,7 +82,7 @@ def renderers(format: LineFormat, *, colours: bool) -> list[Processor]:  # noqa:
 
 
 def _make_plain(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Leave nothing but JSON's types, without credentials; time, level and event come first."""
+    """Convert to JSON's types, without credentials; time, level and event come first."""
     first = {name: fields[name] for name in ("timestamp", "level", "event") if name in fields}
     plain: dict[str, Any] = _plain({**first, **fields})
     return plain
@@ -122,7 +122,7 @@ def _indent_traceback(_logger: WrappedLogger, _method: str, fields: EventDict) -
 
 
 def _make_legible(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Escape what could command a terminal or turn the text round; what is nested becomes JSON."""
+    """Escape characters that could command a terminal or turn the text round; nested values become JSON."""
     return {name: _legible(name, value) for name, value in fields.items()}
 
 
@@ -163,7 +163,7 @@ class Entry:
 
 
 def _entry_by(renderer: Processor) -> Processor:
-    """Make the last processor: what it returns are the arguments for the output."""
+    """Make the last processor, whose result is the arguments for the output."""
 
     def finish(
         logger: WrappedLogger, method: str, fields: EventDict

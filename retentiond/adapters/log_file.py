@@ -1,7 +1,7 @@
-"""Follow a log file that another program writes and rotates, a block at a time: nothing is read twice or left out.
+"""Follow a log file that another program writes and rotates, a block at a time, without repeats or omissions.
 
-A place in a log is known by how the file begins, not by its name or its number: names move on with each rotation,
-and a number is given anew as soon as a file is compressed and removed.
+A position in a log is identified by the start of the file, not by its name or its inode: names move with each rotation,
+and an inode number is reused as soon as a file is compressed and removed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ BLOCK: Final = 1 << 20
 _HEAD: Final = 256
 _TAIL: Final = 256
 _TURN: Final = r"(?:[-._]\d[\dT:._-]*(?:-(?:size|time))?)?"
-"""What rotation puts into a name: a number, a date, a time; caddy since 2.11 its reason, too."""
+"""The part of a name that rotation adds: a number, a date, a time; since caddy 2.11 its reason, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How the file begins that was read last, how far it was read, and the bytes before that.
+    """The start of the file read last, the offset reached, and the bytes before that offset.
 
-    Both ends tell it from the logs of other hosts, whatever its name, its number and its host's name.
+    Both ends distinguish it from the logs of other hosts, independent of its name, its inode and its host's name.
     """
 
     head: bytes
@@ -40,9 +40,9 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True)
 class LogBlock:
-    """Whole lines, and where reading goes on; `gap` where the file read last is gone, so that lines may be missing.
+    """Whole lines, and the position after them; `gap` if the file read last is gone, so that lines may be missing.
 
-    `last`: there is nothing more to be read for now.
+    `last`: the end of the log for now.
     """
 
     lines: list[bytes]
@@ -74,7 +74,7 @@ def read_block(path: Path, position: LogPosition | None) -> LogBlock:
     if block.lines or not block.last or current.path == path:
         return LogBlock(block.lines, block.position or position, last=block.last and current.path == path)
     later = [one for one in candidates if one.changed >= current.changed and one.path != current.path]
-    # Only what has a whole line has begun; until then its predecessor may still be written to.
+    # A file has begun only with its first whole line; until then its predecessor may still be written to.
     for one in sorted(later, key=lambda one: (one.changed, one.path == path)):
         block = _read(one.path, 0)
         # It may begin with a line that is longer than a block.
@@ -90,11 +90,11 @@ def positions_in(path: Path, positions: Sequence[LogPosition]) -> list[LogPositi
 
 
 def _candidates(path: Path) -> list[_Candidate]:
-    """Return the log and its rotated files, that nobody has packed; the log first. Other logs lie beside it, too."""
+    """Return the log and its rotated, uncompressed files, the log first. Its directory may have other logs, too."""
     found = _files_of(path)
     lies_at = Path(os.path.realpath(path))
     if lies_at != path:
-        # It is rotated where it lies; what cannot be listed there leaves a gap.
+        # It is rotated in its directory; an unlisted file leaves a gap.
         with suppress(PermissionError):
             found += _files_of(lies_at)
     return sorted(found, key=lambda one: (one.path != path, -one.changed))

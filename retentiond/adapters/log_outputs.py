@@ -50,7 +50,7 @@ class StreamOutput:
         self._lock = threading.RLock()
 
     def write(self, entry: Entry) -> None:
-        """Write the line, and what the stream's encoding has no letters for by its number."""
+        """Write the line; characters outside the stream's encoding are escaped."""
         with self._lock:
             try:
                 # What was written past us comes first.

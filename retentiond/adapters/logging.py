@@ -1,7 +1,7 @@
 """The log: fixed event names with fields, one entry a line, on a stream or in systemd's journal.
 
-Each entry is made plain data and a line in `log_entries.py`, and goes out by `log_outputs.py`. The record of what was
-deleted is the ledger, not the log.
+Each entry becomes plain data and a line in `log_entries.py`, and is written by `log_outputs.py`. The record of
+deletions is the ledger, not the log.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def configure_logging(
     An `output` takes the entries in the stream's place; whether lines have colours still depends on the stream.
 
     `quiet` leaves errors; `debug` shows all, and wins. Where the stream is systemd's journal (see `under_journal`),
-    entries go there natively, as JSON whatever the format: its fields are for programs. The environment is the
+    entries go there natively, always as JSON: its fields are for programs. The environment is the
     process's own unless given.
     """
     environment = os.environ if environment is None else environment
@@ -85,7 +85,7 @@ def configure_logging(
 
 
 class _LibraryHandler(logging.Handler):
-    """Brings what libraries log by the standard library (apscheduler, asyncio) into the same output."""
+    """Brings log entries of the standard library's logging (apscheduler, asyncio) into the same output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What monitoring may ask for: counters and gauges of each target, served to Prometheus where that is configured."""
+"""Metrics: counters and gauges of each target, served to Prometheus if that is configured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PREFIX: Final = "retentiond"
 _SWEEP: Final = "sweep"
 
 Hindrance = Literal["busy", "error"]
-"""What else than a limit keeps a pass from beginning."""
+"""Obstacles to a pass other than limits."""
 
 
 class Metrics:
@@ -116,7 +116,7 @@ class Metrics:
         self._reachable.labels(target).set(yes)
 
     def passed(self, report: PassReport) -> None:
-        """Count a pass that was begun, and what it did."""
+        """Count a started pass and its effects."""
         target = report.target
         self._passes.labels(target, report.state).inc()
         if report.refused is not None:
@@ -133,13 +133,13 @@ class Metrics:
             self._duration.labels(target).set((report.finished_at - report.started_at).total_seconds())
 
     def refused(self, target: str, limit: PassLimit | StoreLimit | Hindrance) -> None:
-        """Count a pass that could not begin, by what held it back."""
+        """Count a pass that could not begin, by its obstacle."""
         self._refusals.labels(target, limit).inc()
 
     def audited(self, report: AuditReport) -> None:
-        """Note what an audit found; what it looks for and found nothing of is 0."""
+        """Set the findings of an audit; a kind without findings is 0."""
         if report.refused is None and report.error is None:
-            # Contents are read only where that was asked for: without a finding nothing is known of them.
+            # Contents are read only on request: without a finding their state is unknown.
             seen = (kind for kind in KINDS if kind in report.findings or kind != "hash_mismatch")
             found = {str(kind): report.findings.get(kind, Tally()).items for kind in seen}
             self._note_found(report.target, "audit", found)
@@ -149,7 +149,7 @@ class Metrics:
             self._found.labels(target, kind, by).set(items)
 
     def swept(self, target: str, report: SweepReport) -> None:
-        """Count what a sweep purged, and what it could not."""
+        """Count the purges of a sweep, and its failures."""
         self._swept.labels(target).set_to_current_time()
         self._purged_blobs.labels(target).inc(report.purged)
         self._purged_bytes.labels(target).inc(report.purged_bytes)
@@ -157,7 +157,7 @@ class Metrics:
             self._failures.labels(target, _SWEEP).inc(report.failed)
 
     def stands(self, status: TargetStatus) -> None:
-        """Note what the ledger knows of a target."""
+        """Set the gauges from the ledger's state of a target."""
         target, quarantine, backlog = status.target, status.quarantine, status.backlog
         self._holds.labels(target).set(status.holds)
         self._problems.labels(target).set(len(status.problems))

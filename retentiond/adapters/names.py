@@ -3,9 +3,9 @@
 A role that may create objects in a schema of our search path could otherwise make a function that fits the arguments
 of a call better than the catalogue's own (`lower(varchar)`, `=(text, varchar)`), and its code would run with our
 rights. So the path holds `pg_catalog` alone (and the temporary schema, in which no function is looked up), and every
-statement finds nothing else without its schema.
+statement names everything else with its schema.
 
-dendrite's tables lie in whichever schema the role's own path leads to. Statements name them as dendrite does, without
+dendrite's tables are in the schema to which the role's own path leads. Statements name them as dendrite does, without
 a schema, and the connection adds it: a new statement needs no care for any of this, and the name of a table that was
 not foreseen is an error, never the table of another role.
 """
@@ -67,11 +67,11 @@ class NamingConnection(_Connection):
     _carries_bytes = False
 
     async def carry_bytes(self) -> None:
-        """Let texts of any bytes through, where the database has no encoding (SQL_ASCII) and holds what it was given.
+        """Let texts of any bytes through if the database has no encoding (SQL_ASCII), which stores any bytes.
 
         One text that is not UTF-8 would otherwise end each statement that returns it. Such bytes become lone surrogates,
-        as in the names of files. For the server the client's encoding is one that has every byte, LATIN1; what passes
-        is UTF-8 all the same.
+        as in the names of files. For the server the client's encoding is one that has every byte, LATIN1; the data are
+        UTF-8 all the same.
         """
         if self.get_settings().server_encoding != "SQL_ASCII":
             return
@@ -96,19 +96,19 @@ class NamingConnection(_Connection):
         """Find dendrite's tables by the role's own search path, then reduce the path to PostgreSQL's own schema."""
         schemas = await super().fetchval(_OWN_PATH)
         await super().execute(_CLEAN_PATH)
-        # In a literal of a statement, as to_regclass takes, such a name would end it.
+        # In a literal of a statement, as to_regclass takes, a name with a quote would end it.
         usable = [schema for schema in schemas if not {"'", "\\"} & set(schema)]
         rows = await super().fetch(_FOUND, usable)
         # The first schema of the path comes last, and wins.
         found: dict[str, str] = {}
         for row in rows:
             found |= dict.fromkeys(row["tables"], row["schema"])
-            # Its functions would run with our rights; there is no such table in that schema, and so it is an error.
+            # Its functions would run with our rights; in pg_catalog the table does not exist: an error.
             found |= dict.fromkeys(row["foreign_views"], "pg_catalog")
         self._tables = _Tables(tuple(sorted(found.items())), rows[-1]["schema"] if rows else "")
 
     def get_reset_query(self) -> str:
-        """Return what a pool runs when a connection comes back to it: the path that it resets is the role's own."""
+        """Return the statement that a pool runs on a returned connection: the reset sets the role's own path."""
         settings = [_CLEAN_PATH, _ANY_BYTES] if self._carries_bytes else [_CLEAN_PATH]
         return "\n".join((super().get_reset_query() or "", *(f"{setting};" for setting in settings)))
 

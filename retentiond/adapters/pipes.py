@@ -1,6 +1,6 @@
-"""Writing to a pipe, a terminal or a socket whose reader may have stopped: no write waits for longer than it is told to.
+"""Writes to a pipe, a terminal or a socket whose reader may have stopped: each write has a time limit.
 
-A blocking write that the reader does not take would hold the whole process, and keep it from hearing a signal.
+A blocking write to a stopped reader would stop the whole process, and delay its signals.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class PipeWriter:
         self._left = b""
 
     def write(self, data: bytes, seconds: float) -> bool:
-        """Write the data whole within so many seconds after the last byte; False where nothing of it was taken.
+        """Write the data whole within so many seconds after the last byte; False if no byte was taken.
 
-        What was taken in part is finished by the next write. Raise InterruptedWriteError, and OSError.
+        The next write finishes data that were taken in part. Raise InterruptedWriteError, and OSError.
         """
         with _signals_heard() as heard:
             if not self._drain(seconds, heard):
@@ -52,7 +52,7 @@ class PipeWriter:
 
     @property
     def is_behind(self) -> bool:
-        """Whether a part of what was written last has not been taken yet."""
+        """Whether a part of the last write has not been taken yet."""
         return bool(self._left)
 
     def _drain(self, seconds: float, heard: threading.Event) -> bool:

@@ -40,7 +40,7 @@ Conn: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
 Db: TypeAlias = "Pool[Record]"
 
 # How long, in seconds, the other side may be silent before it is asked for a sign of life, how often, and how many
-# times; then it is gone, and whoever waits for it is told.
+# times; then the connection fails, and the waiting call gets an error.
 _SILENT_FOR, _ASK_EVERY, _ASK_TIMES = 60, 15, 4
 # The most that any statement may take; on the server, and a little later on this side, should the server forget it.
 _STATEMENT_SECONDS, _STATEMENT_GRACE = 6 * 3600, 300
@@ -49,9 +49,9 @@ _CONNECT_SECONDS, _CLOSE_SECONDS = 15, 10
 _SETTINGS: Final = {
     "application_name": "retentiond",
     # A value given at the start of a connection wins over the server's, the database's and the role's, and comes back
-    # with RESET ALL. What has no such setting, or must not be overruled blindly, is in _LATER_SETTINGS.
+    # with RESET ALL. Settings that cannot be there, or must not be overruled blindly, are in _LATER_SETTINGS.
     "default_transaction_isolation": "read committed",
-    # Rows that a policy of row security hides from this role would be no rows, and the files that they bear nobody's:
+    # Rows that row security hides from this role would look missing, and their files orphaned:
     # with this the server raises an error in place of hiding any.
     "row_security": "off",
     # A day that is added to a moment is 24 hours in this zone alone: in one with summer time a grace that is given in
@@ -59,7 +59,7 @@ _SETTINGS: Final = {
     "timezone": "UTC",
     # Else backslashes in our statements' patterns would mean something else.
     "standard_conforming_strings": "on",
-    # Else types would be told in quotes, and be none that we know.
+    # Otherwise types would be reported in quotes, and be unknown to us.
     "quote_all_identifiers": "off",
     # Keys are looked up by the thousand in an index that is in memory; the default prefers a scan.
     "random_page_cost": "1.1",
@@ -111,7 +111,7 @@ async def connect(dsn: str, what: str = "the database") -> Conn:
 
 @asynccontextmanager
 async def connection_to(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
-    """Open one connection for a block, with which ends what the server is at for it; raises UnreachableError."""
+    """Open one connection for a block, and end its statement on the server with it; raise UnreachableError."""
     async with watched(dsn, partial(_open, dsn)):
         connection = await connect(dsn, what)
         try:
@@ -124,16 +124,16 @@ async def connection_to(dsn: str, what: str = "the database") -> AsyncIterator[C
 
 @asynccontextmanager
 async def read_only_connection(dsn: str, what: str = "the database") -> AsyncIterator[Conn]:
-    """Open one for who only looks, and makes temporary tables and functions at most: for read-only roles, too."""
+    """Open one for reading, and for temporary tables and functions at most: for read-only roles, too."""
     async with connection_to(dsn, what) as connection:
         with translate_errors(what):
-            # The server takes what is temporary for a write, too. A standby stays one.
+            # The server counts temporary objects as a write, too. A standby stays read-only.
             await connection.execute("SET default_transaction_read_only = off")
         yield connection
 
 
 async def _open_watched(dsn: str, **driver: Any) -> NamingConnection:
-    """Open a connection under the watch over its URL, where there is one; `driver` is what a pool passes on."""
+    """Open a connection under the watch over its URL, if there is one; a pool passes `driver` on."""
     watch = watch_over(dsn)
     if watch is None:
         return await _open(dsn, **driver)
@@ -176,7 +176,7 @@ def _named(dsn: str, what: str) -> str:
 
 
 def _keep_alive(connection: Connection[Record]) -> None:
-    """Notice a server that has gone without a word, also while we wait for its answer: else that is for ever."""
+    """Notice a server that disappeared silently, also while we wait for its answer: that wait has no other end."""
     # The driver has no setting for it.
     bearer: asyncio.Transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
     line = bearer.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL and of the way to it, each by its class: what happened, and the next step for exactly that."""
+"""Errors of PostgreSQL and of the connection to it, by class: a description of each, and its next step."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LOST: Final = (
 
 
 class _Kind(NamedTuple):
-    """A class of errors: what happened, to be followed by the reason, and the next step."""
+    """A class of errors: its description, to be followed by the reason, and the next step."""
 
     happened: str
     next_step: str
@@ -247,7 +247,7 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], _Kind], ...]] = (
 
 
 def describe(error: BaseException) -> str:
-    """Return what happened and the next step, such as `has no connection left: …; raise max_connections …`."""
+    """Return the description and the next step, such as `has no connection left: …; raise max_connections …`."""
     error = _refused_by_each_address(_last_words(error))
     if isinstance(error, OSError) and PurePath(str(error.filename)).parent.name == ".postgresql":
         # asyncpg looks for a client's certificate there, whether or not TLS is configured.
@@ -264,7 +264,7 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Translate the errors of a server, named by `what`, and of the way to it into an UnreachableError."""
+    """Translate the errors of a server (`what` is its name) and of the connection to it into an UnreachableError."""
     try:
         yield
     except (*LOST, asyncpg.PostgresError, UnicodeDecodeError) as error:
@@ -289,7 +289,7 @@ def _last_words(error: BaseException) -> BaseException:
 
 
 def _reason(error: BaseException) -> str:
-    # A decoding error quotes the whole text, which is a stranger's.
+    # A decoding error quotes the whole text, which is untrusted.
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} of a value: {error.reason}"
     # The text as a whole has the hint, too, which is part of the next step.

@@ -1,8 +1,8 @@
 """A watch over all connections of this process to one database: a wait for the server ends, and the log names it.
 
-Keepalives see a host that is gone. They do not see a server that takes what it is sent and never answers (a stopped
+Keepalives see a host that is gone. They do not see a server that receives data and never answers (a stopped
 process, a hung disk, a silent proxy), nor a COMMIT that waits for a synchronous standby. So while a database is in use,
-one more connection asks the server what our sessions wait for.
+one more connection asks the server for the wait events of our sessions.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FROM pg_catalog.pg_stat_activity a
 WHERE a.pid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])
   AND a.usename OPERATOR(pg_catalog.=) CURRENT_USER AND a.state OPERATOR(pg_catalog.=) 'active'
 """
-"""What those sessions of ours wait for that have a statement under way. The texts are our own: values are parameters."""
+"""Wait events of those sessions of ours that run a statement. The texts are our own: values are parameters."""
 _CANCEL: Final = "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)"
 _STANDBY: Final = "SyncRep"
 
 
 @dataclass(frozen=True, slots=True)
 class WatchLimits:
-    """How often the server is asked, and how long is waited for what, in seconds.
+    """The interval of the questions, and the time limits, in seconds.
 
-    A server is silent once it left `silent_rounds` questions in a row without an answer: after one it may be this
-    process that was stopped.
+    A server is silent after `silent_rounds` questions in a row without an answer: after a single one, this process
+    may have been stopped instead.
     """
 
     every: float = 5.0
@@ -207,7 +207,7 @@ def _close(connection: Connection[Record], error: SilentServerError) -> None:
 
 
 def watch_over(url: str) -> Watch | None:
-    """Return the watch over the connections to a URL; None where there is none."""
+    """Return the watch over the connections to a URL; None without a watch."""
     return _WATCHES.get(url)
 
 
@@ -215,7 +215,7 @@ def watch_over(url: str) -> Watch | None:
 async def watched(
     url: str, open_connection: Callable[[], Awaitable[Connection[Record]]]
 ) -> AsyncIterator[Watch]:
-    """Have the connections to a URL watched over until the block, and every other such block, has ended."""
+    """Watch the connections to a URL until this block, and every other block for the URL, has ended."""
     watch = _WATCHES.get(url)
     if watch is None:
         watch = _WATCHES[url] = Watch(described(url), open_connection)

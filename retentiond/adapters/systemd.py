@@ -1,9 +1,9 @@
-"""What we tell the service manager: ready, reloading, stopping, and that the event loop is alive.
+"""Messages to the service manager: ready, reloading, stopping, and a watchdog ping from the event loop.
 
 The protocol is one datagram of `NAME=value` lines to the socket that $NOTIFY_SOCKET names. The bindings that
-exist need a C library, or have nobody to keep them; the datagram needs neither.
+exist need a C library or are unmaintained; the datagram needs no dependency.
 
-Nothing here can fail: without a service manager nothing is sent, and one that went away is no reason to stop.
+No function here can fail: without a service manager no message is sent, and a vanished one is no reason to stop.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Notifier:
         self._send("READY=1", _status_line(status), patience=_PATIENCE_SECONDS)
 
     def reloading(self) -> None:
-        """Say that a reload begins; `ready` must follow, whatever comes of it."""
-        # systemd compares this clock reading with its own to tell this reload from an earlier one.
+        """Report the begin of a reload; `ready` must follow, also after a failed reload."""
+        # systemd compares this clock reading with its own to distinguish this reload from an earlier one.
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", patience=_PATIENCE_SECONDS)
 
@@ -57,7 +57,7 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def watchdog_interval(self) -> float | None:
-        """Seconds from ping to ping, half of what systemd allows; None where it expects no pings of us."""
+        """Seconds from ping to ping, half of systemd's limit; None if it expects no pings from us."""
         pid = self._environment.get("WATCHDOG_PID")
         if pid is not None and pid != str(os.getpid()):
             return None
@@ -71,7 +71,7 @@ class Notifier:
         if self._address is None:
             return
         try:
-            # A socket a message: they are rare, and nothing is left to close.
+            # One socket per message: messages are rare, and no socket stays open.
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
                 channel.settimeout(patience)
                 channel.sendto("\n".join(lines).encode(), self._address)
@@ -100,5 +100,5 @@ def _socket_address(named: str) -> str | None:
 
 
 def _status_line(text: str) -> str:
-    # A newline would begin a field of its own: what comes from a database must not say READY=1.
+    # A newline would begin a field of its own: a text from a database must not contain READY=1.
     return f"STATUS={printable(text)}"

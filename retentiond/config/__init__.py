@@ -1,1 +1,1 @@
-"""The configuration: what it may say, how it is read, and what is wrong with it, all at once."""
+"""The configuration: its schema, its reader, and its errors, all at once."""

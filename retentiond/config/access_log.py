@@ -9,7 +9,7 @@ from retentiond.config.values import AbsolutePath
 
 
 class AccessLogConfig(Section):
-    """Where a proxy before dendrite writes who asked for what."""
+    """The access log of a reverse proxy before dendrite."""
 
     path: AbsolutePath = Field(
         description="The file that is being written; rotated ones beside it are finished first.",

@@ -1,4 +1,4 @@
-"""The stores that hold chats beside the database: where they are, and what their columns and fields are called."""
+"""Secondary stores of chats: their addresses, and the names of their columns and fields."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -22,7 +22,7 @@ def _as_text(value: object) -> object:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-"""What a table, a column, an index or a field is called."""
+"""The name of a table, a column, an index or a field."""
 
 
 Kind = Annotated[str, BeforeValidator(_as_text)]

@@ -1,4 +1,4 @@
-"""The chats of one live-chat database: its accounts, how long their chats stay, and what no purge may go below."""
+"""The chats of one live-chat database: its accounts, how long their chats are kept, and the least ages."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -49,14 +49,14 @@ def _by_class(value: object) -> object:
 
 
 class Floor(Section):
-    """The least age of what a purge may take, by class. A chat goes as a whole: the longest of its classes counts."""
+    """The least age for a purge, by class. A chat is deleted as a whole: the longest of its classes counts."""
 
     messages: Duration = Field(default=YEAR, description="Messages: text, voice, pictures, video.")
     facts: Duration = Field(default=YEAR, description="The facts of messages: who, when, with whom.")
 
 
 class ChatLimits(Section):
-    """What no scheduled purge may go over by itself."""
+    """Limits that a scheduled purge does not exceed by itself."""
 
     max_share: Share = Field(
         default=0.5, description="The most of all chats of an account that may be due, from 0 to 1."
@@ -79,7 +79,7 @@ class ChatPace(Section):
 
 
 class Account(Section):
-    """One account: where its chats are, and what goes by schedule."""
+    """One account: the location of its chats, and its scheduled purge."""
 
     schema_: Name | None = Field(
         default=None, alias="schema", description="The schema of its tables.", examples=["pro"]
@@ -173,7 +173,7 @@ class ChatTarget(TargetSection):
 
     @property
     def keeps(self) -> dict[str, timedelta | None]:
-        """How long the chats of each account stay; None is for ever."""
+        """How long the chats of each account are kept; None is forever."""
         return {name: account.keep for name, account in self.accounts.items()}
 
     def has_subject(self, kind: str, name: str) -> bool:
@@ -182,7 +182,7 @@ class ChatTarget(TargetSection):
 
     @property
     def rule_names(self) -> list[str]:
-        """The names by which a scheduled purge accounts for what it removes."""
+        """The names under which a scheduled purge reports its deletions."""
         return list(self.keeps)
 
     def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
@@ -220,11 +220,11 @@ def _duration(value: object) -> timedelta | None:
     try:
         return None if value is None or value == FOREVER else parse_duration(value)
     except UnitError:
-        return None  # told where it stands
+        return None  # reported at its own position
 
 
 def _floor(value: object) -> timedelta | None:
-    """Return the longest floor as given; None where it cannot be told."""
+    """Return the longest floor as given; None if it is not known."""
     if value is None:
         return YEAR
     if isinstance(value, Floor):

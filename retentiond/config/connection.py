@@ -1,6 +1,6 @@
 """Connection strings: dendrite takes URLs and key=value pairs, asyncpg takes URLs alone and reads them its way.
 
-Nothing of a connection string is ever in a message: any part of one that is misread may be the password.
+No message shows any part of a connection string: a misread part may be the password.
 """
 
 import re
@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from retentiond.model.text import printable
 
-# What other drivers know and asyncpg would send to the server, which refuses it; none changes what is read.
+# Parameters of other drivers that asyncpg would send to the server, which refuses them; they do not change any result.
 _DROPPED: Final = frozenset({
     "application_name",
     "binary_mode",
@@ -31,7 +31,7 @@ _DROPPED: Final = frozenset({
     "sslsni",
     "tcp_user_timeout",
 })  # fmt: skip
-# What asks for something that asyncpg cannot give, unless it asks for nothing.
+# Parameters for features that asyncpg lacks, each with the values that do not ask for the feature.
 _REFUSED: Final = {
     "channel_binding": {"disable", "prefer"},
     "gssencmode": {"disable", "prefer"},
@@ -84,15 +84,15 @@ class SqliteError(ConnectionStringError):
 def to_url(connection_string: str) -> str:
     """Turn a URL or lib/pq's key=value pairs into a URL that asyncpg reads the same way.
 
-    A missing host is localhost, as in lib/pq. Raise ConnectionStringError for what cannot be used. The place where it
-    was written goes along.
+    A missing host is localhost, as in lib/pq. Raise ConnectionStringError for an unusable string. The position in the
+    file is kept.
     """
     parameters = _checked(_parse(connection_string))
     return ConfiguredText(_build(parameters, _kept(parameters)), getattr(connection_string, "origin", ""))
 
 
 def redacted(connection_string: str) -> str:
-    """Return the URL without its password, and without what may be a secret under a mistyped name."""
+    """Return the URL without its password, and without possible secrets under mistyped names."""
     try:
         parameters = _checked(_parse(connection_string))
         shown = {name: value for name, value in _kept(parameters) if name in _SHOWN}

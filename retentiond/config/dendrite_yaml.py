@@ -1,6 +1,6 @@
-"""dendrite's own configuration file: where its databases and media are, and what it is called.
+"""dendrite's own configuration file: its databases, its media directory and its server name.
 
-The file is dendrite's: only what is needed here is looked at, and duplicates, merges and other keys are its affair.
+The file is dendrite's: only the needed keys are read, and duplicates, merges and other keys are its affair.
 """
 
 import re
@@ -18,9 +18,9 @@ from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.values import check_server_name
 
 Component = Literal["sync_api", "user_api", "room_server"]
-"""A part of dendrite whose tables tell which media are in use."""
+"""A part of dendrite whose tables show which media are in use."""
 Part = Literal["database", "media_path", "server_name", "sync_api", "user_api", "room_server"]
-"""What the file tells; what the target says itself need not be in it."""
+"""The values of the file; values that the target sets itself need not be in it."""
 
 COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api", "room_server")
 
@@ -34,7 +34,7 @@ _OWN: Final[Mapping[str, KeyPath]] = {
     "user_api": ("user_api", "account_database", _CONNECTION),
     "room_server": ("room_server", "database", _CONNECTION),
 }
-# The short form is one only where nothing else stands beside it: a password may hold a dollar sign.
+# The short form counts only if it is the whole value: a password may contain a dollar sign.
 _VARIABLE: Final = re.compile(
     r"(?P<name>\$\{[A-Za-z_][A-Za-z0-9_]*\}|(?<![^:/@=?&' ])\$[A-Z_][A-Z0-9_]*(?![^:/@?&' ]))", re.ASCII
 )
@@ -43,7 +43,7 @@ _MISSING: Final = "correct `dendrite_config`, or set `database`, `media_path` an
 
 @dataclass(frozen=True, slots=True)
 class DendriteConfig:
-    """What dendrite's file says; a part that the target says itself is None, or not there.
+    """The values of dendrite's file; a part that the target sets itself is None, or missing.
 
     The databases are connection strings as dendrite has them.
     """
@@ -80,7 +80,7 @@ def read_dendrite_config(path: Path, *, known: AbstractSet[Part] = frozenset()) 
 
 
 class _Reading:
-    """Looks things up in the document, and notes there what is wrong with them."""
+    """Reads values from the document, and notes their problems there."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

@@ -36,9 +36,9 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class Document:
-    """What a file says: its value, where each key and each value stands, and each scalar's own characters.
+    """A parsed file: its value, the position of each key and each value, and each scalar's own characters.
 
-    `spoiled` are the values that have a problem already, of which nothing more need be said.
+    `spoiled` are the values that have a problem already and need no further one.
     """
 
     file: str
@@ -50,7 +50,7 @@ class Document:
     spoiled: set[KeyPath] = field(default_factory=set)
 
     def problem(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """Make a problem of the value (or of its key); what is not in the file has the place of what it belongs to."""
+        """Make a problem of the value (or of its key); a value outside the file has its section's position."""
         line, column = self._place(path, at_key=at_key)
         return Problem(self.file, line, column, key_text(path), message, hint)
 
@@ -66,7 +66,7 @@ class Document:
         return self.values.get(path) or self._place(path[:-1], at_key=False)
 
     def spoil(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Note a problem, and that no other of this value or of what is in it is worth telling."""
+        """Note a problem, and suppress further problems of this value and of the values in it."""
         self.problems.append(self.problem(path, message, hint, at_key=at_key))
         self.spoiled.add(path)
 
@@ -74,10 +74,10 @@ class Document:
 def read_document(
     path: Path, *, when_missing: str, foreign: bool = False, may_be_none: Collection[tuple[str, str]] = ()
 ) -> Document:
-    """Read one YAML file; raise ConfigError where it has no form at all, else note what is wrong in `problems`.
+    """Read one YAML file; raise ConfigError if it cannot be parsed at all, else note its faults in `problems`.
 
     A foreign file is another program's: merge keys and duplicates are its own affair, as are odd values. `may_be_none`
-    are the keys, each with the one above it, of which a `null` that is written out says that there is none.
+    are the keys, each with the one above it, that a `null` in the file switches off.
     """
     document = Document(printable(str(path), 300))
     try:
@@ -242,7 +242,7 @@ def _start(node: Node) -> Position:
 
 
 def _merge(value: object) -> dict[str, object]:
-    """Join what a merge key names, one mapping or several; of two values the first counts."""
+    """Join the mappings of a merge key, one or several; of two values the first counts."""
     joined: dict[str, object] = {}
     for mapping in reversed(value if isinstance(value, list) else [value]):
         joined |= mapping if isinstance(mapping, dict) else {}

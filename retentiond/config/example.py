@@ -1,4 +1,4 @@
-"""The commented example: every key with what it means, made from the schema, so that it cannot lie."""
+"""The commented example: every key with its meaning, generated from the schema, so that both agree."""
 
 import json
 import re
@@ -32,7 +32,7 @@ _LIVE: Final[Mapping[str, Mapping[str, Any]]] = {
             "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
         }
     },
-    # Without a `keep` and a schedule: nothing is purged before a command says so.
+    # Without a `keep` and a schedule: chats are purged only by a command.
     "chat_database": {
         "chats": {
             "kind": "chat_database",
@@ -79,7 +79,7 @@ def example_config(kind: str = "dendrite_media") -> str:
 
 
 def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]:
-    """Write a section's keys, each below what it means."""
+    """Write a section's keys, each below its description."""
     for name, field in section.model_fields.items():
         key = field.alias or name
         if key in _NOT_SHOWN:
@@ -144,7 +144,7 @@ def _quotas() -> Iterator[str]:
 
 
 def _all_of(field: FieldInfo) -> Any:
-    """Return what a key that is not set shows: its default, or an example; of a section, each of its keys'."""
+    """Return the shown value of an unset key: its default, or an example; of a section, each of its keys'."""
     inner = _section_of(field.annotation)
     if inner is not None:
         return {key: _all_of(one) for key, one in inner.model_fields.items() if key not in _NOT_SHOWN}

@@ -57,7 +57,7 @@ def _warning(place: Problem, message: str, hint: str) -> Problem:
 
 
 def _in_clear(written: str, secret: str) -> bool:
-    """Tell whether a value as written shows the secret; of a connection string with variables, its password."""
+    """Return whether a value as written shows the secret; of a connection string with variables, its password."""
     if written.startswith((_FILE, _CREDENTIAL)):
         return False
     if not _VARIABLE.search(written):
@@ -89,7 +89,7 @@ def _walk(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, SecretStr]]:
 
 
 def _password(secret: str) -> str:
-    """Return a secret that is no connection string, or the password in one; empty where that has none."""
+    """Return a secret that is no connection string, or the password in one; empty without a password."""
     try:
         return unquote(urlsplit(to_url(secret)).password or "")
     except (ConnectionStringError, ValueError):

@@ -1,4 +1,4 @@
-"""The text of a file that somebody named, or the reason why it cannot be had."""
+"""The text of a file that a user named, or the reason why it cannot be read."""
 
 import os
 import stat
@@ -54,7 +54,7 @@ class _NoPlainFileError(Exception):
 
 
 def _open(path: Path) -> BinaryIO:
-    # A named pipe that nobody writes to would hold us for ever, deaf to every signal.
+    # Opening a named pipe without a writer would block forever, also against signals.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
@@ -67,7 +67,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _is_a_shells(pipe: int) -> bool:
-    """Whether the pipe has no name, such as that of `--config <(…)`: somebody was started to write to it."""
+    """Whether the pipe has no name, such as that of `--config <(…)`: its writer was started with it."""
     try:
         return os.readlink(f"/proc/self/fd/{pipe}").startswith("pipe:")
     except OSError:

@@ -1,4 +1,4 @@
-"""A configuration without a file of our own: dendrite's file, a number of days, and nothing else to say."""
+"""A configuration without a file of our own: only dendrite's file and a number of days."""
 
 from pathlib import Path
 

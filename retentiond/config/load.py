@@ -78,7 +78,7 @@ def _take_over(document: Document, error: ValidationError) -> None:
             # One value in the place of a list is its only item.
             path = path[:-1]
         unknown = kind == "extra_forbidden"
-        # A key that nobody knows is that, whatever is wrong with its value.
+        # An unknown key is reported as that, not by a problem of its value.
         if _is_spoiled(document, path[:-1] if unknown else path):
             continue
         message, hint = describe({**details, "type": kind}, inside, document.written.get(path))

@@ -1,4 +1,4 @@
-"""A target of kind `dendrite_media`: which store it is, what goes and what stays, and how hard a pass works."""
+"""A target of kind `dendrite_media`: its store, its policies, and the pace of a pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -58,7 +58,7 @@ class Databases(Section):
 
 
 class Limits(Section):
-    """What no pass may go over by itself; `retentiond once TARGET --yes` goes over them, once."""
+    """Limits that a pass does not exceed by itself; `retentiond once TARGET --yes` exceeds them, once."""
 
     max_share: Share = Field(
         default=0.5,
@@ -187,7 +187,7 @@ class MediaTarget(TargetSection):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield what is missing without dendrite_config, and what is there twice."""
+        """Yield the keys that are missing without dendrite_config, and the duplicate names."""
         if given.get("dendrite_config") is None:
             if given.get("database") is None and _part(given.get("databases"), "media_api") is None:
                 yield Conflict(
@@ -228,7 +228,7 @@ class MediaTarget(TargetSection):
 
     @property
     def keeps(self) -> dict[str, timedelta | None]:
-        """How long each policy lets media stay; None is for ever."""
+        """How long each policy keeps media; None is forever."""
         return {policy.name: policy.keep for policy in self.policies}
 
     @property
@@ -248,7 +248,7 @@ class MediaTarget(TargetSection):
 
     @property
     def quota_interval(self) -> timedelta | None:
-        """How often the daemon checks quotas; None: there are none."""
+        """How often the daemon checks quotas; None without quotas."""
         return min((quota.every for quota in self.quota), default=None)
 
     @property
@@ -263,7 +263,7 @@ class MediaTarget(TargetSection):
 
     @property
     def rule_names(self) -> list[str]:
-        """The names by which a scheduled pass accounts for what it removes."""
+        """The names under which a scheduled pass reports its deletions."""
         return [*self.keeps, *(quota.name for quota in self.quotas())]
 
     def with_keeps(self, keeps: Mapping[str, timedelta | None]) -> Self:
@@ -279,7 +279,7 @@ class MediaTarget(TargetSection):
         return tuple(quota.to_quota(place, self.accepts) for place, quota in enumerate(self.quota))
 
     def rules(self, server_names: Iterable[str]) -> Rules:
-        """Return the policies with the names that this server goes by, in small letters."""
+        """Return the policies with the names of this server, in lower case."""
         names = frozenset(name.lower() for name in server_names)
         return Rules(tuple(policy.to_policy(self.accepts) for policy in self.policies), names)
 

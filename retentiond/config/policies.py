@@ -22,11 +22,11 @@ def _keep(value: object) -> timedelta | None:
 
 
 Keep = Annotated[timedelta | None, BeforeValidator(_keep)]
-"""How long something stays; None is for ever."""
+"""How long an item is kept; None is forever."""
 
 
 class MatchConfig(Section):
-    """What a policy speaks of: all the conditions that are given must hold."""
+    """The conditions of a policy: all that are set must hold."""
 
     origin: OriginPattern | None = Field(
         default=None,
@@ -112,7 +112,7 @@ def loss_conflicts(given: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 class PolicyConfig(Section):
-    """A rule: what it matches goes when it is older than `keep`."""
+    """A rule: matching media are deleted when they are older than `keep`."""
 
     name: str = Field(
         min_length=1,

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: each problem with its place, and one error that holds them all."""
+"""Problems of a configuration: each with its position, and one error with all of them."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _LINE_LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to put right; `line` and `column` count from 1, and are None where there is no such place.
+    """One problem to correct; `line` and `column` count from 1, and are None without a position.
 
     A configuration with errors cannot be used; one with warnings can.
     """
@@ -60,6 +60,6 @@ def key_text(path: KeyPath) -> str:
 
 
 def shown_key(key: str) -> str:
-    """Return a key fit to be shown: without what follows a forgotten blank, which may be a password."""
+    """Return a key that is safe to show: cut after a forgotten blank, where a password may follow."""
     name = re.split("[:=@]", key, maxsplit=1)[0]
     return printable(name if name == key else f"{name}…", 64)

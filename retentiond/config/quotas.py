@@ -14,7 +14,7 @@ from retentiond.model.quota import Quota
 
 
 class QuotaConfig(Section):
-    """How much room media may take: when it is more, the oldest go, whatever their policy's age."""
+    """The space that media may take: above it the oldest are deleted, regardless of their policy's age."""
 
     name: str | None = Field(
         default=None,
@@ -53,7 +53,7 @@ class QuotaConfig(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield that there is nothing to keep to, or nothing that a grace could give way to."""
+        """Yield the problems of a quota without a size, and of a grace that has no limit to yield to."""
         yield from loss_conflicts(given)
         if given.get("max_size") is None and given.get("min_free_disk") is None:
             yield Conflict((), "needs `max_size` or `min_free_disk`")
@@ -74,5 +74,5 @@ class QuotaConfig(Section):
 
 
 def unnamed_quota(place: int) -> str:
-    """Return what a quota without a name is called, by its place among the target's, from 0."""
+    """Return the name of a quota without one, by its position among the target's, from 0."""
     return "quota" if place == 0 else f"quota {place + 1}"

@@ -27,7 +27,7 @@ class ReferenceProblemError(Exception):
 
 
 def resolve_reference(text: str, environment: Mapping[str, str]) -> str:
-    """Return what the text stands for; text without a reference stands for itself, and `$${` for `${`.
+    """Return the text with its references resolved; `$${` becomes `${`.
 
     A file's last line end is not part of its value. Raise ReferenceProblemError.
     """
@@ -78,7 +78,7 @@ def _read(path: Path, noun: str) -> str:
     if not path.is_absolute():
         raise ReferenceProblemError(f"{noun} must be named by an absolute path", "write file:/PATH")
     try:
-        # A pipe that nobody writes to would hold us for ever.
+        # Opening a pipe without a writer would block forever.
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ReferenceProblemError(f"{noun} is not a plain file", "name a plain file")
         value = read_text(path, when_missing="make it, or correct the name", largest=_LARGEST_SECRET)

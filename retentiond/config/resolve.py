@@ -1,4 +1,4 @@
-"""From what a target says to what a pass works with: dendrite's file is read here, and the target's own keys win."""
+"""The settings of a pass from a target's section: dendrite's file is read here, and the target's own keys win."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from retentiond.model.quota import Quota
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """Where a target's databases and media are, as asyncpg's URLs and a path, and the rules it goes by.
+    """The databases and media directory of a target, as asyncpg's URLs and a path, and its policies.
 
-    `server_names` are in small letters, and empty where nobody says them.
+    `server_names` are in lower case, and empty if they are not configured.
     """
 
     database: str = field(repr=False)

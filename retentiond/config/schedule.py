@@ -38,7 +38,7 @@ def _crontab(expression: str) -> str:
 
 
 class Schedule(Section):
-    """When passes run; what was missed while the daemon was down is caught up with."""
+    """The times of passes; passes missed while the daemon was down are caught up with."""
 
     cron: Annotated[str, AfterValidator(_crontab)] | None = Field(
         default=None,
@@ -66,7 +66,7 @@ class Schedule(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield what is wrong between cron, every and timezone."""
+        """Yield the problems between cron, every and timezone."""
         cron, every, timezone = (given.get(key) is not None for key in ("cron", "every", "timezone"))
         if cron and every:
             yield Conflict(("every",), "cannot stand beside `cron`; keep one of them")
@@ -77,7 +77,7 @@ class Schedule(Section):
 
 
 class AuditSchedule(Section):
-    """How often the daemon holds the database against the disk; what was missed is caught up with."""
+    """The times of the daemon's audits of database and disk; missed ones are caught up with."""
 
     every: LongerThanZero = Field(
         default=timedelta(days=7),

@@ -1,4 +1,4 @@
-"""The whole configuration: what each key means, what it may be, and what it is where nobody says.
+"""The whole configuration: the meaning of each key, its values, and its default.
 
 The descriptions become the comments of the example, and `examples` its values where there is no default.
 """
@@ -15,7 +15,7 @@ from retentiond.config.section import Section
 from retentiond.config.values import Listen, LongerThanZero
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
-"""What commands and log lines call a target."""
+"""The name of a target in commands and log lines."""
 
 
 TargetConfig: TypeAlias = MediaTarget | ChatTarget
@@ -33,7 +33,7 @@ KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
     for section in get_args(TargetConfig)
     for kind in get_args(section.model_fields["kind"].annotation)
 }
-"""The sections of targets, by what they say they are."""
+"""The sections of targets, by their kind."""
 
 
 def check_kinds(kinds: Collection[str], where: str) -> None:
@@ -43,7 +43,7 @@ def check_kinds(kinds: Collection[str], where: str) -> None:
 
 
 class Records(Section):
-    """The proof of disposal: what was deleted, when and by which rules, without its content."""
+    """The proof of disposal: a record of each deletion, its time and its rules, without the content."""
 
     keep: LongerThanZero = Field(
         default=timedelta(days=3 * 365), description="How long records stay; y is 365 days."
@@ -60,7 +60,7 @@ class Metrics(Section):
 
 
 class Logging(Section):
-    """What is logged, and how."""
+    """Settings of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",

@@ -10,21 +10,21 @@ from retentiond.config.problems import KeyPath
 
 
 class Conflict(NamedTuple):
-    """What is wrong between keys of one section: where, from that section on, and why."""
+    """A problem between keys of one section: its path from that section, and the reason."""
 
     where: KeyPath
     message: str
 
 
 class Section(BaseModel):
-    """A part of the configuration; what its keys demand of each other is told beside what is wrong in them."""
+    """A part of the configuration; conflicts between its keys are reported together with errors in them."""
 
     # A value may be a password: it never gets into an error's text.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield what is wrong between the keys as given, before any of them is read."""
+        """Yield the problems between the keys as given, before any of them is read."""
         del given
         yield from ()
 

@@ -8,7 +8,7 @@ from retentiond.config.section import Section
 
 
 class TargetSection(Section):
-    """The section of a target; its properties are what every kind answers, each kind in its own way."""
+    """The section of a target; each kind implements the properties in its own way."""
 
     @property
     def only_on(self) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ class TargetSection(Section):
 
     @property
     def quota_interval(self) -> timedelta | None:
-        """How often the daemon checks quotas; None: there are none."""
+        """How often the daemon checks quotas; None without quotas."""
         return None
 
     @property
@@ -36,5 +36,5 @@ class TargetSection(Section):
         return {}
 
     def has_subject(self, kind: str, name: str) -> bool:
-        """Return whether the target can have what a hold of this kind is on."""
+        """Return whether the target has subjects of this kind for holds."""
         raise NotImplementedError

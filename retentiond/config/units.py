@@ -1,4 +1,4 @@
-"""Durations and sizes with their units: a number alone is refused, since nobody can tell what it counts."""
+"""Durations and sizes with their units: a number alone is refused, since its unit would be a guess."""
 
 import re
 from datetime import timedelta
@@ -10,7 +10,7 @@ _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,20})([KMGTPE]i?B|B)", re.ASCII | re.IGNORECASE)
 _POWERS: Final = "kmgtpe"
 # pydantic's ByteSize would also take a number without a unit, bits, and text after the unit, and it
-# reckons in floats.
+# computes in floats.
 _SIZES: Final[dict[str, int]] = (
     {"b": 1}
     | {f"{letter}b": 1000 ** (n + 1) for n, letter in enumerate(_POWERS)}
@@ -24,7 +24,7 @@ LARGEST: Final = 2**63 - 1
 
 
 class UnitError(ValueError):
-    """Text that is no duration or size; the message says what to write, and shows nothing but digits."""
+    """Text that is no duration or size; the message names the expected form, and shows only digits of the text."""
 
 
 def parse_duration(value: object) -> timedelta:

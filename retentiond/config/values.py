@@ -1,4 +1,4 @@
-"""The kinds of value that the configuration's keys take, each with the words for what does not fit."""
+"""The kinds of value that the configuration's keys take, each with its error message."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Warnings about a configuration that can be used: mistakes that lose media, or keep what should be deleted."""
+"""Warnings about a usable configuration: mistakes that lose media, or keep media that should be deleted."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ _DAY: Final = timedelta(days=1)
 def warnings_of(
     path: Path, document: Document, config: Config, resolved: Mapping[str, object]
 ) -> tuple[Problem, ...]:
-    """Return all warnings; `resolved` are the targets' settings, with what comes from the files that they name."""
+    """Return all warnings; `resolved` are the targets' settings, with the values from the files that they name."""
     names = {name: found.server_names for name, found in resolved.items() if isinstance(found, MediaSettings)}
     exposed = exposed_secrets(path, document, config, resolved)
     return (*exposed, *policy_warnings(document, config, names))
@@ -41,7 +41,7 @@ def policy_warnings(
 def unmatched(
     document: Document, name: str, target: MediaTarget, counts: Mapping[str, int]
 ) -> Iterator[Problem]:
-    """Yield a warning for each policy and quota of a target that matches no entry now; what is not counted is fine."""
+    """Yield a warning for each policy and quota of a target that matches no entry now; uncounted ones are fine."""
     named = {
         "policies": [policy.name for policy in target.policies],
         "quota": [quota.name for quota in target.quotas()],

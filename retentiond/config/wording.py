@@ -1,4 +1,4 @@
-"""pydantic's errors in our words, with what to do next."""
+"""pydantic's errors in our words, with the next step."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -104,7 +104,7 @@ def _known_keys(path: KeyPath, root: type[BaseModel]) -> list[str]:
 
 
 def _annotation(path: KeyPath, root: type[BaseModel]) -> Any:
-    """Walk the schema along a path: the type of what is there."""
+    """Walk the schema along a path; return the type there."""
     here: Any = root
     for step in path:
         if isinstance(here, type) and issubclass(here, BaseModel):

@@ -1,1 +1,1 @@
-"""The main job to look at: an embedded PostgreSQL and a made-up store, gone again when the demo ends."""
+"""A demonstration of a pass: an embedded PostgreSQL and an invented store, removed when the demo ends."""

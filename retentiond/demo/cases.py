@@ -1,6 +1,6 @@
-"""What the demo points at when it is over: for each special case what should have become of it, and what did.
+"""The special cases of the demo: the expected result of each, and the actual one.
 
-The demo believes neither the plan nor the report: it looks for the row in the database and for the file on the disk.
+The demo trusts neither the plan nor the report: it looks for the row in the database and for the file on the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A medium worth a look: what it is, whether its row and its file should be there at the end, and why."""
+    """A special media item: its description, whether its row and its file should exist at the end, and why."""
 
     what: str
     key: MediaKey | None
@@ -40,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SeenCase:
-    """A case, and what was found of it."""
+    """A case and its actual result."""
 
     case: Case
     row: bool

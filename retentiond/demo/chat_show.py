@@ -1,4 +1,4 @@
-"""The demo's second part: an account's chats, held, planned and purged up to a date, told as it goes."""
+"""The demo's second part: an account's chats are held, planned and purged up to a date, with progress on the screen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FLOOR: Final = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class ChatDemo:
-    """What the purge said it would do and what it did, and what is wrong between the two; nothing, as it should be."""
+    """The plan and the result of the purge, and the differences between the two, normally empty."""
 
     planned: PurgeReport
     purged: PurgeReport
@@ -90,7 +90,7 @@ async def _purge(
 
 
 class _Show:
-    """Tells it to whoever watches."""
+    """Prints each step."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""What a demo leaves behind where it was asked to: a dump of the database, and a configuration to go on with."""
+"""The export of a demo's store: a dump of the database, and a configuration to continue with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD: Final = """\
 
 
 async def export_demo(server: EmbeddedPostgres, database: str, directory: Path, config: MediaTarget) -> None:
-    """Write `database.sql` and `config.yaml` beside the media; raises UnreachableError where the dump fails."""
+    """Write `database.sql` and `config.yaml` next to the media; raise UnreachableError if the dump fails."""
     await _dump(server, database, directory / "database.sql")
     target = {
         "kind": config.kind,

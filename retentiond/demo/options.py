@@ -1,4 +1,4 @@
-"""What a demo is asked for."""
+"""Options of a demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """How many media to make up, where to leave the store and the report (None: nowhere), and whether to tell as JSON.
+    """The number of media to invent, paths for the store and the report (None: not kept), and whether to print JSON.
 
     `chats` shows a purge of chats as well.
     """

@@ -30,7 +30,7 @@ class Thumbnail(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Its name beside the `file` that it was made of."""
+        """Its name in the directory of the `file` from which it was made."""
         return f"thumbnail-{self.width}x{self.height}-{self.method}"
 
 

@@ -1,6 +1,6 @@
-"""A PostgreSQL of our own for as long as we live, on binaries that pip or the system brought.
+"""A private PostgreSQL for the life of this process, on binaries from pip or the system.
 
-It is for the demo and the tests: its data are made anew, and are gone when it stops.
+It serves the demo and the tests: each start creates its data, and the stop removes them.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _SOCKET_PATH_LIMIT: Final = 100  # the kernel takes some 107 bytes
 
 
 class EmbeddedPostgres:
-    """A server on 127.0.0.1 with a password of its own; a context manager that starts, stops and clears up.
+    """A server on 127.0.0.1 with a password of its own; a context manager that starts, stops and cleans up.
 
     `settings` are server settings by name (`{"fsync": "off"}`); `binaries` is the directory of `initdb` and
-    `postgres`, else `find_binaries` decides. Started by root it runs as `nobody`. It ends when the *thread*
-    that started it does, however that comes about, a `kill -9` of this process too; after such a death only
-    its directory in the temporary directory stays behind. Raises UnreachableError where it cannot be had.
+    `postgres`, else `find_binaries` decides. It runs without root's rights. It ends when the *thread*
+    that started it does, for any reason, also after a `kill -9` of this process; in that case only its directory
+    in the temporary directory stays behind. Raise UnreachableError if it cannot be started.
     """
 
     def __init__(self, settings: Mapping[str, str] | None = None, *, binaries: Path | None = None) -> None:
         self.port = 0
         self.directory: Path | None = None
-        """Where its data, its log and its socket lie; None while there are none."""
+        """The directory of its data, its log and its socket; None while it does not run."""
         self._settings = dict(settings or {})
         self._programs = Programs(binaries)
         self._password = secrets.token_hex(16)
@@ -61,7 +61,7 @@ class EmbeddedPostgres:
 
     @property
     def version(self) -> str:
-        """What `postgres --version` says, as `18.1`; empty before the first start."""
+        """The version by `postgres --version`, as `18.1`; empty before the first start."""
         return self._programs.version
 
     @property
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
 
     @property
     def process_id(self) -> int:
-        """The postmaster's process ID; 0 while there is none."""
+        """The postmaster's process ID; 0 while it does not run."""
         return self._process.pid if self._process else 0
 
     def dsn(self, database: str = "postgres") -> str:
@@ -93,7 +93,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """End the server, its connections too, and remove all that it wrote; done twice, it does nothing."""
+        """End the server, its connections too, and remove all its files; a second call has no effect."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -192,7 +192,7 @@ def _is_ready(pid_file: Path, process_id: int) -> bool:
         lines = pid_file.read_text().splitlines()
     except FileNotFoundError:
         return False
-    # After a crash the file is there already, and tells of the server that was.
+    # After a crash the file exists already, and describes the dead server.
     return (
         len(lines) > _STATUS_LINE and lines[0] == str(process_id) and lines[_STATUS_LINE].strip() == "ready"
     )

@@ -1,4 +1,4 @@
-"""What `/proc` tells of processes, for a server that is killed in the midst of its work."""
+"""Processes by `/proc`, to kill a server in the midst of its work."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 POLL_SECONDS: Final = 0.01
-"""How often something is looked for that the system tells nobody of."""
+"""The interval for polls of states that the system does not notify."""
 
 
 def kill_family(parent: int) -> list[int]:
-    """Kill a process and its children at once (SIGKILL); return who they were."""
+    """Kill a process and its children at once (SIGKILL); return their IDs."""
     # A stopped parent starts no more children while they are counted.
     os.kill(parent, signal.SIGSTOP)
     _wait_until_stopped(parent)
@@ -26,7 +26,7 @@ def kill_family(parent: int) -> list[int]:
 
 
 def wait_until_gone(processes: list[int]) -> None:
-    """Return once none of them runs any more."""
+    """Wait until all of them have ended."""
     while any(_processes().get(process, ("Z", 0))[0] not in "ZX" for process in processes):
         time.sleep(POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, run as a user who is not root, each ending when we do."""
+"""PostgreSQL's own programs, run as a user other than root; each ends with this process."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class _Account(NamedTuple):
 
 
 class Programs:
-    """The programs of one installation, which root runs as `nobody`; raises UnreachableError where they do not run."""
+    """The programs of one installation, run without root's rights. Raise UnreachableError if they do not run."""
 
     def __init__(self, binaries: Path | None = None) -> None:
         self.version = ""
-        """What `postgres --version` says, as `18.1`; empty before they were tried."""
+        """The version by `postgres --version`, as `18.1`; empty before the first try."""
         self.directory = Path()
         """Where they lie; empty before they were tried."""
         self._binaries = binaries
@@ -58,7 +58,7 @@ class Programs:
         binaries = self._binaries or find_binaries()
         complaint = self._complaint(binaries)
         if complaint is not None and self._account.name and (binaries.parent / "share").is_dir():
-            # Below a home of mode 0700 nobody else sees them.
+            # Below a home of mode 0700 no other user can see them.
             binaries = copy_install(binaries, room / "install")
             complaint = self._complaint(binaries)
         if complaint is not None:
@@ -69,7 +69,7 @@ class Programs:
         self.directory = binaries
 
     def _complaint(self, binaries: Path) -> str | None:
-        """Take the version of what can be run; else return what it says."""
+        """Set the version of a runnable installation; otherwise return its error message."""
         for program in ("initdb", "postgres"):
             tried = self._run([str(binaries / program), "--version"])
             if tried.returncode:
@@ -79,7 +79,7 @@ class Programs:
         return None
 
     def run(self, program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-        """Run a program to its end, and return its status and what it said."""
+        """Run a program to its end, and return its status and its output."""
         return self._run([str(self.directory / program), *arguments])
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
@@ -113,7 +113,7 @@ class Programs:
 
 
 def tail(output: bytes) -> str:
-    """Return the end of what a program said, on one line."""
+    """Return the end of a program's output, on one line."""
     return " ".join(output[-2000:].decode(errors="replace").split()) or "it said nothing"
 
 

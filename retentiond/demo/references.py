@@ -1,4 +1,4 @@
-"""What a made-up store's users and rooms show: avatars and emoji, which no policy may take away."""
+"""The references of an invented store's users and rooms: avatars and emoji, which no policy may delete."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class References:
     """Media that something refers to; all but `local_avatars` are old and remote, so a policy would take them."""
 
     local_avatars: dict[str, MediaKey]
-    """By the user's name: what local users uploaded, as their profiles have it."""
+    """By the user's name: uploads of local users, as their profiles reference them."""
     profile_avatar: tuple[str, MediaKey]
     """A local user, and the remote picture that is their avatar."""
     member_avatar: MediaKey
-    """A remote user's avatar, which only an event of a room they are in tells of."""
+    """A remote user's avatar, which only an event of one of their rooms references."""
     replaced_avatar: MediaKey
-    """That user's avatar before: the same event bears it still, and it is not in use."""
+    """That user's earlier avatar: the same event still has it, and it is not in use."""
     room_avatar: MediaKey
     room_emoji: tuple[MediaKey, ...]
     personal_emoji: tuple[MediaKey, ...]

@@ -1,4 +1,4 @@
-"""The demo: the main job on a made-up store, from the plan to the purge, told as it goes."""
+"""The demo: a pass on an invented store, from the plan to the purge, with progress on the screen."""
 
 from __future__ import annotations
 
@@ -48,14 +48,13 @@ _SEED: Final = 20_170_101
 
 
 async def run_demo(order: DemoOptions, console: Console, screen: Console | None) -> int:
-    """Show the main job on made-up media; 1 if anything did not come out as it should. Bars go to the screen.
+    """Run the demo on invented media; return 1 if any result is not as expected. Progress bars are for the screen.
 
-    What is kept is a new directory, with a dump of the database. As JSON, one document is printed at the end, and
-    nothing before it.
+    A kept store is a new directory, with a dump of the database. As JSON, only one document is printed, at the end.
     """
     with ExitStack() as stack:
         directory = _directory(stack, order.keep)
-        # The server lives as long as the thread that starts it: it must be this one, and nothing else waits yet.
+        # The server lives as long as the thread that starts it: it must be this one, and no other task waits yet.
         server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
         demo = _Demo(server, directory, console, screen, quiet=order.as_json)
         seen = await demo.show(order)
@@ -103,7 +102,7 @@ class _Demo:
         self.config = _config(server.dsn(_DATABASE), self._media_path)
 
     async def show(self, order: DemoOptions) -> list[SeenCase]:
-        """Make the store, and take it through plan, pass, restore and purge; return what became of each case."""
+        """Make the store, and run plan, pass, restore and purge on it; return the result of each case."""
         await self._make_database()
         connection = await asyncpg.connect(self._server.dsn(_DATABASE))
         try:
@@ -209,7 +208,7 @@ class _Demo:
             self._console.print()
 
     def document(self, seen: list[SeenCase]) -> dict[str, Any]:
-        """Return what happened as JSON."""
+        """Return the results as JSON."""
         return {
             "passes": [report.as_json() for report in self._passes],
             "findings": self._findings,

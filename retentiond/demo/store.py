@@ -67,14 +67,14 @@ class SpecialCases:
     restorable: MediaKey
     """A picture with all its thumbnails, that goes and can be brought back."""
     orphan_blob: Hash
-    """A directory with a file that no row bears."""
+    """A directory with a file that no row references."""
     orphan_thumbnail: MediaKey
     """A key with a thumbnail row, and no media row."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeUpStore:
-    """What was made: numbers of rows and files, and the size of all files in bytes."""
+    """The created store: numbers of rows and files, and the size of all files in bytes."""
 
     cases: SpecialCases
     rows: int
@@ -160,7 +160,7 @@ class _Maker:
         )
 
     def make_ordinary(self, count: int) -> None:
-        """Make that many media of every day: uploads, and what other servers sent, old and new."""
+        """Make that many ordinary media: uploads, and media from other servers, old and new."""
         content = self._picture()
         for number in range(count):
             shared = number % _SHARED_EVERY == _SHARED_EVERY - 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Content(NamedTuple):
-    """What a media ID stands for; several may stand for one."""
+    """A blob; several media IDs may share one."""
 
     data: bytes
     content_type: str
@@ -81,7 +81,7 @@ class StoreWriter:
         self.thumbnail_rows += 1
 
     def write(self, content: Content, created: datetime) -> None:
-        """Write a content's directory: the file, and the thumbnails beside it."""
+        """Write a blob's directory: the file, and its thumbnails."""
         name = content.base64hash
         directory = self._media_path
         for part in (name[0], name[1], name[2:]):
@@ -97,7 +97,7 @@ class StoreWriter:
             self.size += len(data)
 
     async def insert(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Send what was held back to the database."""
+        """Send the buffered rows to the database."""
         await connection.copy_records_to_table("mediaapi_media_repository", records=self._media_batch)
         await connection.copy_records_to_table("mediaapi_thumbnail", records=self._thumbnail_batch)
         self._media_batch.clear()

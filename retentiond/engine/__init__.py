@@ -1,1 +1,1 @@
-"""The engine: the story of a pass, told without knowing what the target is made of."""
+"""The engine: the order of a pass, the same for every kind of target."""

@@ -1,4 +1,4 @@
-"""What some targets can do beside a pass. A verb, the daemon or the report asks for a capability, never for a kind.
+"""Capabilities of targets beyond a pass. A verb, the daemon or the report asks for a capability, never for a kind.
 
 A target class names its capabilities as its bases; `targets/registry.py` answers which kind has which.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class TakesRequests(Target, Protocol):
-    """Items can be deleted by name, whatever their age, and a plan can be made with other ages."""
+    """Items can be deleted by name at any age, and a plan can be made with other ages."""
 
     async def plan(
         self,
@@ -84,12 +84,12 @@ class HasQuotas(Target, Protocol):
     """Sizes are limited between passes, too."""
 
     async def check_quotas(self, order: PassOptions) -> PassReport | None:
-        """Delete what exceeds a quota; None if nothing does. Raises as `run_pass` does."""
+        """Delete the excess over the quotas; None without an excess. Raises as `run_pass` does."""
 
 
 @runtime_checkable
 class HasHolds(Target, Protocol):
-    """Items can be kept by hand, whatever the policies say."""
+    """Holds can keep items from all policies."""
 
     @property
     def holds(self) -> Holds:

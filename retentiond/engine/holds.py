@@ -1,4 +1,4 @@
-"""What the engine asks of a target about its holds."""
+"""The interface to a target's holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Holds(Protocol):
     """The holds of one target."""
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
-        """Put a hold on, from now on; say what it covers. Raises UsageError for a kind that the target lacks."""
+        """Add a hold that starts now; return its coverage. Raise UsageError for a kind that the target lacks."""
 
     def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
         """Stream the holds in force, and with `closed` those that ended or were released, too."""

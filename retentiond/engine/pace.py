@@ -1,4 +1,4 @@
-"""Pace: how many items may leave in a second, so that a pass is gentle to the server beside it."""
+"""Pace: the items that may be deleted in a second, so that a pass leaves the server room to work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A pass, from the first look to the last word: the whole story on one page.
+"""The order of a pass, from the first look to the report.
 
-The target brings the steps; the order of them, and what becomes of a refusal or a loss on the way, is told here.
+The target brings the steps; their order, and the handling of a refusal or a lost connection, are here.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class Steps(Protocol):
         """Check all that needs no survey; raises RefusedError."""
 
     async def sweep(self) -> None:
-        """Finish what is open and purge what is due."""
+        """Finish open work and purge expired items."""
 
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every item; say which limit would be passed, if any."""
 
     async def begin(self, report: PassReport) -> None:
-        """Give the pass its number and record what it goes by, before its first effect."""
+        """Give the pass its number and record its policies, before its first effect."""
 
     async def remove(self, report: PassReport) -> None:
-        """Take what is due through the protocol."""
+        """Delete the due items by the protocol."""
 
     async def account(self, report: PassReport) -> None:
-        """Count what can be told only at the end."""
+        """Count the figures that are known only at the end."""
 
     async def end(self, report: PassReport) -> None:
         """Record the report."""
@@ -49,7 +49,7 @@ class EvictingSteps(Steps, Protocol):
     """The steps of a pass over a store that may have quotas."""
 
     async def prepare_eviction(self, report: PassReport) -> None:
-        """See what a check of the quotas alone needs to see."""
+        """Read the state that a check of the quotas needs."""
 
     async def evict(self, report: PassReport) -> None:
         """Keep to the quotas, and begin the pass where something goes; raises RefusedError."""
@@ -57,7 +57,7 @@ class EvictingSteps(Steps, Protocol):
 
 @contextmanager
 def _told(report: PassReport) -> Iterator[None]:
-    """Put into the report what ends the steps before their time: a refusal, a loss, or a stop."""
+    """Put the reason for an early end into the report: a refusal, a lost connection, or a stop."""
     try:
         yield
     except RefusedError as error:
@@ -73,7 +73,7 @@ async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> Non
     with _told(report):
         await steps.make_safe()
         await steps.sweep()
-        # It looks at everything, and may take long; what it changes goes with its connection.
+        # The survey reads everything and may take long; its changes are temporary and end with its connection.
         report.refused = await order.stop.unless_asked(steps.survey(report))
         if report.refused is None or order.over_limits:
             report.refused = None
@@ -85,7 +85,7 @@ async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> Non
 
 
 async def run_eviction(steps: EvictingSteps, report: PassReport) -> None:
-    """Keep to the quotas between passes: it becomes a pass where something goes, and where nothing does it is silent."""
+    """Enforce the quotas between passes: a check that deletes items becomes a pass, another is not logged."""
     with _told(report):
         await steps.make_safe()
         await steps.prepare_eviction(report)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """A request to erase the chats of one visitor of an account, in the database and in every store beside it.
+    """A request to erase the chats of one visitor of an account, in the database and in every secondary store.
 
     With `even_under_floor` their age does not matter; then `reason` is given. `name` is that of a request in a file,
     which is carried out once.
@@ -26,10 +26,10 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class PurgeRequest:
-    """Purge an account's chats up to a date, not including it; `stores` are those beside the database.
+    """Purge an account's chats up to a date, not including it; `stores` are the secondary stores.
 
     `orphans`: rows whose chat is missing, too.
-    With an `erasure` only the chats of its visitor go.
+    With an `erasure` only the chats of its visitor are deleted.
     """
 
     account: str

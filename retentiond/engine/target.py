@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Who watches a pass: told what is to be done, and what was."""
+    """The progress of a pass: receives the work to do and the work done."""
 
     def stage(self, name: str, total: int | None) -> None:
         """Begin a stage, of so many items where that is known."""
@@ -34,7 +34,7 @@ class Progress(Protocol):
 
 
 class NullProgress:
-    """Nobody watches."""
+    """A progress that is shown nowhere."""
 
     def stage(self, name: str, total: int | None) -> None:
         """Hear nothing."""
@@ -47,11 +47,11 @@ class NullProgress:
 
 
 STOPPED: Final = "stopped by Ctrl-C or SIGTERM"
-"""What reports say of work that ended before its time because of that."""
+"""The error in the report of work that was stopped early."""
 
 
 class StoppedError(Exception):
-    """Somebody asked to stop, and what was being waited for was let go of."""
+    """A stop was requested, and the wait was abandoned."""
 
 
 class Stop:
@@ -66,18 +66,18 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody has asked."""
+        """Whether a stop was requested."""
         return self._asked.is_set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait for so long, or until somebody asks."""
+        """Wait for so many seconds, or until a stop is requested."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), seconds)
 
     async def unless_asked(self, question: Coroutine[Any, Any, T], grace: float = 0.0) -> T:
-        """Wait for an answer; cancel it, and raise StoppedError, as soon as somebody asks: it must change nothing.
+        """Wait for an answer that changes nothing; on a stop cancel it and raise StoppedError.
 
-        What may change something is given some seconds' grace, and must be found again by whoever comes next.
+        Work that may change something gets some seconds of grace, and the next run must be able to find it.
         """
         answer = asyncio.ensure_future(question)
         asked = asyncio.ensure_future(self._asked.wait())
@@ -96,10 +96,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """How a pass is to be done: who asked, over which limits it may go, how long it waits for another.
+    """Options of a pass: its caller, the limits that it may exceed, the wait for another pass.
 
-    With a `request` what somebody asked for goes, in the place of what the policies say. At its end records that are
-    older than `keep_records` are forgotten; None keeps them all.
+    With a `request` the requested items are deleted instead of those that the policies select. At its end records
+    older than `keep_records` are removed; None keeps them all.
     """
 
     command: str
@@ -113,7 +113,7 @@ class PassOptions:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to restore: one pass, one medium (by URI), or everything; and for how long it is kept from then on."""
+    """The items to restore: those of one pass, one media item (by URI), or all; and for how long they are kept then."""
 
     pass_id: int | None = None
     media: str | None = None
@@ -122,12 +122,12 @@ class Selection:
 
 
 READ_RATE: Final = 50 << 20
-"""The most bytes that an audit of contents reads in a second, unless told otherwise."""
+"""The default limit, in bytes a second, for reads of an audit of contents."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
-    """How an audit is to be done; without `repair` it changes nothing but the ledger's note of it.
+    """Options of an audit; without `repair` it changes nothing but its entry in the ledger.
 
     `listen` hears of each finding, in place of the log. `verify_content` reads every file, at `read_rate` bytes a
     second. `drop_damaged_remote` is for repairs. Ages count back from `now`, the present unless given.
@@ -146,7 +146,7 @@ class AuditOptions:
 
 
 class Target(Protocol):
-    """A store that is cleaned by passes; `capabilities.py` has what only some targets can do."""
+    """A store that is cleaned by passes; `capabilities.py` has the abilities of only some targets."""
 
     @property
     def name(self) -> str:
@@ -157,7 +157,7 @@ class Target(Protocol):
         """Its kind in the configuration."""
 
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
-        """Return what a pass would delete now; change nothing. `listen` gets each item."""
+        """Return the deletions of a pass now, without changes. `listen` gets each item."""
 
     async def run_pass(self, order: PassOptions) -> PassReport:
         """Run one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
@@ -166,7 +166,7 @@ class Target(Protocol):
         """Read the status from the ledger."""
 
     async def check(self) -> Check:
-        """Check what a pass needs, changing nothing; return the problems, and the entries of each policy."""
+        """Check everything that a pass needs, without changes; return the problems, and the entries of each policy."""
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Do the work between passes; `everything` includes old entries and the disk."""

@@ -1,4 +1,4 @@
-"""What an acceptance comes to in the ledger: the last pass that any side knows of, the clock, and who accepted it."""
+"""An acceptance in the ledger: the last pass that any side knows of, the clock, and the user who accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def look_at_ledger(db: Db, ledger: Ledger, state: StoreState, acceptance: Acceptance) -> None:
-    """Note what the ledger knows, and whether the clock stands in the way."""
+    """Note the ledger's knowledge, and whether the clock is an obstacle."""
     at = state.last_pass_at.isoformat(timespec="seconds") if state.last_pass_at else None
     acceptance.ledger = Known(str(state.store_id), state.last_pass, at)
     try:
@@ -30,7 +30,7 @@ async def look_at_ledger(db: Db, ledger: Ledger, state: StoreState, acceptance: 
 
 
 async def note_acceptance(connection: Conn, ledger: Ledger, acceptance: Acceptance, last_pass: int) -> Row:
-    """Accept the clock, go on after the last pass of either side, and record who did; in a transaction."""
+    """Accept the clock, continue after the last pass of either side, and record the user, in one transaction."""
     await ledger.note_clock(connection, read_clock())
     store = await connection.fetchrow(SQL["accept_store"], last_pass)
     assert store is not None  # noqa: S101 - `look_at_ledger` has had it

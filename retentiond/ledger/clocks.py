@@ -1,4 +1,4 @@
-"""Clocks that disagree: nothing is deleted by one that may be wrong."""
+"""Comparison of clocks: a clock that may be wrong deletes no data."""
 
 from __future__ import annotations
 

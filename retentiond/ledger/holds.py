@@ -1,4 +1,4 @@
-"""The holds of a ledger: put on, told of, released; what they keep is the target's to say."""
+"""The holds of a ledger: added, listed, released; the target defines their coverage."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def count_holds(connection: Conn | Db) -> int:
 
 
 class RecordedHolds:
-    """The holds of a target as its ledger has them; putting one on, and what it covers, is the target's own."""
+    """The holds of a target as its ledger has them; adding one, and its coverage, is the target's part."""
 
     def __init__(self, target: str, db: Db, ledger: Ledger) -> None:
         self._target = target
@@ -85,7 +85,7 @@ class RecordedHolds:
         self._ledger = ledger
 
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
-        """Stream the holds in force, and with `closed` all that ever were."""
+        """Stream the holds in force, and with `closed` the past ones, too."""
         with translate_errors("the database"):
             if await self._ledger.exists(self._db):
                 async for hold in holds_on_record(self._db, closed=closed):
@@ -103,7 +103,7 @@ class RecordedHolds:
         return released
 
     async def _added(self, connection: Conn, hold_id: int) -> Hold:
-        """Return a hold that was just put on, and tell the log."""
+        """Return a hold that was just added, and log it."""
         [hold] = [h async for h in holds_on_record(connection, closed=True, hold_ids=[hold_id])]
         self._tell(hold, "added", hold.added_by, hold.reason)
         return hold

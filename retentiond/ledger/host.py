@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LARGEST_LEAP = 3600.0
-"""Seconds by which the wall clock may move against the time since boot before nothing is purged any more."""
+"""Seconds by which the wall clock may move against the time since boot before purges stop."""
 
 
 _UNKNOWN_BOOT = "unknown"
@@ -24,7 +24,7 @@ class HostClock:
     wall_ahead: float
 
     def leapt_from(self, earlier: HostClock) -> float:
-        """Seconds by which the wall clock moved since `earlier`; 0 across a boot, where nothing can be said."""
+        """Seconds by which the wall clock moved since `earlier`; 0 across a boot, where they are not comparable."""
         same_boot = self.boot_id == earlier.boot_id != _UNKNOWN_BOOT
         return self.wall_ahead - earlier.wall_ahead if same_boot else 0.0
 
@@ -40,7 +40,7 @@ def process_id() -> int:
 
 
 def actor() -> str:
-    """Return who runs us, as `user@host`, for what the ledger remembers of acts by hand."""
+    """Return the user of this process as `user@host`, for the ledger's entries of manual actions."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

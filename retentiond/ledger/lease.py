@@ -26,7 +26,7 @@ _TRY_EVERY: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who works on the store, and since when."""
+    """The process that works on the store, and since when."""
 
     command: str
     host: str
@@ -39,7 +39,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Our time at work: the epoch that each of our transactions checks, and the guard of its lock."""
+    """A lease: the epoch that each of its transactions checks, and the guard of its lock."""
 
     epoch: int
     guard: Guard
@@ -99,7 +99,7 @@ async def _take_lock(connection: Conn, patience: float) -> None:
             await asyncio.sleep(_TRY_EVERY)
 
     try:
-        # Asked at least once, also by those who have no patience at all.
+        # At least one attempt, also without any waiting time.
         if not await try_lock():
             await asyncio.wait_for(until_taken(), patience)
     except TimeoutError as error:
@@ -139,7 +139,7 @@ async def _refuse_pooler(connection: Conn, holds_lock: bool) -> None:
 
 
 async def _give_back(session: Session, epoch: int) -> None:
-    # A lost connection has given the lock back already; the lease row then names one who is gone.
+    # A lost connection has released the lock already; the lease row then names a dead process.
     with suppress(*LOST):
         await session.ask(SQL["end_lease"], epoch)
         # Who closes a connection does not wait for the server to notice, and our own next try may come at once.

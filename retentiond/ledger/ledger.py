@@ -56,7 +56,7 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class PassHeader:
-    """What a pass goes by, recorded before its first effect; `cutoffs` are the dates that its policies come to."""
+    """The rules of a pass, recorded before its first effect; `cutoffs` are the dates that result from its policies."""
 
     target: str
     kind: str
@@ -72,14 +72,14 @@ class Ledger:
     """The ledger's statements that belong to no target; each takes the connection it shall run on."""
 
     async def exists(self, connection: Conn | Db) -> bool:
-        """Tell whether the ledger was ever made in this database."""
+        """Return whether this database has a ledger."""
         return bool(await connection.fetchval(SQL["ledger_exists"]))
 
     async def make(self, connection: Conn, *schemas: tuple[str, str]) -> None:
-        """Make the ledger where there is none; `schemas` are (package, file) of the targets' own tables.
+        """Create a missing ledger; `schemas` are (package, file) of the targets' own tables.
 
-        Targets of two kinds may share a database, and each brings its tables when it first works there. Raises
-        UnreachableError with the GRANT to run where we may not, or where a newer version made it.
+        Targets of two kinds may share a database, and each brings its tables when it first works there. Raise
+        UnreachableError with the necessary GRANT if our role may not, and for a ledger of a newer version.
         """
         if not await self.exists(connection):
             await refuse_standby(connection)
@@ -159,7 +159,7 @@ class Ledger:
         return StoreState(**dict(row))
 
     async def begin_pass(self, connection: Conn, header: PassHeader) -> int:
-        """Give a pass its number and record what it goes by; one that is still called running has died."""
+        """Give a pass its number and record its rules; an earlier one that is still marked as running has died."""
         await self.interrupt_passes(connection)
         await connection.execute(SQL["clear_refusal"], header.target)
         pass_id: int = await connection.fetchval(
@@ -217,7 +217,7 @@ class Ledger:
 
 
 async def refuse_standby(connection: Conn | Db) -> None:
-    """Raise RefusedError where the server only follows another, and nothing can be written."""
+    """Raise RefusedError if the server is a standby, which takes no writes."""
     if await connection.fetchval(SQL["is_standby"]):
         raise RefusedError(
             Refusal("standby", "a standby", "the primary", "point `database` at the primary server")

@@ -27,7 +27,7 @@ SQL_WITHOUT_LEDGER: Final = named_queries(__package__, _FILE, key=_KEYS["key_wit
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """A session of the server that holds a lock; what the server hides from our role is None.
+    """A session of the server that holds a lock; values that the server hides from our role are None.
 
     `own_role`: it is a session of our role; `asking`: it is the session that asked.
     """

@@ -1,8 +1,8 @@
 """The versions of the ledger: numbered files bring an older one up to date, each step in one transaction.
 
 The ledger's own tables and those of each kind of target are updated apart, since a kind brings its tables when it first
-works in a database. `migration_N.sql`, beside the tables' `schema.sql`, leads from version N - 1 to N; a package whose
-tables stay as they are has no such file. A ledger of a newer version is refused (Ledger.check_version).
+works in a database. `migration_N.sql`, in the folder of the tables' `schema.sql`, leads from version N - 1 to N; a
+package without changes of its tables has no file for N. A ledger of a newer version is refused (Ledger.check_version).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def update_ledger(connection: Conn) -> None:
 
 
 async def part_version(connection: Conn, package: str) -> int | None:
-    """Return the version of the tables that a kind of target has here; None where it has none."""
+    """Return the version of the tables of a kind of target in this database; None without tables."""
     version: int | None = await connection.fetchval(SQL["part_version"], package)
     return version
 

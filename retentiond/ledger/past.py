@@ -44,13 +44,13 @@ async def read_last_audit(connection: Conn, target: str) -> dict[str, Any] | Non
 
 
 async def read_freed(connection: Conn, target: str) -> tuple[Freed, ...]:
-    """Return what the passes of a target took, by day in UTC, of the last days."""
+    """Return the deletions of a target's passes, by day in UTC, for the last days."""
     rows = await connection.fetch(SQL["freed"], target, FREED_DAYS)
     return tuple(Freed(row["day"], row["items"], row["bytes"]) for row in rows)
 
 
 async def read_backlog(connection: Conn, target: str) -> Backlog | None:
-    """Return what a target's last survey found due and is there still."""
+    """Return the media that a target's last survey found due and that still exist."""
     row = await connection.fetchrow(SQL["backlog"], target)
     return Backlog(**dict(row)) if row else None
 

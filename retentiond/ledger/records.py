@@ -1,7 +1,7 @@
-"""Records: what was disposed of, when, by which rules, in a chain that is only ever added to.
+"""Records of disposals: the data, the time and the rules, in an append-only chain.
 
-A record is added in the transaction whose effect it tells of, as its last statement: the end of the chain is locked
-until the commit, and nothing else is waited for meanwhile.
+A record is added in the transaction whose effect it records, as its last statement: the end of the chain is locked
+until the commit, and the transaction waits for nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RecordKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a record tells; `body` is plain JSON."""
+    """The content of a record; `body` is plain JSON."""
 
     kind: RecordKind
     target: str
@@ -54,7 +54,7 @@ class Record:
 
 
 async def add_record(connection: Conn, record: Record) -> None:
-    """Add a record at the end of the chain, in the transaction of what it tells of."""
+    """Add a record at the end of the chain, in the transaction of the recorded effect."""
     end = await _lock(connection)
     await _add(connection, end, record)
 
@@ -81,9 +81,9 @@ async def _add(connection: Conn, end: Row, record: Record) -> None:
 
 
 async def prune_records(connection: Conn, target: str, keep: timedelta) -> int:
-    """Forget the records at the beginning that are older than `keep`; return how many.
+    """Remove the first records of the chain that are older than `keep`; return how many.
 
-    The chain remembers the last that went, and a new record says so: what is left can be verified from there.
+    The chain remembers the last removed one, and a new record notes it: the rest can be verified from there.
     """
     async with connection.transaction():
         end = await _lock(connection)

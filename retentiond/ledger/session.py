@@ -1,7 +1,7 @@
-"""A session connection that bears advisory locks, and the guard that ends our work when it ends.
+"""A session connection that holds advisory locks, and the guard that ends our work when it ends.
 
-The server lets go of an advisory lock when its connection ends; from then on another process may hold it.
-So whoever touches a file asks the guard first, and the guard is down as soon as the connection is.
+The server releases an advisory lock when its connection ends; from then on another process may hold it. So code
+that touches a file asks the guard first, and the guard fails as soon as the connection does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Guard:
 
     @property
     def stands(self) -> bool:
-        """Tell whether the locks are still ours, as far as we can know."""
+        """Return whether the locks are still ours, as far as we can know."""
         return not self._fallen.is_set()
 
     def ensure(self) -> None:
@@ -54,7 +54,7 @@ class Session:
         self.turn = asyncio.Lock()
 
     async def ask(self, query: str, *arguments: object) -> Any:
-        """Return the first value of an answer that must come soon: while it is waited for, nobody watches."""
+        """Return the first value of an answer that must come soon: during the wait there is no watch."""
         async with self.turn:
             return await self.connection.fetchval(query, *arguments, timeout=_PATIENCE)
 
@@ -65,7 +65,7 @@ class Session:
                 await asyncio.sleep(_PING_EVERY)
                 await self.ask("SELECT 1")
         finally:
-            # Whatever ended the watch: locks that nobody watches over are not relied on.
+            # For any end of the watch: locks without a watch are not relied on.
             self.guard.fall()
 
 

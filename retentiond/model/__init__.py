@@ -1,1 +1,1 @@
-"""Pure decisions: who stays, who goes, and why. Nothing in here does I/O; time comes in as an argument."""
+"""Pure decisions: items to keep, items to delete, and the reasons. No I/O; time is an argument."""

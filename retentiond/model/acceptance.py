@@ -1,4 +1,4 @@
-"""The way on where database and disk do not fit: what each of them knows, and what was done about it."""
+"""Acceptance of a database and a disk that do not match: the knowledge of each, and the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one side knows of the store: its id and its last pass, and when; nothing where it knows no store."""
+    """The store as one side knows it: its ID, its last pass and the time; all None if it knows no store."""
 
     store: str | None = None
     last_pass: int | None = None
@@ -20,12 +20,11 @@ class Known:
 
 @dataclass(slots=True)
 class Acceptance:
-    """What the ledger and the disk know, what rows want, and, once `accepted`, what became of it.
+    """The state of ledger, disk and rows, and, once `accepted`, the outcome.
 
-    `unknown` are contents in quarantine on the disk that the ledger does not know, and `wanted` those of them that
-    rows bear; `gone` are those that the ledger knows and whose files are not there. `without_file` of the `sampled`
-    contents that rows bear have no file in this directory, which tells whether it is the right one. `refused` says
-    what stands in the way now.
+    `unknown` are blobs in quarantine on the disk that are not in the ledger, and `wanted` those of them that rows
+    reference; `gone` are blobs in the ledger without files. `without_file` of the `sampled` referenced blobs have no
+    file in this directory, which shows whether it is the right one. `refused` is the present obstacle.
     """
 
     target: str

@@ -1,7 +1,7 @@
-"""Lines of a reverse proxy's access log: which media each asked for, and when.
+"""Lines of a reverse proxy's access log: the media that each requests, and the time.
 
-Every line is untrusted: whoever asks the proxy for something writes in it. What is not plainly a request for media
-that was answered tells nothing.
+Every line is untrusted: each client of the proxy writes into it. A line counts only if it is plainly an answered
+request for media.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LogLine(NamedTuple):
 
 
 def parse_line(line: bytes, form: LogFormat) -> LogLine | None:
-    """Read one line; None where not even its time can be told."""
+    """Read one line; None if not even its time can be read."""
     match form:
         case "nginx":
             return _parse_nginx(line)
@@ -84,7 +84,7 @@ def _parse_caddy(line: bytes) -> LogLine | None:
 
 
 def _caddy_time(value: object) -> float | None:
-    """Return a time in seconds; caddy can be told to write seconds, milliseconds, nanoseconds or a date."""
+    """Return a time in seconds; caddy writes seconds, milliseconds, nanoseconds or a date, as configured."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -107,7 +107,7 @@ def _asked_for(uri: str) -> MediaKey | None:
         return None
     try:
         origin, media_id = (unquote(part or "", errors="strict") for part in found.groups())
-        # Half a surrogate pair is no text, and PostgreSQL holds no NUL: no row can bear either.
+        # PostgreSQL stores neither lone surrogates nor NUL, so no row can have either.
         (origin + media_id).encode()
     except UnicodeError:
         return None

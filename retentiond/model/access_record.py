@@ -1,7 +1,7 @@
-"""What is known by a proxy's access log: when media were last asked for, and since when no access can be missing.
+"""Knowledge from a proxy's access log: the last request for each media item, and the start of complete knowledge.
 
-A log that tells nothing looks like one of media that nobody wants. So the record begins with the first line that shows
-media being asked for, and begins anew wherever lines may be missing.
+A log without information looks like a log of unused media. So the record begins with the first line that requests
+media, and begins again wherever lines may be missing.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class Known:
 
 @dataclass(slots=True)
 class Stretch:
-    """What the next lines of a log tell: what is known after them, and the newest time of each medium."""
+    """The next lines of a log: the record after them, and the newest time of each media item."""
 
     known: Known
     times: dict[MediaKey, float] = field(default_factory=dict)
 
 
 def read_stretch(lines: Iterable[bytes], form: LogFormat, before: Known, *, gap: bool) -> Stretch:
-    """Read lines that follow on what is known; after a `gap`, some before them are missing."""
+    """Read lines that follow the known ones; after a `gap`, some before them are missing."""
     since, newest = None if gap else before.since, before.newest
     stretch = Stretch(before)
     for text in lines:
         line = parse_line(text, form)
         if line is None:
-            # A request that cannot be read may have been for any medium.
+            # A request that cannot be read may have been for any media item.
             since = None if _ASKING in text else since
             continue
         if newest is not None and line.at - newest > _SILENCE:

@@ -1,4 +1,4 @@
-"""What an audit found: where the database and the disk disagree, item by item and in all."""
+"""The findings of an audit: the differences between database and disk, item by item and in total."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FindingKind = Literal[
     "stale_upload",
     "unknown_path",
 ]
-"""What may be wrong, in the order in which it is told."""
+"""The kinds of findings, in the order of reports."""
 
 KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 
@@ -37,8 +37,8 @@ KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 class Finding:
     """One inconsistency. `path` is below the media directory (empty where no path can be made), and untrusted.
 
-    `bytes` are what lies on the disk, or, where a file is missing, what its row says. Of several rows of one content
-    the first bears them.
+    `bytes` are the size on the disk, or, if a file is missing, the size in its row. Of several rows of one blob only
+    the first counts them.
     """
 
     kind: FindingKind
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def media(self) -> str | None:
-        """The URI of the row that it is about; None for what has no row."""
+        """The URI of its row; None without a row."""
         return self.key.uri if self.key else None
 
     def as_json(self, target: str) -> dict[str, Any]:
@@ -68,10 +68,10 @@ class Finding:
 
 @dataclass(slots=True)
 class AuditReport:
-    """The account of one audit; it grows while the audit goes on.
+    """The report of one audit; it grows while the audit runs.
 
-    `contents` are those that rows name, `missing_contents` those of them without a file. `left` says why findings
-    that could be mended were not. `failed` counts what could not be looked at or mended, by reason.
+    `contents` are the blobs that rows reference, `missing_contents` those of them without a file. `left` has the
+    reasons for which repairable findings were not repaired. `failed` counts failed looks and repairs, by reason.
     """
 
     target: str
@@ -96,17 +96,17 @@ class AuditReport:
         tally.bytes += finding.bytes
 
     def repair(self, kind: FindingKind, items: int) -> None:
-        """Count what a repair mended."""
+        """Count a finding as repaired."""
         if items:
             self.repaired[kind] += items
 
     def fail(self, reason: str, items: int) -> None:
-        """Count what could not be looked at or mended."""
+        """Count an item whose look or repair failed."""
         if items:
             self.failed[reason] += items
 
     def leave(self, kind: FindingKind, reason: str, items: int = 1) -> None:
-        """Count what a repair leaves as it is, and why."""
+        """Count a finding that a repair leaves as it is, by reason."""
         if items:
             self.left.setdefault(kind, Counter())[reason] += items
 
@@ -127,7 +127,7 @@ class AuditReport:
 
     @property
     def exit_status(self) -> int:
-        """The exit status that this audit asks for, whatever it found."""
+        """The exit status of this audit, regardless of its findings."""
         if self.error is not None:
             return 4
         if self.refused is not None:

@@ -1,4 +1,4 @@
-"""What `check-config --connect` finds out about a target."""
+"""Results of `check-config --connect` for a target."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PolicyCount:
 
 @dataclass(frozen=True, slots=True)
 class AccountRows:
-    """What a store has of an account: chats, rows or documents, and the day of the oldest."""
+    """The data of an account in a store: chats, rows or documents, and the day of the oldest."""
 
     items: int
     oldest: str | None
@@ -36,7 +36,7 @@ class AccountRows:
 
 @dataclass(frozen=True, slots=True)
 class StoreOverview:
-    """A store of chats as it was found: what and of which version it is, how it is spread, and what it has of each account."""
+    """A store of chats as found: its product and version, its distribution, and its data of each account."""
 
     store: str
     version: str
@@ -45,15 +45,15 @@ class StoreOverview:
     replicas: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON; what is not known is left out."""
+        """Return it as JSON, without the unknown fields."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Everything that a pass would be stopped by, and the counts of policies and quotas where they could be counted.
+    """Everything that would stop a pass, and the counts of policies and quotas if they could be counted.
 
-    `notes` are what a plan remarks, such as what encrypted rooms keep; `stores` are the stores of chats that were reached.
+    `notes` are a plan's remarks, such as the media that encrypted rooms keep; `stores` are the reached stores of chats.
     """
 
     problems: Sequence[RetentiondError]

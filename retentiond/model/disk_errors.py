@@ -1,4 +1,4 @@
-"""Errors of the disk in words: what the kernel said, and the next step, by the errno."""
+"""Errors of the disk in words: the kernel's text and the next step, by errno."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEXT_STEPS: Final[Mapping[int, str]] = {
 
 
 def disk_error(error: OSError) -> str:
-    """Return the errno's name, the kernel's text, and what to do next."""
+    """Return the errno's name, the kernel's text, and the next step."""
     name = errno.errorcode.get(error.errno or 0, "error")
     step = _NEXT_STEPS.get(error.errno or 0, "check the disk and the rights in it")
     return f"{name}: {error.strerror or error}; {step}"

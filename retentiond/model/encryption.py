@@ -39,7 +39,7 @@ class EncryptionCount:
             self.due[key] += not ENCRYPTION.isdisjoint(mentions)
 
     def remarks(self) -> Iterator[str]:
-        """Yield a sentence for each policy that such media concern."""
+        """Yield a sentence for each policy that encrypted media concern."""
         for policy in dict.fromkeys(name for name, _ in (*self.kept, *self.due)):
             for counted, words in (
                 (self.kept, "stay, as an encrypted room may show them"),

@@ -1,4 +1,4 @@
-"""Every error that a user may meet: one base, one exit status a class, one message that says what to do next.
+"""Every error that a user may see: one base, one exit status a class, one message that ends with the next step.
 
 The exit statuses are part of the interface (docs/commands.md).
 """
@@ -46,12 +46,12 @@ PassLimit = Literal[
 ]
 """The limits that refuse a pass."""
 StoreLimit = NewType("StoreLimit", str)
-"""A limit that refuses one store beside a database of chats, and lets the pass go on."""
+"""A limit that refuses one secondary store of chats, and lets the pass continue."""
 PASS_LIMITS: Final[tuple[PassLimit, ...]] = get_args(PassLimit)
 
 
 class RetentiondError(Exception):
-    """What ends a command in an orderly way; its text is for the user, and ends with what to do next."""
+    """An error that ends a command in order; its text is for the user, and ends with the next step."""
 
     exit_status: ClassVar[int] = 1
 
@@ -64,7 +64,7 @@ class UsageError(RetentiondError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a safety limit stopped a pass: which limit, what was found, what is allowed, and the way on."""
+    """The refusal of a safety limit: the limit, the value found, the value allowed, and the next step."""
 
     limit: PassLimit | StoreLimit
     value: str | int | float | None
@@ -73,7 +73,7 @@ class Refusal:
 
     @property
     def found(self) -> str:
-        """Say which limit it was, what was found, and what is allowed where that can be said."""
+        """Describe the limit, the value found, and the value allowed if there is one."""
         allowed = "" if self.allowed is None else f", allowed {_shown(self.allowed)}"
         return f"{self.limit}: found {_shown(self.value)}{allowed}"
 
@@ -88,7 +88,7 @@ def _shown(value: str | int | float | None) -> str:  # noqa: PYI041 - mypy takes
 
 
 class RefusedError(RetentiondError):
-    """A safety limit holds the work back; nothing was changed."""
+    """A safety limit refuses the work; no data were changed."""
 
     exit_status = 3
 
@@ -117,6 +117,6 @@ class LeaseLostError(UnreachableError):
 
 
 class BusyError(RetentiondError):
-    """Another retentiond is at work on this store."""
+    """Another retentiond is working on this store."""
 
     exit_status = 5

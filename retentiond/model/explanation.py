@@ -1,4 +1,4 @@
-"""One item's whole story: each policy and why it speaks of it or not, all that keeps it, and what comes of it."""
+"""The explanation of one item: each policy and why it matches or not, everything that keeps it, and the verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class PolicyExplanation:
-    """What a policy says of the item: the conditions that do not hold, and whether it is the one that decides.
+    """One policy's judgement of the item: the conditions that do not hold, and whether this policy decides.
 
     `due` leaves accesses aside; None for a policy that does not decide. `counted_from` is when the time of a policy by
     a kind of rooms began; it is None for other policies, and where that is not known (then it is not due).
@@ -43,7 +43,7 @@ class PolicyExplanation:
     counted_from: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON; `keep_seconds` is None where it is for ever."""
+        """Return it as JSON; `keep_seconds` is None for `keep: forever`."""
         return {
             "name": self.name,
             "matches": not self.mismatches,
@@ -59,7 +59,7 @@ class PolicyExplanation:
 
 @dataclass(frozen=True, slots=True)
 class DiskState:
-    """What lies in the item's directory; `accessed` is when any of it was last read."""
+    """The content of the item's directory; `accessed` is the last read of any file in it."""
 
     result: str
     files: int
@@ -75,12 +75,12 @@ class DiskState:
 
 @dataclass(slots=True)
 class Explanation:
-    """The story of one medium in a target; the texts in it are untrusted.
+    """The explanation of one media item in a target; the texts in it are untrusted.
 
     `encrypted` says whether an encrypted room may show it, where references there are invisible; None where no policy
-    and no protection asks. Without a `row` the database has none of that name. `bearers` are the rows that share its content, itself too.
+    and no protection asks. Without a `row` the database has no entry of that name. `bearers` are all rows of its blob.
     `quarantine` are released rows of that name which can come back. `refusal` is why a pass would do nothing; where
-    even a plan was refused, `verdict` is None and what follows `row` is not known.
+    even a plan was refused, `verdict` is None and the fields after `row` are not known.
     """
 
     target: str
@@ -131,9 +131,9 @@ def moment(milliseconds: int) -> datetime | None:
 def policy_stories(
     row: MediaRow, rules: Rules, now: datetime, mentions: AbstractSet[str] | None
 ) -> list[PolicyExplanation]:
-    """Tell of each policy, in their order; the first without a mismatch decides, of media and of thumbnails apart.
+    """Judge each policy, in order; the first without a mismatch decides, separately for media and for thumbnails.
 
-    After a policy by access that may match, a later one decides only that the item is kept for ever.
+    After a policy by access that may match, a later one decides only that the item is kept forever.
     """
     stories: list[PolicyExplanation] = []
     decided: set[Removes] = set()

@@ -131,7 +131,7 @@ class Facts:
 def facts_of_policy(row: MediaRow, rules: Rules, index: int, removes: Removes = "media") -> Facts | None:
     """Return the facts for which the policy at `index` takes the row; None where no reference matters."""
     before = [policy for policy in rules.policies[:index] if policy.removes == removes]
-    # When a released file was read is not known any more: an earlier policy by access keeps what it matches by now.
+    # The last access of a released file is no longer known: an earlier policy by access keeps the rows that match now.
     may_match = (
         replace(policy, keep=None) if policy.since == "accessed" else policy
         for policy in _may_match(row, before, rules.server_names)
@@ -146,7 +146,7 @@ def facts_of_quota(row: MediaRow, rules: Rules, quota: Quota) -> Facts | None:
     for policy in _may_match(row, media, rules.server_names):
         policies.append(_asked(policy))
         if not policy.match.sources:
-            # It matches whatever refers to the row; no later one is asked.
+            # It matches regardless of references to the row; no later policy is asked.
             break
     if not any(policy.match.sources for policy in policies):
         policies = []
@@ -154,7 +154,7 @@ def facts_of_quota(row: MediaRow, rules: Rules, quota: Quota) -> Facts | None:
 
 
 def facts_of_request(request: Request, hidden: frozenset[str]) -> Facts | None:
-    """Return the facts for which a request takes what events refer to; `hidden` as in Facts."""
+    """Return the facts for which a request takes media that events reference; `hidden` as in Facts."""
     if not request.asks_mentions:
         return None
     return _if_asked(Facts(only_in=request.name if request.kind == "room" else None, hidden=hidden))

@@ -16,7 +16,7 @@ DateRule = Literal["floor", "within"]
 
 
 def cutoff_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first moment of a day in a time zone, in UTC: what lies before it goes, the day itself stays."""
+    """Return the first moment of a day in a time zone, in UTC: earlier data are deleted, the day itself is kept."""
     try:
         return datetime.combine(day, time(), zone).astimezone(UTC)
     except OverflowError:

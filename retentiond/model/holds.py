@@ -1,4 +1,4 @@
-"""Holds: what somebody has said must stay, whatever the policies say, until it is released or its last day is over."""
+"""Holds: items that a user keeps regardless of the policies, until the hold is released or its last day is over."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MediaKind = Literal["media", "user", "origin", "room"]
-"""What media can be named by."""
+"""The ways to name media."""
 
 HoldKind = MediaKind | Literal["account"]
-"""What a hold is on. A target says which of them it knows."""
+"""The kinds of subject of a hold. A target defines which of them it supports."""
 
 HoldState = Literal["in_force", "ended", "released"]
-"""`ended`: its last day is over. `released`: somebody took it back."""
+"""`ended`: its last day is over. `released`: a user released it."""
 
 KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What narrows a hold on an account down: one chat or visitor, and days from one up to another, not including it."""
+    """A limit of a hold on an account: one chat or visitor, and days from one up to another, not including it."""
 
     chat: str | None = None
     visitor: str | None = None
@@ -35,13 +35,13 @@ class Narrowing:
     before: date | None = None
 
     def as_json(self) -> dict[str, str]:
-        """Return what is said; nothing means all of the account."""
+        """Return the fields that are set; an empty result means all of the account."""
         said = {"chat": self.chat, "visitor": self.visitor, "from": self.begin, "before": self.before}
         return {name: str(value) for name, value in said.items() if value is not None}
 
     @classmethod
     def from_json(cls, said: Mapping[str, str]) -> Narrowing:
-        """Read what `as_json` wrote."""
+        """Read the output of `as_json`."""
         begin, before = said.get("from"), said.get("before")
         return cls(
             said.get("chat"),
@@ -53,7 +53,7 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class HoldSubject:
-    """What a hold is on, exactly: no glob is one. Only an account can be narrowed down."""
+    """The exact subject of a hold; globs are not allowed. Only an account can be narrowed down."""
 
     kind: HoldKind
     name: str
@@ -61,7 +61,7 @@ class HoldSubject:
 
     @classmethod
     def read(cls, kind: MediaKind, text: str) -> HoldSubject:
-        """Read what a user wrote; raises ValueError with the form it should have."""
+        """Read a user's text; raise ValueError with the expected form."""
         if kind == "media" and parse_media_uri(text) is None:
             raise ValueError("is not a media URI; write it as mxc://SERVER/ID")
         if kind == "user" and not (text.startswith("@") and ":" in text):
@@ -92,7 +92,7 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class HeldMembers:
-    """What a hold on a room holds for the sake of its members: the uploads of these users, all media of these servers."""
+    """The media that a hold on a room keeps for its members: uploads of these users, all media of these servers."""
 
     users: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
@@ -104,9 +104,9 @@ class HeldMembers:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold on record, with who put it on and who released it; the texts in it are untrusted.
+    """A recorded hold, with the users who added and released it; the texts in it are untrusted.
 
-    `members` are those that the last reading of its room found, where they are held, too.
+    `members` are those that the last reading of its room found, if they are held, too.
     """
 
     hold_id: int
@@ -143,11 +143,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a hold covers now: rows, rows in quarantine (the next sweep restores them), and what it cannot see.
+    """The coverage of a hold now: rows, rows in quarantine (the next sweep restores them), and its blind spots.
 
     A room is taken as `encrypted` if it is, or if that cannot be read, which is not `encryption_known`. Of a
-    `remote_user` no row says what they uploaded. In the stores `under_way` a purge had sent something before the hold
-    was there, and it may come too late for that.
+    `remote_user` no row records the uploads. To the stores `under_way` a purge had sent a deletion before the hold was
+    added, and the hold may be too late for that.
     """
 
     items: int
@@ -158,7 +158,7 @@ class Coverage:
     remote_user: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as `hold add --json` prints it: what is usual needs no key."""
+        """Return it as `hold add --json` prints it, without keys for the usual values."""
         fields = asdict(self)
         if self.encryption_known:
             del fields["encryption_known"]
@@ -168,5 +168,5 @@ class Coverage:
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing that it would keep."""
+        """Whether it would keep no item at all."""
         return not (self.items or self.in_quarantine)

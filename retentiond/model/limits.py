@@ -1,10 +1,10 @@
-"""The limits that no pass goes over by itself: how much may be due, and how many files may be missing.
+"""The limits that no pass exceeds by itself: the share of due items, and the share of missing files.
 
 A limit is there for accidents: a wrong clock, a policy with a slip, a database whose local media lost their users. All
 of them make media due that are old, of every age at once, or by rules that no pass has followed yet. Growth looks
 different: remote media that were fetched within a few days come due within a few days, however many they are and from
-however many servers. Growth does not count towards `max_share`, or anybody who makes the server fetch as much as it has
-could stop all further passes.
+however many servers. Growth does not count towards `max_share`; otherwise a user who makes the server fetch as much as
+it has could stop all further passes.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Match:
     `upload_name` are globs (`*` and `?`); `larger_than` is in bytes; `uploaded_before` is a day in UTC; `room` is
     `no_local_members`, `upgraded` or a room ID; `unreferenced` asks that nothing mentions it.
 
-    `accepts` is no condition: the pseudo-sources of encryption whose risk the administrator accepts. Raises
+    `accepts` is not a condition: the pseudo-sources of encryption whose risk the administrator accepts. Raises
     ValueError without a condition.
     """
 
@@ -84,7 +84,7 @@ class Match:
 def matches(
     row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None = None
 ) -> bool:
-    """Tell whether all conditions of the match hold for this row."""
+    """Return whether all conditions of the match hold for this row."""
     return next(mismatches(row, match, server_names, mentions), None) is None
 
 
@@ -104,7 +104,7 @@ def mismatches(
 
 
 def hides_mentions(row: MediaRow, match: Match, mentions: AbstractSet[str] | None) -> bool:
-    """Tell whether an encrypted room may show the row, so that a match that asks for mentions cannot hold."""
+    """Return whether an encrypted room may show the row, so that a match that asks for mentions cannot hold."""
     if mentions is None or not match.asks_mentions:
         return False
     if not ENCRYPTION.isdisjoint(mentions - match.accepts):
@@ -118,7 +118,7 @@ def hides_mentions(row: MediaRow, match: Match, mentions: AbstractSet[str] | Non
 def may_take(
     row: MediaRow, match: Match, server_names: frozenset[str], mentions: AbstractSet[str] | None
 ) -> bool:
-    """Tell whether a policy may take a row that it matches: by `room`, an upload only where its uploader sent it.
+    """Return whether a policy may take a row that it matches: by `room`, an upload only where its uploader sent it.
 
     Any member of any room can post the URI of any upload, so a mention by others does not make it the room's. The
     policy still keeps it for its time.
@@ -127,12 +127,12 @@ def may_take(
 
 
 def uploaded_here(row: MediaRow, server_names: frozenset[str]) -> bool:
-    """Tell whether the row is, or may be, the upload of a local user: the only copy, which no server sends again."""
+    """Return whether the row is, or may be, the upload of a local user: the only copy, which no server sends again."""
     return bool(row.user_id) or is_local(row, server_names)
 
 
 def sent_by_uploader(row: MediaRow, mentions: Container[str]) -> bool:
-    """Tell whether a message of the uploader refers to the medium.
+    """Return whether a message of the uploader refers to the medium.
 
     Membership proves nothing, since a stranger can invite the uploader. Without a known uploader the answer is no.
     """
@@ -140,12 +140,12 @@ def sent_by_uploader(row: MediaRow, mentions: Container[str]) -> bool:
 
 
 def is_local(row: MediaRow, server_names: frozenset[str]) -> bool:
-    """Tell whether the row bears a name of ours; where our names are not known, whether it bears a user."""
+    """Return whether the row bears a name of ours; where our names are not known, whether it bears a user."""
     return row.media_origin.lower() in server_names if server_names else bool(row.user_id)
 
 
 def foreign_user(row: MediaRow, server_names: frozenset[str]) -> bool:
-    """Tell whether the row bears a user of a server that is not ours: then our name is wrong, or the database."""
+    """Return whether the row bears a user of a server that is not ours: then our name is wrong, or the database."""
     return bool(server_names and row.user_id) and row.user_id.partition(":")[2].lower() not in server_names
 
 
@@ -154,7 +154,7 @@ def _origin_matches(row: MediaRow, origin: str, server_names: frozenset[str]) ->
     if origin == "local":
         return local
     if origin == "remote":
-        # What bears a user was uploaded here, whatever its origin says: a wrong server_name must not
+        # A row with a user was uploaded here, regardless of its origin: a wrong server_name must not
         # make every upload expendable.
         return not local and not row.user_id
     if not glob(origin, ignore_case=True).match(row.media_origin):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
 Hash = NewType("Hash", str)
-"""A base64hash that `valid_hash` accepted: only such a one may ever become a path."""
+"""A base64hash that `valid_hash` accepted: no other text may become a path."""
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 class MediaKey(NamedTuple):
-    """What names one row: the media ID alone does not, since two servers may have chosen the same."""
+    """The key of one row: the media ID alone is not enough, since two servers may have chosen the same."""
 
     media_id: str
     media_origin: str

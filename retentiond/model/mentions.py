@@ -1,7 +1,7 @@
 """Sources of mentions of media, other than protections: those that policies ask about.
 
 A source is a plain name, as the references' copy has it beside each key. Which of them mention a medium is looked
-up outside; what follows from it is decided in the policies.
+up outside; the policies decide on the consequence.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ANYWHERE: Final[frozenset[str]] = KEEPS_REFERENCED | {MESSAGES}
 """Every source that keeps a medium from being unreferenced."""
 
 ENCRYPTION: Final[frozenset[str]] = frozenset({ENCRYPTED, ENCRYPTED_REMOTE})
-"""The pseudo-sources: no reference was seen, and none can be."""
+"""The pseudo-sources: references that are invisible to this program."""
 
 ROOM_KINDS: Final = ("no_local_members", "upgraded")
 """The kinds of rooms that a policy may name, besides a room's ID."""
 
 SENT_BY: Final = "sent_by"
-"""The source of the local users whose messages plainly refer to a medium, each as a name of its own (`sent_by`)."""
+"""The source of local users whose messages plainly refer to a media item, each as a name of its own (`sent_by`)."""
 EVENTS: Final = "events"
 """The source of a fact: any event of a room at all, a message or its state."""
 
@@ -36,17 +36,17 @@ _UNTOLD: Final = "application/octet-stream"
 
 
 def room_source(room: str) -> str:
-    """Return the source that has what messages in such rooms, and in no others, refer to."""
+    """Return the source of media that only messages in rooms of this kind reference."""
     return _ROOM + room
 
 
 def sent_by(user_id: str) -> str:
-    """Return the name under which a message of this user mentions a medium."""
+    """Return the name under which a message of this user mentions a media item."""
     return f"{SENT_BY}:{user_id}"
 
 
 class Mentioned(frozenset[str]):
-    """The sources that mention a medium, and since when rooms are of the kind that a source stands for.
+    """The sources that mention a media item, and the time since when rooms are of the kind that a source stands for.
 
     `since` has the milliseconds by source; a source without a time is not in it.
     """
@@ -64,7 +64,7 @@ class Mentioned(frozenset[str]):
 
 
 def counted_from(created_ms: int, room: str | None, mentions: AbstractSet[str] | None) -> int | None:
-    """Return when the time of a policy began for a medium, in milliseconds; None where that is not known.
+    """Return when the time of a policy began for a media item, in milliseconds; None if that is not known.
 
     For a kind of rooms it is the later of the upload and the moment when the last of the rooms became of that kind:
     leaving a room by mistake must not cost everything that is older.
@@ -83,7 +83,7 @@ def asked_of(mentions: Mentioned, asked: AbstractSet[str]) -> Mentioned:
 
 
 def only_source(room: str) -> str:
-    """Return the source that has what events of this room, and of no other, refer to."""
+    """Return the source of media that only events of this room reference."""
     return _ONLY + room
 
 
@@ -93,22 +93,22 @@ def asks_events(source: str) -> bool:
 
 
 def is_room_source(source: str) -> bool:
-    """Tell whether a source is one of those that `room_source` returns."""
+    """Return whether a source is one of those that `room_source` returns."""
     return source.startswith(_ROOM)
 
 
 def has_type_of_ciphertext(content_type: str) -> bool:
-    """Tell whether clients give this type to encrypted files; any other type proves nothing."""
+    """Return whether clients give this type to encrypted files; any other type proves nothing."""
     return _essence(content_type) in {"", _UNTOLD}
 
 
 def names_type_of_ciphertext(pattern: str | None) -> bool:
-    """Tell whether a pattern of content types names that type itself; a wildcard does not."""
+    """Return whether a pattern of content types names that type itself; a wildcard does not."""
     return pattern is not None and _essence(pattern) == _UNTOLD
 
 
 def is_unreferenced(mentions: AbstractSet[str] | None) -> bool:
-    """Tell whether no mention of the medium was seen; where mentions were not read (None), there may be one."""
+    """Return whether no mention of the media item was seen; if mentions were not read (None), there may be one."""
     return mentions is not None and not mentions & ANYWHERE
 
 

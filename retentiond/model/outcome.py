@@ -15,7 +15,7 @@ FailureKind = Literal[
 """Why an item of a pass failed: the disk (the first two), or a database of chats."""
 
 FAILED: Final = 1
-"""The exit status of what was done to its end, and of which something failed."""
+"""The exit status of work that reached its end with some failed items."""
 EXIT_STATUSES: Final[dict[PassState, int]] = {
     "planned": 0,
     "finished": 0,

@@ -1,7 +1,7 @@
-"""Policies: which media a rule speaks of, and how long it lets them stay.
+"""Policies: the media that a rule matches, and how long it keeps them.
 
-`decide` is the whole of it: one row, the rules and the time go in, a verdict with its reason comes out.
-The first policy that matches decides; what none matches stays; what cannot be told stays.
+`decide` is the whole decision: from one row, the rules and the time it makes a verdict with its reason.
+The first policy that matches decides; a row that no policy matches is kept; in doubt a row is kept.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KEEP_REASONS: Final[tuple[str, ...]] = (
 """Every keep reason, protections too; of several the first in this order is reported."""
 
 Since = Literal["created", "accessed"]
-"""What a policy's time counts from: when this server stored the media, or when they were last asked for."""
+"""The start of a policy's time: when this server stored the media, or when they were last requested."""
 
 FIRST_BELIEVABLE_MS: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """Dates before it are no dates: a host without a clock wrote them."""
@@ -53,15 +53,15 @@ _CLOCK_TOLERANCE_MS: Final = 60_000
 
 
 Removes = Literal["media", "thumbnails"]
-"""What a policy takes: the media with all that is theirs, or their thumbnails alone, which are made again."""
+"""The objects of a policy: media with their thumbnails, or thumbnails alone, which dendrite makes again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A rule: what it matches goes when it is older than `keep`; None keeps it for ever.
+    """A rule: matching media are deleted when they are older than `keep`; None keeps them forever.
 
-    With `since` accessed, `decide` says only what may be due: nothing is accessed before it is created. The disk
-    and `accessed_lately` have the last word.
+    With `since` accessed, `decide` returns only media that may be due: an access is never before the creation. The disk
+    and `accessed_lately` decide in the end.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The policies of a target in their order, and the names this server goes by (none: not known)."""
+    """The policies of a target in their order, and the names of this server (empty: not known)."""
 
     policies: tuple[Policy, ...]
     server_names: frozenset[str] = frozenset()
@@ -84,7 +84,7 @@ class Rules:
         return tuple(index for index, policy in enumerate(self.policies) if policy.since == "accessed")
 
     def keeping(self, keep: timedelta) -> Rules:
-        """Return the same rules with another time; what is kept for ever still is."""
+        """Return the same rules with another time; `keep: forever` stays."""
         policies = (policy if policy.keep is None else replace(policy, keep=keep) for policy in self.policies)
         return replace(self, policies=tuple(policies))
 
@@ -129,12 +129,12 @@ def decide(
 ) -> Keep | Remove:
     """Judge one row at the time `now` (aware); holds, protections and the disk are asked afterwards.
 
-    A medium and its thumbnails are judged apart, each by the first policy that speaks of it and takes such.
+    A media item and its thumbnails are judged apart, each by the first matching policy that takes such objects.
 
-    `mentions` are the sources that mention it, of those that the rules ask about; None where they were not read.
+    `mentions` are the sources that mention it, of those that the rules ask about; None if they were not read.
 
-    Where an encrypted room may show the row, a policy that asks for mentions may match or not. The row goes only if
-    it would go either way: that policy can keep it, and only a later policy can remove it.
+    If an encrypted room may show the row, a policy that asks for mentions may match or not. The row is deleted only if
+    both outcomes delete it: that policy can keep it, and only a later policy can remove it.
     """
     now_ms = int(now.timestamp() * 1000)
     unmatched = Keep("no_policy")
@@ -147,7 +147,7 @@ def decide(
             continue
         verdict = _judge_age(row, policy, index, now_ms, mentions)
         if mismatch is None and may_take(row, policy.match, rules.server_names, mentions):
-            # What may be kept for ever is so for quotas, too, whatever an earlier policy may say of its time.
+            # Media that may be kept forever are kept from quotas, too, regardless of an earlier policy's time.
             return verdict if policy.keep is None else in_doubt or verdict
         if policy.keep is None:
             return verdict
@@ -157,7 +157,7 @@ def decide(
             continue
         unmatched = Keep("other_uploader" if mismatch is None else "encrypted", policy.name)
         if policy.since == "accessed":
-            # This policy keeps what was read lately, and a later one does not ask when that was.
+            # This policy keeps media that were read lately, and a later policy does not ask for the last access.
             in_doubt = in_doubt or unmatched
     return in_doubt or unmatched
 
@@ -178,7 +178,7 @@ def _judge_age(
 
 
 def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bool:
-    """Tell whether the last access (seconds since the epoch; None: not known) keeps what is due by its creation."""
+    """Return whether the last access (seconds since the epoch; None: not known) keeps a due item."""
     if policy.since == "created" or policy.keep is None or accessed is None:
         return False
     # An access that seems to lie in the future keeps, too.

@@ -69,7 +69,7 @@ def shadowed(policies: Sequence[Policy], server_names: frozenset[str]) -> Iterat
 
 
 def covers(wide: Match, narrow: Match, server_names: frozenset[str] = frozenset()) -> bool:
-    """Tell whether everything that `narrow` matches is certain to be matched by `wide`.
+    """Return whether everything that `narrow` matches is certain to be matched by `wide`.
 
     Of a field that is not listed here only equal values count: it may widen a match as well as narrow it.
     """
@@ -97,7 +97,7 @@ def _origin_covers(wide: str, narrow: str, server_names: frozenset[str]) -> bool
 
 
 def _glob_covers(wide: str, narrow: str) -> bool:
-    """Tell whether a glob matches everything that another one matches; the other's wildcards are read as letters."""
+    """Return whether a glob matches everything that another one matches; the other's wildcards are read as letters."""
     # A `*` read as a letter may be matched by a `?`, which matches less.
     if "?" in wide and "*" in narrow:
         return False
@@ -121,14 +121,14 @@ def _case_covers(wide: str, narrow: str) -> bool:
 
 
 def _is_other(origin: str, server_names: frozenset[str]) -> bool:
-    """Tell whether an origin is certain to mean other servers only."""
+    """Return whether an origin is certain to mean other servers only."""
     if origin == "remote" or "*" in origin or "?" in origin:
         return True
     return origin != "local" and bool(server_names) and origin.lower() not in server_names
 
 
 def _ends_in(user: str, server_name: str) -> bool:
-    """Tell whether a glob of users can match a user of this server."""
+    """Return whether a glob of users can match a user of this server."""
     tail = min((user.rpartition(wildcard)[2] for wildcard in "*?"), key=len)
     _, colon, server = tail.partition(":")
     return not colon or f":{server_name}".endswith(f":{server}".lower())

@@ -1,4 +1,4 @@
-"""What a chat purge did, or would do: rows by entity, chats that stay by reason, and each store beside the database."""
+"""The report of a chat purge: rows by entity, kept chats by reason, and each secondary store."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StoreReport:
-    """What became of a purge in one store. `rows` are those that went, or would go.
+    """The result of a purge in one store. `rows` are the deleted ones, or those to be deleted.
 
-    Where it was lost before they could be counted they are those that are known to have gone: `at_least` so many.
-    `waiting` says, a sentence each, what is erased only later (old parts of a table, segments of an index). `shards` are
-    those of a store that has some, each with its replicas. `kept` counts, by reason, the rows that stay with a chat.
+    If the store was lost before the count they are the rows known to be deleted: `at_least` so many. `waiting` has a
+    sentence for each part that is erased only later (old parts of a table, segments of an index). `shards` are those of
+    a store that has some, each with its replicas. `kept` counts, by reason, the rows that are kept with a chat.
     """
 
     state: PassState = "planned"
@@ -36,7 +36,7 @@ class StoreReport:
     kept: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account in the interface's words; what there is nothing of is left out."""
+        """Return the report in the interface's words, without empty entries."""
         told: dict[str, Any] = {"state": self.state, "rows": self.rows}
         if self.at_least:
             told["at_least"] = True
@@ -58,7 +58,7 @@ MOST_FAILED_ROWS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A chat that the database did not let go, and what kept it; with `entity`, a row of one that is no chat's."""
+    """A chat that the database refused to delete, and the reason; with `entity`, a row of an entity without chats."""
 
     row: int | str
     entity: str | None
@@ -69,7 +69,7 @@ class FailedRow:
     trigger: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it in the interface's words; what is not known is left out."""
+        """Return it in the interface's words, without the unknown fields."""
         told = {"chat": self.row} if self.entity is None else {"entity": self.entity, "row": self.row}
         by = {"table": self.table, "constraint": self.constraint, "trigger": self.trigger}
         known = {name: value for name, value in by.items() if value is not None}
@@ -80,16 +80,16 @@ ATTACHMENTS_STAY: Final = (
     "only the rows of messages with files are deleted from the database; the files in the file store of the product are not, "
     "and must be deleted there"
 )
-"""What a purge says of itself that takes messages with files."""
+"""The remark of a purge that deletes messages with files."""
 
 
 @dataclass(slots=True)
 class ErasureReport:
     """The state of a request to erase one visitor, over all the runs that it took.
 
-    `visitor` is a keyed hash of the ID, None where there is no ledger yet. `chats`, `entities` and `stores` count what went
+    `visitor` is a keyed hash of the ID, None if there is no ledger yet. `chats`, `entities` and `stores` count deletions
     so far. `remaining` are chats of the visitor that the request covers and that are still there, `later` those that began
-    after it. `left` counts rows outside of chats that name the visitor, and stay; None where they cannot be read.
+    after it. `left` counts rows outside of chats that name the visitor and are kept; None if they cannot be read.
     """
 
     erasure_id: int | None
@@ -117,16 +117,16 @@ class ErasureReport:
 
 
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
-"""The reasons for which a chat stays that are told even where there is none; others only where there are some."""
+"""Keep reasons that are reported even with a count of zero; others only if they count any chat."""
 
 
 @dataclass(slots=True)
 class PurgeReport:
-    """The account of one account's purge; it grows while the purge goes on.
+    """The report of one account's purge; it grows while the purge runs.
 
-    `chats` are those that went as a whole, `all_chats` those that the account had; `entities` are rows. `not_reached`
-    are due chats that are neither gone, kept nor failed so far. `failures` names those that failed one by one, so many at
-    most. `error` is why it was interrupted, or the last failure. `remarks` are what else a user should know, in words.
+    `chats` are those deleted as a whole, `all_chats` those that the account had; `entities` are rows. `not_reached`
+    are due chats that are neither deleted, kept nor failed so far. `failures` names single failures, up to a limit.
+    `error` is the reason of an interruption, or the last failure. `remarks` are further notes for the user, in words.
     """
 
     account: str
@@ -177,7 +177,7 @@ class PurgeReport:
             self.state = "finished" if good else "finished_with_failures"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account in the interface's words; what there is nothing of is left out, but for zeros that count."""
+        """Return the report in the interface's words, without empty entries but with zeros that matter."""
         kept = {reason: self.kept[reason] for reason in ALWAYS_TOLD}
         told: dict[str, Any] = {
             "account": self.account,

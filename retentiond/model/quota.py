@@ -1,7 +1,7 @@
-"""Quotas: how much has to go so that the media fit, in bytes; which ones is the survey's to say.
+"""Quotas: the bytes to free so that the media fit; the survey chooses the items.
 
-A rename frees nothing, so what lies in quarantine counts as freed already: else each check would evict the same
-bytes anew until the grace is over.
+A rename frees no space, so blobs in quarantine count as freed already: otherwise each check would evict the same
+number of bytes again until the grace is over.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PassOptions = Literal["least_recently_accessed", "oldest"]
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How large what it matches may be, and how much of the disk stays free, in bytes; at least one is given.
+    """The largest total size of matching media, and the least free space of the disk, in bytes; at least one is set.
 
-    What is evicted is evicted down to the low-water mark: `max_size` times `low_water`, or `min_free_disk` divided
-    by it. Nothing younger than `min_age` goes.
+    An eviction reaches the low-water mark: `max_size` times `low_water`, or `min_free_disk` divided by it. Media
+    younger than `min_age` are kept.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Quota:
     shorten_grace: bool = False
 
     def rules(self, names: frozenset[str]) -> Rules:
-        """Return the quota as the one policy by which what it matches may go, once it has its least age."""
+        """Return the quota as one policy: matching media may be deleted once they have their least age."""
         return Rules((Policy(self.name, self.match, self.min_age),), names)
 
 
@@ -70,7 +70,7 @@ def disk_shortage(quota: Quota, free: int, held: int = 0) -> int:
 
 
 def purged_in_vain(before: SpaceReading, now: SpaceReading, stored: int) -> bool:
-    """Tell whether purging did not raise the free space, though more was purged than was stored in between."""
+    """Return whether purging did not raise the free space, though more was purged than was stored in between."""
     return now.purged - before.purged > stored and now.free <= before.free
 
 
@@ -84,12 +84,12 @@ class Evictable:
 def decide_eviction(
     row: MediaRow, quota: Quota, rules: Rules, now: datetime, mentions: AbstractSet[str] | None = None
 ) -> Evictable | None:
-    """Judge whether a quota may take a row; None where it stays: too young, undated, or kept for ever by a policy."""
+    """Judge whether a quota may take a row; None if it is kept: too young, undated, or kept forever by a policy."""
     if not isinstance(decide(row, quota.rules(rules.server_names), now, mentions), Remove):
         return None
     verdict = decide(row, rules, now, mentions)
     if isinstance(verdict, Remove):
-        # The pass has let it stay all the same: somebody read it lately, or it changed.
+        # The pass has kept it all the same: it was read lately, or it changed.
         by_access = rules.policies[verdict.index].since == "accessed"
         return Evictable("not_due" if by_access else "changed")
     return None if _forever(verdict, rules) else Evictable(verdict.reason)

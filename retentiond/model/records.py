@@ -1,7 +1,7 @@
-"""The proof of disposal as a chain: each record holds the hash of the one before, and so answers for all of them.
+"""The proof of disposal as a chain: each record has the hash of the one before, and so confirms all of them.
 
-Whoever changes, drops or inserts one has to write all that follow anew; a copy of the newest hash in another place
-tells that, too.
+A change, removal or insertion of one makes it necessary to rewrite all that follow; a copy of the newest hash in
+another place shows that, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NO_HASH: Final = "0" * 64
-"""What the first record of all has for the hash of the one before."""
+"""The previous hash in the very first record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def digest(text: str) -> str:
 
 
 def read_content(text: str | bytes) -> dict[str, Any]:
-    """Read a record as it was written; what is none becomes one that fits in no chain."""
+    """Read a record as it was written; an invalid one becomes a record that fits in no chain."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -46,7 +46,7 @@ def read_content(text: str | bytes) -> dict[str, Any]:
 
 
 def version_of(rules: Mapping[str, Any]) -> str:
-    """Return what tells one set of rules from another."""
+    """Return a hash that identifies a set of rules."""
     return digest(canonical(rules))
 
 
@@ -63,7 +63,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What following a chain came to: how many records fit, from which to which, and where it does not hold."""
+    """The result of following a chain: the number of valid records, the first and last of them, and the first break."""
 
     records: int
     first: Link
@@ -87,8 +87,8 @@ class Chain:
 
     `first` and `last` are the oldest and the newest that fit, `pruned` the last of which one says that it was pruned.
 
-    Without `after`, the first record's word is taken for what came before it: so begins an exported chain whose
-    oldest records were pruned.
+    Without `after`, the previous hash in the first record is trusted: an exported chain whose oldest records were
+    pruned begins so.
     """
 
     def __init__(self, after: Link | None = None) -> None:
@@ -98,7 +98,7 @@ class Chain:
         self.fitting = 0
 
     def follow(self, content: Mapping[str, Any], sealed: object) -> Break | None:
-        """Hold the next record's content and its hash against what came before."""
+        """Check the next record's content and its hash against the chain so far."""
         number, previous = content.get("number"), content.get("previous")
         expected = 1 if self.last is None else self.last.number + 1
         if not isinstance(number, int):
@@ -121,7 +121,7 @@ class Chain:
         return None
 
     def told(self, broken: Break | None = None) -> Verified:
-        """Say what has been followed so far."""
+        """Return the result so far."""
         return Verified(self.fitting, self.first, self.last or Link(), broken)
 
     def end(self, newest: Link, pruned: Link) -> Break | None:

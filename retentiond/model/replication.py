@@ -66,7 +66,7 @@ class Replication:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """What a purge waits for: the replica, what is wrong with it in words, and the next step."""
+    """A replica that a purge waits for, its problem in words, and the next step."""
 
     replica: str
     reason: str
@@ -84,7 +84,7 @@ def _needed(synchronous: str) -> int:
 
 
 def find_delay(replication: Replication, limit: timedelta) -> Delay | None:
-    """Return what is furthest behind of all, where that is further than a purge may go on with."""
+    """Return the replica that is furthest behind, if a purge has to wait for it."""
     if replication.commits_wait:
         return missing_standby(replication)
     delays = [delay for one in replication.replicas if (delay := _delay_of(one, limit)) is not None]
@@ -115,7 +115,7 @@ def _delay_of(replica: Replica, limit: timedelta) -> Delay | None:
     if not replica.connection_to:
         return None
     told = f"the {replica.kind} {printable(replica.name)}"
-    # The last lag is reported on while there is nothing left to catch up with.
+    # PostgreSQL still reports the last lag when the replica has caught up.
     if replica.lag is not None and replica.lag > limit and behind != 0:
         # Whole seconds would say "10 s behind" of a limit of 10 s.
         reason = (

@@ -1,4 +1,4 @@
-"""What a pass did, or a plan would do: the one account that the terminal, JSON, the log and the ledger show."""
+"""The report of a pass or plan, the same one for the terminal, JSON, the log and the ledger."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Tally:
 
 @dataclass(slots=True)
 class PassReport:
-    """The account of one pass; it grows while the pass goes on.
+    """The report of one pass; it grows while the pass runs.
 
-    `purges` are the accounts of a pass over chats. `remarks` are what else a user should know of it, in words.
-    `error` is why a pass was interrupted. `not_reached` are items that the survey found due and that are not removed,
-    kept or failed so far, with their recorded sizes: together the four are what the survey counted.
+    `purges` are the reports of a pass over chats. `remarks` are further notes for the user, in words. `error` is the
+    reason of an interruption. `not_reached` are items that the survey found due and that are not removed, kept or
+    failed so far, with their recorded sizes: the four together are the survey's count.
     In a plan `matched` are the rows that each policy or quota matches, None before they were counted, and `due_by`
     those of them that are due: nothing keeps them. `growth` are the due items that no limit counts (model/limits.py).
-    `ownership` is given where mentions decide what goes.
+    `ownership` is set if mentions decide on deletions.
     """
 
     target: str
@@ -123,7 +123,7 @@ class PassReport:
     @property
     def exit_status(self) -> int:
         """The exit status that this pass asks for."""
-        # A plan never refuses: it tells what a pass would refuse.
+        # A plan never refuses: it reports the refusals of a pass.
         return 0 if self.dry_run and self.state == "refused" else EXIT_STATUSES[self.state]
 
     def as_json(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class PassReport:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a plan: what would become of it, and why. `media` is untrusted text."""
+    """One item of a plan: its verdict and the reason. `media` is untrusted text."""
 
     target: str
     media: str
@@ -200,9 +200,9 @@ class Released:
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did: blobs returned to rows that want them, restored for a protection, purged, lost.
+    """The report of a sweep: blobs returned to rows that use them again, restored for a protection, purged, lost.
 
-    `refused` is why nothing was purged, where that was refused as a whole.
+    `refused` is the reason if the purge was refused as a whole.
     """
 
     returned: int = 0
@@ -217,9 +217,9 @@ class SweepReport:
 
 @dataclass(slots=True)
 class RestoreReport:
-    """What a restore did: rows brought back, those that were there already, and those that did not come.
+    """The report of a restore: restored rows, rows that existed already, and rows that could not be restored.
 
-    `busy` names contents that another has in its hands; `failed` are rows whose files the disk did not give back.
+    `busy` names blobs that another process has claimed; `failed` are rows whose files the disk did not give back.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -235,7 +235,7 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineSummary:
-    """What lies in quarantine: rows that can come back, blobs and bytes by state.
+    """The content of the quarantine: rows that can be restored, blobs and bytes by state.
 
     `until` is when the last grace ends; `first_settled` and `last_settled` are when a purge by hand can begin with it, and
     end.
@@ -266,7 +266,7 @@ class QuarantineSummary:
         }
 
     def pending(self) -> dict[str, Any]:
-        """Return as JSON what a purge by hand has left to a later one, once it has ended the grace of all."""
+        """Return as JSON the rest that a manual purge has left to a later one, once it has ended the grace of all."""
         left = bool(self.items or self.purgeable)
         return {
             "items": self.items,
@@ -277,7 +277,7 @@ class QuarantineSummary:
 
 @dataclass(frozen=True, slots=True)
 class CancelledPurge:
-    """What has the grace back that was ended by hand: rows, and when the last grace ends.
+    """The undo of a manually ended grace: rows, and when the last grace ends.
 
     `busy` are rows whose purge has begun.
     """
@@ -293,7 +293,7 @@ class CancelledPurge:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the last survey, `at` that time, found due and no pass has taken; the oldest is due since then.
+    """Media that the last survey, `at` that time, found due and that no pass has taken; `oldest` is due the longest.
 
     `bytes` are those that would leave the media tree, as the database records them.
     """
@@ -313,7 +313,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """A store beside a database of chats, for one account, as the last purge left it or the running one has it now.
+    """A secondary store of chats, for one account, as the last purge left it or the running one has it now.
 
     `shards` has the keys `shards` and `more_shards` of a purge's report; empty for a store without shards.
     """
@@ -341,7 +341,7 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
-    """A target as its ledger knows it. `holds` are those in force, `holder` is who is at work now, `daemon` who was alive lately."""
+    """A target as its ledger knows it: holds in force, the running process as `holder`, the `daemon` last seen."""
 
     target: str
     kind: str

@@ -1,4 +1,4 @@
-"""A request: what somebody wants deleted by hand, one medium, or all of a user, a server or a room."""
+"""A request to delete one media item, or all media of a user, a server or a room."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from retentiond.model.policy import KeepReason
 
 RequestKind: TypeAlias = MediaKind
-"""What can be asked for is what can be held."""
+"""The subjects of requests, which are those of holds."""
 
 REQUESTED: Final = "delete"
-"""What reports call the reason for which requested items go, in the place of a policy's name."""
+"""The reason for requested deletions in reports, in the place of a policy's name."""
 
 REFERRED: Final = "referred"
 """The user's or room's events plainly refer to it."""
 BY_UPLOADER: Final = "by_uploader"
-"""In the room an event of the one who uploaded it plainly refers to it."""
+"""In the room an event of its uploader plainly refers to it."""
 ELSEWHERE: Final = "elsewhere"
 """Events in other rooms than the room refer to it."""
 
 LEFT_OUT: Final[frozenset[KeepReason]] = frozenset({"other_uploader", "other_rooms", "encrypted"})
-"""Why an item is left out of what a user or room refers to."""
+"""The reason for which an item that a user or room refers to is left out."""
 
 _FORMS: Final[dict[RequestKind, str]] = {
     "media": "mxc://SERVER/ID",
@@ -46,7 +46,7 @@ _FORMS: Final[dict[RequestKind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What shall go: `name` is a URI, a user's ID, a server's name or a room's ID, by the kind.
+    """The media to delete: `name` is a URI, a user's ID, a server's name or a room's ID, by the kind.
 
     With `even_protected` the protections do not keep it; a hold always does.
     """
@@ -63,7 +63,7 @@ class Request:
 
     @property
     def asks_mentions(self) -> bool:
-        """Whether the request means what events refer to, which is invisible in encrypted rooms."""
+        """Whether the request means media that events reference, which is invisible in encrypted rooms."""
         return self.kind in {"user", "room"}
 
     def as_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Request:
 
 
 def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool) -> Request:
-    """Return the one thing that was said; raise UsageError where it is none, or several."""
+    """Return the one subject that is set; raise UsageError unless there is exactly one."""
     asked = [(kind, name) for kind, name in said.items() if name is not None]
     if len(asked) != 1:
         raise UsageError(
@@ -84,12 +84,12 @@ def read_request(said: Mapping[RequestKind, str | None], *, even_protected: bool
 def decide_request(
     row: MediaRow, request: Request, facts: AbstractSet[str], server_names: frozenset[str]
 ) -> Keep | Remove:
-    """Judge one row for a request, whatever its age.
+    """Judge one row for a request, regardless of its age.
 
     `facts` are REFERRED, BY_UPLOADER and ELSEWHERE, and the pseudo-sources of encryption whose risk is not accepted.
 
-    A medium, an origin or an uploader that is named is asked for as such. Of other media, a user's or room's request
-    means what events refer to: never the upload of another local user, since anybody can post the URI of any upload.
+    A media item, an origin or an uploader is requested by its name. Of other media, a user's or room's request means
+    those that events reference: never the upload of another local user, since any user can post the URI of any upload.
     """
     verdict = _asked_for(row, request, facts, server_names)
     if isinstance(verdict, Remove) and valid_hash(row.base64hash) is None:

@@ -1,4 +1,4 @@
-"""How far a purge is in each shard of a store beside the database, and in each replica of a shard."""
+"""The progress of a purge in each shard of a secondary store, and in each replica of a shard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ShardState = Literal["pending", "running", "finished", "failed", "unreachable"]
-"""`pending`: nothing has begun there. `unreachable`: it does not answer, or takes no writes now."""
+"""`pending`: not begun. `unreachable`: it does not answer, or takes no writes now."""
 MOST_SHARDS: Final = 200
 """The most shards that a document lists; those that are not finished come first, and the rest is counted."""
 _ORDER: Final[tuple[ShardState, ...]] = ("failed", "unreachable", "running", "pending", "finished")

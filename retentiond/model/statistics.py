@@ -1,4 +1,4 @@
-"""A picture of a store: what it is made of, what policies would free at other ages, and what was freed so far."""
+"""Statistics of a store: its composition, the effect of policies at other ages, and the space freed so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
 LONGEST_AGE: Final = 3650
-"""Days; what is older counts as that old."""
+"""Days; an older item counts as that old."""
 FREED_DAYS: Final = 120
 """The days up to now whose passes a picture shows."""
 
@@ -29,9 +29,9 @@ class Slice:
 
 @dataclass(slots=True)
 class AgeCurve:
-    """What a policy speaks of, by age in whole days; what is kept for another reason is not in it.
+    """The media that a policy matches, by age in whole days, without those kept for another reason.
 
-    `keep` is the policy's own age in days, None for ever.
+    `keep` is the policy's own age in days, None forever.
     """
 
     policy: str
@@ -46,14 +46,14 @@ class AgeCurve:
         self.bytes[day] += size
 
     def older_than(self, days: int) -> Tally:
-        """Return what would go if the policy kept so many days."""
+        """Return the media to be deleted if the policy kept so many days."""
         aged = [day for day in self.items if day >= days]
         return Tally(sum(self.items[day] for day in aged), sum(self.bytes[day] for day in aged))
 
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What passes took on one day, in UTC."""
+    """The deletions of passes on one day, in UTC."""
 
     day: date
     items: int
@@ -62,7 +62,7 @@ class Freed:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """A target as a person would want to see it.
+    """The statistics of one target.
 
     Sizes are the bytes that leave the media tree, as the database records them: of a blob that several rows share, once.
     With an `error`, the reason why the target could not be read, nothing else is known.
@@ -84,7 +84,7 @@ class StoreStatistics:
 
 
 def with_others(largest: Sequence[Slice], total: Tally, others: str) -> tuple[Slice, ...]:
-    """Return the largest slices, and what is left of the total as one that bears the name given."""
+    """Return the largest slices, and the rest of the total as one slice with the given name."""
     items = total.items - sum(part.items for part in largest)
     size = total.bytes - sum(part.bytes for part in largest)
     return (*largest, Slice(others, items, max(size, 0))) if items > 0 else tuple(largest)

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit to be shown: nothing in it can move a cursor, hide or turn round."""
+"""Untrusted text made safe to display: no character in it can move a cursor, hide or turn round."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def instant(moment: datetime) -> str:
 
 
 def sentence(text: str, limit: int = 200) -> str:
-    """Return what an engine or a library said as a part of a sentence: printable, and on one line."""
-    # More than that is never shown, whatever is in between.
+    """Return the text of an engine or a library as a part of a sentence: printable, and on one line."""
+    # A longer text is never shown.
     return printable(" ".join(text[: 10 * limit].split()), limit)
 
 
 def printable(text: str, limit: int = 200) -> str:
     r"""Return the text with control, format, private and surrogate characters as `\u{XX}`.
 
-    The result has at most `limit` characters (1 or more); what was cut ends in an ellipsis.
+    The result has at most `limit` characters (1 or more); a cut text ends in an ellipsis.
     """
     shown: list[str] = []
     length = 0

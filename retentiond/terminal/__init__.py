@@ -1,1 +1,1 @@
-"""How the terminal is told: words, tables and bars that the commands and the demo share."""
+"""Output to the terminal: words, tables and bars that the commands and the demo share."""

@@ -1,4 +1,4 @@
-"""The summary of an audit: findings with their meaning, repairs, and what was left with the reason."""
+"""The summary of an audit: findings with their meaning, repairs, and unrepaired findings with the reason."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

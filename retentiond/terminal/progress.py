@@ -1,4 +1,4 @@
-"""Progress bars on a terminal; nothing elsewhere."""
+"""Progress bars on a terminal; no output elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ def watched(console: Console, *, bars: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[size]}", markup=False),
         TimeRemainingColumn(),
     )
-    # All output goes through this console, so nothing has to be redirected.
+    # All output goes through this console, so no stream has to be redirected.
     with RichProgress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:

@@ -1,4 +1,4 @@
-"""A chat purge as people read it: what went by entity, which chats stay and why, and each store beside the database."""
+"""A chat purge as text: deleted rows by entity, kept chats by reason, and each secondary store."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -144,7 +144,7 @@ def _remarks(report: PurgeReport) -> Iterable[str]:
 
 
 def _erasure_lines(report: PurgeReport) -> Iterable[str]:
-    """Say what stays of a visitor who is erased, and whether the request is done."""
+    """Describe the remaining data of an erased visitor, and whether the request is done."""
     erasure, dry_run = report.erasure, report.dry_run
     if erasure is None:
         return

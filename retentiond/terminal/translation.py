@@ -30,7 +30,7 @@ _STATES: Final = frozenset(
 _FEW: Final = 12
 _LONGEST: Final = 4000
 _MOST_LOOKS: Final = 200
-"""How many parts of a text are looked up: it may be a stranger's."""
+"""The number of parts of a text that are looked up, limited since the text may be untrusted."""
 _DEEPEST: Final = 8
 _JOINTS: Final = ("; ", ": ", ", ", ". ")
 _OF_HELP: Final = ("Usage:", "Options:", "Examples:", "Example:", "[required]", "Show this message and exit.")
@@ -80,7 +80,7 @@ def read_catalogue(language: str) -> dict[str, str]:
     keyword = ""
     for line in [*text.splitlines(), ""]:
         if line.startswith(("msgid ", "msgstr ")):
-            keyword, _, line = line.partition(" ")  # noqa: PLW2901 - what is left of it
+            keyword, _, line = line.partition(" ")  # noqa: PLW2901 - the rest of it
         if line.startswith('"'):
             parts[keyword] = parts.get(keyword, "") + json.loads(line)
         elif not line and parts.get("msgid"):
@@ -101,7 +101,7 @@ class _Template:
     translated: str
 
     def match(self, text: str) -> dict[str, str] | None:
-        """Return what stands in the places, each as short as can be; None for another sentence."""
+        """Return the texts in the places, each as short as possible; None for another sentence."""
         first, *between = self.words
         last = between.pop()
         end = len(text) - len(last)
@@ -144,7 +144,7 @@ class Catalogue:
         self._templates = sorted(templates, key=lambda one: -sum(map(len, one.words)))
 
     def translate(self, text: str) -> str:
-        """Return a sentence in the language; what is in no template stays."""
+        """Return a sentence in the language; parts without a template stay."""
         if len(text) > _LONGEST:
             return text
         if _NUMBER.fullmatch(text):

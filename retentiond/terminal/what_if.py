@@ -14,7 +14,7 @@ _NONE = Tally()
 
 
 def show_what_if(console: Console, report: PassReport, supposed: Mapping[str, PassReport]) -> None:
-    """Print what would be deleted as configured, and with each age."""
+    """Print the media to be deleted as configured, and with each age."""
     plans = {"as configured": report, **supposed}
     console.print(Text(f"{report.target}: to be deleted if media were kept for", style="bold"))
     shown = table("To be deleted")
