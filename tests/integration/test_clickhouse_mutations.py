@@ -126,7 +126,7 @@ async def test_a_mutation_that_fails_is_killed_with_the_servers_reason(
     report = await stats.purge()
     assert report.state == "finished_with_failures"
     assert report.error is not None
-    assert "CANNOT_READ_ALL_DATA" in report.error
+    assert "Cannot read all data" in report.error
     assert await stats.marks() == 0
 
 

@@ -14,7 +14,7 @@ from retentiond.targets.chat_database.search.client import Cluster, NotSentError
 from retentiond.targets.chat_database.search.servers import open_search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 A, B = "http://a:9200", "http://b:9200"
 SAME = Cluster("opensearch", "one")
@@ -23,15 +23,15 @@ SAME = Cluster("opensearch", "one")
 class Node:
     """A server that answers with its URL, or fails."""
 
-    def __init__(self, url: str, heard: list[str], error: Exception | None) -> None:
+    def __init__(self, url: str, heard: list[str], errors: Mapping[str, Exception]) -> None:
         self._url = url
         self._heard = heard
-        self._error = error
+        self._errors = errors
 
     async def ask(self, method: str, path: str, body: Any = None, **_: Any) -> Any:
         self._heard.append(f"{method} {self._url}{path}")
-        if self._error is not None:
-            raise self._error
+        if self._url in self._errors:
+            raise self._errors[self._url]
         return {"url": self._url}
 
 
@@ -39,12 +39,15 @@ class Node:
 async def searching(
     monkeypatch: pytest.MonkeyPatch,
     heard: list[str],
-    errors: dict[str, Exception],
-    clusters: dict[str, Cluster] | None = None,
+    errors: Mapping[str, Exception],
+    clusters: Mapping[str, Cluster | Exception] | None = None,
 ) -> AsyncIterator[servers.Servers]:
     @asynccontextmanager
     async def open_node(config: ElasticsearchStore, url: str) -> AsyncIterator[tuple[Node, Cluster]]:
-        yield Node(url, heard, errors.get(url)), (clusters or {}).get(url, SAME)
+        cluster = (clusters or {}).get(url, SAME)
+        if isinstance(cluster, Exception):
+            raise cluster
+        yield Node(url, heard, errors), cluster
 
     monkeypatch.setattr(servers, "open_node", open_node)
     async with open_search(ElasticsearchStore(url=[A, B], index="chats")) as search:
@@ -96,14 +99,27 @@ async def test_where_no_server_answers_each_is_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("other", [Cluster("opensearch", "another"), Cluster(None, "one")])
-async def test_a_server_of_another_cluster_is_an_error_and_not_asked(
+async def test_servers_of_two_clusters_are_refused_before_any_is_asked(
     monkeypatch: pytest.MonkeyPatch, other: Cluster
 ) -> None:
+    with pytest.raises(UsageError, match="another cluster"):
+        async with searching(monkeypatch, [], {}, {B: other}):
+            pass
+
+
+async def test_a_server_that_turns_out_to_be_of_another_cluster_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     heard: list[str] = []
-    async with searching(monkeypatch, heard, {A: UnreachableError("lost")}, {B: other}) as search:
-        with pytest.raises(UsageError, match="another cluster"):
+    clusters: dict[str, Cluster | Exception] = {B: UnreachableError("b is down at first")}
+    errors: dict[str, Exception] = {}
+    async with searching(monkeypatch, heard, errors, clusters) as search:
+        assert await search.ask("GET", "/x") == {"url": A}
+        clusters[B] = Cluster("opensearch", "another")
+        errors[A] = UnreachableError("a is lost")
+        with pytest.raises(UnreachableError, match="another cluster"):
             await search.ask("POST", "/_refresh")
-    assert heard == [f"POST {A}/_refresh"]
+    assert heard == [f"GET {A}/x", f"POST {A}/_refresh"]
 
 
 @pytest.mark.parametrize(

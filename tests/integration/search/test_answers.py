@@ -87,3 +87,10 @@ async def test_what_the_server_refuses_is_ours_to_tell_and_not_the_clients_to_lo
     async with answering((200, "application/json", SEARCH), no) as url:
         assert (await purge(url)).state == "refused"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_server_that_has_joined_no_cluster_is_not_asked_anything() -> None:
+    lonely = '{"version": {"number": "3.4.0", "distribution": "opensearch"}, "cluster_uuid": "_na_"}'
+    async with answering((200, "application/json", lonely)) as url:
+        with pytest.raises(UnreachableError, match="joined no cluster"):
+            await purge(url)

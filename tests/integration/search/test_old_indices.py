@@ -81,6 +81,31 @@ async def test_an_index_that_is_closed_in_the_middle_is_named_and_the_others_are
     assert await chats.left(index=f"{INDEX}-1") == 0
 
 
+async def test_an_index_that_is_read_only_for_a_moment_in_the_middle_is_purged_too(chats: Chats) -> None:
+    await in_alias(chats, 1)
+    await in_alias(chats, 2)
+
+    async def block(value: bool | None) -> None:
+        await chats.ask("PUT", f"/{INDEX}-2/_settings", {"index.blocks.write": value})
+
+    async with standing_before(chats.config.url[0]) as between:
+
+        async def end() -> None:
+            between.first.clear()
+            await block(None)
+
+        async def begin() -> None:
+            between.first.clear()
+            await block(True)
+            # The round has failed by the next look.
+            between.first["_cat/indices"] = end
+
+        between.first["_delete_by_query"] = begin
+        report = await chats.purge(index=ALIAS, url=between.url)
+    assert (report.state, report.rows, report.error) == ("finished", 20, None)
+    assert await chats.left(index=ALIAS) == 0
+
+
 @on_one_server
 async def test_the_state_of_each_shard_and_copy_is_in_the_report(chats: Chats) -> None:
     await in_alias(chats, 1)

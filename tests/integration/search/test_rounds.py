@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from retentiond.engine.target import NullProgress, Stop
+from retentiond.model.errors import UnreachableError
 from tests.support.search_index import INDEX, SLOW, Watching
 from tests.support.search_proxy import standing_before
 from tests.support.stats_table import CUTOFF
@@ -155,3 +156,40 @@ async def test_two_purges_at_once_both_end_well(chats: Chats) -> None:
     reports = await asyncio.gather(chats.purge(), chats.purge(Purge("acme", CUTOFF, purge_id=2)))
     assert [report.state for report in reports] == ["finished", "finished"]
     assert await chats.left() == 0
+
+
+@on_one_server
+@pytest.mark.parametrize(
+    ("question", "part"),
+    [
+        ("_refresh", {"_shards": {"total": 2, "successful": 1, "failed": 1}}),
+        (
+            "_field_caps",
+            {
+                "fields": {
+                    "account": {"keyword": {"searchable": True}},
+                    "created": {"date": {"searchable": True}},
+                    "threadid": {"long": {"searchable": True}},
+                },
+                "failures": [
+                    {"indices": [INDEX], "failure": {"error": {"type": "node_disconnected_exception"}}}
+                ],
+            },
+        ),
+    ],
+)
+async def test_an_answer_of_a_part_of_the_shards_is_none_and_nothing_is_deleted(
+    chats: Chats, question: str, part: dict[str, Any]
+) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+    async with standing_before(chats.config.url[0]) as between:
+        between.instead[question] = part
+        # It is either raised or reported, and exit status 4 for both.
+        try:
+            state = (await chats.purge(url=between.url)).state
+        except UnreachableError:
+            state = "interrupted"
+        assert between.times("_delete_by_query") == 0
+    assert state == "interrupted"
+    assert await chats.left() == 20

@@ -63,7 +63,7 @@ class NotSentError(UnreachableError):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster of a server: its software (None: Elasticsearch) and its UUID, None while the server has joined none."""
+    """The cluster of a server: its software (None: Elasticsearch) and its UUID, None where the server has none to tell."""
 
     distribution: str | None
     uuid: str | None
@@ -176,7 +176,11 @@ async def _cluster(search: Search, url: str) -> Cluster:
     if not isinstance(version, dict):
         raise UnreachableError(f"at {url} is neither Elasticsearch nor OpenSearch; check `url`")
     uuid = about.get("cluster_uuid")
-    return Cluster(version.get("distribution"), uuid if uuid != _NO_CLUSTER else None)
+    if uuid == _NO_CLUSTER:
+        raise UnreachableError(
+            f"the search at {url} has joined no cluster yet; wait until it has, then try again"
+        )
+    return Cluster(version.get("distribution"), uuid)
 
 
 def _no_at_the_door(error: ServerError) -> str:

@@ -20,6 +20,7 @@ from retentiond.targets.chat_database.search.indices import Inventory
 from retentiond.targets.chat_database.search.obstacles import BLOCKED
 from retentiond.targets.chat_database.search.portions import portions_of
 from retentiond.targets.chat_database.search.query import both, within
+from retentiond.targets.chat_database.search.task import is_of_state
 from retentiond.targets.chat_database.staying import StayingRows
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ class Deletion:
                 blocked = refused.refusal.limit == BLOCKED
                 raise (error if error and not blocked else refused) from refused
             if found == self._inventory:
-                break
+                if error is None or not is_of_state(str(error)):
+                    break
+                # A policy made an index read-only for a moment, and it is as it was.
+                await self._follower.pause()
             self._inventory = found
         else:
             error = error or PurgeError("the indices behind the name change again and again")

@@ -53,8 +53,21 @@ class Index:
         return await (question() if self._recovery is None else self._recovery.ask(question))
 
     async def refresh(self) -> None:
-        """Make all that was written visible: a count, and a purge, see the last refresh."""
-        await self.again(lambda: self.search.ask("POST", f"{self.path}/_refresh", **THERE))
+        """Make all that was written visible: a count, and a purge, see the last refresh.
+
+        Raises UnreachableError where a shard was not refreshed, since then a count would be too small.
+        """
+
+        async def refresh() -> None:
+            answer = await self.search.ask("POST", f"{self.path}/_refresh", **THERE)
+            failed = answer["_shards"].get("failed")
+            if failed:
+                raise UnreachableError(
+                    f"{failed} shards of {self.config.index} cannot be refreshed; look at the cluster's health, then run "
+                    "it again"
+                )
+
+        await self.again(refresh)
 
     async def count(self, query: dict[str, Any]) -> int:
         """Count; raises UnreachableError where a shard does not answer, since then it would be too few."""

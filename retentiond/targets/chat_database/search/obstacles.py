@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from retentiond.model.errors import Refusal, RefusedError, StoreLimit, UnreachableError
-from retentiond.targets.chat_database.search.client import ServerError, ask_for
+from retentiond.targets.chat_database.search.client import ServerError, ask_for, said
 from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
 from retentiond.targets.chat_database.search.index import THERE, paths_of
 from retentiond.targets.chat_database.search.indices import FieldTypes, take_stock
@@ -84,6 +84,7 @@ class Obstacles:
             _narrowed(shards, settings)
             or self._costly(capabilities or {}, cluster)
             or _blocked_as_a_whole(cluster)
+            or _not_read(settings)
         )
         return take_stock(listed, settings, await self._renamed(listed), types)
 
@@ -105,6 +106,7 @@ class Obstacles:
             )
             if answer is None:
                 return None
+            _require_all(answer, self._config.index)
             for name, types in answer.get("fields", {}).items():
                 known = fields.setdefault(name, {})
                 for kind, told in types.items():
@@ -258,6 +260,18 @@ def _not_read(settings: Mapping[str, Any]) -> Refusal | None:
     )
     hint = "is blocked (index read (api)), and so is each question that includes it: remove the block, then purge again"
     return _refusal("blocked", names, hint)
+
+
+def _require_all(answer: Mapping[str, Any], index: str) -> None:
+    """Raise RefusedError, or UnreachableError, where some indices did not say what their fields are."""
+    failures = answer.get("failures")
+    if not failures:
+        return
+    error = ServerError(said("failure", failures[0].get("failure")), 200)
+    _refuse(_of_block(error))
+    raise UnreachableError(
+        f"not all indices of {index} say what their fields are: {error}; look at the cluster's health, then run it again"
+    )
 
 
 def _of_block(error: ServerError) -> Refusal | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.targets.chat_database.search.client import (
@@ -20,15 +21,25 @@ if TYPE_CHECKING:
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.targets.chat_database.search.client import Cluster, Search
 
+_GREETING_SECONDS: Final = 5.0
+"""For each other server at the start: one that does not answer in time is compared once it is needed."""
+
 
 @asynccontextmanager
 async def open_search(config: ElasticsearchStore) -> AsyncIterator[Servers]:
-    """Open a connection to the first server that answers; raises UnreachableError, and UsageError without the extra."""
+    """Open a connection to the first server that answers; raises UnreachableError, and UsageError.
+
+    UsageError: the extra is missing, or two servers are of two clusters.
+    """
     load_clients()
     async with AsyncExitStack() as opened:
         servers = Servers(config, opened)
         await servers.connect()
         yield servers
+
+
+class StrangerError(NotSentError):
+    """A server is of another cluster than the first, and is asked nothing."""
 
 
 class Servers:
@@ -60,12 +71,21 @@ class Servers:
         return await self._on_one(send, once=mark is not None)
 
     async def connect(self) -> None:
-        """Connect to the first server that answers; raises UnreachableError."""
+        """Connect to the first server that answers; raises UnreachableError, and UsageError where another is a stranger."""
 
         async def nothing(node: Search, url: str) -> None:
             del node, url
 
         await self._on_one(nothing, once=False)
+        for url in self._config.url:
+            try:
+                async with asyncio.timeout(_GREETING_SECONDS):
+                    await self._node(url)
+            except StrangerError as stranger:
+                # A purge of one of two clusters would be told as a purge of both.
+                raise UsageError(str(stranger)) from stranger
+            except (UnreachableError, TimeoutError):
+                continue
 
     async def _on_one(self, action: Callable[[Search, str], Awaitable[Any]], *, once: bool) -> Any:
         lost: list[UnreachableError] = []
@@ -81,7 +101,7 @@ class Servers:
         raise _none_of(lost)
 
     async def _node(self, url: str) -> Search:
-        """Return the connection to a server, opened at its first use; raises UsageError for another cluster's."""
+        """Return the connection to a server, opened at its first use; raises StrangerError for another cluster's."""
         if url not in self._nodes:
             async with AsyncExitStack() as opening:
                 try:
@@ -101,7 +121,7 @@ class Servers:
             self._cluster = (url, cluster)
         first, known = self._cluster
         if known != cluster:
-            raise UsageError(
+            raise StrangerError(
                 f"the search at {url} is of another cluster than that at {first}; list the servers of one cluster in `url`"
             )
 

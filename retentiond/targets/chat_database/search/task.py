@@ -11,13 +11,9 @@ if TYPE_CHECKING:
 TargetState = Literal["running", "over", "failed", "lost", "gone"]
 """`lost`: it lost a node or a shard on its way, and another round goes on. `gone`: it is not there, or another has its
 number: it died with its node."""
-_FINAL: Final = (
-    "cluster_block_exception",
-    "security_exception",
-    "index_not_found_exception",
-    "index_closed_exception",
-    "task_cancelled_exception",
-)
+_OF_STATE: Final = ("cluster_block_exception", "index_not_found_exception", "index_closed_exception")
+"""Failures that come of the state of an index, which a policy may change at any time."""
+_FINAL: Final = (*_OF_STATE, "security_exception", "task_cancelled_exception")
 """Failures that another round would meet again; or that somebody caused on purpose."""
 _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
@@ -57,6 +53,11 @@ def _failed(error: Any) -> TaskLook:
     reason = _reason(error)
     final = any(kind in str(error) for kind in _FINAL) and _NOT_NOW not in str(error)
     return TaskLook("failed" if final else "lost", reason)
+
+
+def is_of_state(failure: str) -> bool:
+    """Tell whether a failure comes of the state of an index: once that is as it was, another round does no harm."""
+    return any(kind in failure for kind in _OF_STATE)
 
 
 def last_word(answer: Mapping[str, Any] | None) -> int | None:
