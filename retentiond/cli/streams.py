@@ -82,7 +82,8 @@ class _Outlet:
                 self._stream.write(text)
             return len(text)
         self._pending += text.encode(self.encoding, "backslashreplace")
-        if self._terminal or len(self._pending) >= _HELD_BACK:
+        # Notes and errors are short, and the last of them may be all that a command writes: none is held back.
+        if self._terminal or self._forgiving or len(self._pending) >= _HELD_BACK:
             self.flush()
         return len(text)
 

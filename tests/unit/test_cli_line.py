@@ -136,6 +136,15 @@ def test_the_shell_is_told_how_to_complete_commands(
     assert capsys.readouterr().out.split() == ["plan"]
 
 
+def test_errors_of_the_configuration_reach_a_pipe(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("targetz: {}\n")
+    words = [sys.executable, "-m", "retentiond", "--config", str(config), "check-config"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown key `targetz`; did you mean `targets`?" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["run", "check-config"])
 def test_a_start_without_standard_streams_goes_on_as_with_them(tmp_path: Path, command: str) -> None:
     words = [sys.executable, "-m", "retentiond", "--config", str(tmp_path / "missing.yaml"), command]
