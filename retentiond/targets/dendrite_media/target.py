@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +32,7 @@ from retentiond.targets.dendrite_media.database.ledger import MediaLedger
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 from retentiond.targets.dendrite_media.passes.ending import end_by_hand
-from retentiond.targets.dendrite_media.passes.lease import under_lease
+from retentiond.targets.dendrite_media.passes.opening import open_pass
 from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
@@ -140,7 +140,9 @@ class DendriteMedia(
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
             await self._take_leadership(order.command)
-            await under_lease(context, order, report, lambda steps: run_steps(steps, order, report))
+            async with AsyncExitStack() as opened:
+                steps = await open_pass(opened, context, order, report)
+                await run_steps(steps, order, report)
             if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
                 await end_by_hand(context, order, removed=report.removed_items > 0)
         return report
@@ -160,7 +162,8 @@ class DendriteMedia(
             await self._take_leadership(order.command)
             if await fits_at_a_glance(context, context.pool):
                 return None
-            await under_lease(context, order, report, lambda steps: run_eviction(steps, report))
+            async with AsyncExitStack() as opened:
+                await run_eviction(await open_pass(opened, context, order, report), report)
         return report if report.is_worth_telling else None
 
     async def sweep(self, *, everything: bool) -> SweepReport:
