@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class Steps(Protocol):
-    """The steps of a pass; the lock is held, and the store is open."""
+    """The steps of a pass; the lease is held, and the store is open."""
 
     async def make_safe(self) -> None:
-        """Check all that needs no survey; raises RefusedError."""
+        """Make all checks that need no survey; raise RefusedError."""
 
     async def sweep(self) -> None:
         """Finish open work and purge expired items."""
 
     async def survey(self, report: PassReport) -> Refusal | None:
-        """Judge every item; say which limit would be passed, if any."""
+        """Judge every item; return the first limit that the pass would exceed, if any."""
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number and record its policies, before its first effect."""
@@ -52,7 +52,7 @@ class EvictingSteps(Steps, Protocol):
         """Read the state that a check of the quotas needs."""
 
     async def evict(self, report: PassReport) -> None:
-        """Keep to the quotas, and begin the pass where something goes; raises RefusedError."""
+        """Enforce the quotas, and begin the pass before the first removal; raise RefusedError."""
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def _told(report: PassReport) -> Iterator[None]:
 
 
 async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> None:
-    """Do one pass; refusals and losses end it and are in the report."""
+    """Run one pass; refusals and losses end it, and are in the report."""
     with _told(report):
         await steps.make_safe()
         await steps.sweep()
@@ -98,7 +98,7 @@ async def run_eviction(steps: EvictingSteps, report: PassReport) -> None:
 
 
 def conclude(report: PassReport) -> None:
-    """Give the report its last state."""
+    """Set the final state of the report."""
     if report.state != "interrupted":
         if report.refused is not None:
             report.state = "refused"

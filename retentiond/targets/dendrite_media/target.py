@@ -1,4 +1,4 @@
-"""The target `dendrite_media`: what the verbs and the daemon ask of it, put together from its parts."""
+"""The target `dendrite_media`: its contract and capabilities, put together from their parts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ KIND: Final = "dendrite_media"
 
 @asynccontextmanager
 async def open_dendrite_media(name: str, config: MediaTarget) -> AsyncIterator[DendriteMedia]:
-    """Open the target: reach its database. Nothing is changed before something is asked of it."""
+    """Open the target and connect to its database. Nothing is changed before a method is called."""
     settings = resolve(config)
     disk = DiskWorkers(config.pace.concurrency)
     try:
@@ -106,17 +106,17 @@ class DendriteMedia(
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The target's name in the configuration."""
         return self._context.name
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """The kind of the target."""
         return KIND
 
     @property
     def holds(self) -> MediaHolds:
-        """What must stay because somebody said so."""
+        """The holds on media."""
         return MediaHolds(self._context)
 
     async def plan(
@@ -126,16 +126,16 @@ class DendriteMedia(
         request: Request | None = None,
         keep: timedelta | None = None,
     ) -> PassReport:
-        """Say what a pass, or a request, would do now, changing nothing."""
+        """Return a pass or a request as a report; change nothing."""
         context = self._context if keep is None else self._context.keeping(keep)
         return await plan(context, listen, progress, request)
 
     async def explain(self, media: str, progress: Progress) -> Explanation:
-        """Tell one item's whole story, changing nothing."""
+        """Explain the verdict on one item and its history; change nothing."""
         return await explain(self._context, media, progress)
 
     async def run_pass(self, order: PassOptions) -> PassReport:
-        """Do one pass, and what belongs to its end."""
+        """Run one pass, and sweep at its end."""
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
@@ -148,12 +148,12 @@ class DendriteMedia(
         return report
 
     async def _take_leadership(self, command: str) -> None:
-        """See that no other daemon looks after the target, where it is a daemon that asks; commands need the lease only."""
+        """Become the daemon of the target if a daemon runs the pass; commands need the lease only."""
         if command == "run":
             await self._leadership.take()
 
     async def check_quotas(self, order: PassOptions) -> PassReport | None:
-        """Keep to the quotas; None where nothing had to go."""
+        """Enforce the quotas; None if nothing had to be removed."""
         context = self._context
         if not context.settings.quotas:
             return None
@@ -167,14 +167,14 @@ class DendriteMedia(
         return report if report.is_worth_telling else None
 
     async def sweep(self, *, everything: bool) -> SweepReport:
-        """Look after the quarantine."""
+        """Sweep the quarantine."""
         with translate_errors("the database"):
             await ensure_tables(self._context.pool)
             if not self._mount_noticed:
                 await notice_mount(self._context)
                 self._mount_noticed = True
             if not await self._context.ledger.exists(self._context.pool):
-                # There is nothing to sweep, but who looks after the target is to be known from the start.
+                # There is nothing to sweep, but the target has a daemon from the start.
                 with suppress(BusyError):
                     await self._leadership.take()
                 return SweepReport()
@@ -183,7 +183,7 @@ class DendriteMedia(
             try:
                 await self._leadership.take()
             except BusyError:
-                # The other one sweeps.
+                # The other daemon sweeps.
                 return SweepReport()
             try:
                 return await sweep_store(self._context, everything=everything)
@@ -193,35 +193,35 @@ class DendriteMedia(
                 return SweepReport()
 
     async def released(self) -> AsyncIterator[Released]:
-        """Stream what can be brought back, by release."""
+        """Stream the restorable items, in the order of their release."""
         with translate_errors("the database"):
             async for item in released(self._context):
                 yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:
-        """Bring back what was selected; a pass that is under way is not taken from behind its back."""
+        """Restore the selected items; items of a running pass are left to it."""
         with translate_errors("the database"):
             return await restore_by_hand(self._context, selection)
 
     async def end_grace(self) -> SweepReport:
-        """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+        """Purge the quarantine, without waiting for its grace; never before its settle."""
         with translate_errors("the database"):
             return await end_grace(self._context)
 
     async def cancel_purge(self) -> CancelledPurge:
-        """Give the grace back that was ended by hand, to what is not purged yet."""
+        """Restore the grace that was ended by hand, for entries that are not purged yet."""
         with translate_errors("the database"):
             return await cancel_purge(self._context)
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
-        """End the mark of what was restored: of these media, or of all; return those that had it."""
+        """Remove the mark of restored items: of these media, or of all; return the items that had it."""
         with translate_errors("the database"):
             if not await self._context.ledger.exists(self._context.pool):
                 return []
             return await forget(self._context, media)
 
     async def accept(self, *, yes: bool) -> Acceptance:
-        """Show what ledger and disk know, where they do not fit; with `yes` go on from there."""
+        """Compare the ledger and the disk of a store that do not fit; with `yes` accept the difference."""
         context = self._context
         with translate_errors("the database"):
             if not yes:
@@ -234,11 +234,11 @@ class DendriteMedia(
             return acceptance
 
     async def audit(self, order: AuditOptions) -> AuditReport:
-        """Hold the database against the disk, both ways; with `repair`, mend what is safe to mend."""
+        """Compare database and disk, both ways; with `repair`, repair the findings that are safe to repair."""
         with translate_errors("the database"):
             await self._take_leadership(order.command)
             if order.command == "run":
-                # The daemon goes by the last audit's time, which must be somewhere.
+                # The daemon schedules by the time of the last audit, which the ledger holds.
                 await self._context.make_ledger()
             if not order.repair:
                 return await audit(self._context, order)
@@ -252,15 +252,15 @@ class DendriteMedia(
             return report
 
     async def picture(self, progress: Progress) -> StoreStatistics:
-        """Draw the store for the report, changing nothing."""
+        """Collect the statistics for the report; change nothing."""
         with translate_errors("the database"):
             return await draw(self._context, progress)
 
     async def status(self) -> TargetStatus:
-        """Tell what the ledger knows."""
+        """Read the status from the ledger."""
         with translate_errors("the database"):
             return await read_status(self._context)
 
     async def check(self) -> Check:
-        """Try what a pass needs, and count the entries of each policy."""
+        """Check the requirements of a pass, and count the entries of each policy."""
         return await check(self._context)

@@ -1,4 +1,5 @@
-"""Acceptance: an administrator goes on with a store of which database, disk or clock went back.
+"""Acceptance: an administrator continues with a store whose database, disk or clock went back.
 
-First it is shown what each of them knows; then what the ledger does not know is taken in, and the mark comes last.
+The differences are shown first. Then the ledger learns the entries that it does not know; the store ID file is
+written last.
 """

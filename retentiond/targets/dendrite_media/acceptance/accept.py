@@ -1,7 +1,8 @@
-"""Accept a store whose database and disk do not fit, or whose clock leapt: first a look, then what leads on from there.
+"""Accept a store whose database and disk do not fit, or whose clock leapt: first a look, then the steps to continue.
 
-What rows bear comes back; what else lies in quarantine is taken into the ledger, to be kept until somebody purges it;
-entries whose files are gone are closed. Each step can be done again, and the mark comes last: until then all is refused.
+Files whose rows are in the database are restored. All other entries in quarantine are taken into the ledger, and kept
+until they are purged by hand; entries whose files are gone are closed. Each step can be repeated. The store ID file
+is written last: until then every pass is refused.
 """
 
 from __future__ import annotations
@@ -43,22 +44,22 @@ _CLOCKS: Final = frozenset({"clock_behind", "clock_leapt"})
 
 
 async def look_at_store(context: TargetContext) -> Acceptance:
-    """Say what the ledger and the disk know, and what rows want; change nothing."""
+    """Report the entries that the ledger and the disk know, and the files that rows need; change nothing."""
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         ledger = await context.ledger.exists(context.pool)
         return await _look(context, tree, await context.ledger.store(context.pool) if ledger else None)
 
 
 async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
-    """Do what leads on, under the store's lease, and say what it was; there is a ledger.
+    """Accept the store under its lease, and report the steps; a ledger exists.
 
-    Raises RefusedError for what no acceptance goes over: a directory that is empty beside rows, or another device.
+    Raise RefusedError for a store that no acceptance overrides: an empty directory beside rows, or another device.
     """
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool)
         acceptance = await _look(context, tree, state)
         async with claimant(context.settings.database) as claiming:
-            # Whatever they are: from an older database nothing is finished, and nothing goes.
+            # In an older database no state of an entry is up to date: nothing is finished, and nothing is deleted.
             await _accept(StoreSession(context, tree, claiming, state, "ahead", 0.0), lease, acceptance)
     return acceptance
 
@@ -128,7 +129,7 @@ async def _accept(session: StoreSession, lease: Lease, acceptance: Acceptance) -
 
 
 async def _close_gone(session: StoreSession, acceptance: Acceptance) -> None:
-    """Close entries whose files are gone: as lost, or, where the live file is whole without the spare, as done with."""
+    """Close entries whose files are gone: as lost, or as finished where the live file is whole without the copy."""
     async for page in claimed_pages(session, Claim.STANDING):
         stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in page])
         seen = list(zip(page, stands, strict=True))

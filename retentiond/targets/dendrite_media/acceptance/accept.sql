@@ -1,15 +1,15 @@
--- The way on where database and disk do not fit.
+-- Statements that accept a store whose database and disk do not fit.
 
 -- name: sample_contents
--- Contents that rows bear, by chance: is this the disk that has them?
+-- A random sample of blobs with rows, to test whether this disk holds them.
 SELECT base64hash AS hash FROM mediaapi_media_repository ORDER BY random() LIMIT $1
 
 -- name: taken_ids
--- Which of these ids the ledger has given to an entry.
+-- Those of these IDs that the ledger has given to an entry.
 SELECT entry_id FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[])
 
 -- name: entries_page
--- A page of what lies in quarantine, as the ledger has it.
+-- A page of the entries in quarantine, from the ledger.
 SELECT entry_id, pass_id, hash, state FROM retentiond.entry
 WHERE state IN ('quarantined', 'returned') AND entry_id > $1
 ORDER BY entry_id LIMIT $2

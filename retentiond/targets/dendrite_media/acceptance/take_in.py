@@ -1,6 +1,7 @@
-"""Take what lies in quarantine on the disk, and the ledger does not know, into the ledger.
+"""Take entries that are in quarantine on the disk, but not in the ledger, into the ledger.
 
-What rows bear is given back first. The others become entries without rows, which no sweep purges by itself.
+Files whose rows are in the database are restored first. The others become entries without rows, which no sweep purges
+on its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Highest(NamedTuple):
 
 
 def highest_on_disk(tree: MediaTree) -> Highest:
-    """Return the highest numbers in use on the disk: new ones shall be above them."""
+    """Return the highest numbers in use on the disk: new numbers must be above them."""
     highest = Highest(0, 1)
     for entry in list_entries(tree):
         highest = Highest(max(highest.pass_id, entry.pass_id), max(highest.entry_id, entry.entry_id))
@@ -44,7 +45,7 @@ def highest_on_disk(tree: MediaTree) -> Highest:
 async def take_in(
     session: StoreSession, acceptance: Acceptance, strangers: list[EntryPath], wanted: set[Hash]
 ) -> None:
-    """Take a page of them in, and count in the acceptance what became of it."""
+    """Take a page of entries into the ledger, and count the outcomes in the acceptance."""
     context = session.context
     known = await known_thumbnails(session.context.pool, sorted(wanted))
     returns = [Return(entry, known.get(entry.hash, set())) for entry in strangers if entry.hash in wanted]
@@ -70,7 +71,7 @@ async def take_in(
 
 
 async def _number_anew(session: StoreSession, strangers: list[EntryPath]) -> list[EntryPath]:
-    """Return where the entries lie, with new numbers for those whose number the ledger has given to another."""
+    """Return the paths of the entries, with new numbers where the ledger has given a number to another entry."""
     context = session.context
     rows = await context.pool.fetch(ACCEPT_SQL["taken_ids"], [entry.entry_id for entry in strangers])
     taken = {row["entry_id"] for row in rows}

@@ -1,4 +1,4 @@
-"""The database: dendrite's two tables and our part of the ledger, with the statements that several rooms send.
+"""The database: dendrite's two tables and our part of the ledger, with the statements that several folders send.
 
-A room's own statements lie beside its code. What is read here becomes the model's rows and the disk's paths.
+A folder's own statements are beside its code. Rows that are read here become the model's rows and the disk's paths.
 """

@@ -1,4 +1,7 @@
-"""The index that dendrite lacks: without one on base64hash each look at references reads the whole table."""
+"""The index on base64hash, which dendrite does not create.
+
+Without it each search for references reads the whole table.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ _LATER: Final = (
 
 
 async def ensure_index(connection: Conn, target: str) -> bool:
-    """Make the index where it is missing, beside dendrite's work; tell whether it stands. Never in a transaction.
+    """Create the index if it is missing, concurrently; return whether it exists. Never call it in a transaction.
 
-    Without the right to make it, or in want of time, the pass goes on: slower, and as safe.
+    Without the privilege to create it, or after a time-out, the pass continues: slower, and as safe.
     """
     log = get_logger(target=target)
     try:
@@ -32,7 +35,7 @@ async def ensure_index(connection: Conn, target: str) -> bool:
         if state is not None and state["valid"]:
             return True
         if state is not None:
-            # A crash while it was made leaves one that serves nobody and costs every insert.
+            # A crash during the creation leaves an invalid index, which no query uses and every insert updates.
             await connection.execute(SQL["drop_index"].replace("{index}", state["index"]), timeout=_TIMEOUT)
         log.info("index_making", index="retentiond_base64hash")
         await connection.execute(SQL["make_index"], timeout=_TIMEOUT)

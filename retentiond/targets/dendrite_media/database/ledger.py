@@ -1,4 +1,4 @@
-"""The ledger of a media target, which is nowhere but in a database of dendrite's media API."""
+"""The ledger of a media target, which exists only in a database of dendrite's media API."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 class MediaLedger(Ledger):
-    """Takes no other database for one in which no pass has run yet."""
+    """The ledger in a database with dendrite's media tables.
+
+    Any other database is an error, not a store without passes.
+    """
 
     async def exists(self, connection: Conn | Db) -> bool:
-        """Tell whether the ledger was ever made; raise UnreachableError where dendrite's tables are missing, too."""
+        """Return whether the ledger exists; raise UnreachableError if dendrite's tables are missing, too."""
         if await super().exists(connection):
             return True
         await ensure_tables(connection)

@@ -1,6 +1,6 @@
 -- The quarantine's part of the ledger from version 1 to version 2.
 
--- What was released before has no facts: no reference is asked again for it.
+-- Rows released before have no facts: no reference is checked again for them.
 ALTER TABLE retentiond.released_media
     ADD COLUMN file_bytes bigint,
     ADD COLUMN facts jsonb,
@@ -13,7 +13,7 @@ ALTER TABLE retentiond.entry
     ADD COLUMN failures integer NOT NULL DEFAULT 0,
     ADD COLUMN retry_at timestamptz;
 
--- The copies of references are made anew.
+-- The copies of references are made again.
 TRUNCATE retentiond.reference, retentiond.reference_copy;
 ALTER TABLE retentiond.reference ADD COLUMN since_ms bigint;
 CREATE TABLE retentiond.reference_turn (
@@ -34,7 +34,8 @@ CREATE TABLE retentiond.room_seen (
     PRIMARY KEY (room_id, kind)
 );
 
--- What was read of a log cannot be tied to its content, so its record begins anew; accesses that are known stay.
+-- Positions in a log of version 1 are not tied to its content, so each log is read from the beginning; known
+-- accesses stay.
 DROP TABLE retentiond.access_log;
 CREATE TABLE retentiond.access_log (
     log_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,10 +1,8 @@
--- Statements over dendrite's media tables that several rooms send.
--- dendrite's tables are named as dendrite names them: the connection adds their schema (adapters/names.py). The schema of
--- ours is written out.
--- Keys are compared in the default collation, that dendrite's unique index has; hashes in "C", that ours has.
+-- Statements on dendrite's media tables that several folders send.
 
 -- name: media_columns
--- The columns of dendrite's two tables, to hold against what we copy and decide by: none of them may be NULL.
+-- The columns of dendrite's two tables, to compare with the columns that we copy and decide by: all must be NOT
+-- NULL.
 SELECT c.relname AS relation, a.attname AS column,
        format_type(a.atttypid, NULL) || CASE WHEN a.attnotnull THEN '' ELSE ' or NULL' END AS type
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -12,8 +10,9 @@ WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_
   AND a.attnum > 0 AND NOT a.attisdropped
 
 -- name: keys_that_take_rows
--- Foreign keys by which rows of tables that are not dendrite's media would go, or change, with those that we delete; of
--- these nobody has a copy. Keys onto partitions and heirs, whose rows go with the table's, count.
+-- Foreign keys by which a deletion of ours would also delete or change rows of tables other than dendrite's media
+-- tables, of which we keep no copy. Keys onto partitions and inheriting tables, whose rows are deleted with the
+-- table's, count.
 WITH RECURSIVE ours(relid) AS (
     SELECT t.relid FROM unnest(ARRAY[to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail')]::oid[])
                         AS t(relid)
@@ -27,13 +26,13 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype NOT IN ('a', 'r')
 ORDER BY relation, key
 
 -- name: tables_there
--- Which of dendrite's two tables this role sees, and the names for a message.
+-- Those of dendrite's two tables that this role sees, and the names for a message.
 SELECT current_database()::text AS database, current_user::text AS role,
        to_regclass('mediaapi_media_repository') IS NOT NULL AS media,
        to_regclass('mediaapi_thumbnail') IS NOT NULL AS thumbnails
 
 -- name: may_make_temporary
--- Whether this role may make temporary tables and functions, and the names that a GRANT needs.
+-- Whether this role may create temporary tables and functions, and the names that a GRANT needs.
 SELECT has_database_privilege(current_database(), 'TEMPORARY') AS allowed, quote_ident(current_database()) AS database,
        quote_ident(current_user) AS role
 
@@ -41,29 +40,29 @@ SELECT has_database_privilege(current_database(), 'TEMPORARY') AS allowed, quote
 SELECT EXISTS (SELECT FROM mediaapi_media_repository)
 
 -- name: orphan_thumbnail_rows
--- Thumbnail rows whose medium has no row.
+-- Thumbnail rows without a media row.
 SELECT count(*) FROM mediaapi_thumbnail t
 WHERE NOT EXISTS (SELECT FROM mediaapi_media_repository m
                   WHERE m.media_id = t.media_id AND m.media_origin = t.media_origin)
 
 -- name: shared_blobs
--- How many contents of a pass still have rows.
+-- The number of blobs of a pass that still have rows.
 SELECT count(*) FROM (SELECT DISTINCT r.base64hash FROM retentiond.released_media r WHERE r.pass_id = $1) r
 WHERE EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = r.base64hash)
 
 -- name: may_delete
--- Whether this role may do to dendrite's tables what a pass does.
+-- Whether this role has every privilege on dendrite's tables that a pass needs.
 SELECT coalesce(bool_and(has_table_privilege(c.oid, 'SELECT, INSERT') AND has_table_privilege(c.oid, 'DELETE')
                          AND has_table_privilege(c.oid, 'UPDATE')), false)
 FROM pg_class c
 WHERE c.oid IN (to_regclass('mediaapi_media_repository'), to_regclass('mediaapi_thumbnail'))
 
 -- name: owns_media
--- Whether this role may make an index on dendrite's media table.
+-- Whether this role may create an index on dendrite's media table.
 SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = to_regclass('mediaapi_media_repository')
 
 -- name: foreign_users
--- Rows that bear a user of none of these servers (in small letters), or of none that can be told; with one of them.
+-- Rows with a user of none of these servers (in lower case), or with an unreadable user ID; and one example.
 SELECT count(*) AS rows, min('mxc://' || media_origin || '/' || media_id) AS example
 FROM mediaapi_media_repository
 WHERE user_id <> ''
@@ -71,5 +70,5 @@ WHERE user_id <> ''
       <> ALL ($1::text[])
 
 -- name: released_uploaders
--- Who uploaded what a pass released, and how many of them; '' stands for other servers.
+-- The uploaders of the rows that a pass released, with counts; '' stands for other servers.
 SELECT user_id, count(*) AS items FROM retentiond.released_media WHERE pass_id = $1 GROUP BY user_id

@@ -1,4 +1,4 @@
-"""What a role must see and may do in dendrite's databases before any work, each with the next step."""
+"""The privileges that a role needs in dendrite's databases before any work; each error has the next step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def ensure_tables(connection: Conn | Db) -> None:
-    """Raise UnreachableError where the database is not the media API's, or this role does not see its tables."""
+    """Raise UnreachableError if the database is not the media API's, or this role does not see its tables."""
     [there] = await connection.fetch(SQL["tables_there"])
     missing = [
         name
@@ -32,7 +32,7 @@ async def ensure_tables(connection: Conn | Db) -> None:
 
 
 async def ensure_temporary(connection: Conn) -> None:
-    """Raise MissingRightError where the role may not make the temporary tables and functions that reading needs."""
+    """Raise MissingRightError if the role may not create the temporary tables and functions that reads need."""
     [right] = await connection.fetch(SQL["may_make_temporary"])
     if not right["allowed"]:
         raise MissingRightError(

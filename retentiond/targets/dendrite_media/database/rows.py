@@ -1,4 +1,4 @@
-"""The statements of this target by name, and rows of dendrite's table as the model knows them."""
+"""The named statements of this target, and rows of dendrite's tables as rows of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA: Final = (__package__, "schema.sql")
 
 
 def media_row(record: Record) -> MediaRow:
-    """Return a row of dendrite's media table as the decisions see it."""
+    """Return a row of dendrite's media table as the decisions need it."""
     return MediaRow(
         record["media_id"],
         record["media_origin"],
@@ -37,11 +37,11 @@ def media_key(record: Record) -> MediaKey:
 
 
 def key_columns(keys: Iterable[MediaKey]) -> tuple[list[str], list[str]]:
-    """Return keys as the two arrays that statements take, in their order."""
+    """Return keys as the two arrays that statements take, in the same order."""
     pairs = list(keys)
     return [key.media_id for key in pairs], [key.media_origin for key in pairs]
 
 
 def entry_path(record: Record) -> EntryPath:
-    """Return where an entry lies; its hash was valid when it was recorded."""
+    """Return the path of an entry; its hash was validated when it was recorded."""
     return EntryPath(record["pass_id"], Hash(record["hash"]), record["entry_id"])

@@ -1,23 +1,23 @@
 -- The quarantine's part of the ledger. base64hash is COLLATE "C" throughout, see docs/adr/0006-own-index.md.
 
--- A copy of each row that was released, with its thumbnail rows, until the grace is over and it is forgotten.
+-- A copy of each released row, with its thumbnail rows, until its grace is over and the copy is deleted.
 CREATE TABLE retentiond.released_media (
     release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,
     policy text NOT NULL,
     released_at timestamptz NOT NULL,
     grace_until timestamptz NOT NULL,
-    -- Somebody asked for it although it was protected: a protection does not bring it back.
+    -- Deleted by name although it was protected: a protection does not restore it.
     even_protected boolean NOT NULL,
     had_file boolean NOT NULL,
-    -- The size of that file; null where there was none, or where version 1 released the row.
+    -- The size of that file; null without a file, or if version 1 released the row.
     file_bytes bigint,
-    -- The conditions on references under which it was released (model/facts.py), asked again until the purge; null where
-    -- no reference mattered.
+    -- The conditions on references under which it was released (model/facts.py), checked again until the purge;
+    -- null if no reference mattered.
     facts jsonb,
-    -- The grace that was ended by hand, until `quarantine purge --cancel` gives it back.
+    -- The grace that was ended by hand, until `quarantine purge --cancel` restores it.
     grace_before timestamptz,
-    -- Set while the row is being brought back: {"by", "reason", "until"} for the mark, or {} for none.
+    -- Set while the row is being restored: {"by", "reason", "until"} for the mark, or {} without one.
     restoring jsonb,
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -34,14 +34,14 @@ CREATE INDEX released_media_by_hash ON retentiond.released_media (base64hash);
 CREATE INDEX released_media_by_key ON retentiond.released_media (media_id, media_origin);
 CREATE INDEX released_media_restoring ON retentiond.released_media (base64hash) WHERE restoring IS NOT NULL;
 CREATE INDEX released_media_by_pass ON retentiond.released_media (pass_id);
--- What was released within the last hour is asked for once a minute; rows lie in the order of their release.
+-- Rows released within the last hour are read once a minute; the table is in the order of release.
 CREATE INDEX released_media_by_time ON retentiond.released_media USING brin (released_at);
--- And so is whose grace is over, which most of the time is nobody's.
+-- Rows whose grace is over are read as often; most of the time there are no such rows.
 CREATE INDEX released_media_by_grace ON retentiond.released_media (grace_until);
--- Released rows whose facts are asked again.
+-- Released rows whose facts are checked again.
 CREATE INDEX released_media_by_facts ON retentiond.released_media (release_id) WHERE facts IS NOT NULL;
 
--- One blob (or the stray thumbnails of one) in quarantine; it lies in <pass_id>/<h0h1>/<hash>.<entry_id>.
+-- One blob (or the stray thumbnails of one) in quarantine; its path is <pass_id>/<h0h1>/<hash>.<entry_id>.
 CREATE TABLE retentiond.entry (
     entry_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,
@@ -52,14 +52,14 @@ CREATE TABLE retentiond.entry (
     files integer NOT NULL,
     bytes bigint NOT NULL,
     settle interval NOT NULL,
-    -- The grace of what no released row stands for; null where the graces of rows decide.
+    -- The grace of files without a released row; null if the graces of rows decide.
     grace_until timestamptz,
     -- As in released_media.
     grace_before timestamptz,
-    -- When the rename was done and synced, and when a sweep after it last found nobody who wants the blob.
+    -- When the rename was done and synced, and when a later sweep last found no row that needs the blob.
     renamed_at timestamptz,
     looked_at timestamptz,
-    -- Why the last step failed, how often in a row it did, and when a sweep tries again.
+    -- Why the last step failed, how often in a row, and when a sweep tries again.
     problem text,
     failures integer NOT NULL DEFAULT 0,
     retry_at timestamptz
@@ -68,7 +68,7 @@ CREATE INDEX entry_by_hash ON retentiond.entry (hash);
 CREATE INDEX entry_by_claim ON retentiond.entry (claimed_by) WHERE claimed_by IS NOT NULL;
 CREATE INDEX entry_by_rename ON retentiond.entry (state, renamed_at);
 
--- Blobs that stayed although rows of theirs went: their thumbnails may have become strays.
+-- Blobs that stayed although some of their rows were released: their thumbnails may have become strays.
 CREATE TABLE retentiond.shared_blob (
     hash text COLLATE "C" PRIMARY KEY,
     pass_id bigint NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE retentiond.shared_blob (
     settle interval NOT NULL
 );
 
--- Thumbnail rows whose file was missing beside a live blob at one sweep; at a second they go.
+-- Thumbnail rows whose file was missing beside a live blob in one sweep; a second such sweep deletes them.
 CREATE TABLE retentiond.suspect_thumbnail (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -87,9 +87,9 @@ CREATE TABLE retentiond.suspect_thumbnail (
     PRIMARY KEY (media_id, media_origin, width, height, resize_method)
 );
 
--- A copy of each thumbnail row that a repair took because its medium or its file was not there, until its grace is
--- over: on record only, since dendrite makes thumbnails again once neither row nor file is there. The key is for logical
--- replication of all tables, with which nothing can be deleted from a table that has none.
+-- A copy of each thumbnail row that a repair deleted because its media row or its file was missing, until its
+-- grace is over: for the record only, since dendrite makes thumbnails again once neither row nor file exists. The key
+-- is for logical replication of all tables, which allows no deletion from a table without a key.
 CREATE TABLE retentiond.released_thumbnail (
     release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,
@@ -109,7 +109,7 @@ CREATE TABLE retentiond.released_thumbnail (
 );
 CREATE INDEX released_thumbnail_by_pass ON retentiond.released_thumbnail (pass_id);
 
--- What was brought back is kept from then on, until the date (none: for good).
+-- Restored items are kept from then on, until the date (null: for good).
 CREATE TABLE retentiond.restored (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -120,8 +120,8 @@ CREATE TABLE retentiond.restored (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- A copy of what the protections refer to. Its tables are unlogged: after a crash none knows anything, and who needs a
--- copy makes a new one. The row of reference_turn is locked by the one that makes it.
+-- A copy of the media to which protections refer. Its tables are unlogged: after a crash they are empty, and the
+-- next reader makes a new copy. The maker of the copy locks the row of reference_turn.
 CREATE TABLE retentiond.reference_turn (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
 );
@@ -136,12 +136,12 @@ CREATE UNLOGGED TABLE retentiond.reference (
     source text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
-    -- Of a kind of rooms: when the last of the rooms that mention it became of that kind, in milliseconds.
+    -- For a kind of rooms: when the last of the rooms that mention it became of that kind, in milliseconds.
     since_ms bigint
 );
 CREATE INDEX reference_by_key ON retentiond.reference (media_id, media_origin);
--- Of the same copy, the users who are or were in an encrypted room here, and until when, in milliseconds (NULL: no end).
--- A hash index takes user IDs of any length.
+-- For the same copy, the users who are or were in an encrypted room here, and until when, in milliseconds (NULL:
+-- no end). A hash index takes user IDs of any length.
 CREATE UNLOGGED TABLE retentiond.reference_member (
     copy_id bigint NOT NULL,
     user_id text COLLATE "C" NOT NULL,
@@ -149,8 +149,8 @@ CREATE UNLOGGED TABLE retentiond.reference_member (
 );
 CREATE INDEX reference_member_by_user ON retentiond.reference_member USING hash (user_id);
 
--- Rooms of which only another server's clock knows since when this server has left them, or since when they are upgraded:
--- the event that made them so, and when a copy of references first found it. A room that is something else is forgotten.
+-- Rooms that this server has left, or that were upgraded, at a time known only by another server's clock: the
+-- event, and when a copy of references first found it. Rooms in any other state are deleted from this table.
 CREATE TABLE retentiond.room_seen (
     room_id text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL CHECK (kind IN ('no_local_members', 'upgraded')),
@@ -159,7 +159,7 @@ CREATE TABLE retentiond.room_seen (
     PRIMARY KEY (room_id, kind)
 );
 
--- When media were last asked for, as a proxy's access log tells; only of media that have a row.
+-- When media were last requested, from a proxy's access log; only media with a row.
 CREATE TABLE retentiond.access (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -167,10 +167,11 @@ CREATE TABLE retentiond.access (
     PRIMARY KEY (media_id, media_origin)
 );
 
--- How far each access log was read: how the file begins, the byte, and what is before that byte; since when no access is
--- missing (NULL: it has shown none yet), and when its newest line was written. A log is known by its content: a
--- container has another name after each upgrade, and two hosts may each have a log of the same path. `host` is for
--- readers only. `begun_at`: from then on all of its lines were read. `read_at`: when it was last looked at.
+-- The position in each access log: the beginning of the file, the byte, and the text before that byte; since when
+-- no access is missing (NULL: the log has shown no access yet), and when its newest line was written. A log is
+-- identified by its content: a container has another name after each upgrade, and two hosts may each have a log of
+-- the same path. `host` is for readers only. `begun_at`: from then on all of its lines were read. `read_at`: when it
+-- was last read.
 CREATE TABLE retentiond.access_log (
     log_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     path text NOT NULL,
@@ -184,8 +185,8 @@ CREATE TABLE retentiond.access_log (
     read_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What a hold keeps by its key: the medium that it names, or whatever its room or user was once seen to refer to. It
--- only grows: a redacted event no longer tells what it showed, and that is what holds are for.
+-- The keys that a hold keeps: the media item that it names, or each item to which its room or user was once seen
+-- to refer. Keys are only added: a redacted event no longer shows its media, and holds exist for that case.
 CREATE TABLE retentiond.hold_media (
     hold_id bigint NOT NULL,
     media_id text COLLATE "C" NOT NULL,
@@ -194,8 +195,8 @@ CREATE TABLE retentiond.hold_media (
 );
 CREATE INDEX hold_media_by_hold ON retentiond.hold_media (hold_id);
 
--- The members of a room that is held with them: local users, whose uploads are held, and the servers of the others. It only
--- grows, too: a member who left has left pictures behind.
+-- The members of a room that is held with them: local users, whose uploads are held, and the servers of the
+-- others. Members are only added, too: the pictures of a member who left are still in the room.
 CREATE TABLE retentiond.hold_member (
     hold_id bigint NOT NULL,
     kind text NOT NULL CHECK (kind IN ('user', 'origin')),
@@ -204,13 +205,13 @@ CREATE TABLE retentiond.hold_member (
 );
 CREATE INDEX hold_member_by_hold ON retentiond.hold_member (hold_id);
 
--- When what a hold's room or user refers to was last read, from one end to the other.
+-- When the references of a hold's room or user were last read completely.
 CREATE TABLE retentiond.hold_reading (
     hold_id bigint PRIMARY KEY,
     begun_at timestamptz NOT NULL
 );
 
--- When a quota last evicted for the disk's sake: the free bytes then, and all that had been purged until then.
+-- When a quota last evicted for free disk space: the free bytes then, and the bytes purged until then.
 CREATE TABLE retentiond.quota_eviction (
     target text NOT NULL,
     quota text NOT NULL,
@@ -220,7 +221,7 @@ CREATE TABLE retentiond.quota_eviction (
     PRIMARY KEY (target, quota)
 );
 
--- A copy of the thumbnail rows that were released while their medium stays, until the grace is over.
+-- A copy of the thumbnail rows that were released while their media item stays, until the grace is over.
 CREATE TABLE retentiond.thumbnail_release (
     release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,

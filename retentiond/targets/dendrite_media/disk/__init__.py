@@ -1,4 +1,4 @@
 """The disk: dendrite's blobs and our quarantine, reached through the one descriptor of the media directory.
 
-Files are looked at and moved here, and nothing is decided: no statement is sent, and nobody is asked who wants them.
+Files are read and moved here. Nothing is decided here, and no statement is sent.
 """

@@ -1,9 +1,9 @@
-"""Whether reads of media move access times that this host sees: tried on the store itself, not taken from mount flags.
+"""Whether reads of media move access times that this host sees: tested on the store itself, not read from mount flags.
 
-The probe is a file without a name (O_TMPFILE) in the media directory: it leaves nothing, so plans make it as well. It
-tells of reads by this host on this file system. Where reads may not reach that file system, or not move the times of
-files that lie there already, access times prove nothing: network file systems and FUSE, whose clients answer reads from
-a cache; overlays, whose lower layers never note a read; and a second mount of the file system with `noatime`.
+The probe is a file without a name (O_TMPFILE) in the media directory: it leaves nothing behind, so plans make it as
+well. It covers reads by this host on this file system. Access times prove nothing if reads do not reach that file
+system, or do not move the times of older files: network file systems and FUSE, whose clients answer reads from a
+cache; overlays, whose lower layers never note a read; and a second mount of the file system with `noatime`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _NOT_PERMITTED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 @dataclass(frozen=True, slots=True)
 class AccessProbe:
-    """What access times of media are worth.
+    """How far access times of media can be trusted.
 
-    `proven`: a medium that shows no recent access was not read. `shown`: a recent access time is one of a read.
-    `late`: how many seconds after its last access a file may look unread. `reason`: why nothing is proven, in words.
-    `untried`: this user could not try, and whether a pass can is not known.
+    `proven`: a media item without a recent access was not read. `shown`: a recent access time comes from a read.
+    `late`: the seconds after its last access during which a file may look unread. `reason`: why nothing is proven, in
+    words. `untried`: this user could not test it, and the result for a pass is unknown.
     """
 
     proven: bool = False
@@ -54,7 +54,7 @@ class AccessProbe:
 
 
 def probe_access_times(tree: MediaTree) -> AccessProbe:
-    """Try whether a read in the media directory moves an access time."""
+    """Test whether a read in the media directory moves an access time."""
     if os.fstatvfs(tree.root).f_flag & os.ST_NOATIME or _attributes(tree.root) & _NO_ACCESS_TIMES:
         return AccessProbe(shown=False, reason=f"{tree.path} keeps no access times (noatime, or chattr +A)")
     reason = _doubt(tree)
@@ -74,7 +74,7 @@ def probe_access_times(tree: MediaTree) -> AccessProbe:
 
 
 def _doubt(tree: MediaTree) -> str:
-    """Return why no probe of ours could tell about the media; empty where one can."""
+    """Return why no probe of ours can prove anything about the media; empty if one can."""
     mounts = read_mounts()
     mount = mount_of(tree.root, mounts)
     if mount is None:
@@ -107,7 +107,7 @@ def _try_to_read(directory: int) -> tuple[bool, bool]:
         now = time.time()
         moved = _moves(descriptor, now - 2 * _DAY)
         if not moved:
-            # Some file systems note no read of an empty file. A full disk has no room for more than that.
+            # Some file systems note no read of an empty file, and a full disk has no room for more than one byte.
             os.pwrite(descriptor, b"\n", 0)
             moved = _moves(descriptor, now - 2 * _DAY)
         # With relatime an access time that is newer than the last change stays for a day.

@@ -1,7 +1,7 @@
-"""Bring a blob back from the quarantine to where dendrite looks for it.
+"""Restore a blob from the quarantine to its path in dendrite's media directory.
 
-What dendrite has made there meanwhile stays, when it is whole. A directory is built aside, with its owner and
-mode, and renamed into place: dendrite panics on one that it may not search, however briefly.
+A whole file that dendrite has written there meanwhile stays. A directory is built aside, with its owner and mode, and
+renamed into place: dendrite panics on a directory that it may not search, however briefly.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 Back = Literal["returned", "whole_already", "no_copy", "failed"]
-"""`returned`: something was put back. `whole_already`: the live file needed nothing. `no_copy`: nothing to put."""
+"""`returned`: files were restored. `whole_already`: the live file needed nothing. `no_copy`: nothing to restore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """An entry whose blob is wanted, with the thumbnails that rows know (None: all that lie there)."""
+    """An entry whose blob is to be restored, with the thumbnails that rows know (None: all in the entry)."""
 
     entry: EntryPath
     thumbnails: Collection[Thumbnail] | None
@@ -48,9 +48,9 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class LiveBlob:
-    """What stands where dendrite looks for a content: sizes in bytes; no size where no file stands.
+    """The live files of a blob: sizes in bytes; no size without a file.
 
-    `error`: the disk did not show it, and whether a file stands is not known.
+    `error`: the disk could not be read, and whether a file exists is unknown.
     """
 
     blob: Hash
@@ -61,7 +61,7 @@ class LiveBlob:
 
 @dataclass(frozen=True, slots=True)
 class ReturnResult:
-    """What became of it, and what stands live afterwards."""
+    """The outcome of a restore, and the live files afterwards."""
 
     entry: EntryPath
     outcome: Back
@@ -70,7 +70,7 @@ class ReturnResult:
 
 
 def bring_back(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[Return]], list[ReturnResult]]:
-    """Return the way back for a thread's share of entries; the copies in quarantine stay where they are."""
+    """Return the restore for a thread's share of entries; the copies in quarantine stay in place."""
 
     def bring_all(returns: Sequence[Return]) -> list[ReturnResult]:
         with Staging(tree, claimant.claimant_id) as staging:
@@ -86,7 +86,7 @@ def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
         with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
             names = _names_to_link(copy, wanted.thumbnails)
             if FILE not in names and live_blob(tree, entry.hash).size is None:
-                # Thumbnails without their content serve nobody.
+                # Thumbnails without their blob are of no use.
                 names = []
             changed = bool(names) and _put_in_place(staging, copy, entry, names)
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
 
 
 def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
-    """Return what stands live of a content."""
+    """Return the live files of a blob."""
     thumbnails = {}
     try:
         with tree.directory(*blob_parts(blob)) as live:
@@ -118,7 +118,7 @@ def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
 
 
 def live_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[LiveBlob]]:
-    """Return the look at live contents for a thread's share of hashes."""
+    """Return the read of live blobs for a thread's share of hashes."""
 
     def look_at(blobs: Sequence[Hash]) -> list[LiveBlob]:
         return [live_blob(tree, blob) for blob in blobs]
@@ -138,7 +138,7 @@ def _names_to_link(copy: int, wanted: Collection[Thumbnail] | None) -> list[str]
 def _put_in_place(staging: Staging, copy: int, entry: EntryPath, names: list[str]) -> bool:
     tree = staging.tree
     first, second, rest = blob_parts(entry.hash)
-    # dendrite's upper levels, should they be gone, are like the directory we hold.
+    # dendrite's upper levels, if they are missing, get the owner and mode of the directory that we hold.
     _ensure_directory(staging, tree.root, first, os.fstat(copy))
     with inside(tree.root, first) as upper:
         _ensure_directory(staging, upper, second, os.fstat(copy))
@@ -181,21 +181,21 @@ def _place_one(staging: Staging, copy: int, live: int, name: str) -> bool:
             staging.link(copy, name, live)
             return True
         return False
-    # One of another size is no copy of this content: dendrite would refuse to serve it, and every upload of it.
+    # A file of another size is no copy of this blob: dendrite would refuse to serve it, and every upload of it.
     staging.replace(copy, name, live)
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class SizesAtHand:
-    """The sizes of a content's files, live and in quarantine; `error` where the disk did not show one of them."""
+    """The sizes of a blob's files, live and in quarantine; `error` if the disk did not show one of them."""
 
     sizes: list[int]
     error: str = ""
 
 
 def sizes_at_hand(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[SizesAtHand]]:
-    """Return, for a thread's share of entries, the sizes of the content's files: the copy's and the live one's."""
+    """Return, for a thread's share of entries, the sizes of the blob's files: the copy's and the live one's."""
 
     def all_sizes(entries: Sequence[EntryPath]) -> list[SizesAtHand]:
         return [_sizes_at_hand(tree, entry) for entry in entries]
@@ -238,7 +238,7 @@ def _dispensable(tree: MediaTree, entry: EntryPath) -> bool:
 
 
 def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool | None]]:
-    """Return, for a thread's share of entries, whether their directory stands in quarantine; None: it cannot be told."""
+    """Return, for a thread's share of entries, whether their directory is in quarantine; None: unknown."""
 
     def all_standing(entries: Sequence[EntryPath]) -> list[bool | None]:
         return [_standing(tree, entry) for entry in entries]

@@ -1,7 +1,7 @@
-"""The names below the media directory: dendrite's and our own. Every path is made here, from parts that are safe.
+"""The names below the media directory: dendrite's and our own. Every path is made here, from safe parts.
 
-dendrite keeps a content in `<h0>/<h1>/<rest>/file`, from its base64hash, and its thumbnails beside it as
-`thumbnail-<width>x<height>-<method>`. What we hold lies below `.retentiond`.
+dendrite keeps a blob in `<h0>/<h1>/<rest>/file`, from its base64hash, and its thumbnails beside it as
+`thumbnail-<width>x<height>-<method>`. Our files are below `.retentiond`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from retentiond.model.media import Hash, valid_hash
 
 OWN: Final = ".retentiond"
 PROBE: Final = f"{OWN}-probe"
-"""A directory of ours beside dendrite's own, for the moment in which it is tried whether directories can be renamed."""
+"""A directory of ours beside dendrite's own, for the moment of the test whether directories can be renamed."""
 QUARANTINE: Final = "quarantine"
 PURGING: Final = "purging"
 STAGING: Final = "staging"
@@ -25,7 +25,7 @@ _ENTRY = re.compile(r"([A-Za-z0-9_-]{43})\.(\d{1,18})", re.ASCII)
 
 
 class Thumbnail(NamedTuple):
-    """What names a thumbnail file of a content."""
+    """The properties that name a thumbnail file of a blob."""
 
     width: int
     height: int
@@ -38,7 +38,7 @@ class Thumbnail(NamedTuple):
 
 
 class EntryPath(NamedTuple):
-    """Where an entry of the quarantine lies: `quarantine/<pass>/<h0h1>/<hash>.<entry>`."""
+    """The path of an entry in quarantine: `quarantine/<pass>/<h0h1>/<hash>.<entry>`."""
 
     pass_id: int
     hash: Hash
@@ -51,12 +51,12 @@ class EntryPath(NamedTuple):
 
     @property
     def purging_name(self) -> str:
-        """Its name below `purging`, where all passes meet."""
+        """Its name below `purging`, which the entries of all passes share."""
         return f"{self.pass_id}.{self.name}"
 
 
 def blob_parts(blob: Hash) -> tuple[str, str, str]:
-    """Return the three directories of a content."""
+    """Return the three directories of a blob."""
     return blob[0], blob[1], blob[2:]
 
 
@@ -66,7 +66,7 @@ def shelf(blob: Hash) -> str:
 
 
 def parse_thumbnail(name: str) -> Thumbnail | None:
-    """Read a thumbnail file's name; None for any other, also for one that dendrite would write differently."""
+    """Parse a thumbnail file's name; None for any other, also for one that dendrite would write differently."""
     found = _THUMBNAIL.fullmatch(name)
     if found is None:
         return None
@@ -75,7 +75,7 @@ def parse_thumbnail(name: str) -> Thumbnail | None:
 
 
 def parse_entry(pass_name: str, name: str) -> EntryPath | None:
-    """Read an entry's place in quarantine; None for a name that we never make."""
+    """Parse an entry's path in quarantine; None for a name that we never make."""
     found = _ENTRY.fullmatch(name)
     if found is None or not pass_name.isascii() or not pass_name.isdigit():
         return None

@@ -1,6 +1,6 @@
-"""Look at blobs on the disk: what is there, how large it is, and whether it is what dendrite would have made.
+"""Look at blobs on the disk: which files exist, their sizes, and whether dendrite could have made them.
 
-Nothing here changes anything; threads do it by the batch.
+Nothing here changes anything; threads run it by the batch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NOTHING: Final[Mapping[Hash, Collection[Thumbnail]]] = {}
 
 @dataclass(frozen=True, slots=True)
 class BlobLook:
-    """What one look at a blob's directory saw; sizes in bytes.
+    """The result of one look at a blob's directory; sizes in bytes.
 
-    `missing`: there is no directory. `unsafe`: a link, a special file, a name that dendrite never makes, another
-    device. `failed`: it cannot be read or renamed by us. `problem` is the reason in words. `accessed` is when any
-    of its files was last read, in seconds since the epoch.
+    `missing`: the directory does not exist. `unsafe`: a link, a special file, a name that dendrite never makes,
+    another device. `failed`: we cannot read or rename it. `problem` is the reason in words. `accessed` is when any of
+    its files was last read, in seconds since the epoch.
     """
 
     blob: Hash
@@ -41,26 +41,26 @@ class BlobLook:
 
     @property
     def has_file(self) -> bool:
-        """Whether the content itself is there."""
+        """Whether the file of the blob itself exists."""
         return self.file_size is not None
 
     @property
     def files(self) -> int:
-        """How many files the directory holds."""
+        """The number of files in the directory."""
         return len(self.thumbnails) + self.has_file
 
     @property
     def bytes(self) -> int:
-        """How much the directory's files hold."""
+        """The total size of the directory's files."""
         return (self.file_size or 0) + sum(size for _, size in self.thumbnails)
 
 
 def look_at_blobs(
     tree: MediaTree, freed: Mapping[Hash, Collection[Thumbnail]] = _NOTHING
 ) -> Callable[[Sequence[Hash]], list[BlobLook]]:
-    """Return the look for a thread's share of hashes; sorted ones share their parent directories.
+    """Return the look for a thread's share of hashes; sorted hashes share their parent directories.
 
-    It sees nothing of the thumbnails that are `freed`: those that a plan has taken already.
+    Thumbnails in `freed` are ignored: a plan has counted their removal already.
     """
 
     def look_at(blobs: Sequence[Hash]) -> list[BlobLook]:
@@ -128,7 +128,7 @@ def _may_change(parent: int, name: str) -> bool:
 
 
 def file_missing(tree: MediaTree) -> Callable[[Sequence[Hash]], list[bool]]:
-    """Return, for a thread's share of hashes, whether the content's file is missing; only ENOENT counts as that."""
+    """Return, for a thread's share of hashes, whether the blob's file is missing; only ENOENT counts as missing."""
 
     def missing(blobs: Sequence[Hash]) -> list[bool]:
         with DirectoryCache() as shelves:

@@ -21,13 +21,13 @@ class Mount:
 
 
 def read_mounts() -> list[Mount]:
-    """Return all mounts that this process sees."""
+    """Read all mounts that this process sees."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         return [_parse(line) for line in lines]
 
 
 def mount_of(descriptor: int, mounts: list[Mount]) -> Mount | None:
-    """Return the mount that an open directory is reached through; None where the kernel does not say."""
+    """Return the mount through which an open directory is reached; None if the kernel does not list it."""
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
         ids = [line.split()[1] for line in lines if line.startswith("mnt_id:")]
     return next((mount for mount in mounts if mount.mount_id in ids), None)

@@ -1,7 +1,7 @@
-"""Move blobs: into the quarantine, back, and out for good. Each effect can be repeated; threads do it by the batch.
+"""Move blobs: into the quarantine, back, and out for good. Each effect can be repeated; threads run it by the batch.
 
-Whoever calls has recorded the intent in the ledger before, and records the outcome after. Directories on both
-sides of a rename are synced before a function returns, so that a commit may rely on it.
+The caller has recorded the intent in the ledger before, and records the outcome after. Directories on both sides of a
+rename are synced before a function returns, so that a commit may rely on it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 Moved = Literal["moved", "already", "missing", "stayed", "failed"]
 """The outcome of a move.
 
-`moved`: by us. `already`: the destination stands. `missing`: neither source nor destination stands. `stayed`: the disk
-refused, and the destination does not stand. `failed`: the disk refused, and does not show what came of it.
+`moved`: by us. `already`: the destination exists. `missing`: neither source nor destination exists. `stayed`: the
+disk refused, and the destination does not exist. `failed`: the disk refused, and the outcome is unknown.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What became of one entry on the disk; `error` is the disk's error in words."""
+    """The outcome of one entry's move; `error` is the disk's error in words."""
 
     entry: EntryPath
     outcome: Moved
@@ -69,7 +69,7 @@ def _quarantine(
         try:
             return MoveResult(entry, _rename_in(tree, live, held, entry))
         except FileNotFoundError:
-            # The source is gone, or a purge beside us has just dropped the empty shelf we hold open.
+            # The source is gone, or a concurrent purge has just removed the empty directory that we hold open.
             held.sync()
             held.close()
             return MoveResult(entry, _rename_in(tree, live, held, entry))
@@ -80,7 +80,7 @@ def _quarantine(
 
 
 def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
-    """Report a blob as missing only where its parent directory shows that it is; else the disk refused."""
+    """Report a blob as missing only if its parent directory proves it; otherwise as refused by the disk."""
     first, second, rest = blob_parts(entry.hash)
     try:
         with tree.directory(first, second) as parent:
@@ -93,7 +93,7 @@ def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveRes
 
 
 def _judge_refused(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
-    """Look whether a rename that was refused had an effect: a network file system may report one that was done."""
+    """Check whether a refused rename had an effect: a network file system may refuse a rename that was done."""
     try:
         with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as target:
             done = _stands(target, entry.name)
@@ -114,7 +114,7 @@ def _rename_in(tree: MediaTree, live: DirectoryCache, held: DirectoryCache, entr
 
 
 def sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
-    """Write to the disk what entries lie in, but for their shelves: a move may have made any of it."""
+    """Sync the parents of entries' directories, except the grouping ones: a move may have made any of them."""
     with DirectoryCache() as parents:
         parents.get(tree, QUARANTINE, own=True)
         for pass_id in {entry.pass_id for entry in entries}:
@@ -131,14 +131,14 @@ def _stands(parent: int, name: str) -> bool:
 
 
 class Freed(NamedTuple):
-    """The files that leave for good when an entry is purged, and their bytes: not those with another name, that live on."""
+    """The files, without those that have another name, and bytes that a purge of an entry deletes for good."""
 
     files: int
     bytes: int
 
 
 def measure_entries(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[Freed | None]]:
-    """Return, for a thread's share of entries, what a purge of them, one after the other, frees; None: it cannot be told."""
+    """Return, for a thread's share of entries, the bytes that a purge of them in order frees; None: unknown."""
 
     def measure_all(entries: Sequence[EntryPath]) -> list[Freed | None]:
         names: Counter[int] = Counter()
@@ -197,7 +197,7 @@ def _purge(
 def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath]], list[MoveResult]]:
     """Return the way back to the quarantine for a thread's share of entries whose purge was not finished.
 
-    A file is whole until it is unlinked, so what is left of an entry is a copy. `missing`: nothing is left.
+    A file is whole until it is unlinked, so the rest of an entry is a copy. `missing`: nothing is left.
     """
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
@@ -238,7 +238,7 @@ def _rename_away(tree: MediaTree, held: DirectoryCache, grave: int, entry: Entry
 
 
 def unlink_directory(parent: int, name: str) -> bool:
-    """Unlink a directory that holds files only; tell whether it was there. Raises OSError."""
+    """Unlink a directory that holds files only; return whether it existed. Raise OSError."""
     try:
         with inside(parent, name) as directory:
             for inner in os.listdir(directory):
@@ -269,7 +269,7 @@ class FoundFile:
 
 
 def regular_file(parent: int, name: str) -> FoundFile | None:
-    """Return what is known of a regular file; None where there is none. Raises OSError for all but ENOENT."""
+    """Return the size and time of a regular file; None if there is no file. Raise OSError for all errors but ENOENT."""
     try:
         about = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Plain files, opened without a wait: whoever may write here may have put a pipe or a device in the place of one.
+"""Plain files, opened without a wait: any user with write access may have put a pipe or a device in place of one.
 
-A pipe that nobody writes to, or reads from, would hold the thread that opens it for ever, deaf to every signal.
+A pipe without a writer or reader would block the thread that opens it for ever, deaf to every signal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 def open_plain(name: str, directory: int, flags: int = 0) -> int:
-    """Return a descriptor of a plain file of a directory, to read; raises OSError, EINVAL for anything else."""
+    """Open a plain file of a directory to read, and return its descriptor; raise OSError, EINVAL for any other file."""
     ours = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(name, ours | flags, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -22,8 +22,8 @@ def open_plain(name: str, directory: int, flags: int = 0) -> int:
 
 
 def make_plain(name: str, directory: int) -> int:
-    """Return a descriptor of a new file, to write, in the place of what has its name; raises OSError."""
-    # What stands there may be a pipe, or a second name of a file that must stay as it is.
+    """Make a new file to write, in place of one of the same name, and return its descriptor; raise OSError."""
+    # The existing file may be a pipe, or a second name of a file that must stay as it is.
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,6 +1,6 @@
-"""Staging: where what comes back is put together, whole, before it is renamed into place; and where what is dead ends.
+"""Staging: a directory to build restored files before they are renamed into place, and to delete files for good.
 
-Whatever lies there bears the number of its claimant. What a crash left is removed by whoever finds the claimant dead.
+Each name there has the number of its claim owner. The remains of a crash are removed once their owner is found dead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME: Final = re.compile(r"(\d{1,10})\.[0-9a-f]{16}", re.ASCII)
 
 
 class Staging:
-    """One thread's use of the staging directory, under the number of its claimant."""
+    """One thread's use of the staging directory, under the number of its claim owner."""
 
     def __init__(self, tree: MediaTree, claimant_id: int) -> None:
         self.tree = tree
@@ -49,7 +49,7 @@ class Staging:
         return name
 
     def move_or_drop(self, made: str, parent: int, name: str) -> bool:
-        """Rename a directory to where nothing (or an empty one) stands; drop it where something does."""
+        """Rename a directory to a path that is free or an empty directory; delete it if the path is in use."""
         try:
             os.rename(made, name, src_dir_fd=self.descriptor, dst_dir_fd=parent)
         except OSError as error:
@@ -60,13 +60,16 @@ class Staging:
         return True
 
     def take_apart(self, parent: int, name: str) -> None:
-        """Remove a directory of files for good: away first, as a whole, so that nobody sees half of it."""
+        """Delete a directory of files for good.
+
+        Renamed away first, as a whole, so that it is never seen half deleted.
+        """
         aside = self._new_name()
         os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=self.descriptor)
         _remove(self.descriptor, aside)
 
     def link(self, source: int, name: str, target: int) -> None:
-        """Give a file a second name in another directory, which never replaces, and is whole when it appears."""
+        """Give a file a second name in another directory. It never replaces a file, and is whole when it appears."""
         aside = self._second_name(source, name)
         try:
             os.link(aside, name, src_dir_fd=self.descriptor, dst_dir_fd=target, follow_symlinks=False)
@@ -74,7 +77,7 @@ class Staging:
             os.unlink(aside, dir_fd=self.descriptor)
 
     def replace(self, source: int, name: str, target: int) -> None:
-        """Give a file a second name in another directory, in the place of what has it there."""
+        """Give a file a second name in another directory, in place of a file of that name."""
         aside = self._second_name(source, name)
         os.rename(aside, name, src_dir_fd=self.descriptor, dst_dir_fd=target)
 
@@ -83,7 +86,8 @@ class Staging:
         try:
             os.link(name, aside, src_dir_fd=source, dst_dir_fd=self.descriptor, follow_symlinks=False)
         except OSError as error:
-            # protected_hardlinks forbids links to files of another owner, and a file may have only so many names.
+            # protected_hardlinks forbids links to files of another owner, and the number of links of a file is
+            # limited.
             if error.errno not in {errno.EPERM, errno.EMLINK}:
                 raise
             self._copy(source, name, aside)
@@ -104,7 +108,7 @@ class Staging:
 
 
 def staged(tree: MediaTree) -> dict[str, int]:
-    """Return what lies in staging, by name, with the claimant who put it there."""
+    """Return the files in staging by name, each with the number of its claim owner."""
     try:
         with tree.directory(OWN, STAGING) as descriptor:
             names = os.listdir(descriptor)
@@ -114,9 +118,9 @@ def staged(tree: MediaTree) -> dict[str, int]:
 
 
 def remove_staged(tree: MediaTree, names: list[str]) -> Callable[[], dict[str, str]]:
-    """Return the removal of what dead claimants left in staging: second names, copies, and what was to end anyhow.
+    """Return the removal of the files that dead claim owners left in staging: links, copies, and half-deleted files.
 
-    It returns by name why something could not be removed.
+    It returns, by name, why a file could not be removed.
     """
 
     def remove() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Move thumbnails of a live content into the quarantine, while the content stays where it is.
+"""Move thumbnails of a live blob into the quarantine, while the blob stays in place.
 
-Whoever calls has recorded the intent before, as for blobs.
+The caller has recorded the intent before, as for blobs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
-    """Move thumbnails as `move_thumbnails` does; an error of the disk is in the result, with some of them moved perhaps."""
+    """Move thumbnails as `move_thumbnails` does; an error of the disk is in the result, and some may have moved."""
     try:
         moved = move_thumbnails(tree, entry, thumbnails)
     except OSError as error:
-        # Where nothing was moved, the entry's directory is empty, and goes.
+        # If nothing was moved, the entry's directory is empty, and is removed.
         with (
             suppress(OSError),
             tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
@@ -42,7 +42,7 @@ def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnai
 
 
 def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
-    """Rename thumbnails of a live content into the quarantine; tell whether any was there. Raises OSError."""
+    """Rename thumbnails of a live blob into the quarantine; return whether any existed. Raise OSError."""
     target = tree.own_directory(QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
     moved = False
     try:

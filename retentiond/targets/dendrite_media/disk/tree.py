@@ -1,7 +1,7 @@
-"""The media directory, reached through one descriptor: the jail that no name and no link leads out of.
+"""The media directory, reached through one descriptor: a jail that no name and no link leads out of.
 
-It is opened anew for each piece of work, checked, and from then on everything goes through that descriptor:
-a disk that is unmounted or exchanged meanwhile is never mistaken for the one that was checked.
+It is opened anew for each piece of work, checked, and from then on all access is through that descriptor: a disk that
+is unmounted or exchanged meanwhile is never mistaken for the checked one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ODD: Final = (errno.ELOOP, errno.ENOTDIR)
 
 @contextmanager
 def inside(parent: int, name: str) -> Iterator[int]:
-    """Open a directory of a directory, through no link; raises OSError."""
+    """Open a directory of a directory, through no link; raise OSError."""
     descriptor = os.open(name, DIRECTORY, dir_fd=parent)
     try:
         yield descriptor
@@ -38,7 +38,7 @@ def inside(parent: int, name: str) -> Iterator[int]:
 
 
 class NoMediaDirectoryError(UnreachableError):
-    """There is no media directory in a directory that is there: dendrite makes it at its first upload."""
+    """The media directory does not exist in its parent, which does: dendrite makes it at its first upload."""
 
 
 class MediaTree:
@@ -76,7 +76,7 @@ class MediaTree:
 
     @contextmanager
     def directory(self, *parts: str) -> Iterator[int]:
-        """Open a directory below the root, level by level and through no link; raises OSError."""
+        """Open a directory below the root, level by level and through no link; raise OSError."""
         opened = self.open_directory(*parts)
         try:
             yield opened
@@ -84,7 +84,7 @@ class MediaTree:
             os.close(opened)
 
     def open_directory(self, *parts: str) -> int:
-        """Return a descriptor of a directory below the root; the caller closes it. Raises OSError."""
+        """Return a descriptor of a directory below the root; the caller closes it. Raise OSError."""
         current = os.dup(self.root)
         try:
             for part in parts:
@@ -97,9 +97,9 @@ class MediaTree:
         return current
 
     def own_directory(self, *parts: str) -> int:
-        """Return a descriptor of a directory below `.retentiond`, made where it is missing; the caller syncs its parents.
+        """Return a descriptor of a directory below `.retentiond`, made if missing; the caller syncs its parents.
 
-        What we make belongs to the owner of the media directory, also when root runs us.
+        Our directories belong to the owner of the media directory, also when retentiond runs as root.
         """
         current = os.dup(self.root)
         try:
@@ -120,7 +120,7 @@ class MediaTree:
         return opened
 
     def adopt(self, descriptor: int, owner: tuple[int, int], mode: int) -> None:
-        """Give a directory or file of ours this owner and mode; the owner only where we may."""
+        """Give a directory or file of ours this owner and mode; the owner only if permitted."""
         about = os.fstat(descriptor)
         if (about.st_uid, about.st_gid) != owner:
             with suppress(PermissionError):
@@ -128,7 +128,7 @@ class MediaTree:
         os.fchmod(descriptor, mode)
 
     def prepare(self) -> None:
-        """Make `.retentiond` and its directories; raises UnreachableError where nothing can be written."""
+        """Make `.retentiond` and its directories; raise UnreachableError if nothing can be written."""
         try:
             for name in (QUARANTINE, PURGING, STAGING):
                 os.close(self.own_directory(name))
@@ -139,13 +139,13 @@ class MediaTree:
             raise self.unwritable(error) from error
 
     def probe(self) -> None:
-        """Rename a directory from the root to where the quarantine lies and back; raises UnreachableError.
+        """Rename a directory from the root into the quarantine and back; raise UnreachableError.
 
-        A bind mount answers EXDEV although the device numbers are equal, and only a try can tell.
+        A bind mount answers EXDEV although the device numbers are equal, and only a test can tell.
         """
         with self._own(QUARANTINE) as quarantine:
             try:
-                # One that a crash left behind serves as well.
+                # A directory that a crash left behind serves as well.
                 with suppress(FileExistsError):
                     os.mkdir(PROBE, 0o700, dir_fd=self.root)
                 try:
@@ -161,12 +161,12 @@ class MediaTree:
         self._probe_links()
 
     def _probe_links(self) -> None:
-        """Give a file of ours a second name: without that nothing comes back from the quarantine."""
+        """Give a file of ours a second name: without links nothing can be restored from the quarantine."""
         one, two = f"{PROBE}.one", f"{PROBE}.two"
         with self._own(STAGING) as staging:
             try:
                 os.close(make_plain(one, staging))
-                # Somebody else who clears up in there may have come first; that tells nothing.
+                # Another program that cleans up there may have come first; that proves nothing.
                 with suppress(FileExistsError, FileNotFoundError):
                     os.link(one, two, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
             except OSError as error:
@@ -190,7 +190,7 @@ class MediaTree:
             os.close(opened)
 
     def unwritable(self, error: OSError) -> UnreachableError:
-        """Say that directories cannot be made and renamed here, and what to check."""
+        """Return the error that directories cannot be made and renamed here, with the things to check."""
         return UnreachableError(f"directories cannot be made and renamed in {self.path}: {disk_error(error)}")
 
     def first_level(self) -> list[tuple[str, int]]:
@@ -204,7 +204,7 @@ class MediaTree:
         return sorted(found)
 
     def folds_case(self, there: Collection[str]) -> bool:
-        """Tell by the first level's names whether such as differ in case alone are one here, as on macOS, Windows and SMB."""
+        """Return whether names that differ in case alone are the same here, as on macOS, Windows and SMB."""
         for name in there:
             other = name.swapcase()
             if other not in there:
@@ -215,7 +215,7 @@ class MediaTree:
         return False
 
     def own_device(self) -> int | None:
-        """Return the device of `.retentiond`, None where it is not there yet; raises OSError for a link."""
+        """Return the device of `.retentiond`, None if it does not exist yet; raise OSError for a link."""
         try:
             about = os.stat(OWN, dir_fd=self.root, follow_symlinks=False)
         except FileNotFoundError:
@@ -230,7 +230,7 @@ class MediaTree:
 
 
 class DirectoryCache:
-    """Directories that a run of sorted work keeps opening, open once each, for one thread; at most `limit` of them."""
+    """Directories that a run of sorted work keeps opening, opened once each, for one thread; at most `limit` of them."""
 
     def __init__(self, limit: int = 64) -> None:
         self._open: dict[tuple[str, ...], int] = {}
@@ -243,7 +243,7 @@ class DirectoryCache:
         self.close()
 
     def get(self, tree: MediaTree, *parts: str, own: bool = False) -> int:
-        """Return the descriptor of a directory of dendrite's (or of our own, made if missing); raises OSError."""
+        """Return the descriptor of a directory of dendrite's (or of our own, made if missing); raise OSError."""
         key = (OWN, *parts) if own else parts
         if key not in self._open:
             if len(self._open) >= self._limit:
@@ -253,11 +253,11 @@ class DirectoryCache:
         return self._open[key]
 
     def sync(self) -> None:
-        """Write the open directories to the disk."""
+        """Sync the open directories."""
         for descriptor in self._open.values():
             os.fsync(descriptor)
 
     def close(self) -> None:
-        """Sync nothing, close everything."""
+        """Close all directories without a sync."""
         while self._open:
             os.close(self._open.popitem()[1])

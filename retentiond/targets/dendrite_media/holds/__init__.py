@@ -1,4 +1,4 @@
-"""Holds: what stays because somebody said so, whatever policies, quotas or a purge say.
+"""Holds: items that stay whatever policies, quotas or a purge say.
 
-They are put on and released here, and asked in the transaction that deletes.
+They are added and released here, and read in the transaction that deletes.
 """

@@ -1,4 +1,4 @@
-"""What holds keep, as passes, purges and sweeps ask: read in the transaction that deletes, and never from memory."""
+"""The items that holds keep, for passes, purges and sweeps: read in the transaction that deletes, never from memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEEPING: Final = tuple(name for name in SQL if name.startswith("keep_held_"))
 
 
 async def keep_held(connection: Conn, *, plan: bool) -> None:
-    """Mark the due rows of a survey that holds keep; a plan asks its own copy."""
+    """Mark the due rows of a survey that holds keep; a plan reads its own copy."""
     if await any_hold(connection):
         for statement in _KEEPING:
             await connection.execute((_PLAN_SQL if plan else SQL)[statement])
@@ -42,9 +42,9 @@ async def keep_held(connection: Conn, *, plan: bool) -> None:
 async def lock_and_find_held(
     connection: Conn, rows: Iterable[MediaRow], *, begun_after: datetime
 ) -> set[MediaKey] | None:
-    """Say which rows are held, for a transaction that deletes: no hold is added or released until it ends.
+    """Return the held rows, for a transaction that deletes: no hold is added or released until it ends.
 
-    None where a hold came meanwhile of which nobody has read yet what it refers to: read that, and begin again.
+    None if a hold was added meanwhile whose references have not been read: read them, and begin again.
     """
     await lock_holds(connection)
     if not await any_hold(connection):
@@ -73,5 +73,5 @@ async def any_hold(db: Conn | Db) -> bool:
 
 
 async def held_in_quarantine(pool: Db, after: str, batch: int) -> list[Hash]:
-    """Return a page of contents, after a content, of which a released row is held."""
+    """Return a page of blobs, after a blob, of which a released row is held."""
     return [row["hash"] for row in await pool.fetch(SQL["held_in_quarantine"], after, batch)]

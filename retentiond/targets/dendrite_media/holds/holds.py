@@ -1,4 +1,4 @@
-"""The holds of a media target: put on, told of, released, with what each covers."""
+"""The holds of a media target: added, listed, released, with the rows that each covers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _STANDS: Final = "the hold stands all the same, and until this is mended no pass
 
 
 class MediaHolds(RecordedHolds):
-    """The holds of one store, as the engine's Protocol wants them."""
+    """The holds of one store, as the engine's protocol defines them."""
 
     def __init__(self, context: TargetContext) -> None:
         super().__init__(context.name, context.pool, context.ledger)
         self._context = context
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
-        """Put a hold on, and say what it covers. Once this returns, nothing that it covers is taken any more."""
+        """Add a hold, and return its coverage. Once this returns, no item that it covers is deleted any more."""
         context = self._context
         with translate_errors("the database"):
             async with context.pool.acquire() as connection:
@@ -69,7 +69,7 @@ class MediaHolds(RecordedHolds):
         )
 
     async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
-        """Stream the holds in force, and with `closed` all that ever were; those of rooms with their members."""
+        """Stream the holds in force, and with `closed` all past holds; those of rooms with their members."""
         async for hold in super().on_record(closed=closed):
             yield await self._with_members(self._context.pool, hold)
 

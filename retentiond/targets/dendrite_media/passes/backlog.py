@@ -1,4 +1,4 @@
-"""The backlog: what is due and was not taken. A backlog that grows is a purge that stalls."""
+"""The backlog: due items that were not removed. A growing backlog shows a purge that stalls."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from retentiond.model.policy import Policy
 
 _LARGEST: Final = 2**63 - 1
-"""More than a column holds would end the pass; a recorded size may be any number."""
+"""The largest value of the column; the sum of recorded sizes may be any number, and must not end the pass."""
 
 
 async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:
-    """Write down what of the survey on this connection is due and still there, and since when the oldest of it is."""
+    """Record how much of this connection's survey is due and not removed, and since when the oldest is due."""
     due = await due_by_age(connection, policies, now)
     since = [part.oldest + keep for part in due if (keep := policies[part.policy].keep) is not None]
     await past.note_backlog(

@@ -1,4 +1,4 @@
-"""The end of a pass: what the ledger and the log hear of it, and what is swept where no daemon will."""
+"""The end of a pass: its record in the ledger and the log, and a last sweep if no daemon runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
 
 
 async def record_end(context: TargetContext, report: PassReport) -> None:
-    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
     log = get_logger(target=context.name)
     fields = report.as_json()
     if report.refused is not None:
@@ -42,7 +42,7 @@ async def record_end(context: TargetContext, report: PassReport) -> None:
 
 
 async def note_unreachable(context: TargetContext, error: UnreachableError) -> None:
-    """Remember, for `status`, that a pass could not begin; where the database is what is lost, nobody can."""
+    """Record, for `status`, that a pass could not begin; without the database nothing can be recorded."""
     found, _, hint = str(error).partition("; ")
     with suppress(*LOST):
         await context.ledger.note_refusal(
@@ -51,13 +51,13 @@ async def note_unreachable(context: TargetContext, error: UnreachableError) -> N
 
 
 async def end_by_hand(context: TargetContext, order: PassOptions | AuditOptions, *, removed: bool) -> None:
-    """Sweep once more where no daemon will, after dendrite's time-outs where something was removed.
+    """Sweep once more if no daemon will: after a removal, once dendrite's time-outs are over.
 
-    A grace or a settle may have ended during the run: a job of every day begins just before the grace of the day before
-    is over. Without a settle what was released is purged now.
+    A grace or a settle may have ended during the run: a daily job begins just before the grace of the day before is
+    over. Without a settle the released files are purged now.
     """
     if context.config.settle == timedelta(0):
-        # What a dead pass had released is purged as well.
+        # Files that a dead pass had released are purged as well.
         await sweep_store(context, everything=True, fresh=True)
         return
     if await has_daemon(context.pool):

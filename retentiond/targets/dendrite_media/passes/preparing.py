@@ -1,4 +1,4 @@
-"""What comes before anything is taken, by a pass or by a repair: a store that is safe, and a number in the ledger."""
+"""The start of a pass or repair before its first removal: a store that is safe, and a number in the ledger."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 async def make_safe(session: StoreSession, connection: Conn) -> None:
-    """Check that this is the store, its clock and its directory; make what the quarantine needs."""
+    """Check the store's identity, its clock and its directory; make the quarantine's directories."""
     tree, context = session.tree, session.context
     if session.fit == "ahead":
-        # What rows bear comes back all the same.
+        # Files whose rows are in the database are restored all the same.
         await sweep(session, everything=True)
         raise refuse_ahead(context.name)
     check_clocks(session.state, session.leap, context.name)

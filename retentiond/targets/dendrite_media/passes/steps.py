@@ -1,4 +1,4 @@
-"""The steps of a pass over dendrite's media, as the engine asks for them."""
+"""The steps of a pass over dendrite's media, in the engine's order."""
 
 from __future__ import annotations
 
@@ -52,20 +52,23 @@ class MediaSteps:
         self._accesses = AccessTimes(session.context, session.tree, connection, now)
 
     async def make_safe(self) -> None:
-        """Check that this is the store, its clock and its directory; make what the quarantine needs."""
+        """Check the store's identity, its clock and its directory; make the quarantine's directories."""
         await make_safe(self._session, self._connection)
 
     async def sweep(self) -> None:
-        """Finish what is open, take stock, purge what is due; and make the index, before any cursor is open."""
+        """Finish interrupted work, take stock, purge expired entries.
+
+        The index is created first, before any cursor is open.
+        """
         if self._context.config.create_index:
             await ensure_index(self._connection, self._context.name)
         await sweep(self._session, everything=True)
 
     async def survey(self, report: PassReport) -> Refusal | None:
-        """Judge every row, mark what is kept, and hold the counts against the limits."""
+        """Judge every row, mark the kept rows, and compare the counts with the limits."""
         progress = self._order.progress
         references = self._ground.references
-        # What cannot be read refuses the pass before the long look at every row.
+        # An unreadable source refuses the pass before the long survey of every row.
         if self._ground.by_access:
             await self._accesses.prepare(report)
         async with references.held(self._connection, begun_after=self._now) as copy:
@@ -119,7 +122,7 @@ class MediaSteps:
         return pass_id
 
     async def remove(self, report: PassReport) -> None:
-        """Take what the survey found due through the protocol."""
+        """Remove the rows that the survey found due through the protocol, then thumbnails, then the excess of quotas."""
         if report.pass_id is None:
             return
         releaser = Releaser(self._session, self._connection, self._lease, report.pass_id, self._ground)
@@ -127,7 +130,8 @@ class MediaSteps:
         await removal.run()
         if self._order.request is not None:
             return
-        # What comes next makes surveys of its own. Where the removal was lost, what it was to take is to be seen.
+        # The following steps make surveys of their own. If the removal failed, the rows that it left are still
+        # visible.
         await self._note_backlog()
         settings = self._context.settings
         if self._order.stop.asked:
@@ -138,7 +142,7 @@ class MediaSteps:
             try:
                 await further(report)
             except RefusedError as error:
-                # What came before is done, and counted; this is told.
+                # The earlier steps are done, and counted; the refusal is reported beside them.
                 report.refused = report.refused or error.refusal
 
     async def _remove_thumbnails(self, report: PassReport) -> None:
@@ -147,18 +151,18 @@ class MediaSteps:
         )
 
     async def evict(self, report: PassReport) -> None:
-        """Keep to the quotas; raises RefusedError where one would go over the limits."""
+        """Enforce the quotas; raise RefusedError if a removal would exceed the limits."""
         evictions = Evictions(
             self._session, self._connection, self._lease, self._order, self._accesses, self._number
         )
         await evictions.run(report)
 
     async def prepare_eviction(self, report: PassReport) -> None:
-        """See where access times are to be had, for a check of the quotas alone."""
+        """Find out whether access times can be read, for a check of the quotas alone."""
         await self._accesses.prepare(report, policies=False)
 
     async def account(self, report: PassReport) -> None:
-        """Count the contents of which some rows went and some stayed."""
+        """Count the blobs of which some rows were released and some stayed."""
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
         report.ownership = self._ground.ownership()
         if report.ownership is not None:
@@ -167,6 +171,6 @@ class MediaSteps:
         await self._accesses.forget_old()
 
     async def end(self, report: PassReport) -> None:
-        """Say the last word, and forget records that are too old."""
+        """Record the end, and delete records that are too old."""
         await record_end(self._context, report)
         await prune_after(self._connection, report, self._order.keep_records)

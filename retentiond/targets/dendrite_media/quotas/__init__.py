@@ -1,1 +1,1 @@
-"""Quotas: when media take more room than they may, the oldest or least recently accessed go until they fit."""
+"""Quotas: the oldest or least recently accessed media are removed until the rest fits."""

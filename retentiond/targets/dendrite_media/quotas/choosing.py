@@ -1,4 +1,4 @@
-"""Choose what a quota takes: the same for plans and passes, up to the limits."""
+"""Choose the media that a quota removes: the same for plans and passes, up to the limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
-    """What a choice needs to see; `keep` marks in a survey what holds, marks and protections keep."""
+    """The chooser's inputs; `keep` marks in a survey the rows that holds, marks and protections keep."""
 
     tree: MediaTree
     accesses: AccessTimes
@@ -32,9 +32,9 @@ class Chooser:
     async def choose(
         self, quota: Quota, ground: QuotaCriteria, now: datetime, short: int, report: PassReport
     ) -> Survey | None:
-        """Leave due, on the ground's surveyor, what goes so that it fits; None where nothing has to, or can.
+        """Leave due, on the criteria's surveyor, the rows to remove so that the rest fits; None if there are none.
 
-        `short` is what the disk lacks.
+        `short` is the shortage of free disk space in bytes.
         """
         self.progress.stage("quota", None)
         survey = await ground.surveyor.judge(now, self.progress)

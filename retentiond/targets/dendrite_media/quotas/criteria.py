@@ -1,4 +1,4 @@
-"""Why rows go that no policy takes: there is a quota, and they are the oldest, or the least recently accessed."""
+"""The criteria of a quota: rows that no policy removes, but that are the oldest or least recently accessed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class QuotaCriteria(PolicyCriteria):
-    """One quota, at the time its check began; limits and protections are those of the policies."""
+    """One quota, at the time when its check began; limits and protections are those of the policies."""
 
     by_access = False
     counts_unreached = False
@@ -44,24 +44,24 @@ class QuotaCriteria(PolicyCriteria):
         return self._quota.name
 
     def stayed(self, due: Due) -> str | None:
-        """Return the reason for which the policies let it stay."""
+        """Return the reason for which the policies keep the row."""
         return KEEP_REASONS[due.policy]
 
     async def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
-        """Hold against the limits what is due together with the rows that the same pass, or plan, took before."""
+        """Compare with the limits the due rows together with those that the same pass, or plan, removed before."""
         taken = self.taken(report)
-        # In a plan they are still there.
+        # In a plan they are still in the table.
         rows = survey.rows if report.dry_run else survey.rows + taken
-        # A quota takes by rank, not by age: nothing of that is growth.
+        # A quota removes by rank, not by age: its rows are never growth.
         counts = Counts(rows, survey.due + taken, growth=min(report.growth, taken))
         return await over_limit(self._context, self._connection, counts, first=False)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the quota may still take it."""
+        """Return whether the quota may still remove the row."""
         del due
         return decide_eviction(row, self._quota, self._rules, self._now, mentions.get(row.key)) is not None
 
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
-        """Return the quota's conditions on references, and those of the policies that keep for ever."""
+        """Return the quota's conditions on references, and those of the policies with `keep: forever`."""
         del due
         return facts_of_quota(row, self._rules, self._quota)

@@ -1,7 +1,8 @@
-"""Evictions: each quota of a target in turn is looked at, and what is too much goes through the protocol.
+"""Evictions: each quota of a target is checked in turn, and its excess is removed through the protocol.
 
-Under `min_free_disk` what waits to be purged comes first, and then, where the quota says so, the grace of the oldest
-in quarantine. A rename frees nothing by itself, so each check evicts the shortage and no more.
+Under `min_free_disk` the entries whose grace is over are purged first; then, if the quota says so, the grace of the
+oldest entries in quarantine is ended. A rename frees nothing by itself, so each check evicts the shortage and no
+more.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 
 class Evictions:
-    """The quotas of one target, for a pass, or for a check between two; `begin` numbers the pass if none is yet."""
+    """The quotas of one target, for a pass, or for a check between two.
+
+    `begin` gives the pass a number if it has none yet.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class Evictions:
         self._begin = begin
 
     async def run(self, report: PassReport) -> None:
-        """Take each quota in turn; raises RefusedError where one would go over the limits."""
+        """Check each quota in turn; raise RefusedError if a removal would exceed the limits."""
         quotas = self._context.settings.quotas
         names = [quota.name for quota in quotas]
         await self._connection.execute(SQL["forget_other_evictions"], self._context.name, names)
@@ -74,7 +78,7 @@ class Evictions:
         return size_shortage(quota, await self._connection.fetchval(SQL["size_bound"])) > 0
 
     async def _make_room(self, quota: Quota, report: PassReport) -> int:
-        """Purge where the disk is short; return what is short all the same, once the quarantine is purged, too."""
+        """Purge if the disk is short of space; return the shortage that is left once the quarantine is purged, too."""
         before = await self._read()
         if not disk_shortage(quota, before.free):
             await self._connection.execute(SQL["forget_eviction"], self._context.name, quota.name)
@@ -124,7 +128,7 @@ class Evictions:
         now = await connection.fetchval("SELECT clock_timestamp()")
         ground = QuotaCriteria(context, connection, quota, now)
         oldest = now - LARGEST_AGE
-        # What cannot be read refuses before the long look at every row.
+        # An unreadable source refuses the quota before the long survey of every row.
         async with context.references.held(connection, begun_after=oldest) as copy:
             await ground.surveyor.learn(copy, context.references.asked, plan=False)
         await context.hold_references.refresh(connection, begun_after=oldest)

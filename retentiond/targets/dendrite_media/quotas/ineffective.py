@@ -1,4 +1,4 @@
-"""Purging in vain: where it does not raise the free space, media must not go for the sake of that."""
+"""Ineffective purges: if a purge does not raise the free space, no more media are removed for its sake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def ineffective_since(connection: Conn, target: str, quota: Quota, now: SpaceReading) -> bool:
-    """Tell whether what was purged since this quota last evicted for the disk's sake freed nothing."""
+    """Return whether the purges since this quota last evicted for free disk space freed nothing."""
     last = await connection.fetchrow(SQL["last_eviction"], target, quota.name)
     if last is None:
         return False
@@ -24,7 +24,7 @@ async def ineffective_since(connection: Conn, target: str, quota: Quota, now: Sp
 
 
 def ineffective_remark(quota: Quota, media_path: Path) -> str:
-    """Say so, and what to look for."""
+    """Return a remark that purges free nothing, with the things to check."""
     return (
         f"{quota.name}: purging did not raise the free space of {media_path}, so nothing is evicted for its sake; look "
         "for snapshots, and for what else fills the disk"

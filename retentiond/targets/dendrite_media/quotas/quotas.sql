@@ -1,28 +1,28 @@
--- Statements by which a quota finds what goes. The tables are temporary, and go with the connection.
+-- Statements that find the rows that a quota removes. The tables are temporary, and end with the connection.
 
 -- name: size_bound
--- More than all live files hold: each content counts as often as rows bear it.
+-- An upper bound of the size of all live files: each blob counts once for each of its rows.
 SELECT least((SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_media_repository)
            + (SELECT coalesce(sum(greatest(file_size_bytes, 0)), 0) FROM mediaapi_thumbnail), 9223372036854775807)::bigint
 
 -- name: held_bytes
--- What lies in quarantine and will be freed; of a returned entry the live file shares the bytes, and what an
--- acceptance took in goes only when somebody purges it.
+-- The bytes in quarantine that will be freed; the live file of a returned entry shares its bytes, and entries that
+-- an acceptance took in are purged only by hand.
 SELECT coalesce(sum(bytes), 0)::bigint FROM retentiond.entry
 WHERE state IN ('intended', 'quarantined', 'purging', 'restoring')
   AND coalesce(grace_until < timestamptz '9000-01-01 UTC', true)
 
 -- name: purged_bytes
--- What was ever purged.
+-- The bytes ever purged.
 SELECT coalesce(sum(purged_bytes), 0)::bigint FROM retentiond.pass
 
 -- name: stored_bytes
--- What dendrite has stored since a moment.
+-- The bytes that dendrite has stored since a moment.
 SELECT least(coalesce(sum(greatest(file_size_bytes, 0)), 0), 9223372036854775807)::bigint FROM mediaapi_media_repository
 WHERE creation_ts > extract(epoch FROM $1::timestamptz) * 1000
 
 -- name: last_eviction
--- The free and purged bytes when this quota last evicted for the disk's sake.
+-- The free and purged bytes when this quota last evicted for free disk space.
 SELECT free, purged, at FROM retentiond.quota_eviction WHERE target = $1 AND quota = $2
 
 -- name: note_eviction
@@ -30,7 +30,7 @@ INSERT INTO retentiond.quota_eviction (target, quota, free, purged, at) VALUES (
 ON CONFLICT (target, quota) DO UPDATE SET free = excluded.free, purged = excluded.purged, at = excluded.at
 
 -- name: forget_other_evictions
--- Quotas that the configuration has no more: should one of that name come again, it begins anew.
+-- Quotas that are no longer in the configuration: a later quota of the same name begins anew.
 DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota <> ALL ($2::text[])
 
 -- name: forget_eviction
@@ -40,7 +40,7 @@ DELETE FROM retentiond.quota_eviction WHERE target = $1 AND quota = $2
 DROP TABLE IF EXISTS pg_temp.matched, pg_temp.content, pg_temp.chosen
 
 -- name: make_gone
--- Nothing is in it in a pass.
+-- Empty in a pass.
 CREATE TEMPORARY TABLE IF NOT EXISTS gone (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -48,7 +48,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS gone (
 )
 
 -- name: make_matched
--- Every row that the quota speaks of.
+-- Every row that the quota matches.
 CREATE TEMPORARY TABLE matched (
     hash text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
@@ -58,7 +58,7 @@ CREATE TEMPORARY TABLE matched (
 )
 
 -- name: make_content
--- Its contents, as they lie on the disk: how much they hold, and when they were last accessed.
+-- Their blobs, as they are on the disk: sizes, and when they were last accessed.
 CREATE TEMPORARY TABLE content (
     hash text COLLATE "C" PRIMARY KEY,
     bytes bigint NOT NULL,
@@ -79,7 +79,7 @@ CREATE INDEX matched_by_hash ON pg_temp.matched (hash)
 ANALYZE pg_temp.matched
 
 -- name: matched_bytes
--- What the rows say of their size, thumbnails too: enough to tell that it fits without a look at the disk.
+-- The recorded sizes of the rows, thumbnails too: enough to find that all fits without a look at the disk.
 SELECT least(coalesce((SELECT sum(c.bytes) FROM (SELECT max(m.bytes) AS bytes FROM pg_temp.matched m GROUP BY m.hash) c), 0)
       + coalesce((SELECT sum(greatest(t.file_size_bytes, 0)) FROM pg_temp.matched m
                   JOIN mediaapi_thumbnail t ON t.media_id = m.media_id COLLATE "default"
@@ -96,8 +96,8 @@ SELECT m.hash FROM pg_temp.matched m WHERE m.hash > $1 GROUP BY m.hash ORDER BY 
 SELECT coalesce(sum(bytes), 0)::bigint FROM pg_temp.content
 
 -- name: choose
--- The contents that go, in the order wanted ($2: by access), until they hold enough ($1). One goes only whole: where
--- a row that bears it stays, its file stays, and nothing would be freed.
+-- The blobs to remove, in the order wanted ($2: by access), until their size reaches $1. A blob is removed only
+-- whole: if one of its rows stays, its file stays, and nothing would be freed.
 INSERT INTO pg_temp.chosen (hash)
 SELECT r.hash FROM (
     SELECT k.hash, sum(k.bytes) OVER (ORDER BY a.at, k.hash) - k.bytes AS before
@@ -117,11 +117,11 @@ SELECT r.hash FROM (
 WHERE r.before < $1
 
 -- name: keep_chosen
--- Only what was chosen is due.
+-- Only the chosen rows are due.
 DELETE FROM pg_temp.due d WHERE NOT EXISTS (SELECT FROM pg_temp.chosen c WHERE c.hash = d.hash)
 
 -- name: count_encrypted
--- How many due rows an encrypted room may show, by pseudo-source ($1); $2 are the names of this server.
+-- The number of due rows that an encrypted room may show, by pseudo-source ($1); $2 are the names of this server.
 SELECT h.source, count(*) AS items
 FROM pg_temp.due d
 JOIN mediaapi_media_repository m

@@ -1,4 +1,4 @@
-"""The room there is: free bytes of the disk, what quarantine holds, and whether a glance tells that all quotas fit."""
+"""Space: free bytes of the disk, bytes in quarantine, and a quick check whether all quotas fit."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def free_bytes(tree: MediaTree) -> int:
-    """Return what dendrite, that is no superuser, may still write on the media's file system."""
+    """Return the bytes that dendrite, without superuser rights, may still write on the media's file system."""
     about = os.fstatvfs(tree.root)
     return about.f_bavail * about.f_frsize
 
 
 async def free_now(context: TargetContext, tree: MediaTree) -> int:
-    """Ask for the free bytes in a thread: a file system may be slow to answer."""
+    """Read the free bytes in a thread: a file system may be slow to answer."""
     return await context.disk.call(lambda: free_bytes(tree))
 
 
 async def read_space(context: TargetContext, tree: MediaTree, connection: Conn) -> SpaceReading:
-    """Read the free bytes, and how much was ever purged."""
+    """Read the free bytes, and the bytes ever purged."""
     return SpaceReading(await free_now(context, tree), await connection.fetchval(SQL["purged_bytes"]))
 
 
 async def fits_at_a_glance(context: TargetContext, connection: Conn | Db) -> bool:
-    """Tell whether every quota fits, as far as the free space and the sum of all sizes tell; it looks at no row."""
+    """Return whether every quota fits by the free space and the sum of all recorded sizes; no row is read."""
     opened = await open_media(context, connection)
     if isinstance(opened, str):
         return True

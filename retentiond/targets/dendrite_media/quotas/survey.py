@@ -1,6 +1,6 @@
-"""A quota's survey: what it speaks of, how much of that lies on the disk, and which of it goes until it fits.
+"""A quota's survey: the rows that it matches, their size on the disk, and the rows to remove until the rest fits.
 
-Rows are judged in pure code as they stream by; the order that no index gives is read once into temporary tables.
+Rows are judged in pure code as they stream by; an order that no index gives is read once into temporary tables.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PAGE: Final = 2000
 
 
 class QuotaSurveyor(Surveyor):
-    """Finds what a quota takes; `judge` comes first, then `keep`, then `choose`."""
+    """Finds the rows that a quota removes; call `judge` first, then `keep`, then `choose`."""
 
     def __init__(self, connection: Conn, context: TargetContext, quota: Quota) -> None:
         super().__init__(connection, context.name, context.settings.rules)
@@ -53,7 +53,7 @@ class QuotaSurveyor(Surveyor):
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
-        """Judge every row; what the quota speaks of, and what of it may go, is put into temporary tables."""
+        """Judge every row; the matching rows, and those of them that may be removed, go into temporary tables."""
         del listen
         survey = await self._begin()
         for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
@@ -83,7 +83,7 @@ class QuotaSurveyor(Surveyor):
             if self._quota.match.asks_mentions:
                 self.encryption.add(row, decide(row, rules, now, mentions), rules, mentions)
             spoken_of = matches(row, self._quota.match, self._rules.server_names, mentions)
-            # What is no hash is no path either: it neither takes room nor can go.
+            # An invalid hash has no path: the row takes no space and cannot be removed.
             if not spoken_of or valid_hash(row.base64hash) is None:
                 continue
             self.matched[self._quota.name] += 1
@@ -98,12 +98,12 @@ class QuotaSurveyor(Surveyor):
         )
 
     async def told_bytes(self) -> int:
-        """Return how much the rows say that their files hold; a file that is not there counts all the same."""
+        """Return the size of the rows' files by the database; a missing file counts all the same."""
         told: int = await self._connection.fetchval(SQL["matched_bytes"])
         return told
 
     async def live_bytes(self, tree: MediaTree, accesses: AccessTimes, progress: Progress) -> int:
-        """Look at every content on the disk, and return how much they hold."""
+        """Look at every blob on the disk, and return the total size."""
         async for page in pages(self._connection, SQL["content_page"], size=_PAGE, after=("",)):
             blobs = [Hash(row["hash"]) for row in page]
             freed = await freed_thumbnails(self._connection, blobs)
@@ -116,7 +116,7 @@ class QuotaSurveyor(Surveyor):
         return live
 
     async def choose(self, shortage: int, *, by_access: bool) -> tuple[int, int]:
-        """Leave as due only what goes; return how many rows that are, and how much they hold."""
+        """Leave only the chosen rows due; return their number and their size."""
         await self._connection.execute(SQL["choose"], shortage, by_access)
         await self._connection.execute(SQL["keep_chosen"])
         await self._count_encrypted()
@@ -125,7 +125,7 @@ class QuotaSurveyor(Surveyor):
         return rows, size
 
     async def _count_encrypted(self) -> None:
-        """Count, of what may go, only what was chosen as due although an encrypted room may show it."""
+        """Count, of the removable rows, only the chosen ones as due although an encrypted room may show them."""
         if not self.encryption.due:
             return
         names = sorted(self._rules.server_names)

@@ -1,5 +1,5 @@
-"""What dendrite's tables say of media: profiles, room state, account data, messages, and what holds point at.
+"""References: media mentioned in dendrite's tables (profiles, room state, account data, messages), and by holds.
 
-Each source is read whole into a copy, from whichever database it lies in. Here it is only read what mentions a medium;
-what follows from it is decided by those who ask.
+Each source is read whole into a copy, from whichever database it is in. Mentions are only read here; other folders
+decide by them.
 """

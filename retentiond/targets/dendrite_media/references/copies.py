@@ -1,7 +1,7 @@
-"""The copy of what mentions media: what profiles, room state and account data refer to is never purged.
+"""The copy of all references: media in profiles, room state and account data are never purged.
 
-Each source is read whole, in one statement, into a copy; passes and sweeps ask the copy. A source that cannot be
-read refuses whatever would have relied on it.
+Each source is read whole, in one statement, into a copy; passes and sweeps read the copy. An unreadable source
+refuses all work that would rely on it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "references.sql")
 KEPT_COPY: Final = "retentiond.reference"
 PLAN_COPY: Final = "pg_temp.plan_reference"
-"""Where the copy of what mentions media lies: the ledger's, and a plan's own."""
+"""The schema and prefix of a copy of references: the ledger's, and a plan's own."""
 _SOURCE_COLUMNS: Final = ("copy_id", "source", "media_id", "media_origin")
 _COLUMNS: Final = {
     MESSAGES: (*_SOURCE_COLUMNS, "since_ms"),
@@ -40,22 +40,22 @@ _COLUMNS: Final = {
 }
 _FILLING: Final = {MESSAGES: SQL["copy_messages"], MEMBERS: SQL["copy_members"]}
 LARGEST_AGE: Final = timedelta(minutes=10)
-"""How old the copy may be that a deletion relies on."""
+"""The largest age of a copy on which a deletion may rely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A whole copy of what the sources refer to, and when the database server's clock saw it begun."""
+    """A whole copy of the references of all sources, and when it was begun by the database server's clock."""
 
     copy_id: int
     begun_at: datetime
 
 
 class References:
-    """The copy of what the sources of a target refer to.
+    """The copy of references from the sources of a target.
 
-    `protections` keep what they mention, the first of them is the reason; `asked` are the sources that policies ask
-    about. Sweeps need the protections only.
+    `protections` keep the media that they mention, the first of them is the reason; `asked` are the sources in
+    conditions of policies. Sweeps need the protections only.
     """
 
     def __init__(self, sources: Sources, protections: Sequence[str], asked: Collection[str]) -> None:
@@ -70,20 +70,20 @@ class References:
         return sorted(self._sources.server_names)
 
     def only(self, protections: Sequence[str], asked: Collection[str] = ()) -> References:
-        """Return references that ask for these protections and sources, and for nothing else."""
+        """Return references with only these protections and sources."""
         return References(self._sources, protections, asked)
 
     async def copy(self, connection: Conn, *, begun_after: datetime) -> Copy | None:
-        """Return a copy of all sources begun after that time; make one where there is none.
+        """Return a copy of all sources begun after that time; make one if necessary.
 
-        None where there is no source. It may be dropped at any time: `held` keeps it. Raises RefusedError where
-        a source cannot be read.
+        None if there is no source. The copy may be dropped at any time: `held` keeps it. Raise RefusedError if a
+        source cannot be read.
         """
         return await self._copy(connection, self._everything, begun_after)
 
     @asynccontextmanager
     async def held(self, connection: Conn, *, begun_after: datetime) -> AsyncIterator[int | None]:
-        """Open a transaction, and give the number of such a copy, which is not dropped before its end."""
+        """Open a transaction, and yield the number of a copy, which is not dropped before the transaction ends."""
         while True:
             copy = await self.copy(connection, begun_after=begun_after)
             async with connection.transaction():
@@ -98,7 +98,7 @@ class References:
         return Copy(**dict(found)) if found else await self._make(connection, wanted, begun_after)
 
     async def _make(self, connection: Conn, wanted: Sequence[str], begun_after: datetime) -> Copy:
-        # One transaction: whoever finds the copy's number finds all of it.
+        # One transaction: a reader that finds the copy's number finds all of it.
         async with connection.transaction():
             await connection.execute(SQL["take_turn"])
             await connection.execute(SQL["lock_copying"])
@@ -115,7 +115,7 @@ class References:
         return Copy(**dict(copy))
 
     async def copy_for_plan(self, connection: Conn) -> int | None:
-        """Fill a copy that goes with the connection, and return its number; raises RefusedError."""
+        """Fill a copy that ends with the connection, and return its number; raise RefusedError."""
         if not self._everything:
             return None
         for statement in ("make_plan_copy", "make_plan_members", "sort_plan_members"):
@@ -158,5 +158,5 @@ class References:
             )
 
     def _asked_with(self, statement: Statement, wanted: Sequence[str]) -> list[str]:
-        """Return the parameter of a source's statement: the names of this server for members, else the sources."""
+        """Return the parameter of a source's statement: the names of this server for members, otherwise the sources."""
         return self.server_names if statement is MEMBERS else list(wanted)

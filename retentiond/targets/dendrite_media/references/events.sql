@@ -1,8 +1,8 @@
--- What the events of rooms refer to, messages and state together, for what `delete --room` released.
+-- References in the events of rooms, messages and state together, for the rows that `delete --room` released.
 
 -- name: events
--- `events`: whatever any event may refer to. `only:ROOM`: what an event of that room plainly refers to, and no event of
--- another room may.
+-- `events`: possible references in any event. `only:ROOM`: plain references in an event of that room, without a
+-- possible one in an event of another room.
 SELECT f.source, g.media_id, g.media_origin
 FROM (SELECT k.media_id, k.media_origin,
              CASE WHEN bool_or(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")

@@ -1,8 +1,8 @@
--- What pending invites of local users show, before anybody here is in the room.
+-- References in pending invites of local users, before any local user is in the room.
 
 -- name: invites
--- The avatars of the room and of the inviter, as the inviting server sent them along (`invite_room_state`), and whatever
--- else the event mentions. What does not parse keeps whatever it mentions.
+-- The avatars of the room and of the inviter, as the inviting server sent them along (`invite_room_state`), and
+-- all other mentions in the event. All mentions in an unparsable event count.
 SELECT DISTINCT 'invites' AS source, k.media_id, k.media_origin
 FROM (SELECT headered_event_json AS raw,
              pg_temp.retentiond_document(headered_event_json, room_id || ' ' || event_id) AS event

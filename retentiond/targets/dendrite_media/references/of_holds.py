@@ -1,7 +1,7 @@
-"""What held rooms and users refer to: read whole, at most every ten minutes while something needs it, and added up.
+"""References of held rooms and users: read whole, at most every ten minutes while a check needs them, and accumulated.
 
-The members of a room that is held with them are read at the same time. The set of a hold only grows. What an event
-showed is held from the first reading that saw it, also when the event is redacted, or the room purged, afterwards.
+The members of a room that is held with them are read at the same time. The set of a hold only grows. A reference in
+an event is held from the first reading that saw it, also when the event is redacted, or the room purged, afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class HoldTables(NamedTuple):
-    """Where what holds keep is recorded, besides the holds: media by their keys, and members of rooms."""
+    """The tables that record the items of holds: media by their keys, and members of rooms."""
 
     hold_media: str
     hold_member: str
@@ -38,7 +38,7 @@ class HoldTables(NamedTuple):
 KEPT_HOLDS: Final = HoldTables("retentiond.hold_media", "retentiond.hold_member")
 PLAN_HOLDS: Final = HoldTables("pg_temp.plan_hold_media", "pg_temp.plan_hold_member")
 Encryption = Literal["encrypted", "plain", "unknown"]
-"""Whether what a room's messages refer to can be seen."""
+"""Whether the references in a room's messages can be read."""
 SQL: Final = named_queries(__package__, "of_holds.sql")
 
 
@@ -63,15 +63,15 @@ _BY_KIND: Final[Mapping[str, tuple[Statement, ...]]] = {
 
 
 class HoldReferences:
-    """Reads what held rooms and users refer to, in whichever database that lies."""
+    """Reads the references of held rooms and users, from whichever database they are in."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     async def refresh(self, connection: Conn, *, begun_after: datetime) -> datetime | None:
-        """Read what was not read since then; return when the oldest reading was begun, None where none is needed.
+        """Read the sources that were not read since then; return when the oldest reading began, None if none is needed.
 
-        Raises RefusedError where a source cannot be read: then nobody knows what is held.
+        Raise RefusedError if a source cannot be read: the held items are then unknown.
         """
         for hold in await connection.fetch(SQL["unread_holds"], begun_after):
             async with connection.transaction():
@@ -85,12 +85,12 @@ class HoldReferences:
         return oldest
 
     async def add_medium(self, connection: Conn, hold_id: int, key: MediaKey) -> None:
-        """Record the medium that a hold names."""
+        """Record the media item that a hold names."""
         adding = SQL["add_keys"].replace("{hold_media}", KEPT_HOLDS.hold_media)
         await connection.execute(adding, hold_id, *key_columns([key]))
 
     async def copy_for_plan(self, connection: Conn) -> None:
-        """Fill a copy that goes with the connection, with all that is held now; raises RefusedError."""
+        """Fill a copy that ends with the connection, with all items held now; raise RefusedError."""
         for statement in ("make_plan_holds", "fill_plan_holds", "make_plan_members", "fill_plan_members"):
             await connection.execute(SQL[statement])
         now = await connection.fetchval("SELECT clock_timestamp()")
@@ -98,7 +98,7 @@ class HoldReferences:
             await self._read(connection, PLAN_HOLDS, hold)
 
     async def encryption(self, connection: Conn, room: str) -> Encryption:
-        """Tell whether a room is encrypted; what cannot be read is unknown."""
+        """Return whether a room is encrypted; unreadable is unknown."""
         try:
             async with self._sources.reading(connection, _ENCRYPTION) as other:
                 return cast("Encryption", await other.fetchval(_ENCRYPTION.text, room))
@@ -145,11 +145,11 @@ class HoldReferences:
 
 @contextmanager
 def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[None]:
-    """Turn the error of a source into a refusal; a lost connection to the media's database is no matter of the source."""
+    """Turn the error of a source into a refusal; a lost connection to the media's database passes through."""
     try:
         yield
     except MissingRightError:
-        # It says which right, and is no matter of one source.
+        # The error names the missing privilege, and does not depend on one source.
         raise
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():

@@ -1,9 +1,10 @@
--- What a held room or user refers to, who is in a held room, and when it was read. Each source is one statement over one table, for the room or
--- user in $1; references are cut out of events as for the protections, and what does not parse counts with whatever it
--- mentions. {hold_media} and {hold_member} are the tables that the ledger keeps, or a plan's own copies of them.
+-- References of a held room or user, the members of a held room, and when they were read. Each source is one
+-- statement over one table, for the room or user in $1; references are cut out of events as for the protections, and
+-- all mentions in an unparsable text count. {hold_media} and {hold_member} are the ledger's tables, or a plan's own
+-- copies of them.
 
 -- name: events
--- Whatever the content of these events mentions, avatars of members too.
+-- All mentions in the content of these events, avatars of members too.
 SELECT DISTINCT k.media_id, k.media_origin
 FROM (SELECT headered_event_json AS raw,
              pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
@@ -25,8 +26,8 @@ CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE '@' || p.localpart || ':' || p.server_name = $1
 
 -- name: members
--- Every user who is or may have been a member of the room, or sent an event to it. One who left has left pictures behind;
--- an invitation or a knock alone sends none. Whatever cannot be a user's ID, or is too long for one, is left out.
+-- Every user who is or may have been a member of the room, or sent an event to it. Pictures stay after a member
+-- left; an invitation or a knock alone sends none. Invalid and overlong user IDs are left out.
 SELECT DISTINCT m.user_id
 FROM (SELECT state_key AS user_id FROM syncapi_current_room_state
       WHERE room_id = $1 AND type = 'm.room.member' AND coalesce(membership, '') NOT IN ('invite', 'knock')
@@ -37,8 +38,8 @@ FROM (SELECT state_key AS user_id FROM syncapi_current_room_state
 WHERE m.user_id LIKE '@%:_%' AND octet_length(m.user_id) <= 1024
 
 -- name: encryption
--- Whether what the room's messages refer to can be seen: `plain` needs a state that shows no encryption, and no event
--- that does, whatever became of it.
+-- Whether the references in the room's messages can be read: `plain` needs a state without encryption, and no
+-- event that shows it, even a rejected one.
 SELECT CASE WHEN EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = $1 AND type = 'm.room.encryption')
               OR EXISTS (SELECT FROM syncapi_output_room_events
                          WHERE room_id = $1 AND type IN ('m.room.encrypted', 'm.room.encryption')) THEN 'encrypted'
@@ -46,20 +47,21 @@ SELECT CASE WHEN EXISTS (SELECT FROM syncapi_current_room_state WHERE room_id = 
             ELSE 'unknown' END
 
 -- name: unread_holds
--- Holds in force whose references were not read, as a whole, since the time given.
+-- Holds in force whose references were not read completely since the given time.
 SELECT h.hold_id, h.kind, h.subject, h.with_members
 FROM retentiond.hold_in_force h LEFT JOIN retentiond.hold_reading r ON r.hold_id = h.hold_id
 WHERE h.kind IN ('room', 'user') AND (r.begun_at IS NULL OR r.begun_at < $1)
 ORDER BY h.hold_id
 
 -- name: oldest_reading
--- When the oldest of the readings was begun that holds in force rely on.
+-- When the oldest of the readings began on which holds in force rely.
 SELECT min(r.begun_at)
 FROM retentiond.hold_in_force h JOIN retentiond.hold_reading r ON r.hold_id = h.hold_id
 WHERE h.kind IN ('room', 'user')
 
 -- name: lock_reading
--- One reader a hold at a time, by the row that says when it was read: the rows of two would wait for each other.
+-- One reader for each hold at a time, by the row with the time of its reading: the rows of two readers would wait
+-- for each other.
 INSERT INTO retentiond.hold_reading AS r (hold_id, begun_at) VALUES ($1, '-infinity')
 ON CONFLICT (hold_id) DO UPDATE SET begun_at = r.begun_at
 
@@ -68,20 +70,20 @@ INSERT INTO retentiond.hold_reading (hold_id, begun_at) VALUES ($1, $2)
 ON CONFLICT (hold_id) DO UPDATE SET begun_at = excluded.begun_at
 
 -- name: add_references
--- Adds what a source in the same database refers to; the source's own parameter is $1.
+-- Adds the references of a source in the same database; the source's own parameter is $1.
 INSERT INTO {hold_media} (hold_id, media_id, media_origin)
 SELECT $2::bigint, r.media_id, r.media_origin FROM ({source}) r
 ON CONFLICT DO NOTHING
 
 -- name: add_keys
--- Adds a page of what a source elsewhere refers to.
+-- Adds a page of references from a source in another database.
 INSERT INTO {hold_media} (hold_id, media_id, media_origin)
 SELECT $1::bigint, k.media_id, k.media_origin FROM unnest($2::text[], $3::text[]) AS k(media_id, media_origin)
 ON CONFLICT DO NOTHING
 
 -- name: add_members
--- Adds members of a room, of a source whose own parameter is $1: local users (with a name in $3) as such, and others as
--- their servers; where no name is known, both.
+-- Adds members of a room, from a source whose own parameter is $1: local users (with a name in $3) as users, and
+-- others as their servers; if no name is known, both.
 INSERT INTO {hold_member} (hold_id, kind, subject)
 SELECT DISTINCT $2::bigint, f.kind, f.subject
 FROM ({source}) u
@@ -93,11 +95,11 @@ CROSS JOIN LATERAL (
 ON CONFLICT DO NOTHING
 
 -- name: page_of_members
--- A page of members that was read elsewhere.
+-- A page of members that was read from another database.
 SELECT p.user_id FROM unnest($1::text[]) AS p(user_id)
 
 -- name: make_plan_holds
--- A plan's copy, which goes with the connection.
+-- A plan's copy, which ends with the connection.
 CREATE TEMPORARY TABLE plan_hold_media (LIKE retentiond.hold_media INCLUDING INDEXES)
 
 -- name: make_plan_members

@@ -1,7 +1,7 @@
--- The copy of what the sources refer to: how it is made, found, kept while it is read, and dropped.
+-- The copy of all references: how it is made, found, kept while it is read, and dropped.
 
 -- name: make_plan_copy
--- A plan's copy: it goes with the connection.
+-- A plan's copy: it ends with the connection.
 CREATE TEMPORARY TABLE IF NOT EXISTS plan_reference (
     copy_id bigint NOT NULL,
     source text COLLATE "C" NOT NULL,
@@ -28,32 +28,32 @@ WHERE sources @> $1::text[] AND begun_at >= $2
 ORDER BY copy_id DESC LIMIT 1
 
 -- name: hold_copy
--- Keeps a copy from being dropped until the transaction ends; nothing where it is gone.
+-- Keeps a copy from being dropped until the transaction ends; no row if it is dropped already.
 SELECT copy_id FROM retentiond.reference_copy WHERE copy_id = $1 FOR KEY SHARE
 
 -- name: take_turn
--- Who makes a copy does so alone: whoever waits for it finds it made. It may take longer than other work, and so may
--- a source in another database, during which this transaction idles.
+-- One maker of a copy at a time: a second one waits, and then finds the copy made. It may take longer than other
+-- work, and so may a source in another database, during which this transaction is idle.
 SELECT set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)
 
 -- name: lock_copying
--- By a row of ours: an advisory lock could be held by any role that may connect.
+-- By a row of ours: any role that may connect could hold an advisory lock.
 SELECT singleton FROM retentiond.reference_turn FOR UPDATE
 
 -- name: end_patience
--- For a table that somebody has locked it is waited no longer than elsewhere.
+-- The wait for a locked table is no longer than elsewhere.
 SET LOCAL lock_timeout TO DEFAULT
 
 -- name: begin_copy
 INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_timestamp()) RETURNING copy_id, begun_at
 
 -- name: copy_source
--- Adds what a source in the same database refers to.
+-- Adds the references of a source in the same database.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin)
 SELECT $2::bigint, r.source, r.media_id, r.media_origin FROM ({source}) r
 
 -- name: copy_messages
--- The same for messages, which have times beside.
+-- The same for messages, which also have times.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin, since_ms)
 SELECT $2::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM ({source}) r
 
@@ -62,7 +62,7 @@ SELECT $2::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM ({sourc
 INSERT INTO {reference}_member (copy_id, user_id, until_ms) SELECT $2::bigint, r.user_id, r.until_ms FROM ({source}) r
 
 -- name: drop_old_copies
--- Copies before the newest, but for those that somebody relies on at this moment: a later copy's maker drops them.
+-- Copies before the newest, except those in use at this moment: the maker of a later copy drops them.
 WITH old AS (
     DELETE FROM retentiond.reference_copy WHERE copy_id IN (
         SELECT copy_id FROM retentiond.reference_copy WHERE copy_id < $1 FOR UPDATE SKIP LOCKED)

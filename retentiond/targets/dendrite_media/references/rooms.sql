@@ -1,8 +1,9 @@
--- Kinds of rooms: which rooms this server's users have left, which were upgraded, and since when. They are collected in a
--- temporary table on the connection that reads the messages.
+-- Kinds of rooms: rooms that this server's users have left, rooms that were upgraded, and since when. They are
+-- collected in a temporary table on the connection that reads the messages.
 
 -- name: sent_at_function
--- When an event says that it was sent, in milliseconds; NULL where that is no number, before 2017 or in the future.
+-- The time at which an event claims to have been sent, in milliseconds; NULL if that is not a number, before 2017
+-- or in the future.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_sent_at(given text) RETURNS bigint
 LANGUAGE plpgsql STABLE STRICT AS $$
 DECLARE
@@ -19,11 +20,11 @@ $$
 DROP TABLE IF EXISTS pg_temp.retentiond_room
 
 -- name: make_room_kinds
--- The rooms that are known for certain to be of a kind, and since when, in milliseconds; NULL where that is not known.
--- Only events that this server sent may have a time that can be trusted, and only if no event of ours in the room claims
--- a later one, though it came before (by a minute, since requests overtake each other): clients and bridges may name the
--- time of an event (`?ts=`). `event` names the event that made the room so: it differs once the room was something else in
--- between. The table goes with the connection.
+-- The rooms that are known for certain to be of a kind, and since when, in milliseconds; NULL if unknown. Only
+-- events that this server sent may have a time that can be trusted, and only if no earlier event of ours in the room
+-- claims a later time (by a minute, since requests overtake each other): clients and bridges may set the time of an
+-- event (`?ts=`). `event` names the event that changed the room: it differs if the room was of another kind in
+-- between. The table ends with the connection.
 CREATE TEMPORARY TABLE retentiond_room (
     room_id text COLLATE "C" NOT NULL,
     kind text NOT NULL,
@@ -32,8 +33,9 @@ CREATE TEMPORARY TABLE retentiond_room (
 )
 
 -- name: vacated_rooms
--- Rooms that dendrite knows, and that no user of this server is in, is invited to (2) or knocks at (4). Rooms that it does
--- not know are not known to be empty. dendrite numbers events as it stores them, so a later leave has a larger number.
+-- Rooms that dendrite knows, and that no user of this server is in, is invited to (2) or knocks at (4). A room
+-- unknown to dendrite is not known to be empty. dendrite numbers events as it stores them, so a later leave has a
+-- larger number.
 SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms,
        (SELECT coalesce(max(m.event_nid), 0) FROM roomserver_membership m
         WHERE m.room_nid = r.room_nid AND m.target_local)::text AS event
@@ -42,7 +44,7 @@ WHERE NOT EXISTS (SELECT FROM roomserver_membership m
                   WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid <> 1)
 
 -- name: upgraded_rooms
--- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone shows nothing any more.
+-- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone proves nothing.
 SELECT e.room_id, 'upgraded' AS kind,
        CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
              AND NOT EXISTS (
@@ -66,8 +68,8 @@ INSERT INTO pg_temp.retentiond_room (room_id, kind, since_ms, event)
 SELECT r.room_id, r.kind, r.since_ms, r.event FROM ({source}) r
 
 -- name: doubt_vacated_rooms
--- A room is not left whose state shows a member with a name of ours, an invite or a knock of one, or to which an invite is
--- pending, whatever else says so.
+-- A room is not left if its state shows a member with a name of ours, or an invite or a knock of one, or if an
+-- invite to it is pending, whatever the other tables say.
 DELETE FROM pg_temp.retentiond_room v
 WHERE v.kind = 'no_local_members'
   AND (EXISTS (SELECT FROM syncapi_current_room_state s
@@ -96,7 +98,7 @@ FROM (SELECT m.room_id, CASE WHEN count(*) = count(m.left_ms) THEN max(m.left_ms
 WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id
 
 -- name: doubt_dates
--- No user of ours sends anything to a room that all have left.
+-- After all of our users have left a room, none of them can send anything to it.
 UPDATE pg_temp.retentiond_room v SET since_ms = NULL
 WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL
   AND (SELECT bool_or(pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000)

@@ -1,7 +1,7 @@
 """The time at which a room was first seen to be of a kind, for rooms whose own time cannot be trusted.
 
-A kick, a ban or a tombstone of another server has a time of that server's clock. The time in the ledger is later than
-the true one, and therefore safe: media stay longer than needed, but not for good.
+The time of a kick, a ban or a tombstone from another server is by that server's clock. The time in the ledger is
+later than the true one, and therefore safe: media stay longer than needed, but not for good.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SQL: Final = named_queries(__package__, "seen.sql")
 async def date_rooms(source: Conn, connection: Conn, *, note: bool) -> None:
     """Date the undated rooms on `source`, the connection that classified them, by the ledger on `connection`.
 
-    `note` first adds new rooms to the ledger, and forgets those that are no longer of the kind; a plan only reads.
+    `note` first adds new rooms to the ledger, and deletes those that are no longer of the kind; a plan only reads.
     """
     if not await connection.fetchval(SQL["has_ledger"]):
         return
@@ -41,7 +41,7 @@ async def date_rooms(source: Conn, connection: Conn, *, note: bool) -> None:
     if note:
         await connection.execute(SQL["forget_rooms"])
         await connection.execute(SQL["note_rooms"])
-    # Read to the end first: on one connection no statement runs beside a cursor.
+    # Read to the end first: no statement runs on a connection with an open cursor.
     for page in [page async for page in stream(connection, SQL["dated_rooms"])]:
         columns = ([row[name] for row in page] for name in ("room_id", "kind", "since_ms"))
         await source.execute(SQL["date_rooms"], *columns)

@@ -1,4 +1,4 @@
--- Rooms of a kind of which no time can be trusted: the ledger notes when a copy of references first found them so.
+-- Rooms of a kind whose times cannot be trusted: the ledger records when a copy of references first found them so.
 
 -- name: has_ledger
 -- A plan may run before the first pass has made the ledger.
@@ -8,13 +8,13 @@ SELECT to_regclass('retentiond.room_seen') IS NOT NULL
 SELECT r.room_id, r.kind, r.since_ms, r.event FROM pg_temp.retentiond_room r WHERE r.since_ms IS NULL
 
 -- name: forget_rooms
--- Forgets rooms that are not of the kind any more, or were something else in between.
+-- Deletes rooms that are not of the kind any more, or were of another in between.
 DELETE FROM retentiond.room_seen s
 WHERE NOT EXISTS (SELECT FROM pg_temp.retentiond_room r
                   WHERE r.since_ms IS NULL AND r.room_id = s.room_id AND r.kind = s.kind AND r.event = s.event)
 
 -- name: note_rooms
--- Notes the others. A room ID that is too long for the index stays undated.
+-- Adds the others. A room ID that is too long for the index stays undated.
 INSERT INTO retentiond.room_seen (room_id, kind, event, first_seen)
 SELECT r.room_id, r.kind, r.event, clock_timestamp()
 FROM pg_temp.retentiond_room r WHERE r.since_ms IS NULL AND octet_length(r.room_id) <= 2600

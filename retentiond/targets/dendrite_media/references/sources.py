@@ -1,7 +1,7 @@
-"""The sources: which of dendrite's tables tell what mentions media, in whose database, and how they are read.
+"""The sources of references: the statements over dendrite's tables, their databases, and how they are read.
 
-Each statement yields rows of (source, media_id, media_origin); they go by the statement's own database into the copy,
-or stream from another one, a page at a time.
+Each statement yields rows of (source, media_id, media_origin). Rows of the same database are copied by the statement;
+rows of another database are streamed, a page at a time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,10 @@ _YIELDING_BY_NAME: Final = (_PROFILES, _ROOM_STATE, _ACCOUNT_DATA, _INVITES, MES
 
 
 def _yielding(source: str) -> tuple[Statement, ...]:
-    """Return the statements that yield a source; raise TypeError if there is none, since it would protect nothing."""
+    """Return the statements that yield a source.
+
+    Raise TypeError if there is none, since the source would protect nothing.
+    """
     if source in ENCRYPTION:
         return (MEMBERS,)
     found = tuple(one for one in _YIELDING_BY_NAME if f"'{source}'" in one.text)
@@ -114,7 +117,7 @@ _BY_SOURCE: Final[Mapping[str, tuple[Statement, ...]]] = {
 
 
 def statements(wanted: Sequence[str]) -> list[Statement]:
-    """Return the statements that answer for these sources, each once; raises KeyError for an unknown source."""
+    """Return the statements that yield these sources, each once; raise KeyError for an unknown source."""
     return list(dict.fromkeys(one for name in wanted for one in _statements_of(name)))
 
 
@@ -126,7 +129,7 @@ def _statements_of(source: str) -> tuple[Statement, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the sources are read: the media's database, those of components, and the names that are ours."""
+    """The databases of the sources: the media's, those of components, and the names of this server."""
 
     database: str
     databases: Mapping[Component, str]
@@ -134,12 +137,12 @@ class Sources:
 
     @classmethod
     def of(cls, settings: MediaSettings) -> Sources:
-        """Return those of a target."""
+        """Return the sources of a target."""
         return cls(settings.database, settings.databases, settings.server_names)
 
     @asynccontextmanager
     async def reading(self, connection: Conn, statement: Statement) -> AsyncIterator[Conn]:
-        """Give the connection to a statement's database, `connection` where it is the media's, ready for it."""
+        """Yield the connection to a statement's database, `connection` if it is the media's, ready for it."""
         url = self.databases.get(statement.component, self.database)
         if url == self.database:
             await prepare(connection)
@@ -152,7 +155,7 @@ class Sources:
                 yield other
 
     async def classify_rooms(self, connection: Conn, beside: Conn, wanted: Sequence[str]) -> bool:
-        """Record on the connection that will read the messages which rooms are of which kind; return whether that is asked.
+        """Classify the rooms on the connection that will read the messages; return whether a source needs that.
 
         The names of this server are recorded, too. `beside` is the connection to the media's database.
         """
@@ -190,7 +193,7 @@ class Sources:
 
 @contextmanager
 def _naming_unread(connection: Conn, statement: Statement) -> Iterator[None]:
-    """Log which rows a statement could not parse: some of them by name, and how many."""
+    """Log the rows that a statement could not parse: some of them by name, and their number."""
     rows: Counter[str] = Counter()
 
     def listen(_connection: object, message: asyncpg.PostgresLogMessage) -> None:
@@ -216,12 +219,12 @@ def _naming_unread(connection: Conn, statement: Statement) -> Iterator[None]:
 def refusing(connection: Conn, statement: Statement) -> Iterator[None]:
     """Turn the error of a source into a refusal with the next step.
 
-    `connection` is the one to the media's database: where that is lost, it is no matter of the source.
+    `connection` is the one to the media's database: its loss is not an error of the source, and passes through.
     """
     try:
         yield
     except MissingRightError:
-        # It says which right, and is no matter of one source.
+        # The error names the missing privilege, and does not depend on one source.
         raise
     except (asyncpg.PostgresError, UnreachableError) as error:
         if connection.is_closed():
@@ -258,7 +261,7 @@ async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator
 async def prepare(connection: Conn) -> None:
     """Make the functions that cut references out of texts, in the connection's own temporary schema.
 
-    Raises MissingRightError where the role may not.
+    Raise MissingRightError if the role may not create them.
     """
     await ensure_temporary(connection)
     for function in _FUNCTIONS:

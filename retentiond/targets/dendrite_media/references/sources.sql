@@ -1,14 +1,15 @@
--- What dendrite's tables refer to. Each source is one statement, and so one snapshot; its rows are (source, media_id,
--- media_origin), of the sources that $1 names.
--- What counts of an event is its content: dendrite keeps the previous content beside it, under `unsigned`. What does
--- not parse keeps whatever it mentions. Texts without `mxc`, plain or escaped, are never parsed.
--- Strangers wrote these texts. Nothing here turns them into jsonb: it prints `1e131071` with 131,072 digits, and a few
--- thousand of those are more than the server can hold; as json a number stays as it is written. What may raise does so
--- in the functions that catch it, and the work grows with the text, never with its square.
+-- References in dendrite's tables. Each source is one statement, and so one snapshot; its rows are (source,
+-- media_id, media_origin), of the sources that $1 names. Only an event's content counts: dendrite keeps the previous
+-- content beside it, under `unsigned`. All mentions in an unparsable text count. Texts without `mxc`, plain or
+-- escaped, are never parsed. Strangers wrote these texts, so they are never converted to jsonb: it prints `1e131071`
+-- with 131,072 digits, and a few thousand such numbers exceed the server's memory; as json a number stays as it is
+-- written. Expressions that may raise are inside functions that catch it, and the work grows with the text, never
+-- with its square.
 
 -- name: document_function
--- A text of at most 1 MiB as JSON whose every string can be read. NULL where it is none; a notice tells the name of the
--- row, if it is given. It lives, as all these, in the connection's own temporary schema: nothing is left.
+-- A text of at most 1 MiB as JSON whose every string can be read; NULL if it is not, with a notice of the row's
+-- name, if it is given. Like all these functions it is in the connection's own temporary schema: nothing is left
+-- behind.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_document(given text, row_name text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -26,7 +27,7 @@ END
 $$
 
 -- name: content_function
--- An event's content, in the same way; NULL also where the event has none.
+-- An event's content, in the same way; NULL also if the event has no content.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_content(given text, row_name text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -43,7 +44,7 @@ END
 $$
 
 -- name: state_function
--- Whether an event is plainly one of a room's state; what does not parse is not.
+-- Whether an event plainly belongs to a room's state; an unparsable one does not.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_is_state(given text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
@@ -54,8 +55,8 @@ END
 $$
 
 -- name: string_function
--- Every string in a JSON document that mentions `mxc`, keys of objects too, with its escapes undone. In FROM it
--- becomes part of the statement; called in the list of columns it costs ten times as much.
+-- Every string in a JSON document that mentions `mxc`, keys of objects too, with its escapes undone. In FROM it is
+-- inlined into the statement; in the list of columns it costs ten times as much.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_strings(given json) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT s[1]::json #>> '{}'
@@ -64,7 +65,8 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: slice_function
--- A text in pieces of at most so many characters; each begins with the end of the one before, so that no mention is cut.
+-- A text in pieces of at most so many characters; each begins with the end of the one before, so that no mention
+-- is cut.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_slices(given text, longest integer) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT substr(given, place, longest)
@@ -73,8 +75,8 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: window_function
--- A text in pieces of at most 1 MiB characters. The server counts the characters of a text anew for each piece, so that
--- it is cut into larger pieces first, and those into smaller: no text is read more than some thirty times.
+-- A text in pieces of at most 1 MiB characters. The server counts the characters of a text anew for each piece, so
+-- the text is cut into larger pieces first, and those into smaller: no text is read more than some thirty times.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_windows(given text) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT small.text
@@ -84,7 +86,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: raw_function
--- A text that does not parse as JSON, in pieces, with the escapes undone that a mention could hide in.
+-- A text that does not parse as JSON, in pieces, with the escapes undone that could hide a mention.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_raw(given text) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT u.undone
@@ -97,9 +99,10 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: unquoted_function
--- A text that holds another which is escaped by itself (JSON, a link's query, markup), with as much of that undone as a
--- mention could hide in: what stands around its parts, and what else an ID or an origin may hold and links escape. A run
--- of backslashes becomes one first: an expression that allows for any number would read the run again from each of them.
+-- A text that holds another, escaped text (JSON, a link's query, markup), with the escapes undone that could hide
+-- a mention: those of the delimiters of its parts, and of other characters of an ID or an origin that links escape. A
+-- run of backslashes becomes one first: an expression that allows any number would read the run again from each of
+-- them.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_unquoted(given text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(
@@ -113,11 +116,11 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: key_function
--- Every key that a text might mean by its `mxc://`; `plain` are those that it plainly means. Media IDs are whatever
--- another server chose, so an ID may end where the text does, at white space or punctuation, at the first character
--- that is unusual in one, or before marks of emphasis and dashes that are usual in one, too. What a text within the text
--- mentions is never plain. Events hold any text: a key that is too long for dendrite's own index, and would be for ours,
--- names no row. OFFSET 0 keeps what stands before it from being computed anew for each key.
+-- Every key that a text might mean by its `mxc://`; `plain` are the keys that it plainly means. Other servers
+-- choose their media IDs freely, so an ID may end at the end of the text, at white space or punctuation, at the first
+-- character that is unusual in one, or before marks of emphasis and dashes that are usual in one, too. A mention in a
+-- text within the text is never plain. Events hold any text: a key that is too long for dendrite's own index, and
+-- would be for ours, has no row. OFFSET 0 prevents the subquery from being computed anew for each key.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_keys(given text)
 RETURNS TABLE (media_id text, media_origin text, plain boolean)
 LANGUAGE sql IMMUTABLE AS $$
@@ -146,7 +149,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$
 
 -- name: profiles
--- Avatars of local users, who may give a text of any length for one.
+-- Avatars of local users; the text of one may have any length.
 SELECT DISTINCT 'profile_avatars' AS source, k.media_id, k.media_origin
 FROM userapi_profiles p
 CROSS JOIN LATERAL pg_temp.retentiond_windows(p.avatar_url) AS w(text)
@@ -154,9 +157,10 @@ CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 
 -- name: current_state
--- Whatever the state of rooms mentions: as profile_avatars the avatars of everybody, local and remote, as the rooms
--- see them; as room_state room avatars, emoji, stickers, and the unforeseen. What does not parse is both, where only
--- avatars are asked for, too; but nobody's avatar where it is no membership, and room_state has it.
+-- All mentions in the state of rooms: as profile_avatars the avatars of all members, local and remote, as the
+-- rooms show them; as room_state room avatars, emoji, stickers, and all other references. Mentions in an unparsable
+-- event are both, if only avatars are asked for, too; but no avatar if the event is no membership, and room_state has
+-- it.
 SELECT DISTINCT m.source, k.media_id, k.media_origin
 FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest LIKE '%mxc%' OR c.rest LIKE '%\\u00%' THEN c.rest END AS rest,
              c.raw, c.member
@@ -183,7 +187,7 @@ CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
 WHERE m.source = ANY ($1::text[])
 
 -- name: accounts
--- Personal emoji, stickers and whatever else people keep with their account.
+-- Personal emoji, stickers and all other references in account data.
 SELECT DISTINCT 'account_data' AS source, k.media_id, k.media_origin
 FROM (SELECT content AS raw,
              pg_temp.retentiond_document(content, localpart || ':' || server_name || ' ' || room_id || ' ' || type) AS content
@@ -201,17 +205,18 @@ WHERE 'account_data' = ANY ($1::text[])
 DROP TABLE IF EXISTS pg_temp.retentiond_server
 
 -- name: make_servers
--- The names of this server, in lower case; empty where they are not known. It goes with the connection.
+-- The names of this server, in lower case; empty if unknown. The table ends with the connection.
 CREATE TEMPORARY TABLE retentiond_server (name text COLLATE "C" NOT NULL)
 
 -- name: take_servers
 INSERT INTO pg_temp.retentiond_server (name) SELECT unnest($1::text[])
 
 -- name: messages
--- What messages refer to, and where: an event of a room's state is none. `messages` are all; `messages_in` those in
--- rooms that are not known to be vacated; `room:KIND` and `room:ID` what messages in such rooms, and in no others,
--- plainly refer to; `sent_by:USER`, where `sent_by` is asked for, what messages of this local user plainly refer to.
--- For a kind of rooms since_ms is when the last of these rooms became of that kind; NULL where that is not known of each.
+-- References in messages, with their place; events of a room's state are left out. `messages` are all;
+-- `messages_in` those in rooms that are not known to be vacated; `room:KIND` and `room:ID` plain references of
+-- messages in these rooms, and in no others; `sent_by:USER`, where `sent_by` is asked for, plain references of
+-- messages of this local user. For a kind of rooms since_ms is when the last of these rooms became of that kind; NULL
+-- if that is not known of each.
 SELECT f.source, g.media_id, g.media_origin, f.since_ms
 FROM (SELECT k.media_id, k.media_origin,
              bool_or(v.room_id IS NULL) AS in_joined_rooms,

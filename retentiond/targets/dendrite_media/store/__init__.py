@@ -1,4 +1,4 @@
-"""The store: one database and one media directory, which must belong together before anything is done.
+"""The store: one database and one media directory, which must belong together before any work.
 
-Whoever works on it opens a workplace here, anew for each piece of work, and hears what is wrong and the way on.
+Each piece of work opens a session here, and gets an error with the next step if the two do not fit.
 """

@@ -1,4 +1,4 @@
-"""Whether database and directory belong together, asked by whoever only looks: nothing is made, nothing is changed."""
+"""Check whether database and directory belong together, for read-only commands: nothing is made, nothing is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
-    """What was found: whether there is a ledger, whether it has had a pass, and whether there are rows."""
+    """The state of the store: whether a ledger exists, whether it has had a pass, and whether there are rows."""
 
     ledger: bool
     first: bool
@@ -28,7 +28,7 @@ class StoreCheck:
 
 
 async def check_belonging(context: TargetContext, connection: Conn, tree: MediaTree) -> StoreCheck:
-    """Make the checks of a pass that need no lock; raises RefusedError where something looks wrong."""
+    """Make the checks of a pass that need no lock; raise RefusedError if one fails."""
     await refuse_standby(connection)
     await check_tables(connection)
     has_rows = await connection.fetchval(SQL["has_media"])
@@ -43,7 +43,7 @@ async def check_belonging(context: TargetContext, connection: Conn, tree: MediaT
     if state is not None:
         check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
         return StoreCheck(ledger, state.first, has_rows)
-    # Without a ledger there is only the server's clock to hold against ours.
+    # Without a ledger only the server's clock can be compared with ours.
     now = await connection.fetchval("SELECT clock_timestamp()")
     check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, context.name)
     return StoreCheck(ledger, True, has_rows)

@@ -1,4 +1,4 @@
-"""What every piece of work on the store holds in its hands, opened and checked anew for each."""
+"""The context of a target while it is open, and the session of each piece of work on its store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
-    """The target's settings and the means to work on it, for as long as the target is open.
+    """The target's settings, connections and caches, for as long as the target is open.
 
     `logged_refusals` are the limits that refuse the purge since it was last possible, and were logged.
     """
@@ -43,25 +43,25 @@ class TargetContext:
     logged_refusals: set[str] = field(default_factory=set)
 
     def keeping(self, keep: timedelta) -> TargetContext:
-        """Return the same place with policies of another time."""
+        """Return this context with all policies set to another age."""
         return replace(self, settings=replace(self.settings, rules=self.settings.rules.keeping(keep)))
 
     async def make_ledger(self) -> None:
-        """Make the ledger where it is missing, and bring it up to this version."""
+        """Make the ledger if it is missing, and migrate it to this version."""
         async with self.pool.acquire() as connection:
             await self.ledger.make(connection, SCHEMA)
 
     @property
     def batch(self) -> int:
-        """How many rows or entries are worked on at once."""
+        """The number of rows or entries of a batch."""
         return self.config.pace.batch
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSession:
-    """One piece of work: the directory through its descriptor, a claimant, and how disk and ledger fit.
+    """One piece of work: the directory through its descriptor, a claim owner, and how disk and ledger fit.
 
-    `leap` is by how many seconds this machine's clock leapt; nothing is purged when it did.
+    `leap` is by how many seconds this machine's clock leapt; after a leap nothing is purged.
     """
 
     context: TargetContext
@@ -74,9 +74,9 @@ class StoreSession:
 
 @asynccontextmanager
 async def open_workplace(context: TargetContext) -> AsyncIterator[StoreSession]:
-    """Open the media directory, check it against the ledger, and become a claimant.
+    """Open the media directory, compare it with the ledger, and become a claim owner.
 
-    Raises UnreachableError for a directory that cannot be opened, RefusedError for one of another store.
+    Raise UnreachableError for a directory that cannot be opened, RefusedError for one of another store.
     """
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 async def no_media_yet(context: TargetContext, connection: Conn | Db, error: UnreachableError) -> str | None:
-    """Return one sentence for a store without media whose directory is not there yet; None for any other error.
+    """Return a sentence about a store without media whose directory does not exist yet; None for any other error.
 
-    Where the database has media, or the ledger has had a pass, the directory was there, and its absence is an error.
+    If the database has media, or the ledger has had a pass, the directory existed, and its absence is an error.
     """
     if not isinstance(error, NoMediaDirectoryError):
         return None
@@ -33,7 +33,7 @@ async def no_media_yet(context: TargetContext, connection: Conn | Db, error: Unr
 
 
 async def open_media(context: TargetContext, connection: Conn | Db) -> MediaTree | str:
-    """Open the media directory, or return what to say of a store that has no media yet. Raises UnreachableError."""
+    """Open the media directory, or return a sentence about a store that has no media yet. Raise UnreachableError."""
     try:
         return await context.disk.call(lambda: MediaTree(context.settings.media_path))
     except NoMediaDirectoryError as error:

@@ -1,7 +1,7 @@
-"""The store's mark, `.retentiond/store`: which ledger this directory belongs to, and how far that had come.
+"""The store ID file, `.retentiond/store`: the ledger to which this directory belongs, and its last pass.
 
-It is written after the ledger's commit, never before. So a mark that is ahead tells of a database that was put
-back, and a mark that is missing or another's tells of a disk that is not the one.
+It is written after the ledger's commit, never before. So a file that is ahead of the ledger shows a database that was
+restored from a backup, and a missing or foreign file shows a wrong disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PASSES: Final = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the file says."""
+    """The contents of the store ID file."""
 
     store_id: UUID
     last_pass: int
@@ -43,9 +43,9 @@ class Mark:
 
 
 def read_mark(tree: MediaTree, target: str) -> Mark | None:
-    """Read the mark; None where there is none.
+    """Read the store ID file; None if it does not exist.
 
-    Raises RefusedError for one that is not a mark of ours, and UnreachableError where the disk does not show it.
+    Raise RefusedError for a file that is not ours, and UnreachableError if the disk cannot be read.
     """
     try:
         with tree.directory(OWN) as own:
@@ -78,7 +78,7 @@ def _unreadable(tree: MediaTree, error: OSError) -> UnreachableError:
 
 
 def write_mark(tree: MediaTree, mark: Mark) -> None:
-    """Write the mark whole or not at all, and sync it."""
+    """Write the store ID file whole or not at all, and sync it."""
     said = {
         "store": str(mark.store_id),
         "last_pass": mark.last_pass,
@@ -99,7 +99,7 @@ def write_mark(tree: MediaTree, mark: Mark) -> None:
 
 
 def compare(mark: Mark | None, state: StoreState | None, target: str) -> Fit:
-    """Hold the disk against the ledger, None where there is none; raises RefusedError where they are not of one store."""
+    """Compare the disk with the ledger (None: no ledger); raise RefusedError if they belong to different stores."""
     if state is None:
         if mark is not None:
             raise _not_ours("a mark, though this database has no ledger", target)
@@ -114,7 +114,7 @@ def compare(mark: Mark | None, state: StoreState | None, target: str) -> Fit:
 
 
 def refuse_ahead(target: str) -> RefusedError:
-    """Say that the database is older than the disk."""
+    """Return the refusal that the database is older than the disk."""
     return RefusedError(
         Refusal(
             "restored_database",

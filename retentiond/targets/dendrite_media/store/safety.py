@@ -1,4 +1,4 @@
-"""A pass that looks wrong does not start: the checks that need no survey, each with what to look at."""
+"""The checks that need no survey and refuse a pass over a suspicious store, each with the things to look at."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COLUMNS: Final = {
 
 
 async def check_tables(connection: Conn) -> None:
-    """Refuse dendrite's tables where a row could not be brought back as it was, with all that goes with it."""
+    """Refuse dendrite's tables if a row could not be restored as it was, with all that is deleted with it."""
     await ensure_tables(connection)
     await ensure_temporary(connection)
     _check_columns(await connection.fetch(SQL["media_columns"]))
@@ -60,7 +60,7 @@ async def check_tables(connection: Conn) -> None:
 
 
 def _check_columns(found: list[Record]) -> None:
-    """Refuse tables that are not as we copy them: what we cannot copy we could not bring back."""
+    """Refuse tables whose columns differ from ours: a column that we cannot copy, we could not restore."""
     for relation, columns in _COLUMNS.items():
         there = {row["column"]: row["type"] for row in found if row["relation"] == relation}
         if there != columns:
@@ -89,7 +89,8 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
             )
         )
     if tree.folds_case([name for name, _ in first_level]):
-        # There a directory's name is of whichever hash came first, and what it holds looks like another's, or nobody's.
+        # There a directory has the name of the hash that came first, and its files look like another blob's, or like
+        # orphans.
         raise RefusedError(
             Refusal(
                 "folded_names",
@@ -127,14 +128,14 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
 
 
 async def refuse_foreign_users(connection: Conn, server_names: Collection[str]) -> None:
-    """Refuse rows that bear users of a server that is not ours; without a name of ours nobody can tell."""
+    """Refuse rows with users of a server that is not ours; without our server's name this cannot be checked."""
     found = await connection.fetchrow(SQL["foreign_users"], list(server_names)) if server_names else None
     if found is not None and found["rows"]:
         raise foreign_users(found["rows"], printable(found["example"]))
 
 
 def foreign_users(rows: int, example: str) -> RefusedError:
-    """Say that rows bear users of a server that is not ours."""
+    """Return the refusal of rows with users of a server that is not ours."""
     return RefusedError(
         Refusal(
             "foreign_users",

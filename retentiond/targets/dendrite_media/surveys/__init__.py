@@ -1,4 +1,4 @@
-"""Surveys: every row is judged, and counted, before the first is touched, and what is due may still stay.
+"""Surveys: every row is judged, and counted, before the first is removed, and a due row may still stay.
 
-Here are the grounds on which rows go, and the looks that can only keep them: mentions, accesses, the disk.
+The folder has the criteria for removals, and the checks that can only keep rows: mentions, accesses, the disk.
 """

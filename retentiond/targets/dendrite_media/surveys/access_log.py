@@ -1,7 +1,7 @@
-"""The access log of a reverse proxy, followed into the ledger: when each medium was last asked for.
+"""The access log of a reverse proxy, followed into the ledger: when each media item was last requested.
 
-Where the file system keeps no access times, it is the only trace. A time counts only from when the record is whole:
-what was asked for before that cannot be told, and so it keeps.
+If the file system keeps no access times, it is the only record. A time counts only from the moment when the record is
+complete: requests before it are unknown, and keep the media.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PLAN_SQL: Final = named_queries(__package__, "accesses.sql", access="pg_temp.pla
 
 
 class _Reading(NamedTuple):
-    """The next lines of the log, what they tell, and whether there are no more for now."""
+    """The next lines of the log, their accesses, and whether there are no more for now."""
 
     position: LogPosition | None
     stretch: Stretch
@@ -58,7 +58,7 @@ def _unreadable(config: AccessLogConfig, error: OSError) -> RefusedError:
 
 
 class AccessLog:
-    """The log of one target, and what is known by it; the records of other hosts' logs bound what it can tell."""
+    """The log of one target with its accesses; the records of other hosts' logs limit the conclusions from it."""
 
     def __init__(self, context: TargetContext, config: AccessLogConfig) -> None:
         self._context = context
@@ -70,18 +70,18 @@ class AccessLog:
 
     @property
     def unread(self) -> str | None:
-        """The log of another host that has not been read for a day, as `host:path`; None where there is none."""
+        """Return the log of another host that has not been read for a day, as `host:path`; None if there is none."""
         return next(
             (f"{log['host']}:{log['path']}" for log in self._others if log["told_since"] is None), None
         )
 
     def since_at(self, now: float) -> float | None:
-        """Return from when on no access is missing in any log; None where that cannot be told."""
+        """Return from when on no access is missing in any log; None if unknown."""
         times = [self.known.since_at(now), *(log["told_since"] for log in self._others)]
         return None if None in times else max(at for at in times if at is not None)
 
     async def follow(self, connection: Conn) -> None:
-        """Take what is new in the log into the ledger; raises RefusedError where it cannot be read."""
+        """Add the new lines of the log to the ledger; raise RefusedError if it cannot be read."""
         reading = None
         while reading is None or not reading.last:
             position = await self._position(connection)
@@ -92,7 +92,7 @@ class AccessLog:
         await self._position(connection)
 
     async def follow_for_plan(self, connection: Conn, *, ledger: bool) -> None:
-        """Take the ledger's times and what is new in the log into a table that goes with the connection."""
+        """Copy the ledger's times and the new lines of the log into a table that ends with the connection."""
         self._sql = PLAN_SQL
         await connection.execute(PLAN_SQL["make_plan_access"])
         position = None
@@ -107,20 +107,20 @@ class AccessLog:
             await self._note(connection, reading.stretch)
 
     async def times(self, connection: Conn, keys: Sequence[MediaKey]) -> dict[MediaKey, float]:
-        """Return when these media were last asked for, as far as the log was followed."""
+        """Return when these media were last requested, as far as the log was followed."""
         rows = await connection.fetch(self._sql["access_times"], *key_columns(keys))
         return {media_key(row): row["at"] for row in rows}
 
     async def raise_contents(self, connection: Conn) -> None:
-        """Raise the access times of the contents that a quota looks at."""
+        """Raise the access times of the blobs that a quota considers."""
         await connection.execute(self._sql["raise_contents"])
 
     async def forget(self, connection: Conn) -> None:
-        """Forget the times of media that are gone."""
+        """Delete the times of media whose rows are deleted."""
         await connection.execute(LEDGER_SQL["forget_accesses"])
 
     async def _position(self, connection: Conn) -> LogPosition | None:
-        """Find the record that this log goes on from, by its content."""
+        """Find the position from which to continue this log, by its content."""
         logs = await connection.fetch(LEDGER_SQL["logs"])
         places = [LogPosition(log["head"], log["read_to"], log["tail"]) for log in logs]
         ours = await self._on_disk(lambda: positions_in(self._config.path, places))
@@ -143,7 +143,7 @@ class AccessLog:
         return await self._context.disk.call(readable)
 
     async def _move(self, connection: Conn, position: LogPosition | None, reading: _Reading) -> bool:
-        """Note how far the log was read; tell whether this process was the one to read it."""
+        """Record how far the log was read; return whether this process did it."""
         reached, host = reading.position, host_name()
         if reached is None or reached == position:
             if self._log_id is not None:
@@ -181,7 +181,7 @@ class AccessLog:
 
 
 async def follow_access_log(context: TargetContext, *, tell: bool) -> None:
-    """Follow the log between passes, before it is rotated away; one that cannot be read is told only now and then."""
+    """Follow the log between passes, before it is rotated away; an unreadable one is reported only now and then."""
     if context.config.access_log is None:
         return
     try:

@@ -1,8 +1,8 @@
-"""Access times: what was asked for lately is not due where a policy counts from the last access.
+"""Access times: recently requested media are not due if a policy counts from the last access.
 
-dendrite keeps no record of it. What tells is the access time of the file and of its thumbnails, and a proxy's access
-log; the newest counts. Nothing is accessed before it was created, so only what is due by its creation is looked at,
-before the limits are judged.
+dendrite does not record accesses. The sources are the access times of the file and of its thumbnails, and a proxy's
+access log; the newest counts. No access is before the creation, so only rows due by their creation are looked at,
+before the limits are checked.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _fallback(probe: AccessProbe) -> str:
 
 
 async def notice_mount(context: TargetContext) -> None:
-    """Log, at the start, that access times prove nothing; each pass says so again, or refuses."""
+    """Log, at the start, that access times prove nothing; each pass repeats it, or refuses."""
     if context.config.access_log is not None or not _asks_for_accesses(context):
         return
     opened = await open_media(context, context.pool)
@@ -78,11 +78,12 @@ class AccessTimes:
     async def prepare(
         self, report: PassReport, *, plan: bool = False, ledger: bool = True, policies: bool = True
     ) -> None:
-        """Probe whether access times tell of reads; where that is not proven, fall back as configured, and say so.
+        """Probe whether access times show reads; if that is not proven, fall back as configured, and report it.
 
-        Without `policies` only quotas need them. A plan by a user who may not write believes the mount, and says so.
+        Without `policies` only quotas need them. A plan by a user without write access believes the mount, and
+        reports it.
 
-        Raises RefusedError where the configuration says refuse, or the log cannot be read.
+        Raise RefusedError if the configuration says refuse, or the log cannot be read.
         """
         if not _asks_for_accesses(self._context, policies=policies):
             return
@@ -144,7 +145,7 @@ class AccessTimes:
 
     @property
     def tell(self) -> bool:
-        """Whether anything tells of accesses: also where a missing access time proves nothing, a recent one keeps."""
+        """Whether any source shows accesses: even if a missing access time proves nothing, a recent one keeps."""
         return self.known or self._probe.shown
 
     async def accessed(self, dues: Iterable[Due], looks: Iterable[BlobLook]) -> set[MediaKey]:
@@ -152,7 +153,7 @@ class AccessTimes:
         asked = [due for due in dues if self._policies[due.policy].since == "accessed"] if self.tell else []
         if not asked:
             return set()
-        # A file may have been read so much later than its access time says.
+        # A file may have been read up to that much later than its access time says.
         read = {
             look.blob: look.accessed + self._probe.late
             for look in looks
@@ -168,7 +169,7 @@ class AccessTimes:
         return kept
 
     def _earliest_told(self) -> float | None:
-        """Return from when on an access is sure to be known; what was before that might have been one."""
+        """Return from when on every access is known; before it an unknown access is possible."""
         if self._proven or self._log is None:
             return None
         now = self._now.timestamp()
@@ -178,7 +179,7 @@ class AccessTimes:
     async def drop_accessed(
         self, survey: Survey, progress: Progress, listen: Callable[[Item], None] | None
     ) -> None:
-        """Take what was accessed lately out of what the survey found due."""
+        """Remove recently accessed rows from the due rows of the survey."""
         if not self.tell or not self._context.settings.rules.by_access:
             return
         policies = list(self._context.settings.rules.by_access)
@@ -207,11 +208,11 @@ class AccessTimes:
         return Item(self._context.name, due.key.uri, "keep", "not_due", self._policies[due.policy].name, 0)
 
     async def raise_contents(self) -> None:
-        """Let the log have its say in a quota's contents, too."""
+        """Raise the access times of a quota's blobs by the log."""
         if self._log is not None and self.known:
             await self._log.raise_contents(self._connection)
 
     async def forget_old(self) -> None:
-        """Forget what the log told of media that are gone."""
+        """Delete the log's times of media whose rows are deleted."""
         if self._log is not None:
             await self._log.forget(self._connection)

@@ -1,6 +1,7 @@
-"""Ask again for what released rows were released: facts that hold no more bring a row back.
+"""Check the facts under which rows were released again: facts that no longer hold restore a row.
 
-The conditions come from the ledger, the references from the copy that protections use. The cost is one query a batch.
+The conditions come from the ledger, the references from the copy that protections use. The cost is one query for each
+batch.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ SQL: Final = named_queries(__package__, "asked.sql")
 
 @dataclass(slots=True)
 class Answers:
-    """Released rows by release ID: `refuted` are those whose facts hold no more, `unknown` could not be asked."""
+    """Released rows by release ID: the facts of `refuted` no longer hold, those of `unknown` could not be checked."""
 
     refuted: dict[int, Hash] = field(default_factory=dict)
     unknown: dict[int, Hash] = field(default_factory=dict)
 
 
 async def references_asked_again(context: TargetContext, db: Conn | Db) -> References:
-    """Return the protections together with the sources that the facts of released rows ask."""
+    """Return the protections together with the sources in the facts of released rows."""
     stored = [parsed(row["facts"]) for row in await db.fetch(SQL["distinct_facts"])]
     sources = {source for facts in stored if facts is not None for source in facts.sources}
     return context.references.only(context.references.protections, sources)
 
 
 async def asked_page(connection: Conn, after: int, batch: int) -> list[Record]:
-    """Return a page of released rows with facts that can come back, after a release ID."""
+    """Return a page of restorable released rows with facts, after a release ID."""
     return list(await connection.fetch(SQL["asked_page"], after, batch))
 
 
 async def asked_of(connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
-    """Return the released rows with facts of these contents that can come back."""
+    """Return the restorable released rows with facts of these blobs."""
     return list(await connection.fetch(SQL["asked_of"], list(blobs)))
 
 
@@ -62,9 +63,9 @@ async def asked_thumbnails(connection: Conn, after: int, batch: int) -> list[Rec
 async def ask_again(
     context: TargetContext, connection: Conn, rows: Sequence[Record], copy: int | None, references: References
 ) -> Answers:
-    """Ask the copy for the facts of released rows, all at once.
+    """Check the facts of released rows against the copy, all at once.
 
-    A row whose sources are not in the copy was released after that was begun, and is asked at the next round.
+    A row whose sources are not in the copy was released after the copy was begun, and is checked in the next round.
     """
     answers = Answers()
     if not rows:
@@ -88,7 +89,7 @@ async def ask_again(
 
 @lru_cache(maxsize=256)
 def parsed(stored: str) -> Facts | None:
-    """Read facts as the ledger stores them; None for those that this version cannot read, and that hold no more."""
+    """Parse facts as the ledger stores them; None for facts that this version cannot read, and that do not hold."""
     try:
         return read_facts(json.loads(stored))
     except ValueError:
@@ -96,7 +97,7 @@ def parsed(stored: str) -> Facts | None:
 
 
 def in_words(stored: str | None) -> str | None:
-    """Return stored facts as a clause; None where there are none."""
+    """Return stored facts as a clause; None without facts."""
     if stored is None:
         return None
     facts = parsed(stored)

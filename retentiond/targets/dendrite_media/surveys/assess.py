@@ -1,4 +1,7 @@
-"""Look at a batch of due rows on the disk, and say of each whether it may still go: the same for plans and passes."""
+"""Look at a batch of due rows on the disk, and decide whether each may still be removed.
+
+The same for plans and passes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
-    """A due row with what its blob looks like; `kept` or `failed` says why it stays, neither that it may go."""
+    """A due row with the look at its blob.
+
+    `kept` or `failed` is the reason to keep it; without either it may be removed.
+    """
 
     due: Due
     look: BlobLook
@@ -30,7 +36,7 @@ class Assessed:
 
     @property
     def goes(self) -> bool:
-        """Whether nothing stands in its way so far."""
+        """Whether the row may still be removed."""
         return self.kept is None and self.failed is None
 
 
@@ -41,9 +47,9 @@ async def assess(
     accesses: AccessTimes | None = None,
     freed: Mapping[Hash, Collection[Thumbnail]] | None = None,
 ) -> list[Assessed]:
-    """Look at each blob of the batch once; the batch is sorted by hash. Access times count where they are given.
+    """Look at each blob of the batch once; the batch is sorted by hash. Access times count if they are given.
 
-    Thumbnails that a plan has `freed` already are not seen.
+    Thumbnails that a plan has `freed` already are ignored.
     """
     looks = await disk.share(look_at_blobs(tree, freed or {}), sorted({due.blob for due in batch}))
     by_blob = {look.blob: look for look in looks}
@@ -59,6 +65,6 @@ def _judge(due: Due, look: BlobLook, *, accessed: bool) -> Assessed:
     if look.result == "failed":
         return Assessed(due, look, failed="not_movable")
     if accessed:
-        # The survey saw it unread; somebody has asked for it since.
+        # It was unread in the survey, and has been requested since.
         return Assessed(due, look, kept="changed")
     return Assessed(due, look)

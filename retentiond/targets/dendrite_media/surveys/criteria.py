@@ -1,4 +1,4 @@
-"""Why rows go: by the policies of a pass, or because somebody asked for it. All else is the same for both."""
+"""The criteria for removals: the policies of a pass, or a request by hand. All else is the same for both."""
 
 from __future__ import annotations
 
@@ -32,66 +32,66 @@ if TYPE_CHECKING:
 
 
 class RemovalCriteria(Protocol):
-    """What a release goes by."""
+    """The criteria of a release."""
 
     @property
     def references(self) -> References:
-        """What protects from it; the purge asks the target's own."""
+        """The protections that apply; the purge uses the target's own."""
 
     @property
     def even_protected(self) -> bool:
-        """Whether no protection shall bring back what goes by it."""
+        """Whether no protection may restore the rows that these criteria remove."""
 
     def name_of(self, due: Due) -> str:
-        """Return what reports call the reason for which a row goes."""
+        """Return the name of the reason for which a row is removed, for reports."""
 
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Read, in the deleting transaction, which of the sources it goes by mention these rows."""
+        """Read, in the deleting transaction, which of the relevant sources mention these rows."""
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether a row that was due may still go, now that it is locked and read again."""
+        """Return whether a due row may still be removed, now that it is locked and read again."""
 
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
-        """Return the conditions on references under which it goes; None where no reference matters."""
+        """Return the conditions on references under which it is removed; None if no reference matters."""
 
 
 class SurveyCriteria(RemovalCriteria, Protocol):
-    """What a pass or a request goes by; its surveys and second looks run on one connection."""
+    """The criteria of a pass or a request; its surveys and second looks run on one connection."""
 
     @property
     def surveyor(self) -> Surveyor:
-        """Who finds what is due."""
+        """The surveyor that finds the due rows."""
 
     @property
     def by_access(self) -> bool:
-        """Whether access times have a say."""
+        """Whether access times matter."""
 
     def stayed(self, due: Due) -> str | None:
-        """Return the reason for which it was counted as staying before; None where it was not counted."""
+        """Return the reason as which it was counted as kept before; None if it was not counted."""
 
     @property
     def counts_unreached(self) -> bool:
-        """Whether a due row is counted as not reached until its turn; else it is counted as kept until then."""
+        """Whether a due row is counted as not reached until its turn; otherwise it is counted as kept until then."""
 
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
     ) -> Refusal | None:
-        """Compare the counts with the limits, and note in the report what of them is growth."""
+        """Compare the counts with the limits, and record in the report how many of them are growth."""
 
     def ownership(self) -> Ownership | None:
-        """Return whose media are left out, for an account that adds whose go; None where it need not say."""
+        """Return the media left out, for an account with the owners of the removed media; None if not needed."""
 
     def rules(self) -> dict[str, Any]:
-        """Return what the ledger remembers to have gone by."""
+        """Return the rules for the record of the ledger."""
 
     def cutoffs(self) -> dict[str, str]:
-        """Return the dates before which it takes, by policy."""
+        """Return the cutoff dates, by policy."""
 
 
 def ground_of(
     context: TargetContext, connection: Conn, request: Request | None, now: datetime
 ) -> SurveyCriteria:
-    """Return what a pass goes by, or a request where there is one."""
+    """Return the criteria of a pass, or of a request if there is one."""
     if request is None:
         return PolicyCriteria(context, connection, now)
     return RequestCriteria(context, connection, request, now)
@@ -117,15 +117,15 @@ class PolicyCriteria:
         return self._rules.policies[due.policy].name
 
     def stayed(self, due: Due) -> str | None:
-        """Return the hold, mark or protection that keeps it: the survey has counted that."""
+        """Return the hold, mark or protection that keeps it: the survey has counted it."""
         return due.kept
 
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Ask the copy for what policies ask about; where they ask nothing, the row tells."""
+        """Read from the copy the sources in conditions of policies; without conditions the row suffices."""
         return await mentions_of(self._connection, rows, copy, self.references)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the same policy still takes it."""
+        """Return whether the same policy still removes it."""
         verdict = decide(row, self._rules, self._now, mentions.get(row.key))
         return verdict == Remove(self.name_of(due), due.policy)
 
@@ -136,7 +136,7 @@ class PolicyCriteria:
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
     ) -> Refusal | None:
-        """Compare the counts with the limits, and note in the report what of them is growth."""
+        """Compare the counts with the limits, and record in the report how many of them are growth."""
         if not first:
             report.growth = await self.growth()
         counts = Counts(survey.rows, survey.due, missing, sampled, report.growth)
@@ -147,17 +147,17 @@ class PolicyCriteria:
         return await count_growth(self._context, self._connection, self.rules(), self._now)
 
     def ownership(self) -> Ownership | None:
-        """Ask for the uploaders where a policy goes by rooms, in which anybody can mention anything."""
+        """Return the uploaders if a policy depends on rooms, in which anyone can mention anything."""
         by_room = any(policy.match.room is not None for policy in self._rules.policies)
         return Ownership() if by_room else None
 
     def taken(self, report: PassReport) -> int:
-        """Return how many rows the same pass, or plan, has taken before."""
+        """Return how many rows the same pass, or plan, has removed before."""
         alone = {policy.name for policy in self._rules.policies if policy.removes == "thumbnails"}
         return sum(tally.items for name, tally in report.removed.items() if name not in alone)
 
     def rules(self) -> dict[str, Any]:
-        """Return the policies, the protections, and the names that they go by."""
+        """Return the policies, the protections, and the server names that they use."""
         config = self._context.config
         return {
             "policies": [policy.model_dump(mode="json", exclude_none=True) for policy in config.policies],
@@ -168,7 +168,7 @@ class PolicyCriteria:
         }
 
     def cutoffs(self) -> dict[str, str]:
-        """Return when a row must have been created to be due by now."""
+        """Return the creation date before which a row is due by now, by policy."""
         return {
             policy.name: (self._now - policy.keep).isoformat()
             for policy in self._rules.policies
@@ -177,7 +177,7 @@ class PolicyCriteria:
 
 
 class RequestCriteria:
-    """What somebody asked for by hand, whatever its age; they saw the plan of it, so no limit is held against it."""
+    """The items requested by hand, whatever their age; the plan was shown before, so no limit applies."""
 
     by_access = False
     counts_unreached = True
@@ -189,7 +189,7 @@ class RequestCriteria:
         self._now = now
         self.surveyor = RequestSurveyor(connection, context, request)
         self.even_protected = request.even_protected
-        # In encrypted rooms others may refer to what the user or the room seems to have alone.
+        # In encrypted rooms there may be references to media that only this user or room seems to have.
         asks_hidden = request.asks_mentions and not self.even_protected
         hidden = ENCRYPTION - context.config.accepts if asks_hidden else frozenset()
         self._facts = facts_of_request(request, hidden)
@@ -197,21 +197,21 @@ class RequestCriteria:
         self.references = context.references.only(protections, self._facts.sources if self._facts else ())
 
     def name_of(self, due: Due) -> str:
-        """Return that it was asked for."""
+        """Return that it was requested."""
         del due
         return REQUESTED
 
     def stayed(self, due: Due) -> str | None:
-        """Return the hold, mark or protection that keeps it: the survey has counted that."""
+        """Return the hold, mark or protection that keeps it: the survey has counted it."""
         return due.kept
 
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Return what the events said of these when the survey read them, and what the copy says by now."""
+        """Return the mentions in events when the survey read them, and those in the copy by now."""
         now = await mentions_of(self._connection, rows, copy, self.references)
         return joined(await self.surveyor.facts([row.key for row in rows]), now)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the request still means it."""
+        """Return whether the request still includes it."""
         mentioned = mentions.get(row.key, frozenset())
         names = self._context.settings.server_names
         facts = self.facts_of(row, due)
@@ -219,25 +219,25 @@ class RequestCriteria:
         return holds and isinstance(decide_request(row, self._request, mentioned, names), Remove)
 
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
-        """Return what makes it part of a user or room: what they uploaded and what is named needs no reference."""
+        """Return the facts that make it part of a user or room; own uploads and named items need no reference."""
         del due
         return None if named(row, self._request) else self._facts
 
     async def over_limit(
         self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
     ) -> Refusal | None:
-        """Hold nothing against it."""
+        """Return no limit."""
         del survey, report, missing, sampled, first
         return None
 
     def ownership(self) -> Ownership:
-        """Return what is left out, and the rooms that mention the items."""
+        """Return the media left out, and the rooms that mention the items."""
         return self.surveyor.ownership
 
     def rules(self) -> dict[str, Any]:
-        """Return the request, and the protections that held."""
+        """Return the request, and the protections in force."""
         return {"request": self._request.as_json(), "protect": list(self.references.protections)}
 
     def cutoffs(self) -> dict[str, str]:
-        """Return none: age has no say."""
+        """Return no cutoffs: age does not matter."""
         return {}

@@ -1,14 +1,14 @@
--- What a survey found due, as the limits look at it.
+-- The due rows of a survey, for the limits.
 
 -- name: last_rules
--- The rules of the target's newest pass that came to its end; what somebody took by hand followed none.
+-- The rules of the target's newest pass that came to its end; removals by hand followed no rules.
 SELECT rules FROM retentiond.pass
 WHERE target = $1 AND state IN ('finished', 'finished_with_failures') AND command NOT IN ('audit --repair', 'delete')
 ORDER BY started_at DESC LIMIT 1
 
 -- name: count_growth
--- How many due rows are remote and were created after their policy's start (policies and starts in two arrays). A row
--- with a user, or with a name of ours, is local.
+-- The number of due rows that are remote and were created after their policy's start (policies and starts in two
+-- arrays). A row with a user, or with a name of ours, is local.
 SELECT count(*)
 FROM pg_temp.due d
 JOIN mediaapi_media_repository m

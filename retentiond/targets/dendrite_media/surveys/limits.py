@@ -1,4 +1,4 @@
-"""Compare what a survey found due with the limits of the configuration."""
+"""Compare the due rows of a survey with the limits of the configuration."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_ORIGINS: Final = 3
 
 
 async def count_growth(context: TargetContext, connection: Conn, rules: dict[str, Any], now: datetime) -> int:
-    """Count the due rows that are growth; none before a pass by the very same `rules` came to its end.
+    """Count the due rows that are growth; zero before a pass with the very same `rules` came to its end.
 
-    Where no name of this server is known, local media that lost their users look remote: nothing is growth then.
+    If no name of this server is known, local media that lost their users look remote: no row is growth then.
     """
     names = sorted(context.settings.server_names)
     last = await connection.fetchval(SQL["last_rules"], context.name)
@@ -38,7 +38,7 @@ async def count_growth(context: TargetContext, connection: Conn, rules: dict[str
 async def over_limit(
     context: TargetContext, connection: Conn, counts: Counts, *, first: bool
 ) -> Refusal | None:
-    """Return the limit that these counts go over, if any, with the servers that the due rows are from."""
+    """Return the limit that these counts exceed, if any, with the servers of the due rows."""
     limits = context.config.limits
     refusal = judge_limits(context.name, limits, counts, first=first)
     if refusal is None:

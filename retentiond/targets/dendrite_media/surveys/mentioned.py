@@ -1,4 +1,4 @@
-"""Ask the references' copy which sources mention media, for the second look of a release."""
+"""Read from the references' copy which sources mention media, for the second look of a release."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.references.copies import References
 
 Mentions = Mapping[MediaKey, frozenset[str]]
-"""The sources that mention media, of those that were asked; of others nothing is known."""
+"""The sources that mention media, of those that were read; of others nothing is known."""
 
 
 async def mentions_of(
     connection: Conn, rows: Collection[MediaRow], copy: int | None, references: References
 ) -> Mentions:
-    """Return which of the sources that the references ask about mention each of these rows, as their copy says."""
+    """Return the sources of the references that mention each of these rows, by their copy."""
     if copy is None or not references.asked:
         return {}
     found = await connection.fetch(

@@ -1,4 +1,4 @@
-"""What the surveys of one plan share."""
+"""The context that the surveys of one plan share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """The access times, how the store was found, the number of the references' copy, and the time that it is."""
+    """The access times, the state of the store, the number of the references' copy, and the time of the plan."""
 
     accesses: AccessTimes
     belonging: StoreCheck

@@ -1,4 +1,4 @@
-"""The survey of a request: which rows it means, by their key, their server, or what a user or room refers to."""
+"""The survey of a request: its rows by key, by server, or by the references of a user or room."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def _events(whose: str) -> Statement:
 
 
 _SOURCES: Final[Mapping[RequestKind, tuple[Statement, ...]]] = {
-    # What the profile refers to is then looked up in the events.
+    # The references of the profile are then looked up in the events.
     "user": (_PROFILE, _events("sender")),
     "room": (_events("room_id"),),
 }
 
 
 class RequestSurveyor(Surveyor):
-    """A survey of what was asked for, and of nothing else; `ownership` says what of it is left out."""
+    """A survey of the requested items alone; `ownership` lists the items left out."""
 
     def __init__(self, connection: Conn, context: TargetContext, request: Request) -> None:
         super().__init__(connection, context.name, context.settings.rules)
@@ -66,7 +66,7 @@ class RequestSurveyor(Surveyor):
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
-        """Judge every row that the request means; what shall go is put into the temporary table."""
+        """Judge every row in the request; the rows to remove go into the temporary table."""
         del now
         await refuse_foreign_users(self._connection, self._rules.server_names)
         await self._collect()
@@ -98,7 +98,7 @@ class RequestSurveyor(Surveyor):
         return joined(facts, {media_key(row): frozenset(row["sources"]) for row in hidden})
 
     async def facts(self, keys: Collection[MediaKey]) -> Mentions:
-        """Return what the decisions must know of each of these, as the events said when they were read."""
+        """Return the facts about each of these for the decisions, from the events when they were read."""
         if self._request.kind not in _SOURCES:
             return {}
         found = await self._connection.fetch(SQL["facts"], *key_columns(keys), self._request.name)
@@ -115,7 +115,7 @@ class RequestSurveyor(Surveyor):
                 return SQL["mentioned_page"], (name,)
 
     async def _collect(self) -> None:
-        """Read every mention of what the user or room refers to, in whichever database that lies."""
+        """Collect every mention of the references of the user or room, from whichever database they are in."""
         for statement in ("drop_mentions", "make_mentions"):
             await self._connection.execute(SQL[statement])
         for source in _SOURCES.get(self._request.kind, ()):
@@ -131,7 +131,7 @@ class RequestSurveyor(Surveyor):
             await self._connection.execute(SQL[statement])
 
     async def _take_asked(self, other: Conn) -> None:
-        """Record on the connection that reads the events which media are in question already."""
+        """Record the media in question on the connection that reads the events."""
         for statement in ("drop_asked", "make_asked"):
             await other.execute(SQL[statement])
         if self._request.kind != "user":
@@ -158,7 +158,7 @@ class RequestSurveyor(Surveyor):
 
 
 def joined(facts: Mentions, hidden: Mentions) -> Mentions:
-    """Return the facts of the events together with what an encrypted room may show."""
+    """Return the facts from the events together with the rows that an encrypted room may show."""
     return {key: facts.get(key, frozenset()) | hidden.get(key, frozenset()) for key in {*facts, *hidden}}
 
 

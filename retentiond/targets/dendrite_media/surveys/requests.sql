@@ -1,12 +1,13 @@
--- What a request by hand means. Only a plain mention makes a medium part of a request: not one in an event that does not
--- parse, and not an ID that another only begins with. Every mention counts where the question is what else refers to it.
+-- The items of a request by hand. Only a plain mention makes an item part of a request: not one in an event that
+-- does not parse, and not an ID of which another is only the beginning. To find other references to an item, every
+-- mention counts.
 
 -- name: drop_mentions
 DROP TABLE IF EXISTS pg_temp.request_mention
 
 -- name: make_mentions
--- Each mention of the media in question, by any sender in any room (a profile: in room ''). `own` are the plain ones of
--- the user, or in the room, of the request. The table goes with the connection.
+-- Each mention of the media in question, by any sender in any room (a profile: in room ''). `own` are the plain
+-- mentions by the user, or in the room, of the request. The table ends with the connection.
 CREATE TEMPORARY TABLE request_mention (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -30,7 +31,7 @@ DROP TABLE IF EXISTS pg_temp.retentiond_asked
 CREATE TEMPORARY TABLE retentiond_asked (media_id text COLLATE "C" NOT NULL, media_origin text COLLATE "C" NOT NULL)
 
 -- name: asked
--- What the user of a request uploaded, and what their profile refers to.
+-- The uploads of the user of a request, and the references of the profile.
 SELECT m.media_id, m.media_origin FROM mediaapi_media_repository m WHERE m.user_id = $1
 UNION
 SELECT x.media_id, x.media_origin FROM pg_temp.request_mention x
@@ -46,8 +47,8 @@ CROSS JOIN LATERAL pg_temp.retentiond_keys(w.text) k
 WHERE k.plain AND '@' || p.localpart || ':' || p.server_name = $1
 
 -- name: events
--- Every mention, in messages and in the state of rooms, of what is asked about or what the user or room ($1, which
--- {whose} must equal) plainly refers to.
+-- Every mention, in messages and in the state of rooms, of the media in question or of those to which the user or
+-- room ($1, which {whose} must equal) plainly refers.
 WITH mention AS MATERIALIZED (
     SELECT k.media_id, k.media_origin, e.room_id, e.sender,
            bool_or(k.plain AND e.{whose} = $1 AND json_typeof(e.content) = 'object') IS TRUE AS own
@@ -73,13 +74,13 @@ SELECT m.media_id, m.media_origin, m.room_id, m.sender, m.own
 FROM mention m JOIN wanted w ON w.media_id = m.media_id AND w.media_origin = m.media_origin
 
 -- name: take_mentions
--- Takes what a source in the same database yields; the source's own parameter is $1.
+-- Takes the rows of a source in the same database; the source's own parameter is $1.
 INSERT INTO pg_temp.request_mention (media_id, media_origin, room_id, sender, own)
 SELECT r.media_id, r.media_origin, r.room_id, r.sender, r.own FROM ({source}) r
 
 -- name: facts
--- What the decisions must know of each of these rows: do events of the user, or in the room, plainly refer to it; is
--- one of these the uploader's; does anything in another room than the one in $3 refer to it?
+-- The facts about each of these rows: do events of the user, or in the room, plainly refer to it; is one of these
+-- the uploader's; does anything in another room than the one in $3 refer to it?
 SELECT k.media_id, k.media_origin,
        array_remove(ARRAY[CASE WHEN f.referred THEN 'referred' END, CASE WHEN f.by_uploader THEN 'by_uploader' END,
                           CASE WHEN f.elsewhere THEN 'elsewhere' END], NULL) AS facts
@@ -92,7 +93,7 @@ CROSS JOIN LATERAL (
     WHERE x.media_id = m.media_id COLLATE "C" AND x.media_origin = m.media_origin COLLATE "C") f
 
 -- name: hidden
--- Which of these media an encrypted room may show, by the pseudo-sources $3; $4 are the names of this server.
+-- Those of these media that an encrypted room may show, by the pseudo-sources $3; $4 are the names of this server.
 SELECT m.media_id, m.media_origin, ARRAY[h.source] AS sources
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 JOIN mediaapi_media_repository m ON m.media_id = k.media_id AND m.media_origin = k.media_origin
@@ -100,7 +101,8 @@ CROSS JOIN LATERAL ({shown}) h
 WHERE h.source = ANY ($3::text[])
 
 -- name: rooms
--- The rooms, but for the one in $1, whose events mention media in question that are here; the most mentioned first.
+-- The rooms, except the one in $1, whose events mention media in question that are in the database; the most
+-- mentioned first.
 SELECT x.room_id, count(DISTINCT (x.media_id, x.media_origin)) AS items, count(*) OVER () AS rooms
 FROM pg_temp.request_mention x
 JOIN mediaapi_media_repository m
@@ -109,7 +111,7 @@ WHERE x.room_id NOT IN ('', $1)
 GROUP BY x.room_id ORDER BY items DESC, x.room_id LIMIT $2
 
 -- name: media_page
--- The medium of that ID and server, after a key.
+-- The media item with that ID and server, after a key.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
        m.user_id
 FROM mediaapi_media_repository m
@@ -126,7 +128,7 @@ ORDER BY m.media_id, m.media_origin
 LIMIT $3
 
 -- name: mentioned_page
--- A page of what the user ($4) uploaded, or the user or room plainly refers to, after a key.
+-- A page of the uploads of the user ($4), and of the plain references of the user or room, after a key.
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
        m.user_id
 FROM mediaapi_media_repository m

@@ -1,8 +1,8 @@
 """The one measure of size: the bytes that leave the media tree, thumbnails too.
 
-A plan and a pass measure them on the disk, for what they look at anyway. All other figures (backlog, status, metrics,
-the report) are estimates from the sizes that the database records, made here: they agree with the disk where database
-and disk do.
+A plan and a pass measure them on the disk, for the blobs that they look at anyway. All other figures (backlog,
+status, metrics, the report) are estimates from the sizes that the database records, made here: they agree with the
+disk if database and disk agree.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DuePart:
 
 
 async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime) -> list[DuePart]:
-    """Measure what the survey on this connection, at the time `now`, found due and is still there."""
+    """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist."""
     keeps = [policy.keep and policy.keep // timedelta(milliseconds=1) for policy in policies]
     rows = await connection.fetch(SQL["due_by_age"], milliseconds(now), keeps)
     return [
@@ -58,5 +58,5 @@ async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a moment as dendrite's tables have it."""
+    """Return a moment in the unit of dendrite's tables."""
     return int(moment.timestamp() * 1000)

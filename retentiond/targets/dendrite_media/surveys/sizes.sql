@@ -1,8 +1,8 @@
--- The bytes that leave the media tree, as the database records them; the disk has the last word where something goes.
+-- The bytes that leave the media tree, as the database records them; for a removal the sizes on the disk count.
 
 -- name: blobs
--- A part of other statements: each blob (of those that {where} leaves) with the number of rows that have its hash, and
--- the bytes that leave with the last of them: its file and its thumbnails, each once, however many rows share them.
+-- A part of other statements: each blob (with {where}) with the number of rows that have its hash, and the bytes
+-- that are freed with the last of them: its file and its thumbnails, each once, however many rows share them.
 SELECT f.hash, f.rows, least(f.bytes + coalesce(t.bytes, 0), 9223372036854775807)::bigint AS bytes
 FROM (SELECT m.base64hash COLLATE "C" AS hash, count(*) AS rows, greatest(max(m.file_size_bytes), 0) AS bytes
       FROM mediaapi_media_repository m
@@ -17,10 +17,10 @@ LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
            GROUP BY o.hash) t ON t.hash = f.hash
 
 -- name: due_by_age
--- What a survey found due and nothing keeps, of what was there at the time $1 (milliseconds): by policy and age in whole
--- days the rows, the bytes that leave with them, and when the time of the oldest began. A blob leaves with the row that comes due
--- last, and not at all where a row stays that has its hash. $2 are the keeps of the policies in their order, in
--- milliseconds; null for ever.
+-- The rows that a survey found due and nothing keeps, of those that existed at the time $1 (milliseconds): by
+-- policy and age in whole days the rows, the bytes that are freed with them, and when the time of the oldest began. A
+-- blob is freed with the row that comes due last, and not at all if a row with its hash stays. $2 are the keeps of
+-- the policies in their order, in milliseconds; null for ever.
 SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
        min(s.began) AS oldest
 FROM (SELECT d.policy, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,

@@ -1,7 +1,7 @@
-"""The survey: every row is judged before the first is released, and what is due is put in order.
+"""The survey: every row is judged before the first is released, and the due rows are sorted.
 
-It streams dendrite's table a page at a time, decides in pure code, and keeps what is due in a temporary table of
-its connection, sorted by hash: memory stays flat, and rows that share a blob come together.
+It streams dendrite's table a page at a time, decides in pure code, and keeps the due rows in a temporary table of its
+connection, sorted by hash: memory stays flat, and rows that share a blob come together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from retentiond.model.policy import Rules
 
 LEARNED: Final = "pg_temp.mention"
-"""Where a survey's own copy of what policies ask about lies, with its members; the copy's number is 0 there."""
+"""The prefix of a survey's own copy of the sources in conditions of policies, with its members; its number is 0."""
 
 
 def _statements(relation: str) -> Mapping[str, str]:
@@ -85,7 +85,7 @@ def due_row(record: Record) -> Due:
 
 
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
-    """Return which of these keys a quota of the same plan takes; there is no such table but in a plan."""
+    """Return the keys of these that a quota of the same plan removes; only a plan has that table."""
     if not keys:
         return set()
     return {media_key(row) for row in await connection.fetch(SQL["evicted_of"], *key_columns(keys))}
@@ -93,7 +93,7 @@ async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey
 
 @dataclass(slots=True)
 class Survey:
-    """What the survey counted: all rows, what would go, and a sample of contents to look for on the disk.
+    """The counts of a survey: all rows, the due rows, and a sample of blobs to look for on the disk.
 
     `due_bytes` are the recorded sizes of due rows; `kept_due` counts rows that are due, and kept by a hold, a mark or
     a protection.
@@ -110,7 +110,7 @@ class Survey:
 
 
 class Surveyor:
-    """Makes a survey on one connection, and hands out what is due, page by page.
+    """Makes a survey on one connection, and streams the due rows, page by page.
 
     `matched` counts the rows that each policy decides about, and `encryption` those that an encrypted room may show.
     """
@@ -124,7 +124,7 @@ class Surveyor:
         self.encryption = EncryptionCount()
 
     async def learn(self, copy: int | None, asked: Collection[str], *, plan: bool) -> None:
-        """Learn from the references' copy what mentions media, of the sources that policies ask about."""
+        """Copy the mentions of media from the references' copy, for the sources in conditions of policies."""
         if copy is None or not asked:
             return
         statements = PLAN_SQL if plan else SQL
@@ -139,7 +139,7 @@ class Surveyor:
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
-        """Judge every row at the time `now`; what is due goes into the temporary table."""
+        """Judge every row at the time `now`; due rows go into the temporary table."""
         survey = await self._begin()
         async for page in self._pages():
             judged = []
@@ -160,7 +160,7 @@ class Surveyor:
         return survey
 
     def _pages(self) -> AsyncIterator[list[Record]]:
-        """Stream all rows, with what mentions them where policies ask."""
+        """Stream all rows, with their mentions if policies need them."""
         statement, arguments = "media_page", list[list[str]]()
         if self._asked:
             statement = "media_page_with_mentions"
@@ -184,9 +184,9 @@ class Surveyor:
         judged: Sequence[tuple[MediaRow, Keep | Remove]],
         listen: Callable[[Item], None] | None,
     ) -> None:
-        """Count a page of judged rows, and put what is due into the temporary table."""
+        """Count a page of judged rows, and put the due rows into the temporary table."""
         due = []
-        # Only plans are listened to; what their quotas take they tell themselves.
+        # Only plans report each item; rows that their quotas remove are reported by the quotas.
         keys = [row.key for row, _ in judged] if listen is not None else []
         untold = await evicted_of(self._connection, keys)
         for row, verdict in judged:
@@ -222,7 +222,7 @@ class Surveyor:
 
     async def keep(self, survey: Survey, *, ledger: bool, copy: int | None, protections: tuple[str, ...],
                    plan: bool) -> None:  # fmt: skip
-        """Mark what holds, marks and protections keep, each in one statement, and count what is left."""
+        """Mark the rows that holds, marks and protections keep, each in one statement, and count the others."""
         if ledger:
             await keep_held(self._connection, plan=plan)
             await self._connection.execute(SQL["keep_restored"])
@@ -238,13 +238,13 @@ class Surveyor:
         survey.kept_due = Counter({reason: row["items"] for reason, row in tallies.items()})
 
     async def due_by(self) -> Counter[str]:
-        """Count what is left due, by policy; after `keep`."""
+        """Count the rows left due, by policy; call it after `keep`."""
         policies = self._rules.policies
         rows = await self._connection.fetch(SQL["due_by_policy"])
         return Counter({policies[row["policy"]].name: row["items"] for row in rows})
 
     async def due(self, size: int) -> AsyncIterator[list[Due]]:
-        """Stream what is due by hash, a page at a time."""
+        """Stream the due rows by hash, a page at a time."""
         after: tuple[Any, ...] = ("", 0)
         async for page in pages(self._connection, SQL["due_page"], size=size, after=after):
             yield [due_row(row) for row in page]

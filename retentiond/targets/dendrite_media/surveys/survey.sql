@@ -1,5 +1,5 @@
--- The survey: rows in pages, what mentions them, and what is due, in temporary tables of one connection.
--- {reference} is where the copy of what mentions media lies.
+-- The survey: rows in pages, their mentions, and the due rows, in temporary tables of one connection. {reference}
+-- is the copy of references.
 
 -- name: media_page
 -- A page of all rows in the order of dendrite's own unique index, after a key.
@@ -21,7 +21,8 @@ ORDER BY m.media_id, m.media_origin
 LIMIT $3
 
 -- name: make_mentions
--- What mentions media, of the sources that policies ask about: one row a key; it goes with the connection.
+-- The mentions of media in the sources of conditions of policies: one row for each key; the table ends with the
+-- connection.
 CREATE TEMPORARY TABLE mention (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -47,7 +48,7 @@ ANALYZE pg_temp.mention
 DROP TABLE IF EXISTS pg_temp.mention, pg_temp.mention_member
 
 -- name: make_members
--- The users of encrypted rooms, as the copy has them; it goes with the connection.
+-- The users of encrypted rooms, from the copy; the table ends with the connection.
 CREATE TEMPORARY TABLE mention_member (copy_id bigint NOT NULL, user_id text COLLATE "C" NOT NULL, until_ms bigint)
 
 -- name: learn_members
@@ -61,8 +62,8 @@ CREATE INDEX mention_member_by_user ON pg_temp.mention_member USING hash (user_i
 ANALYZE pg_temp.mention_member
 
 -- name: mentions_of
--- Which of these sources mention each of these rows (key, uploader, upload time), as the copy says; $7 are the names of
--- this server.
+-- Those of these sources that mention each of these rows (key, uploader, upload time), by the copy; $7 are the
+-- names of this server.
 SELECT k.media_id, k.media_origin, coalesce(f.sources, '{}') AS sources, coalesce(f.since_ms, '{}') AS since_ms
 FROM unnest($1::text[], $2::text[], $5::text[], $6::bigint[]) AS k(media_id, media_origin, user_id, creation_ts)
 CROSS JOIN LATERAL (
@@ -75,7 +76,7 @@ CROSS JOIN LATERAL (
           SELECT h.source, NULL FROM ({shown_of}) h WHERE h.source = ANY ($4::text[])) s) f
 
 -- name: make_due
--- Where a survey puts what is due by age and policy; it goes with the connection.
+-- The rows due by age and policy; the table ends with the connection.
 CREATE TEMPORARY TABLE due (
     hash text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
@@ -89,8 +90,8 @@ CREATE TEMPORARY TABLE due (
 )
 
 -- name: sort_due
--- Due rows are worked through by hash: rows that share a blob meet, and so do blobs that share a directory. The key is not
--- in the index: an ID that just fits into that of dendrite would be too long for ours.
+-- Due rows are processed by hash: rows that share a blob come together, and so do blobs that share a directory.
+-- The key is not in the index: an ID that just fits into that of dendrite would be too long for ours.
 CREATE INDEX due_by_hash ON pg_temp.due (hash, due_id)
 
 -- name: analyze_due
@@ -100,14 +101,14 @@ ANALYZE pg_temp.due
 DROP TABLE IF EXISTS pg_temp.due
 
 -- name: keep_restored
--- Marks what was brought back and is kept from then on.
+-- Mark the rows that were restored and are kept from then on.
 UPDATE pg_temp.due d SET kept = 'restored'
 FROM retentiond.restored r
 WHERE d.kept IS NULL AND r.media_id = d.media_id AND r.media_origin = d.media_origin
   AND (r.until IS NULL OR r.until > clock_timestamp())
 
 -- name: keep_referenced
--- Marks what a protection refers to, by the first that does, in the order given.
+-- Mark the rows to which a protection refers, by the first that does, in the order given.
 UPDATE pg_temp.due d SET kept = p.source
 FROM (SELECT f.media_id, f.media_origin, ($2::text[])[min(array_position($2::text[], f.source))] AS source
       FROM {reference} f
@@ -116,25 +117,25 @@ FROM (SELECT f.media_id, f.media_origin, ($2::text[])[min(array_position($2::tex
 WHERE d.kept IS NULL AND p.media_id = d.media_id AND p.media_origin = d.media_origin
 
 -- name: keep_encrypted
--- Marks what an encrypted room may show, by the pseudo-sources $2; $3 are the names of this server.
+-- Mark the rows that an encrypted room may show, by the pseudo-sources $2; $3 are the names of this server.
 UPDATE pg_temp.due d SET kept = h.source
 FROM mediaapi_media_repository m CROSS JOIN LATERAL ({shown_due}) h
 WHERE d.kept IS NULL AND h.source = ANY ($2::text[])
   AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
 
 -- name: tally_due
--- Due rows and their recorded sizes, by what keeps them all the same (null: nothing).
+-- Due rows and their recorded sizes, by the reason that keeps them all the same (null: nothing).
 SELECT kept, count(*) AS items, sum(size)::bigint AS bytes FROM pg_temp.due GROUP BY kept
 
 -- name: count_due
 SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
 
 -- name: due_by_policy
--- What is left due, by the place of the policy.
+-- The rows left due, by the position of the policy.
 SELECT policy, count(*) AS items FROM pg_temp.due WHERE kept IS NULL GROUP BY policy
 
 -- name: due_page
--- A page of what is due, by hash.
+-- A page of the due rows, by hash.
 SELECT hash, due_id, media_id, media_origin, policy, size, kept
 FROM pg_temp.due
 WHERE (hash, due_id) > ($1::text, $2::bigint)
@@ -146,7 +147,7 @@ DELETE FROM pg_temp.due d USING pg_temp.gone g
 WHERE d.media_id = g.media_id AND d.media_origin = g.media_origin
 
 -- name: evicted_of
--- Which of these keys a quota of the plan would take.
+-- Those of these keys that a quota of the plan would remove.
 SELECT e.media_id, e.media_origin
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 JOIN pg_temp.evicted e ON e.media_id = k.media_id COLLATE "C" AND e.media_origin = k.media_origin COLLATE "C"
