@@ -1,1 +1,1 @@
-"""The audit: whether the database knows the disk, and the disk the database."""
+"""The audit: a comparison of database and disk, both ways."""

@@ -1,9 +1,9 @@
--- What the database knows, in the order in which the disk is walked, and again for what looked wrong.
+-- The database's side of an audit: in the order in which the disk is walked, and again for each suspect.
 
 -- name: make_audited
--- Every content that rows name, with what its directory should hold, as the scan writes it down; null where its rows
--- do not agree, and of several rows that know one thumbnail each counts: such contents are looked at closely. Read
--- once, since an order by hash costs a sort.
+-- Every blob with a row, with the expected files of its directory in the format of the scan; null if its rows
+-- disagree, and each of several rows for one thumbnail counts: such blobs are compared closely. Read once, since an
+-- order by hash costs a sort.
 CREATE TEMPORARY TABLE audited AS
 WITH thumbnail AS (
     SELECT m.base64hash COLLATE "C" AS hash, string_agg(t.file, '' ORDER BY t.file) AS files
@@ -39,7 +39,7 @@ SELECT count(*) AS contents, coalesce(sum(rows), 0)::bigint AS rows FROM pg_temp
 SELECT hash, rows, files FROM pg_temp.audited WHERE hash > $1::text ORDER BY hash LIMIT $2
 
 -- name: rows_of
--- The rows of these contents.
+-- The rows of these blobs.
 SELECT base64hash AS hash, media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name,
        base64hash, user_id
 FROM mediaapi_media_repository
@@ -47,7 +47,7 @@ WHERE base64hash COLLATE "C" = ANY ($1::text[])
 ORDER BY media_id COLLATE "C", media_origin COLLATE "C"
 
 -- name: thumbnail_rows_of
--- The thumbnail rows of these contents.
+-- The thumbnail rows of these blobs.
 SELECT m.base64hash AS hash, t.media_id, t.media_origin, t.width, t.height, t.resize_method, t.file_size_bytes
 FROM mediaapi_media_repository m
 JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
@@ -55,8 +55,8 @@ WHERE m.base64hash COLLATE "C" = ANY ($1::text[])
 ORDER BY t.media_id COLLATE "C", t.media_origin COLLATE "C", t.width, t.height, t.resize_method COLLATE "C"
 
 -- name: explained_by_quarantine
--- Which of these contents the quarantine has in its hands: all of it, or only thumbnails, and whether somebody is
--- moving some now. What it has lost is not.
+-- Those of these blobs that the quarantine accounts for: completely, or only thumbnails, and whether a move of some
+-- is in progress. Lost entries are left out.
 SELECT hash, bool_or(whole) AS whole, bool_or(moving) AS moving
 FROM (SELECT e.hash, e.kind = 'blob' AS whole, e.state = 'intended' OR e.claimed_by IS NOT NULL AS moving
       FROM retentiond.entry e
@@ -69,7 +69,7 @@ FROM (SELECT e.hash, e.kind = 'blob' AS whole, e.state = 'intended' OR e.claimed
 GROUP BY hash
 
 -- name: invalid_hashes
--- A page of rows whose hash is none, in the order of dendrite's own index.
+-- A page of rows with an invalid hash, in the order of dendrite's own index.
 SELECT media_id, media_origin, file_size_bytes, base64hash
 FROM mediaapi_media_repository
 WHERE (media_id, media_origin) > ($1::text, $2::text) AND base64hash COLLATE "C" !~ '^[A-Za-z0-9_-]{43}$'
@@ -77,7 +77,7 @@ ORDER BY media_id, media_origin
 LIMIT $3
 
 -- name: orphan_thumbnails
--- A page of thumbnail rows whose medium has no row, in the order of dendrite's own index.
+-- A page of thumbnail rows without a media row, in the order of dendrite's own index.
 SELECT t.media_id, t.media_origin, t.width, t.height, t.resize_method, t.file_size_bytes
 FROM mediaapi_thumbnail t
 WHERE (t.media_id, t.media_origin, t.width, t.height, t.resize_method) > ($1::text, $2::text, $3::integer, $4::integer, $5::text)
@@ -87,7 +87,7 @@ ORDER BY t.media_id, t.media_origin, t.width, t.height, t.resize_method
 LIMIT $6
 
 -- name: still_orphans
--- Which of these thumbnail rows still are, and still have no medium.
+-- Those of these thumbnail rows that still exist, and still have no media row.
 SELECT t.media_id, t.media_origin, t.width, t.height, t.resize_method, t.file_size_bytes
 FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
      AS k(media_id, media_origin, width, height, resize_method)

@@ -1,4 +1,4 @@
-"""The audit, from the first look to the last: database against disk, both ways, in one pass over each."""
+"""One run of an audit: database against disk, both ways, in one pass over each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
 YOUNG: Final = timedelta(days=1)
-"""What is newer than this before the start of an audit is no orphan: it may be on its way."""
+"""A file newer than this before the start of an audit is no orphan: its row may still be written."""
 _SUSPECTS: Final = 500
 _READ_AT_ONCE: Final = 64
 
@@ -59,7 +59,7 @@ class Auditor:
         self._suspects: list[Hash] = []
 
     async def run(self) -> None:
-        """Audit all; what is found is told as it is confirmed."""
+        """Audit all; each finding is reported as soon as it is confirmed."""
         levels = await self._context.disk.call(lambda: list_levels(self._tree))
         async with ScansAhead(self._tree, self._context.disk, levels.shelves) as scans:
             await self._compare(scans, levels)
@@ -88,7 +88,7 @@ class Auditor:
             await self._look_at_suspects()
 
     async def _tell_of_rows(self) -> None:
-        """Tell what the database alone shows."""
+        """Report the findings that the database alone shows."""
         async for finding in invalid_hashes(self._connection):
             self._report.rows += 1
             await self._telling.tell([finding])
@@ -133,7 +133,7 @@ class Auditor:
                 await self._confirm_wrong(wrong)
 
     async def _confirm_wrong(self, blobs: list[Hash]) -> None:
-        """Read again what did not fit, and ask again who stands for it."""
+        """Read the suspects again, on the disk and in the database."""
         wrong = await self._read(blobs)
         looks = await self._confirmer.once(wrong)
         for known, seen in looks.values():

@@ -1,4 +1,4 @@
-"""The second look: what looked wrong at the first sight is looked at closely, twice, and must be wrong both times."""
+"""The second look: each suspect is compared closely, twice, and is a finding only if both comparisons find it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Looked:
-    """What the looks at some contents came to: findings, contents whose file can be trusted, and unreadable ones."""
+    """The result of the looks at some blobs: findings, blobs whose file can be trusted, and unreadable ones."""
 
     findings: list[Finding] = field(default_factory=list)
     whole: list[Hash] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Looked:
 
 
 class Confirmer:
-    """Looks at contents in the disk and in the database; `ledger` says whether there is a quarantine to ask."""
+    """Compares blobs on the disk and in the database; `ledger` is whether a quarantine exists."""
 
     def __init__(self, context: TargetContext, tree: MediaTree, *, ledger: bool, before: float) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class Confirmer:
         self._before = before
 
     async def look(self, blobs: Sequence[Hash]) -> Looked:
-        """Look twice, and return what was found both times."""
+        """Look twice, and return the findings of both looks."""
         first = await self.once(blobs)
         doubtful = [blob for blob, (known, seen) in first.items() if judge(known, seen, self._before)]
         second = await self.once(doubtful)
@@ -58,7 +58,7 @@ class Confirmer:
     async def once(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
         """Look once: at the database, and then at the disk.
 
-        dendrite writes the file before the row, so that the file of each row that is seen is there to be seen.
+        dendrite writes the file before the row, so the file of each visible row exists.
         """
         if not blobs:
             return {}

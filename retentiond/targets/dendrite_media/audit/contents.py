@@ -1,4 +1,4 @@
-"""The close look at contents: each file in a blob's directory with its size and times, and what is odd there."""
+"""The close look at blobs: each file in a blob's directory with its size and times, and unexpected files."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FileSeen(NamedTuple):
 
 @dataclass(slots=True)
 class ContentOnDisk:
-    """What stands where dendrite looks for a content.
+    """The files of a blob on the disk.
 
-    `file_missing` only where nothing at all is there (ENOENT). `unreadable` says why nothing can be told.
+    `file_missing` only if nothing exists there (ENOENT). `unreadable` is the reason why nothing is known.
     """
 
     blob: Hash
@@ -48,24 +48,24 @@ class ContentOnDisk:
         return blob_path(self.blob)
 
     def files(self) -> Iterator[FileSeen]:
-        """Go through all files that dendrite makes."""
+        """Yield all files that dendrite makes."""
         if self.file is not None:
             yield self.file
         yield from self.thumbnails.values()
 
     @property
     def changed(self) -> float:
-        """When anything of it last changed, its directory too."""
+        """When any of its files, or its directory, last changed."""
         return max([self.directory_changed, *(file.changed for file in self.files())])
 
     @property
     def bytes(self) -> int:
-        """How much they hold together."""
+        """The total size of the files."""
         return sum(file.size for file in self.files())
 
 
 def blob_path(blob: Hash) -> str:
-    """Return a content's directory below the media directory."""
+    """Return a blob's directory below the media directory."""
     return "/".join(blob_parts(blob))
 
 
@@ -79,7 +79,7 @@ def look_at_contents(tree: MediaTree) -> Callable[[Sequence[Hash]], list[Content
 
 
 def look_at_content(tree: MediaTree, blob: Hash) -> ContentOnDisk:
-    """Look at one content."""
+    """Look at one blob."""
     seen = ContentOnDisk(blob)
     try:
         with tree.directory(*blob_parts(blob)) as directory:

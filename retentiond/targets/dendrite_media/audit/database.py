@@ -1,4 +1,4 @@
-"""The database's side of an audit: all contents in the order of their hashes, and single ones as they are now."""
+"""The database's side of an audit: all blobs in the order of their hashes, and single ones as they are now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGE: Final = 2000
 
 
 class Expected(NamedTuple):
-    """A content that rows name; `files` is what its directory should hold, None where its rows do not agree."""
+    """A blob with rows; `files` are the expected files of its directory, None if its rows disagree."""
 
     blob: Hash
     rows: int
@@ -32,7 +32,7 @@ class Expected(NamedTuple):
 
 
 class Contents:
-    """All contents that rows name, read once into a temporary table, and paged from there."""
+    """All blobs with rows, read once into a temporary table, and paged from there."""
 
     def __init__(self, connection: Conn) -> None:
         self._connection = connection
@@ -40,7 +40,7 @@ class Contents:
         self._ahead: list[Expected] = []
 
     async def read(self) -> tuple[int, int]:
-        """Read them; return how many there are, and how many rows name them."""
+        """Read all blobs with rows; return their number, and the number of rows."""
         for statement in ("drop_audited", "make_audited", "sort_audited", "analyze_audited"):
             await self._connection.execute(SQL[statement])
         counts = await self._connection.fetchrow(SQL["count_audited"])
@@ -48,7 +48,7 @@ class Contents:
         return (counts["contents"], counts["rows"]) if counts else (0, 0)
 
     async def up_to(self, prefix: str | None) -> AsyncIterator[list[Expected]]:
-        """Go on to the last content whose hash begins with the prefix, or is before it; None means to the end."""
+        """Page to the last blob whose hash begins with the prefix, or is before it; None means to the end."""
         while True:
             if not self._ahead and not await self._turn_page():
                 return
@@ -73,7 +73,7 @@ class Contents:
 
 @asynccontextmanager
 async def snapshot(pool: Db) -> AsyncIterator[Conn]:
-    """Let several statements see one moment."""
+    """Run several statements on one snapshot."""
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -82,7 +82,7 @@ async def snapshot(pool: Db) -> AsyncIterator[Conn]:
 
 
 async def look_up(pool: Db, blobs: Sequence[Hash], *, ledger: bool) -> dict[Hash, ContentInDatabase]:
-    """Return what the database knows of these contents now, and what the quarantine has of them."""
+    """Return the rows of these blobs now, and the part of them in quarantine."""
     known = {blob: ContentInDatabase() for blob in blobs}
     async with snapshot(pool) as connection:
         for row in await connection.fetch(SQL["rows_of"], list(blobs)):
@@ -104,7 +104,7 @@ def thumbnail_row(record: Record) -> ThumbnailRow:
 
 
 async def invalid_hashes(connection: Conn) -> AsyncIterator[Finding]:
-    """Find the rows whose hash is none: they lead to no path."""
+    """Find the rows with an invalid hash, which has no path."""
     async for page in pages(connection, SQL["invalid_hashes"], size=_PAGE, after=("", "")):
         for row in page:
             yield Finding(
@@ -116,7 +116,7 @@ async def invalid_hashes(connection: Conn) -> AsyncIterator[Finding]:
 
 
 async def orphan_thumbnail_rows(connection: Conn) -> AsyncIterator[list[ThumbnailRow]]:
-    """Find thumbnail rows whose medium has no row, a page at a time; each page is asked for twice."""
+    """Find thumbnail rows without a media row, a page at a time; each page is read twice."""
     async for page in pages(connection, SQL["orphan_thumbnails"], size=_PAGE, after=("", "", 0, 0, "")):
         rows = [thumbnail_row(row) for row in page]
         again = await connection.fetch(SQL["still_orphans"], *thumbnail_columns(rows))

@@ -1,6 +1,6 @@
-"""The judgement: one content as the database knows it and as it stands on the disk, and what is wrong between them.
+"""The comparison of one blob in the database with the blob on the disk, and its findings.
 
-Pure: nothing here asks anybody.
+Pure: nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ThumbnailRow(NamedTuple):
-    """A row of dendrite's thumbnail table, as far as an audit asks for it."""
+    """A row of dendrite's thumbnail table, with the columns that an audit needs."""
 
     key: MediaKey
     thumbnail: Thumbnail
@@ -29,9 +29,9 @@ class ThumbnailRow(NamedTuple):
 
 @dataclass(slots=True)
 class ContentInDatabase:
-    """The rows of one content; `held` is how much of it the quarantine has in its hands.
+    """The rows of one blob; `held` is the part of it that the quarantine accounts for.
 
-    Thumbnails that lie there explain those that are missing; only while some are `moving` they explain others, too.
+    Thumbnails in quarantine explain missing ones; other differences only while thumbnails are `moving`.
     """
 
     rows: list[MediaRow] = field(default_factory=list)
@@ -42,9 +42,9 @@ class ContentInDatabase:
 
 
 def judge(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> list[Finding]:
-    """Return what is wrong with one content; files without a row that are newer than `before` are being made.
+    """Return the findings of one blob; files without a row that are newer than `before` are being made.
 
-    What the quarantine has in its hands is on its way, and wrong in nothing.
+    Files that the quarantine accounts for are no finding.
     """
     if known.whole_held or seen.unreadable:
         return []
@@ -64,7 +64,7 @@ def judge(known: ContentInDatabase, seen: ContentOnDisk, before: float) -> list[
 
 
 def is_whole(known: ContentInDatabase, seen: ContentOnDisk) -> bool:
-    """Tell whether the file stands, and is of the size that every row says: only then its content can be judged."""
+    """Return whether the file exists with the size in every row: only then its hash can be checked."""
     return bool(
         known.rows
         and not known.whole_held
@@ -90,7 +90,7 @@ def _missing(known: ContentInDatabase, seen: ContentOnDisk) -> Iterator[Finding]
 
 
 def _sizes(known: ContentInDatabase, seen: ContentOnDisk, size: int) -> Iterator[Finding]:
-    # A recorded size of 0 or less is none: dendrite does not compare it.
+    # dendrite does not compare a recorded size of 0 or less.
     rows = [
         (row, size, f"recorded {row.file_size_bytes}, on disk {size}")
         for row in known.rows
@@ -100,7 +100,7 @@ def _sizes(known: ContentInDatabase, seen: ContentOnDisk, size: int) -> Iterator
 
 
 def wrong_hash(known: ContentInDatabase, seen: ContentOnDisk) -> list[Finding]:
-    """Return the findings of a content whose file has another SHA-256 than its name says."""
+    """Return the findings of a blob whose file has another SHA-256 than its name says."""
     size = seen.file.size if seen.file else 0
     return list(_per_row("hash_mismatch", seen, [(row, size, "another SHA-256") for row in known.rows]))
 

@@ -1,7 +1,7 @@
-"""The merge: the database's contents and the directories on the disk, both in the order of the hashes, side by side.
+"""The merge: the database's blobs and the directories on the disk, both in the order of the hashes, side by side.
 
-Shelves are scanned by threads some way ahead; of each side only what is near is in memory. What does not fit at the
-first sight is a suspect, and nothing more.
+Threads scan some directories ahead; only the near part of each side is in memory. A difference at the first look
+makes a suspect, and nothing more.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _SHELVES_A_CALL: Final = 8
 _CALLS_AHEAD: Final = 8
-# About 20 MB; the database sorts for some seconds before it tells the first content.
+# About 20 MB; the database sorts for some seconds before it returns the first blob.
 _BLOBS_AHEAD: Final = 50_000
 
 
 @dataclass(slots=True)
 class Compared:
-    """A stretch of the merge: contents that are as they should be, suspects, and what the scan told beside."""
+    """A stretch of the merge: equal blobs, suspects, and other findings of the scan."""
 
     contents: int = 0
     blobs: int = 0
@@ -43,7 +43,7 @@ class Compared:
 
 
 async def merge(scans: ScansAhead, contents: Contents) -> AsyncGenerator[Compared, None]:
-    """Go through both sides to their ends."""
+    """Merge both sides to their ends."""
     while (scanned := await scans.next()) is not None:
         there = dict(scanned.blobs)
         unreadable = scanned.unreadable + [blob for blob, files in scanned.blobs if files is None]
@@ -51,7 +51,7 @@ async def merge(scans: ScansAhead, contents: Contents) -> AsyncGenerator[Compare
         yield Compared(blobs=blobs, odd=scanned.odd, unreadable=unreadable)
         async for page in contents.up_to(scanned.shelf.prefix):
             yield _compare(page, there)
-        # What is left has no row; an empty directory holds nothing that could be an orphan.
+        # The rest has no row; an empty directory holds nothing that could be an orphan.
         yield Compared(suspects=[blob for blob, files in there.items() if files])
     async for page in contents.up_to(None):
         yield _compare(page, {})
@@ -67,7 +67,7 @@ def _compare(page: Sequence[Expected], there: dict[Hash, str | None]) -> Compare
 
 
 class ScansAhead:
-    """The scan, going on by itself while the database still sorts; it waits where enough is scanned ahead."""
+    """The scan, running in the background while the database still sorts; it waits when enough is scanned ahead."""
 
     def __init__(self, tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf]) -> None:
         self._scan = scan_shelves(tree)
@@ -84,7 +84,7 @@ class ScansAhead:
 
     async def __aexit__(self, *_exception: object) -> None:
         self._task.cancel()
-        # What ended it was raised by `next`, where it mattered.
+        # Its error was raised by `next`, where it mattered.
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
@@ -113,7 +113,7 @@ class ScansAhead:
             await asyncio.gather(*calls, return_exceptions=True)
 
     async def next(self) -> ScannedShelf | None:
-        """Return the next shelf, once it is scanned; None after the last. Raises what ended the scan."""
+        """Return the next directory, once it is scanned; None after the last. Raise the error that ended the scan."""
         while not self._scanned:
             if self._ended:
                 await self._task

@@ -1,4 +1,4 @@
-"""An audit that reports: it looks, tells, and changes nothing but the ledger's note of it."""
+"""An audit that only reports: it changes nothing but its record in the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def audit(context: TargetContext, order: AuditOptions) -> AuditReport:
-    """Look at all, and report. Raises RefusedError where database and directory do not belong together."""
+    """Audit the store, and report. Raise RefusedError if database and directory do not belong together."""
     report = AuditReport(context.name, datetime.now(UTC))
     async with read_only_connection(context.settings.database) as connection:
         opened = await open_media(context, connection)
@@ -40,7 +40,10 @@ async def _ended(context: TargetContext, report: AuditReport, order: AuditOption
 
 
 async def record_end(context: TargetContext, report: AuditReport, command: str) -> None:
-    """Tell the log how the audit ended, and the ledger, if there is one: an audit that was cut short is none."""
+    """Record the end of the audit in the log, and in the ledger, if there is one.
+
+    An interrupted audit is not recorded.
+    """
     report.finished_at = datetime.now(UTC)
     fields = report.as_json()
     if report.error is None and await context.ledger.exists(context.pool):

@@ -1,7 +1,7 @@
-"""Walk the media directory in the order of the hashes, as fast as it goes: what each blob holds, as one line of text.
+"""Walk the media directory in the order of the hashes, as fast as possible: the files of each blob as one line of text.
 
-Whoever sees a line that is not as the database has it looks again, and closely. Threads do this by the shelf, which
-is one `<h0>/<h1>` directory; nothing here changes anything.
+A blob whose line differs from the database is compared closely afterwards. Threads scan one `<h0>/<h1>` directory at
+a time; nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 
 class OddPath(NamedTuple):
-    """A path that dendrite does not make; its size in bytes, 0 for what is no file."""
+    """A path that dendrite does not make; its size in bytes, 0 if it is not a file."""
 
     path: str
     size: int
@@ -42,13 +42,16 @@ class Shelf(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What the hashes in it begin with."""
+        """The first characters of the hashes in it."""
         return self.first + self.second
 
 
 @dataclass(slots=True)
 class Levels:
-    """The upper levels of the media directory: the shelves, sorted as the hashes are, and what is odd or unreadable."""
+    """The upper levels of the media directory.
+
+    The `<h0>/<h1>` directories, sorted as the hashes are, and odd or unreadable paths.
+    """
 
     shelves: list[Shelf] = field(default_factory=list)
     odd: list[OddPath] = field(default_factory=list)
@@ -58,7 +61,10 @@ class Levels:
 
 @dataclass(slots=True)
 class ScannedShelf:
-    """What one shelf holds: blobs with what they hold (None: unreadable), sorted, and what is odd or unreadable."""
+    """The contents of one `<h0>/<h1>` directory.
+
+    Blobs with their files (None: unreadable), sorted, and odd or unreadable paths.
+    """
 
     shelf: Shelf
     blobs: list[tuple[Hash, str | None]] = field(default_factory=list)
@@ -93,12 +99,12 @@ def list_levels(tree: MediaTree) -> Levels:
 def _sorted_entries(descriptor: int) -> list[os.DirEntry[str]]:
     with os.scandir(descriptor) as entries:
         found = list(entries)
-    # While the descriptor is open, an entry can still be asked for its size.
+    # While the descriptor is open, the size of an entry can still be read.
     return sorted(found, key=lambda entry: entry.name)
 
 
 def odd_entry(parent: str, entry: os.DirEntry[str]) -> OddPath:
-    """Return what is known of something that dendrite does not make."""
+    """Return the path, size and kind of a file that dendrite does not make."""
     path = f"{parent}/{entry.name}" if parent else entry.name
     try:
         about = entry.stat(follow_symlinks=False)
@@ -129,7 +135,7 @@ def _scan_shelf(tree: MediaTree, shelf: Shelf) -> ScannedShelf:
                 try:
                     scanned.blobs.append((blob, _contents(parent, entry.name)))
                 except FileNotFoundError:
-                    continue  # a pass, or dendrite, took it away just now
+                    continue  # a pass, or dendrite, has just removed it
                 except OSError as error:
                     if error.errno in ODD:
                         scanned.odd.append(odd_entry(path, entry))
@@ -145,7 +151,7 @@ def _scan_shelf(tree: MediaTree, shelf: Shelf) -> ScannedShelf:
 def _contents(parent: int, name: str) -> str:
     """Return the names and sizes of a blob's files: `file:10 thumbnail-32x32-crop:5`.
 
-    This is done for every blob of the store, and so spends nothing on elegance.
+    It runs for every blob of the store, so it is written for speed.
     """
     descriptor = os.open(name, DIRECTORY, dir_fd=parent)
     try:

@@ -1,4 +1,4 @@
-"""Who hears of findings: the report counts them, a listener or the log gets each, a repair takes notes."""
+"""Report findings: the report counts them, a listener or the log gets each, a repair takes notes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from retentiond.model.audit import AuditReport, Finding
 
 MOST_LOGGED: Final = 10_000
-"""How many findings of a kind one audit puts into the log; a log is no place for a million."""
+"""The largest number of findings of a kind that one audit logs; a log cannot hold a million of them."""
 
 
 class Telling:
-    """Tells of findings. `listen` takes the log's place; `note` keeps them for a repair."""
+    """Reports findings. `listen` replaces the log; `note` keeps them for a repair."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Telling:
         self._log = get_logger(target=report.target)
 
     async def tell(self, findings: Sequence[Finding]) -> None:
-        """Tell of confirmed findings."""
+        """Report confirmed findings."""
         for finding in findings:
             self.report.add(finding)
             if self._listen is not None:
@@ -43,7 +43,7 @@ class Telling:
             await self._note(findings)
 
     def fail(self, reason: str, what: Sequence[str]) -> None:
-        """Tell of what could not be looked at, or mended."""
+        """Report a path that could not be read, or repaired."""
         self.report.fail(reason, len(what))
         for path in what:
             self._log.error("item_failed", kind=reason, path=path)

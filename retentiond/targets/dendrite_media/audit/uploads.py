@@ -1,4 +1,4 @@
-"""Uploads in flight, `tmp/<name>/content`: one that nobody has written to for a day is stale."""
+"""Uploads in progress, `tmp/<name>/content`: an upload without a write for a day is stale."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CONTENT: Final = "content"
 
 @dataclass(slots=True)
 class Uploads:
-    """What lies among the uploads: stale ones, what is odd, and what cannot be read."""
+    """The directory of uploads: stale ones, odd paths, and unreadable ones."""
 
     findings: list[Finding] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
 def look_at_uploads(tree: MediaTree, before: float) -> Uploads:
-    """Find what nobody has touched since `before`; what is newer is in use, whatever it is."""
+    """Find uploads unchanged since `before`; newer ones are in use, of any kind."""
     found = Uploads()
     try:
         with tree.directory(UPLOADS) as uploads, os.scandir(uploads) as entries:
@@ -51,7 +51,7 @@ def _look(found: Uploads, uploads: int, entry: os.DirEntry[str], before: float) 
             return
         found.findings += _look_inside(uploads, entry.name, about.st_mtime, before)
     except FileNotFoundError:
-        return  # it has just ended
+        return  # the upload has just ended
     except OSError:
         found.unreadable.append(path)
 

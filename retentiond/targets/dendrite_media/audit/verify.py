@@ -1,6 +1,6 @@
-"""Verify contents: read each file, at a limited rate, and hold its SHA-256 against its name.
+"""Verify blobs: read each file, at a limited rate, and compare its SHA-256 with its name.
 
-An access time is what tells how long a medium has been of no use to anybody: reading here leaves none behind.
+Access times show how long media have been unused: reads here do not change them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Verdict = Literal["right", "wrong", "gone", "unreadable"]
 
 
 class Verified(NamedTuple):
-    """What reading one content came to; `problem` says why it could not be read."""
+    """The result of a blob's verification; `problem` is why it could not be read."""
 
     blob: Hash
     verdict: Verdict
@@ -36,7 +36,7 @@ class Verified(NamedTuple):
 
 
 class ReadRate:
-    """Holds a thread's reading to so many bytes a second; clock and sleep may be a test's own."""
+    """Limits a thread's reads to so many bytes a second; a test may pass its own clock and sleep."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ReadRate:
         self._free_at = clock()
 
     def spend(self, size: int) -> None:
-        """Account for what was read, and wait until the next may be."""
+        """Count the bytes read, and wait until the next read is allowed."""
         now = self._clock()
         self._free_at = max(self._free_at, now) + size / self._rate
         self._sleep(self._free_at - now)
@@ -59,14 +59,14 @@ class ReadRate:
 def verify_contents(
     tree: MediaTree, rate: ReadRate, stop: Stop
 ) -> Callable[[Sequence[Hash]], list[Verified]]:
-    """Return the reading of some contents for one thread; it ends early when somebody asks to stop."""
+    """Return the verification of some blobs for one thread; it ends early when a stop is requested."""
 
     def verify(blobs: Sequence[Hash]) -> list[Verified]:
         done = []
         for blob in blobs:
             verified = _verify(tree, rate, stop, blob)
             if stop.asked:
-                # It may not have been read to its end.
+                # The file may be read only in part.
                 break
             done.append(verified)
         return done

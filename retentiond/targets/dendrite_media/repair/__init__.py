@@ -1,1 +1,1 @@
-"""The repair: what is safe to mend of what an audit found, through the quarantine."""
+"""The repair of an audit's findings, as far as it is safe, through the quarantine."""

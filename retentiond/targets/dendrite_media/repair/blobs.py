@@ -1,4 +1,4 @@
-"""Mend contents: rows without a file, files without a row, and, where that is asked for, damaged ones."""
+"""Repair blobs: rows without a file, files without a row, and, if requested, damaged ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 
 async def mend_missing(bench: RepairContext) -> None:
-    """Release remote rows without a file, so that dendrite fetches them again; what lies beside goes with the last."""
+    """Release remote rows without a file, so that dendrite fetches them again.
+
+    Files beside it leave with the last row.
+    """
     async for page in bench.findings("missing_file"):
         looks = await bench.look(_blobs(page))
         missing = [
@@ -54,7 +57,7 @@ async def mend_missing(bench: RepairContext) -> None:
 
 
 async def mend_damaged(bench: RepairContext) -> None:
-    """Drop damaged remote contents where that was asked for: a damaged file blocks every new fetch and upload of it."""
+    """Delete damaged remote blobs if requested: a damaged file blocks every new download and upload of it."""
     kinds: tuple[FindingKind, ...] = ("size_mismatch", "hash_mismatch")
     if not bench.order.drop_damaged_remote:
         for kind in kinds:
@@ -64,7 +67,7 @@ async def mend_damaged(bench: RepairContext) -> None:
     for kind in kinds:
         dropped: set[Hash] = set()
         async for noted in bench.findings(kind):
-            # The rows of one content go together, also where its findings are on two pages.
+            # The rows of one blob are released together, also if its findings are on two pages.
             page = [finding for finding in noted if finding.blob not in dropped]
             looks = await bench.look(_blobs(page))
             wrong = await _read_wrong(bench, list(looks)) if kind == "hash_mismatch" else looks.keys()
@@ -82,7 +85,7 @@ async def mend_damaged(bench: RepairContext) -> None:
 def _all_damaged(
     bench: RepairContext, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk
 ) -> bool:
-    """Tell whether no row of the content is a local one, or one that the file is right for."""
+    """Return whether no row of the blob is local, or right about the file."""
     if known.whole_held or seen.file is None or not known.rows:
         return False
     if kind == "size_mismatch" and any(
@@ -103,7 +106,7 @@ def _blobs(page: Sequence[Finding]) -> list[Hash]:
 
 
 async def _assess(bench: RepairContext, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
-    """Look at what would be moved; leave what must not or cannot be."""
+    """Look at the files to be moved; leave those that must not or cannot be."""
     due = [Due(_hash(row), row.key, 0, None) for row in sorted(rows, key=lambda row: row.base64hash)]
     goes = []
     for item in await assess(bench.session.tree, bench.session.context.disk, due):
@@ -115,7 +118,7 @@ async def _assess(bench: RepairContext, kind: FindingKind, rows: Sequence[MediaR
 
 
 def _hash(row: MediaRow) -> Hash:
-    # It was valid when the audit found it, and was looked up by it.
+    # It was valid when the audit looked up the blob by it.
     return Hash(row.base64hash)
 
 
@@ -134,7 +137,7 @@ async def _release(
 
 
 async def mend_orphans(bench: RepairContext) -> None:
-    """Quarantine blobs that no row bears, after a last look at the database; what is young stays, by ctime, too."""
+    """Quarantine blobs without a row, after a last look at the database; young ones stay, by ctime, too."""
     async for page in bench.findings("orphan_blob"):
         looks = await bench.look(_blobs(page))
         still = [seen for known, seen in looks.values() if not known.rows and not known.whole_held]

@@ -1,4 +1,4 @@
-"""What each mending step holds in its hands."""
+"""The context of each step of a repair."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RepairContext:
-    """A repair under way: the store, the connection and lease of its transactions, and the findings to mend.
+    """A running repair: the store, the connection and lease of its transactions, and the findings to repair.
 
-    What changed after `before` (seconds since the epoch) may be in use.
+    Files changed after `before` (seconds since the epoch) may be in use.
     """
 
     session: StoreSession
@@ -42,11 +42,11 @@ class RepairContext:
 
     @property
     def report(self) -> AuditReport:
-        """The account that it writes into."""
+        """The report of the repair."""
         return self.telling.report
 
     async def findings(self, *kinds: FindingKind) -> AsyncIterator[list[Finding]]:
-        """Go through the findings of these kinds at the configured pace, until somebody asks to stop."""
+        """Yield the findings of these kinds at the configured pace, until a stop is requested."""
         # A slow pace must not keep a stop waiting.
         pace = Pace(self.session.context.config.pace.max_items_per_second, sleep=self.order.stop.wait)
         for kind in kinds:
@@ -60,6 +60,6 @@ class RepairContext:
                     self.order.progress.advance(len(page))
 
     async def look(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
-        """Look once more, before anything goes."""
+        """Look once more, before anything is removed."""
         confirmer = Confirmer(self.session.context, self.session.tree, ledger=True, before=self.before)
         return await confirmer.once(blobs)

@@ -1,4 +1,4 @@
-"""Why a repair releases rows: their file is missing, or damaged, and another server has it still."""
+"""The criteria of a repair: rows whose file is missing, or damaged, and that another server still has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _REMOTE = Match(origin="remote")
 
 
 def is_remote(context: TargetContext, row: MediaRow) -> bool:
-    """Tell whether dendrite can fetch the row's medium again: a row that bears a user never is remote."""
+    """Return whether dendrite can fetch the row's media again: a row with a user never is remote."""
     return matches(row, _REMOTE, context.settings.rules.server_names)
 
 
 class MissingFileCriteria:
-    """Remote rows whose file is missing, and that are fetched again once they are gone.
+    """Remote rows whose file is missing, and that are fetched again once they are deleted.
 
-    No protection holds: there is nothing to lose.
+    No protection applies: there is nothing to lose.
     """
 
     even_protected = True
@@ -38,17 +38,17 @@ class MissingFileCriteria:
         self.references = context.references.only(())
 
     def name_of(self, due: Due) -> str:
-        """Return the finding's kind, in the place of a policy."""
+        """Return the finding's kind, in place of a policy."""
         del due
         return self.kind
 
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Need nothing: the row tells."""
+        """Return nothing: the row is enough."""
         del rows, copy
         return {}
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the row is one of another server's."""
+        """Return whether the row belongs to another server."""
         del due, mentions
         return is_remote(self._context, row)
 
@@ -59,7 +59,7 @@ class MissingFileCriteria:
 
 
 class DamagedFileCriteria(MissingFileCriteria):
-    """Remote rows whose file is damaged, and that somebody asked to be dropped; what is protected stays."""
+    """Remote rows whose file is damaged, with a request to delete them; protected ones stay."""
 
     even_protected = False
 
@@ -70,5 +70,5 @@ class DamagedFileCriteria(MissingFileCriteria):
         self._blobs = blobs
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the row still is of a damaged content, and of another server."""
+        """Return whether the row still belongs to a damaged blob, and to another server."""
         return row.base64hash in self._blobs and super().still_due(row, due, mentions)

@@ -1,4 +1,4 @@
-"""What an audit found, noted for the repair that follows: in a temporary table, so that memory stays flat."""
+"""The findings of an audit for the following repair: in a temporary table, so that memory stays flat."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Notes:
     page_size: int
 
     async def make(self) -> None:
-        """Begin with none."""
+        """Begin with an empty table."""
         await self.connection.execute(SQL["drop_findings"])
         await self.connection.execute(SQL["make_findings"])
 
     async def add(self, findings: Sequence[Finding]) -> None:
-        """Note some more."""
+        """Add findings."""
         records = [
             (
                 finding.kind,
-                # Names on the disk are untrusted, and may be no text at all.
+                # Names on the disk are untrusted, and may not be valid text.
                 finding.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
                 finding.bytes,
                 finding.blob,
@@ -54,7 +54,7 @@ class Notes:
         )
 
     async def of_kind(self, kind: FindingKind) -> AsyncGenerator[list[Finding], None]:
-        """Go through the findings of one kind, a page at a time."""
+        """Yield the findings of one kind, a page at a time."""
         async for page in pages(self.connection, SQL["finding_page"], kind, size=self.page_size, after=(0,)):
             yield [_finding(row, kind) for row in page]
 

@@ -1,10 +1,10 @@
--- What a repair takes note of, and what it takes. Each deletion says again, in the same statement, why it may be.
+-- The findings and removals of a repair. Each deletion repeats its condition in the same statement.
 
 -- name: drop_findings
 DROP TABLE IF EXISTS pg_temp.finding
 
 -- name: make_findings
--- What the audit found, in the order in which it was told; it goes with the connection.
+-- The findings of the audit, in the order of their report; the table ends with the connection.
 CREATE TEMPORARY TABLE finding (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL,

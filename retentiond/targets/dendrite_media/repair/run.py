@@ -1,7 +1,7 @@
-"""A repair: an audit under the store's lease, and then what is safe to mend of what it found, kind by kind.
+"""A repair: an audit under the store's lease, and then the safe repairs of its findings, kind by kind.
 
-Everything goes through the protocol: rows are copied into the ledger before they go, files are renamed into the
-quarantine, and both have their grace. What cannot be mended safely stays, with the reason.
+All removals follow the protocol: rows are copied into the ledger before they are deleted, files are renamed into the
+quarantine, and both have their grace. Findings without a safe repair stay, with the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ COMMAND = "audit --repair"
 
 
 async def repair(context: TargetContext, order: AuditOptions, lease: Lease) -> AuditReport:
-    """Audit, and mend. A store that is not the one raises RefusedError; a refusal by what was found is in the report."""
+    """Audit, and repair. A store that does not fit raises RefusedError.
+
+    A refusal because of the findings is in the report.
+    """
     report = AuditReport(context.name, datetime.now(UTC))
     async with connection_to(context.settings.database) as connection, open_workplace(context) as session:
         await make_safe(session, connection)
@@ -67,7 +70,7 @@ class _Repair:
         self._telling = Telling(report, order.listen, self._notes.add)
 
     async def run(self) -> None:
-        """Audit, hold what was found against the limits, and mend."""
+        """Audit, compare the findings with the limits, and repair."""
         session, report = self._session, self._report
         await self._notes.make()
         auditor = Auditor(
@@ -100,7 +103,7 @@ class _Repair:
             before,
         )  # fmt: skip
         self._order.progress.stage("repair", report.found_items)
-        # Rows before the files that only they know, so that each kind leaves nothing for the next audit to find.
+        # Rows before the files that only they reference, so that each kind leaves nothing for the next audit to find.
         for mend in (mend_missing, mend_damaged, mend_orphans, mend_thumbnails, mend_uploads):
             await mend(bench)
         for kind in ("invalid_hash", "unknown_path"):
@@ -114,7 +117,7 @@ class _Repair:
 
 
 def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | None:
-    """Hold what was found against the limits: by a wrong, empty or half restored database every blob is an orphan."""
+    """Compare the findings with the limits: with a wrong, empty or half restored database every blob is an orphan."""
     way_on = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` names each"
     if not report.rows:
         return Refusal("empty_table", "no rows", "rows", f"the database has no media at all; {way_on}")

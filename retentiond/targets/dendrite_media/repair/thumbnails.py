@@ -1,4 +1,4 @@
-"""Mend thumbnails: once neither row nor file is there, dendrite makes them again."""
+"""Repair thumbnails: once neither row nor file exists, dendrite makes them again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def mend_thumbnails(bench: RepairContext) -> None:
-    """Take rows without a medium, rows without a file, files without a row, and both where their sizes differ."""
+    """Release rows without a media row, rows without a file, files without a row, and both where their sizes differ."""
     await _orphan_rows(bench)
     await _dead_rows(bench, "missing_thumbnail_file")
     await _dead_rows(bench, "thumbnail_size_mismatch")
@@ -87,7 +87,7 @@ async def _release(
     rows: Sequence[ThumbnailRow],
     *more: Sequence[str],
 ) -> int:
-    """Copy thumbnail rows into the ledger and delete them; return how many went."""
+    """Copy thumbnail rows into the ledger and delete them; return their number."""
     async with bench.connection.transaction():
         await bench.lease.check(bench.connection)
         gone = await release(
@@ -104,7 +104,7 @@ async def _release(
 
 
 async def _quarantine(bench: RepairContext, findings: Sequence[Finding]) -> int:
-    """Quarantine thumbnail files that no row knows now, content by content; return how many went."""
+    """Quarantine thumbnail files without a row, blob by blob; return their number."""
     wanted: dict[Hash, set[Thumbnail]] = {}
     for finding in findings:
         if finding.blob is not None and finding.thumbnail is not None:

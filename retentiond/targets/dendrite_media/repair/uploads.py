@@ -1,4 +1,4 @@
-"""Mend stale uploads: they go for good, since nobody can know what they would have become."""
+"""Repair stale uploads: they are deleted for good, since a half upload is of no use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def mend_uploads(bench: RepairContext) -> None:
-    """Remove what still is stale."""
+    """Remove the uploads that still are stale."""
     session = bench.session
     async for page in bench.findings("stale_upload"):
         uploads = await session.context.disk.call(lambda: look_at_uploads(session.tree, bench.before))

@@ -1,4 +1,4 @@
-"""What only looks: the plan, one item's story, the status, the report's picture, the check of a configuration.
+"""Read-only commands: the plan, the explanation of one item, the status, the report's statistics, and the check.
 
 Nothing here changes a row, a file, a schema or an index.
 """

@@ -1,4 +1,4 @@
-"""What `check-config --connect` tries: all that a pass will need, and nothing that a pass would change."""
+"""`check-config --connect`: tests of all requirements of a pass, which change nothing that a pass would change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def check(context: TargetContext) -> Check:
-    """Try the database, the rights, the media directory, and a plan, which counts the rows of each policy."""
+    """Test the database, the rights, the media directory, and a plan, which counts the rows of each policy."""
     problems: list[RetentiondError] = []
     policies: list[PolicyCount] = []
     notes: list[str] = []
@@ -49,7 +49,7 @@ async def check(context: TargetContext) -> Check:
 
 
 def _count_policies(context: TargetContext, report: PassReport) -> list[PolicyCount]:
-    """Return the counts of all policies and quotas, or none where the plan ended before its survey."""
+    """Return the counts of all policies and quotas, or an empty list if the plan ended before its survey."""
     if (matched := report.matched) is None:
         return []
     settings = context.settings
@@ -63,7 +63,7 @@ def _count_policies(context: TargetContext, report: PassReport) -> list[PolicyCo
 
 
 async def _try_session(context: TargetContext) -> list[RetentiondError]:
-    """Ask what a pass asks of the connection that holds its lease."""
+    """Make the checks of a pass on the connection that holds its lease."""
     try:
         await try_session(context.settings.database)
     except RefusedError as error:
@@ -111,7 +111,7 @@ def _check_rights_in(tree: MediaTree) -> list[str]:
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
         return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
     if _quarantine_stands(tree):
-        # It leaves nothing behind; before the first pass there is nowhere to try.
+        # It leaves nothing behind; before the first pass there is no directory to test.
         tree.probe()
     return []
 
@@ -121,6 +121,6 @@ def _quarantine_stands(tree: MediaTree) -> bool:
         for name in (QUARANTINE, STAGING):
             os.close(tree.open_directory(OWN, name))
     except OSError:
-        # The plan says what is wrong with it, where it is not just missing.
+        # The plan reports its error, unless it is just missing.
         return False
     return True

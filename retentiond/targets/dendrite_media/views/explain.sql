@@ -1,16 +1,16 @@
--- What a plan's connection knows of one medium, by its ID ($1) and server ($2). {hold_media} and {hold_member} are the
--- plan's own copies.
+-- A plan's data on one media item, by its ID ($1) and server ($2). {hold_media} and {hold_member} are the plan's own
+-- copies.
 
 -- name: row
 SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id
 FROM mediaapi_media_repository WHERE media_id = $1 AND media_origin = $2
 
 -- name: bearers
--- How many rows bear its content.
+-- The number of rows with its blob.
 SELECT count(*) FROM mediaapi_media_repository WHERE base64hash COLLATE "C" = $1
 
 -- name: mentions
--- Which of the sources that were read mention it; $3 are the names of this server.
+-- Those of the sources that were read that mention it; $3 are the names of this server.
 SELECT source, since_ms FROM pg_temp.plan_reference WHERE media_id = $1 AND media_origin = $2
 UNION ALL
 SELECT h.source, NULL
@@ -18,7 +18,7 @@ FROM mediaapi_media_repository m CROSS JOIN LATERAL ({shown}) h
 WHERE m.media_id = $1 AND m.media_origin = $2
 
 -- name: holds
--- The holds in force that are on it, each with the first way in which it is; $3 is the uploader.
+-- The holds in force on it, each with the first reason that applies; $3 is the uploader.
 SELECT * FROM (
     SELECT h.hold_id, h.kind, h.subject,
            CASE WHEN (h.kind = 'origin' AND h.subject = lower($2::text)) OR (h.kind = 'user' AND h.subject = $3)
@@ -36,11 +36,11 @@ WHERE f.why IS NOT NULL
 ORDER BY f.hold_id
 
 -- name: restored
--- The mark that keeps what was brought back, while it lasts.
+-- The mark that keeps a restored item, while it lasts.
 SELECT until, restored_at, restored_by, reason FROM retentiond.restored
 WHERE media_id = $1 AND media_origin = $2 AND (until IS NULL OR until > clock_timestamp())
 
 -- name: released
--- What can be brought back of it.
+-- The restorable rows of it.
 SELECT pass_id, policy, released_at, grace_until, facts FROM retentiond.released_media
 WHERE media_id = $1 AND media_origin = $2 ORDER BY release_id

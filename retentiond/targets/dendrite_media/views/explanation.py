@@ -1,6 +1,6 @@
-"""One item's story: a plan of the whole store gives the verdict, and a witness asks its connection why.
+"""The explanation of one item: a plan of the whole store gives the verdict, and a witness reads the reasons.
 
-The verdict is the plan's own, so that it can say nothing else than `plan --list` does.
+The verdict is the plan's own, so that it cannot differ from `plan --list`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _HELD: Final = {
     "member": ", with its members: {user} uploaded it",
     "member_server": ", with its members: some of them are users of {server}",
 }
-"""Why a hold is on the medium, by the first way in which it is."""
+"""The reason for which a hold covers the item: the first that applies."""
 
 
 async def explain(context: TargetContext, media: str, progress: Progress) -> Explanation:
-    """Tell the story of a medium; raises UsageError for what is no URI of one."""
+    """Explain a media item; raise UsageError for an invalid URI."""
     key = parse_media_uri(media)
     if key is None:
         raise UsageError(f"`{printable(media)}` is not a media URI; write it as mxc://SERVER/ID")
@@ -60,7 +60,7 @@ async def explain(context: TargetContext, media: str, progress: Progress) -> Exp
 
 
 class _Witness:
-    """Gathers what there is to tell of one medium."""
+    """Collects the facts about one media item."""
 
     def __init__(self, context: TargetContext, key: MediaKey) -> None:
         self._context = context
@@ -68,8 +68,8 @@ class _Witness:
         self.story = Explanation(context.name, key.uri, datetime.now(UTC))
 
     def listen(self, item: Item) -> None:
-        """Hear of each item of the plan, and keep what is said of this one."""
-        # The verdict is the medium's; of its thumbnails the policies tell.
+        """Keep the plan's result on this item, and ignore the others."""
+        # The verdict is the media item's; its thumbnails are explained by policies.
         if item.media == self._key.uri and item.reason != "thumbnails":
             self.story.verdict = item
 
@@ -82,7 +82,7 @@ class _Witness:
                 self.story.created_at = moment(row.creation_ts)
 
     async def ask(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
-        """Ask the plan's connection, at its end, for what the verdict came from."""
+        """Read from the plan's connection, at its end, the facts behind the verdict."""
         self.story.now = await connection.fetchval("SELECT clock_timestamp()")
         if ledger:
             await self._ask_ledger(connection)

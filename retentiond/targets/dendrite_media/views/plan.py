@@ -1,4 +1,4 @@
-"""A plan: what a pass would do now. It changes nothing: no row, no file, no schema, no index."""
+"""A plan: the effects of a pass now. It changes nothing: no row, no file, no schema, no index."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ async def plan(
     request: Request | None = None,
     witness: Witness | None = None,
 ) -> PassReport:
-    """Survey the store and look at what is due; refusals are told, and what can still be counted is counted.
+    """Survey the store and look at the due rows; refusals are reported, and the counts are as complete as possible.
 
-    A `witness` is called at the end, while the plan's connection still knows what it went by.
+    A `witness` is called at the end, while the plan's connection still has its temporary tables.
     """
     report = PassReport(context.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
     async with read_only_connection(context.settings.database) as connection:
@@ -74,15 +74,15 @@ async def plan(
 
 
 class Witness(Protocol):
-    """Who asks a plan's connection, at its end, what it went by."""
+    """A reader of a plan's temporary tables, called at its end."""
 
     async def __call__(self, connection: Conn, tree: MediaTree, *, ledger: bool) -> None:
-        """Ask; without a ledger nobody has held or restored anything."""
+        """Read the facts; without a ledger there are no holds and no restored items."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """The rows of one content as they come by: how many would go, by which policy the last, what would leave."""
+    """The rows of one blob as they are counted: the number to delete, the policy of the last, the bytes freed."""
 
     blob: Hash
     going: int = 0
@@ -91,7 +91,7 @@ class _Group:
 
 
 class _Bearers(NamedTuple):
-    """How many rows bear a content still, and how many have gone by then."""
+    """The number of rows that still have a blob, and the number deleted by then."""
 
     rows: int = 0
     gone: int = 0
@@ -115,7 +115,7 @@ class _Planner:
         self._request = request
 
     async def look_at_store(self, listen: Callable[[Item], None] | None, witness: Witness | None) -> None:
-        """Work, then let the witness ask; a refusal of either is in the report."""
+        """Run the plan, and then let the witness read; a refusal of either is in the report."""
         try:
             belonging = await self.session(listen)
             if witness is not None:
@@ -200,7 +200,7 @@ class _Planner:
     async def _plan_quota(
         self, quota: Quota, means: PlanContext, listen: Callable[[Item], None] | None
     ) -> None:
-        """Find what a quota would take after what is gone by then; quarantine, this plan's too, counts as freed."""
+        """Find the rows that a quota would remove after the others; quarantine, this plan's too, counts as freed."""
         context, connection, ledger = self._context, self._connection, means.belonging.ledger
         short = await self._disk_shortage(quota, ledger=ledger)
         ground = QuotaCriteria(context, connection, quota, means.now)
@@ -222,7 +222,7 @@ class _Planner:
         await self._look(ground, None, listen)
 
     async def _disk_shortage(self, quota: Quota, *, ledger: bool) -> int:
-        """Return what the disk lacks; nothing where purging frees nothing, for then a pass evicts nothing for it."""
+        """Return the shortage of disk space; zero if purging frees nothing, for then a pass evicts nothing for it."""
         context, connection = self._context, self._connection
         if not ledger:
             return disk_shortage(quota, await free_now(context, self._tree), self._report.removed_bytes)
@@ -237,7 +237,10 @@ class _Planner:
     async def _tell_the_rest(
         self, ground: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None]
     ) -> None:
-        """Go through the rows once more for the list alone: what quotas take was told, and all else was not."""
+        """Read the rows once more for the list alone.
+
+        Rows that quotas remove are listed already, all others are not.
+        """
         report = self._report
         self._report = PassReport(self._context.name, report.kind, dry_run=True, started_at=report.started_at)
         await self._connection.execute(SQL["forget_gone"])
@@ -269,7 +272,7 @@ class _Planner:
                 counts = await self._connection.fetch(SQL["uploaders"], *going)
                 self._report.ownership.removed.update({row["user_id"]: row["items"] for row in counts})
             self._progress.advance(len(batch), size)
-            # A thousand items may go to a slow terminal: the loop gets its turn.
+            # A thousand items may be printed on a slow terminal: other tasks of the loop get their turn.
             await asyncio.sleep(0)
 
     async def _bearers(self, blobs: list[Hash]) -> defaultdict[Hash, _Bearers]:
@@ -280,7 +283,7 @@ class _Planner:
     def _count(
         self, item: Assessed, policy: str, group: _Group, bearers: _Bearers, stayed: str | None
     ) -> int:
-        """Count one row; return the bytes that leave with it, which is the last row of its content to go."""
+        """Count one row; return the bytes freed with it, if it is the last row of its blob to be deleted."""
         report = self._report
         if item.kept is not None:
             report.keep(item.kept, counted=stayed, also=item.due.kept)

@@ -1,7 +1,7 @@
--- What a plan remembers of what it would take, in temporary tables of its connection.
+-- The rows that a plan would remove, in temporary tables of its connection.
 
 -- name: make_gone
--- In a plan: what policies, and quotas, would have taken before a quota has its turn.
+-- In a plan: the rows that policies, and quotas, would have removed before the next quota.
 CREATE TEMPORARY TABLE gone (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
@@ -9,7 +9,7 @@ CREATE TEMPORARY TABLE gone (
 )
 
 -- name: make_evicted
--- In a plan: what its quotas would take.
+-- In a plan: the rows that its quotas would remove.
 CREATE TEMPORARY TABLE evicted (LIKE pg_temp.gone INCLUDING ALL)
 
 -- name: note_gone
@@ -26,8 +26,8 @@ ON CONFLICT DO NOTHING
 DELETE FROM pg_temp.gone
 
 -- name: count_bearers
--- How many rows bear each hash of which some row is due, and how many would be gone by then: one scan, for plans,
--- which make no index.
+-- The number of rows with each hash of a due row, and of those that would be deleted by then: one scan, for plans,
+-- which create no index.
 CREATE TEMPORARY TABLE bearers AS
 SELECT m.base64hash COLLATE "C" AS hash, count(*) FILTER (WHERE g.media_id IS NULL) AS rows, count(g.media_id) AS gone
 FROM mediaapi_media_repository m
@@ -45,7 +45,7 @@ SELECT hash, rows, gone FROM pg_temp.bearers WHERE hash = ANY ($1::text[])
 DROP TABLE IF EXISTS pg_temp.bearers
 
 -- name: uploaders
--- Who uploaded these media, and how many of them; '' stands for other servers.
+-- The uploaders of these media, with counts; '' stands for other servers.
 SELECT m.user_id, count(*) AS items
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 JOIN mediaapi_media_repository m ON m.media_id = k.media_id AND m.media_origin = k.media_origin

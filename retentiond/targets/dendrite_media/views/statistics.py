@@ -1,4 +1,4 @@
-"""Draws the picture of a store for the report. Like a plan, it changes nothing."""
+"""Collect the statistics of a store for the report. Like a plan, this changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OLDER: Final = "older than that"
 
 
 async def draw(context: TargetContext, progress: Progress) -> StoreStatistics:
-    """Count what the store is made of, and what each policy would take at any age; raises RefusedError as a plan does."""
+    """Count the parts of the store, and the removals of each policy at any age; raise RefusedError as a plan does."""
     async with read_only_connection(context.settings.database) as connection:
         ledger = await context.ledger.exists(connection)
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
@@ -74,7 +74,7 @@ async def _by_age(connection: Conn, now: datetime) -> tuple[Slice, ...]:
 async def _curves(
     context: TargetContext, connection: Conn, now: datetime, progress: Progress, *, ledger: bool
 ) -> tuple[AgeCurve, ...]:
-    """Survey the store as if every policy kept nothing: what is due then is all that a policy may ever take."""
+    """Survey the store as if the age of every policy were zero: the due rows are all that a policy may ever remove."""
     rules = context.settings.rules
     if not rules.policies:
         return ()
@@ -105,7 +105,7 @@ def _kept(status: TargetStatus) -> Mapping[str, int]:
 
 
 def _findings(status: TargetStatus) -> Mapping[str, int]:
-    """Return what the last audit found; where there was none, what the last pass came across."""
+    """Return the findings of the last audit; without one, those of the last pass."""
     if status.last_audit is not None:
         return {kind: int(tally["items"]) for kind, tally in status.last_audit["findings"].items()}
     return {

@@ -1,7 +1,7 @@
--- What a store is made of, for the report.
+-- The parts of a store, for the report.
 
 -- name: make_stored
--- Every row with its part of what the database says is stored: the bytes of a blob are those of its first row.
+-- Every row with its part of the stored bytes by the database: the bytes of a blob are those of its first row.
 CREATE TEMPORARY TABLE stored AS
 SELECT m.media_origin AS origin, lower(trim(split_part(m.content_type, ';', 1))) AS type, m.creation_ts,
        CASE WHEN row_number() OVER (PARTITION BY b.hash ORDER BY m.creation_ts, m.media_id, m.media_origin) = 1
@@ -23,7 +23,7 @@ SELECT type AS name, count(*) AS items, least(sum(bytes), 9223372036854775807)::
 FROM pg_temp.stored GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT $1
 
 -- name: by_age
--- Counted by the first of these ages (in days, ascending) that a row is not older than; null for older ones.
+-- Counted by the first of these ages (in days, ascending) that is not below the row's age; null for older ones.
 SELECT (SELECT min(d.days) FROM unnest($2::integer[]) AS d(days) WHERE s.creation_ts >= $1 - d.days * 86400000::bigint) AS days,
        count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes
 FROM pg_temp.stored s GROUP BY 1 ORDER BY 1 NULLS LAST

@@ -1,4 +1,4 @@
-"""The target's state as the ledger tells it: it works while a daemon runs, and while none does."""
+"""The target's state from the ledger: available with or without a running daemon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SQL: Final = named_queries(__package__, "status.sql")
 
 
 async def read_status(context: TargetContext) -> TargetStatus:
-    """Read the target's last pass, its quarantine, and who looks after it."""
+    """Read the target's last pass, its quarantine, and its running processes."""
     async with context.pool.acquire() as connection:
         await ensure_tables(connection)
         if not await context.ledger.exists(connection):
