@@ -240,7 +240,7 @@ async def test_a_mark_that_cannot_be_read_is_shown_and_written_anew(
     (media_path / ".retentiond/store").write_text('{"store": 5}')
     assert await refused_by(retention) == "another_store"
     shown = await accept(retention, yes=False)
-    assert [refusal.value for refusal in shown.refused] == ["not a mark of retentiond"]
+    assert [refusal.value for refusal in shown.refused] == ["an invalid store ID file"]
     await accept(retention, yes=True)
     assert (await retention.one_pass()).refused is None
 

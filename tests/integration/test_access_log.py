@@ -93,9 +93,7 @@ async def test_after_a_gap_the_record_begins_anew(
     assert (plan.removed_items, report.removed_items) == (0, 0)
     # Else it would look like a store of which everything was asked for.
     assert plan.remarks == report.remarks
-    assert [remark.partition(" only since ")[0] for remark in plan.remarks] == [
-        f"{log.path} tells of every access"
-    ]
+    assert [remark.partition(" only since ")[0] for remark in plan.remarks] == [f"{log.path} is complete"]
 
 
 async def test_the_newest_of_access_time_and_log_counts(

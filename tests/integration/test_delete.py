@@ -138,7 +138,9 @@ async def test_an_encrypted_room_is_told_as_such(retention: Retention, store: De
     )
     async with retention.opened() as target:
         planned = await target.plan(None, NullProgress(), Request("room", "!r:here.test"))
-    assert planned.remarks == ["the room is encrypted: what its messages refer to cannot be seen, and stays"]
+    assert planned.remarks == [
+        "the room is encrypted: references in its messages cannot be read, and their media stay"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["user", "room"])

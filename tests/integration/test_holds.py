@@ -397,7 +397,7 @@ async def test_a_held_room_whose_events_cannot_be_read_refuses_pass_plan_and_pur
         assert "hold release" not in report.refused.hint
     async with retention.opened(**AT_ONCE) as target:
         assert (await target.end_grace()).purged == 0
-        with pytest.raises(RefusedError, match="the hold stands all the same"):
+        with pytest.raises(RefusedError, match="the hold is in force"):
             await target.holds.add(HoldRequest(HoldSubject("room", "!another")))
         assert len([found async for found in target.holds.on_record(closed=False)]) == 2
     await release(retention, 1, 2)

@@ -216,7 +216,7 @@ async def test_members_that_cannot_be_read_refuse_pass_and_plan_while_the_hold_s
 ) -> None:
     await upload(room)
     await connection.execute("ALTER TABLE syncapi_current_room_state RENAME COLUMN membership TO gone")
-    with pytest.raises(RefusedError, match="the hold stands all the same"):
+    with pytest.raises(RefusedError, match="the hold is in force"):
         await put_on(retention)
     for report in (await retention.one_pass(**LOCAL_AND_REMOTE), (await retention.one_plan(protect=[]))[0]):
         assert report.refused is not None

@@ -61,5 +61,5 @@ class Telling:
             )
         elif self._logged[finding.kind] == MOST_LOGGED + 1:
             self._log.warning(
-                "inconsistencies_left_out", kind=finding.kind, hint="`retentiond audit --list` names each"
+                "inconsistencies_left_out", kind=finding.kind, hint="`retentiond audit --list` lists each"
             )

@@ -82,7 +82,9 @@ def _verify(tree: MediaTree, rate: ReadRate, stop: Stop, blob: Hash) -> Verified
         return Verified(blob, "gone")
     except OSError as error:
         if error.errno == errno.EPERM:
-            return Verified(blob, "unreadable", "only its owner may read it without leaving an access time")
+            return Verified(
+                blob, "unreadable", "only its owner may read it without a change of its access time"
+            )
         return Verified(blob, "unreadable", disk_error(error))
     name = urlsafe_b64encode(digest).decode().rstrip("=")
     return Verified(blob, "right" if name == blob else "wrong")

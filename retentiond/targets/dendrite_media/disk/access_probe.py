@@ -63,10 +63,10 @@ def probe_access_times(tree: MediaTree) -> AccessProbe:
     try:
         moved, at_once = _try_to_read(tree.root)
     except OSError as error:
-        reason = f"whether {tree.path} keeps access times cannot be tried: {disk_error(error)}"
+        reason = f"whether {tree.path} keeps access times cannot be tested: {disk_error(error)}"
         return AccessProbe(reason=reason, untried=error.errno in _NOT_PERMITTED)
     if not moved:
-        return AccessProbe(reason=f"{tree.path} promises access times, and a read did not move one")
+        return AccessProbe(reason=f"{tree.path} should keep access times, but a read did not change one")
     mount = mount_of(tree.root, read_mounts())
     lazy = mount is not None and "lazytime" in mount.shared_options
     # relatime notes a read once a day; lazytime keeps up to a day of them in memory, which a crash loses.

@@ -82,11 +82,11 @@ def look_at_blob(
         return BlobLook(blob, "missing")
     except OSError as error:
         if error.errno in ODD:
-            return BlobLook(blob, "unsafe", problem="a link or a file stands in its path")
+            return BlobLook(blob, "unsafe", problem="a link or a file is in its path")
         return BlobLook(blob, "failed", problem=f"its directory cannot be read: {disk_error(error)}")
     try:
         if os.fstat(descriptor).st_dev != tree.device:
-            return BlobLook(blob, "unsafe", problem="its directory lies on another device")
+            return BlobLook(blob, "unsafe", problem="its directory is on another device")
         look = _look_inside(blob, descriptor, freed)
         if look.result == "present" and not (_may_change(parent, ".") and _may_change(parent, rest)):
             return BlobLook(blob, "failed", problem="this user may not move its directory")
@@ -106,7 +106,7 @@ def _look_inside(blob: Hash, descriptor: int, freed: Collection[Thumbnail]) -> B
             about = entry.stat(follow_symlinks=False)
             thumbnail = parse_thumbnail(entry.name)
             if not stat.S_ISREG(about.st_mode) or (thumbnail is None and entry.name != FILE):
-                return BlobLook(blob, "unsafe", problem="it holds something that dendrite does not make")
+                return BlobLook(blob, "unsafe", problem="it contains a file that dendrite does not make")
             if thumbnail in freed:
                 continue
             accessed = max(accessed or about.st_atime, about.st_atime)

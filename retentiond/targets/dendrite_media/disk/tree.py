@@ -173,8 +173,8 @@ class MediaTree:
                 if error.errno not in _NO_LINKS:
                     raise self.unwritable(error) from error
                 raise UnreachableError(
-                    f"files cannot have a second name in {self.path}: {error.strerror}; what comes back from the quarantine "
-                    "needs hard links: move the media to a file system that has them"
+                    f"hard links cannot be made in {self.path}: {error.strerror}; restores from the quarantine "
+                    "need them: move the media to a file system with hard links"
                 ) from error
             finally:
                 for name in (one, two):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from retentiond.model.holds import Hold, HoldRequest
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
-_STANDS: Final = "the hold stands all the same, and until this is mended no pass and no purge begins"
+_STANDS: Final = "the hold is in force, and no pass and no purge begins until this is fixed"
 
 
 class MediaHolds(RecordedHolds):

@@ -51,6 +51,6 @@ class Chooser:
         if size < shortage:
             report.remarks.append(
                 f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "
-                "held, kept for ever, shared with media that stay, or too young"
+                "held, kept forever, shared with media that stay, or too young"
             )
         return survey if survey.due else None

@@ -26,6 +26,6 @@ async def ineffective_since(connection: Conn, target: str, quota: Quota, now: Sp
 def ineffective_remark(quota: Quota, media_path: Path) -> str:
     """Return a remark that purges free nothing, with the things to check."""
     return (
-        f"{quota.name}: purging did not raise the free space of {media_path}, so nothing is evicted for its sake; look "
-        "for snapshots, and for what else fills the disk"
+        f"{quota.name}: purging did not raise the free space of {media_path}, so no media are evicted for it; look "
+        "for snapshots, and for other data on the disk"
     )

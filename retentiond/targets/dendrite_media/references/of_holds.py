@@ -159,5 +159,5 @@ def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[Non
 
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
     found = f"{source.table}: {sentence(str(error))}"
-    told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps what it refers to, and that cannot be read"
+    told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps its references, and these cannot be read"
     return RefusedError(Refusal("hold_unreadable", found, "readable", f"{told}: {way_on(source, error)}"))

@@ -44,9 +44,7 @@ ENCRYPTED_SQL: Final = named_queries(__package__, "encrypted.sql")
 ROOM_COLUMNS: Final = ("room_id", "kind", "since_ms", "event")
 """The columns of the temporary table of rooms of a kind."""
 _PAGE: Final = 5000
-BUSY: Final = (
-    "somebody keeps it locked, or the server could not go on: look at pg_stat_activity, and try again"
-)
+BUSY: Final = "the table is locked, or the server was too slow: look at pg_stat_activity, and try again"
 _NOT_THERE: Final = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedTableError,
@@ -211,7 +209,7 @@ def _naming_unread(connection: Conn, statement: Statement) -> Iterator[None]:
             table=statement.table,
             rows=rows.total(),
             examples=[name for name in rows if name],
-            hint="everything that their text may mention is kept",
+            hint="all media that their text may mention are kept",
         )
 
 
@@ -243,7 +241,7 @@ def way_on(statement: Statement, error: Exception) -> str:
             f"let this role read {statement.table} (GRANT SELECT ON {statement.table}), or name its database under "
             f"`databases: {{{statement.component}: ...}}`"
         )
-    return "see what the log of that server says; nothing is deleted before these tables can be read"
+    return "see the log of that server; nothing is deleted until these tables can be read"
 
 
 async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:

@@ -118,7 +118,7 @@ class _Repair:
 
 def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | None:
     """Compare the findings with the limits: with a wrong, empty or half restored database every blob is an orphan."""
-    way_on = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` names each"
+    way_on = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` lists each"
     if not report.rows:
         return Refusal("empty_table", "no rows", "rows", f"the database has no media at all; {way_on}")
     orphans = report.findings["orphan_blob"].items if "orphan_blob" in report.findings else 0
@@ -127,13 +127,13 @@ def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | 
             "max_share",
             round(orphans / report.blobs, 4),
             limits.max_share,
-            f"{orphans} of {report.blobs} contents on the disk have no row; {way_on}",
+            f"{orphans} of {report.blobs} files on the disk have no row; {way_on}",
         )
     if report.contents and report.missing_contents / report.contents > limits.max_missing_files:
         return Refusal(
             "max_missing_files",
             round(report.missing_contents / report.contents, 4),
             limits.max_missing_files,
-            f"{report.missing_contents} of {report.contents} contents have no file; {way_on}",
+            f"{report.missing_contents} of {report.contents} files in the database are missing on disk; {way_on}",
         )
     return None

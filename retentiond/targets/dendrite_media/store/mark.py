@@ -54,7 +54,7 @@ def read_mark(tree: MediaTree, target: str) -> Mark | None:
         return None
     except OSError as error:
         if error.errno in (*ODD, errno.EINVAL, errno.ENXIO):
-            raise _not_ours("no plain file where the mark should be", target) from error
+            raise _not_ours(f"{OWN}/{MARK} is not a regular file", target) from error
         raise _unreadable(tree, error) from error
     try:
         with open(descriptor, "rb") as file:
@@ -65,16 +65,14 @@ def read_mark(tree: MediaTree, target: str) -> Mark | None:
         said: Any = json.loads(text)
         mark = Mark(UUID(str(said["store"])), int(said["last_pass"]), written_at=str(said["written_at"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise _not_ours("not a mark of retentiond", target) from error
+        raise _not_ours("an invalid store ID file", target) from error
     if not 0 <= mark.last_pass < _PASSES:
-        raise _not_ours("not a mark of retentiond", target)
+        raise _not_ours("an invalid store ID file", target)
     return mark
 
 
 def _unreadable(tree: MediaTree, error: OSError) -> UnreachableError:
-    return UnreachableError(
-        f"{tree.path}/{OWN}/{MARK}, which says whether this is the right store, cannot be read: {disk_error(error)}"
-    )
+    return UnreachableError(f"the store ID file {tree.path}/{OWN}/{MARK} cannot be read: {disk_error(error)}")
 
 
 def write_mark(tree: MediaTree, mark: Mark) -> None:
@@ -102,14 +100,14 @@ def compare(mark: Mark | None, state: StoreState | None, target: str) -> Fit:
     """Compare the disk with the ledger (None: no ledger); raise RefusedError if they belong to different stores."""
     if state is None:
         if mark is not None:
-            raise _not_ours("a mark, though this database has no ledger", target)
+            raise _not_ours("a store ID file, although this database has no ledger", target)
         return "new"
     if mark is None:
         if state.last_pass:
-            raise _not_ours("no mark, though the ledger has had passes", target)
+            raise _not_ours("no store ID file, although the ledger has passes", target)
         return "new"
     if mark.store_id != state.store_id:
-        raise _not_ours("the mark of another store", target)
+        raise _not_ours("the store ID of another store", target)
     return "ahead" if mark.last_pass > state.last_pass else "fits"
 
 
@@ -118,10 +116,10 @@ def refuse_ahead(target: str) -> RefusedError:
     return RefusedError(
         Refusal(
             "restored_database",
-            "the media directory knows passes that the database does not",
+            "the media directory has passes that are not in the database",
             "a ledger at least as new as the disk",
-            "the database was put back to an earlier day: nothing is purged, and what rows bear comes back; "
-            f"put the newer database back, or go on with this one: {way_on(target)}",
+            "the database was restored from a backup: nothing is purged, and files that its rows need are restored; "
+            f"restore the newer database, or continue with this one: {way_on(target)}",
         )
     )
 
@@ -131,8 +129,8 @@ def _not_ours(found: str, target: str) -> RefusedError:
         Refusal(
             "another_store",
             found,
-            "the mark that this database's ledger made",
+            "the store ID of this database's ledger",
             "check that the right disk is mounted at the media directory and that `database` is the right one; "
-            f"nothing was touched; if both are right: {way_on(target)}",
+            f"nothing was changed; if both are right: {way_on(target)}",
         )
     )

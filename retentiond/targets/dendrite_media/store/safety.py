@@ -52,9 +52,9 @@ async def check_tables(connection: Conn) -> None:
             Refusal(
                 "rows_taken_along",
                 printable(", ".join(f"{row['key']} of {row['relation']}" for row in found)),
-                "no foreign key that deletes or changes rows of others",
-                "rows of those tables would go, or lose what they point at, with dendrite's, and nothing would bring "
-                "them back: drop the keys, or have them forbid it (ON DELETE NO ACTION)",
+                "no foreign key that deletes or changes rows of other tables",
+                "a deletion of media would delete or change rows of those tables, and they could not be restored: "
+                "drop the keys, or change them to ON DELETE NO ACTION",
             )
         )
 
@@ -70,7 +70,7 @@ def _check_columns(found: list[Record]) -> None:
                     "unknown_columns",
                     f"{relation}: {', '.join(odd)}",
                     "the columns of dendrite 0.15",
-                    "this dendrite keeps its media otherwise than retentiond knows; use a newer retentiond",
+                    "this version of dendrite has an unknown media schema; use a newer retentiond",
                 )
             )
 
@@ -94,10 +94,10 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
         raise RefusedError(
             Refusal(
                 "folded_names",
-                f"{tree.path} takes upper and lower case for the same",
-                "names that tell each hash",
-                "hashes differ in case alone, so that files which are in use would look like nobody's: move the media "
-                "to a file system, or a directory, that tells upper from lower case",
+                f"{tree.path} does not distinguish upper and lower case",
+                "case-sensitive names",
+                "hashes may differ in case alone, so files in use would look like orphans: move the media to a "
+                "case-sensitive file system or directory",
             )
         )
     try:
@@ -108,7 +108,7 @@ def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
                 "quarantine_not_a_directory",
                 str(error.strerror),
                 "a directory",
-                f"something else stands at {tree.path}/.retentiond; move it away",
+                f"{tree.path}/.retentiond is not a directory; move it away",
             )
         ) from error
     elsewhere = [name for name, device in first_level if device != tree.device]
@@ -142,6 +142,6 @@ def foreign_users(rows: int, example: str) -> RefusedError:
             f"{rows} rows, such as {example}",
             0,
             "local uploads in this database belong to another server name: set `server_name` to all the names "
-            "this server goes by, and check that `database` is the right one",
+            "of this server, and check that `database` is the right one",
         )
     )

@@ -44,8 +44,8 @@ def _asks_for_accesses(context: TargetContext, *, policies: bool = True) -> bool
 
 
 def _fallback(probe: AccessProbe) -> str:
-    kept = ", but for media whose access time is recent all the same" if probe.shown else ""
-    return f"{probe.reason}: what counts from the last access counts from creation{kept}"
+    kept = ", except for media with a recent access time" if probe.shown else ""
+    return f"{probe.reason}: policies with `since: accessed` count from creation{kept}"
 
 
 async def notice_mount(context: TargetContext) -> None:
@@ -91,7 +91,7 @@ class AccessTimes:
         self._proven = self._probe.proven or (plan and self._probe.untried)
         self.known = self._proven or self._log is not None
         if plan and self._probe.untried:
-            report.remarks.append(f"{self._probe.reason}; a pass tries it before it relies on them")
+            report.remarks.append(f"{self._probe.reason}; a pass tests it before it relies on them")
         if self._log is not None and plan:
             await self._log.follow_for_plan(self._connection, ledger=ledger)
         elif self._log is not None:
@@ -112,18 +112,18 @@ class AccessTimes:
         times = [self._policies[context].keep for context in self._context.settings.rules.by_access]
         if any(keep is not None and since > self._now - keep for keep in times):
             report.remarks.append(
-                f"{log.path if log else ''} tells of every access only since {since:%Y-%m-%d %H:%M} UTC: what counts from the "
-                "last access stays until it has done so for as long as its policy keeps"
+                f"{log.path if log else ''} is complete only since {since:%Y-%m-%d %H:%M} UTC: media under policies "
+                "with `since: accessed` stay until it covers their `keep`"
             )
 
     def _say_untold(self, report: PassReport) -> None:
         log, unread = self._context.config.access_log, self._log.unread if self._log else None
         remark = (
-            f"the access log {unread} has not been read for a day, and media may be asked for there: what counts from the "
-            "last access stays; run retentiond on that host, or wait until the log is forgotten, after 30 days"
+            f"the access log {unread} has not been read for a day, and may have new accesses: media under policies with "
+            "`since: accessed` stay; run retentiond on that host, or wait until the log is dropped, after 30 days"
             if unread
-            else f"{log.path if log else ''} shows no media being asked for, or is not written to of late: what counts from the "
-            "last access stays; see that it is the log of dendrite's media, in the format that `access_log` names"
+            else f"{log.path if log else ''} shows no requests for media, or has no recent lines: media under policies with "
+            "`since: accessed` stay; check that it is the log of dendrite's media, in the format that `access_log` names"
         )
         report.remarks.append(remark)
         get_logger(target=self._context.name).warning("access_log_tells_nothing", reason=remark)
@@ -135,8 +135,8 @@ class AccessTimes:
                     "no_access_times",
                     self._probe.reason,
                     "access times that reads move",
-                    "have dendrite read the media on a local file system that is mounted with relatime, or name the "
-                    "`access_log` of a reverse proxy",
+                    "store the media on a local file system that is mounted with relatime, or set `access_log` to the log "
+                    "of a reverse proxy",
                 )
             )
         remark = _fallback(self._probe)

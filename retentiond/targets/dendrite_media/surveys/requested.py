@@ -174,7 +174,7 @@ def _unreadable(source: Statement, error: Exception) -> RefusedError:
             "request_unreadable",
             f"{source.table}: {sentence(str(error))}",
             "readable",
-            f"what the user or room refers to cannot be read: let this role read {source.table}, or name their database "
+            f"the references of the user or room cannot be read: let this role read {source.table}, or name their database "
             f"under `databases: {{{source.component}: ...}}`",
         )
     )

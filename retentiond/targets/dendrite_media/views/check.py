@@ -93,7 +93,7 @@ async def _check_rights(context: TargetContext) -> list[str]:
             and not await connection.fetchval(SQL["owns_media"])
         ):
             problems.append(
-                "the role does not own mediaapi_media_repository and cannot make the index that passes need to be "
+                "the role does not own mediaapi_media_repository and cannot create the index that makes passes "
                 "fast; connect as its owner, or set create_index: false"
             )
     return problems

@@ -100,7 +100,7 @@ class _Witness:
         if mark is not None:
             until = f"until {instant(mark['until'])}" if mark["until"] else "for good"
             story.restored = (
-                f"brought back at {instant(mark['restored_at'])} by {mark['restored_by']} ({mark['reason']}), "
+                f"restored at {instant(mark['restored_at'])} by {mark['restored_by']} ({mark['reason']}), "
                 f"and kept {until}"
             )
         for gone in await connection.fetch(SQL["released"], *self._key):

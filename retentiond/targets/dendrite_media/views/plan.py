@@ -161,11 +161,11 @@ class _Planner:
         encryption = await self._context.hold_references.encryption(self._connection, request.name)
         if encryption == "encrypted":
             self._report.remarks.append(
-                "the room is encrypted: what its messages refer to cannot be seen, and stays"
+                "the room is encrypted: references in its messages cannot be read, and their media stay"
             )
         elif encryption == "unknown":
             self._report.remarks.append(
-                "it is not known whether the room is encrypted: what encrypted messages refer to stays"
+                "it is unknown whether the room is encrypted: media in encrypted messages stay"
             )
 
     async def _survey(
