@@ -15,7 +15,7 @@ from retentiond.targets.dendrite_media.database import index
 from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
-from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.holds import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRIES_SQL
 from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL

@@ -27,9 +27,8 @@ from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
-from retentiond.targets.dendrite_media.audit.run import audit
-from retentiond.targets.dendrite_media.database.ledger import MediaLedger
-from retentiond.targets.dendrite_media.database.rights import ensure_tables
+from retentiond.targets.dendrite_media.audit.auditor import audit
+from retentiond.targets.dendrite_media.database.rights import MediaLedger, ensure_tables
 from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 from retentiond.targets.dendrite_media.passes.ending import end_by_hand
 from retentiond.targets.dendrite_media.passes.opening import open_pass
@@ -40,8 +39,7 @@ from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.repair.run import repair
 from retentiond.targets.dendrite_media.restore.listing import released
 from retentiond.targets.dendrite_media.restore.selected import forget
-from retentiond.targets.dendrite_media.store.context import TargetContext
-from retentiond.targets.dendrite_media.store.fresh import no_media_yet
+from retentiond.targets.dendrite_media.store.context import TargetContext, no_media_yet
 from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
 from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
 from retentiond.targets.dendrite_media.sweeps.by_hand import cancel_purge, end_grace, restore_by_hand

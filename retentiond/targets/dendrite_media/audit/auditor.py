@@ -1,4 +1,4 @@
-"""One run of an audit: database against disk, both ways, in one pass over each."""
+"""An audit: database against disk, both ways, in one pass over each; it changes nothing but its record in the ledger."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import read_only_connection
 from retentiond.engine.target import STOPPED
-from retentiond.model.audit import Finding
+from retentiond.ledger.past import note_audit
+from retentiond.model.audit import AuditReport, Finding
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
 from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
 from retentiond.targets.dendrite_media.audit.judge import is_whole, wrong_hash
 from retentiond.targets.dendrite_media.audit.merge import Compared, ScansAhead, merge
 from retentiond.targets.dendrite_media.audit.scan import list_levels
+from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
+from retentiond.targets.dendrite_media.store.check import check_belonging
+from retentiond.targets.dendrite_media.store.context import open_media
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,10 +29,10 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOptions
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.scan import Levels
-    from retentiond.targets.dendrite_media.audit.telling import Telling
     from retentiond.targets.dendrite_media.audit.verify import Verified
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import TargetContext
+
 
 YOUNG: Final = timedelta(days=1)
 """A file newer than this before the start of an audit is no orphan: its row may still be written."""
@@ -146,3 +152,36 @@ class Auditor:
         unreadable = [item for item in done if item.verdict == "unreadable"]
         self._telling.fail("unreadable", [f"{item.blob}: {item.problem}" for item in unreadable])
         return [item.blob for item in done if item.verdict == "wrong"]
+
+
+async def audit(context: TargetContext, order: AuditOptions) -> AuditReport:
+    """Audit the store, and report. Raise RefusedError if database and directory do not belong together."""
+    report = AuditReport(context.name, datetime.now(UTC))
+    async with read_only_connection(context.settings.database) as connection:
+        opened = await open_media(context, connection)
+        if isinstance(opened, str):
+            get_logger(target=context.name).info("no_media_yet", reason=opened)
+            return await _ended(context, report, order)
+        with opened as tree:
+            belonging = await check_belonging(context, connection, tree)
+            telling = Telling(report, order.listen)
+            await Auditor(context, tree, connection, order, telling, ledger=belonging.ledger).run()
+    return await _ended(context, report, order)
+
+
+async def _ended(context: TargetContext, report: AuditReport, order: AuditOptions) -> AuditReport:
+    await record_end(context, report, order.command)
+    return report
+
+
+async def record_end(context: TargetContext, report: AuditReport, command: str) -> None:
+    """Record the end of the audit in the log, and in the ledger, if there is one.
+
+    An interrupted audit is not recorded.
+    """
+    report.finished_at = datetime.now(UTC)
+    fields = report.as_json()
+    if report.error is None and await context.ledger.exists(context.pool):
+        await note_audit(context.pool, context.name, command, report.started_at, report.finished_at, fields)
+    fields.pop("target")
+    get_logger(target=context.name).info("audit_finished", **fields, command=command)

@@ -1,9 +1,10 @@
-"""The privileges that a role needs in dendrite's databases before any work; each error has the next step."""
+"""The tables and privileges that a role needs in dendrite's databases before any work; each error has the next step."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import SQL
@@ -40,3 +41,17 @@ async def ensure_temporary(connection: Conn) -> None:
             f"{printable(right['database'])}, which plans and passes read through; as a superuser run: "
             f"GRANT TEMPORARY ON DATABASE {right['database']} TO {right['role']};"
         )
+
+
+class MediaLedger(Ledger):
+    """The ledger in a database with dendrite's media tables.
+
+    Any other database is an error, not a store without passes.
+    """
+
+    async def exists(self, connection: Conn | Db) -> bool:
+        """Return whether the ledger exists; raise UnreachableError if dendrite's tables are missing, too."""
+        if await super().exists(connection):
+            return True
+        await ensure_tables(connection)
+        return False

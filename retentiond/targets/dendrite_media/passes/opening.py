@@ -17,8 +17,7 @@ from retentiond.ledger.past import clear_refusal
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.passes.ending import note_unreachable, record_end
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
-from retentiond.targets.dendrite_media.store.context import open_workplace
-from retentiond.targets.dendrite_media.store.fresh import no_media_yet
+from retentiond.targets.dendrite_media.store.context import no_media_yet, open_workplace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

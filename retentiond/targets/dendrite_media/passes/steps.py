@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.target import STOPPED
+from retentiond.ledger import past
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.look import file_missing
-from retentiond.targets.dendrite_media.passes.backlog import note_backlog
 from retentiond.targets.dendrite_media.passes.ending import record_end
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
@@ -20,18 +20,25 @@ from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.criteria import ground_of
+from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
+    from retentiond.model.policy import Policy
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.survey import Survey
+
+
+_LARGEST: Final = 2**63 - 1
+"""The largest value of the column; the sum of recorded sizes may be any number, and must not end the pass."""
 
 
 class MediaSteps:
@@ -174,3 +181,16 @@ class MediaSteps:
         """Record the end, and delete records that are too old."""
         await record_end(self._context, report)
         await prune_after(self._connection, report, self._order.keep_records)
+
+
+async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:
+    """Record how much of this connection's survey is due and not removed, and since when the oldest is due."""
+    due = await due_by_age(connection, policies, now)
+    since = [part.oldest + keep for part in due if (keep := policies[part.policy].keep) is not None]
+    await past.note_backlog(
+        connection,
+        target,
+        sum(part.items for part in due),
+        min(sum(part.bytes for part in due), _LARGEST),
+        min(since, default=None),
+    )

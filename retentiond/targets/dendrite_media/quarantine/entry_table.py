@@ -32,7 +32,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.holds import SQL as HELD_SQL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

@@ -14,7 +14,7 @@ from retentiond.ledger.records import add_record
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
-from retentiond.targets.dendrite_media.holds.held import lock_and_find_held
+from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend

@@ -18,7 +18,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
 from retentiond.model.report import CancelledPurge
 from retentiond.targets.dendrite_media.database.rows import key_columns
-from retentiond.targets.dendrite_media.holds.held import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.holds import SQL as HELD_SQL
 from retentiond.targets.dendrite_media.quarantine import entry_table
 
 if TYPE_CHECKING:

@@ -1,27 +1,32 @@
-"""The criteria of a quota: rows that no policy removes, but that are the oldest or least recently accessed."""
+"""The criteria of a quota, and its choice: rows that no policy removes, the oldest or least recently accessed first."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retentiond.model.facts import facts_of_quota
 from retentiond.model.limits import Counts
 from retentiond.model.policy import KEEP_REASONS
-from retentiond.model.quota import decide_eviction
+from retentiond.model.quota import decide_eviction, size_shortage
 from retentiond.targets.dendrite_media.quotas.survey import QuotaSurveyor
 from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
     from retentiond.model.errors import Refusal
     from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
     from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
@@ -65,3 +70,39 @@ class QuotaCriteria(PolicyCriteria):
         """Return the quota's conditions on references, and those of the policies with `keep: forever`."""
         del due
         return facts_of_quota(row, self._rules, self._quota)
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """The chooser's inputs; `keep` marks in a survey the rows that holds, marks and protections keep."""
+
+    tree: MediaTree
+    accesses: AccessTimes
+    progress: Progress
+    keep: Callable[[Survey], Awaitable[None]]
+
+    async def choose(
+        self, quota: Quota, ground: QuotaCriteria, now: datetime, short: int, report: PassReport
+    ) -> Survey | None:
+        """Leave due, on the criteria's surveyor, the rows to remove so that the rest fits; None if there are none.
+
+        `short` is the shortage of free disk space in bytes.
+        """
+        self.progress.stage("quota", None)
+        survey = await ground.surveyor.judge(now, self.progress)
+        if not short and not size_shortage(quota, await ground.surveyor.told_bytes()):
+            return None
+        by_access = quota.evict == "least_recently_accessed" and self.accesses.tell
+        live = await ground.surveyor.live_bytes(self.tree, self.accesses, self.progress)
+        shortage = max(short, size_shortage(quota, live))
+        if not shortage:
+            return None
+        await self.keep(survey)
+        survey.due, size = await ground.surveyor.choose(shortage, by_access=by_access)
+        report.remarks += ground.surveyor.encryption.remarks()
+        if size < shortage:
+            report.remarks.append(
+                f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "
+                "held, kept forever, shared with media that stay, or too young"
+            )
+        return survey if survey.due else None

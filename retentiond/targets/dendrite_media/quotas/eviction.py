@@ -16,10 +16,8 @@ from retentiond.model.quota import disk_shortage, purged_in_vain, size_shortage
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
-from retentiond.targets.dendrite_media.quotas.choosing import Chooser
-from retentiond.targets.dendrite_media.quotas.criteria import QuotaCriteria
-from retentiond.targets.dendrite_media.quotas.ineffective import ineffective_remark, ineffective_since
-from retentiond.targets.dendrite_media.quotas.space import read_space
+from retentiond.targets.dendrite_media.quotas.criteria import Chooser, QuotaCriteria
+from retentiond.targets.dendrite_media.quotas.space import ineffective_remark, ineffective_since, read_space
 from retentiond.targets.dendrite_media.quotas.survey import SQL
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep

@@ -1,16 +1,19 @@
-"""Space: free bytes of the disk, bytes in quarantine, and a quick check whether all quotas fit."""
+"""Space: free bytes of the disk, bytes in quarantine, a quick check of all quotas, and purges that free nothing."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from retentiond.model.quota import SpaceReading, disk_shortage
+from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain
 from retentiond.targets.dendrite_media.quotas.survey import SQL
-from retentiond.targets.dendrite_media.store.fresh import open_media
+from retentiond.targets.dendrite_media.store.context import open_media
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.quota import Quota
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
@@ -43,3 +46,20 @@ async def fits_at_a_glance(context: TargetContext, connection: Conn | Db) -> boo
         return False
     smallest = min((quota.max_size for quota in quotas if quota.max_size is not None), default=None)
     return smallest is None or await connection.fetchval(SQL["size_bound"]) <= smallest
+
+
+async def ineffective_since(connection: Conn, target: str, quota: Quota, now: SpaceReading) -> bool:
+    """Return whether the purges since this quota last evicted for free disk space freed nothing."""
+    last = await connection.fetchrow(SQL["last_eviction"], target, quota.name)
+    if last is None:
+        return False
+    stored = await connection.fetchval(SQL["stored_bytes"], last["at"])
+    return purged_in_vain(SpaceReading(last["free"], last["purged"]), now, stored)
+
+
+def ineffective_remark(quota: Quota, media_path: Path) -> str:
+    """Return a remark that purges free nothing, with the things to check."""
+    return (
+        f"{quota.name}: purging did not raise the free space of {media_path}, so no media are evicted for it; look "
+        "for snapshots, and for other data on the disk"
+    )

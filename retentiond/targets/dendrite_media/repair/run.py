@@ -6,6 +6,7 @@ quarantine, and both have their grace. Findings without a safe repair stay, with
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,27 +16,34 @@ from retentiond.adapters.postgres import connection_to
 from retentiond.engine.target import STOPPED
 from retentiond.ledger.ledger import PassHeader
 from retentiond.model.audit import AuditReport
+from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import Refusal
-from retentiond.targets.dendrite_media.audit.auditor import Auditor
-from retentiond.targets.dendrite_media.audit.run import record_end
+from retentiond.targets.dendrite_media.audit.auditor import Auditor, record_end
+from retentiond.targets.dendrite_media.audit.scan import UPLOADS
 from retentiond.targets.dendrite_media.audit.telling import Telling
+from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.database.index import ensure_index
+from retentiond.targets.dendrite_media.disk.staging import Staging
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
 from retentiond.targets.dendrite_media.repair.blobs import mend_damaged, mend_missing, mend_orphans
 from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.targets.dendrite_media.repair.notes import Notes
 from retentiond.targets.dendrite_media.repair.thumbnails import mend_thumbnails
-from retentiond.targets.dendrite_media.repair.uploads import mend_uploads
 from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from retentiond.adapters.postgres import Conn
     from retentiond.config.media import Limits
     from retentiond.engine.target import AuditOptions
+    from retentiond.ledger.claims import ClaimOwner
     from retentiond.ledger.lease import Lease
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
+
 
 COMMAND = "audit --repair"
 
@@ -137,3 +145,33 @@ def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | 
             f"{report.missing_contents} of {report.contents} files in the database are missing on disk; {way_on}",
         )
     return None
+
+
+async def mend_uploads(bench: RepairContext) -> None:
+    """Remove the uploads that still are stale."""
+    session = bench.session
+    async for page in bench.findings("stale_upload"):
+        uploads = await session.context.disk.call(lambda: look_at_uploads(session.tree, bench.before))
+        still = {finding.path for finding in uploads.findings if finding.kind == "stale_upload"}
+        stale = [finding.path for finding in page if finding.path in still]
+        bench.report.leave("stale_upload", "changed", len(page) - len(stale))
+        failed = await session.context.disk.share(_remove(session.tree, session.claimant), stale)
+        bench.report.repair("stale_upload", len(stale) - len(failed))
+        bench.telling.fail("not_removed", failed)
+
+
+def _remove(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[str]], list[str]]:
+    def remove(paths: Sequence[str]) -> list[str]:
+        failed = []
+        with Staging(tree, claimant.claimant_id) as staging, tree.directory(UPLOADS) as uploads:
+            for path in paths:
+                claimant.guard.ensure()
+                try:
+                    staging.take_apart(uploads, path.removeprefix(f"{UPLOADS}/"))
+                except OSError as error:
+                    failed.append(f"{path}: {disk_error(error)}")
+            os.fsync(uploads)
+            os.fsync(staging.descriptor)
+        return failed
+
+    return remove

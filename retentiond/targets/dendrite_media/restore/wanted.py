@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.holds.held import held_in_quarantine
+from retentiond.targets.dendrite_media.holds.holds import held_in_quarantine
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on, claim_copies
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import ClaimOwner, claimant
 from retentiond.ledger.host import read_clock
-from retentiond.targets.dendrite_media.database.rows import SCHEMA
-from retentiond.targets.dendrite_media.disk.tree import MediaTree
+from retentiond.targets.dendrite_media.database.rights import ensure_tables
+from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
+from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
 from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from retentiond.adapters.disk import DiskWorkers
-    from retentiond.adapters.postgres import Db
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.config.media import MediaTarget
     from retentiond.config.resolve import MediaSettings
     from retentiond.ledger.ledger import Ledger, StoreState
+    from retentiond.model.errors import UnreachableError
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 
@@ -84,3 +86,32 @@ async def open_workplace(context: TargetContext) -> AsyncIterator[StoreSession]:
         leap = await context.ledger.clock_leap(context.pool, read_clock())
         async with claimant(context.settings.database) as claiming:
             yield StoreSession(context, tree, claiming, state, fit, leap)
+
+
+async def no_media_yet(context: TargetContext, connection: Conn | Db, error: UnreachableError) -> str | None:
+    """Return a sentence about a store without media whose directory does not exist yet; None for any other error.
+
+    If the database has media, or the ledger has had a pass, the directory existed, and its absence is an error.
+    """
+    if not isinstance(error, NoMediaDirectoryError):
+        return None
+    await ensure_tables(connection)
+    if await connection.fetchval(SQL["has_media"]):
+        return None
+    if await context.ledger.exists(connection) and (await context.ledger.store(connection)).last_pass:
+        return None
+    return (
+        f"there is nothing to do yet: the database has no media, and dendrite makes {context.settings.media_path} at its "
+        "first upload"
+    )
+
+
+async def open_media(context: TargetContext, connection: Conn | Db) -> MediaTree | str:
+    """Open the media directory, or return a sentence about a store that has no media yet. Raise UnreachableError."""
+    try:
+        return await context.disk.call(lambda: MediaTree(context.settings.media_path))
+    except NoMediaDirectoryError as error:
+        sentence = await no_media_yet(context, connection, error)
+        if sentence is None:
+            raise
+        return sentence

@@ -18,7 +18,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.access_probe import AccessProbe, probe_access_times
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
-from retentiond.targets.dendrite_media.store.fresh import open_media
+from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.surveys.access_log import AccessLog
 from retentiond.targets.dendrite_media.surveys.survey import due_row, evicted_of
 

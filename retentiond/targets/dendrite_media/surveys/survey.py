@@ -22,7 +22,7 @@ from retentiond.model.report import Item
 from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
-from retentiond.targets.dendrite_media.holds.held import keep_held
+from retentiond.targets.dendrite_media.holds.holds import keep_held
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, PLAN_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users

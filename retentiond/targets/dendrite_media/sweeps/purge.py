@@ -14,7 +14,7 @@ from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
-from retentiond.targets.dendrite_media.holds.held import due_rows_without_entry
+from retentiond.targets.dendrite_media.holds.holds import due_rows_without_entry
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
 from retentiond.targets.dendrite_media.quarantine.entries import (

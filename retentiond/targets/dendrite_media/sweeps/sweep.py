@@ -16,7 +16,7 @@ from retentiond.ledger.host import read_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.database.rows import entry_path
-from retentiond.targets.dendrite_media.holds.held import any_hold
+from retentiond.targets.dendrite_media.holds.holds import any_hold
 from retentiond.targets.dendrite_media.quarantine.entries import quarantine_again, return_to_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE

@@ -14,7 +14,7 @@ from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
 from retentiond.targets.dendrite_media.database.rights import ensure_tables
 from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, STAGING
-from retentiond.targets.dendrite_media.store.fresh import open_media
+from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.views.plan import plan
 
 if TYPE_CHECKING:

@@ -15,13 +15,16 @@ from retentiond.model.report import Item, PassReport
 from retentiond.targets.dendrite_media.database.rows import SQL as MEDIA_SQL
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.disk.look import file_missing
-from retentiond.targets.dendrite_media.quotas.choosing import Chooser
-from retentiond.targets.dendrite_media.quotas.criteria import QuotaCriteria
-from retentiond.targets.dendrite_media.quotas.ineffective import ineffective_remark, ineffective_since
-from retentiond.targets.dendrite_media.quotas.space import free_now, read_space
+from retentiond.targets.dendrite_media.quotas.criteria import Chooser, QuotaCriteria
+from retentiond.targets.dendrite_media.quotas.space import (
+    free_now,
+    ineffective_remark,
+    ineffective_since,
+    read_space,
+)
 from retentiond.targets.dendrite_media.quotas.survey import SQL as QUOTA_SQL
 from retentiond.targets.dendrite_media.store.check import check_belonging
-from retentiond.targets.dendrite_media.store.fresh import open_media
+from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 from retentiond.targets.dendrite_media.surveys.criteria import ground_of
