@@ -9,8 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
 from retentiond.model.audit import KINDS
-from retentiond.model.errors import PASS_LIMITS, PassLimit, StoreLimit
-from retentiond.model.outcome import FailureKind, PassState
+from retentiond.model.errors import PASS_LIMITS, FailureKind, PassLimit, PassState, StoreLimit
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:

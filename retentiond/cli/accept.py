@@ -15,9 +15,8 @@ from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import AcceptsStores, HasQuarantine
 from retentiond.model.acceptance import Acceptance, Known
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import FAILED, UsageError
 from retentiond.model.media import parse_media_uri
-from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 

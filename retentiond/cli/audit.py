@@ -17,8 +17,7 @@ from retentiond.config.units import parse_size
 from retentiond.engine.capabilities import HasAudit
 from retentiond.engine.target import READ_RATE, AuditOptions, Stop
 from retentiond.model.audit import AuditReport, Finding
-from retentiond.model.errors import UsageError
-from retentiond.model.outcome import FAILED
+from retentiond.model.errors import FAILED, UsageError
 from retentiond.terminal.audit import show_audit
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import age_in_words, count_in_words

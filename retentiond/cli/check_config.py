@@ -22,8 +22,7 @@ from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
 from retentiond.model.check import Check, PolicyCount, StoreOverview
-from retentiond.model.errors import MissingRightError, RetentiondError
-from retentiond.model.outcome import worst
+from retentiond.model.errors import MissingRightError, RetentiondError, worst
 from retentiond.model.protections import keep_reason
 from retentiond.model.text import printable, sentence
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target

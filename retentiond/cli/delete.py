@@ -14,13 +14,11 @@ from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import TakesRequests
 from retentiond.engine.target import PassOptions, Stop, Target
-from retentiond.model.errors import RefusedError
-from retentiond.model.outcome import FAILED
+from retentiond.model.errors import FAILED, RefusedError
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request, RequestKind, read_request
 from retentiond.model.text import printable
-from retentiond.terminal.account import show_pass
-from retentiond.terminal.ownership import rooms_in_words, uploaders_in_words
+from retentiond.terminal.account import rooms_in_words, show_pass, uploaders_in_words
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import count_in_words, size_in_words
 

@@ -7,8 +7,7 @@ from typer import TyperException
 
 from retentiond.adapters.logging import get_logger
 from retentiond.config.units import UnitError
-from retentiond.model.errors import RetentiondError, UsageError
-from retentiond.model.outcome import EXIT_STATUSES, FAILED
+from retentiond.model.errors import EXIT_STATUSES, FAILED, RetentiondError, UsageError
 
 
 @dataclass(frozen=True, slots=True)

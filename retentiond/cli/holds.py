@@ -14,9 +14,8 @@ from retentiond.cli.options import Json, Media, Origin, Reason, Targets, User, c
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasHolds
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import FAILED, UsageError
 from retentiond.model.holds import HoldRequest
-from retentiond.model.outcome import FAILED
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 

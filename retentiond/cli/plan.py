@@ -20,10 +20,9 @@ from retentiond.model.errors import UsageError
 from retentiond.model.media import parse_media_uri
 from retentiond.model.report import Item, PassReport
 from retentiond.model.text import printable
-from retentiond.terminal.account import show_pass
+from retentiond.terminal.account import show_pass, show_what_if
 from retentiond.terminal.explanation import show_explanation
 from retentiond.terminal.progress import watched
-from retentiond.terminal.what_if import show_what_if
 
 app = commands()
 

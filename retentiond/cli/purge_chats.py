@@ -15,8 +15,7 @@ from retentiond.cli.session import Session, Work
 from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
-from retentiond.engine.purge import Erasure, PurgeRequest
-from retentiond.engine.target import STOPPED, PassOptions, Stop, Target
+from retentiond.engine.target import STOPPED, Erasure, PassOptions, PurgeRequest, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable

@@ -15,9 +15,8 @@ from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_duration
 from retentiond.engine.capabilities import HasQuarantine
 from retentiond.engine.target import Selection
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import FAILED, UsageError
 from retentiond.model.media import parse_media_uri
-from retentiond.model.outcome import FAILED
 from retentiond.model.report import RestoreReport
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words, size_in_words

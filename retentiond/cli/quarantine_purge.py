@@ -13,8 +13,7 @@ from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasQuarantine
-from retentiond.model.errors import RefusedError, UsageError
-from retentiond.model.outcome import FAILED
+from retentiond.model.errors import FAILED, RefusedError, UsageError
 from retentiond.model.report import CancelledPurge, QuarantineSummary, SweepReport, TargetStatus
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, size_in_words, time_in_words

@@ -12,8 +12,7 @@ from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasRecords
-from retentiond.model.errors import UnreachableError, UsageError
-from retentiond.model.outcome import FAILED
+from retentiond.model.errors import FAILED, UnreachableError, UsageError
 from retentiond.model.records import Chain, Verified, canonical, read_content
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words

@@ -21,13 +21,11 @@ from retentiond.cli.options import Options
 from retentiond.cli.signals import run_interruptibly
 from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.config.document import Document
-from retentiond.config.from_dendrite import from_dendrite_config
-from retentiond.config.load import load_with_places
+from retentiond.config.load import from_dendrite_config, load_with_places
 from retentiond.config.schema import Config, Logging, Records, TargetConfig, left_alone_on
 from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name
-from retentiond.model.errors import RetentiondError, UsageError
-from retentiond.model.outcome import EXIT_STATUSES, worst
+from retentiond.model.errors import EXIT_STATUSES, RetentiondError, UsageError, worst
 from retentiond.model.text import printable, sentence
 from retentiond.terminal.translation import translator
 from retentiond.terminal.words import count_in_words

@@ -14,12 +14,11 @@ from retentiond.cli.session import Scope, Session, Work
 from retentiond.cli.target_state import TargetState, reached
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
-from retentiond.model.errors import Refusal, RetentiondError
-from retentiond.model.outcome import FAILED
+from retentiond.model.errors import FAILED, Refusal, RetentiondError
 from retentiond.model.report import QuarantineSummary, StoreStatus
 from retentiond.model.text import printable
 from retentiond.terminal.account import quarantine_in_words
-from retentiond.terminal.shards import shard_lines
+from retentiond.terminal.purge import shard_lines
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
 app = commands()

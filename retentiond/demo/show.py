@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
+import yaml
 from rich.text import Text
 
 from retentiond import __version__
 from retentiond.config.media import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.chat_show import show_chats
-from retentiond.demo.export import export_demo
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
 from retentiond.engine.target import AuditOptions, PassOptions, Selection
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 from retentiond.report.page import render, write_page
 from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media
@@ -41,6 +44,46 @@ if TYPE_CHECKING:
     from retentiond.demo.store import MadeUpStore
     from retentiond.engine.target import Progress
     from retentiond.model.report import PassReport
+
+_HEAD: Final = """\
+# The demo's store. Load database.sql into an empty database of your own (psql -f), say which it is in
+# DEMO_DATABASE (postgresql://...), and look: retentiond --config {path} plan
+"""
+
+
+async def export_demo(server: EmbeddedPostgres, database: str, directory: Path, config: MediaTarget) -> None:
+    """Write `database.sql` and `config.yaml` next to the media; raise UnreachableError if the dump fails."""
+    await _dump(server, database, directory / "database.sql")
+    target = {
+        "kind": config.kind,
+        "database": "${DEMO_DATABASE}",
+        "media_path": str(config.media_path),
+        "server_name": list(config.server_name or ()),
+        "settle": "0s",
+        "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
+    }
+    path = directory / "config.yaml"
+    text = yaml.safe_dump({"targets": {"media": target}}, sort_keys=False)
+    path.write_text(_HEAD.format(path=path) + text, encoding="utf-8")
+
+
+async def _dump(server: EmbeddedPostgres, database: str, path: Path) -> None:
+    where = urlsplit(server.dsn(database))
+    words = ["--no-owner", "--host", str(where.hostname), "--port", str(where.port)]
+    words += ["--username", str(where.username), "--file", str(path), database]
+    process = await asyncio.create_subprocess_exec(
+        server.programs / "pg_dump",
+        *words,
+        # Not among the arguments, which every user of this machine can read.
+        env={"PGPASSWORD": str(where.password), "PATH": os.defpath, "LC_ALL": "C"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, complaint = await process.communicate()
+    if process.returncode:
+        raise UnreachableError(
+            f"pg_dump failed: {complaint.decode(errors='replace').strip()}; leave out --keep"
+        )
+
 
 _DATABASE: Final = "demo"
 _TARGET: Final = "media"

@@ -15,9 +15,8 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from retentiond.demo.pictures import DemoPicture, draw_pictures, with_comment
 from retentiond.demo.references import References, add_references
-from retentiond.demo.writer import Content, StoreWriter
+from retentiond.demo.writer import Content, DemoPicture, StoreWriter, draw_pictures, with_comment
 from retentiond.model.errors import UsageError
 from retentiond.model.media import Hash, MediaKey
 

@@ -13,17 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import timedelta
 
-    from retentiond.engine.holds import Holds
-    from retentiond.engine.purge import Erasure, PurgeRequest
-    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
+    from retentiond.engine.target import AuditOptions, Erasure, PassOptions, Progress, PurgeRequest, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.audit import AuditReport
     from retentiond.model.explanation import Explanation
+    from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject
     from retentiond.model.purge import PurgeReport
     from retentiond.model.records import Verified
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
     from retentiond.model.statistics import StoreStatistics
+
+
+class Holds(Protocol):
+    """The holds of one target."""
+
+    async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
+        """Add a hold that starts now; return its coverage. Raise UsageError for a kind that the target lacks."""
+
+    def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
+        """Stream the holds in force, and with `closed` those that ended or were released, too."""
+
+    async def release(self, hold_ids: list[int], subject: HoldSubject | None, reason: str) -> list[Hold]:
+        """Release holds in force, by number or all of a subject; they stay on record."""
 
 
 @runtime_checkable

@@ -1,10 +1,12 @@
-"""The order of a pass, from the first look to the report.
+"""The order and the pace of a pass, from the first look to the report.
 
 The target brings the steps; their order, and the handling of a refusal or a lost connection, are here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -13,11 +15,33 @@ from retentiond.engine.target import STOPPED, StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from retentiond.engine.target import PassOptions
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
+
+
+class Pace:
+    """Holds a stream of batches to a rate; clock and sleep may be a test's own."""
+
+    def __init__(
+        self,
+        items_per_second: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._rate = items_per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._free_at = clock()
+
+    async def take(self, items: int) -> None:
+        """Wait until these items may go; an idle time is not saved up for a burst."""
+        now = self._clock()
+        if self._free_at > now:
+            await self._sleep(self._free_at - now)
+        self._free_at = max(self._free_at, now) + items / self._rate
 
 
 class Steps(Protocol):

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.ledger import SQL
-from retentiond.ledger.locks import CLAIMANT
-from retentiond.ledger.locks import SQL as LOCKS
-from retentiond.ledger.session import Guard, Session, open_session
+from retentiond.ledger.session import CLAIMANT, Guard, Session, open_session
+from retentiond.ledger.session import SQL as LOCKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

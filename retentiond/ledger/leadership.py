@@ -13,10 +13,9 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.locks import DUTY, LockHolder, lock_holder
-from retentiond.ledger.locks import SQL as LOCKS
-from retentiond.ledger.locks import SQL_WITHOUT_LEDGER as LOCKS_WITHOUT_LEDGER
-from retentiond.ledger.session import Session, open_session
+from retentiond.ledger.session import DUTY, LockHolder, Session, lock_holder, open_session
+from retentiond.ledger.session import SQL as LOCKS
+from retentiond.ledger.session import SQL_WITHOUT_LEDGER as LOCKS_WITHOUT_LEDGER
 from retentiond.model.errors import BusyError
 from retentiond.model.text import printable
 

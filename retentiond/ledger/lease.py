@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import LOST, Conn
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL, refuse_standby
-from retentiond.ledger.locks import LEASE, SQL_WITHOUT_LEDGER, TRIAL, lock_holder
-from retentiond.ledger.locks import SQL as LOCKS
-from retentiond.ledger.session import Guard, Session, open_session
+from retentiond.ledger.session import (
+    LEASE,
+    SQL_WITHOUT_LEDGER,
+    TRIAL,
+    Guard,
+    Session,
+    lock_holder,
+    open_session,
+)
+from retentiond.ledger.session import SQL as LOCKS
 from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A session connection that holds advisory locks, and the guard that ends our work when it ends.
+"""Advisory locks, the session connection that holds them, and the guard that ends our work when it ends.
 
 The server releases an advisory lock when its connection ends; from then on another process may hold it. So code
 that touches a file asks the guard first, and the guard fails as soon as the connection does.
@@ -8,14 +8,64 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import Conn, connect
+from retentiond.adapters.postgres import Conn, connect, named_queries
 from retentiond.model.errors import LeaseLostError
+from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn
+
+LEASE: Final = 1380931140
+CLAIMANT: Final = 1380931141
+DUTY: Final = 1380931142
+TRIAL: Final = 1380931143
+"""The kinds of locks: the work on a store, the life of a claimant, the duty for a target, a trial that no work minds."""
+
+_FILE: Final = "locks.sql"
+_KEYS: Final = named_queries(__package__, _FILE)
+SQL: Final = named_queries(__package__, _FILE, key=_KEYS["key"])
+SQL_WITHOUT_LEDGER: Final = named_queries(__package__, _FILE, key=_KEYS["key_without_ledger"])
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A session of the server that holds a lock; values that the server hides from our role are None.
+
+    `own_role`: it is a session of our role; `asking`: it is the session that asked.
+    """
+
+    role: str
+    process: int
+    address: str | None
+    since: datetime | None
+    name: str | None
+    own_role: bool
+    asking: bool
+
+    def __str__(self) -> str:
+        if self.since is None:
+            rest = "its address and start hidden from this role, GRANT pg_read_all_stats shows them"
+        else:
+            rest = (
+                f"from {self.address or 'a local socket'}, connected since {self.since:%Y-%m-%d %H:%M:%S%z}"
+            )
+        return f"role {printable(self.role)}, process {self.process} of the database server, {rest}"
+
+
+async def lock_holder(
+    connection: Conn, kind: int, name: str = "", *, ledger: bool = True
+) -> LockHolder | None:
+    """Return the session that holds a lock; None where it is free."""
+    row = await connection.fetchrow((SQL if ledger else SQL_WITHOUT_LEDGER)["holder"], kind, name)
+    return LockHolder(**dict(row)) if row else None
+
 
 _PING_EVERY: Final = 5.0
 _PATIENCE: Final = 10.0

@@ -1,4 +1,4 @@
-"""Every error that a user may see: one base, one exit status a class, one message that ends with the next step.
+"""Every error and state that a user may see: each with one exit status, each error with a message and the next step.
 
 The exit statuses are part of the interface (docs/commands.md).
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NewType, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 PassLimit = Literal[
     "access_log_unreadable",
@@ -120,3 +120,28 @@ class BusyError(RetentiondError):
     """Another retentiond is working on this store."""
 
     exit_status = 5
+
+
+PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
+
+FailureKind = Literal[
+    "not_movable", "not_moved", "database_refused", "in_the_way", "miscount", "request_refused"
+]
+"""Why an item of a pass failed: the disk (the first two), or a database of chats."""
+
+FAILED: Final = 1
+"""The exit status of work that reached its end with some failed items."""
+EXIT_STATUSES: Final[dict[PassState, int]] = {
+    "planned": 0,
+    "finished": 0,
+    "finished_with_failures": FAILED,
+    "refused": 3,
+    "interrupted": 4,
+}
+_WORST_FIRST: Final = (2, 4, 3, 5, 1)
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Return the exit status of several: the worst, in the interface's order, after wrong usage."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), 0)

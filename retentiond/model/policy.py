@@ -6,19 +6,22 @@ The first policy that matches decides; a row that no policy matches is kept; in 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from retentiond.model.match import Match, may_take, mismatches
+from retentiond.model.match import Match, may_take, mismatches, uploaded_here
 from retentiond.model.media import valid_hash
-from retentiond.model.mentions import counted_from
+from retentiond.model.mentions import ENCRYPTION, counted_from
 from retentiond.model.protections import ENCRYPTED, PROTECTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
     from retentiond.model.media import MediaRow
+
 
 KeepReason = Literal[
     "no_policy",
@@ -183,3 +186,34 @@ def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bo
         return False
     # An access that seems to lie in the future keeps, too.
     return now.timestamp() - accessed < policy.keep.total_seconds()
+
+
+@dataclass(slots=True)
+class EncryptionCount:
+    """By policy, the uploads to this server (True) and the media of other servers that an encrypted room may show."""
+
+    kept: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    due: Counter[tuple[str, bool]] = field(default_factory=Counter)
+
+    def add(
+        self, row: MediaRow, verdict: Keep | Remove, rules: Rules, mentions: AbstractSet[str] | None
+    ) -> None:
+        """Count one verdict of `decide`, with the mentions that it had."""
+        if verdict.policy is None:
+            return
+        key = verdict.policy, uploaded_here(row, rules.server_names)
+        if isinstance(verdict, Keep):
+            self.kept[key] += verdict.reason == ENCRYPTED
+        elif mentions and rules.policies[verdict.index].match.asks_mentions:
+            self.due[key] += not ENCRYPTION.isdisjoint(mentions)
+
+    def remarks(self) -> Iterator[str]:
+        """Yield a sentence for each policy that encrypted media concern."""
+        for policy in dict.fromkeys(name for name, _ in (*self.kept, *self.due)):
+            for counted, words in (
+                (self.kept, "stay, as an encrypted room may show them"),
+                (self.due, "are due although an encrypted room may show them, as the configuration accepts"),
+            ):
+                here, elsewhere = counted[policy, True], counted[policy, False]
+                if here or elsewhere:
+                    yield f"{policy}: {here:,} uploads to this server and {elsewhere:,} media of other servers {words}"

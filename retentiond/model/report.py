@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from retentiond.model.outcome import EXIT_STATUSES, FailureKind, PassState
+from retentiond.model.errors import EXIT_STATUSES, FailureKind, PassState
 from retentiond.model.text import instant
 
 if TYPE_CHECKING:

@@ -1,20 +1,87 @@
 """The summary of a pass or a plan: deleted and kept items with reasons, warnings, and the next step."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from shlex import quote
+from typing import TYPE_CHECKING, Final, TypeVar
+
 from rich.text import Text
 
 from retentiond.config.schema import check_kinds
-from retentiond.model.report import PassReport, QuarantineSummary
+from retentiond.model.ownership import OTHER_SERVERS, Ownership
+from retentiond.model.report import PassReport, QuarantineSummary, Tally
 from retentiond.model.text import printable, sentence
 from retentiond.terminal.frames import refusal_panel, table
-from retentiond.terminal.ownership import ownership_lines
 from retentiond.terminal.purge import show_account
 from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words, size_in_words
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rich.console import Console
+    from rich.table import Table
+
+_LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
+    "other_uploader": ("mentioned only by other users", "any user can mention the upload of another user"),
+    "other_rooms": ("mentioned in other rooms, too", "these rooms would lose them"),
+    "encrypted": ("possibly shown in an encrypted room", "mentions there cannot be seen"),
+}
+"""The media left out for each reason, and the explanation."""
+_OTHERS: Final = "users of other servers"
+_LISTED: Final = 10
+_COMMANDS: Final = 3
+_LIMIT: Final = 300
+
+
+def ownership_lines(ownership: Ownership) -> Iterator[str]:
+    """Yield a line for the uploaders, one for the rooms, and the commands that delete the media left out."""
+    if ownership.removed:
+        yield f"Uploaded by {uploaders_in_words(ownership.removed, _LISTED)}."
+    if ownership.rooms:
+        yield f"Mentioned in {rooms_in_words(ownership, _LISTED)}."
+    for reason, (what, why) in _LEFT_OUT.items():
+        counts = ownership.left_out.get(reason)
+        if counts:
+            nameless = "unknown uploaders" if reason == "other_uploader" else _OTHERS
+            whose = uploaders_in_words(counts, _LISTED, nameless)
+            yield (
+                f"Left out: {count_in_words(counts.total(), 'item')} of {whose}, {what}: {why}. To delete one of them, or all uploads of a user:"
+            )
+            yield from _commands(counts, ownership.examples.get(reason))
+
+
+def uploaders_in_words(counts: Counter[str], limit: int, nameless: str = _OTHERS) -> str:
+    """Return the uploaders and their items: `@ann:here.test (3), users of other servers (2)`.
+
+    `nameless` stands for media without a user in the database.
+    """
+    local = sorted(
+        (pair for pair in counts.items() if pair[0] != OTHER_SERVERS), key=lambda pair: (-pair[1], pair[0])
+    )
+    named = [f"{printable(user, _LIMIT)} ({items:,})" for user, items in local[:limit]]
+    if len(local) > limit:
+        named.append(f"{count_in_words(len(local) - limit, 'more local user')}")
+    if counts[OTHER_SERVERS]:
+        named.append(f"{nameless} ({counts[OTHER_SERVERS]:,})")
+    return ", ".join(named)
+
+
+def rooms_in_words(ownership: Ownership, limit: int) -> str:
+    """Return the rooms and the items mentioned in each: `!a:here.test (2), 3 more rooms`."""
+    named = [f"{printable(room, _LIMIT)} ({items:,})" for room, items in ownership.rooms.items()][:limit]
+    more = ownership.rooms_in_all - len(named)
+    return ", ".join([*named, *([count_in_words(more, "more room")] if more > 0 else [])])
+
+
+def _commands(uploaders: Counter[str], example: str | None) -> Iterator[str]:
+    if example is not None:
+        yield f"  retentiond delete --media {quote(printable(example, _LIMIT))}"
+    for user, _ in uploaders.most_common(_COMMANDS):
+        if user != OTHER_SERVERS:
+            yield f"  retentiond delete --user {quote(printable(user, _LIMIT))}"
+
 
 Reason = TypeVar("Reason", bound=str)
 
@@ -157,3 +224,31 @@ def _remarks(report: PassReport) -> Iterable[str]:
         rows = count_in_words(report.orphan_thumbnail_row, "thumbnail row")
         yield f"Warning: {rows} without a media item."
     yield from (printable(remark, 1000) for remark in report.remarks)
+
+
+_NONE = Tally()
+
+
+def show_what_if(console: Console, report: PassReport, supposed: Mapping[str, PassReport]) -> None:
+    """Print the media to be deleted as configured, and with each age."""
+    plans = {"as configured": report, **supposed}
+    console.print(Text(f"{report.target}: to be deleted if media were kept for", style="bold"))
+    shown = table("To be deleted")
+    shown.add_column("policy")
+    for heading in plans:
+        shown.add_column(Text(printable(heading)), justify="right")
+    for policy in sorted({policy for plan in plans.values() for policy in plan.removed}):
+        tallies = (plan.removed.get(policy, _NONE) for plan in plans.values())
+        shown.add_row(Text(printable(policy)), *(_cell(tally) for tally in tallies))
+    shown.add_section()
+    totals = (Tally(plan.removed_items, plan.removed_bytes) for plan in plans.values())
+    shown.add_row("all", *(_cell(tally) for tally in totals), style="bold")
+    console.print(shown)
+    if report.refused is not None:
+        console.print(refusal_panel(report.refused, "A pass would be refused"))
+    console.print(Text("Nothing was changed. A policy with `keep: forever` deletes nothing at any age."))
+    console.print()
+
+
+def _cell(tally: Tally) -> str:
+    return f"{tally.items:,} ({size_in_words(tally.bytes)})" if tally.items else "-"

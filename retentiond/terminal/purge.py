@@ -1,21 +1,48 @@
 """A chat purge as text: deleted rows by entity, kept chats by reason, and each secondary store."""
 
-from collections.abc import Iterable
-from typing import Final
+from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Final
+
 from rich.text import Text
 
-from retentiond.model.errors import Refusal
 from retentiond.model.orphans import Orphans
-from retentiond.model.purge import FailedRow, PurgeReport, StoreReport
-from retentiond.model.shards import shards_as_json
+from retentiond.model.purge import FailedRow, PurgeReport, StoreReport, shards_as_json
 from retentiond.model.text import printable, sentence
 from retentiond.terminal.frames import refusal_panel, table
-from retentiond.terminal.shards import shard_lines
 from retentiond.terminal.translation import Translate, untranslated
 from retentiond.terminal.words import count_in_words, reason_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from retentiond.model.errors import Refusal
+
+_SHARD_LIMIT: Final = 300
+
+
+def shard_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each shard and for each of its replicas, from the keys `shards` and `more_shards`."""
+    for shard in told.get("shards", ()):
+        yield f"shard {_copy(shard)}"
+        for replica in shard.get("replicas", ()):
+            yield f"  replica {_copy(replica)}"
+    if told.get("more_shards"):
+        yield f"and {count_in_words(told['more_shards'], 'shard')} more"
+
+
+def _copy(told: Mapping[str, Any]) -> str:
+    rows = [
+        f"{count_in_words(told[key], 'row')} {words}"
+        for key, words in (("rows", "deleted"), ("left", "left"))
+        if told.get(key) is not None
+    ]
+    line = ", ".join([f"{printable(told['name'], _SHARD_LIMIT)}: {told['state']}", *rows])
+    return f"{line}: {printable(told['error'], _SHARD_LIMIT)}" if told.get("error") else line
+
 
 _HEADINGS: Final = {
     "planned": "what a purge would do",

@@ -24,7 +24,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from retentiond.demo.chats import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.demo.chat_show import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.targets.chat_database.layout import read_layout
 

@@ -15,8 +15,7 @@ from retentiond.adapters.metrics import Metrics
 from retentiond.engine.target import NullProgress, PassOptions, Stop
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.model.purge import StoreReport
-from retentiond.model.shards import ReplicaReport, ShardReport
+from retentiond.model.purge import ReplicaReport, ShardReport, StoreReport
 from retentiond.targets.chat_database import secondary
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.target import open_chat_database

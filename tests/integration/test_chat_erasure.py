@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from retentiond.engine.purge import Erasure
-from retentiond.engine.target import PassOptions
+from retentiond.engine.target import Erasure, PassOptions
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.removal import Removal

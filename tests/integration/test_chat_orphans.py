@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.demo.chats import MadeUpChats, make_up_chats
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import NullProgress, PassOptions, Stop
+from retentiond.demo.chat_show import MadeUpChats, make_up_chats
+from retentiond.engine.target import NullProgress, PassOptions, PurgeRequest, Stop
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database import orphan_batch, orphan_removal
 from retentiond.targets.chat_database.account import look_at

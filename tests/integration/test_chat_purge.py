@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.demo.chats import MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import UsageError
 from retentiond.targets.chat_database import batch_size, removal

@@ -14,10 +14,9 @@ import asyncpg
 import pytest
 import structlog
 
-from retentiond.demo.chats import MadeUpChats, make_up_chats
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import NullProgress, PassOptions, Stop
-from retentiond.ledger.locks import DUTY, lock_holder
+from retentiond.demo.chat_show import MadeUpChats, make_up_chats
+from retentiond.engine.target import NullProgress, PassOptions, PurgeRequest, Stop
+from retentiond.ledger.session import DUTY, lock_holder
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.replication import Replica, Replication
 from retentiond.targets.chat_database import batch, indexes, removal

@@ -18,9 +18,8 @@ from retentiond.ledger import session as ledger_session
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
-from retentiond.ledger.locks import LEASE
-from retentiond.ledger.locks import SQL as LOCKS
-from retentiond.ledger.session import Guard
+from retentiond.ledger.session import LEASE, Guard
+from retentiond.ledger.session import SQL as LOCKS
 from retentiond.model.errors import BusyError, LeaseLostError, RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.layout import EntryPath

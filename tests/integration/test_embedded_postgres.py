@@ -19,8 +19,8 @@ import pytest
 
 from retentiond.demo import exec_with_death_signal
 from retentiond.demo import postgres as demo_postgres
-from retentiond.demo.binaries import find_binaries
 from retentiond.demo.postgres import EmbeddedPostgres
+from retentiond.demo.programs import find_binaries
 from retentiond.model.errors import UnreachableError
 
 PROJECT = Path(__file__).parents[2]

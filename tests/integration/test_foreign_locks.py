@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from retentiond.engine.target import PassOptions
-from retentiond.ledger.locks import CLAIMANT, DUTY, LEASE
-from retentiond.ledger.locks import SQL as LOCKS
+from retentiond.ledger.session import CLAIMANT, DUTY, LEASE
+from retentiond.ledger.session import SQL as LOCKS
 from retentiond.model.errors import BusyError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from retentiond.adapters.disk import DiskWorkers
-from retentiond.engine.pace import Pace
+from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED, PassOptions, Selection, Stop
 from retentiond.targets.dendrite_media.quarantine import entries as quarantine
 from retentiond.targets.dendrite_media.quarantine import removal

@@ -6,9 +6,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.config.chats import ChatTarget
-from retentiond.demo.chats import ACCOUNT, SCHEMA, make_chat_tables
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import PassOptions
+from retentiond.demo.chat_show import ACCOUNT, SCHEMA, make_chat_tables
+from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.targets.chat_database.target import open_chat_database
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.config.chats import ChatTarget
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import PassOptions
+from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import TO_DATE
 

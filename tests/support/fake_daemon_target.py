@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.media import MediaTarget
     from retentiond.config.schema import TargetConfig
-    from retentiond.engine.holds import Holds
+    from retentiond.engine.capabilities import Holds
     from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.acceptance import Acceptance
     from retentiond.model.explanation import Explanation

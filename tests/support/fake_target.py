@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
     from retentiond.model.audit import Finding
     from retentiond.model.check import PolicyCount, StoreOverview
-    from retentiond.model.errors import RetentiondError
+    from retentiond.model.errors import PassState, RetentiondError
     from retentiond.model.holds import HoldRequest, HoldSubject
-    from retentiond.model.outcome import PassState
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
 

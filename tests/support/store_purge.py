@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from retentiond.model.purge import StoreReport
-    from retentiond.model.shards import ShardReport
+    from retentiond.model.purge import ShardReport, StoreReport
     from retentiond.targets.chat_database.store import ChatId, ErasedVisitor
 
 HELD = Refusal("hold", "hold 7", "none", "release it")

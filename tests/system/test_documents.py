@@ -21,7 +21,7 @@ import yaml
 
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
-from retentiond.demo.chats import MadeUpChats, make_chat_tables, make_up_chats
+from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.targets.dendrite_media.passes import ending
 from tests.support.media_target import REMOTE
 from tests.support.store import DendriteStore

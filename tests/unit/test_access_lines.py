@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retentiond.model.access_lines import LogLine, parse_line
+from retentiond.model.access_record import LogLine, parse_line
 from retentiond.model.media import MediaKey
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.engine.purge import Erasure, PurgeRequest
+from retentiond.engine.target import Erasure, PurgeRequest
 from retentiond.model.errors import BusyError, Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.model.orphans import OrphanReport, Orphans
-from retentiond.model.purge import ErasureReport, PurgeReport, StoreReport
-from retentiond.model.shards import MOST_SHARDS, ReplicaReport, ShardReport
+from retentiond.model.purge import (
+    MOST_SHARDS,
+    ErasureReport,
+    PurgeReport,
+    ReplicaReport,
+    ShardReport,
+    StoreReport,
+)
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.fake_target import FakeTarget
 

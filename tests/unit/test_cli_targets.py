@@ -9,8 +9,7 @@ import pytest
 from retentiond.config.schema import KINDS
 from retentiond.engine import capabilities
 from retentiond.engine.target import Target
-from retentiond.model.errors import BusyError, Refusal, UnreachableError
-from retentiond.model.outcome import worst
+from retentiond.model.errors import BusyError, Refusal, UnreachableError, worst
 from retentiond.targets import registry
 from tests.support.command_line import CommandLine, log_entries
 from tests.support.fake_target import FakeTarget, make_report

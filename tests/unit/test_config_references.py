@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from retentiond.config.references import ReferenceProblemError, resolve_reference
+from retentiond.config.load import ReferenceProblemError, resolve_reference
 
 ENVIRONMENT = {"USER_NAME": "alice", "EMPTY": "", "NESTED": "${USER_NAME}", "LIKE_FILE": "file:/etc/passwd"}
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from retentiond.config.from_dendrite import from_dendrite_config
+from retentiond.config.load import from_dendrite_config
 from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError
 from retentiond.config.resolve import MediaSettings, resolve

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.demo import binaries
-from retentiond.demo.binaries import find_binaries
+from retentiond.demo import programs
+from retentiond.demo.programs import find_binaries
 from retentiond.model.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def make_binaries(directory: Path) -> Path:
 def bare_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RETENTIOND_POSTGRES_BIN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    monkeypatch.setattr(binaries, "_packaged", list)
-    monkeypatch.setattr(binaries, "_installed", list)
+    monkeypatch.setattr(programs, "_packaged", list)
+    monkeypatch.setattr(programs, "_installed", list)
 
 
 def test_without_any_postgresql_the_error_says_how_to_get_one() -> None:
@@ -57,8 +57,8 @@ def test_the_package_wins_over_the_system_and_that_over_the_path(
     on_path = make_binaries(tmp_path / "path")
     assert find_binaries() == on_path
     installed = make_binaries(tmp_path / "installed")
-    monkeypatch.setattr(binaries, "_installed", lambda: [tmp_path / "half", installed])
+    monkeypatch.setattr(programs, "_installed", lambda: [tmp_path / "half", installed])
     assert find_binaries() == installed
     packaged = make_binaries(tmp_path / "packaged")
-    monkeypatch.setattr(binaries, "_packaged", lambda: [packaged])
+    monkeypatch.setattr(programs, "_packaged", lambda: [packaged])
     assert find_binaries() == packaged

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError
-from retentiond.engine.pace import Pace
+from retentiond.engine.passes import Pace
 from retentiond.model.match import Match
 from retentiond.model.media import MediaRow
 from retentiond.model.policy import Keep, Policy, Remove, Rules, decide

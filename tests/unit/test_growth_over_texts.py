@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.adapters.log_entries import redact
-from retentiond.model.access_lines import parse_line
+from retentiond.model.access_record import parse_line
 from retentiond.model.match import glob
 from retentiond.model.media import parse_media_uri, valid_hash
 from retentiond.model.text import printable

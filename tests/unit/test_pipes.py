@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
-from retentiond.adapters import log_outputs
+from retentiond.adapters import logging as log
 from retentiond.adapters.log_entries import Entry
-from retentiond.adapters.log_outputs import StreamOutput
+from retentiond.adapters.logging import StreamOutput
 from retentiond.adapters.pipes import PipeWriter
 from retentiond.cli import streams
 from retentiond.cli.signals import run_interruptibly
@@ -95,7 +95,7 @@ def test_a_line_that_was_taken_in_part_is_finished_before_the_next(pipe: Pipe) -
 def test_a_log_that_is_not_read_drops_its_entries_and_counts_them(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_outputs, "_PATIENCE", 0.01)
+    monkeypatch.setattr(log, "_PATIENCE", 0.01)
     output = StreamOutput(pipe.stream)
     output.info(entry("first"))
     pipe.fill()

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.report import Tally
 from retentiond.model.statistics import AgeCurve, Freed, Slice, StoreStatistics
-from retentiond.report.axis import day_axis
-from retentiond.report.page import render, write_page
+from retentiond.report.page import day_axis, render, write_page
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import FakeTarget
 

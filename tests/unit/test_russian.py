@@ -24,11 +24,9 @@ WHOLLY: Final = (
     *sorted((ROOT / "targets" / "chat_database").rglob("*.py")),
     ROOT / "cli" / "purge_chats.py",
     ROOT / "terminal" / "purge.py",
-    ROOT / "terminal" / "shards.py",
     ROOT / "model" / "floor.py",
     ROOT / "model" / "orphans.py",
     ROOT / "model" / "purge.py",
-    ROOT / "model" / "shards.py",
     ROOT / "model" / "errors.py",
 )
 """The modules that print for chats and for nothing else."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeRequest
+    from retentiond.engine.target import PurgeRequest
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.indexes import MissingIndex

@@ -18,7 +18,7 @@ from retentiond.targets.chat_database.visitor import SQL, digest_of
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeRequest
+    from retentiond.engine.target import PurgeRequest
     from retentiond.ledger.lease import Lease
     from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.account import AccountPurge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import translate_errors
-from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PurgeRequest
 from retentiond.ledger.holds import RecordedHolds, add_hold
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import Coverage

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeRequest
-    from retentiond.engine.target import PassOptions
+    from retentiond.engine.target import PassOptions, PurgeRequest
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.context import ChatContext
 

@@ -14,7 +14,7 @@ from retentiond.targets.chat_database.batch import ChangedError, MiscountError
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
-    from retentiond.model.outcome import FailureKind
+    from retentiond.model.errors import FailureKind
 
 SQL: Final = named_queries(__package__, "refused_rows.sql")
 REASON_LIMIT: Final = 500

@@ -18,8 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from retentiond.adapters.logging import get_logger
 from retentiond.config.files import UnreadableError, read_text
 from retentiond.config.section import Section
-from retentiond.engine.purge import Erasure
-from retentiond.engine.target import STOPPED
+from retentiond.engine.target import STOPPED, Erasure
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.visitor import is_done

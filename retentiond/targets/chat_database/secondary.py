@@ -24,8 +24,7 @@ from retentiond.model.errors import (
     UsageError,
 )
 from retentiond.model.floor import in_zone
-from retentiond.model.purge import StoreReport
-from retentiond.model.shards import shards_as_json
+from retentiond.model.purge import StoreReport, shards_as_json
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeRequest
-    from retentiond.engine.target import PassOptions
+    from retentiond.engine.target import PassOptions, PurgeRequest
     from retentiond.ledger.lease import Lease
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.context import ChatContext

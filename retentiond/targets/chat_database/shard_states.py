@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
-from retentiond.model.shards import shards_as_json, shards_in_words
+from retentiond.model.purge import shards_as_json, shards_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retentiond.engine.target import Progress
-    from retentiond.model.shards import ShardReport, ShardState
+    from retentiond.model.purge import ShardReport, ShardState
     from retentiond.targets.chat_database.store import StoreName
 
 

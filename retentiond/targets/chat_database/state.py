@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import translate_errors
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import PassOptions
+from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import connection_to
-from retentiond.engine.purge import PurgeRequest
+from retentiond.engine.target import PurgeRequest
 from retentiond.ledger.past import read_freed
 from retentiond.model.report import Tally
 from retentiond.model.statistics import StoreStatistics

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import PurgeRequest
-    from retentiond.engine.target import PassOptions
+    from retentiond.engine.target import PassOptions, PurgeRequest
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import Refusal
     from retentiond.model.purge import PurgeReport

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from retentiond.engine.target import Progress, Stop
     from retentiond.model.check import StoreOverview
-    from retentiond.model.purge import StoreReport
-    from retentiond.model.shards import ShardReport
+    from retentiond.model.purge import ShardReport, StoreReport
 
 StoreName = Literal["clickhouse", "elasticsearch"]
 """A store beside the database, as the configuration and the report call it."""

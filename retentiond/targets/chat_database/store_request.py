@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Db
     from retentiond.engine.target import Stop
     from retentiond.ledger.lease import Lease
-    from retentiond.model.shards import ShardReport
+    from retentiond.model.purge import ShardReport
     from retentiond.targets.chat_database.database_chats import DatabaseChats
     from retentiond.targets.chat_database.shard_states import ShardStates
     from retentiond.targets.chat_database.store import ErasedVisitor, StoreName

@@ -21,8 +21,7 @@ from retentiond.engine.capabilities import (
     PurgesChats,
 )
 from retentiond.engine.passes import conclude, run_steps
-from retentiond.engine.purge import PurgeRequest
-from retentiond.engine.target import STOPPED, PassOptions, StoppedError
+from retentiond.engine.target import STOPPED, PassOptions, PurgeRequest, StoppedError
 from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
@@ -51,8 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.config.chats import ChatTarget
-    from retentiond.engine.purge import Erasure
-    from retentiond.engine.target import Progress
+    from retentiond.engine.target import Erasure, Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.check import Check
     from retentiond.model.replication import Replication

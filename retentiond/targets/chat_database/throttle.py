@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
-from retentiond.engine.pace import Pace
+from retentiond.engine.passes import Pace
 from retentiond.model.errors import UnreachableError
 from retentiond.model.replication import find_delay
 

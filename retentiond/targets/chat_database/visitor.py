@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.engine.purge import Erasure
+    from retentiond.engine.target import Erasure
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.context import ChatContext
 

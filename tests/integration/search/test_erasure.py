@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.demo.chats import ACCOUNT
-from retentiond.engine.purge import Erasure
-from retentiond.engine.target import PassOptions
+from retentiond.demo.chat_show import ACCOUNT
+from retentiond.engine.target import Erasure, PassOptions
 from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from retentiond.demo.chats import ACCOUNT
+from retentiond.demo.chat_show import ACCOUNT
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.chats import CUTOFF, TO_DATE, ChatStore
 from tests.support.stats_table import Stats

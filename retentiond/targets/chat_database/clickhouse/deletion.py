@@ -17,8 +17,7 @@ from retentiond.targets.chat_database.gone import Gone
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
-    from retentiond.model.errors import Refusal
-    from retentiond.model.outcome import PassState
+    from retentiond.model.errors import PassState, Refusal
     from retentiond.targets.chat_database.clickhouse.condition import Condition
     from retentiond.targets.chat_database.clickhouse.follow import Follower
     from retentiond.targets.chat_database.clickhouse.portions import Portions

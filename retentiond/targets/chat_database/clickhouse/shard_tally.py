@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from retentiond.model.shards import ReplicaReport, ShardReport, worst_state
+from retentiond.model.purge import ReplicaReport, ShardReport, worst_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from retentiond.model.shards import ShardState
+    from retentiond.model.purge import ShardState
     from retentiond.targets.chat_database.clickhouse.mutation import Mutation
     from retentiond.targets.chat_database.clickhouse.topology import Node
 

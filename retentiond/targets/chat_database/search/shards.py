@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
-from retentiond.model.shards import ReplicaReport, ShardReport, ShardState
+from retentiond.model.purge import ReplicaReport, ShardReport, ShardState
 from retentiond.targets.chat_database.search.client import ServerError
 from retentiond.targets.chat_database.search.index import paths_of
 from retentiond.targets.chat_database.search.query import both, within

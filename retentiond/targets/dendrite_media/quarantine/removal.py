@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.engine.pace import Pace
+from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out

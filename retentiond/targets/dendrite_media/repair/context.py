@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retentiond.engine.pace import Pace
+from retentiond.engine.passes import Pace
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer
 
 if TYPE_CHECKING:

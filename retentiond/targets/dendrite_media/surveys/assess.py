@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from retentiond.adapters.disk import DiskWorkers
+    from retentiond.model.errors import FailureKind
     from retentiond.model.media import Hash
-    from retentiond.model.outcome import FailureKind
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries, pages
-from retentiond.model.encryption import EncryptionCount
 from retentiond.model.match import foreign_user
-from retentiond.model.media import Hash, MediaKey, valid_hash
+from retentiond.model.media import ContentSample, Hash, MediaKey, valid_hash
 from retentiond.model.mentions import ENCRYPTION, Mentioned
-from retentiond.model.policy import Keep, Remove, decide
+from retentiond.model.policy import EncryptionCount, Keep, Remove, decide
 from retentiond.model.protections import keep_reason
 from retentiond.model.report import Item
-from retentiond.model.sample import ContentSample
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.holds.holds import keep_held
