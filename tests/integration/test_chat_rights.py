@@ -17,7 +17,7 @@ from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.targets.chat_database.clickhouse.rights import privileges
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.chats import ChatStore
+from tests.support.chats import OLD, ChatStore
 from tests.support.chatwoot import Chatwoot
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class Guest:
         async with open_chat_database("chats", self.config(keep="400d")) as target:
             return await target.plan(None, NullProgress())
 
-    async def run_pass(self) -> PassReport:
+    async def run_pass(self, **account: Any) -> PassReport:
         """Do a pass."""
-        async with open_chat_database("chats", self.config(keep="400d")) as target:
+        async with open_chat_database("chats", self.config(keep="400d", **account)) as target:
             return await target.run_pass(PassOptions("once", over_limits=True))
 
     async def missing(self) -> list[str]:
@@ -142,6 +142,30 @@ async def test_a_role_with_exactly_the_named_rights_can_check_plan_and_purge(
             await own.fetch(f"SELECT * FROM {text}")
     finally:
         await own.close()
+
+
+async def test_a_role_with_exactly_the_named_rights_can_purge_orphans(
+    guest: Guest, store: ChatStore | Chatwoot
+) -> None:
+    await guest.grant(await guest.missing())
+    if isinstance(store, ChatStore):
+        await store.connection.execute(
+            "ALTER TABLE pro.chatmessage DROP CONSTRAINT chatmessage_threadid_fkey"
+        )
+        for chat in (0, 4711):
+            await store.message(chat, OLD)
+        table, column = "pro.chatmessage", "threadid"
+    else:
+        for chat in (0, 4711):
+            message = await store.message(await store.conversation())
+            await store.connection.execute(
+                "UPDATE chatwoot.messages SET conversation_id = $2 WHERE id = $1", message, chat
+            )
+            await store.file(message, 0)
+        table, column = "chatwoot.messages", "conversation_id"
+    report = await guest.run_pass(purge_orphans=True, delete_file_messages=True)
+    assert (report.state, report.error) == ("finished", None)
+    assert not await store.connection.fetchval(f"SELECT count(*) FROM {table} WHERE {column} IN (0, 4711)")
 
 
 async def test_each_right_that_is_missing_is_named_by_check_plan_and_pass(guest: Guest) -> None:

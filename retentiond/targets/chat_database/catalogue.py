@@ -11,7 +11,7 @@ from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.keys import beside_key, naming_keys
 from retentiond.targets.chat_database.kinds import kind_problems
-from retentiond.targets.chat_database.rights import ensure_rights
+from retentiond.targets.chat_database.rights import ensure_rights, system_columns
 from retentiond.targets.chat_database.unsupported import refuse_unsupported
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         problems += [_ambiguous(layout, name, others) for name, others in beside.items() if others]
     if problems:
         raise _misfit(problems)
-    read = {name: sorted(_needed(layout, name) & types[name].keys()) for name in relations}
+    read = {
+        name: sorted(_needed(layout, name) & types[name].keys()) + system_columns(layout, name)
+        for name in relations
+    }
     await ensure_rights(connection, layout, schema, relations, read)
     return Catalogue(relations, types, frozenset(guarded), tuple(beside))
 
