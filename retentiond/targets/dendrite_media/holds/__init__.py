@@ -1,4 +1,4 @@
-"""Holds: items that stay whatever policies, quotas or a purge say.
+"""Holds: items that stay in spite of policies, quotas and purges.
 
 They are added and released here, and read in the transaction that deletes.
 """

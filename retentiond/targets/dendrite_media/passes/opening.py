@@ -34,7 +34,7 @@ async def open_pass(
 ) -> MediaSteps:
     """Open a pass on a stack, and return its steps.
 
-    The stack closes it: an error, here or in a step, reaches the handlers of what is open by then. They put a refusal
+    The stack closes it: an error, here or in a step, reaches the handlers pushed before it. They put a refusal
     or a lost database into the report and into the ledger while the lease is still held, and end the error.
     """
     opened.enter_context(_refusal_reported(context, report))

@@ -91,56 +91,56 @@ class DamagedFileCriteria(MissingFileCriteria):
         return row.base64hash in self._blobs and super().still_due(row, due, mentions)
 
 
-async def mend_missing(bench: RepairContext) -> None:
+async def repair_missing(running: RepairContext) -> None:
     """Release remote rows without a file, so that dendrite fetches them again.
 
     Files beside it leave with the last row.
     """
-    async for page in bench.findings("missing_file"):
-        looks = await bench.look(_blobs(page))
+    async for page in running.findings("missing_file"):
+        looks = await running.look(_blobs(page))
         missing = [
             row for known, seen in looks.values() if seen.file_missing and not known.whole_held
             for row in known.rows
         ]  # fmt: skip
         noted = {finding.key for finding in page}
         rows = {row.key: row for row in missing if row.key in noted}
-        remote = [row for row in rows.values() if is_remote(bench.session.context, row)]
-        bench.report.leave("missing_file", "local", len(rows) - len(remote))
-        bench.report.leave("missing_file", "changed", len(page) - len(rows))
-        batch = await _assess(bench, "missing_file", remote)
+        remote = [row for row in rows.values() if is_remote(running.session.context, row)]
+        running.report.leave("missing_file", "local", len(rows) - len(remote))
+        running.report.leave("missing_file", "changed", len(page) - len(rows))
+        batch = await _assess(running, "missing_file", remote)
         still = [item for item in batch if not item.look.has_file]
-        bench.report.leave("missing_file", "changed", len(batch) - len(still))
-        await _release(bench, "missing_file", still, MissingFileCriteria(bench.session.context))
+        running.report.leave("missing_file", "changed", len(batch) - len(still))
+        await _release(running, "missing_file", still, MissingFileCriteria(running.session.context))
 
 
-async def mend_damaged(bench: RepairContext) -> None:
+async def repair_damaged(running: RepairContext) -> None:
     """Delete damaged remote blobs if requested: a damaged file blocks every new download and upload of it."""
     kinds: tuple[FindingKind, ...] = ("size_mismatch", "hash_mismatch")
-    if not bench.order.drop_damaged_remote:
+    if not running.order.drop_damaged_remote:
         for kind in kinds:
-            if kind in bench.report.findings:
-                bench.report.leave(kind, "damaged", bench.report.findings[kind].items)
+            if kind in running.report.findings:
+                running.report.leave(kind, "damaged", running.report.findings[kind].items)
         return
     for kind in kinds:
         dropped: set[Hash] = set()
-        async for noted in bench.findings(kind):
+        async for noted in running.findings(kind):
             # The rows of one blob are released together, also if its findings are on two pages.
             page = [finding for finding in noted if finding.blob not in dropped]
-            looks = await bench.look(_blobs(page))
-            wrong = await _read_wrong(bench, list(looks)) if kind == "hash_mismatch" else looks.keys()
+            looks = await running.look(_blobs(page))
+            wrong = await _read_wrong(running, list(looks)) if kind == "hash_mismatch" else looks.keys()
             blobs = {
                 blob for blob, (known, seen) in looks.items()
-                if blob in wrong and _all_damaged(bench, kind, known, seen)
+                if blob in wrong and _all_damaged(running, kind, known, seen)
             }  # fmt: skip
             dropped = blobs
-            bench.report.leave(kind, "local_bears_it", sum(finding.blob not in blobs for finding in page))
+            running.report.leave(kind, "local_bears_it", sum(finding.blob not in blobs for finding in page))
             rows = [row for blob in sorted(blobs) for row in looks[blob][0].rows]
-            batch = await _assess(bench, kind, rows)
-            await _release(bench, kind, batch, DamagedFileCriteria(bench.session.context, kind, blobs))
+            batch = await _assess(running, kind, rows)
+            await _release(running, kind, batch, DamagedFileCriteria(running.session.context, kind, blobs))
 
 
 def _all_damaged(
-    bench: RepairContext, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk
+    running: RepairContext, kind: FindingKind, known: ContentInDatabase, seen: ContentOnDisk
 ) -> bool:
     """Return whether no row of the blob is local, or right about the file."""
     if known.whole_held or seen.file is None or not known.rows:
@@ -149,12 +149,12 @@ def _all_damaged(
         row.file_size_bytes <= 0 or row.file_size_bytes == seen.file.size for row in known.rows
     ):
         return False
-    return all(is_remote(bench.session.context, row) for row in known.rows)
+    return all(is_remote(running.session.context, row) for row in known.rows)
 
 
-async def _read_wrong(bench: RepairContext, blobs: list[Hash]) -> Collection[Hash]:
-    verify = verify_contents(bench.session.tree, ReadRate(bench.order.read_rate), bench.order.stop)
-    done = await bench.session.context.disk.call(lambda: verify(blobs))
+async def _read_wrong(running: RepairContext, blobs: list[Hash]) -> Collection[Hash]:
+    verify = verify_contents(running.session.tree, ReadRate(running.order.read_rate), running.order.stop)
+    done = await running.session.context.disk.call(lambda: verify(blobs))
     return {item.blob for item in done if item.verdict == "wrong"}
 
 
@@ -162,15 +162,15 @@ def _blobs(page: Sequence[Finding]) -> list[Hash]:
     return sorted({finding.blob for finding in page if finding.blob is not None})
 
 
-async def _assess(bench: RepairContext, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
+async def _assess(running: RepairContext, kind: FindingKind, rows: Sequence[MediaRow]) -> list[Assessed]:
     """Look at the files to be moved; leave those that must not or cannot be."""
     due = [Due(_hash(row), row.key, 0, None) for row in sorted(rows, key=lambda row: row.base64hash)]
     goes = []
-    for item in await assess(bench.session.tree, bench.session.context.disk, due):
+    for item in await assess(running.session.tree, running.session.context.disk, due):
         if item.goes:
             goes.append(item)
         else:
-            bench.report.leave(kind, item.kept or item.failed or "changed")
+            running.report.leave(kind, item.kept or item.failed or "changed")
     return goes
 
 
@@ -180,46 +180,46 @@ def _hash(row: MediaRow) -> Hash:
 
 
 async def _release(
-    bench: RepairContext, kind: FindingKind, batch: Sequence[Assessed], ground: RemovalCriteria
+    running: RepairContext, kind: FindingKind, batch: Sequence[Assessed], ground: RemovalCriteria
 ) -> None:
     if not batch:
         return
-    releaser = Releaser(bench.session, bench.connection, bench.lease, bench.pass_id, ground)
+    releaser = Releaser(running.session, running.connection, running.lease, running.pass_id, ground)
     released = await releaser.release(batch)
-    bench.report.repair(kind, len(released.gone))
-    bench.report.leave(kind, "kept", len(released.changed))
-    moves = await carry_out(bench.session, [intent.entry for intent in released.intents])
-    bench.report.repair(kind, -len(moves.taken_back))
-    bench.report.fail("not_moved", moves.failed)
+    running.report.repair(kind, len(released.gone))
+    running.report.leave(kind, "kept", len(released.changed))
+    moves = await carry_out(running.session, [intent.entry for intent in released.intents])
+    running.report.repair(kind, -len(moves.taken_back))
+    running.report.fail("not_moved", moves.failed)
 
 
-async def mend_orphans(bench: RepairContext) -> None:
+async def repair_orphans(running: RepairContext) -> None:
     """Quarantine blobs without a row, after a last look at the database; young ones stay, by ctime, too."""
-    async for page in bench.findings("orphan_blob"):
-        looks = await bench.look(_blobs(page))
+    async for page in running.findings("orphan_blob"):
+        looks = await running.look(_blobs(page))
         still = [seen for known, seen in looks.values() if not known.rows and not known.whole_held]
-        old = [seen.blob for seen in still if seen.changed <= bench.before]
-        bench.report.leave("orphan_blob", "changed", len(page) - len(still))
-        bench.report.leave("orphan_blob", "young", len(still) - len(old))
-        movable = await bench.session.context.disk.share(look_at_blobs(bench.session.tree), old)
-        await _quarantine(bench, movable)
+        old = [seen.blob for seen in still if seen.changed <= running.before]
+        running.report.leave("orphan_blob", "changed", len(page) - len(still))
+        running.report.leave("orphan_blob", "young", len(still) - len(old))
+        movable = await running.session.context.disk.share(look_at_blobs(running.session.tree), old)
+        await _quarantine(running, movable)
 
 
-async def _quarantine(bench: RepairContext, looks: Sequence[BlobLook]) -> None:
+async def _quarantine(running: RepairContext, looks: Sequence[BlobLook]) -> None:
     reasons = {"missing": "changed", "unsafe": "unsafe_path", "failed": "not_movable"}
     for look in looks:
         if look.result != "present":
-            bench.report.leave("orphan_blob", reasons[look.result])
+            running.report.leave("orphan_blob", reasons[look.result])
     present = [look for look in looks if look.result == "present"]
-    context = bench.session.context
-    async with bench.connection.transaction():
-        await bench.lease.check(bench.connection)
-        rows = await intend_orphans(bench.connection, bench.session, bench.pass_id, present)
+    context = running.session.context
+    async with running.connection.transaction():
+        await running.lease.check(running.connection)
+        rows = await intend_orphans(running.connection, running.session, running.pass_id, present)
         if rows:
-            await add_record(bench.connection, orphans_record(context.name, bench.pass_id, rows))
+            await add_record(running.connection, orphans_record(context.name, running.pass_id, rows))
     moves = await carry_out(
-        bench.session, [EntryPath(bench.pass_id, row["hash"], row["entry_id"]) for row in rows]
+        running.session, [EntryPath(running.pass_id, row["hash"], row["entry_id"]) for row in rows]
     )
-    bench.report.repair("orphan_blob", moves.quarantined)
-    bench.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)
-    bench.report.fail("not_moved", moves.failed)
+    running.report.repair("orphan_blob", moves.quarantined)
+    running.report.leave("orphan_blob", "changed", len(present) - moves.quarantined - moves.failed)
+    running.report.fail("not_moved", moves.failed)

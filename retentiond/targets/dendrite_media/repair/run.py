@@ -25,10 +25,10 @@ from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.disk.staging import Staging
 from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
-from retentiond.targets.dendrite_media.repair.blobs import mend_damaged, mend_missing, mend_orphans
+from retentiond.targets.dendrite_media.repair.blobs import repair_damaged, repair_missing, repair_orphans
 from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.targets.dendrite_media.repair.notes import Notes
-from retentiond.targets.dendrite_media.repair.thumbnails import mend_thumbnails
+from retentiond.targets.dendrite_media.repair.thumbnails import repair_thumbnails
 from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
@@ -91,9 +91,9 @@ class _Repair:
         if report.refused is not None:
             get_logger(target=session.context.name).warning("repair_refused", **asdict(report.refused))
             return
-        await self._mend(auditor.before)
+        await self._repair(auditor.before)
 
-    async def _mend(self, before: float) -> None:
+    async def _repair(self, before: float) -> None:
         context, report = self._session.context, self._report
         header = PassHeader(
             target=context.name,
@@ -106,14 +106,14 @@ class _Repair:
             cutoffs={},
         )
         report.pass_id = await begin(self._session, self._connection, self._lease, header)
-        bench = RepairContext(
+        running = RepairContext(
             self._session, self._connection, self._lease, self._notes, self._telling, self._order, report.pass_id,
             before,
         )  # fmt: skip
         self._order.progress.stage("repair", report.found_items)
         # Rows before the files that only they reference, so that each kind leaves nothing for the next audit to find.
-        for mend in (mend_missing, mend_damaged, mend_orphans, mend_thumbnails, mend_uploads):
-            await mend(bench)
+        for step in (repair_missing, repair_damaged, repair_orphans, repair_thumbnails, repair_uploads):
+            await step(running)
         for kind in ("invalid_hash", "unknown_path"):
             if kind in report.findings:
                 report.leave(kind, "only_reported", report.findings[kind].items)
@@ -147,17 +147,17 @@ def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | 
     return None
 
 
-async def mend_uploads(bench: RepairContext) -> None:
+async def repair_uploads(running: RepairContext) -> None:
     """Remove the uploads that still are stale."""
-    session = bench.session
-    async for page in bench.findings("stale_upload"):
-        uploads = await session.context.disk.call(lambda: look_at_uploads(session.tree, bench.before))
+    session = running.session
+    async for page in running.findings("stale_upload"):
+        uploads = await session.context.disk.call(lambda: look_at_uploads(session.tree, running.before))
         still = {finding.path for finding in uploads.findings if finding.kind == "stale_upload"}
         stale = [finding.path for finding in page if finding.path in still]
-        bench.report.leave("stale_upload", "changed", len(page) - len(stale))
+        running.report.leave("stale_upload", "changed", len(page) - len(stale))
         failed = await session.context.disk.share(_remove(session.tree, session.claimant), stale)
-        bench.report.repair("stale_upload", len(stale) - len(failed))
-        bench.telling.fail("not_removed", failed)
+        running.report.repair("stale_upload", len(stale) - len(failed))
+        running.telling.fail("not_removed", failed)
 
 
 def _remove(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[str]], list[str]]:

@@ -177,7 +177,7 @@ class PolicyCriteria:
 
 
 class RequestCriteria:
-    """The items requested by hand, whatever their age; the plan was shown before, so no limit applies."""
+    """The items requested by hand, of any age; the plan was shown before, so no limit applies."""
 
     by_access = False
     counts_unreached = True
