@@ -12,10 +12,10 @@ class AccessLogConfig(Section):
     """The access log of a reverse proxy before dendrite."""
 
     path: AbsolutePath = Field(
-        description="The file that is being written; rotated ones beside it are finished first.",
+        description="The current log file; rotated files beside it are read to their end first.",
         examples=["/var/log/nginx/access.log"],
     )
     format: Literal["nginx", "caddy"] = Field(
-        description="nginx, its combined format (never with escape=none, which lets clients write lines); or caddy, its JSON.",
+        description="nginx: its combined format (never with escape=none, which lets clients write lines into the log). caddy: its JSON.",
         examples=["nginx"],
     )

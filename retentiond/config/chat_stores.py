@@ -29,12 +29,10 @@ Kind = Annotated[str, BeforeValidator(_as_text)]
 """A kind of messages; it may be written as a number."""
 WithoutChat = Literal["keep", "purge"]
 _WITHOUT_CHAT: Final = (
-    "What becomes of {0} without a chat's id, or of all where no {1} has it: they cannot be compared with the database. "
-    "`purge` goes by account and date alone."
+    "What to do with {0} without a chat's ID, or with all {0} if no {1} has it: they cannot be compared with the "
+    "database. keep: they stay. purge: they are deleted by account and date alone."
 )
-_URL: Final = (
-    "The {0}; of several servers with the same data a list, `[a, b]`: the next one is used where one fails."
-)
+_URL: Final = "The {0}, or a list `[a, b]` of servers with the same data: if one fails, the next one is used."
 
 
 def _url_conflicts(given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -47,25 +45,29 @@ class ClickHouseStore(Section):
     """The statistics in ClickHouse."""
 
     url: HttpUrls = Field(description=_URL.format("HTTP interface"), examples=["http://localhost:8123"])
-    table: Name = Field(default="webim_stats.thread", description="The table, with its database.")
-    account_column: Name = Field(default="account", description="The column of the account's name.")
-    date_column: Name = Field(default="created", description="The column of the date that counts.")
+    table: Name = Field(default="webim_stats.thread", description="The table with its database.")
+    account_column: Name = Field(default="account", description="The column with the account's name.")
+    date_column: Name = Field(
+        default="created", description="The column with the date by which rows are purged."
+    )
     thread_column: Name | None = Field(
         default=None,
-        description="The column of the chat's id: rows go only where the database does not have their chat.",
+        description="The column with the chat's ID. Rows are deleted only if the database does not have their chat.",
         examples=["threadid"],
     )
     visitor_column: Name | None = Field(
         default=None,
-        description="The column of the visitor's ID: the erasure of a visitor reaches rows of chats that the database "
-        "does not have any more.",
+        description="The column with the visitor's ID. With it the erasure of a visitor finds rows of chats that the database no longer "
+        "has.",
         examples=["visitorid"],
     )
     without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("rows", "column"))
     cluster: Name | None = Field(
-        default=None, description="The cluster, where the table is on several servers.", examples=["main"]
+        default=None,
+        description="The name of the cluster, if the table is on several servers.",
+        examples=["main"],
     )
-    user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
+    user: str | None = Field(default=None, description="The user name.", examples=["retentiond"])
     password: SecretStr | None = Field(
         default=None, description="The password.", examples=["credential:clickhouse"]
     )
@@ -81,42 +83,43 @@ class ElasticsearchStore(Section):
 
     url: HttpUrls = Field(description=_URL.format("URL"), examples=["http://localhost:9200"])
     index: Name = Field(description="The index, or an alias of it.", examples=["chats"])
-    account_field: Name = Field(default="account", description="The field of the account's name.")
-    date_field: Name = Field(default="created", description="The field of the date that counts.")
+    account_field: Name = Field(default="account", description="The field with the account's name.")
+    date_field: Name = Field(
+        default="created", description="The field with the date by which documents are purged."
+    )
     thread_field: Name | None = Field(
         default=None,
-        description="The field of the chat's id: documents go only where the database does not have their chat.",
+        description="The field with the chat's ID. Documents are deleted only if the database does not have their chat.",
         examples=["threadid"],
     )
     visitor_field: Name | None = Field(
         default=None,
-        description="The field of the visitor's ID: the erasure of a visitor reaches documents of chats that the "
-        "database does not have any more.",
+        description="The field with the visitor's ID. With it the erasure of a visitor finds documents of chats that the database no longer "
+        "has.",
         examples=["visitorid"],
     )
     without_chat: WithoutChat = Field(default="keep", description=_WITHOUT_CHAT.format("documents", "field"))
     kind_field: Name | None = Field(
         default=None,
-        description="Where each message has a document of its own: the field of its kind. With `text_kinds`, texts are "
-        "purged too of chats that stay for their messages with files.",
+        description="The field with the kind of a message, if each message is a document of its own. With `text_kinds`, the texts of chats "
+        "that are kept for their messages with files are purged, too.",
         examples=["kind"],
     )
     text_kinds: tuple[Kind, ...] = Field(
         default=(),
-        description="The kinds of messages without a file, as that field has them. Documents of other kinds stay with "
-        "their chat.",
+        description="The kinds of messages without a file, as that field has them. Documents of other kinds are kept with their chat.",
         examples=[[1, 2, 10]],
     )
-    user: str | None = Field(default=None, description="Who connects.", examples=["retentiond"])
+    user: str | None = Field(default=None, description="The user name.", examples=["retentiond"])
     password: SecretStr | None = Field(
         default=None, description="The password.", examples=["credential:elasticsearch"]
     )
     api_key: SecretStr | None = Field(
-        default=None, description="In place of user and password.", examples=["credential:api_key"]
+        default=None, description="An API key, instead of user and password.", examples=["credential:api_key"]
     )
     ca_file: AbsolutePath | None = Field(
         default=None,
-        description="The certificate of who signed the server's own.",
+        description="The certificate of the authority that signed the server's certificate.",
         examples=["/etc/ssl/search-ca.pem"],
     )
 

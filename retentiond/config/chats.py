@@ -52,16 +52,19 @@ class Floor(Section):
     """The least age for a purge, by class. A chat is deleted as a whole: the longest of its classes counts."""
 
     messages: Duration = Field(default=YEAR, description="Messages: text, voice, pictures, video.")
-    facts: Duration = Field(default=YEAR, description="The facts of messages: who, when, with whom.")
+    facts: Duration = Field(default=YEAR, description="The facts of messages: sender, recipient and time.")
 
 
 class ChatLimits(Section):
     """Limits that a scheduled purge does not exceed by itself."""
 
     max_share: Share = Field(
-        default=0.5, description="The most of all chats of an account that may be due, from 0 to 1."
+        default=0.5,
+        description="The largest share of an account's chats that a pass may delete, from 0 to 1.",
     )
-    max_items: Count = Field(default=1_000_000, description="The most chats that may be due.")
+    max_items: Count = Field(
+        default=1_000_000, description="The largest number of chats that a pass may delete."
+    )
 
 
 class ChatPace(Section):
@@ -69,9 +72,9 @@ class ChatPace(Section):
 
     batch: Annotated[Count, Field(le=10_000)] = Field(
         default=1000,
-        description="Chats in one transaction. Unless it is set, up to four times as many while a transaction is quick.",
+        description="Chats in one transaction. If this is not set, a transaction takes up to four times as many while it is quick.",
     )
-    max_rows_per_second: Count = Field(default=50_000, description="The most rows that leave in a second.")
+    max_rows_per_second: Count = Field(default=50_000, description="The most rows deleted per second.")
     max_replica_lag: LongerThanZero = Field(
         default=timedelta(seconds=10),
         description="A purge waits while a replica is further behind than this.",
@@ -86,74 +89,74 @@ class Account(Section):
     )
     value: Name | None = Field(
         default=None,
-        description="What a layout's account column holds for it; without it, the account's name.",
+        description="Its value in the account column of the layout; the default is the account's name.",
         examples=["testcom"],
     )
     keep: Keep = Field(
         default=None,
-        description="How long its chats stay: a time with its unit (400d), or forever, which is the default: then "
-        "nothing of it goes by schedule.",
+        description="How long its chats are kept: a time with its unit (400d), or forever. With forever, the default, scheduled passes "
+        "delete nothing of it.",
         examples=["400d"],
     )
     delete_file_messages: bool = Field(
-        default=False, description="By schedule, take messages with files, too; else their chats' rows stay."
+        default=False,
+        description="Scheduled passes also delete messages with files. Otherwise these messages and the rows of their chats are kept.",
     )
-    stats: bool = Field(default=False, description="By schedule, take the statistics of those days, too.")
+    stats: bool = Field(
+        default=False, description="Scheduled passes also delete the statistics of those days."
+    )
     purge_orphans: bool = Field(
         default=False,
-        description="By schedule, delete rows whose chat is missing from the database, too, where they are older than the "
-        "date by their own dates.",
+        description="Scheduled passes also delete rows whose chat is missing from the database, if their own dates are older than the date.",
     )
-    clickhouse: bool = Field(default=False, description="By schedule, purge ClickHouse, too.")
-    elasticsearch: bool = Field(default=False, description="By schedule, purge the search, too.")
+    clickhouse: bool = Field(default=False, description="Scheduled passes also purge ClickHouse.")
+    elasticsearch: bool = Field(default=False, description="Scheduled passes also purge the search.")
 
 
 class ChatTarget(TargetSection):
     """The chats of one database."""
 
-    kind: Literal["chat_database"] = Field(description="What the target is.", examples=["chat_database"])
+    kind: Literal["chat_database"] = Field(description="The kind of target.", examples=["chat_database"])
     database: Dsn = Field(
-        description="The PostgreSQL database of the chats; a URL, or key=value pairs.",
+        description="The PostgreSQL database of the chats: a URL, or key=value pairs.",
         examples=["postgresql://webim@localhost/webim"],
     )
     layout: Annotated[str, AfterValidator(_layout)] = Field(
         default="webim",
-        description="What its tables are called and how they hang together: webim, chatwoot, or the path of a file of yours.",
+        description="The names of its tables and the references between them: webim, chatwoot, or the path of a file of yours.",
     )
     floor: Annotated[Floor, BeforeValidator(_by_class)] = Field(
         default=Floor(),
-        description="What is younger is never purged, whoever asks; one time, or one for each class.",
+        description="The minimum age: younger chats are never purged, neither by hand nor by schedule. One time, or one for each class.",
     )
     date_rule: Literal["floor", "within"] = Field(
         default="floor",
-        description="floor: a purge's date must be at least the floor ago, so that the last year stays. within: at most "
-        "so long ago, which is the other way to read the rule for Webim's own tool.",
+        description="floor: the date of a purge must be at least the floor in the past, so that the last year is kept. within: it must be "
+        "at most that far in the past, the other reading of the rule of Webim's own tool.",
     )
-    timezone: Timezone = Field(default="UTC", description="The time zone in which a day begins.")
+    timezone: Timezone = Field(default="UTC", description="The time zone in which days begin.")
     schedule: Schedule | None = Field(
         default=None,
-        description="When accounts with a `keep` are purged; what was missed is caught up with. Without it, by hand.",
+        description="When accounts with a `keep` are purged. A missed pass is run later. Without a schedule passes are started by hand.",
     )
     accounts: dict[Name, Account] = Field(
-        min_length=1, description="The accounts, each with the name that commands use."
+        min_length=1, description="The accounts, each under the name that commands use."
     )
     erasure_requests: AbsolutePath | None = Field(
         default=None,
-        description="A file of requests to erase single visitors, carried out by each scheduled pass: one JSON object a "
-        "line, with `request`, `account` and `visitor`.",
+        description="A file of requests to erase single visitors, which each scheduled pass carries out: one JSON object per line, with "
+        "`request`, `account` and `visitor`.",
         examples=["/etc/retentiond/erasures.jsonl"],
     )
     limits: ChatLimits = Field(
         default=ChatLimits(),
-        description="A scheduled purge that would go over one of these does nothing, and says what to look at.",
+        description="A scheduled purge that would exceed one of these limits does nothing, and says what to check.",
     )
-    pace: ChatPace = Field(
-        default=ChatPace(), description="How hard a purge works, beside the product that it cleans."
-    )
+    pace: ChatPace = Field(default=ChatPace(), description="The load that a purge may put on the database.")
     create_index: bool = Field(
         default=False,
-        description="Make the indexes that a purge needs and the product lacks; else a purge of large tables is refused, "
-        "with the statements that make them.",
+        description="Create the indexes that a purge needs and the product lacks. Otherwise a purge of large tables is refused, and the "
+        "refusal has the statements that create them.",
     )
     clickhouse: ClickHouseStore | None = Field(default=None, description="The statistics in ClickHouse.")
     elasticsearch: ElasticsearchStore | None = Field(

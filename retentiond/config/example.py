@@ -64,12 +64,12 @@ _QUOTA: Final = {"match": {"origin": "remote"}, "max_size": "50GiB", "min_free_d
 # Another name for `database`.
 _NOT_SHOWN: Final = frozenset({"media_api"})
 _HEAD: Final = """\
-# The configuration of retentiond: /etc/retentiond/config.yaml, or where --config or
-# $RETENTIOND_CONFIG say.
+# The configuration of retentiond. The default path is /etc/retentiond/config.yaml; --config or
+# $RETENTIOND_CONFIG names another.
 #
-# A line `#key: value` shows a key that is not set: with its default, or with an example where there
-# is none. Times and sizes need a unit: 30d, 24h, 10m, 20MiB. `retentiond check-config` finds what is
-# wrong here, and `retentiond plan` shows what a pass would do, and changes nothing.
+# A line `#key: value` is a key that is not set, with its default or with an example. Times and
+# sizes need a unit: 30d, 24h, 10m, 20MiB. `retentiond check-config` finds errors in this file.
+# `retentiond plan` shows what a pass would delete, and changes nothing.
 """
 
 
@@ -123,7 +123,7 @@ def _chats() -> Iterator[str]:
 
 
 def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield from _prose("A policy has these keys; `match` has one or more of its own:")
+    yield from _prose("The keys of a policy; `match` has at least one condition:")
     for section, prefix in ((PolicyConfig, ""), (MatchConfig, "match: ")):
         for key, field in section.model_fields.items():
             if key not in _NOT_SHOWN and key != "match":
@@ -135,7 +135,7 @@ def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _quotas() -> Iterator[str]:
-    yield from _prose("A quota has these keys; `match` has those of a policy's:")
+    yield from _prose("The keys of a quota; `match` has the conditions of a policy:")
     for key, field in QuotaConfig.model_fields.items():
         if key != "match":
             yield from _prose(f"{key}: {field.description}")

@@ -42,17 +42,17 @@ class Databases(Section):
     )
     sync_api: Dsn | None = Field(
         default=None,
-        description="Where the state of rooms and the messages are; without it, the media's database.",
+        description="The database with rooms' state and messages; the default is the media database.",
         examples=["postgresql://dendrite@localhost/dendrite_sync"],
     )
     user_api: Dsn | None = Field(
         default=None,
-        description="Where the profiles and the account data are; without it, the media's database.",
+        description="The database with profiles and account data; the default is the media database.",
         examples=["postgresql://dendrite@localhost/dendrite_user"],
     )
     room_server: Dsn | None = Field(
         default=None,
-        description="Where it is known who is in which room; without it, the media's database.",
+        description="The database with the members of rooms; the default is the media database.",
         examples=["postgresql://dendrite@localhost/dendrite_rooms"],
     )
 
@@ -62,17 +62,19 @@ class Limits(Section):
 
     max_share: Share = Field(
         default=0.5,
-        description="The most of all rows that may be due, from 0 to 1. A first pass over an old store is usually above.",
+        description="The largest share of all rows that a pass may delete, from 0 to 1. The first pass over an old store usually exceeds "
+        "it.",
     )
     growth_within: Duration = Field(
         default=timedelta(days=7),
-        description="Remote media that came due within this time are growth, and max_share leaves them out, once a pass "
-        "has finished by the same rules: else anybody who makes this server fetch as much as it has stops all passes. "
-        "0s counts them.",
+        description="max_share does not count remote media that became due within this time, once a pass has finished with the same "
+        "policies: otherwise anybody who makes this server fetch a lot could stop all passes. 0s counts them.",
     )
-    max_items: Count = Field(default=1_000_000, description="The most rows that may be due.")
+    max_items: Count = Field(
+        default=1_000_000, description="The largest number of rows that a pass may delete."
+    )
     max_missing_files: Share = Field(
-        default=0.05, description="The most of all contents that may be without a file, from 0 to 1."
+        default=0.05, description="The largest share of files that may be missing from the disk, from 0 to 1."
     )
 
 
@@ -83,105 +85,105 @@ class Pace(Section):
     concurrency: Annotated[Count, Field(le=64)] = Field(
         default=4, description="Calls to the file system at the same time."
     )
-    max_items_per_second: Count = Field(default=5000, description="The most rows that leave in a second.")
+    max_items_per_second: Count = Field(default=5000, description="The most rows deleted per second.")
 
 
 class MediaTarget(TargetSection):
     """The media of one dendrite server."""
 
-    kind: Literal["dendrite_media"] = Field(description="What the target is.", examples=["dendrite_media"])
+    kind: Literal["dendrite_media"] = Field(description="The kind of target.", examples=["dendrite_media"])
     dendrite_config: AbsolutePath | None = Field(
         default=None,
-        description="dendrite's own configuration; it says where the database and the media are, and the server's name. "
-        "In place of it, or over it: database, media_path and server_name.",
+        description="dendrite's own configuration, with the database, the media directory and the server name. The keys database, "
+        "media_path and server_name replace it or override its values.",
         examples=["/etc/dendrite/dendrite.yaml"],
     )
     database: Dsn | None = Field(
         default=None,
-        description="The PostgreSQL database of the media; a URL, or key=value pairs. The host is localhost where none is "
-        "said. This, like any value, may be ${VARIABLE}, file:/PATH or credential:NAME (systemd's).",
+        description="The PostgreSQL database of the media: a URL, or key=value pairs. The default host is localhost. This and any other "
+        "value may be ${VARIABLE}, file:/PATH or credential:NAME (a credential of systemd).",
         examples=["credential:database"],
     )
     media_path: AbsolutePath | None = Field(
         default=None,
-        description="The directory of the media (dendrite's base_path).",
+        description="The media directory (dendrite's base_path).",
         examples=["/var/lib/dendrite/media"],
     )
     server_name: ServerNames | None = Field(
         default=None,
-        description="The name that this server's own media bear, or a list of them.",
+        description="The name of this server in the URIs of its own media, or a list of names.",
         examples=["example.org"],
     )
     databases: Databases = Field(
         default=Databases(),
-        description="Databases that components have of their own, where dendrite_config does not say so.",
+        description="The databases of dendrite's components, where a component has its own and dendrite_config does not name it.",
     )
     schedule: Schedule | None = Field(
         default=None,
-        description="When passes run; what was missed is caught up with. Without it, only by hand.",
+        description="When passes run. A missed pass is run later. Without a schedule passes are started by hand.",
     )
     audit: AuditSchedule | None = Field(
         default=None,
-        description="How often the daemon holds the database against the disk. It reports, and never repairs.",
+        description="How often the daemon compares the database with the disk. It reports differences and repairs nothing.",
     )
     grace: Duration = Field(
         default=timedelta(hours=24),
-        description="How long what a pass took stays in quarantine, from where one command brings it back.",
+        description="How long deleted media stay in quarantine; until then one command restores them.",
     )
     settle: Duration = Field(
         default=timedelta(minutes=10),
-        description="The least time in quarantine, whatever else is said: an upload on its way needs it.",
+        description="The shortest time in quarantine, whatever grace is set to: an upload in progress may still need the file.",
     )
     policies: tuple[PolicyConfig, ...] = Field(
-        default=(), description="The rules: the first that matches decides, and what none matches stays."
+        default=(),
+        description="The policies. The first policy that matches decides; media without a matching policy are kept.",
     )
     since_fallback: Literal["created", "refuse"] = Field(
         default="created",
-        description="What `since: accessed` does where access times are not to be had (a file system mounted noatime): "
-        "created, count from creation and say so; or refuse.",
+        description="For `since: accessed` on a file system without access times (noatime). created: count from creation, and report it. "
+        "refuse: refuse the pass.",
     )
     access_log: AccessLogConfig | None = Field(
         default=None,
-        description="The access log of a reverse proxy: what was asked for there counts as accessed, too. Let logrotate "
-        "pack rotated files a day later (delaycompress).",
+        description="The access log of a reverse proxy: a request in it counts as an access. Let logrotate compress a rotated file one day "
+        "later (delaycompress).",
     )
     quota: tuple[QuotaConfig, ...] = Field(
         default=(),
-        description="How much room media may take; after the policies, and between passes, the oldest go until it fits.",
+        description="Limits on disk space. After the policies and between passes, the oldest media are deleted until the rest fits.",
     )
     protect: tuple[ProtectKey, ...] = Field(
         default=PROTECT_DEFAULT,
-        description="What media are never taken: "
+        description="Media that are never deleted: "
         + ", ".join(one.media for one in PROTECTIONS if one.key == "protect")
         + ".",
     )
     messages_in: tuple[Literal["joined_rooms"], ...] = Field(
         default=(),
-        description="Rooms whose messages keep what they refer to: [joined_rooms] are those with members of this server. "
-        "References in encrypted rooms are invisible, so media that such a room may show stay, too (see "
-        "encrypted_remote). Without it, none.",
+        description="Rooms whose messages protect the media they refer to. [joined_rooms] are the rooms with members of this server. "
+        "References in encrypted rooms are invisible, so media that such a room may show are kept, too (see encrypted_remote). "
+        "The default is no room.",
         examples=[["joined_rooms"]],
     )
     encrypted_remote: Literal["keep", "fetch_again"] = Field(
         default="keep",
-        description="Media of other servers, as soon as users of this server are or were in an encrypted room: any of "
-        "them may be in use there, and no database shows it. keep: `unreferenced`, `room` and `messages_in` keep them; "
-        "fetch_again: these see them as if no encrypted room existed, and dendrite fetches them again when asked, if "
-        "the other server still has them.",
+        description="For media of other servers, once any user of this server is or was in an encrypted room: each of them may be in use "
+        "there, and no database shows it. keep: `unreferenced`, `room` and `messages_in` keep them. fetch_again: these three "
+        "ignore encrypted rooms; dendrite fetches deleted media again on request, if the other server still has them.",
     )
     limits: Limits = Field(
         default=Limits(),
-        description="A pass that would go over one of these does nothing, and says what to look at.",
+        description="A pass that would exceed one of these limits does nothing, and says what to check.",
     )
-    pace: Pace = Field(default=Pace(), description="How hard a pass works, beside the server that it cleans.")
+    pace: Pace = Field(default=Pace(), description="The load that a pass may put on the server.")
     create_index: bool = Field(
         default=True,
-        description="Make the index that dendrite lacks; without it each look reads the whole table.",
+        description="Create the index that dendrite's table lacks. Without it each look-up reads the whole table.",
     )
     hosts: Annotated[tuple[HostName, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="Only for a configuration that several hosts share: those that work on this target; the others leave it "
-        "alone. Without it, each may, one at a time.",
+        description="The hosts that may work on this target, for a configuration that several hosts share. By default every host may, one "
+        "at a time.",
         examples=[["media1"]],
     )
 

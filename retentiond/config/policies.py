@@ -30,42 +30,44 @@ class MatchConfig(Section):
 
     origin: OriginPattern | None = Field(
         default=None,
-        description="remote, local, a server's name, or a glob of names (a glob never means local media).",
+        description="remote, local, the name of a server, or a glob of names (a glob never matches local media).",
         examples=["remote"],
     )
     user: UserPattern | None = Field(
         default=None,
-        description="A glob of the IDs of local users who uploaded it.",
+        description="A glob of user IDs: media that such a local user uploaded.",
         examples=["@bot-*:example.org"],
     )
     content_type: TypePattern | None = Field(
-        default=None, description="A glob of content types, as the uploader named them.", examples=["video/*"]
+        default=None,
+        description="A glob of content types, as declared by the uploader.",
+        examples=["video/*"],
     )
     larger_than: Size | None = Field(
-        default=None, description="A size with its unit: what is larger matches.", examples=["20MiB"]
+        default=None, description="A size with its unit: media larger than that.", examples=["20MiB"]
     )
     uploaded_before: Day | None = Field(
         default=None,
-        description="A day in UTC: what this server stored before it matches.",
+        description="A day in UTC: media that this server stored before that day.",
         examples=["2025-01-31"],
     )
     upload_name: Pattern | None = Field(
-        default=None, description="A glob of file names, as the uploader chose them.", examples=["*.mp4"]
+        default=None, description="A glob of file names, as chosen by the uploader.", examples=["*.mp4"]
     )
     room: RoomKind | None = Field(
         default=None,
-        description="What messages in such rooms, and in no others, refer to: no_local_members (nobody of this server "
-        "is in them any more, is invited or knocks), upgraded, or a room's ID. Never media that an encrypted room may show. "
-        "Of the two kinds, the age counts from the last leaving or the upgrade, if that is later than the upload; where "
-        "only another server's clock knows it, from the first pass that finds the room so.",
+        description="Media to which messages in such rooms refer, and messages in no other room: no_local_members (no user of this server "
+        "is joined, invited or knocking any more), upgraded, or the ID of a room. Media that an encrypted room may show never "
+        "match. For no_local_members and upgraded the age counts from the last leave or from the upgrade, if that is later than "
+        "the upload. If only another server's clock dates it, the age counts from the first pass that finds the room so.",
         examples=["no_local_members"],
     )
     unreferenced: Literal[True] | None = Field(
         default=None,
-        description="true: what no message, no room's state, no profile, no account data and no pending invite here mentions. Never media "
-        "that an encrypted room may show: uploads of users who are or were in one since, and media of other servers "
-        "(see encrypted_remote). Never application/octet-stream, the type of encrypted files, or media without a type, "
-        "unless content_type beside it names that type; delete_media_of_encrypted_rooms does not replace it.",
+        description="true: media to which no message, no room state, no profile, no account data and no pending invite on this server "
+        "refers. Media that an encrypted room may show never match: uploads of users who have been in one since, and media of "
+        "other servers (see encrypted_remote). application/octet-stream (the type of encrypted files) and media without a type "
+        "match only if content_type names that type; delete_media_of_encrypted_rooms does not replace this.",
         examples=[True],
     )
 
@@ -93,8 +95,8 @@ all_handled(MatchConfig, CONDITIONS, "config/policies.py and model/match.py: CON
 AcceptsLoss = Annotated[
     bool,
     Field(
-        description="true accepts a loss: with `unreferenced` or `room`, media go even if an encrypted room may show "
-        "them. Members then see a broken picture, and an upload to this server is gone for good."
+        description="true accepts a loss: with `unreferenced` or `room`, media are deleted even if an encrypted room may show them. Room "
+        "members then see a broken picture, and an upload to this server cannot be fetched again."
     ),
 ]
 """Whether a rule takes media that an encrypted room may show."""
@@ -117,22 +119,22 @@ class PolicyConfig(Section):
     name: str = Field(
         min_length=1,
         max_length=64,
-        description="Its name in plans and reports; no two are alike.",
+        description="The name in plans and reports; each policy has its own.",
         examples=["remote"],
     )
-    match: MatchConfig = Field(description="What it speaks of; all the conditions given must hold.")
+    match: MatchConfig = Field(description="The conditions; all of them must hold.")
     keep: Keep = Field(
-        description="How long media stay: a time with its unit (30d, 24h), or forever.", examples=["30d"]
+        description="How long media are kept: a time with its unit (30d, 24h), or forever.", examples=["30d"]
     )
     since: Literal["created", "accessed"] = Field(
         default="created",
-        description="What the time counts from: created, when this server stored the media; or accessed, when the file "
-        "or a thumbnail was last read (see access_log and since_fallback).",
+        description="The start of that time: created, when this server stored the media; or accessed, when the file or one of its "
+        "thumbnails was last read (see access_log and since_fallback).",
     )
     remove: Literal["media", "thumbnails"] = Field(
         default="media",
-        description="What goes: media, with their thumbnails; or thumbnails alone, that dendrite makes again: those that "
-        "were made that long ago. The two kinds of policy do not see each other.",
+        description="media: delete media with their thumbnails. thumbnails: delete only thumbnails that are older than `keep`; dendrite "
+        "makes them again. Policies of one sort do not affect those of the other.",
     )
 
     delete_media_of_encrypted_rooms: AcceptsLoss = False

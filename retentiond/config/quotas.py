@@ -20,34 +20,39 @@ class QuotaConfig(Section):
         default=None,
         min_length=1,
         max_length=64,
-        description="Its name in plans and reports; without one quota, quota 2 and so on.",
+        description="The name in plans and reports; the default is quota, then quota 2 and so on.",
         examples=["remote-quota"],
     )
-    match: MatchConfig = Field(description="What it speaks of; all the conditions given must hold.")
+    match: MatchConfig = Field(description="The conditions; all of them must hold.")
     max_size: Size | None = Field(
-        default=None, description="The most that the live files may hold.", examples=["50GiB"]
+        default=None,
+        description="The largest total size of the files outside the quarantine.",
+        examples=["50GiB"],
     )
     min_free_disk: Size | None = Field(
         default=None,
-        description="The least that stays free on the media's file system. What lies in quarantine counts as freed.",
+        description="The free space to maintain on the media's file system. Files in quarantine count as freed.",
         examples=["10GiB"],
     )
     low_water: Annotated[Share, Field(gt=0)] = Field(
         default=0.9,
-        description="How far it goes below, from 0 to 1: down to max_size times this, or until min_free_disk divided by "
-        "this is free.",
+        description="How far a quota goes below its limit, from 0 to 1: down to max_size times low_water, or until min_free_disk divided by "
+        "low_water is free.",
     )
     evict: Literal["least_recently_accessed", "oldest"] = Field(
-        default="least_recently_accessed", description="Which go first: least_recently_accessed or oldest."
+        default="least_recently_accessed",
+        description="The order of deletion: least_recently_accessed or oldest first.",
     )
-    min_age: Duration = Field(default=timedelta(days=1), description="Nothing younger goes.")
+    min_age: Duration = Field(
+        default=timedelta(days=1), description="Younger media are never deleted by the quota."
+    )
     every: LongerThanZero = Field(
-        default=timedelta(minutes=10), description="How often the daemon looks, between passes."
+        default=timedelta(minutes=10), description="How often the daemon checks the quota between passes."
     )
     shorten_grace: bool = Field(
         default=False,
-        description="Under min_free_disk, purge the oldest in quarantine although their grace is not over; never before "
-        "settle.",
+        description="true: if free space is below min_free_disk, purge the oldest files in quarantine before their grace ends, but never "
+        "before settle.",
     )
     delete_media_of_encrypted_rooms: AcceptsLoss = False
 

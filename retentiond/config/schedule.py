@@ -46,16 +46,16 @@ class Schedule(Section):
         examples=["30 3 * * *"],
     )
     every: LongerThanZero | None = Field(
-        default=None, description="In place of cron: the time between two passes.", examples=["6h"]
+        default=None, description="The time between two passes, instead of cron.", examples=["6h"]
     )
     jitter: Duration = Field(
         default=timedelta(0),
-        description="Each pass begins up to this much later, by chance, so that many hosts do not begin at once.",
+        description="A random delay up to this time before each pass, so that many hosts do not start at once.",
         examples=["5m"],
     )
     timezone: Timezone | None = Field(
         default=None,
-        description="The time zone of cron; without it, the machine's own.",
+        description="The time zone of cron; the default is that of the machine.",
         examples=["Europe/Berlin"],
     )
 
@@ -81,5 +81,5 @@ class AuditSchedule(Section):
 
     every: LongerThanZero = Field(
         default=timedelta(days=7),
-        description="The time from one audit to the next; the first comes when the daemon starts.",
+        description="The time between two audits; the first audit runs when the daemon starts.",
     )

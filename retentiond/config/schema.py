@@ -46,7 +46,7 @@ class Records(Section):
     """The proof of disposal: a record of each deletion, its time and its rules, without the content."""
 
     keep: LongerThanZero = Field(
-        default=timedelta(days=3 * 365), description="How long records stay; y is 365 days."
+        default=timedelta(days=3 * 365), description="How long records are kept; y is 365 days."
     )
 
 
@@ -54,7 +54,7 @@ class Metrics(Section):
     """Figures for Prometheus."""
 
     listen: Listen = Field(
-        description="The address and port to serve them at, by HTTP and to whoever asks.",
+        description="The address and port of the HTTP endpoint. It has no access control.",
         examples=["127.0.0.1:19187"],
     )
 
@@ -64,12 +64,12 @@ class Logging(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
-        description="The least that `run`, and commands with --json, log: debug, info, warning or error.",
+        description="The lowest level that `run`, and commands with --json, write: debug, info, warning or error.",
     )
     format: Literal["json", "logfmt", "console"] = Field(
         default="json",
-        description="The lines of `run`, and of commands with --json: json, logfmt or console. Without --json commands "
-        "write plain lines.",
+        description="The format of the log of `run`, and of commands with --json: json, logfmt or console. Commands without --json write "
+        "plain lines.",
     )
 
 
@@ -77,13 +77,13 @@ class Config(Section):
     """All of a configuration file."""
 
     targets: dict[TargetName, Annotated[TargetConfig, Field(discriminator="kind")]] = Field(
-        min_length=1, description="What is cleaned; each target has a name of your choice."
+        min_length=1, description="The stores to clean up; choose a name for each."
     )
     records: Records = Field(
         default=Records(),
-        description="What is remembered of each deletion; `retentiond records export` prints it.",
+        description="The proof of disposal: a record of each deletion. `retentiond records export` prints them.",
     )
     metrics: Metrics | None = Field(
-        default=None, description="Figures for Prometheus; without it there are none."
+        default=None, description="Metrics for Prometheus. By default none are served."
     )
-    logging: Logging = Field(default=Logging(), description="What is logged, and how.")
+    logging: Logging = Field(default=Logging(), description="The log.")

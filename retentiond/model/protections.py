@@ -50,17 +50,17 @@ PROTECTIONS: Final = (
     Protection(
         name="room_state",
         reason="the state of a room refers to it",
-        media="what the state of rooms refers to",
+        media="media in the state of rooms",
     ),
     Protection(
         name="account_data",
         reason="a user's account data refers to it: emoji, stickers",
-        media="what account data refers to (emoji, stickers)",
+        media="media in account data (emoji, stickers)",
     ),
     Protection(
         name="invites",
         reason="a pending invite of a local user shows it: the room's avatar, the inviter's",
-        media="what pending invites of local users show",
+        media="media in pending invites of local users",
     ),
     Protection(
         name=MESSAGES_IN,
