@@ -155,3 +155,17 @@ async def test_a_shard_killed_in_the_middle_is_unreachable_and_the_next_purge_en
     assert report.rows + again.rows == 70
     assert [await table.left() for table in shards] == [50, 80]
     assert [await table.marks() for table in shards] == [1, 1]
+
+
+async def test_urls_of_two_clusters_of_one_name_are_refused_before_anything_is_deleted(
+    shards: list[Stats],
+) -> None:
+    # To each of the two it is itself alone.
+    both = Stats(shards[0].config.url[0])
+    urls = [table.config.url[0] for table in shards]
+    both.config = shards[0].config.model_copy(update={"cluster": "alone", "url": urls})
+    report = await both.purge()
+    assert report.refused is not None
+    assert report.refused.limit == "clickhouse_cluster"
+    assert "knows other servers as the cluster alone" in report.refused.hint
+    assert [await table.left() for table in shards] == [100, 100]

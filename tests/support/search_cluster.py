@@ -8,8 +8,12 @@ import os
 import shlex
 import signal
 import subprocess
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 URLS = "RETENTIOND_TEST_SEARCH_CLUSTER"
 """The URLs of all nodes, with blanks between them."""
@@ -26,9 +30,22 @@ class SearchCluster:
 
     async def kill(self, url: str) -> None:
         """Kill a node as a power cut would."""
+        os.kill(await self._process(url), signal.SIGKILL)
+
+    @asynccontextmanager
+    async def hanging(self, url: str) -> AsyncIterator[None]:
+        """Let a node hang: it takes connections, and answers nothing; then let it go on."""
+        process = await self._process(url)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+    async def _process(self, url: str) -> int:
         answer = await _ask(url, "/_nodes/_local/process")
         (node,) = answer["nodes"].values()
-        os.kill(int(node["process"]["id"]), signal.SIGKILL)
+        return int(node["process"]["id"])
 
     async def revive(self) -> None:
         """Start whatever is down, and wait until the cluster is whole."""

@@ -122,3 +122,40 @@ async def test_a_shard_without_a_copy_is_unreachable_and_the_purge_goes_on_once_
     assert lost.rows + report.rows <= DOCUMENTS
     assert lost.at_least or lost.rows + report.rows == DOCUMENTS
     assert await chats.left() == 0
+
+
+async def test_a_coordinator_that_hangs_in_the_middle_is_replaced_by_the_next_url(
+    cluster: SearchCluster, chats: Chats
+) -> None:
+    await filled(chats, replicas=1)
+    purge, watching = Purge("acme", CUTOFF), Watching()
+    async with chats.opened(rate=RATE, patience=PollPolicy(between=0.2), url=cluster.urls) as store:
+        task = asyncio.create_task(store.purge(purge, watching))
+        await watching.until_some_are_gone()
+        async with cluster.hanging(cluster.urls[0]):
+            report = await task
+    # Its task may go on once the node does: there may be more gone than was counted.
+    assert (report.state, report.error, report.at_least) == ("finished", None, True)
+    assert 0 < report.rows <= DOCUMENTS
+    await cluster.revive()
+    assert await chats.left() == 0
+
+
+async def test_a_node_without_a_copy_that_hangs_ends_the_purge_as_unreachable_and_the_next_goes_on(
+    cluster: SearchCluster, chats: Chats
+) -> None:
+    await filled(chats, replicas=0)
+    hanging = await cluster.data_node(INDEX)
+    notes, watching = Notes(), Watching()
+    async with chats.opened(rate=RATE, patience=PollPolicy(between=0.2, recovery=20)) as store:
+        task = asyncio.create_task(store.purge(Purge("acme", CUTOFF, notes=notes), watching))
+        await watching.until_some_are_gone()
+        async with cluster.hanging(hanging):
+            lost = await task
+    assert (lost.state, lost.at_least) == ("interrupted", True)
+    notes.record(lost)
+    await cluster.revive()
+    report = await chats.purge(Purge("acme", CUTOFF, purge_id=2, notes=notes))
+    assert report.state == "finished"
+    assert lost.rows + report.rows <= DOCUMENTS
+    assert await chats.left() == 0

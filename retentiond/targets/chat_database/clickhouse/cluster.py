@@ -49,6 +49,15 @@ class Cluster:
     async def learn(self) -> Refusal | None:
         """Learn the servers of the cluster, and which have copies of the same rows; return why it cannot be purged."""
         nodes = await self._nodes(self._servers)
+        async for other in self._servers.others():
+            if _named(await self._nodes(other)) != _named(nodes):
+                # Of two clusters of one name a purge of one would be told as a purge of both.
+                return Refusal(
+                    StoreLimit("clickhouse_cluster"),
+                    "`url` lists servers of several clusters",
+                    None,
+                    self._other_cluster(),
+                )
         self.tally = ShardTally(nodes, {node.number: str(node.shard) for node in nodes})
         self._servers.admit = self._admit
         await self.look_around()
@@ -163,12 +172,18 @@ class Cluster:
 
     async def _admit(self, server: Server) -> None:
         """Refuse a server to which the cluster is another one: the numbers of its servers would be others."""
-        known = [(node.shard, node.name) for node in self.tally.nodes]
-        if [(node.shard, node.name) for node in await self._nodes(server)] != known:
-            raise UnreachableError(
-                f"a server of `url` knows other servers as the cluster {self._name}; give all of them the same "
-                "`remote_servers`, or name one URL"
-            )
+        if _named(await self._nodes(server)) != _named(self.tally.nodes):
+            raise UnreachableError(self._other_cluster())
+
+    def _other_cluster(self) -> str:
+        return (
+            f"a server of `url` knows other servers as the cluster {self._name}; give all of them the same "
+            "`remote_servers`, or name one URL"
+        )
+
+
+def _named(nodes: Sequence[Node]) -> list[tuple[int, str]]:
+    return [(node.shard, node.name) for node in nodes]
 
 
 def _shards(nodes: Sequence[Node], replicas: Sequence[Mapping[str, Any]]) -> dict[int, str]:
