@@ -115,3 +115,18 @@ def test_a_purge_that_was_cancelled_is_not_begun_again_whatever_its_slices_say_o
     answer = parent() | {"completed": True, "error": {"type": "search_phase_execution_exception"}}
     answer["task"]["cancelled"] = True
     assert look_at(answer, OURS).standing == "failed"
+
+
+@pytest.mark.parametrize(
+    ("failures", "in_doubt"),
+    [
+        ([{"cause": {"type": "unavailable_shards_exception", "reason": "no primary"}, "id": "1"}], True),
+        ([{"reason": {"type": "node_disconnected_exception", "reason": "gone"}, "shard": 0}], False),
+        ([{"cause": {"type": "cluster_block_exception", "reason": "[FORBIDDEN/8/index write]"}}], False),
+    ],
+)
+def test_a_batch_that_was_lost_with_its_shard_may_be_deleted_and_a_lost_search_or_a_block_deletes_nothing(
+    failures: list[dict[str, Any]], in_doubt: bool
+) -> None:
+    answer = parent() | {"completed": True, "response": {"deleted": 5, "failures": failures}}
+    assert look_at(answer, OURS).in_doubt is in_doubt

@@ -92,6 +92,7 @@ async def test_a_data_node_that_dies_in_the_middle_leads_to_another_round(
         report = await task
     assert (report.state, report.error) == ("finished", None)
     assert 0 < report.rows <= DOCUMENTS
+    assert report.at_least or report.rows == DOCUMENTS
     assert purge.steps == 2
     await cluster.revive()
     assert await chats.left() == 0

@@ -88,6 +88,27 @@ async def test_documents_that_merely_became_newer_count_as_deleted(chats: Chats)
 
 
 @on_one_server
+async def test_documents_that_are_gone_though_they_conflicted_make_the_count_a_least_one(
+    chats: Chats,
+) -> None:
+    await chats.make()
+    await chats.add(first=CUTOFF - timedelta(hours=50), count=20)
+
+    async def delete_unseen() -> None:
+        between.first.clear()
+        query = {"query": {"terms": {"threadid": [3, 4, 5]}}, "_source": False}
+        for hit in (await chats.ask("POST", f"/{INDEX}/_search", query))["hits"]["hits"]:
+            await chats.ask("DELETE", f"/{INDEX}/_doc/{hit['_id']}", refresh="false")
+
+    async with standing_before(chats.config.url[0]) as between:
+        # As a shard does that a dying node had told to delete already.
+        between.first["_delete_by_query"] = delete_unseen
+        report = await chats.purge(url=between.url)
+    assert (report.state, report.rows, report.at_least) == ("finished", 17, True)
+    assert await chats.left() == 0
+
+
+@on_one_server
 async def test_asked_to_stop_between_two_rounds_it_begins_no_other_and_the_next_purge_goes_on(
     chats: Chats,
 ) -> None:

@@ -151,6 +151,10 @@ class Deletion:
             if ended == "left":
                 return False
             await self._count()
+            if self._follower.conflicts > self._there:
+                # A shard that lost its node on the way is told to delete again what it has deleted: a conflict, too.
+                self._gone.at_least = True
+                await self._note()
             if ended == "over":
                 rounds += 1
             else:

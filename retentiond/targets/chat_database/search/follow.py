@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.index import THERE
-from retentiond.targets.chat_database.search.task import last_word, look_at, progress_of
+from retentiond.targets.chat_database.search.task import conflicts_of, last_word, look_at, progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +38,7 @@ class Follower:
     """Follows purges of one index.
 
     `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own last word, so that there
-    are no more. `reason` is why it was lost.
+    are no more. `conflicts` are those that it met otherwise than it had found them. `reason` is why it was lost.
     """
 
     def __init__(self, index: Index, stop: Stop, patience: PollPolicy, progress: Progress) -> None:
@@ -49,10 +49,12 @@ class Follower:
         self._progress = progress
         self.deleted = 0
         self.exact = False
+        self.conflicts = 0
         self.reason = ""
 
     async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
         """Start one, sent once and never again, and return its task; `rate` is documents a second."""
+        self.conflicts = 0
         answer = await self._search.ask(
             "POST",
             f"{self._index.path}/_delete_by_query",
@@ -96,7 +98,7 @@ class Follower:
         """Wait until it is over, or lost with a node or a shard, or somebody asks to stop. Raises PurgeError."""
         self.reason = ""
         last, since = "", self._patience.clock()
-        self.deleted, self.exact = 0, False
+        self.deleted, self.exact, self.conflicts = 0, False, 0
         cancelled = False
         for pause in self._patience.pauses():
             answer = await self._index.again(lambda: ask_for(self._search, "GET", f"/_tasks/{task}"))
@@ -137,7 +139,8 @@ class Follower:
             )
         deleted, progress = progress_of(answer, children)
         final = None if look.standing == "running" else last_word(answer)
-        self.exact = final is not None
+        self.exact = final is not None and not look.in_doubt
+        self.conflicts = conflicts_of(answer)
         # A slice that ended between the two questions is in neither answer: it is counted at the next look.
         more = max((deleted if final is None else final) - self.deleted, 0)
         self._progress.advance(more)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -20,10 +20,14 @@ _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
 @dataclass(frozen=True, slots=True)
 class TaskLook:
-    """How it stands, and why it failed."""
+    """How it stands, and why it failed.
+
+    `in_doubt`: a batch may have been deleted though it counts as failed, since its shard was lost before the answer.
+    """
 
     standing: TargetState
     reason: str = ""
+    in_doubt: bool = False
 
 
 def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
@@ -42,9 +46,14 @@ def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
     failures = response.get("failures") or []
     if failures:
         causes = [failure.get("cause") or failure.get("reason") or failure for failure in failures]
-        return next(
+        look = next(
             (look for cause in causes if (look := _failed(cause)).standing == "failed"), _failed(causes[0])
         )
+        # Failures to search have no `cause`.
+        in_doubt = any(
+            "cause" in failure and _failed(failure["cause"]).standing == "lost" for failure in failures
+        )
+        return replace(look, in_doubt=in_doubt)
     return TaskLook("over")
 
 
@@ -64,6 +73,12 @@ def last_word(answer: Mapping[str, Any] | None) -> int | None:
     """Return how many documents a purge that is over has deleted, by its own count; None where it has none."""
     deleted = ((answer or {}).get("response") or {}).get("deleted")
     return deleted if isinstance(deleted, int) else None
+
+
+def conflicts_of(answer: Mapping[str, Any] | None) -> int:
+    """Return how many documents were not as the purge had found them: changed by another, or deleted already."""
+    conflicts = ((answer or {}).get("response") or {}).get("version_conflicts")
+    return conflicts if isinstance(conflicts, int) else 0
 
 
 def _reason(error: Any) -> str:
