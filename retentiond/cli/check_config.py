@@ -11,28 +11,18 @@ from rich.text import Text
 from retentiond.adapters.log_entries import redact
 from retentiond.cli.options import Json, commands, example
 from retentiond.cli.session import Session, Work
-from retentiond.config.chats import ChatTarget
-from retentiond.config.connection import redacted
+from retentiond.cli.target_summary import summary_lines
 from retentiond.config.document import Document
 from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError, Problem
-from retentiond.config.quotas import unnamed_quota
-from retentiond.config.resolve import MediaSettings
 from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
-from retentiond.model.check import Check, PolicyCount, StoreOverview
+from retentiond.model.check import Check, StoreOverview
 from retentiond.model.errors import MissingRightError, RetentiondError, worst
-from retentiond.model.protections import keep_reason
 from retentiond.model.text import printable, sentence
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
-from retentiond.terminal.words import (
-    age_in_words,
-    count_in_words,
-    policy_in_words,
-    quota_in_words,
-    schedule_in_words,
-)
+from retentiond.terminal.words import count_in_words
 
 app = commands()
 
@@ -131,7 +121,7 @@ def _describe(
     for name, config in targets.items():
         check = checks.get(name)
         counts = {count.name: count for count in check.policies} if check else {}
-        lines = [*_summary(config, settings[name], counts), *_stores(check.stores if check else ())]
+        lines = [*summary_lines(config, settings[name], counts), *_stores(check.stores if check else ())]
         session.line(f"{name} ({config.kind})", *(f"  {line}" for line in lines))
 
 
@@ -202,66 +192,3 @@ def _resolved(targets: Mapping[str, TargetConfig], file: str) -> dict[str, Resol
     if problems:
         raise ConfigError(problems)
     return settings
-
-
-def _summary(config: TargetConfig, settings: Resolved, counts: Mapping[str, PolicyCount]) -> Iterator[str]:
-    yield f"database:  {printable(redacted(settings.database), _TEXT_LIMIT)}"
-    if isinstance(config, MediaTarget) and isinstance(settings, MediaSettings):
-        yield from _media_summary(config, settings, counts)
-    elif isinstance(config, ChatTarget):
-        yield from _chat_summary(config)
-
-
-def _chat_summary(config: ChatTarget) -> Iterator[str]:
-    yield f"layout:    {printable(config.layout, _TEXT_LIMIT)}"
-    yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
-    messages, facts = age_in_words(config.floor.messages), age_in_words(config.floor.facts)
-    floor = messages if messages == facts else f"messages {messages}, facts {facts}"
-    rule = "and no date may be older" if config.date_rule == "within" else "and nothing younger goes"
-    yield f"floor:     {floor}, {rule}"
-    yield f"days:      begin at midnight, {config.timezone}"
-    yield "accounts:"
-    for name, account in config.accounts.items():
-        keep = "only by hand" if account.keep is None else f"chats of {age_in_words(account.keep)} go"
-        yield f"  {printable(name)}: {keep}"
-
-
-def _media_summary(
-    config: MediaTarget, settings: MediaSettings, counts: Mapping[str, PolicyCount]
-) -> Iterator[str]:
-    for component, url in settings.databases.items():
-        if url != settings.database:
-            yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"
-    yield f"media:     {printable(str(settings.media_path), _TEXT_LIMIT)}"
-    names = ", ".join(sorted(settings.server_names)) or "not said; what bears a user is ours"
-    if config.hosts:
-        yield f"hosts:     {', '.join(config.hosts)}"
-    yield f"server:    {printable(names, _TEXT_LIMIT)}"
-    yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
-    yield f"grace:     {age_in_words(config.grace)}, and at least {age_in_words(config.settle)}"
-    yield f"protected: {', '.join(dict.fromkeys(map(keep_reason, config.protections))) or 'nothing'}"
-    matches = [*(policy.match for policy in config.policies), *(quota.match for quota in config.quota)]
-    if config.messages_in or any(match.asks_mentions for match in matches):
-        remote = (
-            "stay, too" if config.encrypted_remote == "keep" else "go by the policies, and are fetched again"
-        )
-        yield f"encrypted: uploads that an encrypted room may show stay; media of other servers {remote}"
-    if config.policies:
-        yield "policies, of which the first that matches decides:"
-        for number, policy in enumerate(config.policies, 1):
-            words = f"{printable(policy.name)}: {policy_in_words(policy)}"
-            yield f"  {number}. {words}{_count(counts.get(policy.name))}"
-        yield "  everything else stays"
-    else:
-        yield f"policies:  none, so nothing goes{' by its age' if config.quota else ''}"
-    for place, quota in enumerate(config.quota):
-        name = quota.name or unnamed_quota(place)
-        yield f"quota:     {printable(name)}: {quota_in_words(quota)}{_count(counts.get(name))}"
-
-
-def _count(count: PolicyCount | None) -> str:
-    if count is None:
-        return ""
-    due = "" if count.due is None else f", {count.due:,} due"
-    entries = "1 entry" if count.items == 1 else f"{count.items:,} entries"
-    return f" ({entries} now{due})"

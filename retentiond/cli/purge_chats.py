@@ -3,7 +3,7 @@
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,13 +12,13 @@ from retentiond.cli.hold_subjects import read_day
 from retentiond.cli.options import Json, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session, Work
-from retentiond.config.chats import ChatTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
 from retentiond.engine.target import STOPPED, Erasure, PassOptions, PurgeRequest, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
+from retentiond.targets.registry import has
 from retentiond.terminal.progress import watched
 from retentiond.terminal.purge import show_purge
 from retentiond.terminal.words import count_in_words
@@ -175,10 +175,10 @@ class PurgeChats:
             report.refused = error.refusal
         return report
 
-    def _find(self, session: Session) -> tuple[str, ChatTarget]:
+    def _find(self, session: Session) -> tuple[str, Any]:
         """Return the target that has the account; raise UsageError where there is none, or more than one."""
         targets = session.load().targets
-        chats = {name: config for name, config in targets.items() if isinstance(config, ChatTarget)}
+        chats: dict[str, Any] = {name: config for name, config in targets.items() if has(config, PurgesChats)}
         if self.target is not None and self.target not in chats:
             what = "no target of chats" if self.target in targets else "no target"
             known = ", ".join(chats) or "none; add one of kind chat_database"
