@@ -1,4 +1,4 @@
-"""The way into the quarantine: rows are released into the ledger, and blobs that nobody bears are renamed away.
+"""The way into the quarantine: rows are released into the ledger, and blobs without a row are renamed away.
 
-It goes by the batch and by claims; every step is recorded before it is done, and looked at again after it.
+It works by batches and claims; every step is recorded before it is done, and checked after it.
 """

@@ -1,4 +1,4 @@
-"""What the records tell of media: identifiers and sizes, and nothing of what they showed or were called."""
+"""The records of disposed media: identifiers and sizes, without contents and file names."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _RESTORED: Final = ["media", "pass_id", "by", "reason"]
 
 
 def released_record(target: str, pass_id: int, released: Iterable[tuple[MediaRow, str]]) -> Record:
-    """Tell of rows that left the database, each with the policy that took it."""
+    """Return the record of rows that left the database, each with the policy that removed it."""
     items = [[row.key.uri, row.base64hash, row.file_size_bytes, policy] for row, policy in released]
     return Record("released", target, pass_id, _table(_RELEASED, items))
 
 
 def orphans_record(target: str, pass_id: int, entries: Sequence[Row]) -> Record:
-    """Tell of blobs without a row that a repair took."""
+    """Return the record of blobs without a row that a repair removed."""
     items = [[None, row["hash"], row["bytes"], "orphan_blob"] for row in entries]
     return Record("released", target, pass_id, _table(_RELEASED, items))
 
@@ -36,7 +36,7 @@ def orphans_record(target: str, pass_id: int, entries: Sequence[Row]) -> Record:
 def thumbnails_record(
     target: str, pass_id: int, released: Iterable[Row], policies: Mapping[MediaKey, str]
 ) -> Record:
-    """Tell of thumbnail rows that left the database while their media stay."""
+    """Return the record of thumbnail rows that left the database while their media stay."""
     items = [
         [
             media_key(row).uri,
@@ -51,19 +51,22 @@ def thumbnails_record(
 
 
 def purged_record(target: str, closed: Sequence[Row]) -> Record:
-    """Tell of blobs that were unlinked for good."""
+    """Return the record of blobs that were unlinked for good."""
     items = [[row["hash"], row["bytes"], row["pass_id"]] for row in closed]
     return Record("purged", target, body=_table(_PURGED, items))
 
 
 def restored_record(target: str, restored: Sequence[Row]) -> Record:
-    """Tell of rows that came back, each from the pass that had taken it; by nobody, where a protection wanted them."""
+    """Return the record of restored rows, each from the pass that had released it.
+
+    Without a user if a protection restored them.
+    """
     items = [[media_key(row).uri, row["pass_id"], row["by"], row["reason"]] for row in restored]
     return Record("restored", target, body=_table(_RESTORED, items))
 
 
 def restored_orphans_record(target: str, restored: Sequence[Row], by: str, reason: str) -> Record:
-    """Tell of blobs without a row that came back."""
+    """Return the record of restored blobs without a row."""
     items = [[None, row["pass_id"], by, reason] for row in restored]
     return Record(
         "restored", target, body=_table(_RESTORED, items) | {"hashes": [row["hash"] for row in restored]}

@@ -1,6 +1,6 @@
-"""Quarantine: blobs whose rows are released are renamed away, and then looked at again.
+"""Quarantine: blobs whose rows are released are renamed away, and then checked again.
 
-Who uploaded the same content in between bears a row by now, or will by a later sweep; the blob comes back to it.
+A new upload of the same file has a row by now, or by the time of a later sweep; the blob is returned to it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "entries.sql")
 _STANDS: Final = frozenset({"returned", "whole_already"})
-"""What a return can come to where the live file stands."""
+"""The outcomes of a return with a live file."""
 
 
 @dataclass(slots=True)
 class Moves:
-    """What became of a batch of entries: in quarantine, returned to a row that wants them, lost, failed.
+    """The outcome of a batch of entries: in quarantine, returned to a row, lost, failed.
 
-    Of those that failed, `taken_back` are the rows that stand again, and `errors` what the disk said.
+    Of the failed ones, `taken_back` are the rows that were inserted again, and `errors` the errors of the disk.
     """
 
     quarantined: int = 0
@@ -58,16 +58,16 @@ class Moves:
     errors: Counter[str] = field(default_factory=Counter)
 
     def fail(self, results: Sequence[MoveResult], taken_back: Sequence[Record] = ()) -> None:
-        """Count moves that failed, and the rows that are back because of that."""
+        """Count moves that failed, and the rows inserted again because of that."""
         self.failed += len(results)
         self.errors.update(result.error for result in results)
         self.taken_back.extend(taken_back)
 
 
 async def carry_out(session: StoreSession, entries: Sequence[EntryPath]) -> Moves:
-    """Rename claimed, intended entries into the quarantine, record it, look again, and bring back what is wanted.
+    """Rename claimed, intended entries into the quarantine, record it, check again, and return blobs with a row.
 
-    The release of a blob that stays where it was is taken back.
+    The release of a blob that stays in place is taken back.
     """
     moves = Moves()
     results = await session.context.disk.share(
@@ -90,7 +90,7 @@ async def carry_out(session: StoreSession, entries: Sequence[EntryPath]) -> Move
 
 
 async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) -> int:
-    """Bring claimed entries back to rows that want them, with the thumbnails those know; return how many came."""
+    """Return claimed entries to their rows, with the thumbnails in the database; return the number of returned ones."""
     if not entries:
         return 0
     known = await known_thumbnails(session.context.pool, [entry.hash for entry in entries])
@@ -101,7 +101,7 @@ async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) ->
 
 
 async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
-    """Return the thumbnails that rows know, by content."""
+    """Return the thumbnails in the database, by blob."""
     known: dict[Hash, set[Thumbnail]] = {}
     for row in await db.fetch(SQL["wanted_thumbnails"], list(blobs)):
         thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
@@ -110,7 +110,7 @@ async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, s
 
 
 def tell_returns(session: StoreSession, results: Sequence[ReturnResult]) -> int:
-    """Tell the log what came back, and what was to and did not; return how many came."""
+    """Log the returns, and those that failed; return the number of returned entries."""
     log = get_logger(target=session.context.name)
     for result in results:
         if result.outcome == "returned":
@@ -121,17 +121,17 @@ def tell_returns(session: StoreSession, results: Sequence[ReturnResult]) -> int:
 
 
 async def _record_returned(session: StoreSession, results: Sequence[ReturnResult]) -> None:
-    """Record which entries are spares now, since their live file stands; let go of the others."""
+    """Record the entries whose live file exists as spare copies; end the claims of the others."""
     returned = [result for result in results if result.outcome in _STANDS]
     others = [result for result in results if result.outcome not in _STANDS]
     await change(session, Change.RETURNED, [result.entry.entry_id for result in returned])
     await note_failures(
-        session, [(result.entry, result.error or "nothing in quarantine to bring back") for result in others]
+        session, [(result.entry, result.error or "no copy in quarantine to restore") for result in others]
     )
 
 
 async def record_lost(session: StoreSession, entries: Sequence[EntryPath], problem: str) -> None:
-    """Record claimed entries of which neither the source nor the destination is there to be seen."""
+    """Record claimed entries of which neither the source nor the destination is visible."""
     log = get_logger(target=session.context.name)
     for entry in entries:
         log.warning("inconsistency", kind="lost_blob", hash=entry.hash, pass_id=entry.pass_id)
@@ -140,9 +140,9 @@ async def record_lost(session: StoreSession, entries: Sequence[EntryPath], probl
 
 
 async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int]:
-    """Mark entries that are claimed by us as purging, but for those that a hold is on; return the marked.
+    """Mark entries that we have claimed as purging, except held ones; return the marked.
 
-    From then on the ledger says of them what their purge frees.
+    From then on the ledger has the bytes that their purge frees.
     """
     if not rows:
         return set()
@@ -160,26 +160,26 @@ async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int
 
 
 async def known_entries(pool: Db, entries: Sequence[EntryPath]) -> set[EntryPath]:
-    """Return the entries of these that the ledger knows."""
+    """Return those of these entries that the ledger knows."""
     rows = await pool.fetch(SQL["known_entries"], [entry.entry_id for entry in entries])
     return {entry_path(row) for row in rows}
 
 
 async def intended(pool: Db, blobs: Collection[Hash]) -> set[Hash]:
-    """Return the contents of these that are about to be renamed."""
+    """Return those of these blobs that are about to be renamed."""
     return {row["hash"] for row in await pool.fetch(SQL["intended_hashes"], list(blobs))}
 
 
 async def with_rows(pool: Db, blobs: Sequence[Hash]) -> set[Hash]:
-    """Return the contents of these that rows bear."""
+    """Return those of these blobs that have rows."""
     return {row["hash"] for row in await pool.fetch(SQL["wanted_hashes"], list(blobs))}
 
 
 async def quarantine_again(session: StoreSession, rows: Sequence[Record]) -> None:
-    """Make copies of returned entries (claimed by us) wait anew, and quarantine what was linked into place for them.
+    """Make returned copies (claimed by us) wait again, and quarantine the files that were linked into place for them.
 
-    An upload on its way, that has its file and not its row yet, is looked for by the sweeps as ever. Where the live
-    blob stays, since the disk refuses the move, its spares stay returned until a later sweep tries again.
+    The sweeps still look for an unfinished upload, whose file exists and whose row does not yet. If the live blob
+    stays, since the disk refuses the move, its copies stay returned until a later sweep tries again.
     """
     if not rows:
         return

@@ -1,20 +1,20 @@
--- Entries of the quarantine, from the intent to their end; what is not ours to change is not claimed by us.
+-- Entries of the quarantine, from the intent to their end; only claimed entries are changed.
 
 -- name: intended_hashes
--- Which of these contents somebody is about to rename.
+-- Those of these blobs with an open intent to rename.
 SELECT DISTINCT hash FROM retentiond.entry WHERE hash = ANY ($1::text[]) AND state = 'intended' AND kind = 'blob'
 
 -- name: known_entries
--- Which of these entries the ledger knows.
+-- Those of these entries that the ledger knows.
 SELECT entry_id, pass_id, hash FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[])
 
 -- name: wanted_hashes
--- Which of these hashes rows bear.
+-- Those of these hashes with rows.
 SELECT h.hash FROM unnest($1::text[]) AS h(hash)
 WHERE EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = h.hash)
 
 -- name: wanted_thumbnails
--- The thumbnails that rows know of these hashes.
+-- The thumbnails in the database of these hashes.
 SELECT DISTINCT m.base64hash AS hash, t.width, t.height, t.resize_method
 FROM mediaapi_media_repository m
 JOIN mediaapi_thumbnail t ON t.media_id = m.media_id AND t.media_origin = m.media_origin

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 _TEXT: Final = named_queries(__package__, "entry_table.sql", held=HELD_SQL["held"])
 OLDEST: Final = _TEXT["oldest"]
-"""A part of other statements: the oldest entries (entry_id, hash) whose settle is over and that hold $1 bytes together."""
+"""A part of other statements: the oldest entries (entry_id, hash) whose settle is over and that hold $1 bytes
+together.
+"""
 SQL: Final = {name: text.replace("{oldest}", OLDEST) for name, text in _TEXT.items()}
 
 CHANGES: Final[Mapping[str | None, frozenset[str | None]]] = {
@@ -60,7 +62,7 @@ CHANGES: Final[Mapping[str | None, frozenset[str | None]]] = {
     "purging": frozenset({"quarantined", None}),
     "lost": frozenset({None}),
 }
-"""The states that an entry may get, by the one that it has; None is no entry."""
+"""The states that an entry may get, by its present state; None is no entry."""
 
 
 class Claim(StrEnum):
@@ -79,7 +81,7 @@ class Claim(StrEnum):
     ROWLESS = "claim_rowless"
     """Blobs without released rows: (pass or None)."""
     STANDING = "claim_entries"
-    """Whatever lies in quarantine: ()."""
+    """All entries in quarantine: ()."""
 
 
 class Change(StrEnum):
@@ -111,12 +113,12 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
 
 
 async def claim_copies(session: StoreSession, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim the entries of these contents, in the transaction that marks their rows."""
+    """Claim the copies of these blobs in quarantine, in the transaction that marks their rows."""
     return await connection.fetch(SQL["claim_copies"], list(blobs), session.claimant.claimant_id)
 
 
 async def claim_thumbnail_copies(session: StoreSession, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim the thumbnails of these contents in quarantine."""
+    """Claim the copies of these blobs' thumbnails in quarantine."""
     async with session.context.pool.acquire() as connection, connection.transaction():
         return await connection.fetch(
             SQL["claim_thumbnail_copies"], list(blobs), session.claimant.claimant_id
@@ -124,7 +126,7 @@ async def claim_thumbnail_copies(session: StoreSession, blobs: Sequence[Hash]) -
 
 
 async def change(session: StoreSession, to: Change, entry_ids: Sequence[int]) -> list[Record]:
-    """Change entries that we have claimed, in a transaction of its own; return those that are closed by it."""
+    """Change entries that we have claimed, in a transaction of its own; return the closed ones."""
     if not entry_ids:
         return []
     async with session.context.pool.acquire() as connection, connection.transaction():
@@ -134,18 +136,18 @@ async def change(session: StoreSession, to: Change, entry_ids: Sequence[int]) ->
 async def change_on(
     connection: Conn, session: StoreSession, to: Change, entry_ids: Sequence[int]
 ) -> list[Record]:
-    """Change entries that we have claimed, in the transaction under way; return those that are closed by it."""
+    """Change entries that we have claimed, in the running transaction; return the closed ones."""
     return await connection.fetch(SQL[to], list(entry_ids), session.claimant.claimant_id)
 
 
 async def quarantined(session: StoreSession, entry_ids: Sequence[int]) -> list[Record]:
-    """Record that the blobs are renamed; return each with `wanted`: a row references it, and the claim stays ours."""
+    """Record that the blobs are renamed; return each with `wanted`: whether it has a row, and is still ours."""
     async with session.context.pool.acquire() as connection, connection.transaction():
         return await connection.fetch(SQL["quarantine_done"], list(entry_ids), session.claimant.claimant_id)
 
 
 async def lose(session: StoreSession, entry_ids: Sequence[int], problem: str) -> None:
-    """Record claimed entries whose files are not where they should be."""
+    """Record claimed entries whose files are missing."""
     await session.context.pool.execute(
         SQL["entries_lost"], list(entry_ids), session.claimant.claimant_id, problem
     )
@@ -155,7 +157,7 @@ async def purging(
     connection: Conn, session: StoreSession, entries: Sequence[EntryPath], files: Sequence[int | None],
     sizes: Sequence[int | None],
 ) -> set[int]:  # fmt: skip
-    """Mark claimed entries as purging, but for those that a hold is on; return the marked."""
+    """Mark claimed entries as purging, except held ones; return the marked."""
     ids = [entry.entry_id for entry in entries]
     marked = await connection.fetch(
         SQL["entries_purging"], ids, session.claimant.claimant_id, list(files), list(sizes)
@@ -164,7 +166,10 @@ async def purging(
 
 
 async def note_failures(session: StoreSession, failures: Sequence[tuple[EntryPath, str]]) -> None:
-    """Let go of claimed entries, each with its problem; entries that were being restored are quarantined as before."""
+    """End the claims of entries, each with its problem.
+
+    Entries that were being restored are in quarantine as before.
+    """
     if not failures:
         return
     async with session.context.pool.acquire() as connection, connection.transaction():
@@ -177,7 +182,7 @@ async def note_failures(session: StoreSession, failures: Sequence[tuple[EntryPat
 
 
 async def looked_at_thumbnails(session: StoreSession, entry_ids: Sequence[int], at: datetime) -> None:
-    """Record that a look at that time found that no row wants these thumbnails, and let go of them."""
+    """Record that a look at that time found no row for these thumbnails, and end their claims."""
     async with session.context.pool.acquire() as connection:
         await connection.execute(SQL["strays_looked"], list(entry_ids), session.claimant.claimant_id, at)
 
@@ -188,7 +193,7 @@ async def looked_at_thumbnails(session: StoreSession, entry_ids: Sequence[int], 
 async def intend(
     connection: Conn, session: StoreSession, pass_id: int, looks: Sequence[BlobLook]
 ) -> list[Record]:
-    """Record the intent to quarantine each blob that no row references any more; return the entries."""
+    """Record the intent to quarantine each blob without rows; return the entries."""
     return await connection.fetch(
         SQL["record_entries"],
         pass_id,
@@ -201,7 +206,7 @@ async def intend(
 async def intend_orphans(
     connection: Conn, session: StoreSession, pass_id: int, looks: Sequence[BlobLook]
 ) -> list[Record]:
-    """Record the intent to quarantine blobs without rows that are not in the quarantine's hands; return the entries."""
+    """Record the intent to quarantine blobs without rows that are not in quarantine; return the entries."""
     config = session.context.config
     return await connection.fetch(
         SQL["intend_orphans"],
@@ -216,7 +221,7 @@ async def intend_orphans(
 async def intend_thumbnails(
     connection: Conn, session: StoreSession, pass_id: int, held: Mapping[Hash, tuple[int, int]]
 ) -> list[Record]:
-    """Record the intent to quarantine thumbnails of contents that stay: how many files and bytes of each."""
+    """Record the intent to quarantine thumbnails of blobs that stay: the number of files and bytes of each."""
     return await connection.fetch(
         SQL["record_thumbnails"],
         pass_id,
@@ -236,7 +241,7 @@ async def intend_stray(
     settle: timedelta,
     grace: timedelta | None,
 ) -> int:
-    """Record the intent to quarantine stray thumbnails of one content; return the entry."""
+    """Record the intent to quarantine stray thumbnails of one blob; return the entry."""
     entry_id: int = await session.context.pool.fetchval(
         SQL["record_stray"], pass_id, blob, session.claimant.claimant_id, *held, settle, grace
     )
@@ -244,7 +249,7 @@ async def intend_stray(
 
 
 async def lock_selected(connection: Conn, *selected: Any) -> None:
-    """Lock the entries of a page of selected contents, so that nothing is claimed between the look and the mark.
+    """Lock the entries of a page of selected blobs, so that no entry is claimed between the look and the mark.
 
     `selected` are the parameters of released_rows.mark_selected.
     """
@@ -252,18 +257,18 @@ async def lock_selected(connection: Conn, *selected: Any) -> None:
 
 
 async def lock_copies(connection: Conn, blobs: Sequence[Hash]) -> None:
-    """Lock the entries of contents, so that nothing is claimed between the look and the mark."""
+    """Lock the entries of blobs, so that no entry is claimed between the look and the mark."""
     await connection.execute(SQL["lock_copies_of"], list(blobs))
 
 
 async def take_in(session: StoreSession, entries: Iterable[tuple[Any, ...]]) -> None:
-    """Record entries that were found on the disk: (id, pass, hash, kind, state, files, bytes) of each."""
+    """Take entries on the disk into the ledger: (id, pass, hash, kind, state, files, bytes) of each."""
     columns = zip(*entries, strict=True)
     await session.context.pool.execute(SQL["take_in"], session.context.config.settle, *map(list, columns))
 
 
 async def raise_ids(pool: Db, above: int) -> None:
-    """See that the ids of new entries are above all that are in use, on the disk, too."""
+    """Raise the ids of new entries above all in use, on the disk, too."""
     await pool.fetchval(SQL["ids_above"], above)
 
 
@@ -277,7 +282,7 @@ def _columns_of(looks: Sequence[BlobLook]) -> tuple[list[Hash], list[int], list[
     return [look.blob for look in looks], [look.files for look in looks], [look.bytes for look in looks]
 
 
-# Grace, of entries that no released row stands for; released_rows.py has the rest.
+# Grace, of entries without released rows; released_rows.py has the rest.
 
 
 async def end_grace(connection: Conn) -> None:
@@ -286,21 +291,21 @@ async def end_grace(connection: Conn) -> None:
 
 
 async def give_back_grace(connection: Conn) -> None:
-    """Give back the grace that was ended by hand; of the entries first, so that no purge claims them meanwhile."""
+    """Restore the grace that was ended by hand; of the entries first, so that no purge claims them meanwhile."""
     await connection.execute(SQL["give_back_grace_of_entries"])
 
 
 async def shorten_grace(connection: Conn, wanted: int) -> int:
-    """End the grace of the oldest entries that hold so many bytes; return of how many contents."""
+    """End the grace of the oldest entries that hold so many bytes; return the number of blobs."""
     contents: int = await connection.fetchval(SQL["shorten_grace_of_entries"], wanted)
     return contents
 
 
 async def begin_anew(connection: Conn, grace: timedelta) -> None:
-    """Let each settle begin now, and each grace be this long at least: by a clock that was wrong none is over."""
+    """Let each settle begin now, and each grace last at least this long: after a wrong clock no end is known."""
     await connection.execute(SQL["begin_settles_anew"], grace)
 
 
 async def forget_lost(pool: Db) -> None:
-    """Forget lost entries of which no released row is left."""
+    """Delete lost entries without released rows."""
     await pool.execute(SQL["forget_lost"])

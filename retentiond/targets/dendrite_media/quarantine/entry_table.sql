@@ -1,7 +1,7 @@
 -- Every write to retentiond.entry; entry_table.py has the states of an entry, and sends these statements.
 
 -- name: record_entries
--- Records the intent to quarantine each blob that no row bears any more, claimed by us.
+-- Records the intent to quarantine each blob without rows, claimed by us.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle)
 SELECT $1, h.hash, 'blob', 'intended', $2, h.files, h.bytes, $3::interval
 FROM unnest($4::text[], $5::integer[], $6::bigint[]) AS h(hash, files, bytes)
@@ -10,8 +10,8 @@ ORDER BY h.hash COLLATE "C"
 RETURNING entry_id, hash, bytes
 
 -- name: intend_orphans
--- Records the intent to quarantine blobs that no row bears, and that the quarantine has not in its hands; thumbnails of
--- one that lie there by themselves are no reason to leave it.
+-- Records the intent to quarantine blobs without rows that are not in quarantine; thumbnails of one that are in
+-- quarantine alone do not prevent it.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle, grace_until)
 SELECT $1, h.hash, 'blob', 'intended', $2, h.files, h.bytes, $3::interval, clock_timestamp() + $4::interval
 FROM unnest($5::text[], $6::integer[], $7::bigint[]) AS h(hash, files, bytes)
@@ -22,7 +22,7 @@ ORDER BY h.hash COLLATE "C"
 RETURNING entry_id, hash, bytes
 
 -- name: record_thumbnails
--- Records the intent to quarantine thumbnails of contents that stay, claimed by us.
+-- Records the intent to quarantine thumbnails of blobs that stay, claimed by us.
 INSERT INTO retentiond.entry (pass_id, hash, kind, state, claimed_by, files, bytes, settle)
 SELECT $1, h.hash, 'thumbnails', 'intended', $2, h.files, h.bytes, $3::interval
 FROM unnest($4::text[], $5::integer[], $6::bigint[]) AS h(hash, files, bytes)
@@ -36,18 +36,18 @@ VALUES ($1, $2, 'thumbnails', 'intended', $3, $4, $5, $6, clock_timestamp() + $7
 RETURNING entry_id
 
 -- name: ids_above
--- The ids of new entries shall be above all that lie on the disk.
+-- The ids of new entries must be above all on the disk.
 SELECT setval(pg_get_serial_sequence('retentiond.entry', 'entry_id'),
               greatest($1, (SELECT coalesce(max(entry_id), 1) FROM retentiond.entry),
                        nextval(pg_get_serial_sequence('retentiond.entry', 'entry_id'))))
 
 -- name: new_ids
--- As many ids of entries as are asked for.
+-- As many new ids of entries as requested.
 SELECT nextval(pg_get_serial_sequence('retentiond.entry', 'entry_id')) AS entry_id FROM generate_series(1, $1::integer)
 
 -- name: take_in
--- Takes what lies on the disk into the ledger, as entries without rows. Their grace is over when somebody ends it: a
--- date that has no end could not be shown.
+-- Takes entries on the disk into the ledger, as entries without rows. Their grace ends only by hand: an infinite date
+-- could not be shown.
 INSERT INTO retentiond.entry (entry_id, pass_id, hash, kind, state, files, bytes, settle, renamed_at, grace_until)
 OVERRIDING SYSTEM VALUE
 SELECT e.entry_id, e.pass_id, e.hash, e.kind, e.state, e.files, e.bytes, $1::interval, clock_timestamp(),
@@ -56,7 +56,7 @@ FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::
      AS e(entry_id, pass_id, hash, kind, state, files, bytes)
 
 -- name: quarantine_done
--- After the rename: the entry lies in quarantine. In the same look: does a row bear its hash now? Those keep our claim.
+-- After the rename: the entry is in quarantine. In the same look: does a row have its hash now? These keep our claim.
 UPDATE retentiond.entry e
 SET state = 'quarantined', renamed_at = clock_timestamp(),
     claimed_by = CASE WHEN wanted.yes THEN e.claimed_by END, problem = NULL, failures = 0, retry_at = NULL
@@ -78,27 +78,28 @@ SET state = 'returned', claimed_by = NULL, renamed_at = coalesce(renamed_at, clo
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_quarantined_again
--- No row bears them any more: the spare in quarantine waits out settle and grace like any entry, from now on.
+-- They have no row any more: the spare copy in quarantine waits out settle and grace like any entry, from now on.
 UPDATE retentiond.entry
 SET state = 'quarantined', claimed_by = NULL, renamed_at = clock_timestamp(), looked_at = NULL,
     problem = NULL, failures = 0, retry_at = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_demoted
--- Puts inherited entries back to where a sweep begins with them.
+-- Returns inherited entries to the state at which a sweep begins with them.
 UPDATE retentiond.entry
 SET state = 'quarantined', claimed_by = NULL, looked_at = NULL, renamed_at = coalesce(renamed_at, clock_timestamp())
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_lost
--- What the step should have left is not to be seen: kept on record, with the ledger's copy, and reported.
+-- The files that the step should have left are missing: the entry is kept on record, with the ledger's copy, and
+-- reported.
 UPDATE retentiond.entry SET state = 'lost', claimed_by = NULL, problem = $3
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: entries_purging
--- From here on the entry is no copy any more; what is left of it goes, whoever finds it. Not what a hold is on, and
--- not the thumbnails that went alone of a medium that it is on. It holds no more than what leaves with it: a spare is
--- one more name of a file that lives.
+-- From here on the entry is no copy any more; the rest of it is deleted by any later sweep. Held entries are left
+-- out, and thumbnails that were released alone from a held media item. Its bytes are those that the purge frees: a
+-- spare copy is one more name of a live file.
 UPDATE retentiond.entry e SET state = 'purging', files = coalesce(g.files, e.files), bytes = coalesce(g.bytes, e.bytes)
 FROM unnest($1::bigint[], $3::integer[], $4::bigint[]) AS g(entry_id, files, bytes)
 WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
@@ -114,16 +115,16 @@ RETURNING e.entry_id
 DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 RETURNING pass_id, hash, files, bytes
 
 -- name: drop_intents
--- Closes intents of which nothing was moved.
+-- Closes intents of which no file was moved.
 DELETE FROM retentiond.entry WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2 AND state = 'intended'
 RETURNING entry_id
 
 -- name: let_go
--- Lets go of claims; the entries are as they were.
+-- Ends claims; the entries are as they were.
 UPDATE retentiond.entry SET claimed_by = NULL WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: note_failures
--- Lets go of entries that could not be worked on. The next sweep tries again; after a second failure in a row they wait
+-- Ends the claims of entries whose step failed. The next sweep tries again; after a second failure in a row they wait
 -- a minute, then three, seven and so on, up to an hour; a sweep of everything, which a daemon does once an hour, does
 -- not wait.
 UPDATE retentiond.entry e
@@ -138,14 +139,14 @@ UPDATE retentiond.entry SET looked_at = $3, claimed_by = NULL
 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 
 -- name: forget_lost
--- Lost entries are forgotten with the last copy of their rows.
+-- Deletes lost entries with the last copy of their rows.
 DELETE FROM retentiond.entry e
 WHERE e.state = 'lost' AND e.claimed_by IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.released_media r WHERE r.base64hash = e.hash)
 
 -- name: look_quarantined
--- A sweep's look at entries in quarantine, a page: whom a row wants is claimed, of the others it is noted that
--- nobody did at the moment of this statement's snapshot.
+-- A sweep's look at entries in quarantine, a page: entries with a row are claimed; the others are recorded as without
+-- a row at the moment of this statement's snapshot.
 WITH page AS (
     SELECT entry_id, hash, pass_id FROM retentiond.entry
     WHERE state = 'quarantined' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
@@ -163,8 +164,8 @@ FROM look l WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 
 -- name: claim_returned
--- Claims a page of returned entries, to see whether their live file still stands; says whether a row bears the hash.
--- A sweep of everything ($4) waits for no time to try again.
+-- Claims a page of returned entries, to check whether their live file still exists; returns whether a row has the
+-- hash. A sweep of everything ($4) ignores the time of the next try.
 WITH page AS (
     SELECT entry_id, hash FROM retentiond.entry
     WHERE state = 'returned' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
@@ -179,8 +180,8 @@ RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 
 -- name: claim_due_entries
 -- Claims a batch of entries whose settle (before the protections' copy was begun) and grace are over, and looks a
--- last time: do rows bear the hash? Without a settle (nobody writes to the store) this look is enough; else a
--- sweep must have looked before.
+-- last time: do rows have the hash? Without a settle (dendrite does not run) this look is enough; otherwise a sweep
+-- must have looked before.
 WITH page AS (
     SELECT e.entry_id, e.hash FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
@@ -200,7 +201,7 @@ WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, l.wanted
 
 -- name: claim_strays
--- Claims a page of stray thumbnails in quarantine; says whether settle and grace are over, and whether a sweep has
+-- Claims a page of stray thumbnails in quarantine; returns whether settle and grace are over, and whether a sweep has
 -- looked before.
 UPDATE retentiond.entry e SET claimed_by = $3
 WHERE e.entry_id IN (
@@ -219,8 +220,8 @@ RETURNING e.entry_id, e.pass_id, e.hash, e.bytes,
           AS over
 
 -- name: inherit_claims
--- Takes over a page of open steps of the dead, and of those that were let go of because they failed, once it is time
--- to try them again ($5: whatever the time).
+-- Takes over a page of open steps of dead claim owners, and of failed steps without a claim, once it is time to try
+-- them again ($5: at any time).
 UPDATE retentiond.entry SET claimed_by = $3
 WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
                    WHERE entry_id > $1 AND (claimed_by = ANY ($4::integer[])
@@ -230,7 +231,7 @@ WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
 RETURNING entry_id, pass_id, hash, kind, state
 
 -- name: claim_rowless
--- Claims a page of them to bring it back, of one pass or all.
+-- Claims a page of them to restore it, of one pass or all.
 UPDATE retentiond.entry SET claimed_by = $3, state = 'restoring'
 WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
                    WHERE entry_id > $1 AND kind = 'blob' AND grace_until IS NOT NULL AND state = 'quarantined'
@@ -247,8 +248,8 @@ WHERE entry_id IN (SELECT entry_id FROM retentiond.entry
 RETURNING entry_id, pass_id, hash, state
 
 -- name: claim_copies
--- Claims what the quarantine holds of these contents, to bring it back, and what was never moved into it: an open
--- intent stays one. Does every released row of them come?
+-- Claims the copies of these blobs in quarantine, to restore them, and those that were never moved into it: an open
+-- intent stays one. Are all their released rows restored?
 WITH copy AS (
     SELECT entry_id FROM retentiond.entry
     WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND state IN ('quarantined', 'returned', 'intended')
@@ -260,7 +261,7 @@ RETURNING e.entry_id, e.pass_id, e.hash, e.kind, e.state,
     NOT EXISTS (SELECT FROM retentiond.released_media r WHERE r.base64hash = e.hash AND r.restoring IS NULL) AS all_rows
 
 -- name: claim_thumbnail_copies
--- Claims what the quarantine holds of these contents' thumbnails.
+-- Claims the copies of these blobs' thumbnails in quarantine.
 UPDATE retentiond.entry e SET claimed_by = $2
 WHERE e.entry_id IN (SELECT entry_id FROM retentiond.entry
                      WHERE hash = ANY ($1::text[]) AND kind = 'thumbnails' AND claimed_by IS NULL AND state = 'quarantined'
@@ -268,7 +269,7 @@ WHERE e.entry_id IN (SELECT entry_id FROM retentiond.entry
 RETURNING e.entry_id, e.pass_id, e.hash
 
 -- name: lock_copies
--- Locks what the quarantine holds of these contents, so that nothing is claimed between the look and the mark.
+-- Locks the entries of these blobs, so that no entry is claimed between the look and the mark.
 SELECT e.entry_id FROM retentiond.entry e
 WHERE e.hash IN (SELECT r.base64hash FROM retentiond.released_media r
                  WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
@@ -277,12 +278,12 @@ WHERE e.hash IN (SELECT r.base64hash FROM retentiond.released_media r
 ORDER BY e.entry_id FOR UPDATE
 
 -- name: lock_copies_of
--- Locks what the quarantine holds of these contents, so that nothing is claimed between the look and the mark.
+-- Locks the entries of these blobs, so that no entry is claimed between the look and the mark.
 SELECT entry_id FROM retentiond.entry WHERE hash = ANY ($1::text[]) ORDER BY entry_id FOR UPDATE
 
 -- name: oldest
--- A part of other statements: the oldest entries, settle being over, until what they hold is enough ($1 bytes). Not of what an
--- acceptance took in.
+-- A part of other statements: the oldest entries whose settle is over, until their bytes reach $1. Entries that an
+-- acceptance took in are left out.
 SELECT a.entry_id, a.hash
 FROM (SELECT e.entry_id, e.hash, sum(e.bytes) OVER (ORDER BY e.renamed_at, e.entry_id) - e.bytes AS before
       FROM retentiond.entry e
@@ -291,7 +292,7 @@ FROM (SELECT e.entry_id, e.hash, sum(e.bytes) OVER (ORDER BY e.renamed_at, e.ent
 WHERE a.before < $1
 
 -- name: shorten_grace_of_entries
--- The same for what no released row stands for.
+-- The same for entries without released rows.
 WITH ended AS (
     UPDATE retentiond.entry e SET grace_until = clock_timestamp()
     FROM ({oldest}) o WHERE e.entry_id = o.entry_id AND e.grace_until > clock_timestamp()
@@ -300,15 +301,15 @@ WITH ended AS (
 SELECT count(DISTINCT hash) FROM ended
 
 -- name: end_grace_of_entries
--- The same for what no released row stands for.
+-- The same for entries without released rows.
 UPDATE retentiond.entry
 SET grace_before = coalesce(grace_before, grace_until),
     grace_until = least(grace_until, greatest(clock_timestamp(), renamed_at + settle))
 WHERE grace_until > clock_timestamp()
 
 -- name: give_back_grace_of_entries
--- `quarantine purge --cancel`, of the entries first: a purge that has looked at them just now must not claim them with the
--- ended grace in mind, and claims none that no sweep has looked at since. What a step under way has is left alone.
+-- `quarantine purge --cancel`, of the entries first: a purge that has looked at them just now must not claim them by
+-- the ended grace, and claims no entry that no sweep has looked at since. Entries of a running step are left alone.
 UPDATE retentiond.entry e
 SET looked_at = NULL, grace_until = coalesce(e.grace_before, e.grace_until), grace_before = NULL
 WHERE e.claimed_by IS NULL AND e.state IN ('quarantined', 'returned')
@@ -317,7 +318,7 @@ WHERE e.claimed_by IS NULL AND e.state IN ('quarantined', 'returned')
        OR EXISTS (SELECT FROM retentiond.thumbnail_release r WHERE r.base64hash = e.hash AND r.grace_before IS NOT NULL))
 
 -- name: begin_settles_anew
--- The same for entries, and for the grace of those that have no rows; the others shall go on having none.
+-- The same for entries, and for the grace of those without rows; the others still have none.
 UPDATE retentiond.entry
 SET renamed_at = clock_timestamp(), looked_at = NULL,
     grace_until = CASE WHEN grace_until IS NOT NULL THEN greatest(grace_until, clock_timestamp() + $1::interval) END

@@ -1,9 +1,9 @@
 """Entries that could not be moved: the release is taken back at once, or a later sweep tries again.
 
 Only the rename shows some refusals: an attribute (`chattr +a`), a quota, a security module, EXDEV from a lower layer.
-A release that stayed open then would leave a live file that no row references, and rows that no restore brings back.
-Where the outcome is open the claim ends, and later sweeps try again after longer and longer waits. Each failure is logged
-when it happens, so the delay also bounds the log; `status` counts the entries meanwhile.
+Without the way back, a live file would have no row, and no restore would return its rows. If the outcome is open the
+claim ends, and later sweeps try again after longer and longer waits. Each failure is logged when it happens, so the
+delay also bounds the log; `status` counts the entries meanwhile.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SWALLOWED: Final = "dendrite's table took the row without an error and does not 
 async def give_up(
     session: StoreSession, results: Sequence[MoveResult], *, kind: str = "not_moved", error: str = ""
 ) -> None:
-    """Let go of claimed entries for the errors of their moves, or for one `error` that they share, and log each."""
+    """End the claims of entries with the errors of their moves, or with one `error` that they share, and log each."""
     log = get_logger(target=session.context.name)
     for result in results:
         log.error("item_failed", kind=kind, hash=result.entry.hash, error=error or result.error)
@@ -43,7 +43,7 @@ async def give_up(
 
 
 async def take_back(session: StoreSession, results: Sequence[MoveResult]) -> list[Record]:
-    """Take back the releases of claimed entries that stayed where they were; return the rows that stand again."""
+    """Take back the releases of claimed entries that stayed in place; return the rows that were inserted again."""
     if not results:
         return []
     try:
@@ -55,7 +55,7 @@ async def take_back(session: StoreSession, results: Sequence[MoveResult]) -> lis
             # The entry stays open with its rows in the ledger, and a later sweep tries both ways again.
             await give_up(session, results, kind="not_restored", error=sentence(str(error)))
             return []
-    # One row that the database refuses must not hold up the others.
+    # One row that the database refuses must not block the others.
     return [row for result in results for row in await take_back(session, [result])]
 
 

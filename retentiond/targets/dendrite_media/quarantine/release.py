@@ -1,6 +1,6 @@
-"""Release: in one transaction a batch's rows are looked at again, copied into the ledger, and deleted.
+"""Release: in one transaction a batch's rows are checked again, copied into the ledger, and deleted.
 
-Keep when in doubt is decided here for the last time: what is not as the survey saw it stays, as `changed`.
+The last decision in favour of a row is made here: a row that differs from the survey stays, as `changed`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "release.sql", shown=shown(KEPT_COPY, row="m", copy="$3", names="$5"))
 UNEVEN: Final = (
-    "not all were both copied and deleted, and it was rolled back; take away the trigger or rule on dendrite's tables, or "
-    "on the ledger's, that keeps some, or report this with the log"
+    "not all were both copied and deleted, and it was rolled back; remove the trigger or rule on dendrite's tables, or "
+    "on the ledger's, that keeps some of them, or report this with the log"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A blob that no row bears any more, or such thumbnails of one that stays: claimed, recorded, and to be renamed."""
+    """A blob without rows, or some thumbnails of one that stays: claimed, recorded, and to be renamed."""
 
     entry: EntryPath
     bytes: int
@@ -53,7 +53,7 @@ class Intent:
 
 @dataclass(slots=True)
 class ReleasedBatch:
-    """What one release did: rows gone, by policy; those that had changed; those without a file; the intents."""
+    """The result of a release: the deleted rows, the changed ones, and the intents."""
 
     gone: list[Assessed] = field(default_factory=list)
     changed: list[Assessed] = field(default_factory=list)
@@ -73,9 +73,12 @@ class Releaser:
         self._ground = ground
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
-        """Release what may go of a batch; raises LeaseLostError, and then nothing of the batch is gone."""
+        """Release the rows of a batch that may be deleted.
+
+        Raise LeaseLostError, and then no row of the batch is deleted.
+        """
         while (released := await self._try_release(batch)) is None:
-            # A hold was put on in between, of which nobody had read what it refers to.
+            # A hold was added in between, and its references have not been read.
             pass
         return released
 
@@ -140,7 +143,7 @@ class Releaser:
         return released_record(self._session.context.name, self._pass_id, released)
 
     def _facts(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> list[str | None]:
-        """Return, as JSON, the conditions on references under which each row goes."""
+        """Return, as JSON, the conditions on references under which each row is deleted."""
         found = [self._ground.facts_of(rows[item.due.key], item.due) for item in going]
         return [None if facts is None else json.dumps(facts.as_json()) for facts in found]
 

@@ -1,4 +1,4 @@
--- Release: a batch of rows is locked, asked for what keeps it, copied into the ledger and deleted.
+-- Release: a batch of rows is locked, checked for reasons to keep it, copied into the ledger and deleted.
 
 -- name: lock_candidates
 -- Locks the batch's rows by their keys and reads them again.
@@ -10,8 +10,8 @@ ORDER BY m.media_id, m.media_origin
 FOR UPDATE OF m
 
 -- name: kept_keys
--- Which of these keys a mark or a protection keeps; the copy is read in the same snapshot as what it says. $5 are the names
--- of this server.
+-- Those of these keys that a mark or a protection keeps; the copy is read in the same snapshot as its references. $5
+-- are the names of this server.
 SELECT k.media_id, k.media_origin
 FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
 WHERE EXISTS (SELECT FROM retentiond.restored r

@@ -1,12 +1,12 @@
 """The tables of released rows: every write to them is sent from here.
 
 A released row is the ledger's copy of a media row (`released_media`), of thumbnail rows that were released while their
-medium stays (`thumbnail_release`), or of thumbnail rows that a repair took (`released_thumbnail`, on record only). It has
+media row stays (`thumbnail_release`), or of thumbnail rows that a repair released (`released_thumbnail`, on record only). It has
 no states: it is there from its release, in the transaction that deletes dendrite's row, until its grace is over and it is
-forgotten, or until the row is back. `restoring` marks a row on its way back, and says by whom.
+deleted, or until the row is restored. `restoring` marks a row that is being restored, with the claim owner.
 
-Two smaller tables are written by the same transactions, and so from here: `shared_blob`, contents that stayed although
-rows of theirs went; `restored`, the media that are kept since they were brought back by hand.
+Two smaller tables are written by the same transactions, and so from here: `shared_blob`, blobs that stayed although
+some of their rows were released; `restored`, the media that are kept since they were restored by hand.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SQL: Final = named_queries(
 
 
 class Selected(NamedTuple):
-    """A page of released rows that a user selected: of a pass, of a key, or all, after a content."""
+    """A page of released rows that a user selected: of a pass, of a key, or all, after a blob."""
 
     after: str
     batch: int
@@ -74,24 +74,27 @@ async def release_thumbnails(connection: Conn, pass_id: int, *columns: Any) -> l
 async def release_orphan_thumbnails(
     connection: Conn, pass_id: int, finding: FindingKind, grace: timedelta, *columns: Any
 ) -> list[Record]:
-    """Copy thumbnail rows (keys, sizes) without a media row, and delete them; return those."""
+    """Copy thumbnail rows (keys, sizes) without a media row, and delete them; return the deleted."""
     return await connection.fetch(SQL["release_orphan_thumbnails"], pass_id, finding, grace, *columns)
 
 
 async def release_dead_thumbnails(
     connection: Conn, pass_id: int, finding: FindingKind, grace: timedelta, *columns: Any
 ) -> list[Record]:
-    """Copy thumbnail rows (keys, sizes, hashes) whose file is missing or of another size, and delete them; return those."""
+    """Copy thumbnail rows (keys, sizes, hashes) whose file is missing or of another size, and delete them.
+
+    Return the deleted.
+    """
     return await connection.fetch(SQL["release_dead_thumbnails"], pass_id, finding, grace, *columns)
 
 
 async def note_shared(db: Conn | Db, pass_id: int, settle: timedelta, blobs: Collection[Hash]) -> None:
-    """Remember which of these contents stay, since their thumbnails may become strays."""
+    """Record those of these blobs that stay, since their thumbnails may become strays."""
     await db.execute(SQL["note_shared"], pass_id, settle, list(blobs))
 
 
 async def forget_shared(pool: Db, blobs: Sequence[Hash]) -> None:
-    """Forget contents whose stray thumbnails were taken."""
+    """Delete the record of blobs whose stray thumbnails were removed."""
     await pool.execute(SQL["forget_shared"], list(blobs))
 
 
@@ -99,7 +102,7 @@ async def forget_shared(pool: Db, blobs: Sequence[Hash]) -> None:
 
 
 async def mark_selected(connection: Conn, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
-    """Mark a page of selected rows; return its contents, each with whether it is free, stuck and marked."""
+    """Mark a page of selected rows; return its blobs, each with whether it is free, stuck and marked."""
     await entry_table.lock_selected(connection, *selected)
     return await connection.fetch(SQL["select_to_restore"], *selected, json.dumps(mark))
 
@@ -107,7 +110,7 @@ async def mark_selected(connection: Conn, selected: Selected, mark: Mapping[str,
 async def mark_wanted(
     connection: Conn, claimant: int, protected: Sequence[Hash], refuted: Mapping[int, Hash]
 ) -> list[Hash]:
-    """Mark the rows of protected contents, and the rows by release whose facts are refuted; return their contents."""
+    """Mark the rows of protected blobs, and the rows by release whose facts are refuted; return their blobs."""
     await entry_table.lock_copies(connection, sorted({*protected, *refuted.values()}))
     rows = await connection.fetch(SQL["mark_protected"], list(protected), claimant)
     rows += await connection.fetch(SQL["mark_refuted"], list(refuted), claimant)
@@ -115,30 +118,30 @@ async def mark_wanted(
 
 
 async def mark_held(connection: Conn, claimant: int, blobs: Sequence[Hash]) -> list[Hash]:
-    """Mark the held rows of these contents; return the contents."""
+    """Mark the held rows of these blobs; return the blobs."""
     await entry_table.lock_copies(connection, blobs)
     return _hashes(await connection.fetch(SQL["mark_held"], list(blobs), claimant))
 
 
 async def inherit_restores(connection: Conn, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
-    """Take over a page of rows that dead claimants had marked; return their contents."""
+    """Take over a page of the marks of dead claim owners; return the blobs."""
     return _hashes(await connection.fetch(SQL["inherit_restores"], list(dead), batch, claimant))
 
 
 async def mark_selected_thumbnails(pool: Db, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
-    """Mark a page of selected thumbnails; return its contents, each with how many were marked in all."""
+    """Mark a page of selected thumbnails; return its blobs, each with the number of marked ones."""
     return await pool.fetch(SQL["mark_thumbnails"], *selected, json.dumps(mark))
 
 
 async def mark_refuted_thumbnails(
     connection: Conn, claimant: int, release_ids: Collection[int]
 ) -> list[Hash]:
-    """Mark thumbnails whose facts are refuted; return their contents."""
+    """Mark thumbnails whose facts are refuted; return their blobs."""
     return _hashes(await connection.fetch(SQL["mark_refuted_thumbnails"], list(release_ids), claimant))
 
 
 async def inherit_thumbnail_restores(pool: Db, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
-    """Take over a page of thumbnails that dead claimants had marked; return the contents."""
+    """Take over a page of thumbnails that dead claim owners had marked; return the blobs."""
     return _hashes(await pool.fetch(SQL["inherit_thumbnail_restores"], list(dead), claimant, batch))
 
 
@@ -148,9 +151,10 @@ async def inherit_thumbnail_restores(pool: Db, claimant: int, dead: Sequence[int
 async def take_back(
     connection: Conn, blobs: Sequence[tuple[int, Hash, str]]
 ) -> tuple[list[Record], list[Record]]:
-    """Insert the rows that passes released with blobs (pass, hash, why), and forget the copies.
+    """Insert the rows that passes released with blobs (pass, hash, why), and delete the copies.
 
-    Return the rows that stand, with `inserted`, and those that dendrite's table took without an error and does not have.
+    Return the rows in the table, with `inserted`, and those that dendrite's table took without an error and does not
+    have.
     """
     chosen = await connection.fetch(SQL["rows_to_take_back"], *map(list, _columns(blobs, 3)))
     reasons = {row["release_id"]: row["reason"] for row in chosen}
@@ -163,9 +167,9 @@ async def take_back(
 async def insert_restored(
     connection: Conn, claimant: int, live: Sequence[LiveBlob]
 ) -> tuple[list[Record], list[Record]]:
-    """Insert the marked rows of contents whose files stand live, and keep them; forget the copies.
+    """Insert the marked rows of blobs whose live files exist, and keep them; delete the copies.
 
-    Return the rows, with `inserted`, and those that have no whole file, whose mark is ended.
+    Return the rows, with `inserted`, and those without a whole file, whose mark is ended.
     """
     blobs = [blob.blob for blob in live]
     chosen = await connection.fetch(SQL["rows_to_restore"], blobs, [blob.size for blob in live], claimant)
@@ -178,21 +182,24 @@ async def insert_restored(
 
 
 async def leave(pool: Db, claimant: int, blob: Hash) -> list[Record]:
-    """End the marks of a content that the database refuses; return its rows."""
+    """End the marks of a blob that the database refuses; return its rows."""
     return await pool.fetch(SQL["not_restored"], [blob], claimant)
 
 
 async def take_back_thumbnails(connection: Conn, blobs: Sequence[tuple[int, Hash, str]]) -> list[Record]:
-    """Insert the thumbnail rows that passes released alone (pass, hash, why), and forget the copies; return those."""
+    """Insert the thumbnail rows that passes released alone (pass, hash, why), and delete the copies.
+
+    Return the rows.
+    """
     return await connection.fetch(SQL["take_back_thumbnail_rows"], *map(list, _columns(blobs, 3)))
 
 
 async def insert_thumbnails(
     connection: Conn, claimant: int, live: Sequence[LiveBlob]
 ) -> tuple[list[Record], list[Record]]:
-    """Insert the marked thumbnail rows whose files stand live, and keep their media; forget the copies.
+    """Insert the marked thumbnail rows whose live files exist, and keep their media; delete the copies.
 
-    Return the releases that are back, and those without a file or a medium, whose mark is ended.
+    Return the inserted rows, and those without a file or a media row, whose mark is ended.
     """
     inserted = await connection.fetch(SQL["insert_thumbnails"], claimant, *_thumbnail_columns(live))
     ids = [row["release_id"] for row in inserted]
@@ -203,7 +210,7 @@ async def insert_thumbnails(
 
 
 async def end_marks(pool: Db, keys: Collection[MediaKey] | None) -> list[Record]:
-    """End the mark `restored` of these media, or of all; return those that had it."""
+    """End the mark `restored` of these media, or of all; return the media that had it."""
     columns = (None, None) if keys is None else key_columns(keys)
     return await pool.fetch(SQL["end_marks"], *columns)
 
@@ -226,13 +233,13 @@ async def _forget(connection: Conn, rows: Sequence[Record]) -> set[int]:
 
 
 async def end_grace(connection: Conn, settle: timedelta) -> None:
-    """End the grace of all rows by hand, no sooner than their settle, which is `settle` where no entry says it."""
+    """End the grace of all rows by hand, no sooner than their settle, which is `settle` if no entry has it."""
     for statement in ("end_grace", "end_grace_of_releases", "end_grace_of_thumbnails"):
         await connection.execute(SQL[statement], settle)
 
 
 async def give_back_grace(connection: Conn) -> CancelledPurge:
-    """Give back the grace that was ended by hand; entry_table.give_back_grace comes first."""
+    """Restore the grace that was ended by hand; call entry_table.give_back_grace first."""
     row = await connection.fetchrow(SQL["give_back_grace"])
     for statement in ("give_back_grace_of_releases", "give_back_grace_of_thumbnails"):
         await connection.execute(SQL[statement])
@@ -241,24 +248,24 @@ async def give_back_grace(connection: Conn) -> CancelledPurge:
 
 
 async def shorten_grace(connection: Conn, wanted: int) -> int:
-    """End the grace of the oldest entries and their rows until they hold so many bytes; return the number of contents."""
+    """End the grace of the rows of the oldest entries, so many bytes, until then; return the number of blobs."""
     contents: int = await connection.fetchval(SQL["shorten_grace"], wanted)
     return contents + await entry_table.shorten_grace(connection, wanted)
 
 
 async def begin_anew(connection: Conn) -> None:
-    """Let each grace begin now: by a clock that was wrong none is over."""
+    """Let each grace begin now: after a wrong clock no end is known."""
     for rows in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
         await connection.execute(SQL[f"begin_{rows}_anew"])
 
 
 async def forget_purged(connection: Conn, blobs: Collection[Hash]) -> None:
-    """Forget the rows of contents that were unlinked, their grace being over."""
+    """Delete the copies of rows whose blobs were unlinked, their grace being over."""
     await connection.execute(SQL["forget_rows"], sorted(blobs))
 
 
 async def forget_without_entry(session: StoreSession, release_ids: Sequence[int]) -> None:
-    """Forget those of these rows that still have no entry and no hold."""
+    """Delete those of these copies that still have no entry and no hold."""
     if not release_ids:
         return
     async with session.context.pool.acquire() as connection, connection.transaction():
@@ -267,12 +274,12 @@ async def forget_without_entry(session: StoreSession, release_ids: Sequence[int]
 
 
 async def forget_thumbnails(pool: Db) -> None:
-    """Forget thumbnail rows that a repair took, their grace being over."""
+    """Delete thumbnail rows that a repair released, their grace being over."""
     await pool.execute(SQL["forget_thumbnails"])
 
 
 async def forget_thumbnails_alone(pool: Db) -> None:
-    """Forget thumbnail rows that were released alone, their grace being over and nothing of theirs in quarantine."""
+    """Delete thumbnail rows that were released alone, their grace being over and none of their files in quarantine."""
     await pool.execute(SQL["forget_thumbnails_alone"])
 
 

@@ -32,7 +32,7 @@ SELECT (SELECT count(*) FROM gone_media) AS media, (SELECT count(*) FROM copied)
        (SELECT coalesce(sum(thumbnails), 0) FROM copied) AS thumbnails_copied
 
 -- name: note_shared
--- Remembers the blobs of which rows went while others stay: their thumbnails may be strays by and by.
+-- Records the blobs of which some rows were released while others stay: their thumbnails may become strays.
 INSERT INTO retentiond.shared_blob (hash, pass_id, noted_at, settle)
 SELECT h.hash, $1, clock_timestamp(), $2::interval
 FROM unnest($3::text[]) AS h(hash)
@@ -67,7 +67,7 @@ SELECT g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g
 FROM gone g
 
 -- name: release_orphan_thumbnails
--- Copies into the ledger and deletes thumbnail rows whose medium has no row.
+-- Copies thumbnail rows without a media row into the ledger and deletes them.
 WITH gone AS (
     DELETE FROM mediaapi_thumbnail t
     USING unnest($4::text[], $5::text[], $6::integer[], $7::integer[], $8::text[], $9::bigint[])
@@ -86,7 +86,7 @@ FROM gone g
 RETURNING media_id, media_origin, width, height, resize_method, file_size_bytes
 
 -- name: release_dead_thumbnails
--- The same for thumbnail rows of a content whose file is missing or of another size: the medium still is of that content.
+-- The same for thumbnail rows of a blob whose file is missing or of another size: the media row still has that blob.
 WITH gone AS (
     DELETE FROM mediaapi_thumbnail t
     USING unnest($4::text[], $5::text[], $6::integer[], $7::integer[], $8::text[], $9::bigint[], $10::text[])
@@ -106,10 +106,10 @@ FROM gone g
 RETURNING media_id, media_origin, width, height, resize_method, file_size_bytes
 
 -- name: select_to_restore
--- Marks a page of released rows as being brought back: by pass, by key, or all, one content after another; not
--- those whose key bears a row again, nor those of a content that a live claimant works on. `stuck`: the disk left it
--- with a purge that failed, and gave it back neither. Of a key that
--- was released more than once, with other contents, the newest that had a file comes, unless a pass is named.
+-- Marks a page of released rows as being restored: by pass, by key, or all, one blob after another; not those whose
+-- key has a row again, nor those of a blob in use by a live claim owner. `stuck`: a purge failed on the disk, and so
+-- did its way back. Of a key that was released more than once, with other blobs, the newest one with a file is
+-- restored, unless a pass is named.
 WITH page AS (
     SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
     WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
@@ -138,8 +138,8 @@ SELECT p.hash, EXISTS (SELECT FROM free f WHERE f.hash = p.hash) AS free,
 FROM page p ORDER BY p.hash
 
 -- name: mark_protected
--- Marks the rows of contents that have become protected as being brought back, without keeping them by hand; but for
--- contents that a step under way has.
+-- Marks the rows of blobs that have become protected as being restored, without keeping them by hand; not those of
+-- blobs in a running step.
 UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
 WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NULL AND NOT r.even_protected
   AND NOT EXISTS (SELECT FROM retentiond.entry e
@@ -148,7 +148,7 @@ WHERE r.base64hash = ANY ($1::text[]) AND r.restoring IS NULL AND NOT r.even_pro
 RETURNING r.base64hash AS hash
 
 -- name: mark_refuted
--- Marks rows as being restored, without keeping them by hand; not those of blobs that a step under way works on.
+-- Marks rows as being restored, without keeping them by hand; not those of blobs in a running step.
 UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
 WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e
@@ -157,7 +157,7 @@ WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
 RETURNING r.base64hash AS hash
 
 -- name: mark_held
--- Marks held rows as being brought back, without keeping them by hand; but for contents that a step under way has.
+-- Marks held rows as being restored, without keeping them by hand; not those of blobs in a running step.
 UPDATE retentiond.released_media k SET restoring = jsonb_build_object('claimant', $2::integer)
 WHERE k.base64hash = ANY ($1::text[]) AND k.had_file AND k.restoring IS NULL AND {held}
   AND NOT EXISTS (SELECT FROM retentiond.entry e
@@ -166,7 +166,7 @@ WHERE k.base64hash = ANY ($1::text[]) AND k.had_file AND k.restoring IS NULL AND
 RETURNING k.base64hash AS hash
 
 -- name: inherit_restores
--- Takes over a page of contents whose restorer is gone; not those of which somebody has a copy in his hands.
+-- Takes over a page of blobs whose restorer is dead; not those of which a copy is claimed.
 WITH page AS (
     SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
     WHERE r.restoring IS NOT NULL AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
@@ -189,7 +189,7 @@ WHERE r.restoring IS NULL
 ORDER BY r.release_id FOR UPDATE OF r
 
 -- name: rows_to_restore
--- The marked rows whose whole file stands live (of the row's size, or of any where the row says 0 or less).
+-- The marked rows whose whole live file exists (of the row's size, or of any if the row says 0 or less).
 SELECT r.release_id
 FROM unnest($1::text[], $2::bigint[]) AS l(hash, size)
 JOIN retentiond.released_media r ON r.base64hash = l.hash
@@ -198,8 +198,8 @@ WHERE (r.restoring ->> 'claimant')::integer = $3
 ORDER BY r.release_id FOR UPDATE OF r
 
 -- name: insert_restored
--- Inserts the rows of these releases ($1; $2: why, where no mark says it); of two of one key the newer. A row that came back
--- meanwhile stays as it is.
+-- Inserts the rows of these releases ($1; $2: the reason, if no mark has one); of two of one key the newer. A row
+-- that was inserted meanwhile stays as it is.
 WITH chosen AS (
     SELECT DISTINCT ON (r.media_id, r.media_origin) r.*, coalesce(r.restoring ->> 'reason', g.reason) AS reason
     FROM unnest($1::bigint[], $2::text[]) AS g(release_id, reason)
@@ -220,8 +220,8 @@ FROM chosen c
 LEFT JOIN inserted i ON i.media_id = c.media_id COLLATE "default" AND i.media_origin = c.media_origin COLLATE "default"
 
 -- name: insert_restored_thumbnails
--- Inserts the thumbnail rows of rows just inserted: those whose file stands live, of the row's size, or all of them ($7),
--- where no file had left.
+-- Inserts the thumbnail rows of rows just inserted: those with a live file of the row's size, or all of them ($7), if
+-- no file had left.
 INSERT INTO mediaapi_thumbnail (media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height,
     resize_method)
 SELECT r.media_id, r.media_origin, t.content_type, t.file_size_bytes, t.creation_ts, t.width, t.height, t.resize_method
@@ -236,7 +236,7 @@ WHERE r.release_id = ANY ($1::bigint[]) AND ($7 OR l.hash IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- name: mark_restored
--- What was brought back by hand is kept from now on.
+-- Items restored by hand are kept from now on.
 INSERT INTO retentiond.restored (media_id, media_origin, until, restored_at, restored_by, reason)
 SELECT DISTINCT ON (r.media_id, r.media_origin) r.media_id, r.media_origin, (r.restoring ->> 'until')::timestamptz,
     clock_timestamp(), r.restoring ->> 'by', r.restoring ->> 'reason'
@@ -248,8 +248,9 @@ SET until = excluded.until, restored_at = excluded.restored_at, restored_by = ex
     reason = excluded.reason
 
 -- name: forget_restored
--- Forgets the copies of these rows where the row is back, and other copies of their keys that were to come back, too. A
--- trigger, or another unique index, may have swallowed a row without an error: then the copy is the only one.
+-- Deletes the copies of these rows if the row is in the table, and other copies of their keys that were to be
+-- restored, too. A trigger, or another unique index, may have dropped a row without an error: then the copy is the
+-- only one.
 DELETE FROM retentiond.released_media r
 USING (SELECT media_id, media_origin FROM retentiond.released_media WHERE release_id = ANY ($1::bigint[])) k
 WHERE r.media_id = k.media_id AND r.media_origin = k.media_origin
@@ -259,7 +260,7 @@ WHERE r.media_id = k.media_id AND r.media_origin = k.media_origin
 RETURNING r.release_id
 
 -- name: not_restored
--- Rows that no whole file stands for stay as they were, and are named.
+-- Rows without a whole file stay as they were, and are returned.
 UPDATE retentiond.released_media SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
 RETURNING media_id, media_origin, base64hash AS hash
@@ -279,7 +280,7 @@ WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
 RETURNING r.base64hash AS hash
 
 -- name: mark_thumbnails
--- Marks a page of contents whose thumbnails are to be brought back: by pass, by key, or all; $6: who does it.
+-- Marks a page of blobs whose thumbnails are to be restored: by pass, by key, or all; $6: the claim owner.
 WITH page AS (
     SELECT DISTINCT r.base64hash AS hash FROM retentiond.thumbnail_release r
     WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
@@ -295,15 +296,15 @@ WITH page AS (
 SELECT p.hash, (SELECT count(*) FROM marked) AS marked FROM page p ORDER BY p.hash
 
 -- name: inherit_thumbnail_restores
--- Takes over what those had marked who are gone.
+-- Takes over the marks of dead claim owners.
 UPDATE retentiond.thumbnail_release SET restoring = jsonb_set(restoring, '{claimant}', to_jsonb($2::integer))
 WHERE release_id IN (SELECT release_id FROM retentiond.thumbnail_release
                      WHERE (restoring ->> 'claimant')::integer = ANY ($1::integer[]) ORDER BY release_id LIMIT $3)
 RETURNING base64hash AS hash
 
 -- name: take_back_thumbnail_rows
--- Inserts the thumbnail rows that a pass released with a content ($1, $2; $3: why they are back), and forgets the
--- ledger's copies of those whose medium still has a row.
+-- Inserts the thumbnail rows that a pass released with a blob ($1, $2; $3: the reason), and deletes the ledger's
+-- copies of those whose media item still has a row.
 WITH back AS (
     DELETE FROM retentiond.thumbnail_release r
     USING unnest($1::bigint[], $2::text[], $3::text[]) AS e(pass_id, hash, reason)
@@ -325,8 +326,8 @@ WITH back AS (
 SELECT b.pass_id, b.policy, b.media_id, b.media_origin, b.base64hash AS hash, b.reason, NULL::text AS by FROM back b
 
 -- name: insert_thumbnails
--- Inserts the marked thumbnail rows of media that are there, whose file stands live, of the row's size. A row that
--- dendrite made meanwhile wins.
+-- Inserts the marked thumbnail rows of existing media, with a live file of the row's size. A row that dendrite made
+-- meanwhile wins.
 WITH live AS (
     SELECT * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
              AS l(hash, width, height, resize_method, size)
@@ -352,7 +353,7 @@ WITH live AS (
 SELECT DISTINCT w.release_id FROM wanted w
 
 -- name: keep_restored_thumbnails
--- What was brought back by hand is kept from now on, the medium with it.
+-- Items restored by hand are kept from now on, the media item with its thumbnails.
 INSERT INTO retentiond.restored (media_id, media_origin, until, restored_at, restored_by, reason)
 SELECT DISTINCT ON (r.media_id, r.media_origin) r.media_id, r.media_origin, (r.restoring ->> 'until')::timestamptz,
     clock_timestamp(), r.restoring ->> 'by', r.restoring ->> 'reason'
@@ -368,14 +369,14 @@ DELETE FROM retentiond.thumbnail_release r WHERE r.release_id = ANY ($1::bigint[
 RETURNING r.media_id, r.media_origin, r.pass_id, r.restoring ->> 'by' AS by, r.restoring ->> 'reason' AS reason
 
 -- name: not_restored_thumbnails
--- Those for which no file or no medium stands stay as they were, and are named.
+-- Those without a file or a media row stay as they were, and are returned.
 UPDATE retentiond.thumbnail_release SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
 RETURNING media_id, media_origin, base64hash AS hash
 
 -- name: grace_not_given_back
--- The rows whose grace was ended by hand, still. A grace ends no earlier than the settle: until then all can come back, and
--- the lists show when it is over. The first grace is remembered, however often it is ended.
+-- The rows whose grace was ended by hand, still. A grace ends no earlier than the settle: until then all can be
+-- restored, and the lists show when it is over. The first grace is kept, however often it is ended.
 SELECT count(*) FROM retentiond.released_media WHERE grace_before IS NOT NULL
 
 -- name: end_grace
@@ -405,7 +406,7 @@ SET grace_before = coalesce(grace_before, grace_until),
 WHERE grace_until > clock_timestamp()
 
 -- name: give_back_grace
--- Then of the rows, but for those of blobs that a step under way has.
+-- Then of the rows, except those of blobs in a running step.
 WITH back AS (
     UPDATE retentiond.released_media r SET grace_until = r.grace_before, grace_before = NULL
     WHERE r.grace_before IS NOT NULL
@@ -426,7 +427,7 @@ WHERE r.grace_before IS NOT NULL
 UPDATE retentiond.released_thumbnail SET grace_until = grace_before, grace_before = NULL WHERE grace_before IS NOT NULL
 
 -- name: shorten_grace
--- Ends the grace of rows of the oldest entries, until what they hold is enough; says of how many contents.
+-- Ends the grace of rows of the oldest entries, until their bytes are enough; returns the number of blobs.
 WITH oldest AS (
     SELECT DISTINCT o.hash FROM ({oldest}) o
 ), of_media AS (
@@ -443,7 +444,7 @@ WITH oldest AS (
 SELECT count(DISTINCT s.hash) FROM (SELECT hash FROM of_media UNION ALL SELECT hash FROM of_thumbnails) s
 
 -- name: begin_graces_anew
--- By a clock that was wrong nobody knows what is over: each grace begins now.
+-- After a wrong clock no end is known: each grace begins now.
 UPDATE retentiond.released_media
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
 
@@ -456,21 +457,21 @@ UPDATE retentiond.thumbnail_release
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
 
 -- name: forget_rows
--- Forgets the ledger's copies of rows whose grace is over and of whose content nothing is in quarantine any more.
+-- Deletes the ledger's copies of rows whose grace is over and whose blob is not in quarantine any more.
 DELETE FROM retentiond.released_media r
 WHERE r.base64hash = ANY ($1::text[]) AND r.grace_until <= statement_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash)
 
 -- name: forget_rows_without_entry
--- Forgets those of these rows that still are such.
+-- Deletes those of these rows that still have no entry and no hold.
 DELETE FROM retentiond.released_media k WHERE k.release_id = ANY ($1::bigint[]) AND {without_entry}
 
 -- name: forget_thumbnails
--- Forgets the copies of thumbnail rows whose grace is over.
+-- Deletes the copies of thumbnail rows whose grace is over.
 DELETE FROM retentiond.released_thumbnail WHERE grace_until <= statement_timestamp()
 
 -- name: forget_thumbnails_alone
--- Forgets the ledger's copies of thumbnail rows whose grace is over, and of whose files nothing is in quarantine.
+-- Deletes the ledger's copies of thumbnail rows whose grace is over, and whose files are not in quarantine.
 DELETE FROM retentiond.thumbnail_release r
 WHERE r.grace_until <= statement_timestamp() AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'thumbnails')

@@ -1,6 +1,6 @@
-"""Removal: what a survey found due goes through the protocol, batch by batch.
+"""Removal: the due rows of a survey go through the protocol, batch by batch.
 
-Two workers with a bounded queue between them: while one batch is renamed on the disk, the next is looked at and
+Two workers with a bounded queue between them: while one batch is renamed on the disk, the next is checked and
 released in the database.
 """
 
@@ -33,7 +33,7 @@ _FAILED_BATCHES_THAT_STOP: Final = 2
 
 
 class Removal:
-    """One pass's way from due to quarantined; it writes what it does into the report as it goes."""
+    """The removal of one pass; it counts in the report as it runs."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Removal:
                 try:
                     await self._release_all(queue)
                 except (RetentiondError, *LOST) as error:
-                    # What was released before it is renamed all the same.
+                    # Rows that were released before it are renamed all the same.
                     failure = error
                 await queue.put(None)
         except ExceptionGroup as failures:
@@ -107,7 +107,7 @@ class Removal:
                 self._failed_in_a_row = self._failed_in_a_row + 1 if all_failed else 0
 
     def _count_refused(self, released: ReleasedBatch, moves: Moves) -> None:
-        """Count rows whose release was taken back as failed, and no more as removed."""
+        """Count rows whose release was taken back as failed, and no longer as removed."""
         self._errors.update(moves.errors)
         back = {row["hash"] for row in moves.taken_back}
         # With a blob whose outcome the disk does not show, the ledger keeps the rows: it is counted as one.
@@ -154,7 +154,7 @@ class Removal:
             if self._ground.stayed(item.due) is None:
                 self._report.kept["changed"] += 1
         leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
-        # The bytes of a blob leave with the last row that bore it; the batch is sorted by hash.
+        # The bytes of a blob leave with its last row; the batch is sorted by hash.
         for item in reversed(released.gone):
             self._report.stays_no_more(self._ground.stayed(item.due))
             self._report.remove(self._ground.name_of(item.due), 1, leaving.pop(item.due.blob, 0))

@@ -1,4 +1,4 @@
-"""The way back: rows, thumbnail rows and files come back as they were, and are kept from then on.
+"""The way back: rows, thumbnail rows and files are restored as they were, and are kept from then on.
 
-Somebody asks for it, or a hold or a protection does that came after the release.
+A restore is requested by hand, or follows from a hold or a protection that is newer than the release.
 """

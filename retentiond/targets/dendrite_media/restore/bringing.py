@@ -1,7 +1,7 @@
-"""Bringing back: rows, thumbnail rows and files come as they were; what came back by itself meanwhile wins.
+"""Restores: rows, thumbnail rows and files come back as they were; newer ones of dendrite win.
 
 Intent first: the rows are marked, then the files are linked into place, then one transaction inserts the rows whose
-files stand. The copy in quarantine stays as a spare until its grace is over, since a dendrite upload whose insert
+files exist. The copy in quarantine stays as a spare until its grace is over, since a dendrite upload whose insert
 fails removes the live directory.
 """
 
@@ -46,7 +46,7 @@ SQL: Final = named_queries(__package__, "bringing.sql")
 
 @dataclass(slots=True)
 class Brought:
-    """What bringing back came to, by URI: rows restored, there already, without a file, failed on the disk."""
+    """The outcome of a restore, by URI: rows restored, there already, without a file, failed on the disk."""
 
     restored: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Brought:
     failed: list[str] = field(default_factory=list)
 
     def add(self, other: Brought) -> None:
-        """Add what another came to."""
+        """Add the outcome of another restore."""
         self.restored += other.restored
         self.present += other.present
         self.without_file += other.without_file
@@ -62,7 +62,7 @@ class Brought:
 
 
 async def bring(session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
-    """Bring back the rows of these contents that we have marked, from copies that we have claimed."""
+    """Restore the rows of these blobs that we have marked, from copies that we have claimed."""
     if not blobs:
         return Brought()
     failed = await _bring_files(session, blobs, copies)
@@ -80,11 +80,11 @@ async def bring(session: StoreSession, blobs: Sequence[Hash], copies: Sequence[R
 async def _let_go(
     session: StoreSession, copies: Sequence[Record], there: set[Hash], failed: Mapping[Hash, str]
 ) -> None:
-    """End our claims: a copy whose live file stands is a spare, and the others wait in quarantine as before."""
+    """End our claims: a copy whose live file exists is a spare, and the others wait in quarantine as before."""
     intents = [row for row in copies if row["state"] == "intended"]
     stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in intents])
     moved = {row["entry_id"]: stood for row, stood in zip(intents, stands, strict=True)}
-    # The file never left its place, and its rows are back: there is nothing to move any more.
+    # The file never left its place, and its rows are back: no move is open any more.
     closed = [row["entry_id"] for row in intents if row["hash"] in there and moved[row["entry_id"]] is False]
     await change(session, Change.INTENT_DROPPED, closed)
     spares = [
@@ -104,7 +104,7 @@ async def _let_go(
 async def _bring_files(
     session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]
 ) -> dict[Hash, str]:
-    """Put the files of contents in place for which a row will be inserted; return why it failed, where it did."""
+    """Put the files of blobs in place for which a row will be inserted; return the errors."""
     found = await session.context.disk.share(sizes_at_hand(session.tree), [entry_path(row) for row in copies])
     at_hand = [(row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes]
     restorable = {
@@ -123,7 +123,7 @@ async def _bring_files(
         returns = [
             Return(
                 entry_path(row),
-                # Thumbnails that were taken alone have rows of their own to wait for.
+                # Thumbnails that were released alone wait for rows of their own.
                 None if row["all_rows"] and kind == "blob" else wanted.get(row["hash"], set()),
             )
             for row in copies
@@ -149,7 +149,7 @@ async def _wanted_thumbnails(session: StoreSession, blobs: Sequence[Hash]) -> di
 
 
 async def _insert(session: StoreSession, live: Sequence[LiveBlob], failed: Collection[Hash]) -> Brought:
-    """Insert the rows of these contents; where the database refuses, each by itself: one must not hold up the others."""
+    """Insert the rows of these blobs; if the database refuses, each on its own: one must not block the others."""
     try:
         return await _insert_at_once(session, live, failed)
     except LOST:

@@ -1,7 +1,7 @@
--- Marked rows and their copies: what can be restored, and the inserts once the files stand.
+-- Marked rows and their copies: the restorable ones, and the inserts once the files exist.
 
 -- name: restorable_hashes
--- The contents of which a file of some marked row's size is at hand; a restore that inserts no row moves no file.
+-- The blobs with a file of some marked row's size; a restore that inserts no row moves no file.
 SELECT DISTINCT r.base64hash AS hash
 FROM unnest($1::text[], $2::bigint[]) AS f(hash, size)
 JOIN retentiond.released_media r ON r.base64hash = f.hash
@@ -10,7 +10,7 @@ WHERE (r.restoring ->> 'claimant')::integer = $3 AND (r.file_size_bytes <= 0 OR 
                   WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
 
 -- name: restoring_thumbnails
--- The thumbnails of rows that are being brought back.
+-- The thumbnails of rows that are being restored.
 SELECT r.base64hash AS hash, t.width, t.height, t.resize_method
 FROM retentiond.released_media r
 CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(width integer, height integer, resize_method text)

@@ -1,4 +1,4 @@
-"""What can be brought back, as the list of the quarantine shows it."""
+"""The restorable items, for the list of the quarantine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SQL: Final = named_queries(__package__, "listing.sql")
 
 
 async def released(context: TargetContext) -> AsyncIterator[Released]:
-    """Stream rows by their release, blobs that no row stands for by their entry, and thumbnails by their release."""
+    """Stream rows by their release, blobs without rows by their entry, and thumbnails by their release."""
     if not await context.ledger.exists(context.pool):
         return
     after = 0
@@ -57,12 +57,12 @@ def _row(row: Record) -> Released:
 def _state(row: Record) -> str:
     if not row["had_file"]:
         return "no_file"
-    # A file of another size than its row says is not brought back.
+    # A file of another size than its row says cannot be restored.
     return "size_mismatch" if row["damaged"] else row["state"] or "shared"
 
 
 def _rowless(row: Record) -> Released:
-    # Its path stands for its name: there is no other.
+    # Without a name it is listed by its path.
     return Released(
         pass_id=row["pass_id"],
         media="",

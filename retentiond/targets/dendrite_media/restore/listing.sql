@@ -1,7 +1,7 @@
--- What can be brought back, in pages.
+-- The restorable items, in pages.
 
 -- name: quarantine_page
--- What can be brought back, a page by release, with the bytes of its file and its thumbnails.
+-- The restorable rows, a page by release, with the bytes of the file and its thumbnails.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.had_file,
        coalesce(r.file_size_bytes > 0 AND r.file_bytes <> r.file_size_bytes, false) AS damaged, r.media_id, r.media_origin,
        r.content_type, r.upload_name, r.base64hash, r.user_id, r.facts,
@@ -16,7 +16,7 @@ ORDER BY r.release_id
 LIMIT $2
 
 -- name: rowless_page
--- Blobs in quarantine that no released row stands for, a page by entry.
+-- Blobs in quarantine without a released row, a page by entry.
 SELECT entry_id, pass_id, hash, state, bytes, renamed_at, grace_until FROM retentiond.entry
 WHERE entry_id > $1 AND kind = 'blob' AND grace_until IS NOT NULL AND renamed_at IS NOT NULL AND state <> 'lost'
 ORDER BY entry_id LIMIT $2

@@ -1,4 +1,4 @@
-"""Restore what a repair took and no row stands for: orphan blobs.
+"""Restore orphan blobs that a repair removed, and that have no row.
 
 An orphan is an orphan again once it is back, and the next repair leaves it alone for a day, since its ctime is new.
 """
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 def path_of(row: Record) -> str:
-    """Return where an entry's blob lies below the media directory, when it is there."""
+    """Return the path of an entry's blob below the media directory when it is restored."""
     return "/".join(blob_parts(Hash(row["hash"])))
 
 
 async def restore_repaired(
     session: StoreSession, report: RestoreReport, pass_id: int | None, reason: str
 ) -> None:
-    """Bring back what repair `pass_id` took, or every repair; paths stand for the URIs that orphans lack."""
+    """Restore the blobs that repair `pass_id`, or every repair, removed; paths replace the URIs that orphans lack."""
     async for page in claimed_pages(session, Claim.ROWLESS, pass_id):
         await _bring_orphans(session, report, page, reason)
 
@@ -58,13 +58,13 @@ async def _bring_orphans(
     left = [result for result in results if result.live.size is None]
     await change(session, Change.DEMOTED, [result.entry.entry_id for result in left])
     for result in left:
-        # Thumbnails alone serve nobody.
+        # Thumbnails alone are of no use.
         names = report.failed if result.outcome == "failed" else report.without_file
         names.append(path_of(by_id[result.entry.entry_id]))
 
 
 async def _close(session: StoreSession, back: list[Record], reason: str) -> None:
-    """Drop the copies of what stands live again: kept as spares, the next sweep would take it away once more."""
+    """Delete the copies of live blobs: kept as spares, the next sweep would quarantine the blobs once more."""
     if not back:
         return
     marked = await mark_purging(session, back)

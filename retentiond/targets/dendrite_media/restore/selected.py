@@ -1,4 +1,4 @@
-"""Restore by hand: what was selected is marked and brought back, and kept until somebody ends that."""
+"""Restore by hand: the selected items are marked, restored, and kept until the mark is removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SQL: Final = named_queries(__package__, "selected.sql")
 
 
 async def restore(session: StoreSession, selection: Selection) -> RestoreReport:
-    """Bring back what was selected, a page of contents at a time."""
+    """Restore the selected items, a page of blobs at a time."""
     report = RestoreReport()
     key = _selected_key(selection)
     until = datetime.now(UTC) + selection.keep_for if selection.keep_for is not None else None
@@ -72,7 +72,7 @@ def _selected_key(selection: Selection) -> MediaKey | None:
 async def _mark(
     session: StoreSession, after: str, pass_id: int | None, key: MediaKey | None, mark: dict[str, Any]
 ) -> tuple[list[Record], list[Record]]:
-    """Mark a page of contents and claim their copies, at once: no sweep gets between."""
+    """Mark a page of blobs and claim their copies, in one transaction: no sweep can come between."""
     media_id, origin = key or (None, None)
     selected = released_rows.Selected(after, session.context.batch, pass_id, media_id, origin)
     async with session.context.pool.acquire() as connection, connection.transaction():
@@ -95,7 +95,7 @@ async def _name_present(
 
 
 async def forget(context: TargetContext, media: Sequence[str] | None) -> list[str]:
-    """End the mark of what was restored, of these media or of all: from now on the policies decide again."""
+    """Remove the mark of restored items, of these media or of all: from now on the policies decide again."""
     keys = [key for uri in media or () if (key := parse_media_uri(uri))]
     rows = await released_rows.end_marks(context.pool, None if media is None else keys)
     log = get_logger(target=context.name)

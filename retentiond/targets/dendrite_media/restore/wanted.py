@@ -1,4 +1,4 @@
-"""Restore by itself: held and protected media, those whose facts hold no more, and what a dead restorer began."""
+"""Automatic restores: held and protected media, those whose facts no longer hold, and restores of dead processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SQL: Final = named_queries(
 
 
 async def finish_restores(session: StoreSession) -> int:
-    """Finish what restorers who are gone had marked; return how many rows came back."""
+    """Finish the restores that dead processes had marked; return the number of restored rows."""
     restorers = [row["claimant"] for row in await session.context.pool.fetch(SQL["restorers"])]
     dead = await session.claimant.find_dead(restorers)
     count = 0
@@ -53,7 +53,7 @@ async def finish_restores(session: StoreSession) -> int:
 
 @dataclass(slots=True)
 class Wanted:
-    """Released rows that must come back: all of the `protected` blobs, and the rows whose facts are refuted.
+    """Released rows that must be restored: all of the `protected` blobs, and the rows whose facts are refuted.
 
     The blobs of `unknown` facts are neither restored nor purged in this round.
     """
@@ -64,7 +64,7 @@ class Wanted:
 
     @property
     def back(self) -> set[Hash]:
-        """The blobs of which rows come back."""
+        """The blobs whose rows are restored."""
         return self.protected | set(self.refuted.values())
 
     @property
@@ -76,7 +76,7 @@ class Wanted:
 async def find_wanted(
     context: TargetContext, connection: Conn, references: References, copy: int | None, blobs: Sequence[Hash]
 ) -> Wanted:
-    """Ask the copy for protections and facts of the released rows of these blobs, one query each."""
+    """Check the copy for protections and facts of the released rows of these blobs, one query each."""
     rows = await connection.fetch(
         SQL["protected_hashes"], blobs, copy, list(references.protections), references.server_names
     )
@@ -86,7 +86,7 @@ async def find_wanted(
 
 
 async def restore_wanted(session: StoreSession, wanted: Wanted, entries: Sequence[Record] = ()) -> int:
-    """Bring back what is wanted, with its rows and without the mark; `entries` are those of it that we have claimed."""
+    """Restore these blobs, with their rows and without the mark; `entries` are those of them that we have claimed."""
     if not wanted.back:
         return 0
     # From one claim to the other at once: in between, another purge could use an older copy of the references.
@@ -98,7 +98,7 @@ async def restore_wanted(session: StoreSession, wanted: Wanted, entries: Sequenc
 
 
 async def restore_refuted(session: StoreSession, references: References, *, begun_after: datetime) -> int:
-    """Bring back the rows in quarantine whose facts hold no more; raises RefusedError where they cannot be asked."""
+    """Restore the rows in quarantine whose facts no longer hold; raise RefusedError if the facts cannot be checked."""
     count, after = 0, 0
     while True:
         async with (
@@ -117,7 +117,7 @@ async def restore_refuted(session: StoreSession, references: References, *, begu
 async def restore_refuted_thumbnails(
     session: StoreSession, references: References, *, begun_after: datetime
 ) -> int:
-    """Bring back thumbnails that were released alone and whose facts hold no more."""
+    """Restore thumbnails that were released alone and whose facts no longer hold."""
     count, after = 0, 0
     while True:
         async with session.context.pool.acquire() as connection:
@@ -138,7 +138,7 @@ async def restore_refuted_thumbnails(
 async def restore_newly_protected(
     session: StoreSession, references: References, *, begun_after: datetime
 ) -> int:
-    """Bring back what lies in quarantine and has become protected; raises RefusedError where nobody can tell."""
+    """Restore media in quarantine that have become protected; raise RefusedError if the protections cannot be read."""
     count, after = 0, ""
     while True:
         async with (
@@ -168,7 +168,7 @@ async def _mark_wanted(
 
 
 async def restore_held(session: StoreSession) -> int:
-    """Bring back what lies in quarantine and has become held, with its rows and without the mark."""
+    """Restore media in quarantine that have become held, with their rows and without the mark."""
     count, after = 0, ""
     while page := await held_in_quarantine(session.context.pool, after, session.context.batch):
         after = page[-1]

@@ -1,11 +1,11 @@
--- What comes back by itself: what a dead restorer left, and what has become protected.
+-- Automatic restores: those of dead processes, and newly protected media.
 
 -- name: restorers
--- Who has marked rows as being brought back.
+-- The claim owners that have marked rows as being restored.
 SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.released_media WHERE restoring IS NOT NULL
 
 -- name: protected_in_quarantine
--- A page of contents of which a released row that could come back is protected now.
+-- A page of blobs of which a restorable released row is protected now.
 SELECT DISTINCT r.base64hash AS hash
 FROM (SELECT r.* FROM retentiond.released_media r
       JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin
@@ -19,8 +19,8 @@ WHERE r.base64hash > $1 AND NOT r.even_protected AND r.had_file AND r.restoring 
 ORDER BY 1 LIMIT $2
 
 -- name: protected_hashes
--- The hashes of released rows that a protection refers to now, but for those that went in spite of it, and for those
--- whose key bears a row again, which wins.
+-- The hashes of released rows to which a protection refers now, except rows that were deleted in spite of it, and
+-- those whose key has a row again, which wins.
 SELECT DISTINCT r.base64hash AS hash
 FROM (SELECT r.* FROM retentiond.released_media r
       JOIN retentiond.reference f ON f.media_id = r.media_id AND f.media_origin = r.media_origin

@@ -1,4 +1,4 @@
-"""Sweeps: the round, once a minute, that finishes what a crash left, gives back what is wanted, and purges what is over.
+"""Sweeps: once a minute, finish the steps of dead processes, return blobs to rows, and purge expired entries.
 
-The purge is the only place from which media leave for good.
+The purge is the only place from which media are deleted for good.
 """

@@ -1,4 +1,4 @@
-"""What somebody asks of the quarantine by hand, each with the sweep that belongs to it: restore, and the end of grace."""
+"""Requests on the quarantine by hand, each with its sweep: restore, and the end of grace."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 async def restore_by_hand(context: TargetContext, selection: Selection) -> RestoreReport:
-    """Bring back what was selected; a pass that is under way is not taken from behind its back."""
+    """Restore the selected items; items of a running pass are left to it."""
     await _existing_ledger(context)
     async with open_workplace(context) as session:
         await _refuse_running(context, selection)
-        # Nothing is purged under the hands of somebody who wants it back.
+        # No purge runs during a restore by hand.
         await sweep(session, everything=True, purging=False)
         return await restore(session, selection)
 
 
 async def end_grace(context: TargetContext) -> SweepReport:
-    """Purge what is in quarantine, without waiting for its grace; never before its settle."""
+    """Purge the quarantine, without waiting for its grace; never before its settle."""
     await _existing_ledger(context)
     async with open_workplace(context) as session:
         if session.fit == "ahead":
             raise refuse_ahead(context.name)
-        # Refused before any grace is ended: it could not be given back.
+        # Refused before any grace is ended: it could not be undone.
         check_leap(session.leap, context.name)
         async with context.pool.acquire() as connection, connection.transaction():
             await entry_table.end_grace(connection)
@@ -48,7 +48,7 @@ async def end_grace(context: TargetContext) -> SweepReport:
 
 
 async def cancel_purge(context: TargetContext) -> CancelledPurge:
-    """Give the grace back that was ended by hand, to all that is not being purged at this moment."""
+    """Restore the grace that was ended by hand, for all entries that are not being purged at this moment."""
     await _existing_ledger(context)
     async with context.pool.acquire() as connection, connection.transaction():
         await entry_table.give_back_grace(connection)
@@ -69,10 +69,12 @@ async def _refuse_running(context: TargetContext, selection: Selection) -> None:
         return
     state = await read_pass_state(context.pool, selection.pass_id)
     if state is None:
-        raise UsageError(f"there was no pass {selection.pass_id}; `retentiond quarantine list` names them")
+        raise UsageError(
+            f"there was no pass {selection.pass_id}; `retentiond quarantine list` lists the passes"
+        )
     if state != "running":
         return
-    # It may have died without a word; then its lock is free.
+    # It may have died without a record; then its lock is free.
     async with (
         hold_lease(context.settings.database, "quarantine restore", patience=0.0),
         context.pool.acquire() as connection,

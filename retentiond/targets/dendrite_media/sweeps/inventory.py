@@ -1,6 +1,6 @@
-"""Take stock of the quarantine on the disk: it explains itself, should the ledger have lost its memory.
+"""The inventory of the quarantine on the disk: it can be read without the ledger.
 
-An entry that the ledger does not know goes back if a row bears its hash, and is kept and reported otherwise.
+An entry that the ledger does not know is returned if a row has its hash, and is kept and reported otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 async def strangers_on_disk(
     context: TargetContext, tree: MediaTree, *, ledger: bool = True, whole: bool = True
 ) -> AsyncIterator[tuple[list[EntryPath], set[Hash]]]:
-    """Stream, a page at a time, what lies in quarantine and the ledger does not know, with the hashes that rows bear."""
+    """Stream pages of the entries in quarantine that the ledger does not know, with the hashes that have rows."""
     listing = list_entries(tree, whole=whole)
     while page := await context.disk.call(lambda: list(islice(listing, context.batch))):
         known = await known_entries(context.pool, page) if ledger else set()
@@ -43,10 +43,10 @@ async def strangers_on_disk(
 
 
 async def take_stock(session: StoreSession) -> int:
-    """Compare the quarantine's directories with the ledger; return how many the ledger does not know."""
+    """Compare the quarantine's directories with the ledger; return the number of unknown ones."""
     unknown = 0
     async for strange, wanted in strangers_on_disk(session.context, session.tree, whole=False):
-        # One that a purge beside us took between the list and the question is no stranger.
+        # An entry that a concurrent purge removed between the list and the query is not unknown.
         stands = await session.context.disk.share(standing(session.tree), strange)
         strangers = [entry for entry, stood in zip(strange, stands, strict=True) if stood]
         unknown += len(strangers)
@@ -71,9 +71,9 @@ async def _give_back(session: StoreSession, strangers: list[EntryPath], wanted: 
 
 
 def list_entries(tree: MediaTree, *, whole: bool = True) -> Iterator[EntryPath]:
-    """Walk the quarantine on the disk, one shelf at a time; names that we never make are passed over.
+    """Walk the quarantine on the disk, one directory at a time; names that we never make are skipped.
 
-    Raises OSError where a directory cannot be read; unless `whole`, which logs it and goes on.
+    Raise OSError if a directory cannot be read; unless `whole`, which logs it and continues.
     """
     for pass_name in _names(tree, OWN, QUARANTINE, whole=whole):
         for shelf_name in _names(tree, OWN, QUARANTINE, pass_name, whole=whole):
@@ -92,6 +92,6 @@ def _names(tree: MediaTree, *parts: str, whole: bool) -> list[str]:
     except OSError as error:
         if whole:
             raise
-        # A bad directory must not hold up the rest of a sweep.
+        # A bad directory must not block the rest of a sweep.
         get_logger().error("item_failed", kind="unreadable", path="/".join(parts), error=disk_error(error))
         return []

@@ -1,7 +1,7 @@
-"""Purge: what nobody wants any more leaves for good, after grace, settle, and a last look.
+"""Purge: expired entries are deleted for good, after grace, settle, and a last check.
 
-The last look asks rows, holds, protections and what the rows were released for, once for the whole batch; the
-references were read after settle.
+The last check reads rows, holds, protections and the facts of the releases, once for the whole batch; the references
+were read after settle.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ SQL: Final = named_queries(__package__, "purge.sql")
 async def purge_due(
     session: StoreSession, report: SweepReport, *, everything: bool, fresh: bool = False
 ) -> None:
-    """Purge every entry whose time is over; `fresh` asks for a copy of the protections that begins now.
+    """Purge every expired entry; `fresh` requires a copy of the protections that begins now.
 
-    With `everything` a purge that failed is tried again whatever its time.
+    With `everything` a purge that failed is tried again at any time.
     """
     context = session.context
     async with context.pool.acquire() as connection:
@@ -63,7 +63,7 @@ async def purge_due(
         references = await references_asked_again(context, connection)
         copy = await references.copy(connection, begun_after=oldest)
         reading = await context.hold_references.refresh(connection, begun_after=oldest)
-    # What was read in the midst of an entry's settle cannot speak for it.
+    # References that were read during an entry's settle prove nothing about it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
     async for page in claimed_pages(session, Claim.DUE, read_at, everything):
         await _purge_page(session, report, page, references, copy)
@@ -77,7 +77,7 @@ async def _purge_page(
     report.returned += await return_to_rows(
         session, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
     )
-    # A spare whose rows have gone is a copy like any other again, and waits anew.
+    # A spare copy whose rows were deleted is a copy like any other again, and waits anew.
     await quarantine_again(session, [row for row in page if row["state"] == "returned" and not row["wanted"]])
     spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
     last = unwanted + spares
@@ -104,7 +104,7 @@ async def _ask(session: StoreSession, blobs: list[Hash], references: References,
 
 
 async def _dispensable(session: StoreSession, report: SweepReport, spares: list[Record]) -> list[Record]:
-    """Return the spares whose live file is whole; put the others in their place."""
+    """Return the spare copies whose live file is whole; put the others in its place."""
     if not spares:
         return []
     whole = await session.context.disk.share(dispensable(session.tree), [entry_path(row) for row in spares])
@@ -117,13 +117,13 @@ async def _unlink(session: StoreSession, report: SweepReport, rows: list[Record]
     if not rows:
         return
     marked = await mark_purging(session, rows)
-    # Held since the sweep looked: the next one brings it back.
+    # Held since the sweep looked: the next one restores it.
     await change(session, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
     await finish_purge(session, report, [row for row in rows if row["entry_id"] in marked])
 
 
 async def finish_purge(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
-    """Unlink entries that are marked as purging and claimed by us, and forget them."""
+    """Unlink entries that are marked as purging and claimed by us, and delete their records."""
     if not rows:
         return
     entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.pass_id, entry.hash))
@@ -144,11 +144,11 @@ async def finish_purge(session: StoreSession, report: SweepReport, rows: list[Re
 
 
 async def _forget(session: StoreSession, report: SweepReport) -> None:
-    """Forget copies of rows that never had an entry, and lost entries without any row left, by the batch."""
+    """Delete copies of rows that never had an entry, and lost entries without any row left, by batches."""
     after = 0
     while page := await due_rows_without_entry(session, after):
         after = page[-1]["release_id"]
-        # Their file is live, of another row: a row that is wanted again can still come back.
+        # Their file is live, for another row: a row that is needed again can still be restored.
         wanted = await _ask_of_rows(session, sorted({row["hash"] for row in page if row["had_file"]}))
         report.restored += await restore_wanted(session, wanted)
         await released_rows.forget_without_entry(

@@ -1,7 +1,7 @@
--- The purge: what is due, its last look, and what is forgotten after it.
+-- The purge: expired entries, the last check, and the deletions from the ledger after it.
 
 -- name: any_due_entry
--- Whether settle and grace are over for any entry: only then the protections are worth a new copy.
+-- Whether settle and grace are over for any entry: only then a new copy of the protections is worth its cost.
 SELECT EXISTS (
     SELECT FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL

@@ -1,6 +1,6 @@
-"""Recovery: what a crash left open is finished, or taken back, by whoever comes next.
+"""Recovery: steps that a crash left open are finished, or taken back, by the next process.
 
-A claim whose lock can be taken is nobody's. Everything here can be interrupted and done again.
+A claim whose lock is free has a dead owner. Every step here can be interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SQL: Final = named_queries(__package__, "recovery.sql")
 async def recover(
     session: StoreSession, report: SweepReport, *, everything: bool = True, purging: bool = True
 ) -> None:
-    """Take over the open steps of claimants who are gone, and finish each by its state.
+    """Take over the open steps of dead claim owners, and finish each by its state.
 
-    With `everything` steps that failed are tried again whatever their time. Without `purging` a purge is taken back as
-    far as its files are there, in place of being finished.
+    With `everything` failed steps are tried again at any time. Without `purging` a purge is taken back as far as its
+    files exist, and not finished.
     """
     claimants = [row["claimed_by"] for row in await session.context.pool.fetch(SQL["claimants"])]
     dead = await session.claimant.find_dead(claimants)
@@ -50,7 +50,7 @@ async def recover(
 
 
 async def clear_staging(session: StoreSession, report: SweepReport) -> None:
-    """Remove what was being put together for a return when its claimant died; what stays is tried again."""
+    """Delete the unfinished restores of dead claim owners from staging; a failed deletion is tried again."""
     left = await session.context.disk.call(lambda: staged(session.tree))
     dead = await session.claimant.find_dead(set(left.values()))
     names = [name for name, claimant in left.items() if claimant in dead]
@@ -65,7 +65,7 @@ async def clear_staging(session: StoreSession, report: SweepReport) -> None:
 
 
 async def _take_purges_back(session: StoreSession, page: list[Record]) -> list[Record]:
-    """Rename back what a purge had renamed away and not unlinked yet; return the entries that the disk leaves as they are."""
+    """Rename purged entries back that are not unlinked yet; return the entries that the disk leaves as they are."""
     purges = {row["entry_id"]: row for row in page if row["state"] == "purging"}
     stands = await session.context.disk.share(
         standing(session.tree), [entry_path(row) for row in purges.values()]
@@ -81,7 +81,7 @@ async def _finish(session: StoreSession, report: SweepReport, page: list[Record]
     stands = await session.context.disk.share(standing(session.tree), [entry_path(row) for row in page])
     seen = list(zip(page, stands, strict=True))
     there = {row["entry_id"] for row, stood in seen if stood}
-    # One bad directory holds up nobody but itself: a later sweep asks again.
+    # A bad directory blocks only its own entry: a later sweep tries again.
     unread = [row for row, stood in seen if stood is None]
     await give_up(
         session,
@@ -89,14 +89,14 @@ async def _finish(session: StoreSession, report: SweepReport, page: list[Record]
             MoveResult(
                 entry_path(row),
                 "failed",
-                "its directory in quarantine cannot be read; check the disk and the rights in it",
+                "its directory in quarantine cannot be read; check the disk and its permissions",
             )
             for row in unread
         ],
     )
     report.failed += len(unread)
     page = [row for row, stood in seen if stood is not None]
-    # A database that was put back describes a disk that has gone on: nothing is finished by its word.
+    # A database restored from a backup describes an older disk: its states finish no step.
     finish = session.fit == "fits"
     await _finish_intents(
         session, report, [r for r in page if r["state"] == "intended"], there, finish=finish
@@ -106,7 +106,7 @@ async def _finish(session: StoreSession, report: SweepReport, page: list[Record]
     away = [row for row in purges if row["entry_id"] not in there]
     if finish:
         await finish_purge(session, report, away)
-    # What was being restored is finished from the rows that say so; the entry itself is a copy, as it was.
+    # An open restore is finished by its marked rows; the entry itself is a copy, as it was.
     restoring = [row["entry_id"] for row in page if row["state"] == "restoring"]
     await change(session, Change.DEMOTED, restoring)
     rest = [row["entry_id"] for row in page if row["state"] in {"quarantined", "returned", "lost"}]
@@ -121,7 +121,7 @@ async def _finish_intents(
     await change(session, Change.INTENT_DROPPED, [entry for entry in thumbnails if entry not in there])
     blobs = [row for row in intents if row["kind"] == "blob"]
     wanted = await with_rows(session.context.pool, [row["hash"] for row in blobs])
-    # Nothing was moved, and a row bears it again: there is nothing to do.
+    # No file was moved, and it has a row again: no step is open.
     await change(
         session,
         Change.INTENT_DROPPED,

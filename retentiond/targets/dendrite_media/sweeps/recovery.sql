@@ -1,5 +1,5 @@
--- What a crash left open.
+-- Steps that a crash left open.
 
 -- name: claimants
--- Who has claimed entries.
+-- The claim owners of entries.
 SELECT DISTINCT claimed_by FROM retentiond.entry WHERE claimed_by IS NOT NULL

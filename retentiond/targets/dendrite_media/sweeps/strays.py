@@ -1,7 +1,7 @@
-"""Stray thumbnails: files beside a blob that stays, whose rows went with another medium of the same content.
+"""Stray thumbnails: files beside a blob that stays, whose rows were deleted with another media item of the same blob.
 
-Left there, they keep dendrite from ever making those thumbnails again. They go through the quarantine as blobs do;
-the look for them asks by hash, size and method.
+They would keep dendrite from ever making those thumbnails again. They go through the quarantine as blobs do; the
+check for rows is by hash, size and method.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "strays.sql")
 
-# dendrite writes a thumbnail before its row; a young file without a row is one that is being made.
+# dendrite writes a thumbnail before its row; the row of a young file may still be written.
 _YOUNG: Final = 3600.0
 # dendrite makes a thumbnail again, so that a copy of the references may be as old as a sweep's.
 _COPY_AGE: Final = timedelta(hours=1)
 
 
 class Stray(NamedTuple):
-    """Thumbnail files of a live content that no row knows; bytes together. `young`: others are being made, perhaps."""
+    """Thumbnail files of a live blob without a row; bytes together. `young`: others may still be written."""
 
     blob: Hash
     thumbnails: tuple[Thumbnail, ...] = ()
@@ -69,7 +69,7 @@ class Stray(NamedTuple):
 
 
 async def sweep_strays(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
-    """Look at what lies in quarantine of them, purge what is due, and take new ones."""
+    """Check the stray thumbnails in quarantine, purge the expired ones, and quarantine new ones."""
     await _ask_again(session, report)
     if await _look(session, report, everything=everything):
         # The second look, at another moment than the first.
@@ -79,7 +79,7 @@ async def sweep_strays(session: StoreSession, report: SweepReport, *, everything
 
 
 async def _ask_again(session: StoreSession, report: SweepReport) -> None:
-    """Bring back thumbnails that are about to be purged and would not be released any more."""
+    """Restore thumbnails that are about to be purged and whose release would not be repeated."""
     pool = session.context.pool
     if not await pool.fetchval(SQL["any_asked_thumbnails_due"]):
         return
@@ -103,7 +103,7 @@ async def _take(session: StoreSession) -> None:
                 shared = by_hash[stray.blob]
                 result = await quarantine_stray(session, shared["pass_id"], shared["settle"], stray)
                 if result.outcome == "failed":
-                    # Another hour: it must not be tried, and told, every minute.
+                    # Another hour: it must not be tried, and logged, every minute.
                     again = shared["pass_id"], shared["settle"], [stray.blob]
                     await released_rows.note_shared(session.context.pool, *again)
         done = [stray.blob for stray in found if not stray.young]
@@ -144,9 +144,9 @@ def _find_in(tree: MediaTree, blob: Hash, known: set[Thumbnail], now: float) -> 
 async def quarantine_stray(
     session: StoreSession, pass_id: int, settle: timedelta, stray: Stray, grace: timedelta | None = None
 ) -> MoveResult:
-    """Take stray thumbnails of one content into quarantine; say what became of them.
+    """Move stray thumbnails of one blob into quarantine; return the outcome.
 
-    Without a `grace` they go as soon as that of the rows is over that knew them.
+    Without a `grace` they are purged as soon as the grace of their rows is over.
     """
     held = len(stray.thumbnails), stray.bytes
     entry_id = await intend_stray(session, pass_id, stray.blob, held, settle, grace)
@@ -168,7 +168,10 @@ async def quarantine_stray(
 
 
 async def _look(session: StoreSession, report: SweepReport, *, everything: bool) -> bool:
-    """Look at all of them once and purge what a sweep had looked at before; tell whether others lack only that look."""
+    """Look at all of them once and purge those that a sweep had looked at before.
+
+    Return whether others lack only that look.
+    """
     again = False
     async for page in claimed_pages(session, Claim.THUMBNAILS, everything):
         looked = await session.context.pool.fetchval("SELECT statement_timestamp()")
@@ -198,9 +201,9 @@ async def _look(session: StoreSession, report: SweepReport, *, everything: bool)
 
 
 def _wanted(tree: MediaTree) -> Callable[[Sequence[Return]], list[bool | None]]:
-    """Return, for a thread's share, whether a row knows a thumbnail that we hold and that is missing live.
+    """Return, for a thread's share, whether a row has a thumbnail that we hold and that is missing live.
 
-    None where the disk would not say: such an entry stays as it is.
+    None if the disk cannot be read: the entry stays as it is.
     """
 
     def wanted(returns: Sequence[Return]) -> list[bool | None]:

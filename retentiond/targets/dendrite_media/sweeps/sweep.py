@@ -1,4 +1,4 @@
-"""Sweeps: they finish what a crash left open, give back what rows want, and purge what has waited long enough.
+"""Sweeps: finish the steps of dead processes, return blobs to rows, and purge expired entries.
 
 They work by claims, beside a pass and beside each other.
 """
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "sweep.sql")
 
 _PROTECTIONS_EVERY: Final = timedelta(hours=1)
-"""How old the copy may be by which a sweep of everything gives back; a purge's is younger."""
+"""The largest age of the copy by which a sweep of everything restores; a purge's is younger."""
 
 
 async def sweep_store(
     context: TargetContext, *, everything: bool, fresh: bool = False, purging: bool = True
 ) -> SweepReport:
-    """Open the store anew and do one sweep, as `sweep` does."""
+    """Open the store anew and sweep once, as `sweep` does."""
     async with open_workplace(context) as session:
         return await sweep(session, everything=everything, fresh=fresh, purging=purging)
 
@@ -54,10 +54,10 @@ async def sweep_store(
 async def sweep(
     session: StoreSession, *, everything: bool, fresh: bool = False, purging: bool = True
 ) -> SweepReport:
-    """Do one sweep: what is open, what is wanted, what is due.
+    """Sweep once: open steps, needed entries, expired entries.
 
-    `everything` looks at all entries and at the disk, too, and tries again what failed; `fresh` asks for protections read from now on;
-    without `purging` nothing leaves for good.
+    `everything` reads all entries and the disk, too, and tries failed steps again; `fresh` requires protections read
+    from now on; without `purging` no entry is deleted for good.
     """
     report = SweepReport()
     if session.fit == "new":
@@ -68,7 +68,7 @@ async def sweep(
     if everything:
         await clear_staging(session, report)
         report.unknown += await take_stock(session)
-    # With a database that was put back nothing goes.
+    # With a database restored from a backup no entry is purged.
     if session.fit == "fits":
         await _restore_held(session, report, everything=everything)
         if everything:
@@ -92,7 +92,7 @@ async def _look_at_returned(session: StoreSession, report: SweepReport, *, every
         if session.fit == "fits":
             await quarantine_again(session, unwanted)
         else:
-            # An older database does not know who bears it now.
+            # An older database does not know the present rows of the blobs.
             await change(session, Change.LET_GO, [row["entry_id"] for row in unwanted])
 
 
@@ -105,13 +105,13 @@ async def _restore_held(session: StoreSession, report: SweepReport, *, everythin
                 now = await connection.fetchval("SELECT clock_timestamp()")
                 await session.context.hold_references.refresh(connection, begun_after=now - LARGEST_AGE)
         except RefusedError as error:
-            # What was held already comes back; and the purge, which asks anew, is refused.
+            # Held entries are restored already; and the purge, which reads the sources again, is refused.
             get_logger(target=session.context.name).warning("holds_unread", **asdict(error.refusal))
     report.restored += await restore_held(session)
 
 
 async def _restore_wanted(session: StoreSession, report: SweepReport) -> None:
-    """Bring back what a protection wants, and what would not be released any more."""
+    """Restore the entries that a protection keeps, and those whose release would not be repeated."""
     pool = session.context.pool
     if not await pool.fetchval(SQL["any_released"]):
         return
@@ -123,14 +123,14 @@ async def _restore_wanted(session: StoreSession, report: SweepReport) -> None:
         report.restored += await restore_refuted(session, references, begun_after=oldest)
         report.restored += await restore_refuted_thumbnails(session, references, begun_after=oldest)
     except RefusedError as error:
-        # The purge asks anew, and is refused as well.
+        # The purge reads the sources again, and is refused as well.
         get_logger(target=session.context.name).warning("protections_unread", **asdict(error.refusal))
 
 
 async def _let_go(session: StoreSession, report: SweepReport, *, everything: bool, fresh: bool) -> None:
     logged = session.context.logged_refusals
     try:
-        # With a clock that leapt no time is over, whatever the clock says.
+        # After a leap of the clock no end of a grace is known.
         check_leap(session.leap, session.context.name)
         await session.context.ledger.note_clock(session.context.pool, read_clock())
         await sweep_strays(session, report, everything=everything)

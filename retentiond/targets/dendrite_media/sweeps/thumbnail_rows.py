@@ -1,6 +1,6 @@
 """Thumbnail rows that dendrite made beside a pass, and that would break a thumbnail for good.
 
-There is no foreign key: a thumbnail that was asked for while its medium left gets a row all the same.
+There is no foreign key: a thumbnail requested during the release of its media row gets a row all the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOTHING_YET = ("", "", 0, 0, "")
 
 
 async def sweep_thumbnail_rows(session: StoreSession, *, everything: bool) -> None:
-    """Drop late rows whose medium has no row; and, at a second sight, those whose file is missing beside a live one."""
+    """Delete late rows without a media row; and, at the second sweep, rows whose file is missing beside a live one."""
     pool = session.context.pool
     status = await pool.execute(SQL["drop_late_thumbnail_rows"], everything)
     if status != "DELETE 0":

@@ -1,7 +1,7 @@
--- Thumbnail rows that came beside a pass, and their second sight.
+-- Thumbnail rows that dendrite added beside a pass, and the second look at them.
 
 -- name: drop_late_thumbnail_rows
--- Thumbnail rows that dendrite added after their medium's row went. In the same statement: no row bears the key.
+-- Thumbnail rows that dendrite added after their media row was deleted. In the same statement: no row has the key.
 DELETE FROM mediaapi_thumbnail t USING retentiond.released_media r
 WHERE t.media_id = r.media_id COLLATE "default" AND t.media_origin = r.media_origin COLLATE "default"
   AND ($1 OR r.released_at > statement_timestamp() - interval '1 hour')
@@ -9,7 +9,7 @@ WHERE t.media_id = r.media_id COLLATE "default" AND t.media_origin = r.media_ori
                   WHERE m.media_id = t.media_id AND m.media_origin = t.media_origin)
 
 -- name: thumbnails_of_returned_keys
--- A page of thumbnail rows of released keys that bear a row again, with the content they belong to, after a key.
+-- A page of thumbnail rows of released keys that have a row again, with their blob, after a key.
 SELECT DISTINCT r.media_id, r.media_origin, t.width, t.height, t.resize_method COLLATE "C" AS resize_method,
        m.base64hash AS hash, s.seen_at < clock_timestamp() - interval '1 minute' AS suspect
 FROM retentiond.released_media r
@@ -33,7 +33,7 @@ FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
 ON CONFLICT DO NOTHING
 
 -- name: drop_dead_thumbnails
--- Thumbnail rows without a file at two sweeps, a minute apart; dendrite makes them again once they are gone.
+-- Thumbnail rows without a file in two sweeps, a minute apart; dendrite makes them again once they are deleted.
 DELETE FROM mediaapi_thumbnail t
 USING unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[])
       AS s(media_id, media_origin, width, height, resize_method)
@@ -41,5 +41,5 @@ WHERE t.media_id = s.media_id AND t.media_origin = s.media_origin
   AND t.width = s.width AND t.height = s.height AND t.resize_method = s.resize_method
 
 -- name: clear_suspects
--- Suspicions that a sweep did not confirm within the day are forgotten.
+-- Deletes suspects that no sweep confirmed within the day.
 DELETE FROM retentiond.suspect_thumbnail WHERE seen_at < clock_timestamp() - interval '1 day'

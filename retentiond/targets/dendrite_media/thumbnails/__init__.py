@@ -1,1 +1,1 @@
-"""Thumbnails alone: policies may take them and leave the media; dendrite makes them again when they are asked for."""
+"""Thumbnails alone: policies may delete them and keep the media; dendrite makes them again on request."""

@@ -1,4 +1,4 @@
-"""Why thumbnails go: by the policies that take them alone."""
+"""The criteria for thumbnails: the policies that delete them alone."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class ThumbnailCriteria(PolicyCriteria):
         self.newest = newest_dates(context.settings.rules, now)
 
     def stayed(self, due: Due) -> str | None:
-        """Return no reason: the medium stays, and is counted where it does."""
+        """Return no reason: the media item stays, and is counted elsewhere."""
         del due
         return ""
 
     async def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
-        """Hold against the limits what is due, as a share of all the rows that the pass, or plan, began with."""
-        # In a plan they are still there.
+        """Compare the due rows with the limits, as a share of all rows at the beginning of the pass, or plan."""
+        # In a plan they are still in the table.
         rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
         counts = Counts(rows, survey.due, growth=0 if first else await self.growth())
         return await over_limit(self._context, self._connection, counts, first=first)
 
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
-        """Tell whether the same policy still takes its thumbnails."""
+        """Return whether the same policy still removes its thumbnails."""
         verdict = decide(row, self._rules, self._now, mentions.get(row.key), removes="thumbnails")
         return verdict == Remove(self.name_of(due), due.policy)
 
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
-        """Return the conditions on references, among the policies that take thumbnails."""
+        """Return the conditions on references, among the policies for thumbnails."""
         return facts_of_policy(row, self._rules, due.policy, "thumbnails")

@@ -1,4 +1,4 @@
-"""The thumbnails that a plan has freed: they lie on the disk still, and what comes after them must not count them."""
+"""The thumbnails that a plan has freed: they are still on the disk, and later steps of the plan must not count them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 async def make_gone_thumbnails(connection: Conn) -> None:
-    """Make the table where a plan notes them; in a pass it stays empty."""
+    """Make the table in which a plan notes them; in a pass it stays empty."""
     for statement in ("make_gone_thumbnails", "index_gone_thumbnails"):
         await connection.execute(SQL[statement])
 
 
 async def freed_thumbnails(connection: Conn, blobs: Collection[Hash]) -> dict[Hash, set[Thumbnail]]:
-    """Return those of these contents."""
+    """Return the freed thumbnails of these blobs."""
     return by_hash(await connection.fetch(SQL["freed_of"], sorted(blobs)))

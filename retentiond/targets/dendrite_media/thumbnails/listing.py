@@ -1,4 +1,4 @@
-"""List the thumbnails that were released alone and can be brought back."""
+"""List the restorable thumbnails that were released alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def released_thumbnails(context: TargetContext) -> AsyncIterator[Released]:
-    """Stream them by release, one item a medium."""
+    """Stream them by release, one item for each media item."""
     after = 0
     while page := await context.pool.fetch(SQL["thumbnail_page"], after, context.batch):
         for row in page:

@@ -1,4 +1,4 @@
-"""Plan what policies would take of thumbnails alone."""
+"""Plan the removals of policies for thumbnails alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def plan_thumbnails(
     context: TargetContext, connection: Conn, tree: MediaTree, means: PlanContext, report: PassReport, progress: Progress,
     listen: Callable[[Item], None] | None,
 ) -> None:  # fmt: skip
-    """Count the media that would lose their thumbnails, and the bytes that would leave with those."""
+    """Count the media that would lose their thumbnails, and the bytes that would be freed."""
     if not context.settings.rules.thumbnail_policies:
         return
     ground = ThumbnailCriteria(context, connection, means.now)
@@ -55,7 +55,7 @@ async def plan_thumbnails(
         report.failed.update(item.failed for item in assessed if item.failed is not None)
         going = [item for item in assessed if item.goes and item.look.has_file]
         leaving = await _leaving(connection, going, ground.newest)
-        # As in a pass: of a content's rows it is the last in the batch that takes the bytes.
+        # As in a pass: of a blob's rows the last in the batch counts the bytes.
         last = {item.due.blob: item.due.key for item in going}
         for item in going:
             size = leaving.get(item.due.blob, 0) if item.due.key == last[item.due.blob] else 0
@@ -67,7 +67,7 @@ async def plan_thumbnails(
 
 
 async def _leaving(connection: Conn, going: Sequence[Assessed], newest: list[int]) -> dict[Hash, int]:
-    """Note what goes; return how many bytes leave of each content: files that no thumbnail row would know any more."""
+    """Note the rows; return the bytes freed of each blob: files that no thumbnail row would reference any more."""
     await connection.execute(
         SQL["note_gone_thumbnails"],
         *key_columns([item.due.key for item in going]),

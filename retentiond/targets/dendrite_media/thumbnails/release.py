@@ -1,6 +1,6 @@
 """Release thumbnails: old thumbnail rows are copied into the ledger and deleted, and the media rows stay.
 
-A file goes only when no thumbnail row of any medium with that content knows it.
+A file is moved only when no thumbnail row of any media item with that blob references it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class ThumbnailReleaser(Releaser):
-    """Releases the thumbnails of batches of media; holds, protections and the lease are looked at as for media."""
+    """Releases the thumbnails of batches of media; holds, protections and the lease are checked as for media."""
 
     def __init__(
         self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, ground: ThumbnailCriteria
@@ -44,7 +44,10 @@ class ThumbnailReleaser(Releaser):
         self._gone: list[Row] = []
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
-        """Release what may go of a batch; beside a content that is missing, what is wrong is left as it is."""
+        """Release the thumbnails of a batch that may be deleted.
+
+        Beside a missing blob, wrong ones are left as they are.
+        """
         return await super().release([item for item in batch if item.look.has_file])
 
     async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
@@ -77,7 +80,7 @@ class ThumbnailReleaser(Releaser):
             if names
         }
         rows = await intend_thumbnails(self._connection, self._session, self._pass_id, held)
-        # Should we die before the renames, the sweep for strays finds the files that no row knows any more.
+        # After a crash before the renames, the sweep for strays finds the files without rows.
         settle = self._session.context.config.settle
         await released_rows.note_shared(self._connection, self._pass_id, settle, hashes)
         return [
@@ -96,7 +99,7 @@ class ThumbnailReleaser(Releaser):
 
 
 def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:
-    """Return the thumbnails that rows name, by their content."""
+    """Return the thumbnails of rows, by their blob."""
     found: dict[Hash, set[Thumbnail]] = {}
     for row in rows:
         thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ThumbnailRemoval(Removal):
-    """The way of thumbnails from due to quarantined."""
+    """The removal of thumbnails, from due to quarantined."""
 
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
         work = self._session
@@ -67,7 +67,7 @@ async def remove_thumbnails(
     work: StoreSession, connection: Conn, lease: Lease, order: PassOptions, accesses: AccessTimes, report: PassReport,
     now: datetime,
 ) -> None:  # fmt: skip
-    """Take what the policies with `remove: thumbnails` say; raises RefusedError where it is above the limits."""
+    """Remove thumbnails by the policies with `remove: thumbnails`; raise RefusedError if they exceed the limits."""
     context = work.context
     if report.pass_id is None or not context.settings.rules.thumbnail_policies:
         return

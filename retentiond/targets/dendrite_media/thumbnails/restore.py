@@ -1,6 +1,6 @@
-"""Bring thumbnails back that were released alone: their files first, then their rows, where the medium still is.
+"""Restore thumbnails that were released alone: their files first, then their rows, if the media row still exists.
 
-Where the medium is gone, dendrite would serve nothing with them: they wait in quarantine until their grace is over.
+Without a media row dendrite would not serve them: they wait in quarantine until their grace is over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def restore_thumbnails(
     key: MediaKey | None,
     mark: Mapping[str, Any],
 ) -> None:
-    """Bring back the thumbnails that were selected, a page of contents at a time."""
+    """Restore the selected thumbnails, a page of blobs at a time."""
     after = ""
     while True:
         media_id, origin = key or (None, None)
@@ -53,7 +53,7 @@ async def restore_thumbnails(
 
 
 async def finish_thumbnail_restores(session: StoreSession) -> None:
-    """Finish what restorers who are gone had marked."""
+    """Finish the restores that dead processes had marked."""
     pool = session.context.pool
     restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
     dead = await session.claimant.find_dead(restorers)
@@ -69,14 +69,15 @@ async def finish_thumbnail_restores(session: StoreSession) -> None:
 async def bring_thumbnails(
     session: StoreSession, blobs: Sequence[Hash]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Bring back what we have marked of these contents.
+    """Restore the thumbnails of these blobs that we have marked.
 
-    Return the media that have theirs again, those without a file, and those whose files the disk did not give back.
+    Return the media that have theirs again, those without a file, and those whose files the disk did not restore.
     """
     pool, claimant = session.context.pool, session.claimant.claimant_id
     copies = await claim_thumbnail_copies(session, blobs)
     wanted = by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
-    # What dendrite has made anew has a row, and stays. A file without one would keep it from ever being made.
+    # A thumbnail that dendrite has made anew has a row, and stays. A file without a row would keep it from being
+    # made.
     for blob, known in (await known_thumbnails(session.context.pool, blobs)).items():
         wanted[blob] = wanted.get(blob, set()) - known
     returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]

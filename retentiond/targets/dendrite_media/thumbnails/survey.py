@@ -1,4 +1,4 @@
-"""The survey of thumbnails: whose are due by the policies that take thumbnails and leave the media."""
+"""The survey of thumbnails: due by the policies that delete thumbnails and keep the media."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SQL: Final = named_queries(__package__, "thumbnails.sql")
 
 
 def newest_dates(rules: Rules, now: datetime) -> list[int]:
-    """Return the newest thumbnail date, in milliseconds, that each policy takes; those that take none say 0."""
+    """Return the newest thumbnail date, in milliseconds, that each policy removes; 0 for other policies."""
     return [
         int(now.timestamp() * 1000) - policy.keep // timedelta(milliseconds=1)
         if policy.removes == "thumbnails" and policy.keep is not None
@@ -32,9 +32,9 @@ def newest_dates(rules: Rules, now: datetime) -> list[int]:
 
 
 class ThumbnailSurveyor(Surveyor):
-    """Finds the media that lose their thumbnails; `narrow` comes after `judge`.
+    """Finds the media that lose their thumbnails; call `narrow` after `judge`.
 
-    The media themselves stay and are counted elsewhere; here it is only told how many rows there are.
+    The media themselves stay and are counted elsewhere; here only the number of rows is counted.
     """
 
     def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
@@ -47,7 +47,7 @@ class ThumbnailSurveyor(Surveyor):
         survey.rows += 1
 
     async def narrow(self, now: datetime) -> None:
-        """Leave due only the media that have a thumbnail of that age: one that was made yesterday is in use."""
+        """Leave due only the media with a thumbnail of that age: one that was made yesterday is in use."""
         dates = newest_dates(self._rules, now)
         await self._connection.execute(
             SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates

@@ -1,4 +1,4 @@
-"""Take the release of thumbnails back whose files the disk does not let go: the files that moved, then the rows."""
+"""Take back the release of thumbnails whose files the disk does not move: the moved files first, then the rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def take_back_thumbnails(
 ) -> list[Record]:
     """Take back the releases of claimed entries whose files did not all move; return the media that have theirs again.
 
-    Where a file that moved cannot come back, the entry stays in quarantine with its rows, and can be restored.
+    If a moved file cannot be moved back, the entry stays in quarantine with its rows, and can be restored.
     """
     if not failed:
         return []

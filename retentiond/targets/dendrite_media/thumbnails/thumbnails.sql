@@ -1,16 +1,16 @@
--- Statements that take thumbnails and leave their media, and that bring them back.
+-- Statements that delete thumbnails and keep their media, and that restore them.
 
 -- name: keep_with_old_thumbnails
 -- Leaves as due only the rows that have a thumbnail old enough: $1 and $2, the believable dates; $3, the newest date
--- that each policy takes, by its number from 1.
+-- that each policy removes, by its number from 1.
 DELETE FROM pg_temp.due d
 WHERE NOT EXISTS (SELECT FROM mediaapi_thumbnail t
                   WHERE t.media_id = d.media_id COLLATE "default" AND t.media_origin = d.media_origin COLLATE "default"
                     AND t.creation_ts BETWEEN $1 AND least($2, ($3::bigint[])[d.policy + 1]))
 
 -- name: make_gone_thumbnails
--- In a plan: the thumbnail rows that policies would have taken, and whether the file would have left with them. Nothing
--- is in it in a pass.
+-- In a plan: the thumbnail rows that policies would have removed, and whether the file would have been moved with
+-- them. Empty in a pass.
 CREATE TEMPORARY TABLE IF NOT EXISTS gone_thumbnail (
     hash text COLLATE "C" NOT NULL,
     media_id text COLLATE "C" NOT NULL,
@@ -34,7 +34,7 @@ JOIN mediaapi_thumbnail t ON t.media_id = k.media_id AND t.media_origin = k.medi
 WHERE t.creation_ts BETWEEN $5 AND k.before
 
 -- name: free_thumbnails
--- In a plan: which thumbnails of these contents no row would know any more, since this batch.
+-- In a plan: the thumbnails of these blobs that no row would reference any more, since this batch.
 WITH known AS MATERIALIZED (
     SELECT DISTINCT m.base64hash AS hash, t.width, t.height, t.resize_method
     FROM mediaapi_media_repository m
@@ -53,12 +53,12 @@ WHERE g.hash = ANY ($1::text[]) AND NOT g.freed
 RETURNING g.hash, g.width, g.height, g.resize_method
 
 -- name: freed_of
--- Which thumbnails of these contents a plan has freed already.
+-- The thumbnails of these blobs that a plan has freed already.
 SELECT DISTINCT hash, width, height, resize_method FROM pg_temp.gone_thumbnail
 WHERE hash = ANY ($1::text[]) AND freed
 
 -- name: thumbnail_page
--- Released thumbnails that can be brought back, a page by release.
+-- Restorable released thumbnails, a page by release.
 SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin, r.facts,
        (SELECT least(coalesce(sum(greatest((t ->> 'file_size_bytes')::bigint, 0)), 0), 9223372036854775807)::bigint
         FROM jsonb_array_elements(r.thumbnails) t) AS bytes
@@ -72,7 +72,7 @@ SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.
 WHERE restoring IS NOT NULL
 
 -- name: marked_thumbnails
--- Which thumbnails are to be brought back.
+-- The thumbnails to be restored.
 SELECT r.base64hash AS hash, t.width, t.height, t.resize_method
 FROM retentiond.thumbnail_release r
 CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(width integer, height integer, resize_method text)
