@@ -74,8 +74,8 @@ class Refusal:
     @property
     def found(self) -> str:
         """Describe the limit, the value found, and the value allowed if there is one."""
-        allowed = "" if self.allowed is None else f", allowed {_shown(self.allowed)}"
-        return f"{self.limit}: found {_shown(self.value)}{allowed}"
+        allowed = "" if self.allowed is None else f" (allowed: {_shown(self.allowed)})"
+        return f"{self.limit}: {_shown(self.value)}{allowed}"
 
     def __str__(self) -> str:
         return f"refused by {self.found}; {self.hint}"

@@ -49,7 +49,7 @@ def judge_date(day: date, now: datetime, zone: ZoneInfo, floor: timedelta, rule:
         "floor",
         day.isoformat(),
         latest.isoformat(),
-        f"what is younger than {floor.days} days is never purged; the latest date that would do is {latest}",
+        f"data younger than {floor.days} days is never purged; the latest allowed date is {latest}",
     )
 
 
@@ -62,6 +62,6 @@ def _judge_within(day: date, now: datetime, zone: ZoneInfo, floor: timedelta) ->
         "date_rule",
         day.isoformat(),
         f"{earliest} to {today}",
-        f"the rule allows a date within the last {floor.days} days; the earliest that would do is {earliest}, "
+        f"the rule allows a date within the last {floor.days} days; the earliest allowed date is {earliest}, "
         f"the latest {today}",
     )

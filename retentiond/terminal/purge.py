@@ -45,7 +45,7 @@ def _copy(told: Mapping[str, Any]) -> str:
 
 
 _HEADINGS: Final = {
-    "planned": "what a purge would do",
+    "planned": "dry run",
     "finished": "purge finished",
     "finished_with_failures": "purge finished, with failures",
     "refused": "purge refused; nothing was changed",
@@ -78,7 +78,7 @@ def show_account(
         console.print(_entities(report, translate))
     if report.kept.total():
         console.print(_kept(report, translate))
-    if report.orphans.as_json() is not None:
+    if report.orphans.found is not None and report.orphans.found.rows.total():
         console.print(_orphans(report, translate))
     for line in _lines(report):
         console.print(Text(translate(line)), soft_wrap=True)
@@ -111,10 +111,10 @@ def _entities(report: PurgeReport, translate: Translate) -> Table:
 
 
 def _kept(report: PurgeReport, translate: Translate) -> Table:
-    rows = table(translate("Chats that stay, although they began before the date"))
+    rows = table(translate("Kept chats that began before the date"))
     rows.add_column(translate("reason"))
     rows.add_column(translate("chats"), justify="right")
-    rows.add_column(translate("which means"))
+    rows.add_column(translate("meaning"))
     for reason, count in report.kept.items():
         if count:
             rows.add_row(reason, translate(f"{count:,}"), translate(reason_in_words(reason, "chat_database")))
@@ -153,9 +153,18 @@ def _store(name: str, store: StoreReport) -> Iterable[str]:
 def _remarks(report: PurgeReport) -> Iterable[str]:
     # Before a look at the tables no number is known.
     if report.all_chats:
-        yield f"{count_in_words(report.chats, 'chat')} of {report.all_chats:,} as a whole."
+        counts = f"{report.chats:,} of {report.all_chats:,}"
+        yield (
+            f"Complete chats to be deleted: {counts}."
+            if report.dry_run
+            else f"Complete chats deleted: {counts}."
+        )
     elif report.entities and not report.entities.total():
-        yield "The account has no chats."
+        yield (
+            "The account has no chats."
+            if report.erasure is None
+            else "The visitor has no chats in this account."
+        )
     if report.partitions_dropped:
         names = ", ".join(map(printable, report.partitions_dropped))
         yield f"Partitions dropped: {names}."
@@ -175,23 +184,25 @@ def _erasure_lines(report: PurgeReport) -> Iterable[str]:
     erasure, dry_run = report.erasure, report.dry_run
     if erasure is None:
         return
-    if not erasure.even_under_floor:
-        yield f"The floor keeps what is of {report.to_date} or later; --even-under-floor with --reason erases it, too."
+    if not erasure.even_under_floor and (report.kept["under_floor"] or report.kept["newer"]):
+        yield (
+            f"The floor keeps chats with entries of {report.to_date} or later; --even-under-floor with --reason erases them, too."
+        )
     if erasure.remaining and dry_run:
-        yield f"Chats of this visitor that would stay: {erasure.remaining:,}."
+        yield f"Chats of this visitor to be kept: {erasure.remaining:,}."
     elif erasure.remaining:
-        yield f"Chats of this visitor that stay: {erasure.remaining:,}."
+        yield f"Kept chats of this visitor: {erasure.remaining:,}."
     if erasure.later:
-        yield f"Chats of this visitor that began after the request, and stay: {erasure.later:,}."
+        yield f"Kept chats of this visitor that began after the request: {erasure.later:,}."
     for name, rows in erasure.left.items():
         if rows is None:
-            yield f"Rows in {printable(name)} stay; this role may not count them."
+            yield f"Rows of this visitor in {printable(name)} are kept; this role lacks the right to count them."
         elif rows:
-            yield f"Rows in {printable(name)} that name this visitor, outside of chats, and stay: {rows:,}."
+            yield f"Kept rows of this visitor in {printable(name)}, outside of chats: {rows:,}."
     if not dry_run and erasure.erasure_id is not None:
-        named = f"Erasure {erasure.erasure_id}"
-        yield f"{named} is done." if erasure.done else f"{named} is not done."
-        yield f"The records call this visitor {(erasure.visitor or '')[:12]}…, by a keyed hash of the ID."
+        named = f"Erasure request {erasure.erasure_id}"
+        yield f"{named} is finished." if erasure.done else f"{named} is not finished."
+        yield f"The records name this visitor {(erasure.visitor or '')[:12]}…, a keyed hash of the ID."
 
 
 def _failure(failure: FailedRow) -> str:

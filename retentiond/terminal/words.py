@@ -30,14 +30,14 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 """The reasons why media are kept."""
 CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
-    "not_due": "it began on the date or after it",
-    "open": "it is not over",
-    "undated": "one of its dates is missing or cannot be right: nobody knows its age",
-    "newer": "something in it is not older than the date",
-    "hold": "somebody has put a hold on it",
-    "under_floor": "it is younger than the floor allows",
-    "has_file_messages": "it has messages with files: they and its own row stay, the rest goes",
-    "changed": "it changed while the purge was at work; the next one looks again",
+    "not_due": "it began on the date or later",
+    "open": "it is still open",
+    "undated": "unknown age: one of its dates is missing or implausible",
+    "newer": "an entry in it is not older than the date",
+    "hold": "on hold",
+    "under_floor": "it is younger than the floor",
+    "has_file_messages": "it has messages with files: these and its own row are kept, the rest is deleted",
+    "changed": "it changed during the purge; the next purge checks it again",
 })  # fmt: skip
 """Why a chat stays, for every reason there is."""
 

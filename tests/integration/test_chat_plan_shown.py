@@ -51,16 +51,16 @@ async def test_a_plan_shows_the_date_the_rows_of_each_entity_and_each_store(
     stores.has = [1]
     shown = await shown_plan(chats, clickhouse=STORES["clickhouse"])
     day = (datetime.now(UTC) - timedelta(days=400)).date()
-    assert f"testcom, up to {day}: what a purge would do" in shown
+    assert f"testcom, up to {day}: dry run" in shown
     assert "chatmessage" in shown
     assert "clickhouse: planned, 7 rows" in shown
-    assert "1 chat of 2 as a whole." in shown
+    assert "Complete chats to be deleted: 1 of 2." in shown
 
 
 async def test_a_plan_without_anything_due_shows_no_table_of_zeros(chats: ChatStore) -> None:
     await chats.chat(created=datetime.now(UTC), modified=datetime.now(UTC), messages=())
     shown = await shown_plan(chats)
-    assert "0 chats of 1 as a whole." in shown
+    assert "Complete chats to be deleted: 0 of 1." in shown
     assert "To be deleted" not in shown
     assert "rows" not in shown
 

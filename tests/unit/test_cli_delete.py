@@ -185,7 +185,7 @@ def test_a_store_that_looks_wrong_refuses_it_and_says_so_once(tmp_path: Path, wo
     outcome = CommandLine(tmp_path, (target,)).type(*words, *MEDIA, "--yes")
     assert (outcome.status, target.asked) == (3, ["plan"])
     told = outcome.stderr if {"--quiet", "--json"} & set(words) else outcome.stdout
-    assert told.count("another_store: found x, allowed y") == 1
+    assert told.count("another_store: x (allowed: y)") == 1
 
 
 def test_a_delete_that_was_interrupted_says_so(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_refused_pass_exits_3_and_shows_the_hint(tmp_path: Path) -> None:
     report.refused = Refusal("max_items", 2_000_000, 1_000_000, "then `retentiond once media --yes`")
     outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("once")
     assert outcome.status == 3
-    assert "max_items: found 2,000,000, allowed 1,000,000" in outcome.stdout
+    assert "max_items: 2,000,000 (allowed: 1,000,000)" in outcome.stdout
     assert "then `retentiond once media --yes`" in outcome.stdout
 
 
@@ -107,7 +107,7 @@ def test_quiet_tells_a_refusal_and_no_more(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path, (FakeTarget(report=report),)).type("-q", "once")
     assert (outcome.status, outcome.stdout) == (3, "")
     assert outcome.stderr == (
-        "retentiond: media: refused by max_share: found 0.9, allowed 0.5; look at the plan\n"
+        "retentiond: media: refused by max_share: 0.9 (allowed: 0.5); look at the plan\n"
     )
 
 

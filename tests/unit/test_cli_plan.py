@@ -88,7 +88,7 @@ def test_a_plan_never_exits_3_and_shows_what_would_be_refused_with_its_hint(tmp_
     status, stdout, _ = plan_of(tmp_path, refused_plan())
     assert status == 0
     assert "A pass would be refused" in stdout
-    assert "max_share: found 0.91, allowed 0.5" in stdout
+    assert "max_share: 0.91 (allowed: 0.5)" in stdout
     assert "look at [bold]retentiond plan media[/bold]" in stdout
 
 

@@ -114,6 +114,19 @@ def test_orphans_are_asked_for_by_a_flag_which_a_visitor_cannot_have(tmp_path: P
     assert "--purge-orphans does not go with --visitor" in outcome.stderr
 
 
+def test_no_empty_table_of_orphans_is_printed_where_there_are_none(tmp_path: Path) -> None:
+    orphans = OrphanReport(requested=True, found=Orphans(), left=Orphans())
+    assert "rows whose chat is missing" not in Prompt(tmp_path, orphans=orphans).type(*WORDS).stdout
+
+
+def test_a_visitor_without_chats_is_not_reported_as_an_account_without_chats(tmp_path: Path) -> None:
+    erasure = ErasureReport(1, None, "a" * 60, even_under_floor=False, reason="")
+    shown = Prompt(tmp_path, erasure=erasure, entities=Counter(chatthread=0)).type(*ERASE).stdout
+    assert "The visitor has no chats in this account." in shown
+    assert "The account has no chats." not in shown
+    assert "--even-under-floor" not in shown
+
+
 def test_orphans_are_shown_with_what_was_deleted_and_why_others_stay(tmp_path: Path) -> None:
     found = Orphans(1, Counter(chatmessage=12), Counter(chatmessage=5), Counter(newer=7))
     left = Orphans(0, Counter(chatmessage=7))
@@ -178,7 +191,7 @@ def test_of_very_many_shards_those_that_are_not_finished_are_listed_first_and_th
     assert told["shards"][0]["name"] == "last"
 
 
-REFUSAL = Refusal("floor", "2026-01-01", "2025-01-01", "the latest date that would do is 2025-01-01")
+REFUSAL = Refusal("floor", "2026-01-01", "2025-01-01", "the latest allowed date is 2025-01-01")
 
 
 @pytest.mark.parametrize(
@@ -208,14 +221,14 @@ def test_the_exit_status_is_the_worst_of_the_databases_and_the_stores(
 
 def test_a_refusal_says_which_date_would_do_however_it_is_asked(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, state="refused", refused=REFUSAL)
-    assert "the latest date that would do is 2025-01-01" in prompt.type(*WORDS).stdout
-    assert "the latest date that would do is 2025-01-01" in prompt.type(*WORDS, "--json").stderr
+    assert "the latest allowed date is 2025-01-01" in prompt.type(*WORDS).stdout
+    assert "the latest allowed date is 2025-01-01" in prompt.type(*WORDS, "--json").stderr
 
 
 def test_a_refusal_of_what_no_value_would_do_for_names_none(tmp_path: Path) -> None:
     refused = Refusal(StoreLimit("clickhouse_table"), "no such table", None, "correct `table`")
     prompt = Prompt(tmp_path, stores={"clickhouse": StoreReport("refused", refused=refused)})
-    told = "clickhouse: refused by clickhouse_table: found no such table; correct `table`"
+    told = "clickhouse: refused by clickhouse_table: no such table; correct `table`"
     assert prompt.type(*WORDS, "--json").stderr == f"retentiond: testcom: {told}\n"
 
 
@@ -327,11 +340,11 @@ def test_what_stays_of_a_visitor_is_said_and_the_id_is_not_printed(tmp_path: Pat
     told = prompt.type(*ERASE).stdout
     for line in (
         "testcom, one visitor: purge finished",
-        "Chats of this visitor that stay: 2.",
-        "Rows in visitor.visitorid that name this visitor, outside of chats, and stay: 1.",
-        "Rows in log.who stay; this role may not count them.",
-        "Erasure 3 is not done.",
-        "The records call this visitor abcdefabcdef…, by a keyed hash of the ID.",
+        "Kept chats of this visitor: 2.",
+        "Kept rows of this visitor in visitor.visitorid, outside of chats: 1.",
+        "Rows of this visitor in log.who are kept; this role lacks the right to count them.",
+        "Erasure request 3 is not finished.",
+        "The records name this visitor abcdefabcdef…, a keyed hash of the ID.",
     ):
         assert line in told
     document = prompt.type(*ERASE, "--json").document["erasure"]
@@ -349,7 +362,7 @@ def test_in_russian_people_read_russian_and_programs_read_english(tmp_path: Path
     prompt.line.environment = {"LANG": "ru_RU.UTF-8"}
     told = prompt.type(*WORDS).stdout
     assert "testcom, до 2023-08-21: очистка отклонена, ничего не изменено" in told
-    assert "чат ещё не завершён" in told
+    assert "чат ещё открыт" in told
     as_json = prompt.type(*WORDS, "--json")
     assert as_json.document == english
     assert "отклонено: floor" in as_json.stderr

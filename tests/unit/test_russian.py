@@ -147,11 +147,11 @@ def test_the_first_of_three_variables_decides_on_the_language(
 def test_a_sentence_in_a_sentence_is_translated_and_names_in_it_are_left_alone() -> None:
     translate = Catalogue(RUSSIAN).translate
     told = translate(
-        "refused by floor: found 2026-01-01, allowed 2025-01-01; what is younger than 365 days is never purged; the latest "
-        "date that would do is 2025-01-01"
+        "refused by floor: 2026-01-01 (allowed: 2025-01-01); data younger than 365 days is never purged; the latest "
+        "allowed date is 2025-01-01"
     )
     assert told == (
-        "отклонено: floor: обнаружено: 2026-01-01, допускается: 2025-01-01; данные моложе 365 дней не удаляются никогда; "
+        "отклонено: floor: 2026-01-01 (допускается: 2025-01-01); данные моложе 365 дней не удаляются никогда; "
         "самая поздняя допустимая дата — 2025-01-01"
     )
     assert (
