@@ -39,7 +39,7 @@ _library_log.disabled = True
 
 
 class Listener:
-    """Listens where the configuration says, and answers each path by its route."""
+    """Listens on the configured address, and answers each path by its route."""
 
     def __init__(self, routes: Mapping[str, Route]) -> None:
         self._routes = routes

@@ -145,8 +145,8 @@ def _render_plain(_logger: WrappedLogger, _method: str, fields: EventDict) -> st
     level, event = shown.pop("level"), shown.pop("event")
     traceback = shown.pop("exception", None)
     about = f"{shown.pop('target')}: " if shown.get("target") else ""
-    told = [f"{name} {value}" for name, value in shown.items() if value not in {None, ""}]
-    line = f"retentiond: {about}{level}: {', '.join([event, *told])}"
+    pairs = [f"{name} {value}" for name, value in shown.items() if value not in {None, ""}]
+    line = f"retentiond: {about}{level}: {', '.join([event, *pairs])}"
     return line if traceback is None else f"{line}\n{traceback}"
 
 

@@ -84,7 +84,7 @@ def read_block(path: Path, position: LogPosition | None) -> LogBlock:
 
 
 def positions_in(path: Path, positions: Sequence[LogPosition]) -> list[LogPosition]:
-    """Return those of these positions that the log, or a rotated file of it, goes on from; raises OSError."""
+    """Return those of these positions at which the log, or a rotated file of it, continues; raise OSError."""
     candidates = _candidates(path)
     return [place for place in positions if any(_continues(one, place) for one in candidates)]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.log_entries import LineFormat
 
 _PATIENCE = 5.0
-"""Seconds: under a watchdog that is asked for every 30."""
+"""Seconds: shorter than the watchdog's interval of 30."""
 _PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
 
 
@@ -192,7 +192,7 @@ class _LibraryHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):  # arguments that do not fit are the library's mistake
             message = str(record.msg)
-        # Only these reach us (see below); a library's own levels lie between them.
+        # Only these reach us (see below); a library's own levels are between them.
         level = next(known for known in (50, 40, 30) if record.levelno >= known)
         get_logger().log(
             level, "library_message", logger=record.name, message=message, exc_info=record.exc_info

@@ -179,7 +179,7 @@ class Metrics:
             self._refused.labels(target, refused["limit"]).set(1)
 
     def forget(self, target: str) -> None:
-        """Say no more of a target."""
+        """Remove a target's metrics."""
         self._expected.discard(target)
         for metric in vars(self).values():
             if isinstance(metric, Gauge | Counter):

@@ -25,11 +25,11 @@ _HEEDED: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedWriteError(Exception):
-    """A signal that asks for the end came while a reader was waited for; its own handler hears of it as well."""
+    """A signal to end arrived during the wait for a reader; its own handler runs as well."""
 
 
 class PipeWriter:
-    """Writes to a descriptor; `on_wait` hears of the seconds that a write has waited, again and again."""
+    """Writes to a descriptor; `on_wait` is called repeatedly with the seconds that a write has waited."""
 
     def __init__(self, descriptor: int, on_wait: Callable[[float], None] = lambda _: None) -> None:
         self._descriptor = descriptor
@@ -90,7 +90,7 @@ def descriptor_of(stream: TextIO) -> int | None:
 def _signals_heard() -> Iterator[threading.Event]:
     """Note the signals that an event loop handles, which cannot run while the block holds its thread.
 
-    The loop hears of them all the same, once it runs again: it is woken by number.
+    The loop handles them all the same, once it runs again: it is woken by number.
     """
     heard = threading.Event()
     before: dict[signal.Signals, Any] = {}

@@ -70,7 +70,7 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "10min",
     # The role's own is for a web application, perhaps: a reference copy of a large store, or an index, takes longer.
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
-    # A host that lost its power says no farewell: its locks go after two minutes, and not with the system's two hours.
+    # A host that lost its power closes no connection: its locks end after two minutes, not the system's two hours.
     "tcp_keepalives_idle": str(_SILENT_FOR),
     "tcp_keepalives_interval": str(_ASK_EVERY),
     "tcp_keepalives_count": str(_ASK_TIMES),
@@ -117,7 +117,7 @@ async def connection_to(dsn: str, what: str = "the database") -> AsyncIterator[C
         try:
             yield connection
         finally:
-            # A connection that is only closed leaves a statement behind that goes on, for hours perhaps.
+            # Closing a connection alone leaves its statement running, perhaps for hours.
             with suppress(*LOST):
                 await connection.close(timeout=_CLOSE_SECONDS)
 
@@ -171,7 +171,7 @@ async def _reset(connection: Connection[Record]) -> None:
 
 
 def _named(dsn: str, what: str) -> str:
-    """Name a database by host, port or socket, database, role, and where the configuration says so."""
+    """Name a database by host, port or socket, database, role, and its position in the configuration."""
     return f"{what} ({described(dsn)})"
 
 

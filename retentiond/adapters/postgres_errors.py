@@ -279,7 +279,7 @@ def _refused_by_each_address(error: BaseException) -> BaseException:
 
 
 def _last_words(error: BaseException) -> BaseException:
-    """Return the server's own last words, where the driver only says that the connection was closed."""
+    """Return the server's own last message if the driver only reports a closed connection."""
     found: BaseException | None = error
     for _ in range(_CAUSES_DEEP):
         if not isinstance(found, asyncpg.ConnectionDoesNotExistError):

@@ -95,7 +95,7 @@ class Watch:
         self._connections.add(connection)
 
     def cut(self, reason: str) -> None:
-        """Close all connections at once, without a word to the server: each wait ends with a SilentServerError."""
+        """Close all connections at once, without a message to the server: each wait ends with a SilentServerError."""
         self._reason = reason
         for opening in self._openings:
             if opening.when() is None:
@@ -137,7 +137,7 @@ class Watch:
                 self._log.error("database_silent", reason=reason)
                 self.cut(reason)
         except (*LOST, asyncpg.PostgresError) as error:
-            # A refusal is an answer, too; of a server that is down the others hear by themselves.
+            # A refusal is an answer, too; the other connections notice by themselves that a server is down.
             self._close_own()
             self._answered()
             self._log.debug("database_not_asked", error=str(error))

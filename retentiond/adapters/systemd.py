@@ -28,14 +28,14 @@ _log = get_logger()
 
 
 class Notifier:
-    """The daemon's line to systemd; silent where $NOTIFY_SOCKET is absent or of a kind we do not speak."""
+    """The daemon's connection to systemd; silent if $NOTIFY_SOCKET is absent or of an unsupported kind."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._address = _socket_address(self._environment.get("NOTIFY_SOCKET", ""))
 
     def ready(self, status: str) -> None:
-        """Say that the start, or a reload, is over: after a refused configuration too."""
+        """Report the end of the start or of a reload, also after a refused configuration."""
         self._send("READY=1", _status_line(status), patience=_PATIENCE_SECONDS)
 
     def reloading(self) -> None:
@@ -45,7 +45,7 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", patience=_PATIENCE_SECONDS)
 
     def stopping(self, status: str) -> None:
-        """Say that the shutdown begins."""
+        """Report the begin of the shutdown."""
         self._send("STOPPING=1", _status_line(status), patience=_PATIENCE_SECONDS)
 
     def status(self, text: str) -> None:
@@ -53,7 +53,7 @@ class Notifier:
         self._send(_status_line(text))
 
     def watchdog(self) -> None:
-        """Say that we are alive."""
+        """Send a watchdog ping."""
         self._send("WATCHDOG=1")
 
     def watchdog_interval(self) -> float | None:

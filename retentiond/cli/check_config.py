@@ -128,7 +128,7 @@ def _describe(
 def _tell_problem(session: Session, target: str, problem: RetentiondError) -> None:
     """Report a problem; statements that grant missing rights follow one a line, to be copied."""
     if isinstance(problem, MissingRightError) and problem.statements:
-        session.error(printable(problem.told, _TEXT_LIMIT), about=target)
+        session.error(printable(problem.summary, _TEXT_LIMIT), about=target)
         for statement in problem.statements:
             session.err.print(Text(f"  {printable(statement, _TEXT_LIMIT)}"), soft_wrap=True)
     else:

@@ -126,12 +126,12 @@ def _verify_file(path: Path) -> Iterator[tuple[str, Verified]]:
                 break_here = chain.follow(content, sealed)
                 if break_here is not None:
                     broken.add(store)
-                    yield name, chain.told(break_here)
+                    yield name, chain.result(break_here)
     except OSError as error:
         raise UnreachableError(
             f"{printable(str(path))} cannot be read: {error.strerror}; check its name and rights"
         ) from error
-    yield from ((name, chain.told()) for store, (name, chain) in chains.items() if store not in broken)
+    yield from ((name, chain.result()) for store, (name, chain) in chains.items() if store not in broken)
 
 
 def _show(session: Session, name: str, verified: Verified, *, quiet: bool) -> None:

@@ -129,6 +129,6 @@ class ElasticsearchStore(Section):
         yield from _url_conflicts(given)
         if (given.get("kind_field") is None) != (not given.get("text_kinds")):
             lacking = "text_kinds" if given.get("kind_field") is not None else "kind_field"
-            yield Conflict((), f"needs `{lacking}` too, by which texts are told from files; add it")
+            yield Conflict((), f"needs `{lacking}` too, which distinguishes texts from files; add it")
         if given.get("api_key") is not None and (given.get("user") or given.get("password")) is not None:
             yield Conflict(("api_key",), "cannot stand beside `user` and `password`; keep one of them")

@@ -74,7 +74,7 @@ class ConfiguredText(str):
 
 
 class ConnectionStringError(ValueError):
-    """A connection string that cannot be used; the message shows nothing of it."""
+    """A connection string that cannot be used; the message shows no part of it."""
 
 
 class SqliteError(ConnectionStringError):

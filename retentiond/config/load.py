@@ -30,7 +30,7 @@ _LARGEST_SECRET: Final = 64 * 1024
 
 
 class ReferenceProblemError(Exception):
-    """Why a reference leads nowhere; the message and the hint show the reference alone."""
+    """The reason why a reference cannot be resolved; the message and the hint show the reference alone."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -141,7 +141,7 @@ def _not_a_configuration(value: object) -> tuple[str, str]:
 
 
 def _filled_in(document: Document, path: KeyPath, value: object, environment: Mapping[str, str]) -> object:
-    """Return the value with its references followed; one that leads nowhere stays, and is a problem."""
+    """Return the value with its references resolved; an unresolved one stays, and becomes a problem."""
     if isinstance(value, dict):
         return {key: _filled_in(document, (*path, key), inner, environment) for key, inner in value.items()}
     if isinstance(value, list):
@@ -190,7 +190,7 @@ def _in_schema(details: ErrorDetails) -> tuple[KeyPath, str]:
 
 
 def _in_document(path: KeyPath) -> KeyPath:
-    """Return the path without the kind, through which the schema goes into a target."""
+    """Return the path without the kind, which the schema inserts below a target."""
     return (*path[:2], *path[3:]) if path[:1] == ("targets",) and path[2:3] and path[2] in KINDS else path
 
 
@@ -199,7 +199,7 @@ def _is_spoiled(document: Document, path: KeyPath) -> bool:
 
 
 def from_dendrite_config(path: Path, days: int, *, local: bool) -> Config:
-    """Make the configuration of one target, `media`, whose remote media stay this many days; local ones, too, if so said.
+    """Make the configuration of one target, `media`, that keeps remote media so many days; with `local` local ones, too.
 
     All else is as it is by default. Raise UsageError for a number of days that cannot be.
     """

@@ -220,7 +220,7 @@ class MediaTarget(TargetSection):
 
     @property
     def protections(self) -> tuple[str, ...]:
-        """The sources whose media stay, in the order in which they are reported."""
+        """The sources whose media are kept, in the order of reports."""
         return tuple(protecting(self.protect, messages_in=bool(self.messages_in), accepts=self.accepts))
 
     @property

@@ -150,7 +150,7 @@ def _origin_pattern(text: str) -> str:
     if text.lower() in {"local", "remote"} and text != text.lower():
         raise ValueError("must be in small letters: write local or remote")
     close = get_close_matches(text.lower(), ("local", "remote"), n=1, cutoff=0.75)
-    # A misspelled keyword would be a server's name, and protect or delete nothing.
+    # A misspelled keyword would be a server's name, without any effect.
     if close and text not in close and not set(text) & set(".:*?[]"):
         raise ValueError(
             f"looks like a misspelled `{close[0]}`; did you mean `{close[0]}`? A server of that name is written as the "

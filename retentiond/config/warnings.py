@@ -124,7 +124,7 @@ def _dendrite_files(config: Config, resolved: Mapping[str, object]) -> Iterable[
 
 
 def _readers(path: Path) -> str:
-    """Say which others can read a plain file: every user, or its group where that is neither root's nor this process's."""
+    """Name the readers of a plain file: every user, or its group if that is neither root's nor this process's."""
     try:
         about = path.stat()
     except (OSError, ValueError):

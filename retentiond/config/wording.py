@@ -51,7 +51,7 @@ def describe(
 ) -> tuple[str, str]:
     """Return the message and the hint for an error at this path; `written` are the file's own characters there.
 
-    The path is that of the schema `root`: of a target it goes through its kind.
+    The path is that of the schema `root`: for a target it includes its kind.
     """
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
@@ -110,7 +110,7 @@ def _annotation(path: KeyPath, root: type[BaseModel]) -> Any:
         if isinstance(here, type) and issubclass(here, BaseModel):
             here = _field(here, str(step))
         elif get_origin(here) in {Union, UnionType}:
-            # A target: its kind says which of them it is.
+            # A target: its kind selects the section.
             here = KINDS.get(str(step), Literal[*KINDS])
         else:
             # A mapping's values, or a list's items.
@@ -126,7 +126,7 @@ def _field(section: type[BaseModel], key: str) -> Any:
 
 
 def _bare(annotation: Any) -> Any:
-    """Return a type without its constraints, and without the None that says it may be left out."""
+    """Return a type without its constraints, and without the None of an optional key."""
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     optional = len(kinds) < len(get_args(annotation))
     return _bare(kinds[0]) if optional or get_origin(annotation) is Annotated else annotation

@@ -1,5 +1,5 @@
 -- Made-up rows in the tables of chats.sql, as a product writes them in the course of years: $1 chats, spread evenly
--- Each statement says by its casts what it takes.
+-- The casts of each statement show its parameters.
 -- name: departments
 INSERT INTO {schema}.department SELECT d, 'department ' || d FROM generate_series(1, 3) d
 
@@ -16,7 +16,7 @@ INSERT INTO {schema}.survey VALUES (1, '{"questions": ["Were you helped?", "How 
 INSERT INTO {schema}.visitor SELECT v, 'visitor ' || v FROM generate_series(1, greatest(1, $1::bigint / 4)) v
 
 -- name: sessions
--- Four for five chats, and one in a hundred in which nobody ever wrote.
+-- Four for five chats, and one in a hundred without any message.
 INSERT INTO {schema}.chatvisitsession
 SELECT s, 1 + s % greatest(1, $1::bigint / 4), $2::timestamptz, $3::timestamptz
 FROM generate_series(0, $1::bigint + $1::bigint / 100) s

@@ -33,7 +33,7 @@ SCHEMA: Final = "pro"
 
 @dataclass(frozen=True, slots=True)
 class MadeUpChats:
-    """How many chats, when, and every how many one of each kind that stays comes in (0: never)."""
+    """The number of chats, their period, and the interval of each kind of kept chat (0: never)."""
 
     chats: int
     begin: datetime
@@ -155,7 +155,7 @@ def _compare(
         yield "the purge did not do what its dry run said"
     for table, rows in before.items():
         if rows - after[table] != purged.entities[table]:
-            yield f"{table}: {rows - after[table]} rows are gone, and {purged.entities[table]} are told of"
+            yield f"{table}: {rows - after[table]} rows are deleted, and {purged.entities[table]} are reported"
 
 
 async def _make_database(server: EmbeddedPostgres) -> asyncpg.Connection[asyncpg.Record]:
@@ -169,7 +169,7 @@ async def _make_database(server: EmbeddedPostgres) -> asyncpg.Connection[asyncpg
 
 async def _oldest_due(connection: asyncpg.Connection[asyncpg.Record]) -> int:
     chat: int = await connection.fetchval(
-        # Of every fifty the first three stay for reasons of their own.
+        # Of every fifty chats the first three are kept, each for a reason of its own.
         f"SELECT min(threadid) FROM {SCHEMA}.chatthread WHERE threadid % 50 > 3"
     )
     return chat

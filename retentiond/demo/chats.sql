@@ -1,9 +1,9 @@
--- The tables of a live-chat product as the layout webim names them, for the demo, the benchmark and the tests: what a
--- purge goes by, some of what it must not touch, and nothing else of the product. {schema} is a quoted name.
+-- The tables of a live-chat product as the layout webim names them, for the demo, the benchmark and the tests: the
+-- tables that a purge uses, and some that it must not touch. {schema} is a quoted name.
 
 CREATE SCHEMA {schema};
 
--- What no purge touches.
+-- Tables that no purge touches.
 CREATE TABLE {schema}.department (departmentid bigint PRIMARY KEY, name text NOT NULL);
 CREATE TABLE {schema}.operator (operatorid bigint PRIMARY KEY, fullname text NOT NULL);
 CREATE TABLE {schema}.visitor (visitorid bigint PRIMARY KEY, name text NOT NULL);

@@ -86,7 +86,7 @@ _ENVIRONMENT: Final = {
     "LC_ALL": "C",
     "PATH": os.defpath,
     "TZ": "UTC",
-}  # nothing of ours: no PGHOST, no secrets
+}  # no variables of ours: no PGHOST, no secrets
 
 
 class _Account(NamedTuple):
@@ -104,7 +104,7 @@ class Programs:
         self.version = ""
         """The version by `postgres --version`, as `18.1`; empty before the first try."""
         self.directory = Path()
-        """Where they lie; empty before they were tried."""
+        """Their directory; empty before the first try."""
         self._binaries = binaries
 
     @cached_property
@@ -169,7 +169,7 @@ class Programs:
             stderr=subprocess.STDOUT,
             cwd="/",
             env=_ENVIRONMENT,
-            # A Ctrl-C at the terminal is for us alone: the server goes when we have put things in order.
+            # A Ctrl-C at the terminal is for us alone: the server stops once we have cleaned up.
             start_new_session=True,
         )
 

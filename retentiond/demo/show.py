@@ -104,10 +104,10 @@ async def run_demo(order: DemoOptions, console: Console, screen: Console | None)
         chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
         if order.keep is not None:
             await export_demo(server, _DATABASE, directory, demo.config)
-            demo.tell(f"The store, its database's dump and a configuration are left in {directory}.")
+            demo.say(f"The store, its database's dump and a configuration are left in {directory}.")
     if order.as_json:
-        told = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
-        console.file.write(json.dumps(told, indent=2) + "\n")
+        document = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
+        console.file.write(json.dumps(document, indent=2) + "\n")
     good = all(case.as_it_should_be for case in seen) and (chats is None or not chats.wrong)
     return 0 if good else 1
 
@@ -178,7 +178,7 @@ class _Demo:
         began = time.monotonic()
         await make_tables(connection)
         store = await make_up_store(connection, self._media_path, media, _SEED, datetime.now(UTC))
-        self.tell(
+        self.say(
             f"Made in {time.monotonic() - began:.1f} s, in PostgreSQL {self._server.version}: "
             f"{count_in_words(store.rows, 'row')}, {count_in_words(store.thumbnail_rows, 'thumbnail row')}, "
             f"{count_in_words(store.files, 'file')}, {size_in_words(store.size)}; with avatars, emoji, contents that "
@@ -211,7 +211,7 @@ class _Demo:
         uri = store.cases.restorable.uri
         self._head(f"`retentiond quarantine restore --media {printable(uri)}`: one comes back")
         report = await target.restore(Selection(media=uri, reason="the demo"))
-        self.tell(
+        self.say(
             f"{count_in_words(len(report.restored), 'row')} back, with its file and its thumbnails; "
             "it is kept from now on."
         )
@@ -220,7 +220,7 @@ class _Demo:
         with self._watched() as progress:
             picture = await target.picture(progress)
         write_page(path, render([picture], datetime.now(UTC), __version__))
-        self.tell(f"The report is in {path}.")
+        self.say(f"The report is in {path}.")
 
     async def _purge(self, target: DendriteMedia) -> None:
         self._head(
@@ -228,7 +228,7 @@ class _Demo:
         )
         report = await target.end_grace()
         self._purged = {"blobs": report.purged, "bytes": report.purged_bytes}
-        self.tell(
+        self.say(
             f"{count_in_words(report.purged, 'content')} unlinked, {size_in_words(report.purged_bytes)} freed."
         )
 
@@ -244,8 +244,8 @@ class _Demo:
         if not self._quiet:
             self._console.rule(Text(text, style="bold"), align="left")
 
-    def tell(self, text: str) -> None:
-        """Say a sentence, unless JSON was asked for."""
+    def say(self, text: str) -> None:
+        """Print a sentence, unless the output is JSON."""
         if not self._quiet:
             self._console.print(Text(text))
             self._console.print()

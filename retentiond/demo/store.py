@@ -1,4 +1,4 @@
-"""A made-up dendrite store: real pictures, real rows, several servers, and the accidents that real stores have.
+"""An invented dendrite store: real pictures, real rows, several servers, and the accidents of real stores.
 
 Everything follows from the seed and the time, so that a demo can be run again.
 """
@@ -58,13 +58,13 @@ class SpecialCases:
 
     references: References
     shared_leaving: MediaKey
-    """Its content is shared with a local upload: the row goes, the files stay."""
+    """Its blob is shared with a local upload: the row is deleted, the files stay."""
     shared_staying: MediaKey
     """That local upload, ten days old."""
     missing: MediaKey
     """Its file is not there."""
     restorable: MediaKey
-    """A picture with all its thumbnails, that goes and can be brought back."""
+    """A picture with all its thumbnails, to be deleted and restored."""
     orphan_blob: Hash
     """A directory with a file that no row references."""
     orphan_thumbnail: MediaKey
@@ -105,7 +105,7 @@ async def make_up_store(
         await asyncio.to_thread(maker.make_ordinary, min(_BATCH, media - writer.rows))
         await writer.insert(connection)
     await add_references(connection, SERVER_NAME, cases.references)
-    # A server of some age has statistics, and the plans that come of them.
+    # A server of some age has statistics, and plans that follow from them.
     await connection.execute("ANALYZE")
     return MadeUpStore(cases, writer.rows, writer.thumbnail_rows, writer.files, writer.size)
 

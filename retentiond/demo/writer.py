@@ -30,7 +30,7 @@ _COMMENT: Final = b"\xff\xfe"
 
 
 class Thumbnail(NamedTuple):
-    """A thumbnail as dendrite makes them: the size that was asked for, in pixels, `crop` or `scale`, a JPEG."""
+    """A thumbnail as dendrite makes them: the requested size in pixels, `crop` or `scale`, a JPEG."""
 
     width: int
     height: int

@@ -51,7 +51,7 @@ class TakesRequests(Target, Protocol):
     ) -> PassReport:
         """Return the plan of a pass, or of a request; `listen` gets each item.
 
-        With `keep` each policy keeps items so long; `keep: forever` stays as it is.
+        With `keep` each policy keeps items for that time; `keep: forever` is unchanged.
         """
 
 
@@ -60,7 +60,7 @@ class Explains(Target, Protocol):
     """The verdict on one item can be explained."""
 
     async def explain(self, media: str, progress: Progress) -> Explanation:
-        """Explain one item; change nothing. Raise UsageError for an invalid name."""
+        """Explain one item, without changes. Raise UsageError for an invalid name."""
 
 
 @runtime_checkable
@@ -124,7 +124,7 @@ class HasStatistics(Target, Protocol):
     """The store can be described in a report."""
 
     async def picture(self, progress: Progress) -> StoreStatistics:
-        """Collect the statistics; change nothing."""
+        """Collect the statistics, without changes."""
 
 
 @runtime_checkable

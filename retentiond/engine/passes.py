@@ -80,7 +80,7 @@ class EvictingSteps(Steps, Protocol):
 
 
 @contextmanager
-def _told(report: PassReport) -> Iterator[None]:
+def _noting_the_end(report: PassReport) -> Iterator[None]:
     """Put the reason for an early end into the report: a refusal, a lost connection, or a stop."""
     try:
         yield
@@ -94,7 +94,7 @@ def _told(report: PassReport) -> Iterator[None]:
 
 async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> None:
     """Run one pass; refusals and losses end it, and are in the report."""
-    with _told(report):
+    with _noting_the_end(report):
         await steps.make_safe()
         await steps.sweep()
         # The survey reads everything and may take long; its changes are temporary and end with its connection.
@@ -110,7 +110,7 @@ async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> Non
 
 async def run_eviction(steps: EvictingSteps, report: PassReport) -> None:
     """Enforce the quotas between passes: a check that deletes items becomes a pass, another is not logged."""
-    with _told(report):
+    with _noting_the_end(report):
         await steps.make_safe()
         await steps.prepare_eviction(report)
         await steps.evict(report)

@@ -128,7 +128,7 @@ READ_RATE: Final = 50 << 20
 class AuditOptions:
     """Options of an audit; without `repair` it changes nothing but its entry in the ledger.
 
-    `listen` hears of each finding, in place of the log. `verify_content` reads every file, at `read_rate` bytes a
+    `listen` receives each finding, in place of the log. `verify_content` reads every file, at `read_rate` bytes a
     second. `drop_damaged_remote` is for repairs. Ages count back from `now`, the present unless given.
     """
 

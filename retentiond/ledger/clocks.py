@@ -15,7 +15,7 @@ LARGEST_CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 
 
 def way_on(target: str) -> str:
-    """Say by which command it goes on from a refusal that no waiting ends."""
+    """Name the command that continues after a permanent refusal."""
     return f"`retentiond quarantine accept {target}` shows what is known, and with --yes goes on from there"
 
 

@@ -99,16 +99,16 @@ class RecordedHolds:
             async with self._db.acquire() as connection, connection.transaction():
                 released = await release_holds(connection, hold_ids, subject, reason)
         for hold in released:
-            self._tell(hold, "released", hold.released_by, hold.release_reason)
+            self._log(hold, "released", hold.released_by, hold.release_reason)
         return released
 
     async def _added(self, connection: Conn, hold_id: int) -> Hold:
         """Return a hold that was just added, and log it."""
         [hold] = [h async for h in holds_on_record(connection, closed=True, hold_ids=[hold_id])]
-        self._tell(hold, "added", hold.added_by, hold.reason)
+        self._log(hold, "added", hold.added_by, hold.reason)
         return hold
 
-    def _tell(self, hold: Hold, change: str, by: str | None, reason: str | None) -> None:
+    def _log(self, hold: Hold, change: str, by: str | None, reason: str | None) -> None:
         get_logger(target=self._target).info(
             "hold_changed",
             change=change,

@@ -1,4 +1,4 @@
--- The holds on record, whatever the target is.
+-- The recorded holds of all kinds of target.
 
 -- name: lock_holds
 -- For a transaction that deletes: a hold that is added meanwhile waits for its end, or is seen in it.

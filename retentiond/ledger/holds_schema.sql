@@ -1,4 +1,4 @@
--- What somebody has said must stay. A hold is never deleted: a released one says who released it, when, and why.
+-- Items that users keep. A hold is never deleted: a released one has the user, the time and the reason of the release.
 CREATE TABLE retentiond.hold (
     hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- What it is on, by the kinds that the target knows, and exactly: the URI, the user, the server, the room.

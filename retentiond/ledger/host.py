@@ -49,7 +49,7 @@ def actor() -> str:
 
 
 def read_clock() -> HostClock:
-    """Read the wall clock against CLOCK_BOOTTIME, which goes on through a suspend and never leaps."""
+    """Read the wall clock against CLOCK_BOOTTIME, which continues through a suspend and never leaps."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -82,7 +82,7 @@ async def try_session(dsn: str) -> None:
         connection = session.connection
         await refuse_standby(connection)
         await connection.fetchval(SQL_WITHOUT_LEDGER["try_lock"], TRIAL, name)
-        # It goes with the session.
+        # It ends with the session.
         await _refuse_pooler(
             connection, await connection.fetchval(SQL_WITHOUT_LEDGER["holds_lock"], TRIAL, name)
         )
@@ -116,10 +116,10 @@ async def _take_lock(connection: Conn, patience: float) -> None:
 async def _busy(connection: Conn) -> str:
     command = await connection.fetchrow(SQL["holder"])
     session = await lock_holder(connection, LEASE)
-    told = str(Holder(**dict(command))) if command else "it has not said which"
+    command_line = str(Holder(**dict(command))) if command else "it has not said which"
     held = f"the lock is held by {session}" if session else "its lock has just become free"
     return (
-        f"another retentiond is at work on this store: {told} ({held}); wait for it to end, then try again; "
+        f"another retentiond is at work on this store: {command_line} ({held}); wait for it to end, then try again; "
         "if that session is not one of retentiond, end it with pg_terminate_backend"
     )
 

@@ -45,7 +45,7 @@ _OWN_SCHEMAS: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """The store as the ledger knows it; `now` is the database server's clock, `first` whether no pass has been yet."""
+    """The store as the ledger knows it; `now` is the database server's clock, `first` whether no pass has run yet."""
 
     store_id: UUID
     last_pass: int
@@ -131,7 +131,7 @@ class Ledger:
             )
 
     async def missing_right(self, connection: Conn) -> str | None:
-        """Say which right is missing to make the ledger or to write into it, and how to grant it."""
+        """Name the missing right to create the ledger or to write into it, and the GRANT for it."""
         if await self.exists(connection):
             lacking = await connection.fetchrow(SQL["lacking_rights"])
             if lacking is None:
@@ -189,7 +189,7 @@ class Ledger:
         return pass_id
 
     async def interrupt_passes(self, connection: Conn) -> None:
-        """Close the passes that are still called running although we hold the lock; in a transaction."""
+        """Close the passes that are still marked as running although we hold the lock; in a transaction."""
         for row in await connection.fetch(SQL["interrupt_passes"]):
             body = {"state": "interrupted"}
             await add_record(connection, Record("pass_ended", row["target"], row["pass_id"], body))

@@ -1,5 +1,5 @@
--- The session locks. The key of each is of two parts: its kind ($1), and what the store and the lock's name ($2) come to,
--- so that a role that does not know the store cannot hold one of them in advance.
+-- The session locks. Each key has two parts: its kind ($1), and a hash of the store and the lock's name ($2), so that a
+-- role that does not know the store cannot hold one of them in advance.
 
 -- name: key
 -- A part of the other statements, where there is a ledger.

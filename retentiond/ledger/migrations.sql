@@ -1,7 +1,7 @@
 -- The versions of the ledger's own tables and of those of each kind of target.
 
 -- name: ledger_version
--- The version of the ledger in this database; no row where there is none.
+-- The version of the ledger in this database; no row without a ledger.
 SELECT version FROM retentiond.ledger_version
 
 -- name: record_version
@@ -15,7 +15,7 @@ SELECT version FROM retentiond.ledger_version FOR UPDATE
 UPDATE retentiond.ledger_version SET version = $1
 
 -- name: part_version
--- The version of the tables that a kind of target has here; no row where it has none.
+-- The version of the tables of a kind of target in this database; no row without tables.
 SELECT version FROM retentiond.ledger_part WHERE package = $1
 
 -- name: record_part

@@ -1,14 +1,14 @@
--- The ledger's own statements. The relations bear their schema, so that no search_path has a say.
+-- The ledger's own statements. All relations are named with their schema, independent of any search_path.
 
 -- name: ledger_exists
--- Whether the ledger was ever made here. Read from the catalogue itself: to_regclass goes by what its session remembers,
--- and whoever waited for another to make the ledger remembers that there is none.
+-- Whether this database has a ledger. Read from the catalogue itself: to_regclass uses a cache of the session, which is
+-- out of date after the wait for another process that creates the ledger.
 SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = 'retentiond' AND c.relname = 'ledger_version')
 
 -- name: foreign_owner
--- The schema, or something in it, that belongs to a role whose rights this one does not have; what it attaches to a table
--- (a trigger, a rule) would run with ours. A superuser, and the owner of dendrite's media, can do that anyway.
+-- The schema, or an object in it, that belongs to a role whose rights this one does not have; a trigger or a rule of that
+-- role would run with our rights. A superuser, and the owner of dendrite's media, can do that anyway.
 SELECT o.kind, o.name, quote_ident(pg_get_userbyid(o.owner)) AS owner, quote_ident(current_user) AS role
 FROM (SELECT 'SCHEMA' AS kind, 'retentiond' AS name, n.nspowner AS owner, 0 AS place FROM pg_namespace n WHERE n.nspname = 'retentiond'
       UNION ALL
@@ -35,8 +35,8 @@ WHERE c.relnamespace = to_regnamespace('retentiond')
 ORDER BY c.relname LIMIT 1
 
 -- name: store
--- The store's id, its last pass, the server's clock, and whether the next pass is the first: what somebody took by
--- hand was none.
+-- The store's ID, its last pass, the server's clock, and whether the next pass is the first: manual deletions do not
+-- count as a pass.
 SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now,
        NOT EXISTS (SELECT FROM retentiond.pass WHERE command NOT IN ('audit --repair', 'delete')) AS first
 FROM retentiond.store
@@ -56,7 +56,7 @@ SET epoch = epoch + 1, command = $1, host = $2, pid = $3, since = clock_timestam
 RETURNING epoch
 
 -- name: end_lease
--- Says that nobody works, if it is still our epoch.
+-- Clears the holder of the lease, if it is still our epoch.
 UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NULL WHERE epoch = $1
 
 -- name: check_lease
@@ -64,14 +64,14 @@ UPDATE retentiond.lease SET command = NULL, host = NULL, pid = NULL, since = NUL
 SELECT epoch FROM retentiond.lease WHERE epoch = $1 FOR SHARE
 
 -- name: holder
--- The command that took the lease last; after its death it still stands here, and holds no lock any more.
+-- The command that took the lease last; after its death it is still here, but holds no lock.
 SELECT command, host, pid, since FROM retentiond.lease WHERE host IS NOT NULL
 
 -- name: new_claimant
 SELECT nextval('retentiond.claimant')::integer
 
 -- name: begin_pass
--- Numbers the pass and records what it goes by.
+-- Numbers the pass and records its rules.
 WITH numbered AS (
     UPDATE retentiond.store SET last_pass = last_pass + 1, last_pass_at = clock_timestamp() RETURNING last_pass
 )
@@ -103,7 +103,7 @@ WHERE target = $1
 SELECT at, items, bytes, since FROM retentiond.backlog WHERE target = $1
 
 -- name: accept_store
--- The ledger goes on after the last pass that either side knows of, and none of them is in the future.
+-- The ledger continues after the last pass that either side knows of; times in the future become the present.
 UPDATE retentiond.store
 SET last_pass = greatest(last_pass, $1), last_pass_at = least(last_pass_at, clock_timestamp())
 RETURNING store_id, last_pass
@@ -122,13 +122,13 @@ SELECT at, refused FROM retentiond.refusal WHERE target = $1
 SELECT state FROM retentiond.pass WHERE pass_id = $1
 
 -- name: last_pass
--- The newest pass of a target; what somebody took by hand puts off no pass.
+-- The newest pass of a target; manual deletions do not delay a pass.
 SELECT pass_id, state, started_at, finished_at, report
 FROM retentiond.pass WHERE target = $1 AND command NOT IN ('audit --repair', 'delete')
 ORDER BY started_at DESC LIMIT 1
 
 -- name: freed
--- What the passes of a target took, by day in UTC, of the last $2 days up to today.
+-- Deletions of a target's passes, by day in UTC, of the last $2 days up to today.
 SELECT (started_at AT TIME ZONE 'UTC')::date AS day, sum((report -> 'removed' ->> 'items')::bigint)::bigint AS items,
        sum((report -> 'removed' ->> 'bytes')::bigint)::bigint AS bytes
 FROM retentiond.pass
@@ -137,12 +137,12 @@ WHERE target = $1 AND report IS NOT NULL
 GROUP BY 1 ORDER BY 1
 
 -- name: last_success
--- When the newest pass of a target that did all it was to do ended.
+-- The end of the newest pass of a target that did all of its work.
 SELECT finished_at FROM retentiond.pass
 WHERE target = $1 AND state IN ('finished', 'finished_with_failures') ORDER BY started_at DESC LIMIT 1
 
 -- name: count_purged
--- Adds to the totals of passes what was unlinked of theirs.
+-- Adds purged blobs to the totals of their passes.
 UPDATE retentiond.pass p
 SET purged_entries = p.purged_entries + g.entries, purged_bytes = p.purged_bytes + g.bytes
 FROM (SELECT u.pass_id, count(*) AS entries, sum(u.bytes) AS bytes
@@ -150,7 +150,7 @@ FROM (SELECT u.pass_id, count(*) AS entries, sum(u.bytes) AS bytes
 WHERE p.pass_id = g.pass_id
 
 -- name: count_restored
--- Adds to the totals of passes what was brought back of theirs, a row each.
+-- Adds restored rows to the totals of their passes, a row each.
 UPDATE retentiond.pass p SET restored_items = p.restored_items + g.items
 FROM (SELECT u.pass_id, count(*) AS items FROM unnest($1::bigint[]) AS u(pass_id) GROUP BY 1) g
 WHERE p.pass_id = g.pass_id

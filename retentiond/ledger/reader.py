@@ -55,19 +55,19 @@ class LedgerReader:
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
-                    return Chain().told()
+                    return Chain().result()
                 await self._desk.ledger.check_version(connection)
                 return await verify_records(connection)
 
     async def beat(self) -> None:
         """Write a heartbeat of the daemon, if there is a ledger."""
-        await self._tell("beat")
+        await self._execute("beat")
 
     async def end_beat(self) -> None:
         """Remove the heartbeat."""
-        await self._tell("end_beat")
+        await self._execute("end_beat")
 
-    async def _tell(self, statement: str) -> None:
+    async def _execute(self, statement: str) -> None:
         with translate_errors("the database"):
             if await self._desk.ledger.exists(self._desk.pool):
                 await self._desk.pool.execute(SQL[statement], host_name(), process_id())

@@ -130,11 +130,11 @@ async def verify_records(connection: Conn) -> Verified:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         bounds = await connection.fetchrow(SQL["chain"])
         if bounds is None:
-            return Chain().told(Break(1, "the chain has lost what tells its beginning and its end"))
+            return Chain().result(Break(1, "the chain has lost the record of its beginning and its end"))
         begin = Link(bounds["pruned"], bounds["pruned_hash"])
         chain = Chain(begin)
         async for row in connection.cursor(SQL["record_page"], 0, None, bounds["head"], prefetch=_PAGE):
             broken = chain.follow(read_content(row["content"]), row["hash"])
             if broken is not None:
-                return chain.told(broken)
-        return chain.told(chain.end(Link(bounds["head"], bounds["head_hash"]), begin))
+                return chain.result(broken)
+        return chain.result(chain.end(Link(bounds["head"], bounds["head_hash"]), begin))

@@ -1,4 +1,4 @@
--- The proof of disposal, apart from the rest: what is written here is only ever added to.
+-- The proof of disposal, apart from the rest: an append-only table.
 
 -- One record of the chain: its content is canonical JSON, and holds the hash of the record before.
 CREATE TABLE retentiond.record (
@@ -20,7 +20,7 @@ CREATE TABLE retentiond.record_chain (
 );
 INSERT INTO retentiond.record_chain DEFAULT VALUES;
 
--- Against slips: who may own the tables may also drop this. Against the rest there is the chain.
+-- A guard against mistakes: an owner of the tables may also drop it. Against intent there is the chain.
 CREATE FUNCTION retentiond.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND current_setting('retentiond.pruning', true) = 'yes' THEN

@@ -1,5 +1,5 @@
 -- The ledger, version 3: what every target needs. Text that is compared with a target's own is COLLATE "C",
--- so that no order of a locale, and no change of it, has a say.
+-- so that its order does not depend on a locale.
 
 CREATE SCHEMA IF NOT EXISTS retentiond;
 
@@ -14,7 +14,7 @@ CREATE TABLE retentiond.ledger_part (
     version integer NOT NULL
 );
 
--- Which store this database belongs to, and how far it has come; the media directory bears the same mark.
+-- The store of this database, and its last pass; the store ID file in the media directory has the same values.
 CREATE TABLE retentiond.store (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     store_id uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -74,7 +74,7 @@ CREATE TABLE retentiond.pass (
 );
 CREATE INDEX pass_by_target ON retentiond.pass (target, started_at DESC);
 
--- What each target's last survey found due, less what passes have taken since.
+-- The items that each target's last survey found due, without those that passes have deleted since.
 CREATE TABLE retentiond.backlog (
     target text PRIMARY KEY,
     at timestamptz NOT NULL,

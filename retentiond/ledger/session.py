@@ -78,7 +78,7 @@ class Guard:
         self._fallen = Event()
 
     def fall(self) -> None:
-        """Say that the session's connection has ended."""
+        """Note that the session's connection has ended."""
         self._fallen.set()
 
     @property

@@ -43,5 +43,5 @@ class Acceptance:
     failed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account as `quarantine accept --json` prints it."""
+        """Return the report as `quarantine accept --json` prints it."""
         return asdict(self)

@@ -38,7 +38,7 @@ _LARGEST_NANOSECONDS: Final = 1e20
 
 
 class LogLine(NamedTuple):
-    """When a line was written, in seconds since the epoch, and the media that were asked for, if any.
+    """The time of a line, in seconds since the epoch, and the requested media item, if any.
 
     Other servers ask for ours by the ID alone: then the origin is empty.
     """

@@ -135,7 +135,7 @@ class AuditReport:
         return 1 if self.failed.total() else 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account in the interface's words; kinds without a finding are left out."""
+        """Return the report in the interface's words, without kinds that have no finding."""
         return {
             "target": self.target,
             "started_at": instant(self.started_at),

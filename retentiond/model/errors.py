@@ -106,9 +106,9 @@ class UnreachableError(RetentiondError):
 class MissingRightError(UnreachableError):
     """The role lacks rights in a database; the message ends with the statements that grant them."""
 
-    def __init__(self, told: str, statements: Sequence[str] = ()) -> None:
-        super().__init__(" ".join([told, *statements]))
-        self.told = told
+    def __init__(self, summary: str, statements: Sequence[str] = ()) -> None:
+        super().__init__(" ".join([summary, *statements]))
+        self.summary = summary
         self.statements = tuple(statements)
 
 

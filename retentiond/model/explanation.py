@@ -77,9 +77,9 @@ class DiskState:
 class Explanation:
     """The explanation of one media item in a target; the texts in it are untrusted.
 
-    `encrypted` says whether an encrypted room may show it, where references there are invisible; None where no policy
+    `encrypted`: whether an encrypted room may show it, where references are invisible; None if no policy
     and no protection asks. Without a `row` the database has no entry of that name. `bearers` are all rows of its blob.
-    `quarantine` are released rows of that name which can come back. `refusal` is why a pass would do nothing; where
+    `quarantine` are released rows of that name that can be restored. `refusal` is why a pass would be refused; if
     even a plan was refused, `verdict` is None and the fields after `row` are not known.
     """
 
@@ -100,7 +100,7 @@ class Explanation:
     refusal: Refusal | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the story as JSON."""
+        """Return the explanation as JSON."""
         return {
             "target": self.target,
             "media": self.media,

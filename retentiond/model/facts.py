@@ -2,7 +2,7 @@
 
 A policy, a quota or a request may rely on references: nothing refers to the row, only a room that was left does, no
 earlier policy matches. References change while the row is in quarantine. The facts are stored with the released row,
-so that a changed configuration changes nothing about them, and `hold` repeats the decision.
+so that a changed configuration does not change them, and `hold` repeats the decision.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def day_before(now: datetime, age: timedelta, zone: ZoneInfo) -> date:
 
 
 def judge_date(day: date, now: datetime, zone: ZoneInfo, floor: timedelta, rule: DateRule) -> Refusal | None:
-    """Say why a date is refused, and which would do."""
+    """Return the reason why a date is refused, and an allowed date."""
     if rule == "within":
         return _judge_within(day, now, zone, floor)
     latest = day_before(now, floor, zone)

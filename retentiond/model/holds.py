@@ -79,7 +79,7 @@ class HoldSubject:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """A hold to be put on: until the end of that day in UTC, or until it is released.
+    """A hold to add: until the end of that day in UTC, or until it is released.
 
     `with_members` is for a room: its local members' uploads and its other members' servers are held with it.
     """

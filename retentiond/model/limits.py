@@ -74,7 +74,7 @@ def growth_starts(policies: Sequence[Policy], now: datetime, within: timedelta) 
 
 
 def judge_limits(target: str, limits: Limits, counts: Counts, *, first: bool) -> Refusal | None:
-    """Compare a survey's counts with the three limits that `once --yes` goes over."""
+    """Compare a survey's counts with the three limits that `once --yes` exceeds."""
     way_on = f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
     if counts.sampled and counts.missing / counts.sampled > limits.max_missing_files:
         return Refusal(
@@ -85,12 +85,12 @@ def judge_limits(target: str, limits: Limits, counts: Counts, *, first: bool) ->
             f"{way_on}",
         )
     if counts.share > limits.max_share:
-        told = f"{counts.due} of {counts.rows} rows would go{_from_origins(counts)}{_without_growth(counts)}"
-        opening = f"this is the first pass over this store, and {told}" if first else told
+        found = f"{counts.due} of {counts.rows} rows would go{_from_origins(counts)}{_without_growth(counts)}"
+        opening = f"this is the first pass over this store, and {found}" if first else found
         return Refusal("max_share", round(counts.share, 4), limits.max_share, f"{opening}; {way_on}")
     if counts.due > limits.max_items:
-        told = f"{counts.due} rows would go{_from_origins(counts)}"
-        return Refusal("max_items", counts.due, limits.max_items, f"{told}; {way_on}")
+        found = f"{counts.due} rows would go{_from_origins(counts)}"
+        return Refusal("max_items", counts.due, limits.max_items, f"{found}; {way_on}")
     return None
 
 

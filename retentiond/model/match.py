@@ -132,20 +132,20 @@ def uploaded_here(row: MediaRow, server_names: frozenset[str]) -> bool:
 
 
 def sent_by_uploader(row: MediaRow, mentions: Container[str]) -> bool:
-    """Return whether a message of the uploader refers to the medium.
+    """Return whether a message of the uploader refers to the media item.
 
-    Membership proves nothing, since a stranger can invite the uploader. Without a known uploader the answer is no.
+    Membership is no proof, since any user can invite the uploader. Without a known uploader the answer is no.
     """
     return bool(row.user_id) and sent_by(row.user_id) in mentions
 
 
 def is_local(row: MediaRow, server_names: frozenset[str]) -> bool:
-    """Return whether the row bears a name of ours; where our names are not known, whether it bears a user."""
+    """Return whether the row has a name of ours; if our names are not known, whether it has a user."""
     return row.media_origin.lower() in server_names if server_names else bool(row.user_id)
 
 
 def foreign_user(row: MediaRow, server_names: frozenset[str]) -> bool:
-    """Return whether the row bears a user of a server that is not ours: then our name is wrong, or the database."""
+    """Return whether the row has a user of a server that is not ours: then our name is wrong, or the database."""
     return bool(server_names and row.user_id) and row.user_id.partition(":")[2].lower() not in server_names
 
 
@@ -159,7 +159,7 @@ def _origin_matches(row: MediaRow, origin: str, server_names: frozenset[str]) ->
         return not local and not row.user_id
     if not glob(origin, ignore_case=True).match(row.media_origin):
         return False
-    # A glob speaks of other servers; local media must be named outright.
+    # A glob means other servers; local media must be named explicitly.
     return origin.lower() == row.media_origin.lower() or (not local and not row.user_id)
 
 
@@ -187,7 +187,7 @@ def glob(pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
     if not tails:
         return re.compile(rf"{head}\Z", flags)
     # Each star takes the least it can and never gives back: names are untrusted, and trying every way to share
-    # a name out among several stars takes for ever. Only the last part must be sought from the end.
+    # a name out among several stars takes exponential time. Only the last part must be sought from the end.
     middle = "".join(rf"(?>.*?{part})" for part in tails[:-1])
     return re.compile(rf"{head}{middle}.*{tails[-1]}\Z", flags)
 

@@ -58,9 +58,9 @@ def parse_media_uri(text: str) -> MediaKey | None:
 
 
 class ContentSample:
-    """Keeps the contents whose keyed digests are the smallest: each distinct one has the same chance.
+    """Keeps the blobs with the smallest keyed digests: each distinct one has the same chance.
 
-    With at most `size` distinct contents it holds them all, however often each comes by.
+    With at most `size` distinct blobs it keeps them all, however often each is added.
     """
 
     def __init__(self, size: int, seed: bytes) -> None:
@@ -70,7 +70,7 @@ class ContentSample:
         self._largest_first: list[tuple[int, Hash]] = []
 
     def add(self, content: Hash) -> None:
-        """Let one content come by."""
+        """Consider one blob for the sample."""
         if content in self._kept:
             return
         digest = blake2b(content.encode(), digest_size=8, key=self._seed).digest()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MESSAGES: Final = "messages"
 """The source of a fact: any message at all."""
 ANYWHERE: Final[frozenset[str]] = KEEPS_REFERENCED | {MESSAGES}
-"""Every source that keeps a medium from being unreferenced."""
+"""Every source that keeps a media item from being unreferenced."""
 
 ENCRYPTION: Final[frozenset[str]] = frozenset({ENCRYPTED, ENCRYPTED_REMOTE})
 """The pseudo-sources: references that are invisible to this program."""
@@ -98,7 +98,7 @@ def is_room_source(source: str) -> bool:
 
 
 def has_type_of_ciphertext(content_type: str) -> bool:
-    """Return whether clients give this type to encrypted files; any other type proves nothing."""
+    """Return whether clients give this type to encrypted files; any other type is no proof."""
     return _essence(content_type) in {"", _UNTOLD}
 
 

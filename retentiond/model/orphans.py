@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
 
 OrphanReason = Literal["no_account", "undated", "newer", "hold", "has_file_messages"]
-"""Why an orphan stays although it was asked for, the first that holds."""
+"""The reason why a requested orphan is kept, the first that applies."""
 ORPHAN_REASONS: Final[dict[OrphanReason, str]] = {
     "no_account": "the account stands in the missing chat alone, or its rows name several accounts",
     "undated": "no row of the missing chat has a date that can be true",
@@ -52,45 +52,45 @@ class OrphanReport:
         return self.found.chats if self.found is not None else 0
 
     def remarks(self) -> list[str]:
-        """Return sentences: how many orphans there are, why some stay, and how to purge them."""
+        """Return sentences: the number of orphans, the reasons for kept ones, and the command to purge them."""
         found = self.found or Orphans()
-        told: list[str] = []
+        sentences: list[str] = []
         if found.rows:
-            told.append(
+            sentences.append(
                 f"{_rows(found.rows.total())}, whose chat is missing from the database or which name no chat; "
                 f"{found.due.total():,} of them are older than the date"
             )
-        told += [
+        sentences += [
             f"{_rows(found.kept[reason])} kept, {reason}: {words}"
             for reason, words in ORPHAN_REASONS.items()
             if found.kept[reason]
         ]
         if self.left is not None:
-            told.append(f"{_rows(self.left.rows.total())} left after the purge")
+            sentences.append(f"{_rows(self.left.rows.total())} left after the purge")
         if self.refused is not None:
-            told.append(f"orphans refused by {self.refused.limit}: {self.refused.hint}")
+            sentences.append(f"orphans refused by {self.refused.limit}: {self.refused.hint}")
         if found.due and not self.requested:
-            told.append(
+            sentences.append(
                 "orphans stay; `--purge-orphans`, by schedule `purge_orphans: true`, deletes the older ones"
             )
-        return told
+        return sentences
 
     def as_json(self) -> dict[str, Any] | None:
         """Return it in the interface's words; None without a request and without orphans."""
         if not self.requested and (self.found is None or not self.found.rows):
             return None
-        told: dict[str, Any] = {"purge": self.requested}
+        document: dict[str, Any] = {"purge": self.requested}
         if self.found is not None:
-            told["found"] = dict(self.found.rows)
-            told["due"] = dict(self.found.due)
-            told["kept"] = dict(sorted(self.found.kept.items()))
+            document["found"] = dict(self.found.rows)
+            document["due"] = dict(self.found.due)
+            document["kept"] = dict(sorted(self.found.kept.items()))
         if self.requested:
-            told["removed"] = dict(self.removed)
+            document["removed"] = dict(self.removed)
         if self.left is not None:
-            told["left"] = dict(self.left.rows)
+            document["left"] = dict(self.left.rows)
         if self.refused is not None:
-            told["refused"] = asdict(self.refused)
-        return told
+            document["refused"] = asdict(self.refused)
+        return document
 
 
 def _rows(count: int) -> str:

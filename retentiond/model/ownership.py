@@ -1,4 +1,4 @@
-"""Ownership: whose media go, whose are left out because only others mention them, and which rooms mention them."""
+"""Ownership: uploaders of deleted media and of those that only others mention, and the rooms with mentions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN: Final = 100
 
 @dataclass(slots=True)
 class Ownership:
-    """Items by uploader: those that go, and by the reason those that are left out, each reason with an example's URI.
+    """Items by uploader: deleted ones, and by reason those left out, each reason with an example's URI.
 
     `rooms` are those that mention the most of the items, with how many; `rooms_in_all` is the number of all.
     """
@@ -30,7 +30,7 @@ class Ownership:
         self.examples.setdefault(reason, uri)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account as JSON, with no more uploaders than a reader can use."""
+        """Return the counts as JSON, with a limited number of uploaders."""
         left_out = sum(self.left_out.values(), Counter())
         users = (self.removed + left_out).keys() - {OTHER_SERVERS}
         shown = sorted(users, key=lambda user: (-self.removed[user] - left_out[user], user))[:_SHOWN]

@@ -51,7 +51,7 @@ Since = Literal["created", "accessed"]
 
 FIRST_BELIEVABLE_MS: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """Dates before it are no dates: a host without a clock wrote them."""
-# The clocks of the database and of dendrite may differ by this much before anything is called wrong.
+# The clocks of the database and of dendrite may differ by this much before a time counts as wrong.
 _CLOCK_TOLERANCE_MS: Final = 60_000
 
 
@@ -104,7 +104,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The row stays, for this reason; `policy` is the one that spoke, if any."""
+    """The row is kept, for this reason; `policy` is the one that matched, if any."""
 
     reason: KeepReason
     policy: str | None = None
@@ -184,7 +184,7 @@ def accessed_lately(policy: Policy, accessed: float | None, now: datetime) -> bo
     """Return whether the last access (seconds since the epoch; None: not known) keeps a due item."""
     if policy.since == "created" or policy.keep is None or accessed is None:
         return False
-    # An access that seems to lie in the future keeps, too.
+    # An access in the future keeps, too.
     return now.timestamp() - accessed < policy.keep.total_seconds()
 
 

@@ -33,8 +33,8 @@ class ReplicaReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the replica as JSON; unknown values are left out."""
-        told = {"name": self.name, "state": self.state, "left": self.left, "error": self.error}
-        return {name: value for name, value in told.items() if value is not None}
+        document = {"name": self.name, "state": self.state, "left": self.left, "error": self.error}
+        return {name: value for name, value in document.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ShardReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the shard as JSON; unknown values are left out."""
-        told = {
+        document = {
             "name": self.name,
             "state": self.state,
             "rows": self.rows,
@@ -58,7 +58,7 @@ class ShardReport:
             "error": self.error,
             "replicas": [replica.as_json() for replica in self.replicas] or None,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in document.items() if value is not None}
 
 
 def worst_state(states: Sequence[ShardState]) -> ShardState:
@@ -72,19 +72,19 @@ def shards_as_json(shards: Sequence[ShardReport]) -> dict[str, Any]:
         return {}
     listed = sorted(shards, key=lambda shard: _ORDER.index(shard.state))[:MOST_SHARDS]
     in_order = shards if len(shards) <= MOST_SHARDS else listed
-    told: dict[str, Any] = {"shards": [shard.as_json() for shard in in_order]}
+    document: dict[str, Any] = {"shards": [shard.as_json() for shard in in_order]}
     if len(shards) > MOST_SHARDS:
-        told["more_shards"] = len(shards) - MOST_SHARDS
-    return told
+        document["more_shards"] = len(shards) - MOST_SHARDS
+    return document
 
 
 def shards_in_words(shards: Sequence[ShardReport]) -> str:
     """Summarize the shards in a line, such as `2 of 3 shards finished, 1 unreachable; 40 rows left`."""
     counts = {state: sum(shard.state == state for shard in shards) for state in reversed(_ORDER)}
     others = [f"{number} {state}" for state, number in counts.items() if number and state != "finished"]
-    told = ", ".join([f"{counts['finished']} of {len(shards)} shards finished", *others])
+    summary = ", ".join([f"{counts['finished']} of {len(shards)} shards finished", *others])
     left = [shard.left for shard in shards if shard.left]
-    return f"{told}; {sum(left):,} rows left" if left else told
+    return f"{summary}; {sum(left):,} rows left" if left else summary
 
 
 @dataclass(slots=True)
@@ -107,19 +107,19 @@ class StoreReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in the interface's words, without empty entries."""
-        told: dict[str, Any] = {"state": self.state, "rows": self.rows}
+        document: dict[str, Any] = {"state": self.state, "rows": self.rows}
         if self.at_least:
-            told["at_least"] = True
-        told |= shards_as_json(self.shards)
+            document["at_least"] = True
+        document |= shards_as_json(self.shards)
         if self.kept:
-            told["kept"] = dict(self.kept)
+            document["kept"] = dict(self.kept)
         if self.waiting:
-            told["waiting"] = list(self.waiting)
+            document["waiting"] = list(self.waiting)
         if self.refused is not None:
-            told["refused"] = asdict(self.refused)
+            document["refused"] = asdict(self.refused)
         if self.error is not None:
-            told["error"] = self.error
-        return told
+            document["error"] = self.error
+        return document
 
 
 MOST_FAILED_ROWS: Final = 50
@@ -140,10 +140,10 @@ class FailedRow:
 
     def as_json(self) -> dict[str, Any]:
         """Return it in the interface's words, without the unknown fields."""
-        told = {"chat": self.row} if self.entity is None else {"entity": self.entity, "row": self.row}
+        document = {"chat": self.row} if self.entity is None else {"entity": self.entity, "row": self.row}
         by = {"table": self.table, "constraint": self.constraint, "trigger": self.trigger}
         known = {name: value for name, value in by.items() if value is not None}
-        return {**told, "reason": self.reason, **known, "error": self.error}
+        return {**document, "reason": self.reason, **known, "error": self.error}
 
 
 ATTACHMENTS_STAY: Final = (
@@ -179,11 +179,11 @@ class ErasureReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the state in the interface's words."""
-        told = asdict(self)
-        told["request"] = told.pop("name")
-        told["visitor"] = None if self.visitor is None else {"hmac_sha256": self.visitor}
-        told["total"] = {name: told.pop(name) for name in ("chats", "entities", "stores")}
-        return told
+        document = asdict(self)
+        document["request"] = document.pop("name")
+        document["visitor"] = None if self.visitor is None else {"hmac_sha256": self.visitor}
+        document["total"] = {name: document.pop(name) for name in ("chats", "entities", "stores")}
+        return document
 
 
 ALWAYS_TOLD: Final = ("open", "newer", "has_file_messages", "hold")
@@ -249,7 +249,7 @@ class PurgeReport:
     def as_json(self) -> dict[str, Any]:
         """Return the report in the interface's words, without empty entries but with zeros that matter."""
         kept = {reason: self.kept[reason] for reason in ALWAYS_TOLD}
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "account": self.account,
             "to_date": self.to_date.isoformat() if self.to_date else None,
             "dry_run": self.dry_run,
@@ -261,21 +261,21 @@ class PurgeReport:
         }
         orphans = self.orphans.as_json()
         if orphans is not None:
-            told["orphans"] = orphans
+            document["orphans"] = orphans
         if self.remarks:
-            told["remarks"] = self.remarks
+            document["remarks"] = self.remarks
         if self.erasure is not None:
-            told["erasure"] = self.erasure.as_json()
+            document["erasure"] = self.erasure.as_json()
         if self.failed:
-            told["failed"] = dict(sorted(self.failed.items()))
+            document["failed"] = dict(sorted(self.failed.items()))
         if self.failures:
-            told["failures"] = [failure.as_json() for failure in self.failures]
+            document["failures"] = [failure.as_json() for failure in self.failures]
         if self.not_reached:
-            told["not_reached"] = {"items": self.not_reached}
+            document["not_reached"] = {"items": self.not_reached}
         if self.partitions_dropped:
-            told["partitions_dropped"] = self.partitions_dropped
+            document["partitions_dropped"] = self.partitions_dropped
         if self.refused is not None:
-            told["refused"] = asdict(self.refused)
+            document["refused"] = asdict(self.refused)
         if self.error is not None:
-            told["error"] = self.error
-        return told
+            document["error"] = self.error
+        return document

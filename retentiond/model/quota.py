@@ -63,7 +63,7 @@ def size_shortage(quota: Quota, live: int) -> int:
 
 
 def disk_shortage(quota: Quota, free: int, held: int = 0) -> int:
-    """How many bytes have to be freed, when so many are free and so many lie in quarantine."""
+    """Return the bytes to free, from the free bytes and those in quarantine."""
     if quota.min_free_disk is None or free + held >= quota.min_free_disk:
         return 0
     return math.ceil(quota.min_free_disk / quota.low_water) - free - held
@@ -76,7 +76,7 @@ def purged_in_vain(before: SpaceReading, now: SpaceReading, stored: int) -> bool
 
 @dataclass(frozen=True, slots=True)
 class Evictable:
-    """A row that a quota may take; `stayed` is the reason for which the policies let it stay."""
+    """A row that a quota may take; `stayed` is the reason for which the policies keep it."""
 
     stayed: KeepReason
 

@@ -71,7 +71,7 @@ class Verified:
     broken: Break | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account as `records verify --json` prints it."""
+        """Return the result as `records verify --json` prints it."""
         broken = self.broken and {"record": self.broken.number, "problem": self.broken.problem}
         return {
             "records": self.records,
@@ -85,7 +85,7 @@ class Verified:
 class Chain:
     """A chain as it is followed, record by record.
 
-    `first` and `last` are the oldest and the newest that fit, `pruned` the last of which one says that it was pruned.
+    `first` and `last` are the oldest and the newest that fit, `pruned` the last that a record notes as pruned.
 
     Without `after`, the previous hash in the first record is trusted: an exported chain whose oldest records were
     pruned begins so.
@@ -120,7 +120,7 @@ class Chain:
             self.pruned = _pruned(content.get("body"))
         return None
 
-    def told(self, broken: Break | None = None) -> Verified:
+    def result(self, broken: Break | None = None) -> Verified:
         """Return the result so far."""
         return Verified(self.fitting, self.first, self.last or Link(), broken)
 
@@ -139,5 +139,5 @@ class Chain:
 
 
 def _pruned(body: object) -> Link:
-    told = body if isinstance(body, dict) else {}
-    return Link(told.get("through", 0), told.get("hash", NO_HASH))
+    fields = body if isinstance(body, dict) else {}
+    return Link(fields.get("through", 0), fields.get("hash", NO_HASH))

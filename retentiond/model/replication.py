@@ -92,7 +92,7 @@ def find_delay(replication: Replication, limit: timedelta) -> Delay | None:
 
 
 def missing_standby(replication: Replication) -> Delay:
-    """Say that commits would wait for a synchronous standby."""
+    """Return the message for commits that would wait for a synchronous standby."""
     names = printable(replication.synchronous)
     return Delay(
         names,

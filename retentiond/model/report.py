@@ -68,7 +68,7 @@ class PassReport:
         tally.bytes += size
 
     def take_back(self, policy: str, items: int, size: int = 0) -> None:
-        """Count items and bytes no more as removed: they stay after all."""
+        """Count items and bytes as not removed: they are kept after all."""
         tally = self.removed.setdefault(policy, Tally())
         tally.items -= items
         tally.bytes -= size
@@ -106,7 +106,7 @@ class PassReport:
         return self.pass_id is not None or self.refused is not None or self.error is not None
 
     def stays_no_more(self, reason: str | None) -> None:
-        """Count an item no more among those that stay, where it was counted there for this reason."""
+        """Take an item out of the kept ones, if it was counted there for this reason."""
         if reason is not None and self.kept[reason] > 0:
             self.kept -= Counter({reason: 1})
 
@@ -127,7 +127,7 @@ class PassReport:
         return 0 if self.dry_run and self.state == "refused" else EXIT_STATUSES[self.state]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account in the interface's words."""
+        """Return the report in the interface's words."""
         return {
             "target": self.target,
             "kind": self.kind,
@@ -229,7 +229,7 @@ class RestoreReport:
     failed: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account as JSON."""
+        """Return the report as JSON."""
         return asdict(self)
 
 
@@ -287,7 +287,7 @@ class CancelledPurge:
     busy: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the account as JSON."""
+        """Return the report as JSON."""
         return asdict(self) | {"until": instant(self.until) if self.until else None}
 
 

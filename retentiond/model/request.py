@@ -104,7 +104,7 @@ def _asked_for(
         return Remove(REQUESTED, 0)
     if REFERRED not in facts:
         return Keep("no_policy")
-    # That a member of the room uploaded it proves nothing: a stranger can invite any user, and post any URI.
+    # An upload by a member of the room is no proof: any user can invite any other, and post any URI.
     own = request.kind == "room" and bool(row.user_id) and BY_UPLOADER in facts
     if uploaded_here(row, server_names) and not own:
         return Keep("other_uploader", REQUESTED)

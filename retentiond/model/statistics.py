@@ -65,7 +65,7 @@ class StoreStatistics:
     """The statistics of one target.
 
     Sizes are the bytes that leave the media tree, as the database records them: of a blob that several rows share, once.
-    With an `error`, the reason why the target could not be read, nothing else is known.
+    With an `error`, the reason why the target could not be read, all other fields are empty.
     """
 
     target: str

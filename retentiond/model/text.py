@@ -29,7 +29,7 @@ def printable(text: str, limit: int = 200) -> str:
     """
     shown: list[str] = []
     length = 0
-    # One more than the limit tells whether anything is left over; more is never looked at.
+    # One character more than the limit shows whether there is a rest, which is never read.
     for char in text[: limit + 1]:
         piece = f"\\u{{{ord(char):02X}}}" if unicodedata.category(char) in _UNSHOWABLE else char
         shown.append(piece)

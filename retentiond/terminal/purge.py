@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 _SHARD_LIMIT: Final = 300
 
 
-def shard_lines(told: Mapping[str, Any]) -> Iterator[str]:
+def shard_lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each shard and for each of its replicas, from the keys `shards` and `more_shards`."""
-    for shard in told.get("shards", ()):
+    for shard in document.get("shards", ()):
         yield f"shard {_copy(shard)}"
         for replica in shard.get("replicas", ()):
             yield f"  replica {_copy(replica)}"
-    if told.get("more_shards"):
-        yield f"and {count_in_words(told['more_shards'], 'shard')} more"
+    if document.get("more_shards"):
+        yield f"and {count_in_words(document['more_shards'], 'shard')} more"
 
 
-def _copy(told: Mapping[str, Any]) -> str:
+def _copy(document: Mapping[str, Any]) -> str:
     rows = [
-        f"{count_in_words(told[key], 'row')} {words}"
+        f"{count_in_words(document[key], 'row')} {words}"
         for key, words in (("rows", "deleted"), ("left", "left"))
-        if told.get(key) is not None
+        if document.get(key) is not None
     ]
-    line = ", ".join([f"{printable(told['name'], _SHARD_LIMIT)}: {told['state']}", *rows])
-    return f"{line}: {printable(told['error'], _SHARD_LIMIT)}" if told.get("error") else line
+    line = ", ".join([f"{printable(document['name'], _SHARD_LIMIT)}: {document['state']}", *rows])
+    return f"{line}: {printable(document['error'], _SHARD_LIMIT)}" if document.get("error") else line
 
 
 _HEADINGS: Final = {
@@ -58,7 +58,7 @@ _MOST_FAILURES: Final = 20
 def show_purge(
     console: Console, report: PurgeReport, way_on: Iterable[str], translate: Translate = untranslated
 ) -> None:
-    """Show all that a report says, and then the lines of `way_on`, in the language of the user."""
+    """Show the whole report, and then the lines of `way_on`, in the language of the user."""
     show_account(console, report, translate)
     for line in way_on:
         console.print(Text(translate(line)), soft_wrap=True)
@@ -68,7 +68,7 @@ def show_purge(
 def show_account(
     console: Console, report: PurgeReport, translate: Translate, *, refused: Refusal | None = None
 ) -> None:
-    """Show all that a report says; a refusal of the whole pass (`refused`) is shown by itself."""
+    """Show the whole report; a refusal of the whole pass (`refused`) is shown by itself."""
     what = "one visitor" if report.erasure is not None else f"up to {report.to_date}"
     # A plan that would be refused is shown like any other.
     state = "planned" if report.dry_run and refused is not None else report.state
@@ -213,7 +213,5 @@ def _failure(failure: FailedRow) -> str:
         if name is not None
     ]
     where = f"table {printable(failure.table)}" if failure.table else ""
-    told = ", ".join(filter(None, (where, *by)))
-    return (
-        f"{what} {printable(str(failure.row))} ({told or failure.reason}): {sentence(failure.error, _LIMIT)}"
-    )
+    details = ", ".join(filter(None, (where, *by)))
+    return f"{what} {printable(str(failure.row))} ({details or failure.reason}): {sentence(failure.error, _LIMIT)}"

@@ -181,8 +181,8 @@ class Catalogue:
         for template in self._templates:
             values = template.match(text)
             if values is not None:
-                told = {place: self._value(value, depth + 1) for place, value in values.items()}
-                found.append(_fill(template.translated, values, told))
+                shown = {place: self._value(value, depth + 1) for place, value in values.items()}
+                found.append(_fill(template.translated, values, shown))
         return min(found, key=lambda one: len(_ENGLISH.findall(one)), default=None)
 
     def _value(self, value: str, depth: int) -> str:
@@ -197,10 +197,10 @@ def _template(english: str, translated: str) -> _Template:
     return _Template(words, tuple(match[1] for match in _PLACE.finditer(english)), translated)
 
 
-def _fill(template: str, values: Mapping[str, str], told: Mapping[str, str]) -> str:
+def _fill(template: str, values: Mapping[str, str], shown: Mapping[str, str]) -> str:
     def one(match: re.Match[str]) -> str:
         if match[2] is None:
-            return told[match[1]]
+            return shown[match[1]]
         return match[2 + plural_form(values[match[1]])]
 
     return _PLACE.sub(one, template)

@@ -39,7 +39,7 @@ CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "has_file_messages": "it has messages with files: these and its own row are kept, the rest is deleted",
     "changed": "it changed during the purge; the next purge checks it again",
 })  # fmt: skip
-"""Why a chat stays, for every reason there is."""
+"""The words for every reason to keep a chat."""
 
 _UNITS: Final = {"y": "year", "d": "day", "h": "hour", "m": "minute", "s": "second"}
 _KIBI: Final = 1024

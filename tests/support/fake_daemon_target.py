@@ -152,7 +152,7 @@ class FakeTarget:
             yield record
 
     async def verify_records(self) -> Verified:
-        return Chain().told()
+        return Chain().result()
 
     async def beat(self) -> None:
         self._store.beats += 1

@@ -76,7 +76,7 @@ class FakeTarget:
     marked: list[str] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=lambda: Acceptance("media"))
     recorded: tuple[dict[str, Any], ...] = ()
-    verified: Verified = field(default_factory=Chain().told)
+    verified: Verified = field(default_factory=Chain().result)
     coverage: Coverage = field(default_factory=lambda: Coverage(2, 1))
     members: HeldMembers = field(default_factory=HeldMembers)
     holds_on_record: list[Hold] = field(default_factory=list)

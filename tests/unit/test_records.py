@@ -116,7 +116,7 @@ def test_verify_tells_a_broken_chain_and_exits_1(tmp_path: Path) -> None:
     followed = Chain(Link())
     records = chain()
     change(records)
-    target = FakeTarget(verified=followed.told(followed.follow(*records[1])))
+    target = FakeTarget(verified=followed.result(followed.follow(*records[1])))
     outcome = CommandLine(tmp_path, (target,)).type("records", "verify", "--json")
     assert outcome.status == 1
     assert outcome.document["verified"][0]["broken"]["record"] == 1
