@@ -121,7 +121,9 @@ def test_no_empty_table_of_orphans_is_printed_where_there_are_none(tmp_path: Pat
 
 def test_a_visitor_without_chats_is_not_reported_as_an_account_without_chats(tmp_path: Path) -> None:
     erasure = ErasureReport(1, None, "a" * 60, even_under_floor=False, reason="")
-    shown = Prompt(tmp_path, erasure=erasure, entities=Counter(chatthread=0)).type(*ERASE).stdout
+    prompt = Prompt(tmp_path, erasure=erasure)
+    prompt.targets["chats"].purged.entities = Counter({"chatthread": 0})
+    shown = prompt.type(*ERASE).stdout
     assert "The visitor has no chats in this account." in shown
     assert "The account has no chats." not in shown
     assert "--even-under-floor" not in shown
