@@ -22,6 +22,7 @@ from retentiond.daemon.tasks import Tasks
 from retentiond.daemon.timetable import Timetable
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import UsageError
+from retentiond.targets.registry import import_kinds
 from retentiond.targets.registry import open_target as open_registered
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ LEAVE: Final = 5.0
 _MINUTE: Final = 60.0
 
 _log = get_logger()
+
+# A kind of target with a fault stops the daemon before it begins.
+import_kinds()
 
 
 async def run_daemon(

@@ -1,4 +1,7 @@
-"""The kinds of target; a new kind is a folder, a section of the configuration, and a line here."""
+"""The kinds of target; a new kind is a folder, a section of the configuration, and a line here.
+
+The modules of a kind are imported when a target of it is used: a verb does not wait for those of the other kinds.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import KINDS
-from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database
-from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,9 +29,21 @@ class Kind:
     open: Callable[[str, Any], AbstractAsyncContextManager[Target]]
 
 
-_KINDS: Final[Mapping[type, Kind]] = MappingProxyType({
-    MediaTarget: Kind(DendriteMedia, open_dendrite_media),
-    ChatTarget: Kind(ChatDatabase, open_chat_database),
+def _dendrite_media() -> Kind:
+    from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media  # noqa: PLC0415
+
+    return Kind(DendriteMedia, open_dendrite_media)
+
+
+def _chat_database() -> Kind:
+    from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database  # noqa: PLC0415
+
+    return Kind(ChatDatabase, open_chat_database)
+
+
+_KINDS: Final[Mapping[type, Callable[[], Kind]]] = MappingProxyType({
+    MediaTarget: _dendrite_media,
+    ChatTarget: _chat_database,
 })  # fmt: skip
 
 # A section without a kind must not be taken for another one.
@@ -38,11 +51,17 @@ if set(_KINDS) != set(KINDS.values()):
     raise TypeError("targets/registry.py: _KINDS must have each section of a target, and no other")
 
 
+def import_kinds() -> None:
+    """Import the modules of all kinds: for the daemon, which a faulty one stops at its start, and no import holds up."""
+    for kind in _KINDS.values():
+        kind()
+
+
 def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
     """Open a target by its configuration; entering it raises UnreachableError if its database is down."""
-    return _KINDS[type(config)].open(name, config)
+    return _KINDS[type(config)]().open(name, config)
 
 
 def has(config: TargetConfig, capability: type) -> bool:
     """Return whether targets of this kind have a capability of `engine/capabilities.py`."""
-    return capability in _KINDS[type(config)].target.__mro__
+    return capability in _KINDS[type(config)]().target.__mro__

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from retentiond.engine.target import PassOptions
 from retentiond.targets.chat_database import batch, removal
+from retentiond.targets.chat_database.catalogue import read_catalogue
+from retentiond.targets.chat_database.layout import read_layout
 from retentiond.terminal.purge import show_purge
 from tests.support.chats import OLD, ChatStore
 
@@ -234,3 +236,59 @@ async def test_people_read_which_chat_failed_and_why(chats: ChatStore) -> None:
     out = io.StringIO()
     show_purge(Console(file=out, width=200), report, ())
     assert f"chat {ids[1]} (table pro.chatrate, trigger Evidence): evidence" in out.getvalue()
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_trigger_that_comes_up_after_the_tables_were_read_tears_no_chat(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, *, guarded: bool
+) -> None:
+    """Without a trigger no batch counts what it deletes, and what a new one holds back must be seen all the same."""
+    ids = await many(chats, 3)
+    if not guarded:
+        await chats.connection.execute("ALTER TABLE pro.chatrate DROP CONSTRAINT chatrate_threadid_fkey")
+    begun: list[Page] = []
+    remove = batch.Batch.remove
+
+    async def come_up(self: batch.Batch, page: Page) -> Removed:
+        if not begun:
+            begun.append(page)
+            assert not self._tree.catalogue.deletes_run_code
+            await refuse(chats, ids[1], how="RETURN NULL")
+        return await remove(self, page)
+
+    monkeypatch.setattr(batch.Batch, "remove", come_up)
+    report = await chats.purge()
+    assert (report.state, report.chats, report.entities["chatrate"]) == ("finished_with_failures", 2, 2)
+    assert [one.row for one in report.failures] == [ids[1]]
+    assert await chats.chats() == {ids[1]}
+    assert await chats.torn() == set()
+
+
+@pytest.mark.parametrize(
+    "seen_by",
+    [
+        "CREATE TRIGGER t BEFORE DELETE ON pro.chatrate FOR EACH ROW EXECUTE FUNCTION pro.f()",
+        (
+            "CREATE TRIGGER t AFTER DELETE OR UPDATE ON pro.chatrate FOR EACH STATEMENT EXECUTE FUNCTION pro.f();"
+            "ALTER TABLE pro.chatrate DISABLE TRIGGER t"
+        ),
+        (
+            "CREATE TABLE pro.heir () INHERITS (pro.chatrate);"
+            "CREATE TRIGGER t BEFORE DELETE ON pro.heir FOR EACH ROW EXECUTE FUNCTION pro.f()"
+        ),
+        "CREATE RULE r AS ON DELETE TO pro.chatvisitsession DO INSTEAD NOTHING",
+    ],
+    ids=["trigger", "disabled", "of an heir", "rule"],
+)
+async def test_a_table_whose_deletions_run_code_is_not_taken_for_one_without(
+    chats: ChatStore, seen_by: str
+) -> None:
+    await chats.connection.execute(
+        "CREATE FUNCTION pro.f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN old; END$$"
+    )
+    layout = read_layout("webim")
+    of_updates = "CREATE TRIGGER u BEFORE UPDATE ON pro.chatrate FOR EACH ROW EXECUTE FUNCTION pro.f()"
+    await chats.connection.execute(of_updates)
+    assert not (await read_catalogue(chats.connection, layout, "pro")).deletes_run_code
+    await chats.connection.execute(seen_by)
+    assert (await read_catalogue(chats.connection, layout, "pro")).deletes_run_code

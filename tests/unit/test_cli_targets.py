@@ -199,7 +199,7 @@ def test_a_verb_leaves_out_targets_of_a_kind_that_cannot_do_it(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_names_each_capability_that_it_has(kind: str) -> None:
     """A verb asks for the bases of the class: one that is left out takes the verb away from all targets of the kind."""
-    target = registry._KINDS[KINDS[kind]].target
+    target = registry._KINDS[KINDS[kind]]().target
     for capability in vars(capabilities).values():
         if Target not in getattr(capability, "__mro__", ()):
             continue

@@ -84,8 +84,12 @@ def test_a_protection_that_no_statement_reads_stops_the_program_instead_of_delet
         "print(M.model_fields['protect'].default[-1], REASONS['widgets'])"
     )
     assert newcomer.run(accepted) == ("widgets a widget shows it", "")
-    for entrance in ("retentiond.targets.registry", "retentiond.daemon.run"):
-        newcomer.is_stopped(f"import {entrance}", "no statement of references yields the source widgets")
+    opened = (
+        "from retentiond.config.media import MediaTarget as M; from retentiond.targets.registry import open_target;"
+        "open_target('media', M(kind='dendrite_media', database='postgresql://localhost/d', media_path='/m'))"
+    )
+    for entrance in (opened, "import retentiond.daemon.run"):
+        newcomer.is_stopped(entrance, "no statement of references yields the source widgets")
 
 
 def test_a_condition_that_one_place_leaves_out_stops_the_program_instead_of_matching_every_row(

@@ -47,13 +47,15 @@ class Reference:
 class Catalogue:
     """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards.
 
-    `unproven` are the entities whose key no index makes unique.
+    `unproven` are the entities whose key no index makes unique. `deletes_run_code`: a trigger or a rule sees deletions
+    from one of the tables, and may hold rows back.
     """
 
     relations: Mapping[str, int]
     types: Mapping[str, Mapping[str, str]]
     guarded: frozenset[Reference]
     unproven: tuple[str, ...]
+    deletes_run_code: bool
 
 
 def references(layout: Layout) -> Iterator[Reference]:
@@ -105,7 +107,8 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         for name in relations
     }
     await ensure_rights(connection, layout, schema, relations, read)
-    return Catalogue(relations, types, frozenset(guarded), tuple(beside))
+    deletes_run_code = await connection.fetchval(SQL["deletes_run_code"], list(by_number))
+    return Catalogue(relations, types, frozenset(guarded), tuple(beside), deletes_run_code)
 
 
 async def _beside_keys(

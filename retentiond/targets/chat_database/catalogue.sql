@@ -82,6 +82,18 @@ WHERE NOT EXISTS (
     WHERE i.indrelid = leaf.relid AND i.indisvalid AND i.indpred IS NULL)
 ORDER BY 2, 3
 
+-- name: deletes_run_code
+-- Whether a trigger or a rule of somebody's sees deletions from one of the tables, their heirs or their partitions. One
+-- that is switched off counts: it may be on at the next batch.
+WITH RECURSIVE member(relid) AS (
+    SELECT unnest($1::bigint[]::oid[])
+    UNION
+    SELECT i.inhrelid FROM member JOIN pg_inherits i ON i.inhparent = member.relid
+)
+SELECT EXISTS (SELECT FROM member JOIN pg_trigger t ON t.tgrelid = member.relid
+               WHERE NOT t.tgisinternal AND t.tgtype & 8 <> 0)
+    OR EXISTS (SELECT FROM member JOIN pg_rewrite w ON w.ev_class = member.relid WHERE w.ev_type = '4')
+
 -- name: row_security
 -- The tables of which row-level security hides rows from this role: what is hidden would be left behind.
 SELECT r.relation::bigint AS relation FROM unnest($1::bigint[]) AS r(relation)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import UsageError
-from retentiond.targets.chat_database.clickhouse.store import open_clickhouse
-from retentiond.targets.chat_database.search.store import open_elasticsearch
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -20,8 +18,13 @@ STORES: Final[tuple[StoreName, ...]] = ("clickhouse", "elasticsearch")
 
 def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStore]:
     """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
+    # A store's client is imported where it is used: most targets have neither, and the verbs start quickly.
     if name == "clickhouse" and config.clickhouse is not None:
+        from retentiond.targets.chat_database.clickhouse.store import open_clickhouse  # noqa: PLC0415
+
         return open_clickhouse(config.clickhouse)
     if name == "elasticsearch" and config.elasticsearch is not None:
+        from retentiond.targets.chat_database.search.store import open_elasticsearch  # noqa: PLC0415
+
         return open_elasticsearch(config.elasticsearch, config.pace.max_rows_per_second)
     raise UsageError(f"the target has no `{name}`; add that section to it, or leave this store out")
