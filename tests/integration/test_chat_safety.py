@@ -219,12 +219,22 @@ async def test_without_foreign_keys_a_message_that_comes_between_look_and_delete
     assert len(await chats.ids("chatmessage", "messageid")) == 3
 
 
-async def test_without_foreign_keys_a_session_that_a_new_chat_names_stays(
-    chats: ChatStore, other: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("triggered", [False, True])
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_a_session_that_a_new_chat_names_meanwhile_stays(
+    chats: ChatStore,
+    other: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    guarded: bool,
+    triggered: bool,
 ) -> None:
     session = await chats.session()
     await chats.chat(session=session)
-    await drop_foreign_keys(chats)
+    if not guarded:
+        await drop_foreign_keys(chats)
+    if triggered:
+        await chats.refuse_deletes("chatrate", chat=0, words="no such chat")
     writing = other.transaction()
     tasks: list[asyncio.Task[None]] = []
 
@@ -469,7 +479,8 @@ async def test_no_statement_of_a_batch_reads_a_table_from_end_to_end(chats: Chat
     ]
     below = [entity for entity in tree.entities if entity != tree.top]
     hot += [tree.count_each(below, keep_files=keep) for keep in (True, False)]
-    hot += [tree.of_shared(name, "chatvisitsession") for name in ("lock_shared", "delete_shared")]
+    of_sessions = ("lock_shared", "delete_shared", "delete_lonely")
+    hot += [tree.of_shared(name, "chatvisitsession") for name in of_sessions]
     async with chats.connection.transaction():
         await chats.connection.execute(batch.BY_KEY)
         for statement in hot:

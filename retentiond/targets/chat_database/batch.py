@@ -138,9 +138,14 @@ class Batch:
 
     async def _take_shared(self, name: str, keys: list[Any]) -> None:
         """Delete the rows that no chat names any more."""
-        self.at = self._tree.table(name)
-        lonely = [row["key"] for row in await self._fetch(self._tree.of_shared("lock_shared", name), keys)]
-        taken = await self._execute(self._tree.of_shared("delete_shared", name), lonely) if lonely else 0
+        tree = self._tree
+        self.at = tree.table(name)
+        counts = tree.catalogue.deletes_run_code
+        found = await self._fetch(tree.of_shared("lock_shared" if counts else "delete_lonely", name), keys)
+        lonely = [row["key"] for row in found]
+        taken = len(lonely)
+        if counts and lonely:
+            taken = await self._execute(tree.of_shared("delete_shared", name), lonely)
         self._count(name, len(lonely), taken)
         for reference in self._tree.unguarded:
             if reference.parent == name:

@@ -75,6 +75,12 @@ ORDER BY 1 FOR UPDATE
 -- name: delete_shared
 DELETE FROM {shared} s WHERE s.{shared_key} = ANY($keys::{shared_type}[])
 
+-- name: delete_lonely
+-- Both at once, where no trigger and no rule can hold a row back.
+DELETE FROM {shared} s
+WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
+RETURNING s.{shared_key} AS key
+
 -- name: count_shared
 -- How many go with the last of their chats.
 SELECT count(*) FROM {shared} s
