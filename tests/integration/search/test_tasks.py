@@ -214,7 +214,10 @@ async def test_a_hold_has_the_task_cancelled_that_was_started_before_it(chats: C
         assert await chats.tasks() == []
         report = await task
     assert report.state == "finished_with_failures"
-    assert await chats.left() == 4000 - report.rows > 0
+    left = await chats.left()
+    assert 0 < left <= 4000 - report.rows
+    # A slice that is cancelled while it searches does not say how many it has deleted.
+    assert report.at_least or left == 4000 - report.rows
 
 
 @on_one_server
