@@ -16,6 +16,11 @@ def instant(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def can_be_stored(text: str) -> bool:
+    """Tell whether a database can store the text: it has no NUL, and no half of a character."""
+    return not any(unicodedata.category(char) == "Cs" or char == "\0" for char in text)
+
+
 def sentence(text: str, limit: int = 200) -> str:
     """Return the text of an engine or a library as a part of a sentence: printable, and on one line."""
     # A longer text is never shown.

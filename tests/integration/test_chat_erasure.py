@@ -261,9 +261,9 @@ async def test_chats_that_begin_after_the_request_stay_and_are_counted(chats: Ch
     [
         ("", "from 1 to 500 characters"),
         ("  ", "from 1 to 500 characters"),
-        ("0", "stands for chats without a visitor"),
-        ("0020304050", "write it so"),
-        (" 20304050", "write it so"),
+        ("0", "stand for chats without a visitor"),
+        ("0020304050", "in another spelling"),
+        (" 20304050", "in another spelling"),
         ("Vera", "cannot hold"),
         ("99999999999999999999", "cannot hold"),
     ],
@@ -273,8 +273,9 @@ async def test_an_id_that_names_no_one_visitor_as_it_is_written_is_wrong_usage(
 ) -> None:
     there = {await chat(chats), await chat(chats, None)}
     for dry_run in (True, False):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=said), capture_logs() as log:
             await erase(chats, visitor, dry_run=dry_run)
+        assert VISITOR not in json.dumps(log, default=str)
     assert await chats.chats() == there
 
 
@@ -297,6 +298,24 @@ async def test_ids_of_every_type_are_told_apart_and_padding_is_not_part_of_one(
     await retype(chats, kind, ids)
     assert (await erase(chats, "5")).chats == 1
     assert await chats.chats() == {ids["55"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "visitor", "said"),
+    [
+        ("numeric", "0.00", "chats without a visitor"),
+        ("double precision", "-0", "chats without a visitor"),
+        ("numeric", "5.0", "in another spelling"),
+    ],
+)
+async def test_a_number_in_another_spelling_erases_neither_its_visitor_nor_chats_without_one(
+    chats: ChatStore, kind: str, visitor: str, said: str
+) -> None:
+    ids = {"0": await chats.chat(), "5": await chats.chat()}
+    await retype(chats, kind, ids)
+    with pytest.raises(UsageError, match=said):
+        await erase(chats, visitor)
+    assert await chats.chats() == set(ids.values())
 
 
 async def test_letters_of_another_case_are_another_visitor(chats: ChatStore) -> None:

@@ -107,6 +107,65 @@ async def test_a_line_that_is_wrong_is_reported_with_its_number_at_each_pass_and
     assert len(there) == 2
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        line("a\0", 4),
+        line("a\ud800", 4),
+        line("a", "4\0"),
+        line("a", "\ud800"),
+        line("a", 4, reason="x\0"),
+        line("a", 4, even_under_floor=True, reason="\ud800"),
+    ],
+)
+async def test_a_line_with_a_character_that_no_database_can_store_keeps_no_other_request(
+    chats: ChatStore, tmp_path: Path, bad: str
+) -> None:
+    await chat(chats, 2)
+    path = tmp_path / "erasures.jsonl"
+    path.write_text(bad + line("b", 2))
+    report = await run(chats, path)
+    assert (report.state, report.failed["request_refused"]) == ("finished_with_failures", 1)
+    assert await chats.chats() == set()
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x0c", "\x85", "\x1e"])
+async def test_only_a_line_feed_ends_a_comment(chats: ChatStore, tmp_path: Path, end: str) -> None:
+    stays = await chat(chats, 3)
+    path = tmp_path / "erasures.jsonl"
+    path.write_text(f"# not yet: {end}" + line("a", 3))
+    assert (await run(chats, path)).state == "finished"
+    assert await chats.chats() == {stays}
+
+
+async def test_a_file_that_every_user_may_replace_is_not_carried_out(
+    chats: ChatStore, tmp_path: Path
+) -> None:
+    stays = await chat(chats, 2)
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    path, link = open_to_all / "erasures.jsonl", tmp_path / "link"
+    path.write_text(line("a", 2))
+    link.symlink_to(path)
+    open_to_all.chmod(0o777)
+    for named in (path, link):
+        report = await run(chats, named)
+        assert report.failed["request_refused"] == 1
+        assert "every user may replace it" in report.remarks[0]
+    assert await chats.chats() == {stays}
+    open_to_all.chmod(0o1777)
+    assert (await run(chats, path)).state == "finished"
+
+
+async def test_the_log_of_a_refused_request_has_no_id_of_a_visitor(chats: ChatStore, tmp_path: Path) -> None:
+    path = tmp_path / "erasures.jsonl"
+    path.write_text(line("a", "0071717171") + line("b", "x71717171"))
+    with capture_logs() as log:
+        report = await run(chats, path)
+    assert report.failed["request_refused"] == 2
+    assert "71717171" not in json.dumps([log, report.remarks], default=str)
+
+
 async def test_a_request_of_another_visitor_under_a_name_that_is_done_is_refused(
     chats: ChatStore, tmp_path: Path
 ) -> None:

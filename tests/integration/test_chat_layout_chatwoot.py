@@ -192,3 +192,18 @@ async def test_a_label_that_comes_in_while_its_conversation_goes_is_not_left_beh
     report = await chatwoot.purge()
     assert report.state == "finished_with_failures"
     assert await chatwoot.ids("conversations") == {chat}
+
+
+async def test_a_plan_counts_what_hangs_on_messages_of_no_conversation_as_the_purge_deletes_it(
+    chatwoot: Chatwoot,
+) -> None:
+    stray = await chatwoot.message(await chatwoot.conversation(status=OPEN))
+    await chatwoot.file(stray, 0)
+    await chatwoot.connection.execute("UPDATE messages SET conversation_id = 0 WHERE id = $1", stray)
+    planned = await chatwoot.purge(orphans=True, files=True, dry_run=True)
+    report = await chatwoot.purge(orphans=True, files=True)
+    assert planned.orphans.found is not None
+    assert planned.orphans.found.due == report.orphans.removed
+    assert report.orphans.removed == {"messages": 1, "attachments": 1, "active_storage_attachments": 1}
+    assert report.orphans.left is not None
+    assert not report.orphans.left.rows

@@ -261,6 +261,30 @@ async def test_rows_of_chat_zero_or_of_none_are_orphans_by_their_own_dates_and_t
     assert told(await chats.purge(wish=ORPHANS))["left"] == {"chatmessage": 2}
 
 
+async def test_rows_that_name_no_chat_go_although_the_database_has_a_chat_zero(chats: ChatStore) -> None:
+    await chats.insert("chatthread", threadid=0, created=OLD, modified=OLD, state="chatting")
+    await chats.message(None, OLD)
+    report = await chats.purge(wish=ORPHANS)
+    assert (report.state, told(report)["removed"]) == ("finished", {"chatmessage": 1})
+
+
+@pytest.mark.parametrize("kind", ["numeric", "double precision"])
+async def test_what_can_be_no_id_of_a_chat_ends_no_purge_and_is_taken_for_no_other_chat(
+    chats: ChatStore, kind: str
+) -> None:
+    there = await chats.chat(state="chatting")
+    await chats.connection.execute(f"ALTER TABLE pro.chatmessage ALTER threadid TYPE {kind}")
+    before = await chats.ids("chatmessage", "messageid")
+    for number, named in enumerate((f"{there}.4", "1e30", "NaN", "9223372036854775808"), 1000):
+        await chats.connection.execute(
+            f"INSERT INTO pro.chatmessage (messageid, threadid, kind, created) VALUES ({number}, '{named}', 1, '{OLD}')"
+        )
+    for wish in ({}, ORPHANS):
+        report = await chats.purge(wish=wish)
+        assert report.state == "finished"
+    assert await chats.ids("chatmessage", "messageid") == before | {1000, 1001, 1002, 1003}
+
+
 async def test_a_row_that_the_database_refuses_to_delete_keeps_no_other(chats: ChatStore) -> None:
     stubborn, *others = [await orphan(chats) for _ in range(5)]
     await chats.refuse_deletes("chatmessage", stubborn, "not this one")
@@ -382,7 +406,7 @@ async def test_no_statement_of_a_batch_of_orphans_reads_a_table_from_end_to_end(
     hot = [
         rows.judged(rows.direct, by_key=True),
         rows.statement("arrived"),
-        rows.arrived_without_id(),
+        rows.chats_without_id(),
         rows.of_rows("delete_places", "chatmessage", rows=stray),
     ]
     for entity in rows.below:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 10_000
 """Rows of one table that one transaction deletes where a single missing chat has more."""
+_CAME_IN: Final = "a chat came in whose rows were to go as those of a missing one"
 _AT: Final = "r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[])"
 
 
@@ -65,7 +66,9 @@ class OrphanBatch:
                 removed.more = True
                 break
         removed.chats = [key if isinstance(key, int) else str(key) for key in keys]
-        await self._see_chats("arrived", keys=keys)
+        await self._wait_for_writers()
+        if (await self._search.fetch(self._rows.statement("arrived"), keys=keys))[0][0]:
+            raise ChangedError(_CAME_IN)
         return removed
 
     async def _delete_some(self, entity: str, rows: str, **values: Any) -> int:
@@ -84,6 +87,7 @@ class OrphanBatch:
     async def strays(self, page: Sequence[Any]) -> RemovedOrphans:
         """Delete rows that name no chat, with the rows that refer to them."""
         removed = RemovedOrphans()
+        before = await self._without_id()
         by_entity: defaultdict[str, list[Any]] = defaultdict(list)
         for row in page:
             by_entity[row["entity"]].append(row)
@@ -91,21 +95,43 @@ class OrphanBatch:
             condition = self._rows.stray(entity, files_stay=self._search.files_stay)
             for relation, places in _by_relation(rows).items():
                 at = {"relation": relation, "places": places}
-                for below in self._rows.hanging(entity):
-                    above = await self._keys(entity, condition, at)
-                    hanging = self._rows.hanging_on(below, entity)
-                    self.at = self._rows.tree.table(below)
-                    removed.rows[below] += await self._execute("delete", below, hanging, above=above)
-                self.at = self._rows.tree.table(entity)
-                removed.rows[entity] += await self._execute("delete_places", entity, condition, **at)
-                await self._see_gone(entity, f"{_AT} AND {condition}", **at)
-        await self._see_chats(None)
+                removed.rows[entity] += await self._delete_strays(entity, condition, at, removed)
+        await self._wait_for_writers()
+        # Zero is a chat where the database has one of that id; its rows are no strays then.
+        if await self._without_id() - before:
+            raise ChangedError(_CAME_IN)
         return removed
 
-    async def _keys(self, entity: str, condition: str, at: dict[str, Any]) -> list[Any]:
+    async def _delete_strays(
+        self, entity: str, condition: str, at: dict[str, Any], removed: RemovedOrphans
+    ) -> int:
+        """Delete rows of one table that name no chat, after those that refer to them; count the latter in `removed`."""
+        hanging = self._rows.hanging(entity)
+        keys = set(await self._fetch_keys("stray_keys", entity, condition, at)) if hanging else set()
+        for below in hanging:
+            self.at = self._rows.tree.table(below)
+            rows = self._rows.hanging_on(below, entity)
+            removed.rows[below] += await self._execute("delete", below, rows, above=list(keys))
+        self.at = self._rows.tree.table(entity)
+        if not hanging:
+            count = await self._execute("delete_places", entity, condition, **at)
+            await self._see_gone(entity, f"{_AT} AND {condition}", **at)
+            return count
+        deleted = await self._fetch_keys("delete_strays", entity, condition, at)
+        await self._see_gone(entity, f"{_AT} AND {condition}", **at)
+        # To lock them first takes the right to update them.
+        if set(deleted) != keys:
+            raise ChangedError(f"rows of {entity} that named no chat were changed meanwhile")
+        return len(deleted)
+
+    async def _fetch_keys(self, name: str, entity: str, condition: str, at: dict[str, Any]) -> list[Any]:
         key = self._rows.tree.layout.entities[entity].key or ""
-        statement = self._rows.of_rows("stray_keys", entity, rows=condition, key=quoted(key))
+        statement = self._rows.of_rows(name, entity, rows=condition, key=quoted(key))
         return [row["key"] for row in await self._search.fetch(statement, **at)]
+
+    async def _without_id(self) -> set[str]:
+        """Return the chats with an id that otherwise names no chat."""
+        return {row["chat"] for row in await self._search.fetch(self._rows.chats_without_id())}
 
     async def _see_gone(self, entity: str, rows: str, **values: Any) -> None:
         """See that nothing holds rows back in silence, as a trigger may."""
@@ -113,14 +139,11 @@ class OrphanBatch:
         if await self._search.fetch(left, size=1, **values):
             raise MiscountError(_held_back(entity))
 
-    async def _see_chats(self, name: str | None, **values: Any) -> None:
-        """See that no chat has come for the rows: wait for those that write chats, and hold others off for one look."""
+    async def _wait_for_writers(self) -> None:
+        """Wait for those that write chats, and hold others off for one look."""
         tree = self._rows.tree
         await self._connection.execute("SET LOCAL lock_timeout = '2s'")
         await self._connection.execute(tree.fill(PURGE_SQL["lock_table"], table=tree.table(tree.top)))
-        statement = self._rows.statement(name) if name else self._rows.arrived_without_id()
-        if (await self._search.fetch(statement, **values))[0][0]:
-            raise ChangedError("a chat came in whose rows were to go as those of a missing one")
 
     async def _execute(self, name: str, entity: str, rows: str, **values: Any) -> int:
         tree = self._rows.tree

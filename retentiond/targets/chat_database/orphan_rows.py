@@ -137,11 +137,12 @@ class OrphanRows:
         }
         return self.of_rows("count_below", entity, **places)
 
-    def count_strays(self, entity: str) -> str:
-        """Return the statement that counts an entity's rows that name no chat."""
+    def count_strays(self, entity: str, below: str | None = None) -> str:
+        """Return the statement that counts an entity's rows that name no chat, or the rows of one below which hang on them."""
         return self.of_rows(
             "count_strays",
             entity,
+            below=self._join(below, entity)[0] if below else "",
             names_none=self._names_none(entity),
             stray_verdict=self._stray_verdict(entity),
             file=self.tree.file(entity),
@@ -172,6 +173,17 @@ class OrphanRows:
             condition = f"{name} IN (SELECT {key} FROM {self.tree.table(parent)} {upper} WHERE {inner})"
         return f"{condition} AND {own}" if own else condition
 
+    def _join(self, entity: str, ancestor: str) -> tuple[str, str]:
+        """Return the joins from rows `r` of an ancestor down to an entity, and the alias of the latter."""
+        this = self._layout.entities[entity]
+        parent = this.parent or ""
+        joins, upper = ("", "r") if parent == ancestor else self._join(parent, ancestor)
+        alias, key = f"{upper}_", self._layout.entities[parent].key or ""
+        condition = f"{column(alias, this.column or '')} = {column(upper, key)}"
+        own = of_entity(alias, this)
+        tests = f"{condition} AND {own}" if own else condition
+        return f"{joins} JOIN {self.tree.table(entity)} {alias} ON {tests}".strip(), alias
+
     def hanging(self, ancestor: str) -> list[str]:
         """Return the entities below another, in the order of deletion."""
         found: list[str] = []
@@ -180,9 +192,9 @@ class OrphanRows:
                 found.append(entity)
         return found[::-1]
 
-    def arrived_without_id(self) -> str:
-        """Return the statement that asks whether a chat has an id that otherwise names no chat."""
-        return self.statement("arrived_without_id", no_chat=_no_chat(self._key_type))
+    def chats_without_id(self) -> str:
+        """Return the statement that lists the chats with an id that otherwise names no chat."""
+        return self.statement("chats_without_id", no_chat=_no_chat(self._key_type))
 
     def _direct_of(self, entity: str) -> str:
         """Return the entity, on the way up from this one, whose rows name a chat."""
@@ -233,7 +245,13 @@ class OrphanRows:
 
     def _names_chat(self, entity: str) -> str:
         name = self._layout.entities[entity].column or ""
-        return f"{column('r', name)} NOT IN ({_no_chat(self.tree.catalogue.types[entity][name])})"
+        kind = self.tree.catalogue.types[entity][name]
+        tests = [f"{column('r', name)} NOT IN ({_no_chat(kind)})"]
+        if self.orphan_type == "bigint" and kind not in WHOLE_NUMBERS:
+            # What is no whole number, or is beyond any key, names no chat; and the cast would fail, or name another.
+            number = column("r", name)
+            tests.append(f"abs({number}) < 9223372036854775808 AND {number} = trunc({number})")
+        return " AND ".join(tests)
 
     def _names_none(self, entity: str) -> str:
         """Return the condition for a row that names no chat: NULL, or zero where no chat has that for its id."""

@@ -45,6 +45,8 @@ class OrphanSearch:
                 self._note(found, entity, await self.fetch(self.rows.count_rows(entity)))
         for entity in self.rows.with_strays:
             self._note(found, entity, await self.fetch(self.rows.count_strays(entity)))
+            for below in self.rows.hanging(entity):
+                self._note(found, below, await self.fetch(self.rows.count_strays(entity, below)))
         for entity in self._deeper():
             items = int(await self._value(self.rows.count_below(entity)))
             if items:

@@ -64,9 +64,9 @@ SELECT count(*) FROM {table} r
 WHERE {names_chat} {of_its_own} AND NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_key} = r.{column})
 
 -- name: count_strays
--- The rows of an entity that name no chat; each is judged by its own dates.
+-- The rows of an entity that name no chat, or of another below it; each is judged by the dates of the former.
 SELECT {stray_verdict} AS verdict, coalesce({file}, false) AS file, count(*) AS items
-FROM {table} r WHERE {names_none} {of_its_own} AND {perhaps_ours}
+FROM {table} r {below} WHERE {names_none} {of_its_own} AND {perhaps_ours}
 GROUP BY 1, 2
 
 -- name: drop_strays
@@ -105,14 +105,18 @@ SELECT r.tableoid::bigint AS relation, r.ctid AS place FROM {table} r WHERE {row
 DELETE FROM {table} r WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
 
 -- name: stray_keys
--- Locks rows that name no chat, since rows of their own go with them.
+-- The rows that name no chat, of which other rows go with them.
 SELECT r.{key} AS key FROM {table} r
-WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows} FOR UPDATE
+WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
+
+-- name: delete_strays
+DELETE FROM {table} r WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
+RETURNING r.{key} AS key
 
 -- name: arrived
 -- Whether one of these chats is there after all.
 SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} = ANY($keys::{orphan_type}[]))
 
--- name: arrived_without_id
--- Whether a chat has an id that otherwise names no chat.
-SELECT EXISTS (SELECT FROM {top} t WHERE t.{key} IN ({no_chat}))
+-- name: chats_without_id
+-- The chats with an id that otherwise names no chat.
+SELECT t.{key}::text AS chat FROM {top} t WHERE t.{key} IN ({no_chat})

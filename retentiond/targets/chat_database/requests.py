@@ -11,21 +11,21 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from retentiond.adapters.logging import get_logger
 from retentiond.config.files import UnreadableError, read_text
 from retentiond.config.section import Section
 from retentiond.engine.target import STOPPED, Erasure
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
-from retentiond.model.text import printable
+from retentiond.model.text import can_be_stored, printable
 from retentiond.targets.chat_database.visitor import is_done
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
-    from pathlib import Path
 
     from retentiond.engine.target import PassOptions
     from retentiond.model.report import PassReport
@@ -42,10 +42,18 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _storable(text: str) -> str:
+    if not can_be_stored(text):
+        raise ValueError("has a character that no database can store")
+    return text
+
+
 class RequestLine(Section):
     """One line of the file."""
 
-    request: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+( [^\s]+)*$")]
+    request: Annotated[
+        str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+( [^\s]+)*$"), AfterValidator(_storable)
+    ]
     account: Annotated[str, Field(min_length=1)]
     visitor: Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
     even_under_floor: bool = Field(default=False, strict=True)
@@ -71,7 +79,8 @@ def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure],
     shown = printable(str(path), 300)
     try:
         _check_writers(path)
-        lines = read_text(path, when_missing=_MISSING, largest=LARGEST_FILE).splitlines()
+        # By line feeds alone: a text of JSON, and a comment, may have characters in it that elsewhere end a line.
+        lines = read_text(path, when_missing=_MISSING, largest=LARGEST_FILE).split("\n")
     except UnreadableError as error:
         return [], [RequestProblem(shown, error.line or 0, error.message, error.hint)]
     wanted = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
@@ -141,6 +150,8 @@ def _in_words(error: Any) -> str:
         "string_pattern_mismatch": "has blanks at an end, or several beside each other",
         "string_type": "is not text",
         "bool_type": "is not true or false",
+        "string_unicode": "has a character that no database can store",
+        "value_error": str(error.get("ctx", {}).get("error", "")),
     }
     return kinds.get(error["type"], str(error["msg"]))
 
@@ -154,13 +165,24 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_writers(path: Path) -> None:
-    """Raise UnreadableError where anybody may write to the file: it would delete chats for them."""
+    """Raise UnreadableError where every user may write to the file, or replace it: it would delete chats for them."""
     try:
-        mode = os.stat(path).st_mode
+        file = os.stat(path).st_mode
+        # A link is replaced where it is, and the file where it is.
+        directories = {path.parent: os.stat(path.parent).st_mode}
+        real = Path(os.path.realpath(path)).parent
+        directories[real] = os.stat(real).st_mode
     except (OSError, ValueError):
         return  # reading it says why
-    if mode & stat.S_IWOTH:
+    if file & stat.S_IWOTH:
         raise UnreadableError("every user may write to it", "take that right away: chmod o-w")
+    for directory, mode in directories.items():
+        # With the sticky bit only its owner may replace a file.
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise UnreadableError(
+                f"every user may replace it, by writing to {printable(str(directory), 300)}",
+                "take that right away: chmod o-w",
+            )
 
 
 async def carry_out(

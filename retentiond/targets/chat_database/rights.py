@@ -44,7 +44,8 @@ async def ensure_rights(
         row["relation"]: row for row in await connection.fetch(_SQL["table_rights"], list(relations.values()))
     }
     for entity, number in relations.items():
-        entity_key = layout.entities[entity].key if _is_locked(layout, entity) else None
+        # Rows of these are locked before they are judged a second time.
+        entity_key = layout.entities[entity].key if layout.entities[entity].parent is None else None
         key = await connection.fetchval(_SQL["quote"], entity_key)
         names = [row["name"] for row in unread if row["relation"] == number]
         rights = _missing(tables[number], names, key)
@@ -60,13 +61,6 @@ async def ensure_rights(
 def system_columns(layout: Layout, name: str) -> list[str]:
     """Return the system columns of an entity that a purge of orphans reads: where their rows are."""
     return ["ctid", "tableoid"] if layout.top(name) == layout.chat != name else []
-
-
-def _is_locked(layout: Layout, name: str) -> bool:
-    """Return whether a purge locks rows of the entity: before it judges them again, or as orphans with rows below them."""
-    entity = layout.entities[name]
-    dated_orphans = entity.parent == layout.chat and bool(entity.dates)
-    return entity.parent is None or (dated_orphans and bool(layout.children(name)))
 
 
 def _missing(table: Record, unread: Sequence[str], key: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from retentiond.ledger.host import actor
 from retentiond.model.errors import Refusal, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import ErasureReport
-from retentiond.model.text import instant, printable
+from retentiond.model.text import can_be_stored, instant, printable
 from retentiond.targets.chat_database.column_values import held_as
 from retentiond.targets.chat_database.kinds import NUMBERS
 
@@ -38,6 +38,7 @@ LONGEST_ID: Final = 500
 LONGEST_REASON: Final = 1000
 _TEXTS: Final = frozenset({"text", "character varying", "character", "bpchar", "name", "citext"})
 _NOT_FILLED: Final = frozenset({"0", "00000000-0000-0000-0000-000000000000"})
+_NO_VISITOR: Final = "zero, and a UUID of zeros, stand for chats without a visitor, not for a person; name the ID of one visitor"
 
 
 @dataclass(slots=True)
@@ -80,9 +81,9 @@ def check_erasure(context: ChatContext, erasure: Erasure) -> None:
     if not visitor.strip() or len(visitor) > LONGEST_ID:
         raise UsageError(f"the ID of a visitor has from 1 to {LONGEST_ID} characters; name one visitor")
     if visitor.strip() in _NOT_FILLED:
-        raise UsageError(
-            f"`{printable(visitor)}` stands for chats without a visitor, not for a person; name the ID of one visitor"
-        )
+        raise UsageError(_NO_VISITOR)
+    if not can_be_stored(erasure.reason):
+        raise UsageError("the reason has a character that no database can store; write it without")
     if len(erasure.reason) > LONGEST_REASON:
         raise UsageError(f"a reason has at most {LONGEST_REASON} characters; write a shorter one")
     if erasure.even_under_floor and not erasure.reason.strip():
@@ -174,7 +175,10 @@ def digest_of(context: ChatContext, erasure: Erasure, key: bytes) -> str:
 async def check_visitor(
     connection: Conn, context: ChatContext, catalogue: Catalogue, erasure: Erasure
 ) -> None:
-    """Raise UsageError where the column of visitors cannot hold the ID as it is written, or is of another kind."""
+    """Raise UsageError where the column of visitors cannot hold the ID as it is written, or is of another kind.
+
+    No message has the ID: it would be in the log.
+    """
     layout = context.layout
     column = layout.root.visitor or ""
     kind = catalogue.types[layout.chat][column]
@@ -183,11 +187,14 @@ async def check_visitor(
         raise UsageError(f"{where}, cannot be compared with an ID; name a column of numbers, text or uuid")
     held = await held_as(connection, erasure.visitor, kind)
     if held is None:
-        raise UsageError(
-            f"{where}, cannot hold `{printable(erasure.visitor)}`; write the ID as it stands there"
-        )
+        raise UsageError(f"{where}, cannot hold this ID; write the ID as it stands there")
+    if kind in NUMBERS and "." in held and "e" not in held:
+        # Numbers are compared as such, whatever their spelling: 5.0 is the visitor 5, and 0.0 is none.
+        held = held.rstrip("0").rstrip(".")
+    if held in {"0", "-0"}:
+        raise UsageError(_NO_VISITOR)
     if held != erasure.visitor:
-        raise UsageError(f"{where}, has `{printable(erasure.visitor)}` as `{printable(held)}`; write it so")
+        raise UsageError(f"{where}, has this ID in another spelling; write the ID as it stands there")
 
 
 def refusal_of(
