@@ -173,8 +173,8 @@ class EmbeddedPostgres:
             file.write(self._password)
         options = ["-D", str(directory / "data"), "-U", "postgres", "-E", "UTF8"]
         options += ["--locale=C", "--no-sync", "-A", "trust"]
-        # The socket's directory is ours alone; a port is open to every user of this machine, and who is the
-        # superuser of a server can run programs as its user.
+        # The socket's directory is ours alone; a port is open to every user of this machine, and a superuser of the
+        # server can run programs as its user.
         options += ["--auth-host=password", f"--pwfile={password_file}"]
         made = self._programs.run("initdb", options)
         if made.returncode:

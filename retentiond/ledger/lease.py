@@ -119,7 +119,7 @@ async def _busy(connection: Conn) -> str:
     command_line = str(Holder(**dict(command))) if command else "it has not said which"
     held = f"the lock is held by {session}" if session else "its lock has just become free"
     return (
-        f"another retentiond is at work on this store: {command_line} ({held}); wait for it to end, then try again; "
+        f"another retentiond is working on this store: {command_line} ({held}); wait for it to end, then try again; "
         "if that session is not one of retentiond, end it with pg_terminate_backend"
     )
 

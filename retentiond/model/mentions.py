@@ -1,6 +1,6 @@
 """Sources of mentions of media, other than protections: those that policies ask about.
 
-A source is a plain name, as the references' copy has it beside each key. Which of them mention a medium is looked
+A source is a plain name, as the references' copy has it beside each key. Which of them mention an item is looked
 up outside; the policies decide on the consequence.
 """
 

@@ -114,17 +114,17 @@ def _delay_of(replica: Replica, limit: timedelta) -> Delay | None:
         return _gone(replica)
     if not replica.connection_to:
         return None
-    told = f"the {replica.kind} {printable(replica.name)}"
+    subject = f"the {replica.kind} {printable(replica.name)}"
     # PostgreSQL still reports the last lag when the replica has caught up.
     if replica.lag is not None and replica.lag > limit and behind != 0:
         # Whole seconds would say "10 s behind" of a limit of 10 s.
         reason = (
-            f"{told} is {replica.lag.total_seconds():.1f} s behind, more than {limit.total_seconds():g} s"
+            f"{subject} is {replica.lag.total_seconds():.1f} s behind, more than {limit.total_seconds():g} s"
         )
     elif replica.wal_status == "unreserved":
-        reason = f"{told} is about to lose the WAL that it still needs (max_slot_wal_keep_size)"
+        reason = f"{subject} is about to lose the WAL that it still needs (max_slot_wal_keep_size)"
     elif far and (replica.state in _CATCHING_UP or replica.lag is None):
-        reason = f"{told} is {_size(behind)} of WAL behind, and no time of it is known (state {printable(replica.state or '')})"
+        reason = f"{subject} is {_size(behind)} of WAL behind, and no time of it is known (state {printable(replica.state or '')})"
     else:
         return None
     return Delay(

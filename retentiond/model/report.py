@@ -237,7 +237,7 @@ class RestoreReport:
 class QuarantineSummary:
     """The content of the quarantine: rows that can be restored, blobs and bytes by state.
 
-    `until` is when the last grace ends; `first_settled` and `last_settled` are when a purge by hand can begin with it, and
+    `until` is when the last grace ends; `first_settled` and `last_settled` are when a manual purge can begin with it, and
     end.
     """
 

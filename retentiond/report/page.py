@@ -140,7 +140,7 @@ def write_page(path: Path, page: str) -> None:
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(page)
-            # mkstemp makes it readable by its owner only; a report is for all who may read the directory.
+            # mkstemp makes it readable by its owner only; a report is for every user with access to the directory.
             os.chmod(draft, 0o644)
             os.replace(draft, path)
         except BaseException:
