@@ -59,7 +59,7 @@ class Metrics:
             "by",
         )
         self._holds = self._gauge("holds", "Holds in force.")
-        self._problems = self._gauge("problems", "What `status` calls a problem, and somebody must see to.")
+        self._problems = self._gauge("problems", "Problems that `status` reports and that need attention.")
         self._swept = self._gauge(
             "last_sweep_timestamp_seconds",
             "When a sweep of the quarantine last ended; before the first, when the daemon took the target up.",

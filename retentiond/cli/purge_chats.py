@@ -193,7 +193,7 @@ class PurgeChats:
             )
         if len(having) > 1:
             raise UsageError(
-                f"several targets have the account `{account}`; say --target, one of: {', '.join(having)}"
+                f"several targets have the account `{account}`; add --target, one of: {', '.join(having)}"
             )
         return having.popitem()
 

@@ -100,7 +100,7 @@ class Verify:
                 targets = session.capable(self.scope, HasRecords, _NO_RECORDS, anywhere=True)
                 return session.run(session.for_each(targets, errand))
             if self.scope.names:
-                raise UsageError("--file goes without TARGET: what was exported says itself whose it is")
+                raise UsageError("--file does not go with TARGET: an exported record names its target")
             statuses = [tell(name, verified) for name, verified in _verify_file(self.file)]
             if not statuses:
                 session.note(f"{self.file}: {count_in_words(0, 'record')}")

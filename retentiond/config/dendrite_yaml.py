@@ -128,7 +128,7 @@ class _Reading:
             return None
         path = Path(text)
         if "\0" in text or not path.is_absolute() or ".." in path.parts:
-            message = "is relative to dendrite's working directory, which nobody can know here"
+            message = "is relative to dendrite's working directory, which is unknown here"
             self._problem(where, message, hint)
         return path
 

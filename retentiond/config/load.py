@@ -98,7 +98,7 @@ def _read(path: Path, noun: str) -> str:
         raise ReferenceProblemError(f"{noun} cannot be used: {error.message}", error.hint) from None
     except (OSError, ValueError):
         raise ReferenceProblemError(
-            f"{noun} cannot be looked at", "look at the path and its permissions"
+            f"{noun} cannot be accessed", "check the path and its permissions"
         ) from None
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
@@ -204,7 +204,7 @@ def from_dendrite_config(path: Path, days: int, *, local: bool) -> Config:
     All else is as it is by default. Raise UsageError for a number of days that cannot be.
     """
     if not 0 <= days <= LONGEST.days:
-        raise UsageError(f"{days} days cannot be; write a number from 0 to {LONGEST.days}")
+        raise UsageError(f"{days} days are out of range; write a number from 0 to {LONGEST.days}")
     origins = ["remote", "local"] if local else ["remote"]
     policies = [{"name": origin, "match": {"origin": origin}, "keep": f"{days}d"} for origin in origins]
     target = {"kind": "dendrite_media", "dendrite_config": path.absolute(), "policies": policies}

@@ -63,7 +63,7 @@ class QuotaConfig(Section):
         if given.get("max_size") is None and given.get("min_free_disk") is None:
             yield Conflict((), "needs `max_size` or `min_free_disk`")
         if given.get("shorten_grace") is True and given.get("min_free_disk") is None:
-            yield Conflict(("shorten_grace",), "means nothing without `min_free_disk`; set both or none")
+            yield Conflict(("shorten_grace",), "has no effect without `min_free_disk`; set both or neither")
 
     def to_quota(self, place: int, accepts: frozenset[str] = frozenset()) -> Quota:
         """Return the quota as the decisions take it; `place` is its place among the target's, from 0.

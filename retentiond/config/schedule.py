@@ -33,7 +33,7 @@ def _crontab(expression: str) -> str:
             f'not a crontab line ({str(error).lower()}); write one such as "30 3 * * *" (half past three)'
         ) from None
     except StopIteration:
-        raise ValueError("never comes: there is no such day") from None
+        raise ValueError("never runs: the month does not have that day") from None
     return expression
 
 
@@ -73,7 +73,7 @@ class Schedule(Section):
         elif not cron and not every:
             yield Conflict((), 'needs `cron` or `every`; write cron: "30 3 * * *" or every: 6h')
         elif every and timezone:
-            yield Conflict(("timezone",), "means nothing without `cron`; leave it out")
+            yield Conflict(("timezone",), "has no effect without `cron`; leave it out")
 
 
 class AuditSchedule(Section):

@@ -181,13 +181,13 @@ class _Demo:
         self.say(
             f"Made in {time.monotonic() - began:.1f} s, in PostgreSQL {self._server.version}: "
             f"{count_in_words(store.rows, 'row')}, {count_in_words(store.thumbnail_rows, 'thumbnail row')}, "
-            f"{count_in_words(store.files, 'file')}, {size_in_words(store.size)}; with avatars, emoji, contents that "
+            f"{count_in_words(store.files, 'file')}, {size_in_words(store.size)}; with avatars, emoji, files that "
             "several rows share, a row without its file, a file without a row, and hostile file names."
         )
         return store
 
     async def _plan(self, target: DendriteMedia) -> None:
-        self._head("`retentiond plan`: what a pass would do; nothing is changed")
+        self._head("`retentiond plan`: a dry run of a pass")
         with self._watched() as progress:
             report = await target.plan(None, progress)
         self._show(report, ["Nothing was changed."])
@@ -196,10 +196,10 @@ class _Demo:
         self._head("`retentiond once`: the pass")
         with self._watched() as progress:
             report = await target.run_pass(PassOptions("demo", progress=progress))
-        self._show(report, ["It lies in quarantine now, and can be brought back."])
+        self._show(report, ["It is in quarantine now, and can be restored."])
 
     async def _audit(self, target: DendriteMedia) -> None:
-        self._head("`retentiond audit`: does the database know the disk, and the disk the database?")
+        self._head("`retentiond audit`: database and disk compared")
         with self._watched() as progress:
             # Each finding would be a line of the log as well.
             report = await target.audit(AuditOptions("demo", listen=lambda _: None, progress=progress))

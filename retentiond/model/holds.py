@@ -69,7 +69,7 @@ class HoldSubject:
         # Since room version 12 the ID of a room holds no server.
         if kind == "room" and not (text.startswith("!") and len(text) > 1):
             raise ValueError(
-                "is not a room ID; write its ID, as !ROOM:SERVER (an alias, which begins with #, is none)"
+                "is not a room ID; write its ID, as !ROOM:SERVER (an alias, which begins with #, is not an ID)"
             )
         if kind == "origin" and (not text or any(char in "*?/@ " for char in text)):
             raise ValueError("is no server's name; write it exactly, without wildcards")

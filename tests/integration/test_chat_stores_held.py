@@ -58,8 +58,8 @@ async def test_a_hold_that_is_put_on_while_a_store_is_at_work_does_not_stop_it(
     assert stores.taken == 2
     refused = [store.refused for store in report.stores.values()]
     assert [refusal and refusal.value for refusal in refused] == [
-        "hold 1, put on while the store was at work",
-        "hold 2, put on while the store was at work",
+        "hold 1, added while the store was being purged",
+        "hold 2, added while the store was being purged",
     ]
     assert report.exit_status == 3
     assert [entry["event"] for entry in log].count("pass_refused") == 2

@@ -32,7 +32,7 @@ async def test_rows_that_only_a_lightweight_delete_hides_are_told_with_what_eras
     )
     report = await stats.purge()
     assert (report.state, report.rows) == ("finished", 0)
-    told = f"50 rows are only hidden, by a lightweight DELETE of somebody's: {erase} erases them"
+    told = f"50 rows are only hidden, by a lightweight DELETE of another user: {erase} erases them"
     assert told.replace("TABLE t", "TABLE …") in report.waiting
     await stats.do(f"{erase} SETTINGS mutations_sync = 1")
     assert not any("hidden" in text for text in (await stats.purge()).waiting)

@@ -253,7 +253,7 @@ def test_where_several_targets_have_the_account_one_must_be_named(tmp_path: Path
     prompt = Prompt(tmp_path, "moscow", "berlin")
     outcome = prompt.type(*WORDS)
     assert outcome.status == 2
-    assert "say --target, one of: moscow, berlin" in outcome.stderr
+    assert "add --target, one of: moscow, berlin" in outcome.stderr
     assert prompt.type(*WORDS, "--target", "berlin").status == 0
     assert (prompt.targets["berlin"].wishes, prompt.targets["moscow"].wishes) == ([(WISH, False)], [])
     # Where only one has it, it need not be named.

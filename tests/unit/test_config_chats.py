@@ -191,8 +191,8 @@ def test_a_layout_needs_no_more_than_a_chat_and_what_hangs_on_it(tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("chat: talk", "chat: tolk", "1:7: chat: is none of the entities; write one of talk, line"),
-        ("parent: talk", "parent: tolk", "4:35: entities.line.parent: is none of the entities; name one of them"),
+        ("chat: talk", "chat: tolk", "1:7: chat: is not an entity of the layout; write one of talk, line"),
+        ("parent: talk", "parent: tolk", "4:35: entities.line.parent: is not an entity of the layout; name one of them"),
         ("parent: talk", "parent: line", "2:1: entities: hang on each other in a circle: line → line; break it"),
         ("key: id, ", "", "3:3: entities.talk: needs `key`; add it"),
         (", state: {column: state, over: [done]}", "", "3:3: entities.talk: needs `state`; add it"),

@@ -184,7 +184,7 @@ async def check_value(
         kind = catalogue.types[top][column]
         held = await held_as(connection, value, kind)
         if held != value:
-            wrong = "no such value can be" if held is None else f"it would be `{printable(held)}`"
+            wrong = "this value is impossible" if held is None else f"it would be `{printable(held)}`"
             raise UsageError(
                 f"the account `{printable(account)}` is `{printable(value)}` by its name or `value`, and in "
                 f"{printable(layout.table(top))}.{printable(column)}, which is {kind}, {wrong}; set `value` to what "

@@ -165,7 +165,7 @@ class Batch:
             await self._connection.execute("SET LOCAL lock_timeout = '2s'")
             await self._execute(self._tree.of_reference("lock_table", reference), [])
             if await self._fetchval(self._tree.of_reference("left", reference), keys):
-                raise ChangedError(f"{reference.child} has a new row of a chat that was to go")
+                raise ChangedError(f"{reference.child} has a new row of a chat that is being deleted")
 
     async def _fetch(self, statement: str, keys: list[Any]) -> list[Any]:
         return await statements.fetch(self._connection, statement, {**self._values, "keys": keys})

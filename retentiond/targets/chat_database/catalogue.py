@@ -132,7 +132,7 @@ def _ambiguous(layout: Layout, name: str, others: frozenset[str]) -> str:
     key = layout.entities[name].key or ""
     return (
         f"{printable(layout.table(name))}.{printable(key)} names a row only together with "
-        f"{', '.join(map(printable, sorted(others)))}, and a purge goes by the key alone"
+        f"{', '.join(map(printable, sorted(others)))}, and a purge uses the key alone"
     )
 
 
@@ -201,7 +201,7 @@ def _misfit(problems: list[str]) -> RefusedError:
         Refusal(
             "layout",
             "; ".join(problems),
-            "the tables of the layout, and no others that hang on them",
+            "the tables of the layout, and no others that refer to them",
             "correct the layout (copy the one that ships, and name the copy as `layout`); where row-level security hides "
             "rows, run as a superuser ALTER ROLE … BYPASSRLS for this role",
         )

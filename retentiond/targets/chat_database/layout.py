@@ -180,7 +180,9 @@ class Layout(Section):
     def contradictions(self) -> Iterator[Conflict]:
         """Yield what is wrong between the parts, each of which is right by itself."""
         if self.chat not in self.entities:
-            yield Conflict(("chat",), f"is none of the entities; write one of {', '.join(self.entities)}")
+            yield Conflict(
+                ("chat",), f"is not an entity of the layout; write one of {', '.join(self.entities)}"
+            )
             return
         if (self.dates.type == "timestamp") != (self.dates.timezone is not None):
             yield Conflict(
@@ -202,7 +204,9 @@ class Layout(Section):
     def _hanging(self) -> Iterator[Conflict]:
         for name, entity in self.entities.items():
             if entity.parent is not None and entity.parent not in self.entities:
-                yield Conflict(("entities", name, "parent"), "is none of the entities; name one of them")
+                yield Conflict(
+                    ("entities", name, "parent"), "is not an entity of the layout; name one of them"
+                )
         try:
             _ = self.order
         except CycleError as error:

@@ -142,7 +142,7 @@ class Emptying:
         for reference in self._tree.unguarded:
             await self._connection.execute(self._tree.of_reference("lock_table", reference))
             if await statements.fetchval(self._connection, self._left(reference), self._values):
-                raise ChangedError(f"{reference.child} has a new row of a chat that was to go")
+                raise ChangedError(f"{reference.child} has a new row of a chat that is being deleted")
 
     def _left(self, reference: Reference) -> str:
         gone = (

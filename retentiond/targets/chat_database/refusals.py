@@ -26,7 +26,7 @@ def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
     """Turn what a store's own check found into a refusal; its first sentence is what was found."""
     found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
     return Refusal(
-        StoreLimit(name), found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "mend that first"
+        StoreLimit(name), found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "repair that first"
     )
 
 
@@ -110,8 +110,8 @@ def late(hold_id: int) -> Refusal:
     """Say that a hold came too late for what was sent, and in time for the rest."""
     return Refusal(
         "hold",
-        f"hold {hold_id}, put on while the store was at work",
+        f"hold {hold_id}, added while the store was being purged",
         "none",
-        f"hold {hold_id} came while the store was at work: nothing more was sent to it, and what had gone before is gone; "
-        "run it again, and it goes on with what is not held",
+        f"hold {hold_id} was added while the store was being purged: nothing more was sent to it, and rows "
+        "deleted before stay deleted; run it again for the rows that are not on hold",
     )

@@ -36,7 +36,7 @@ def resolve_chats(config: ChatTarget) -> ChatSettings:
     for name, account in config.accounts.items():
         if account.value is not None and settings.layout.root.account_column is None:
             raise UsageError(
-                f"the account `{printable(name)}` has a `value`, by which nothing is told apart here: the layout has no "
+                f"the account `{printable(name)}` has a `value`, which has no effect: the layout has no "
                 "`account_column`; leave `value` out, or name a layout that has one"
             )
         first = found.setdefault(settings.whereabouts(name, account), name)

@@ -24,5 +24,5 @@ async def check_keys(connection: Conn, tree: Tree) -> None:
         twice = await connection.fetchval(statement)
         if twice is not None:
             told = f"{printable(tree.layout.table(name))}.{printable(key)} is {printable(twice)} in more than one row"
-            hint = f"{told}, and each would go for the other: name a column as `key` that tells rows apart"
+            hint = f"{told}, and one could be deleted for the other: name a unique column as `key`"
             raise RefusedError(Refusal("layout", told, "a key that names one row", hint))

@@ -48,7 +48,7 @@ async def refuse_unsupported(connection: Conn, schema: str, tables: Sequence[str
             Refusal(
                 "layout",
                 "; ".join(told + more),
-                "tables of this server, with heirs or partitions at any level",
+                "tables of this server, with children or partitions at any level",
                 "; ".join(steps),
             )
         )

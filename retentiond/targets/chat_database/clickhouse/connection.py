@@ -95,7 +95,7 @@ class ServerError(Exception):
     @property
     def told(self) -> str:
         """The no, and what can be done about it."""
-        return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'mend that, and run it again')}"
+        return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'repair that, and run it again')}"
 
 
 class PartUnreachableError(UnreachableError):

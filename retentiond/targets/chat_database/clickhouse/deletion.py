@@ -160,7 +160,7 @@ class Deletion:
     async def _settle(self) -> None:
         """Wait for the parts that are still at work after a mutation was killed, and count what is left."""
         if not await self._follower.settle():
-            self._fail("parts that were being rewritten are still at work, and more rows may go with them")
+            self._fail("parts are still being rewritten, and more rows may be deleted with them")
             self._tally.gone.at_least = True
         await self._count()
         await self._note()

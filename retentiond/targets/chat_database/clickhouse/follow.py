@@ -140,8 +140,8 @@ class Follower:
             )
         except (ServerError, UnreachableError) as error:
             raise MutationError(
-                f"{told}; it could not be killed, so that the server goes on with it, and more rows may go: mend the "
-                f"cause and run it again, or have it killed (KILL MUTATION) by somebody who may; {error}",
+                f"{told}; it could not be killed; the server continues it and may delete more rows: remove "
+                f"the cause and run it again, or kill it (KILL MUTATION) as a user with that right; {error}",
                 alive=True,
             ) from error
         raise MutationError(f"{told}; it was killed, what it had done stays done", alive=False)

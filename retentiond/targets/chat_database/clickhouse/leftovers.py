@@ -51,7 +51,7 @@ async def leftovers(
         # Where patch parts hide them, the mask does not know of them.
         patched = await server.value(relations.statement("patched"), relations.parameters())
         erase = "OPTIMIZE TABLE … FINAL" if patched else "ALTER TABLE … APPLY DELETED MASK"
-        found[f"rows are only hidden, by a lightweight DELETE of somebody's: {erase} erases them"] = hidden
+        found[f"rows are only hidden, by a lightweight DELETE of another user: {erase} erases them"] = hidden
     for words, rows in portions.leftovers().items():
         found[words] = await server.value(
             relations.statement("count", condition=rows), relations.parameters(rows)

@@ -172,7 +172,7 @@ class Portions:
         found = [row["_chat"] for row in await self._ask("chats", condition, most=self._most)]
         chats: list[ChatId] = [chat if isinstance(chat, int) else str(chat) for chat in found]
         if "after" in condition.parameters and condition.parameters["after"] in chats:
-            raise ServerError("it lists a chat again that it was asked to go on after", None)
+            raise ServerError("it lists a chat again that it listed before", None)
         return chats
 
     async def _ask(self, name: str, condition: Condition, **others: Any) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ class ClickHouse:
             )
         except ServerError as error:
             raise UnreachableError(
-                f"the mutation could not be killed: {error}; have it killed (KILL MUTATION) by somebody who may"
+                f"the mutation could not be killed: {error}; kill it (KILL MUTATION) as a user with that right"
             ) from error
 
     async def _report_look(self, purge: StorePurge, mutations: Sequence[Mutation]) -> None:

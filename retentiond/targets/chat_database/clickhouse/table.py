@@ -48,9 +48,7 @@ def judge(facts: TableFacts | None, config: ClickHouseStore) -> Columns | Refusa
             "column", f"no {absent}", "set account_column and date_column to columns of the table"
         )
     if _plain(account) != "String":
-        return _refusal(
-            "account_column", account, "only a String tells accounts; name another account_column"
-        )
+        return _refusal("account_column", account, "accounts must be a String; name another account_column")
     date_type = _date_type(date)
     if date_type is None:
         return _refusal(

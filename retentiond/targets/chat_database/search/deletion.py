@@ -82,7 +82,7 @@ class Deletion:
         except StoppedError:
             report = StoreReport("interrupted", error=_STOPPED)
         except PurgeError as failure:
-            text = f"the server was told to delete, and it failed: {failure}"
+            text = f"the deletion failed on the server: {failure}"
             report = StoreReport("finished_with_failures", error=text)
         except RefusedError as late:
             report = StoreReport("refused", refused=late.refusal)

@@ -120,5 +120,5 @@ class Elasticsearch:
                 await self._index.search.ask("POST", f"/_tasks/{task}/_cancel", wait_for_completion="true")
         except ServerError as error:
             raise UnreachableError(
-                f"the task could not be cancelled: {error}; cancel it as somebody who may (_tasks/_cancel)"
+                f"the task could not be cancelled: {error}; cancel it as a user with that right (_tasks/_cancel)"
             ) from error
