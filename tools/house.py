@@ -59,8 +59,7 @@ ONCE: Final = (
     ("retentiond/targets/dendrite_media/passes/steps.py", "MediaSteps.remove", "run"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal.run", "_release_all"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal._release_all", "release"),
-    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "_try_release"),
-    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._try_release", "_delete"),
+    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "_delete"),
     ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._delete", "release"),
     ("retentiond/targets/dendrite_media/quarantine/released_rows.py", "release", "fetchrow"),
 )

@@ -19,7 +19,7 @@ from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
-from retentiond.targets.dendrite_media.surveys.criteria import ground_of
+from retentiond.targets.dendrite_media.surveys.criteria import criteria_of
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
@@ -54,8 +54,8 @@ class MediaSteps:
         self._order = order
         self._now = now
         self._log = get_logger(target=session.context.name)
-        self._ground = ground_of(session.context, connection, order.request, now)
-        self._surveyor = self._ground.surveyor
+        self._criteria = criteria_of(session.context, connection, order.request, now)
+        self._surveyor = self._criteria.surveyor
         self._accesses = AccessTimes(session.context, session.tree, connection, now)
 
     async def make_safe(self) -> None:
@@ -74,9 +74,9 @@ class MediaSteps:
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every row, mark the kept rows, and compare the counts with the limits."""
         progress = self._order.progress
-        references = self._ground.references
+        references = self._criteria.references
         # An unreadable source refuses the pass before the long survey of every row.
-        if self._ground.by_access:
+        if self._criteria.by_access:
             await self._accesses.prepare(report)
         async with references.held(self._connection, begun_after=self._now) as copy:
             await self._surveyor.learn(copy, references.asked, plan=False)
@@ -107,7 +107,7 @@ class MediaSteps:
         sample = survey.sample.contents()
         missing = await self._context.disk.share(file_missing(self._session.tree), sample)
         first = self._session.state.first
-        return await self._ground.over_limit(survey, report, sum(missing), len(sample), first=first)
+        return await self._criteria.over_limit(survey, report, sum(missing), len(sample), first=first)
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, in the ledger and then on the disk."""
@@ -119,10 +119,10 @@ class MediaSteps:
             kind=report.kind,
             command=self._order.command,
             started_at=report.started_at,
-            rules=self._ground.rules(),
+            rules=self._criteria.rules(),
             grace=self._context.config.grace,
             settle=self._context.config.settle,
-            cutoffs=self._ground.cutoffs(),
+            cutoffs=self._criteria.cutoffs(),
         )
         pass_id = await begin(self._session, self._connection, self._lease, header)
         report.pass_id = pass_id
@@ -132,8 +132,8 @@ class MediaSteps:
         """Remove the rows that the survey found due through the protocol, then thumbnails, then the excess of quotas."""
         if report.pass_id is None:
             return
-        releaser = Releaser(self._session, self._connection, self._lease, report.pass_id, self._ground)
-        removal = Removal(self._session, releaser, self._ground, self._accesses, report, self._order)
+        releaser = Releaser(self._session, self._connection, self._lease, report.pass_id, self._criteria)
+        removal = Removal(self._session, releaser, self._criteria, self._accesses, report, self._order)
         await removal.run()
         if self._order.request is not None:
             return
@@ -171,7 +171,7 @@ class MediaSteps:
     async def account(self, report: PassReport) -> None:
         """Count the blobs of which some rows were released and some stayed."""
         report.shared_blobs = await self._connection.fetchval(SQL["shared_blobs"], report.pass_id)
-        report.ownership = self._ground.ownership()
+        report.ownership = self._criteria.ownership()
         if report.ownership is not None:
             counts = await self._connection.fetch(SQL["released_uploaders"], report.pass_id)
             report.ownership.removed.update({row["user_id"]: row["items"] for row in counts})

@@ -64,40 +64,36 @@ class Releaser:
     """Releases batches, one at a time, on one connection, under the lease of a pass."""
 
     def __init__(
-        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, ground: RemovalCriteria
+        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, criteria: RemovalCriteria
     ) -> None:
         self._session = session
         self._connection = connection
         self._lease = lease
         self._pass_id = pass_id
-        self._ground = ground
+        self._criteria = criteria
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
-        """Release the rows of a batch that may be deleted.
+        """Release the rows of a batch that may be deleted, in one transaction.
 
-        Raise LeaseLostError, and then no row of the batch is deleted.
+        Raise LeaseLostError after another process has taken the store over: then no row of the batch is deleted.
         """
-        while (released := await self._try_release(batch)) is None:
-            # A hold was added in between, and its references have not been read.
-            pass
-        return released
-
-    async def _try_release(self, batch: Sequence[Assessed]) -> ReleasedBatch | None:
-        oldest = await self._oldest_copy()
-        await self._session.context.hold_references.refresh(self._connection, begun_after=oldest)
-        async with self._ground.references.held(self._connection, begun_after=oldest) as copy:
-            await self._lease.check(self._connection)
-            locked = await self._lock(batch)
-            held = await lock_and_find_held(self._connection, locked.values(), begun_after=oldest)
-            if held is None:
-                return None
-            going, changed = await self._look_again(batch, copy, locked, held)
-            if not going:
-                return ReleasedBatch(changed=changed)
-            await self._delete(going, locked)
-            intents = await self._intend(going)
-            await add_record(self._connection, self._record(going, locked))
-        return ReleasedBatch(going, changed, intents)
+        while True:
+            oldest = await self._oldest_copy()
+            await self._session.context.hold_references.refresh(self._connection, begun_after=oldest)
+            async with self._criteria.references.held(self._connection, begun_after=oldest) as copy:
+                await self._lease.check(self._connection)
+                locked = await self._lock(batch)
+                held = await lock_and_find_held(self._connection, locked.values(), begun_after=oldest)
+                if held is None:
+                    # A hold was added since the refresh, and its references have not been read.
+                    continue
+                going, changed = await self._look_again(batch, copy, locked, held)
+                if not going:
+                    return ReleasedBatch(changed=changed)
+                await self._delete(going, locked)
+                intents = await self._intend(going)
+                await add_record(self._connection, self._record(going, locked))
+            return ReleasedBatch(going, changed, intents)
 
     async def _oldest_copy(self) -> datetime:
         now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
@@ -117,14 +113,14 @@ class Releaser:
         locked: dict[MediaKey, MediaRow],
         held: set[MediaKey],
     ) -> tuple[list[Assessed], list[Assessed]]:
-        keys, references = key_columns([item.due.key for item in batch]), self._ground.references
+        keys, references = key_columns([item.due.key for item in batch]), self._criteria.references
         kept = held | {
             media_key(row)
             for row in await self._connection.fetch(
                 SQL["kept_keys"], *keys, copy, list(references.protections), references.server_names
             )
         }
-        mentions = await self._ground.mentions_again(locked.values(), copy)
+        mentions = await self._criteria.mentions_again(locked.values(), copy)
         going: list[Assessed] = []
         changed: list[Assessed] = []
         for item in batch:
@@ -133,18 +129,18 @@ class Releaser:
                 row is not None
                 and row.base64hash == item.due.blob
                 and item.due.key not in kept
-                and self._ground.still_due(row, item.due, mentions)
+                and self._criteria.still_due(row, item.due, mentions)
             )
             (going if still else changed).append(item)
         return going, changed
 
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
-        released = [(rows[item.due.key], self._ground.name_of(item.due)) for item in going]
+        released = [(rows[item.due.key], self._criteria.name_of(item.due)) for item in going]
         return released_record(self._session.context.name, self._pass_id, released)
 
     def _facts(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> list[str | None]:
         """Return, as JSON, the conditions on references under which each row is deleted."""
-        found = [self._ground.facts_of(rows[item.due.key], item.due) for item in going]
+        found = [self._criteria.facts_of(rows[item.due.key], item.due) for item in going]
         return [None if facts is None else json.dumps(facts.as_json()) for facts in found]
 
     async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
@@ -152,10 +148,10 @@ class Releaser:
             self._connection,
             self._pass_id,
             *key_columns([item.due.key for item in going]),
-            [self._ground.name_of(item.due) for item in going],
+            [self._criteria.name_of(item.due) for item in going],
             [item.look.file_size for item in going],
             self._session.context.config.grace,
-            self._ground.even_protected,
+            self._criteria.even_protected,
             self._facts(going, rows),
         )
         if (

@@ -39,14 +39,14 @@ class Removal:
         self,
         session: StoreSession,
         releaser: Releaser,
-        ground: SurveyCriteria,
+        criteria: SurveyCriteria,
         accesses: AccessTimes | None,
         report: PassReport,
         order: PassOptions,
     ) -> None:
         self._session = session
         self._releaser = releaser
-        self._ground = ground
+        self._criteria = criteria
         self._accesses = accesses
         self._report = report
         self._order = order
@@ -80,7 +80,7 @@ class Removal:
             raise UnreachableError(f"two batches in a row could not be moved: {', '.join(self._errors)}")
 
     async def _release_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
-        async for batch in self._ground.surveyor.due(self._session.context.batch):
+        async for batch in self._criteria.surveyor.due(self._session.context.batch):
             await self._pace.take(len(batch))
             if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
                 break
@@ -115,7 +115,7 @@ class Removal:
         if not_moved := len(moves.taken_back) + unseen:
             self._report.failed["not_moved"] += not_moved
         # A blob's bytes were counted with the last row of the batch that had it.
-        payers = {item.due.blob: self._ground.name_of(item.due) for item in released.gone}
+        payers = {item.due.blob: self._criteria.name_of(item.due) for item in released.gone}
         for intent in released.intents:
             if intent.entry.hash in back:
                 self._report.take_back(payers[intent.entry.hash], 0, intent.bytes)
@@ -133,7 +133,7 @@ class Removal:
 
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:
-            stayed = self._ground.stayed(item.due)
+            stayed = self._criteria.stayed(item.due)
             if not item.goes:
                 self._reach(item)
             if item.kept is not None:
@@ -151,19 +151,19 @@ class Removal:
         for item in (*released.changed, *released.gone):
             self._reach(item)
         for item in released.changed:
-            if self._ground.stayed(item.due) is None:
+            if self._criteria.stayed(item.due) is None:
                 self._report.kept["changed"] += 1
         leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
         # The bytes of a blob leave with its last row; the batch is sorted by hash.
         for item in reversed(released.gone):
-            self._report.stays_no_more(self._ground.stayed(item.due))
-            self._report.remove(self._ground.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
+            self._report.stays_no_more(self._criteria.stayed(item.due))
+            self._report.remove(self._criteria.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
             if not item.look.has_file:
                 self._report.missing_file += 1
                 self._warn("missing_file", item)
 
     def _reach(self, item: Assessed) -> None:
-        if self._ground.counts_unreached and item.due.kept is None:
+        if self._criteria.counts_unreached and item.due.kept is None:
             self._report.reach(1, item.due.size)
 
     def _warn(self, kind: str, item: Assessed) -> None:

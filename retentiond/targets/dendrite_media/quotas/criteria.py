@@ -82,24 +82,24 @@ class Chooser:
     keep: Callable[[Survey], Awaitable[None]]
 
     async def choose(
-        self, quota: Quota, ground: QuotaCriteria, now: datetime, short: int, report: PassReport
+        self, quota: Quota, criteria: QuotaCriteria, now: datetime, short: int, report: PassReport
     ) -> Survey | None:
         """Leave due, on the criteria's surveyor, the rows to remove so that the rest fits; None if there are none.
 
         `short` is the shortage of free disk space in bytes.
         """
         self.progress.stage("quota", None)
-        survey = await ground.surveyor.judge(now, self.progress)
-        if not short and not size_shortage(quota, await ground.surveyor.told_bytes()):
+        survey = await criteria.surveyor.judge(now, self.progress)
+        if not short and not size_shortage(quota, await criteria.surveyor.told_bytes()):
             return None
         by_access = quota.evict == "least_recently_accessed" and self.accesses.tell
-        live = await ground.surveyor.live_bytes(self.tree, self.accesses, self.progress)
+        live = await criteria.surveyor.live_bytes(self.tree, self.accesses, self.progress)
         shortage = max(short, size_shortage(quota, live))
         if not shortage:
             return None
         await self.keep(survey)
-        survey.due, size = await ground.surveyor.choose(shortage, by_access=by_access)
-        report.remarks += ground.surveyor.encryption.remarks()
+        survey.due, size = await criteria.surveyor.choose(shortage, by_access=by_access)
+        report.remarks += criteria.surveyor.encryption.remarks()
         if size < shortage:
             report.remarks.append(
                 f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "

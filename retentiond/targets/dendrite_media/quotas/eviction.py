@@ -124,24 +124,24 @@ class Evictions:
     async def _evict(self, quota: Quota, short: int, report: PassReport) -> None:
         context, connection = self._context, self._connection
         now = await connection.fetchval("SELECT clock_timestamp()")
-        ground = QuotaCriteria(context, connection, quota, now)
+        criteria = QuotaCriteria(context, connection, quota, now)
         oldest = now - LARGEST_AGE
         # An unreadable source refuses the quota before the long survey of every row.
         async with context.references.held(connection, begun_after=oldest) as copy:
-            await ground.surveyor.learn(copy, context.references.asked, plan=False)
+            await criteria.surveyor.learn(copy, context.references.asked, plan=False)
         await context.hold_references.refresh(connection, begun_after=oldest)
 
         async def keep(survey: Survey) -> None:
             async with context.references.held(connection, begun_after=oldest) as copy:
-                await ground.surveyor.keep(
+                await criteria.surveyor.keep(
                     survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
                 )
 
         chooser = Chooser(self._session.tree, self._accesses, self._order.progress, keep)
-        survey = await chooser.choose(quota, ground, now, short, report)
+        survey = await chooser.choose(quota, criteria, now, short, report)
         if survey is None:
             return
-        refusal = await ground.over_limit_with(survey, report)
+        refusal = await criteria.over_limit_with(survey, report)
         if refusal is not None and not self._order.over_limits:
             raise RefusedError(refusal)
         pass_id = report.pass_id if report.pass_id is not None else await self._begin(report)
@@ -150,5 +150,5 @@ class Evictions:
             await connection.execute(
                 SQL["note_eviction"], context.name, quota.name, reading.free, reading.purged
             )
-        releaser = Releaser(self._session, connection, self._lease, pass_id, ground)
-        await Removal(self._session, releaser, ground, None, report, self._order).run()
+        releaser = Releaser(self._session, connection, self._lease, pass_id, criteria)
+        await Removal(self._session, releaser, criteria, None, report, self._order).run()

@@ -180,11 +180,11 @@ def _hash(row: MediaRow) -> Hash:
 
 
 async def _release(
-    running: RepairContext, kind: FindingKind, batch: Sequence[Assessed], ground: RemovalCriteria
+    running: RepairContext, kind: FindingKind, batch: Sequence[Assessed], criteria: RemovalCriteria
 ) -> None:
     if not batch:
         return
-    releaser = Releaser(running.session, running.connection, running.lease, running.pass_id, ground)
+    releaser = Releaser(running.session, running.connection, running.lease, running.pass_id, criteria)
     released = await releaser.release(batch)
     running.report.repair(kind, len(released.gone))
     running.report.leave(kind, "kept", len(released.changed))

@@ -88,7 +88,7 @@ class SurveyCriteria(RemovalCriteria, Protocol):
         """Return the cutoff dates, by policy."""
 
 
-def ground_of(
+def criteria_of(
     context: TargetContext, connection: Conn, request: Request | None, now: datetime
 ) -> SurveyCriteria:
     """Return the criteria of a pass, or of a request if there is one."""

@@ -33,33 +33,33 @@ async def plan_thumbnails(
     """Count the media that would lose their thumbnails, and the bytes that would be freed."""
     if not context.settings.rules.thumbnail_policies:
         return
-    ground = ThumbnailCriteria(context, connection, means.now)
-    await ground.surveyor.learn(means.copy, context.references.asked, plan=True)
+    criteria = ThumbnailCriteria(context, connection, means.now)
+    await criteria.surveyor.learn(means.copy, context.references.asked, plan=True)
     progress.stage("thumbnails", None)
-    survey = await ground.surveyor.judge(means.now, progress)
+    survey = await criteria.surveyor.judge(means.now, progress)
     await connection.execute(DUE_SQL["leave_out_gone"])
-    await ground.surveyor.narrow(means.now)
+    await criteria.surveyor.narrow(means.now)
     await means.accesses.drop_accessed(survey, progress, listen=None)
-    await ground.surveyor.keep(
+    await criteria.surveyor.keep(
         survey,
         ledger=means.belonging.ledger,
         copy=means.copy,
         protections=context.references.protections,
         plan=True,
     )
-    report.count_policies(ground.surveyor.matched, await ground.surveyor.due_by())
-    refusal = await ground.over_limit_with(survey, report, first=means.belonging.first)
+    report.count_policies(criteria.surveyor.matched, await criteria.surveyor.due_by())
+    refusal = await criteria.over_limit_with(survey, report, first=means.belonging.first)
     report.refused = report.refused or refusal
-    async for batch in ground.surveyor.due(context.batch):
+    async for batch in criteria.surveyor.due(context.batch):
         assessed = await assess(tree, context.disk, batch, means.accesses)
         report.failed.update(item.failed for item in assessed if item.failed is not None)
         going = [item for item in assessed if item.goes and item.look.has_file]
-        leaving = await _leaving(connection, going, ground.newest)
+        leaving = await _leaving(connection, going, criteria.newest)
         # As in a pass: of a blob's rows the last in the batch counts the bytes.
         last = {item.due.blob: item.due.key for item in going}
         for item in going:
             size = leaving.get(item.due.blob, 0) if item.due.key == last[item.due.blob] else 0
-            policy = ground.name_of(item.due)
+            policy = criteria.name_of(item.due)
             report.remove(policy, 1, size)
             if listen is not None:
                 listen(Item(context.name, item.due.key.uri, "remove", "thumbnails", policy, size))

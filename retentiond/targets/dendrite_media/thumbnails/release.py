@@ -37,10 +37,10 @@ class ThumbnailReleaser(Releaser):
     """Releases the thumbnails of batches of media; holds, protections and the lease are checked as for media."""
 
     def __init__(
-        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, ground: ThumbnailCriteria
+        self, session: StoreSession, connection: Conn, lease: Lease, pass_id: int, criteria: ThumbnailCriteria
     ) -> None:
-        super().__init__(session, connection, lease, pass_id, ground)
-        self._newest = ground.newest
+        super().__init__(session, connection, lease, pass_id, criteria)
+        self._newest = criteria.newest
         self._gone: list[Row] = []
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
@@ -55,7 +55,7 @@ class ThumbnailReleaser(Releaser):
             self._connection,
             self._pass_id,
             *key_columns([item.due.key for item in going]),
-            [self._ground.name_of(item.due) for item in going],
+            [self._criteria.name_of(item.due) for item in going],
             [self._newest[item.due.policy] for item in going],
             [item.due.blob for item in going],
             FIRST_BELIEVABLE_MS,
@@ -94,7 +94,7 @@ class ThumbnailReleaser(Releaser):
 
     def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
         del rows
-        policies = {item.due.key: self._ground.name_of(item.due) for item in going}
+        policies = {item.due.key: self._criteria.name_of(item.due) for item in going}
         return thumbnails_record(self._session.context.name, self._pass_id, self._gone, policies)
 
 

@@ -71,21 +71,21 @@ async def remove_thumbnails(
     context = work.context
     if report.pass_id is None or not context.settings.rules.thumbnail_policies:
         return
-    ground = ThumbnailCriteria(context, connection, now)
+    criteria = ThumbnailCriteria(context, connection, now)
     async with context.references.held(connection, begun_after=now) as copy:
-        await ground.surveyor.learn(copy, context.references.asked, plan=False)
+        await criteria.surveyor.learn(copy, context.references.asked, plan=False)
     order.progress.stage("thumbnails", None)
-    survey = await ground.surveyor.judge(now, order.progress)
-    await ground.surveyor.narrow(now)
+    survey = await criteria.surveyor.judge(now, order.progress)
+    await criteria.surveyor.narrow(now)
     await accesses.drop_accessed(survey, order.progress, listen=None)
     async with context.references.held(connection, begun_after=now) as copy:
-        await ground.surveyor.keep(
+        await criteria.surveyor.keep(
             survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
         )
-    refusal = await ground.over_limit_with(survey, report, first=work.state.first)
+    refusal = await criteria.over_limit_with(survey, report, first=work.state.first)
     if refusal is not None and not order.over_limits:
         raise RefusedError(refusal)
     report.await_turn(survey.due, survey.due_bytes)
     order.progress.stage("remove", survey.due + survey.kept_due.total())
-    releaser = ThumbnailReleaser(work, connection, lease, report.pass_id, ground)
-    await ThumbnailRemoval(work, releaser, ground, accesses, report, order).run()
+    releaser = ThumbnailReleaser(work, connection, lease, report.pass_id, criteria)
+    await ThumbnailRemoval(work, releaser, criteria, accesses, report, order).run()

@@ -27,7 +27,7 @@ from retentiond.targets.dendrite_media.store.check import check_belonging
 from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
-from retentiond.targets.dendrite_media.surveys.criteria import ground_of
+from retentiond.targets.dendrite_media.surveys.criteria import criteria_of
 from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.thumbnails.freed import freed_thumbnails, make_gone_thumbnails
@@ -130,24 +130,24 @@ class _Planner:
         context, connection = self._context, self._connection
         belonging = await check_belonging(context, connection, self._tree)
         now = await connection.fetchval("SELECT clock_timestamp()")
-        ground = ground_of(context, connection, self._request, now)
-        copy = await ground.references.copy_for_plan(connection)
+        criteria = criteria_of(context, connection, self._request, now)
+        copy = await criteria.references.copy_for_plan(connection)
         if belonging.ledger:
             await context.hold_references.copy_for_plan(connection)
         accesses = AccessTimes(context, self._tree, connection, now)
-        if ground.by_access:
+        if criteria.by_access:
             await accesses.prepare(self._report, plan=True, ledger=belonging.ledger)
         for statement in ("make_gone", "make_evicted"):
             await connection.execute(SQL[statement])
         await make_gone_thumbnails(connection)
-        await ground.surveyor.learn(copy, ground.references.asked, plan=True)
+        await criteria.surveyor.learn(copy, criteria.references.asked, plan=True)
         means = PlanContext(accesses, belonging, copy, now)
         if self._request is not None:
-            await self._survey(ground, means, listen)
+            await self._survey(criteria, means, listen)
             await self._warn_of_encryption(self._request)
             return belonging
         quotas = context.settings.quotas
-        await self._survey(ground, means, None if quotas else listen)
+        await self._survey(criteria, means, None if quotas else listen)
         await connection.execute(SQL["note_gone"])
         await plan_thumbnails(context, connection, self._tree, means, self._report, self._progress, listen)
         for quota in quotas:
@@ -155,7 +155,7 @@ class _Planner:
             await connection.execute(SQL["note_gone"])
             await connection.execute(SQL["note_evicted"])
         if quotas and listen is not None:
-            await self._tell_the_rest(ground, means, listen)
+            await self._tell_the_rest(criteria, means, listen)
         return belonging
 
     async def _warn_of_encryption(self, request: Request) -> None:
@@ -172,11 +172,11 @@ class _Planner:
             )
 
     async def _survey(
-        self, ground: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None] | None
+        self, criteria: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None] | None
     ) -> None:
         context, connection, belonging = self._context, self._connection, means.belonging
         accesses, now, copy = means.accesses, means.now, means.copy
-        surveyor = ground.surveyor
+        surveyor = criteria.surveyor
         self._progress.stage("survey", None)
         survey = await surveyor.judge(now, self._progress, listen)
         await accesses.drop_accessed(survey, self._progress, listen)
@@ -184,7 +184,7 @@ class _Planner:
             survey,
             ledger=belonging.ledger,
             copy=copy,
-            protections=ground.references.protections,
+            protections=criteria.references.protections,
             plan=True,
         )
         self._report.count_policies(surveyor.matched, await surveyor.due_by())
@@ -193,12 +193,12 @@ class _Planner:
         self._report.orphan_thumbnail_row = await connection.fetchval(MEDIA_SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await context.disk.share(file_missing(self._tree), sample)
-        self._report.refused = await ground.over_limit(
+        self._report.refused = await criteria.over_limit(
             survey, self._report, sum(missing), len(sample), first=belonging.first
         )
-        self._report.ownership = ground.ownership()
+        self._report.ownership = criteria.ownership()
         self._progress.stage("look", survey.due + survey.kept_due.total())
-        await self._look(ground, accesses, listen)
+        await self._look(criteria, accesses, listen)
 
     async def _plan_quota(
         self, quota: Quota, means: PlanContext, listen: Callable[[Item], None] | None
@@ -206,23 +206,23 @@ class _Planner:
         """Find the rows that a quota would remove after the others; quarantine, this plan's too, counts as freed."""
         context, connection, ledger = self._context, self._connection, means.belonging.ledger
         short = await self._disk_shortage(quota, ledger=ledger)
-        ground = QuotaCriteria(context, connection, quota, means.now)
-        await ground.surveyor.learn(means.copy, context.references.asked, plan=True)
+        criteria = QuotaCriteria(context, connection, quota, means.now)
+        await criteria.surveyor.learn(means.copy, context.references.asked, plan=True)
 
         async def keep(survey: Survey) -> None:
-            await ground.surveyor.keep(
+            await criteria.surveyor.keep(
                 survey, ledger=ledger, copy=means.copy, protections=context.references.protections, plan=True
             )
 
         chooser = Chooser(self._tree, means.accesses, self._progress, keep)
-        survey = await chooser.choose(quota, ground, means.now, short, self._report)
-        self._report.count_policies(ground.surveyor.matched, {})
+        survey = await chooser.choose(quota, criteria, means.now, short, self._report)
+        self._report.count_policies(criteria.surveyor.matched, {})
         if survey is None:
             await connection.execute(DUE_SQL["drop_due"])
             await connection.execute(DUE_SQL["make_due"])
             return
-        self._report.refused = self._report.refused or await ground.over_limit_with(survey, self._report)
-        await self._look(ground, None, listen)
+        self._report.refused = self._report.refused or await criteria.over_limit_with(survey, self._report)
+        await self._look(criteria, None, listen)
 
     async def _disk_shortage(self, quota: Quota, *, ledger: bool) -> int:
         """Return the shortage of disk space; zero if purging frees nothing, for then a pass evicts nothing for it."""
@@ -238,7 +238,7 @@ class _Planner:
         return short
 
     async def _tell_the_rest(
-        self, ground: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None]
+        self, criteria: SurveyCriteria, means: PlanContext, listen: Callable[[Item], None]
     ) -> None:
         """Read the rows once more for the list alone.
 
@@ -247,17 +247,17 @@ class _Planner:
         report = self._report
         self._report = PassReport(self._context.name, report.kind, dry_run=True, started_at=report.started_at)
         await self._connection.execute(SQL["forget_gone"])
-        await self._survey(ground, means, listen)
+        await self._survey(criteria, means, listen)
         self._report = report
 
     async def _look(
-        self, ground: SurveyCriteria, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
+        self, criteria: SurveyCriteria, accesses: AccessTimes | None, listen: Callable[[Item], None] | None
     ) -> None:
         await self._connection.execute(SQL["drop_bearers"])
         await self._connection.execute(SQL["count_bearers"])
         await self._connection.execute(SQL["sort_bearers"])
         group: _Group | None = None
-        async for batch in ground.surveyor.due(self._context.batch):
+        async for batch in criteria.surveyor.due(self._context.batch):
             freed = await freed_thumbnails(self._connection, {due.blob for due in batch})
             assessed = await assess(self._tree, self._context.disk, batch, accesses, freed)
             bearers = await self._bearers([item.due.blob for item in assessed])
@@ -265,8 +265,8 @@ class _Planner:
             for item in assessed:
                 if group is None or group.blob != item.due.blob:
                     group = _Group(item.due.blob)
-                reason = ground.name_of(item.due)
-                leaving = self._count(item, reason, group, bearers[item.due.blob], ground.stayed(item.due))
+                reason = criteria.name_of(item.due)
+                leaving = self._count(item, reason, group, bearers[item.due.blob], criteria.stayed(item.due))
                 size += leaving
                 if listen is not None:
                     listen(self._item(item, reason, leaving))
