@@ -9,9 +9,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.thumbnails.criteria import ThumbnailCriteria
-from retentiond.targets.dendrite_media.thumbnails.release import by_hash
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL, ThumbnailCriteria, by_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

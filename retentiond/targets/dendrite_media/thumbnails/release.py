@@ -11,15 +11,16 @@ from retentiond.model.errors import UnreachableError
 from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.targets.dendrite_media.database.rows import key_columns
-from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
+from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import thumbnails_record
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend_thumbnails
 from retentiond.targets.dendrite_media.quarantine.release import UNEVEN, Intent, Releaser
+from retentiond.targets.dendrite_media.thumbnails.survey import by_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from asyncpg import Record as Row
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
     from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.thumbnails.criteria import ThumbnailCriteria
+    from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailCriteria
 
 
 class ThumbnailReleaser(Releaser):
@@ -96,12 +97,3 @@ class ThumbnailReleaser(Releaser):
         del rows
         policies = {item.due.key: self._criteria.name_of(item.due) for item in going}
         return thumbnails_record(self._session.context.name, self._pass_id, self._gone, policies)
-
-
-def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:
-    """Return the thumbnails of rows, by their blob."""
-    found: dict[Hash, set[Thumbnail]] = {}
-    for row in rows:
-        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
-        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
-    return found

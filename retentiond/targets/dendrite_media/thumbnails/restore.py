@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import add_record
+from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
-from retentiond.targets.dendrite_media.thumbnails.release import by_hash
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL
+from retentiond.targets.dendrite_media.surveys.asked import in_words
+from retentiond.targets.dendrite_media.thumbnails.survey import SQL, by_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from asyncpg import Record
 
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
-    from retentiond.targets.dendrite_media.store.context import StoreSession
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 
 async def restore_thumbnails(
@@ -103,3 +104,23 @@ async def _insert(session: StoreSession, live: Sequence[LiveBlob]) -> tuple[list
         if back:
             await add_record(connection, restored_record(session.context.name, back))
     return back, left
+
+
+async def released_thumbnails(context: TargetContext) -> AsyncIterator[Released]:
+    """Stream them by release, one item for each media item."""
+    after = 0
+    while page := await context.pool.fetch(SQL["thumbnail_page"], after, context.batch):
+        for row in page:
+            yield Released(
+                pass_id=row["pass_id"],
+                media=media_key(row).uri,
+                policy=row["policy"],
+                content_type="",
+                upload_name="",
+                bytes=row["bytes"],
+                state="thumbnails",
+                released_at=row["released_at"],
+                grace_until=row["grace_until"],
+                released_for=in_words(row["facts"]),
+            )
+        after = page[-1]["release_id"]

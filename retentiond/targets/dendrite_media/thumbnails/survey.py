@@ -1,4 +1,4 @@
-"""The survey of thumbnails: due by the policies that delete thumbnails and keep the media."""
+"""The survey of thumbnails: its criteria, the media whose thumbnails are due, and those that a plan has freed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.model.policy import FIRST_BELIEVABLE_MS, decide
+from retentiond.model.facts import facts_of_policy
+from retentiond.model.limits import Counts
+from retentiond.model.media import Hash
+from retentiond.model.policy import FIRST_BELIEVABLE_MS, Remove, decide
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
+    from asyncpg import Record as Row
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.model.errors import Refusal
+    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
-    from retentiond.model.policy import Keep, Remove, Rules
-    from retentiond.model.report import Item
-    from retentiond.targets.dendrite_media.surveys.survey import Survey
+    from retentiond.model.policy import Keep, Rules
+    from retentiond.model.report import Item, PassReport
+    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
+
 
 SQL: Final = named_queries(__package__, "thumbnails.sql")
 
@@ -52,3 +66,55 @@ class ThumbnailSurveyor(Surveyor):
         await self._connection.execute(
             SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates
         )
+
+
+def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:
+    """Return the thumbnails of rows, by their blob."""
+    found: dict[Hash, set[Thumbnail]] = {}
+    for row in rows:
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
+    return found
+
+
+async def make_gone_thumbnails(connection: Conn) -> None:
+    """Make the table in which a plan notes them; in a pass it stays empty."""
+    for statement in ("make_gone_thumbnails", "index_gone_thumbnails"):
+        await connection.execute(SQL[statement])
+
+
+async def freed_thumbnails(connection: Conn, blobs: Collection[Hash]) -> dict[Hash, set[Thumbnail]]:
+    """Return the freed thumbnails of these blobs."""
+    return by_hash(await connection.fetch(SQL["freed_of"], sorted(blobs)))
+
+
+class ThumbnailCriteria(PolicyCriteria):
+    """The policies with `remove: thumbnails`, at the time the pass began."""
+
+    surveyor: ThumbnailSurveyor
+
+    def __init__(self, context: TargetContext, connection: Conn, now: datetime) -> None:
+        super().__init__(context, connection, now)
+        self.surveyor = ThumbnailSurveyor(connection, context.name, context.settings.rules)
+        self.newest = newest_dates(context.settings.rules, now)
+
+    def stayed(self, due: Due) -> str | None:
+        """Return no reason: the media item stays, and is counted elsewhere."""
+        del due
+        return ""
+
+    async def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
+        """Compare the due rows with the limits, as a share of all rows at the beginning of the pass, or plan."""
+        # In a plan they are still in the table.
+        rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
+        counts = Counts(rows, survey.due, growth=0 if first else await self.growth())
+        return await over_limit(self._context, self._connection, counts, first=first)
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Return whether the same policy still removes its thumbnails."""
+        verdict = decide(row, self._rules, self._now, mentions.get(row.key), removes="thumbnails")
+        return verdict == Remove(self.name_of(due), due.policy)
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the conditions on references, among the policies for thumbnails."""
+        return facts_of_policy(row, self._rules, due.policy, "thumbnails")
