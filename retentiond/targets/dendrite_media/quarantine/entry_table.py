@@ -1,29 +1,29 @@
-"""The table of the quarantine's entries: every write to it is sent from here.
+"""The table of the quarantine's entries: every write to it is in this module.
 
 An entry is a blob, or thumbnails of one, in quarantine. Its states, and the changes that are allowed:
 
     (no entry) --- intend*, a release or a repair ---> intended
-    (no entry) --- take_in, an acceptance -----------> quarantined, or returned where the live file stands
+    (no entry) --- take_in, an acceptance -----------> quarantined, or returned if the live file exists
 
     intended ----- quarantined(), the rename is done -> quarantined
-    intended ----- RETURNED, a row came back ---------> returned
-    intended ----- INTENT_DROPPED, nothing was moved -> (no entry)
+    intended ----- RETURNED, it has a row again ------> returned
+    intended ----- INTENT_DROPPED, no file moved -----> (no entry)
     quarantined -- claim_copies, a restore -----------> restoring
-    quarantined -- RETURNED, a row wants the blob ----> returned
+    quarantined -- RETURNED, it has a row again ------> returned
     quarantined -- purging(), grace and settle over --> purging
-    returned ----- QUARANTINED_AGAIN, no row wants it > quarantined
-    returned ----- purging(), a spare that is over ---> purging
-    returned ----- FORGOTTEN, a spare that is gone ---> (no entry), by an acceptance
-    restoring ---- RETURNED, the live file stands ----> returned
+    returned ----- QUARANTINED_AGAIN, it has no row -> quarantined
+    returned ----- purging(), an expired spare -------> purging
+    returned ----- FORGOTTEN, a missing spare --------> (no entry), by an acceptance
+    restoring ---- RETURNED, the live file exists ----> returned
     restoring ---- purging(), a blob without rows ----> purging
     restoring ---- DEMOTED, not restored -------------> quarantined
     purging ------ DEMOTED, a crash before the unlink > quarantined
     purging ------ FORGOTTEN, the files are unlinked -> (no entry)
-    intended, quarantined, returned -- lose(), the files are not there -> lost
+    intended, quarantined, returned -- lose(), the files are missing -> lost
     lost --------- forget_lost, no row is left -------> (no entry)
 
-`CHANGES` has the same as data. Only the claimer changes an entry. A claim is made in one transaction that locks the entries
-(`claimed_pages`, `claim_copies`, and the intents), and holds as long as the claimer's advisory lock.
+`CHANGES` has the same as data. Only its claim owner changes an entry. A claim is made in one transaction that locks the
+entries (`claimed_pages`, `claim_copies`, and the intents), and holds as long as the owner's advisory lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of released rows: every write to them is sent from here.
+"""The tables of released rows: every write to them is in this module.
 
 A released row is the ledger's copy of a media row (`released_media`), of thumbnail rows that were released while their
 media row stays (`thumbnail_release`), or of thumbnail rows that a repair released (`released_thumbnail`, on record only). It has
