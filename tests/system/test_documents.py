@@ -50,6 +50,7 @@ _SHELL = {
     "sudo systemd/install dendrite /var/lib/dendrite/media_store": "test_install.py",
     "sudo systemd/install --chats": "test_install.py",
     "systemctl edit retentiond": "the user's own editor",
+    "sudo -u dendrite": "a prefix",
     "sudo -u retentiond": "a prefix",
     "systemctl disable --now retentiond": "systemd's own",
     "systemctl enable --now retentiond": "test_service.py",
