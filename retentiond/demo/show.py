@@ -104,7 +104,7 @@ async def run_demo(order: DemoOptions, console: Console, screen: Console | None)
         chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
         if order.keep is not None:
             await export_demo(server, _DATABASE, directory, demo.config)
-            demo.say(f"The store, its database's dump and a configuration are left in {directory}.")
+            demo.say(f"The store, its database's dump and a configuration are kept in {directory}.")
     if order.as_json:
         document = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
         console.file.write(json.dumps(document, indent=2) + "\n")
