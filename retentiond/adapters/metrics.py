@@ -74,7 +74,7 @@ class Metrics:
         self._overdue_since = self._gauge(
             "overdue_since_timestamp_seconds", "Since when the oldest of them is due; 0 for nothing."
         )
-        self._quarantine_items = self._gauge("quarantine_items", "Released rows that can be brought back.")
+        self._quarantine_items = self._gauge("quarantine_items", "Released rows that can be restored.")
         self._quarantine_bytes = self._gauge("quarantine_bytes", "Bytes in quarantine.")
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:

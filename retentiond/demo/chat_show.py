@@ -119,7 +119,9 @@ async def _purge(
     before = await _counts(connection)
     show.head(f"retentiond {words}")
     purged = await target.purge_chats(wish, PassOptions("demo"), dry_run=False)
-    show.purge(purged, ["Each chat was deleted as a whole, in one transaction with all rows that belong to it."])
+    show.purge(
+        purged, ["Each chat was deleted as a whole, in one transaction with all rows that belong to it."]
+    )
     wrong = tuple(_compare(planned, purged, before, await _counts(connection)))
     if await connection.fetchval(f"SELECT count(*) FROM {SCHEMA}.chatthread WHERE threadid = $1", held) != 1:
         wrong += ("the chat that was held is gone",)
