@@ -41,7 +41,7 @@ def test_accept_shows_what_is_known_and_the_command_that_goes_on(
     for words in (
         "store one, last pass 3",
         "store two, last pass 5, 2026-01-02",
-        "another_store: found the store ID of another store",
+        "another_store: the store ID of another store",
         "1,200 contents in quarantine, of which rows bear 7",
         "2 contents, whose files are gone",
         "Nothing was changed.",
