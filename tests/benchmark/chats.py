@@ -154,12 +154,11 @@ class Bench:
     def _server_time(self) -> float:
         """Return the processor seconds of the postmaster and of all its children so far, also of those that ended."""
         postmaster = self._server.process_id
-        try:
-            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-            ticks = sum(_ticks(process, ended=False) for process in children)
-            return (ticks + _ticks(str(postmaster), ended=True)) / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            return 0.0
+        running = map(_read_process, Path("/proc").glob("[0-9]*/stat"))
+        ticks = sum(sum(map(int, one[11:13])) for one in running if one[1:2] == [str(postmaster)])
+        # Of the postmaster with the children that it waited for.
+        ticks += sum(map(int, _read_process(Path(f"/proc/{postmaster}/stat"))[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def _make(self, chats: int) -> str:
         asyncio.run(_execute(self._server.dsn(), "DROP DATABASE IF EXISTS bench WITH (FORCE)"))
@@ -176,10 +175,12 @@ def _client_time() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _ticks(process: str, *, ended: bool) -> int:
-    """Return the processor ticks of a process; with `ended` those of the children that it waited for, too."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11 : 15 if ended else 13]))
+def _read_process(place: Path) -> list[str]:
+    """Return the fields after the name of a process; none where it has ended."""
+    try:
+        return place.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _processor(figure: Figure) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retentiond.targets.chat_database import statements
+from retentiond.targets.chat_database.catalogue import deletes_run_code
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -78,6 +79,7 @@ class Batch:
         await self._take_rows(due, seen=seen, keep_files=False)
         for context, name in enumerate(self._tree.shared, len(counted)):
             await self._take_shared(name, sorted({told[context] for told in due.values()} - {None}))
+        await self._look_for_triggers()
         if due:
             await self._look_for_newcomers()
         self._removed.chats = len(due)
@@ -99,15 +101,14 @@ class Batch:
     async def _take_rows(self, chats: Collection[Any], *, seen: Mapping[str, int], keep_files: bool) -> None:
         """Delete the rows of chats, and compare with what was seen: a trigger that holds rows back is a fault.
 
-        What was not counted by the look is counted now, where something may hold rows back unseen. Of a chat that goes
-        as a whole a row that stays is met by its foreign key, or by the look for newcomers; so the count only tells that
-        a trigger or a rule is why, and without one the deletion alone counts.
+        What was not counted by the look is counted now, where something may hold rows back. Where nothing can, the
+        deletion alone counts.
         """
         if not chats:
             return
         keys, tree = list(chats), self._tree
         uncounted = [entity for entity in tree.entities if entity != tree.top and entity not in seen]
-        if uncounted and (keep_files or tree.catalogue.deletes_run_code):
+        if uncounted and tree.counts_deletions:
             (counts,) = await self._fetch(tree.count_each(uncounted, keep_files=keep_files), keys)
             seen = {**seen, **dict(zip(uncounted, counts, strict=True))}
         for entity in tree.entities:
@@ -140,7 +141,7 @@ class Batch:
         """Delete the rows that no chat names any more."""
         tree = self._tree
         self.at = tree.table(name)
-        counts = tree.catalogue.deletes_run_code
+        counts = tree.counts_deletions
         found = await self._fetch(tree.of_shared("lock_shared" if counts else "delete_lonely", name), keys)
         lonely = [row["key"] for row in found]
         taken = len(lonely)
@@ -150,6 +151,19 @@ class Batch:
         for reference in self._tree.unguarded:
             if reference.parent == name:
                 self._gone[reference] = lonely
+
+    async def _look_for_triggers(self) -> None:
+        """See that no trigger and no rule has come since the tables were read; the next try counts what it deletes.
+
+        None can come after this: our locks on the tables that we deleted from keep it off until the commit.
+        """
+        tree = self._tree
+        if not tree.counts_deletions:
+            tree.counts_deletions = await deletes_run_code(self._connection, tree.catalogue.relations)
+            if tree.counts_deletions:
+                raise ChangedError(
+                    "a trigger or a rule has come to a table of the layout; run the purge again"
+                )
 
     async def _look_for_newcomers(self) -> None:
         """See that nothing refers to what is gone, where no foreign key sees to it.

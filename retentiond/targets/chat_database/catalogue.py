@@ -107,8 +107,15 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
         for name in relations
     }
     await ensure_rights(connection, layout, schema, relations, read)
-    deletes_run_code = await connection.fetchval(SQL["deletes_run_code"], list(by_number))
-    return Catalogue(relations, types, frozenset(guarded), tuple(beside), deletes_run_code)
+    return Catalogue(
+        relations, types, frozenset(guarded), tuple(beside), await deletes_run_code(connection, relations)
+    )
+
+
+async def deletes_run_code(connection: Conn, relations: Mapping[str, int]) -> bool:
+    """Tell whether a trigger or a rule sees deletions from one of the tables."""
+    found: bool = await connection.fetchval(SQL["deletes_run_code"], list(relations.values()))
+    return found
 
 
 async def _beside_keys(

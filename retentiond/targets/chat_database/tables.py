@@ -57,6 +57,9 @@ class Tree:
         self.layout = layout
         self.schema = schema
         self.catalogue = catalogue
+        self.counts_deletions = catalogue.deletes_run_code
+        """Whether something may hold rows back, so that they are counted before they are deleted; a batch that meets it
+        later sets this."""
         self.top = top
         self.survey = survey
         """The name of the session's own table of verdicts."""
