@@ -432,7 +432,7 @@ def test_a_file_system_without_hard_links_is_told_before_anything_is_released(
     monkeypatch.setattr(os, "link", unknown)
     told = line.type("once", "--json")
     assert (told.status, told.document["passes"][0]["state"]) == (4, "interrupted")
-    assert "move the media to a file system that has them" in told.stderr
+    assert "move the media to a file system with hard links" in told.stderr
     assert len(media_ids(line)) == 4
     assert line.media_path is not None
     assert [path.name for path in line.media_path.rglob("*probe*")] == []

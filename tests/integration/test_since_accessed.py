@@ -189,13 +189,13 @@ async def test_a_file_system_that_promises_access_times_and_moves_none_proves_no
     for report in ((await retention.one_plan(**keys))[0], await retention.one_pass(**keys)):
         assert report.refused
         assert report.refused.limit == "no_access_times"
-        assert "a read did not move one" in str(report.refused.value)
+        assert "a read did not change one" in str(report.refused.value)
     plan, _ = await retention.one_plan(**BY_ACCESS)
     report = await retention.one_pass(**BY_ACCESS)
     # A recent access time is one of a read all the same.
     assert set(await store.rows()) == {in_use.key}
     assert plan.removed_items == report.removed_items == 1
-    assert ["a read did not move one" in remark for remark in plan.remarks + report.remarks] == [True, True]
+    assert ["a read did not change one" in remark for remark in plan.remarks + report.remarks] == [True, True]
 
 
 async def test_the_lower_layer_of_an_overlay_proves_nothing(

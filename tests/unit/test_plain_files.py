@@ -48,7 +48,7 @@ def _soon() -> Iterator[None]:
 
 def test_a_pipe_where_the_mark_should_be_is_refused_and_holds_nobody(tree: MediaTree) -> None:
     os.mkfifo(tree.path / OWN / MARK)
-    with pytest.raises(RefusedError, match="no plain file"):
+    with pytest.raises(RefusedError, match="not a regular file"):
         read_mark(tree, "media")
 
 
