@@ -220,7 +220,7 @@ async def test_a_chat_that_another_transaction_is_writing_after_its_messages_kee
 async def test_a_writer_of_chats_that_does_not_end_keeps_the_orphans_and_is_named(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphan_removal, "_TRIES", 1)
+    monkeypatch.setattr(orphan_removal, "TRIES", 1)
     await orphan(chats)
     before = await chats.counts()
     other = await asyncpg.connect(chats.dsn)

@@ -8,7 +8,6 @@ an import writes messages that are older than the date before their chats, and t
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -16,21 +15,16 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.ledger.holds import lock_holds
-from retentiond.ledger.records import Record, add_record
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import BY_KEY, ChangedError
+from retentiond.targets.chat_database.batches import FAILURES, TRIES, Batches, count_refused
 from retentiond.targets.chat_database.orphan_batch import MOST_ROWS, OrphanBatch
 from retentiond.targets.chat_database.refused_rows import (
     ends_the_pass,
     may_be_of_single_rows,
     may_pass,
     name_refusal,
-    reason_in_words,
-    reason_of,
 )
-from retentiond.targets.chat_database.removal import FAILURES
-from retentiond.targets.chat_database.throttle import SQL, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -42,7 +36,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.orphan_batch import RemovedOrphans
     from retentiond.targets.chat_database.orphans import OrphanSearch
 
-_TRIES: Final = 5
 _MOST_REFUSED: Final = 20
 """Parts of a page that may be refused in a row before its other parts are not divided any more."""
 
@@ -51,21 +44,14 @@ Delete: TypeAlias = "Callable[[OrphanBatch, Sequence[Any]], Awaitable[RemovedOrp
 """The deletion of a page: of missing chats, or of rows that name no chat."""
 
 
-class OrphanRemoval:
+class OrphanRemoval(Batches):
     """Deletes the orphans that a search found due, and counts them in the transaction that deletes them."""
 
     def __init__(
         self, context: ChatContext, search: OrphanSearch, lease: Lease, order: PassOptions, pass_id: int
     ) -> None:
-        self._context = context
+        super().__init__(context, search.connection, lease, order, pass_id)
         self._search = search
-        self._connection = search.connection
-        self._lease = lease
-        self._order = order
-        self._pass_id = pass_id
-        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
-        self._failures = 0
-        """How many pages in a row were refused as a whole."""
         self._at: str | None = None
 
     async def run(self, report: PurgeReport) -> None:
@@ -94,15 +80,6 @@ class OrphanRemoval:
                 last = part[-1][0]
         return last
 
-    async def _may_go_on(self, report: PurgeReport) -> bool:
-        return self._failures < FAILURES and not await self._is_stopped(report)
-
-    async def _is_stopped(self, report: PurgeReport) -> bool:
-        await self._gate.wait()
-        if self._order.stop.asked:
-            report.state = "interrupted"
-        return self._order.stop.asked
-
     async def _take(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> None:
         """Delete a page; one that is refused is halved until the refused rows are alone."""
         parts, refused, went = [page], 0, False
@@ -129,18 +106,15 @@ class OrphanRemoval:
             attempt += 1
             batch = OrphanBatch(self._search)
             try:
-                async with self._connection.transaction():
-                    await self._lease.check(self._connection)
-                    # A hold that is put on meanwhile waits until the batch is over, or is seen by it.
-                    await lock_holds(self._connection)
+                async with self._transaction():
                     await self._connection.execute(BY_KEY)
                     removed = await delete(batch, page)
                     removed.rows = +removed.rows
-                    await self._note(removed, report)
+                    await self._write_down(removed, report)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
                 if ends_the_pass(error):
                     raise
-                if attempt >= _TRIES or not may_pass(error):
+                if attempt >= TRIES or not may_pass(error):
                     self._at = batch.at
                     return error
                 await self._order.stop.wait(0.1 * 2**attempt)
@@ -153,28 +127,17 @@ class OrphanRemoval:
                 return None
         return None
 
-    async def _note(self, removed: RemovedOrphans, report: PurgeReport) -> None:
+    async def _write_down(self, removed: RemovedOrphans, report: PurgeReport) -> None:
         """Write the removed rows into the ledger, in the transaction that removes them."""
-        if not removed.rows:
-            return
-        after = replace(report.orphans, removed=report.orphans.removed + removed.rows)
-        told = json.dumps(replace(report, orphans=after).as_json())
-        await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, told)
-        body = {
-            "account": report.account,
-            "to_date": str(report.to_date),
-            "orphans": True,
-            "rows": dict(removed.rows),
-            "chats": removed.chats,
-        }
-        await add_record(self._connection, Record("purged", self._context.name, self._pass_id, body))
+        if removed.rows:
+            after = replace(report.orphans, removed=report.orphans.removed + removed.rows)
+            deleted = {"orphans": True, "rows": dict(removed.rows), "chats": removed.chats}
+            await self._note(replace(report, orphans=after), deleted)
 
     async def _fail(self, part: Sequence[Any], error: Exception, report: PurgeReport) -> None:
         """Count the rows that were refused, and name a missing chat that is alone."""
         log = get_logger(account=report.account)
-        reason = reason_of(error)
-        report.failed[reason] += len(part)
-        report.error = reason_in_words(error)
+        reason = count_refused(report, len(part), error)
         alone = len(part) == 1 and isinstance(part[0], tuple) and len(report.failures) < MOST_FAILED_ROWS
         if not alone:
             log.error("item_failed", reason=reason, items=len(part), error=report.error)

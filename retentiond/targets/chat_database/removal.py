@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -13,11 +12,10 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.ledger.holds import lock_holds
-from retentiond.ledger.records import Record, add_record
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import Batch, ChangedError
 from retentiond.targets.chat_database.batch_size import BatchSize
+from retentiond.targets.chat_database.batches import FAILURES, TRIES, Batches, count_refused
 from retentiond.targets.chat_database.partitions import (
     Emptying,
     can_be_emptied,
@@ -30,9 +28,7 @@ from retentiond.targets.chat_database.refused_rows import (
     may_pass,
     name_refusal,
     reason_in_words,
-    reason_of,
 )
-from retentiond.targets.chat_database.throttle import SQL, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,11 +43,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.survey import Survey
     from retentiond.targets.chat_database.tables import Tree
 
-TRIES: Final = 5
-"""How often a batch is tried that others are in the way of."""
-FAILURES: Final = 3
-"""How many batches in a row may fail before an account's purge ends: whatever it is, it does not pass."""
-
 AGAIN: Final = 2
 """How often a part of a divided batch is tried: the whole has waited for others already."""
 MOST_ALONE: Final = 20
@@ -65,21 +56,14 @@ class _Refused(NamedTuple):
     at: str | None
 
 
-class Removal:
+class Removal(Batches):
     """Takes what surveys found due, and keeps the account of it; `connection` is the pass's own."""
 
     def __init__(
         self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int
     ) -> None:
-        self._context = context
-        self._connection = connection
-        self._lease = lease
-        self._order = order
-        self._pass_id = pass_id
-        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
+        super().__init__(context, connection, lease, order, pass_id)
         self._size = BatchSize(context.config.pace)
-        self._failures = 0
-        """How many batches in a row took nothing."""
         self._alone = 0
         self._unnamed = 0
 
@@ -131,15 +115,6 @@ class Removal:
     def _next_size(self) -> int:
         return self._size.chats
 
-    async def _may_go_on(self, report: PurgeReport) -> bool:
-        return self._failures < FAILURES and not await self._is_stopped(report)
-
-    async def _is_stopped(self, report: PurgeReport) -> bool:
-        await self._gate.wait()
-        if self._order.stop.asked:
-            report.state = "interrupted"
-        return self._order.stop.asked
-
     async def _take(self, survey: Survey, page: Page, report: PurgeReport) -> None:
         """Take a batch. One that is refused is divided, again and again, until those that are refused are alone."""
         parts, left = [page], list[tuple["Page", _Refused]]()
@@ -180,10 +155,7 @@ class Removal:
             batch = Batch(self._connection, survey.tree, survey.values)
             began = time.monotonic()
             try:
-                async with self._connection.transaction():
-                    await self._lease.check(self._connection)
-                    # A hold that is put on meanwhile waits until the batch is over, or is seen by it.
-                    await lock_holds(self._connection)
+                async with self._transaction():
                     removed = await batch.remove(page)
                     after = await self._write_down(survey, report, removed)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
@@ -207,9 +179,7 @@ class Removal:
         removed = after = None
         # Where it cannot, its rows go by batches, which see and say what is wrong.
         with _leaving("partition_not_emptied", partition):
-            async with self._connection.transaction():
-                await self._lease.check(self._connection)
-                await lock_holds(self._connection)
+            async with self._transaction():
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
                 after = await self._write_down(survey, report, removed) if removed is not None else None
         if removed is not None and after is not None:
@@ -233,18 +203,10 @@ class Removal:
         after = Counter(report.entities)
         after.update(removed.rows)
         chats = report.chats + (removed.chats if survey.tree.is_chat else 0)
-        told = json.dumps(replace(report, entities=after, chats=chats).as_json())
-        await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, told)
-        if removed.rows.total():
-            body = {
-                "account": report.account,
-                "to_date": str(report.to_date),
-                "rows": dict(removed.rows),
-                "chats": removed.ids,
-                "partition": removed.partition,
-            }
-            record = Record("purged", self._context.name, self._pass_id, body)
-            await add_record(self._connection, record)
+        deleted = {"rows": dict(removed.rows), "chats": removed.ids, "partition": removed.partition}
+        await self._note(
+            replace(report, entities=after, chats=chats), deleted if removed.rows.total() else None
+        )
         return after
 
     async def _count(self, tree: Tree, report: PurgeReport, removed: Removed, after: Counter[str]) -> None:
@@ -258,9 +220,7 @@ class Removal:
         """Count what did not go, and name it where it is alone."""
         _reach(survey, page, report)
         log = get_logger(account=report.account)
-        reason = reason_of(refused.error)
-        report.failed[reason] += len(page)
-        report.error = reason_in_words(refused.error)
+        reason = count_refused(report, len(page), refused.error)
         if len(page) > 1:
             log.error("item_failed", reason=reason, items=len(page), error=report.error)
         elif len(report.failures) < MOST_FAILED_ROWS:

@@ -1,0 +1,80 @@
+"""The deletion of rows in batches: the wait before each, its transaction, and the account of it.
+
+`removal.py` deletes chats in this way, and `orphan_removal.py` the orphans.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from retentiond.ledger.holds import lock_holds
+from retentiond.ledger.records import Record, add_record
+from retentiond.targets.chat_database.refused_rows import reason_in_words, reason_of
+from retentiond.targets.chat_database.throttle import SQL, Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import PassOptions
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.errors import FailureKind
+    from retentiond.model.purge import PurgeReport
+    from retentiond.targets.chat_database.context import ChatContext
+
+TRIES: Final = 5
+"""How often a batch is tried while others hold locks that it needs."""
+FAILURES: Final = 3
+"""Batches in a row that may fail before the purge of an account ends."""
+
+
+class Batches:
+    """The base of what deletes in batches; `connection` belongs to the pass."""
+
+    def __init__(
+        self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._lease = lease
+        self._order = order
+        self._pass_id = pass_id
+        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
+        self._failures = 0
+        """How many batches in a row deleted nothing."""
+
+    async def _may_go_on(self, report: PurgeReport) -> bool:
+        return self._failures < FAILURES and not await self._is_stopped(report)
+
+    async def _is_stopped(self, report: PurgeReport) -> bool:
+        await self._gate.wait()
+        if self._order.stop.asked:
+            report.state = "interrupted"
+        return self._order.stop.asked
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        """Open the transaction of a batch, under the lease and with the holds locked."""
+        async with self._connection.transaction():
+            await self._lease.check(self._connection)
+            # A new hold waits until the batch is over, or the batch sees it.
+            await lock_holds(self._connection)
+            yield
+
+    async def _note(self, report: PurgeReport, deleted: Mapping[str, Any] | None) -> None:
+        """Write the report into the ledger, and a record of the deleted rows, in the transaction of the batch."""
+        document = json.dumps(report.as_json())
+        await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, document)
+        if deleted is not None:
+            body = {"account": report.account, "to_date": str(report.to_date), **deleted}
+            await add_record(self._connection, Record("purged", self._context.name, self._pass_id, body))
+
+
+def count_refused(report: PurgeReport, items: int, error: Exception) -> FailureKind:
+    """Count rows that the database refused to delete; return the kind of failure."""
+    reason = reason_of(error)
+    report.failed[reason] += items
+    report.error = reason_in_words(error)
+    return reason
