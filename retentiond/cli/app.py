@@ -133,8 +133,9 @@ def load(name: str) -> TyperCommand | TyperGroup:
     # A module whose commands do not have the verb's own name is a set of them: `quarantine list`.
     command = group.commands.get(name, group)
     leaves = command.commands.values() if isinstance(command, TyperGroup) else [command]
+    everywhere = _everywhere()
     for leaf in leaves:
-        leaf.params.extend(_everywhere())
+        leaf.params.extend(everywhere)
     assert isinstance(command, TyperCommand | TyperGroup)  # noqa: S101 - Typer's annotation is wider
     return command
 

@@ -37,7 +37,7 @@ class RunDaemon(Protocol):
 
 
 def _open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:
-    # The drivers take their time to load: --help and check-config do without.
+    # The registry reads the schema of the configuration, which --help does without.
     from retentiond.targets.registry import open_target  # noqa: PLC0415
 
     return open_target(name, config)

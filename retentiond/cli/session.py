@@ -27,6 +27,7 @@ from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import EXIT_STATUSES, RetentiondError, UsageError, worst
 from retentiond.model.text import printable, sentence
+from retentiond.targets import registry
 from retentiond.terminal.translation import translator
 from retentiond.terminal.words import count_in_words
 
@@ -110,11 +111,8 @@ class Session:
 
         A named target without it is an error; others are left out.
         """
-        # The drivers take their time to load, and `run` and `check-config` do without.
-        from retentiond.targets.registry import has  # noqa: PLC0415
-
         targets = self.targets(scope, anywhere=anywhere)
-        capable = {name: config for name, config in targets.items() if has(config, capability)}
+        capable = {name: config for name, config in targets.items() if registry.has(config, capability)}
         # Targets of other hosts are in neither.
         others = [name for name in targets if name in scope.names and name not in capable]
         if others or (targets and not capable):
