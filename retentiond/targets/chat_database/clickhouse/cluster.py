@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.clickhouse.connection import PartUnreachableError, ServerError
+from retentiond.targets.chat_database.clickhouse.connection import (
+    PartUnreachableError,
+    only_value,
+)
 from retentiond.targets.chat_database.clickhouse.shard_tally import ShardTally
 from retentiond.targets.chat_database.clickhouse.topology import expand, read_clusters
 
@@ -112,10 +115,7 @@ class Cluster:
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         """Return the one value of a query that always has one."""
-        rows = await self.rows(statement, parameters)
-        if not rows:
-            raise ServerError("it answered a question with nothing", None)
-        return next(iter(rows[0].values()))
+        return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement that is no query, once."""

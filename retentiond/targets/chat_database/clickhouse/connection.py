@@ -15,7 +15,7 @@ from retentiond.targets.chat_database.outage import describe_outage
 from retentiond.targets.chat_database.poll_policy import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Stop
@@ -98,6 +98,13 @@ class ServerError(Exception):
         return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'repair that, and run it again')}"
 
 
+def only_value(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the one value of an answer; raise ServerError for an answer without rows."""
+    if not rows:
+        raise ServerError("it answered a question with nothing", None)
+    return next(iter(rows[0].values()))
+
+
 class PartUnreachableError(UnreachableError):
     """The server answers, and another one of its cluster does not, or its Keeper."""
 
@@ -134,10 +141,7 @@ class Server:
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         """Return the one value of a query that always has one; an answer without it is no answer."""
-        rows = await self.rows(statement, parameters)
-        if not rows:
-            raise ServerError("it answered a question with nothing", None)
-        return next(iter(rows[0].values()))
+        return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement that is no query, once; return what the server says to it."""
