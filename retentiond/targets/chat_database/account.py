@@ -117,9 +117,9 @@ def floor_of(context: ChatContext, wish: PurgeRequest) -> timedelta:
 async def look_at(
     context: ChatContext, connection: Conn, wish: PurgeRequest, number: int, *, dry_run: bool, now: datetime
 ) -> AccountPurge:
-    """Hold the account's tables against the layout; `number` tells this account's surveys from the others'.
+    """Compare the account's tables with the layout; `number` distinguishes the surveys of the accounts.
 
-    `now` is the database's clock, which an erasure goes by.
+    `now` is the time of the database, which an erasure uses.
     """
     schema = context.schema_of(wish.account)
     catalogue = await read_catalogue(connection, context.layout, schema)
