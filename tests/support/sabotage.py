@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -36,8 +37,9 @@ _OURS = re.compile(r"/\.retentiond(?:/([a-z]+)|$)")
 class PassOptions(TypedDict, total=False):
     """What shall happen at the `nth` point (0: at each) whose name fits `at`.
 
-    `action` is `kill`, `pause` (until the file `go` stands in `directory`; it says so by `paused`), or the name of
-    an errno, with which the call fails.
+    `action` is `kill`, `pause` (until the file `go` stands in `directory`; it says so by `paused`), `sync` (of the
+    file system of `directory`), `skip` (the call is not made: for syncs), or the name of an errno, with which the call
+    fails.
     """
 
     at: str
@@ -53,17 +55,22 @@ class _Saboteur:
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
         self._lock = Lock()
 
-    def reach(self, point: str) -> None:
-        """Come by a point, and do what is ordered there."""
+    def reach(self, point: str) -> bool:
+        """Come by a point, and do what is ordered there; return whether the call shall be made."""
         for order in self._due(point):
             action = order["action"]
             if action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif action == "pause":
                 _pause(Path(order["directory"]))
+            elif action == "sync":
+                sync_file_system(Path(order["directory"]))
+            elif action == "skip":
+                return False
             else:
                 number = getattr(errno, action)
                 raise OSError(number, os.strerror(number))
+        return True
 
     def _due(self, point: str) -> list[PassOptions]:
         with self._lock:
@@ -76,6 +83,12 @@ class _Saboteur:
                     if order.get("nth", 1) in {0, self._counts[index]}:
                         due.append(order)
             return due
+
+
+def sync_file_system(directory: Path) -> None:
+    """Sync the file system of a directory, and no other."""
+    # os.sync would sync every disk of the machine; the product's own calls are not to be used, nor seen, here.
+    subprocess.run(["sync", "--file-system", directory], check=True)
 
 
 def _pause(directory: Path) -> None:
@@ -145,7 +158,8 @@ def _wrap_file_call(
         where = "probe" if "probe" in str(arguments[0]) else named(*arguments, **keywords)
         if "elsewhere" in where:
             return call(*arguments, **keywords)
-        saboteur.reach(f"before {verb} {where}")
+        if not saboteur.reach(f"before {verb} {where}"):
+            return None
         result = call(*arguments, **keywords)
         saboteur.reach(f"after {verb} {where}")
         return result
