@@ -5,7 +5,6 @@ line was read. The module is imported when its verb is used: `--help` and `--ver
 """
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,6 +80,9 @@ def _translation(environment: "Environment") -> "Translate | None":
 
 
 def _run(work: "Work", environment: "Environment", options: Options) -> int:
+    # The import of asyncio takes a third of the time of `--version`, which has no loop.
+    from asyncio import CancelledError  # noqa: PLC0415
+
     from retentiond.cli.session import Session  # noqa: PLC0415 - see the head of this file
     from retentiond.cli.streams import ReaderGoneError  # noqa: PLC0415
     from retentiond.model.errors import UnreachableError  # noqa: PLC0415
@@ -94,8 +96,8 @@ def _run(work: "Work", environment: "Environment", options: Options) -> int:
         session.out.settle()
     except ReaderGoneError:
         return _READER_GONE
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - likewise
-        with suppress(UnreachableError, asyncio.CancelledError):
+    except (Exception, CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - likewise
+        with suppress(UnreachableError, CancelledError):
             session.out.settle()
         return session.fail(error)
     return status

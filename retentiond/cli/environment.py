@@ -47,7 +47,7 @@ async def _run_daemon(
     config_path: Path, environment: Mapping[str, str], *, quiet: bool = False, debug: bool = False
 ) -> int:
     # Only `run` needs the scheduler.
-    from retentiond.daemon import run_daemon  # noqa: PLC0415
+    from retentiond.daemon.run import run_daemon  # noqa: PLC0415
 
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 

@@ -20,7 +20,8 @@ class Section(BaseModel):
     """A part of the configuration; conflicts between its keys are reported together with errors in them."""
 
     # A value may be a password: it never gets into an error's text.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # The validator of a whole is built when it is used, and with it those of its parts: not each of them beforehand.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:

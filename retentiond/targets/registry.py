@@ -5,10 +5,13 @@ The modules of a kind are imported when a target of it is used: a verb does not 
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond import targets
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import KINDS
@@ -52,9 +55,13 @@ if set(_KINDS) != set(KINDS.values()):
 
 
 def import_kinds() -> None:
-    """Import the modules of all kinds: for the daemon, which a faulty one stops at its start, and no import holds up."""
-    for kind in _KINDS.values():
-        kind()
+    """Import every module of all kinds.
+
+    For the daemon: a faulty module stops it at its start, no import delays its work, and an upgrade of the package does
+    not mix old modules with new ones.
+    """
+    for module in pkgutil.walk_packages(targets.__path__, f"{targets.__name__}."):
+        import_module(module.name)
 
 
 def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from retentiond.adapters.systemd import Notifier
-from retentiond.daemon import run_daemon
+from retentiond.daemon.run import run_daemon
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_daemon_target import FakeStores
 

@@ -106,12 +106,47 @@ def test_options_of_every_command_stand_before_or_after_it(line: CommandLine, wo
     assert line.type(*words.format(line.directory / "elsewhere.yaml").split()).status == 0
 
 
-def test_the_help_waits_for_no_driver_and_no_configuration() -> None:
-    program = "import sys; from retentiond.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nfinally: print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_help_waits_for_no_driver_and_no_configuration(option: str) -> None:
+    loaded = _loaded_by(option)
     assert "typer" in loaded
-    assert not loaded & {"asyncpg", "pydantic", "structlog", "apscheduler", "jinja2", "rich.console"}
+    assert not loaded & {
+        "asyncio",
+        "asyncpg",
+        "pydantic",
+        "structlog",
+        "apscheduler",
+        "jinja2",
+        "rich.console",
+    }
+
+
+def test_status_imports_no_module_of_a_pass_of_the_daemon_or_of_another_kind(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"""targets:
+  media: {{kind: dendrite_media, database: "postgresql://r@localhost:1/d", media_path: {tmp_path}}}
+"""
+    )
+    loaded = _loaded_by("--config", str(config), "status")
+    assert "retentiond.targets.dendrite_media.target" in loaded
+    assert not loaded & {"aiohttp", "apscheduler", "clickhouse_connect", "jinja2", "prometheus_client"}
+    rooms = ("acceptance", "audit", "passes", "quarantine", "repair", "restore", "surveys", "sweeps")
+    unused = ("chat_database", *(f"dendrite_media.{room}" for room in rooms))
+    needless = tuple(
+        f"retentiond.{name}." for name in ("daemon.run", *(f"targets.{name}" for name in unused))
+    )
+    assert [module for module in sorted(loaded) if f"{module}.".startswith(needless)] == []
+
+
+def _loaded_by(*words: str) -> set[str]:
+    """Return the modules that a command has imported at its end."""
+    program = (
+        f"import sys; from retentiond.cli import main; sys.argv[1:] = {list(words)}\n"
+        "try: main()\nexcept SystemExit: pass\nfinally: print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_the_version_is_told(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:

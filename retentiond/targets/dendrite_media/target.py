@@ -1,4 +1,7 @@
-"""The target `dendrite_media`: its contract and capabilities, put together from their parts."""
+"""The target `dendrite_media`: its contract and capabilities, put together from their parts.
+
+Each method imports the modules of its own work: `status` does not wait for those of a pass.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +23,15 @@ from retentiond.engine.capabilities import (
     HasStatistics,
     TakesRequests,
 )
-from retentiond.engine.passes import run_eviction, run_steps
 from retentiond.ledger.leadership import Leadership
-from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
-from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
-from retentiond.targets.dendrite_media.audit.auditor import audit
 from retentiond.targets.dendrite_media.database.rights import MediaLedger, ensure_tables
-from retentiond.targets.dendrite_media.holds.holds import MediaHolds
-from retentiond.targets.dendrite_media.passes.ending import end_by_hand
-from retentiond.targets.dendrite_media.passes.opening import open_pass
-from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from retentiond.targets.dendrite_media.references.sources import Sources
-from retentiond.targets.dendrite_media.repair.run import repair
-from retentiond.targets.dendrite_media.restore.listing import released
-from retentiond.targets.dendrite_media.restore.selected import forget
 from retentiond.targets.dendrite_media.store.context import TargetContext, no_media_yet
-from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
-from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
-from retentiond.targets.dendrite_media.sweeps.by_hand import cancel_purge, end_grace, restore_by_hand
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
-from retentiond.targets.dendrite_media.views.check import check
-from retentiond.targets.dendrite_media.views.explanation import explain
-from retentiond.targets.dendrite_media.views.plan import plan
-from retentiond.targets.dendrite_media.views.statistics import draw
-from retentiond.targets.dendrite_media.views.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -62,6 +45,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
     from retentiond.model.statistics import StoreStatistics
+    from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 
 KIND: Final = "dendrite_media"
 
@@ -115,6 +99,8 @@ class DendriteMedia(
     @property
     def holds(self) -> MediaHolds:
         """The holds on media."""
+        from retentiond.targets.dendrite_media.holds.holds import MediaHolds
+
         return MediaHolds(self._context)
 
     async def plan(
@@ -125,15 +111,23 @@ class DendriteMedia(
         keep: timedelta | None = None,
     ) -> PassReport:
         """Return a pass or a request as a report; change nothing."""
+        from retentiond.targets.dendrite_media.views.plan import plan
+
         context = self._context if keep is None else self._context.keeping(keep)
         return await plan(context, listen, progress, request)
 
     async def explain(self, media: str, progress: Progress) -> Explanation:
         """Explain the verdict on one item and its history; change nothing."""
+        from retentiond.targets.dendrite_media.views.explanation import explain
+
         return await explain(self._context, media, progress)
 
     async def run_pass(self, order: PassOptions) -> PassReport:
         """Run one pass, and sweep at its end."""
+        from retentiond.engine.passes import run_steps
+        from retentiond.targets.dendrite_media.passes.ending import end_by_hand
+        from retentiond.targets.dendrite_media.passes.opening import open_pass
+
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
@@ -152,6 +146,10 @@ class DendriteMedia(
 
     async def check_quotas(self, order: PassOptions) -> PassReport | None:
         """Enforce the quotas; None if nothing had to be removed."""
+        from retentiond.engine.passes import run_eviction
+        from retentiond.targets.dendrite_media.passes.opening import open_pass
+        from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
+
         context = self._context
         if not context.settings.quotas:
             return None
@@ -166,6 +164,10 @@ class DendriteMedia(
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Sweep the quarantine."""
+        from retentiond.targets.dendrite_media.surveys.access_log import follow_access_log
+        from retentiond.targets.dendrite_media.surveys.accesses import notice_mount
+        from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
+
         with translate_errors("the database"):
             await ensure_tables(self._context.pool)
             if not self._mount_noticed:
@@ -192,27 +194,37 @@ class DendriteMedia(
 
     async def released(self) -> AsyncIterator[Released]:
         """Stream the restorable items, in the order of their release."""
+        from retentiond.targets.dendrite_media.restore.listing import released
+
         with translate_errors("the database"):
             async for item in released(self._context):
                 yield item
 
     async def restore(self, selection: Selection) -> RestoreReport:
         """Restore the selected items; items of a running pass are left to it."""
+        from retentiond.targets.dendrite_media.sweeps.by_hand import restore_by_hand
+
         with translate_errors("the database"):
             return await restore_by_hand(self._context, selection)
 
     async def end_grace(self) -> SweepReport:
         """Purge the quarantine, without waiting for its grace; never before its settle."""
+        from retentiond.targets.dendrite_media.sweeps.by_hand import end_grace
+
         with translate_errors("the database"):
             return await end_grace(self._context)
 
     async def cancel_purge(self) -> CancelledPurge:
         """Restore the grace that was ended by hand, for entries that are not purged yet."""
+        from retentiond.targets.dendrite_media.sweeps.by_hand import cancel_purge
+
         with translate_errors("the database"):
             return await cancel_purge(self._context)
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """Remove the mark of restored items: of these media, or of all; return the items that had it."""
+        from retentiond.targets.dendrite_media.restore.selected import forget
+
         with translate_errors("the database"):
             if not await self._context.ledger.exists(self._context.pool):
                 return []
@@ -220,6 +232,10 @@ class DendriteMedia(
 
     async def accept(self, *, yes: bool) -> Acceptance:
         """Compare the ledger and the disk of a store that do not fit; with `yes` accept the difference."""
+        from retentiond.ledger.lease import hold_lease
+        from retentiond.targets.dendrite_media.acceptance.accept import accept_store, look_at_store
+        from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
+
         context = self._context
         with translate_errors("the database"):
             if not yes:
@@ -233,6 +249,11 @@ class DendriteMedia(
 
     async def audit(self, order: AuditOptions) -> AuditReport:
         """Compare database and disk, both ways; with `repair`, repair the findings that are safe to repair."""
+        from retentiond.ledger.lease import hold_lease
+        from retentiond.targets.dendrite_media.audit.auditor import audit
+        from retentiond.targets.dendrite_media.passes.ending import end_by_hand
+        from retentiond.targets.dendrite_media.repair.run import repair
+
         with translate_errors("the database"):
             await self._take_leadership(order.command)
             if order.command == "run":
@@ -251,14 +272,20 @@ class DendriteMedia(
 
     async def picture(self, progress: Progress) -> StoreStatistics:
         """Collect the statistics for the report; change nothing."""
+        from retentiond.targets.dendrite_media.views.statistics import draw
+
         with translate_errors("the database"):
             return await draw(self._context, progress)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""
+        from retentiond.targets.dendrite_media.views.status import read_status
+
         with translate_errors("the database"):
             return await read_status(self._context)
 
     async def check(self) -> Check:
         """Check the requirements of a pass, and count the entries of each policy."""
+        from retentiond.targets.dendrite_media.views.check import check
+
         return await check(self._context)
