@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from retentiond.cli.listing import write_finding
-from retentiond.cli.options import Json, Targets, commands, example
+from retentiond.cli.options import Json, Targets, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_size
 from retentiond.engine.capabilities import HasAudit
-from retentiond.engine.target import READ_RATE, AuditOptions, Stop
+from retentiond.engine.target import PATIENCE, READ_RATE, AuditOptions, Stop
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import FAILED, UsageError
 from retentiond.terminal.audit import show_audit
@@ -61,6 +61,7 @@ def audit(
     fail_on_findings: Annotated[
         bool, typer.Option("--fail-on-findings", help="Exit 1 if findings remain.")
     ] = False,
+    wait: Wait = None,
 ) -> Work:
     """Compare database and disk; report and repair differences.
 
@@ -81,6 +82,7 @@ def audit(
         repair,
         drop_damaged_remote,
         fail_on_findings,
+        patience_of(wait),
     )
 
 
@@ -96,6 +98,7 @@ class Audit:
     repair: bool = False
     drop_damaged_remote: bool = False
     fail_on_findings: bool = False
+    patience: float = PATIENCE
 
     def __call__(self, session: Session) -> int:
         """Audit, and print the result."""
@@ -116,6 +119,7 @@ class Audit:
                         read_rate=self.read_rate,
                         repair=self.repair,
                         drop_damaged_remote=self.drop_damaged_remote,
+                        patience=self.patience,
                         progress=progress,
                         stop=stop,
                     )

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from retentiond.cli.options import Json, Media, Origin, Targets, User, commands, example
+from retentiond.cli.options import Json, Media, Origin, Targets, User, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
 from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import TakesRequests
-from retentiond.engine.target import PassOptions, Stop, Target
+from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target
 from retentiond.model.errors import FAILED, RefusedError
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request, RequestKind, read_request
@@ -49,6 +49,7 @@ def delete(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> Work:
     """Delete media by name, whatever their age.
@@ -59,7 +60,7 @@ def delete(
     """
     said: dict[RequestKind, str | None] = {"media": media, "user": user, "origin": origin, "room": room}
     request = read_request(said, even_protected=even_protected)
-    return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json)
+    return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json, patience_of(wait))
 
 
 _ASKED = 5
@@ -75,6 +76,7 @@ class Delete:
     yes: bool = False
     dry_run: bool = False
     as_json: bool = False
+    patience: float = PATIENCE
 
     def __call__(self, session: Session) -> int:
         """Plan for all targets, ask once, and delete in one target after another."""
@@ -135,6 +137,7 @@ class Delete:
                     PassOptions(
                         "delete",
                         request=self.request,
+                        patience=self.patience,
                         keep_records=session.keep_records,
                         progress=progress,
                         stop=stop,

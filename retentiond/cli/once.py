@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, commands, example
+from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, tell_outcome
 from retentiond.cli.plan import Plan
-from retentiond.cli.session import Scope, Session, Work
+from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.target import PassOptions, Stop, Target
+from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target
 from retentiond.terminal.progress import watched
 
 app = commands()
@@ -34,6 +34,7 @@ def once(
             help="Override max_share, max_items and max_missing_files for this pass; all other checks remain.",
         ),
     ] = False,
+    wait: Wait = None,
     as_json: Json = False,
     dendrite_config: DendriteConfig = None,
     days: Days = None,
@@ -44,7 +45,7 @@ def once(
     Deleted items go to quarantine, and `quarantine restore` brings them back. Without TARGET it runs on all targets.
     """
     scope = Scope(tuple(targets or ()), dendrite_config, days, local)
-    return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json)
+    return Plan(scope, as_json=as_json) if dry_run else Once(scope, yes, as_json, patience_of(wait))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Once:
     scope: Scope
     over_limits: bool = False
     as_json: bool = False
+    patience: float = PATIENCE
 
     def __call__(self, session: Session) -> int:
         """Run a pass on one target after another."""
@@ -66,6 +68,7 @@ class Once:
                 order = PassOptions(
                     "once",
                     over_limits=self.over_limits,
+                    patience=self.patience,
                     keep_records=session.keep_records,
                     progress=progress,
                     stop=stop,

@@ -77,6 +77,13 @@ Json = Annotated[
     bool,
     typer.Option("--json", callback=_set_json, help="Print one JSON document on standard output."),
 ]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long to wait for another retentiond that works on the same store, then exit 5; default: 10s.",
+    ),
+]
 Media = Annotated[str | None, typer.Option(metavar="mxc://SERVER/ID", help="This media item.")]
 User = Annotated[
     str | None,

@@ -9,12 +9,12 @@ import typer
 
 from retentiond.adapters.log_entries import redact
 from retentiond.cli.hold_subjects import read_day
-from retentiond.cli.options import Json, commands, example
+from retentiond.cli.options import Json, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars
-from retentiond.cli.session import Session, Work
+from retentiond.cli.session import Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
-from retentiond.engine.target import STOPPED, Erasure, PassOptions, PurgeRequest, Stop, Target
+from retentiond.engine.target import PATIENCE, STOPPED, Erasure, PassOptions, PurgeRequest, Stop, Target
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
@@ -85,6 +85,7 @@ def purge_chats(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
     ] = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> Work:
     """Delete an account's chats up to a date.
@@ -100,7 +101,9 @@ def purge_chats(
         if purge_orphans:
             # The visitor of a missing chat is unknown.
             raise UsageError("--purge-orphans does not go with --visitor; leave it out")
-        return PurgeChats(Erasure(account, visitor, even_under_floor, reason), target, dry_run, as_json)
+        return PurgeChats(
+            Erasure(account, visitor, even_under_floor, reason), target, dry_run, as_json, patience_of(wait)
+        )
     if even_under_floor or reason:
         raise UsageError("--even-under-floor and --reason go with --visitor; leave them out")
     if to_date is None:
@@ -115,7 +118,7 @@ def purge_chats(
         stores=stores,
         orphans=purge_orphans,
     )
-    return PurgeChats(wish, target, dry_run, as_json)
+    return PurgeChats(wish, target, dry_run, as_json, patience_of(wait))
 
 
 _NAME_LIMIT = 120
@@ -129,6 +132,7 @@ class PurgeChats:
     target: str | None = None
     dry_run: bool = False
     as_json: bool = False
+    patience: float = PATIENCE
 
     def __call__(self, session: Session) -> int:
         """Do it, or say what would go."""
@@ -139,7 +143,11 @@ class PurgeChats:
         async def errand(target: Target, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 order = PassOptions(
-                    "purge-chats", keep_records=session.keep_records, progress=progress, stop=stop
+                    "purge-chats",
+                    patience=self.patience,
+                    keep_records=session.keep_records,
+                    progress=progress,
+                    stop=stop,
                 )
                 report = await self._purge(target, order)
             reports.append(report)

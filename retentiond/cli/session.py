@@ -23,7 +23,8 @@ from retentiond.cli.streams import Output, ReaderGoneError
 from retentiond.config.document import Document
 from retentiond.config.load import from_dendrite_config, load_with_places
 from retentiond.config.schema import Config, Logging, Records, TargetConfig, left_alone_on
-from retentiond.engine.target import Stop
+from retentiond.config.units import parse_duration
+from retentiond.engine.target import PATIENCE, Stop
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import EXIT_STATUSES, RetentiondError, UsageError, worst
 from retentiond.model.text import printable, sentence
@@ -48,6 +49,11 @@ class Scope:
     dendrite_config: Path | None = None
     days: int | None = None
     local: bool = False
+
+
+def patience_of(wait: str | None) -> float:
+    """Return the seconds of `--wait`; raise UnitError for a value that is no duration."""
+    return PATIENCE if wait is None else parse_duration(wait).total_seconds()
 
 
 class Session:

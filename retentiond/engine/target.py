@@ -45,6 +45,8 @@ class NullProgress:
         """Hear nothing."""
 
 
+PATIENCE: Final = 10.0
+"""The seconds that a command waits for another one on the same store, unless told otherwise."""
 STOPPED: Final = "stopped by Ctrl-C or SIGTERM"
 """The error in the report of work that was stopped early."""
 
@@ -103,7 +105,7 @@ class PassOptions:
 
     command: str
     over_limits: bool = False
-    patience: float = 10.0
+    patience: float = PATIENCE
     request: Request | None = None
     keep_records: timedelta | None = None
     progress: Progress = field(default_factory=NullProgress)
@@ -138,7 +140,7 @@ class AuditOptions:
     read_rate: int = READ_RATE
     repair: bool = False
     drop_damaged_remote: bool = False
-    patience: float = 10.0
+    patience: float = PATIENCE
     now: datetime | None = None
     progress: Progress = field(default_factory=NullProgress)
     stop: Stop = field(default_factory=Stop)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import LOST, Conn
+from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL, refuse_standby
 from retentiond.ledger.session import (
@@ -59,12 +60,17 @@ class Lease:
 
 
 @asynccontextmanager
-async def hold_lease(dsn: str, command: str, *, patience: float) -> AsyncIterator[Lease]:
-    """Take the store's lock and begin an epoch; wait `patience` seconds for another to end, then BusyError."""
+async def hold_lease(
+    dsn: str, command: str, *, patience: float, stop: Stop | None = None
+) -> AsyncIterator[Lease]:
+    """Take the store's lock and begin an epoch; raise BusyError if another holds it for `patience` seconds.
+
+    A requested `stop` ends the wait at once, with the same error.
+    """
     async with open_session(dsn) as session:
         async with session.turn:
             await refuse_standby(session.connection)
-            await _take_lock(session.connection, patience)
+            await _take_lock(session.connection, patience, stop or Stop())
             await _refuse_pooler(
                 session.connection, await session.connection.fetchval(LOCKS["holds_lock"], LEASE, "")
             )
@@ -97,13 +103,15 @@ async def current_holder(connection: Conn) -> str | None:
     return str(Holder(**dict(row)) if row else session)
 
 
-async def _take_lock(connection: Conn, patience: float) -> None:
+async def _take_lock(connection: Conn, patience: float, stop: Stop) -> None:
     async def try_lock() -> bool:
         return bool(await connection.fetchval(LOCKS["try_lock"], LEASE, ""))
 
     async def until_taken() -> None:
         while not await try_lock():
-            await asyncio.sleep(_TRY_EVERY)
+            await stop.wait(_TRY_EVERY)
+            if stop.asked:
+                raise TimeoutError
 
     try:
         # At least one attempt, also without any waiting time.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from retentiond.engine.target import AuditOptions, PassOptions, Selection
+from retentiond.engine.target import AuditOptions, PassOptions, Selection, Stop
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.model.errors import BusyError
@@ -49,6 +49,18 @@ COMMANDS: dict[str, Any] = {
 }
 
 
+class HeardWait(Stop):
+    """A stop that shows when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        self.waiting.set()
+        await super().wait(seconds)
+
+
 @pytest.fixture
 def log() -> Iterator[list[Any]]:
     with structlog.testing.capture_logs() as entries:
@@ -82,6 +94,31 @@ async def test_beside_a_pass_under_way_a_command_ends_with_who_has_the_store_and
         ) as caught:
             await COMMANDS[command](target)
     assert caught.value.exit_status == 5
+    assert len(await store.rows()) == 1
+
+
+async def test_a_pass_that_waits_for_another_runs_after_it(
+    retention: Retention, database: str, store: DendriteStore
+) -> None:
+    async with ledger(retention, store) as target:
+        async with at_work(database):
+            stop = HeardWait()
+            waiting = asyncio.create_task(target.run_pass(PassOptions("once", patience=600.0, stop=stop)))
+            await stop.waiting.wait()
+        assert (await waiting).state == "finished"
+    assert not await store.rows()
+
+
+async def test_a_stop_ends_the_wait_for_another_pass_at_once(
+    retention: Retention, database: str, store: DendriteStore
+) -> None:
+    async with ledger(retention, store) as target, at_work(database):
+        stop = HeardWait()
+        waiting = asyncio.create_task(target.run_pass(PassOptions("once", patience=600.0, stop=stop)))
+        await stop.waiting.wait()
+        stop.ask()
+        with pytest.raises(BusyError):
+            await asyncio.wait_for(waiting, 60)
     assert len(await store.rows()) == 1
 
 

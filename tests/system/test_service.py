@@ -33,11 +33,10 @@ _UID = 64_017
 _REPOSITORY = Path(__file__).parents[2]
 _UNIT = (_REPOSITORY / "systemd/retentiond.service").read_text()
 _MEDIA = "/var/lib/dendrite/media_store"
-_DROP_IN = """\
-[Service]
-LoadCredential=database:/etc/retentiond/database-url
-RestartSec=200ms
-"""
+_ONCE = (_REPOSITORY / "systemd/retentiond-once.service").read_text()
+_TIMER = (_REPOSITORY / "systemd/retentiond-once.timer").read_text()
+_CREDENTIAL = "[Service]\nLoadCredential=database:/etc/retentiond/database-url\n"
+_DROP_IN = f"{_CREDENTIAL}RestartSec=200ms\n"
 # Only where it is wanted: on a slow machine a daemon that is well may be late, too.
 _SHORT_WATCHDOG = "[Service]\nWatchdogSec=4\n"
 _PROGRAM = """\
@@ -83,9 +82,9 @@ class Service:
         done = self.machine.run("systemctl", *words, "retentiond", check=False)
         assert done.returncode == 0, done.stderr + self.machine.run("journalctl", "-n", "50").stdout
 
-    def events(self, event: str) -> list[dict[str, Any]]:
+    def events(self, event: str, unit: str = "retentiond") -> list[dict[str, Any]]:
         """Return the journal's entries of an event, as `journalctl -o json` has them."""
-        words = ("journalctl", "-u", "retentiond", f"RETENTIOND_EVENT={event}", "-o", "json")
+        words = ("journalctl", "-u", unit, f"RETENTIOND_EVENT={event}", "-o", "json")
         return [json.loads(line) for line in self.machine.run(*words).stdout.splitlines()]
 
     def until(self, holds: Callable[[], object], what: str) -> None:
@@ -151,6 +150,9 @@ def service(postgres: DatabaseServer) -> Iterator[Service]:
             files = {
                 "/etc/systemd/system/retentiond.service": _UNIT,
                 "/etc/systemd/system/retentiond.service.d/test.conf": _DROP_IN,
+                "/etc/systemd/system/retentiond-once.service": _ONCE,
+                "/etc/systemd/system/retentiond-once.service.d/test.conf": _CREDENTIAL,
+                "/etc/systemd/system/retentiond-once.timer": _TIMER,
                 "/etc/passwd": f"{accounts}dendrite:x:{_UID}:{_UID}::/nonexistent:/usr/sbin/nologin\n",
                 "/etc/group": f"root:x:0:\ndendrite:x:{_UID}:\n",
                 "/etc/retentiond/database-url": dsn,
@@ -198,6 +200,25 @@ def test_the_service_starts_reloads_and_keeps_the_old_file_where_the_new_one_is_
     service.until_active()
     service.systemctl("stop")
     assert service.machine.show("retentiond", "Result") == "success"
+
+
+def test_a_timer_runs_passes_without_a_daemon_and_a_refused_pass_leaves_its_unit_failed(
+    service: Service,
+) -> None:
+    service.configure()
+    service.fill(3)
+    service.machine.run("systemctl", "enable", "--now", "retentiond-once.timer")
+    assert service.machine.show("retentiond-once.timer", "NextElapseUSecRealtime") != ""
+    service.machine.run("systemctl", "start", "retentiond-once.service")
+    (finished,) = service.events("pass_finished", unit="retentiond-once")
+    assert json.loads(finished["MESSAGE"])["removed"]["items"] == 3
+
+    service.fill(3)
+    service.configure(limits={"max_items": 1})
+    started = service.machine.run("systemctl", "start", "retentiond-once.service", check=False)
+    assert started.returncode != 0
+    assert service.machine.show("retentiond-once", "ExecMainStatus") == "3"
+    assert service.machine.show("retentiond-once", "ActiveState") == "failed"
 
 
 def test_the_service_knows_a_restart_of_the_machine_from_a_clock_that_leapt(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The unit file alone: systemd understands all of it, and finds little that it exposes."""
+"""The unit files alone: systemd understands all of them, and finds little that they expose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-_UNIT = Path(__file__).parents[2] / "systemd/retentiond.service"
+_UNITS = Path(__file__).parents[2] / "systemd"
 _MOST_EXPOSED = 15  # of 100: what systemd shows as 1.5
 
 pytestmark = pytest.mark.skipif(
@@ -17,18 +17,28 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["systemd-analyze", *words, str(_UNIT)], capture_output=True, text=True, check=False
-    )
+def _analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, check=False)
 
 
-def test_systemd_knows_every_key_of_the_unit() -> None:
-    told = _analyze("verify").stderr.splitlines()
+@pytest.mark.parametrize("name", sorted(path.name for path in _UNITS.glob("retentiond*")))
+def test_systemd_knows_every_key_of_the_unit(name: str) -> None:
+    lines = _analyze("verify", _UNITS / name).stderr.splitlines()
     # The program is installed with the unit, and not where tests run.
-    assert [line for line in told if "is not executable" not in line] == []
+    assert [line for line in lines if "is not executable" not in line] == []
 
 
-def test_the_unit_exposes_little() -> None:
-    overall = _analyze("security", "--offline=true", "--no-pager", f"--threshold={_MOST_EXPOSED}")
+@pytest.mark.parametrize("name", ["retentiond.service", "retentiond-once.service"])
+def test_the_unit_exposes_little(name: str) -> None:
+    threshold = f"--threshold={_MOST_EXPOSED}"
+    overall = _analyze("security", "--offline=true", "--no-pager", threshold, _UNITS / name)
     assert overall.returncode == 0, overall.stdout
+
+
+def test_a_run_by_the_timer_has_the_limits_of_the_daemon() -> None:
+    def limits(name: str) -> list[str]:
+        lines = (_UNITS / name).read_text(encoding="utf-8").splitlines()
+        end = lines.index("[Install]") if "[Install]" in lines else len(lines)
+        return [line for line in lines[lines.index("# Who it runs as.") : end] if line]
+
+    assert limits("retentiond-once.service") == limits("retentiond.service")

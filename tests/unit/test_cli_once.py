@@ -41,6 +41,20 @@ def test_a_pass_waits_ten_seconds_for_another_and_keeps_the_limits(tmp_path: Pat
     assert (order.command, order.over_limits, order.patience) == ("once", False, 10.0)
 
 
+@pytest.mark.parametrize("command", ["once", "delete --media mxc://there.test/a --yes"])
+def test_wait_sets_how_long_a_command_waits_for_another(tmp_path: Path, command: str) -> None:
+    report = make_report()
+    target = FakeTarget(report=report)
+    CommandLine(tmp_path, (target,)).type(*command.split(), "--wait", "1h")
+    assert [order.patience for order in target.orders] == [3600.0]
+
+
+def test_a_wait_without_a_unit_is_wrong_usage(tmp_path: Path) -> None:
+    outcome = CommandLine(tmp_path).type("once", "--wait", "30")
+    assert outcome.status == 2
+    assert "30d, 30h or 30m" in outcome.stderr
+
+
 def test_yes_goes_over_the_limits(tmp_path: Path) -> None:
     target = FakeTarget()
     CommandLine(tmp_path, (target,)).type("once", "--yes")

@@ -197,7 +197,9 @@ class ChatDatabase(
                     report.state, report.error = "interrupted", STOPPED
                     return report
                 lease = await opened.enter_async_context(
-                    hold_lease(context.settings.database, order.command, patience=order.patience)
+                    hold_lease(
+                        context.settings.database, order.command, patience=order.patience, stop=order.stop
+                    )
                 )
                 await self._work(wishes, order, lease, report, by_hand=by_hand)
         return report

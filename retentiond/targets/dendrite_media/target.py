@@ -263,7 +263,7 @@ class DendriteMedia(
                 return await audit(self._context, order)
             await self._context.make_ledger()
             async with hold_lease(
-                self._context.settings.database, order.command, patience=order.patience
+                self._context.settings.database, order.command, patience=order.patience, stop=order.stop
             ) as lease:
                 report = await repair(self._context, order, lease)
             if report.pass_id is not None:

@@ -40,7 +40,7 @@ async def open_pass(
     opened.enter_context(_refusal_reported(context, report))
     await context.make_ledger()
     lease = await opened.enter_async_context(
-        hold_lease(context.settings.database, order.command, patience=order.patience)
+        hold_lease(context.settings.database, order.command, patience=order.patience, stop=order.stop)
     )
     connection = await opened.enter_async_context(connection_to(context.settings.database))
     report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
