@@ -1,165 +1,73 @@
-"""How fast a pass is against the floor: one bulk DELETE and `rm -rf` of the same rows and directories.
+"""How fast retentiond is against the floor, row by row.
 
-    python -m tests.benchmark [--media 100000] [--runs 1]
+    python -m tests.benchmark [ROW…] [--media 100000] [--runs 3] [--write] [--before DIRECTORY]
 
-The store is made anew for each figure, on the file system of the temporary directory (TMPDIR). The pass runs as the
-real command in a process of its own, whose peak memory is told; a store of a tenth of the size shows that it does not
-grow with the store. Ratios hold from one machine to another, absolute figures do not.
+The product runs as the real command, in a process of its own, in turn with the fastest way to do the same without any
+safety. The stores are made in the temporary directory (TMPDIR), and in memory (tmpfs) where there is one. `--media` is
+the number of media of most rows; others are some multiple or share of it. `--before` measures another checkout: its
+lines stand beside those of this one.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
-
-import asyncpg
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from retentiond.demo.postgres import EmbeddedPostgres
-from tests.benchmark.store import fill_database, fill_directory
+from tests.benchmark.frame import COLUMNS, Line, commit_of, file_system, machine, measure, write
+from tests.benchmark.rows import ROWS
+from tests.benchmark.store import Bench, compile_package
 
-GONE = "DELETE FROM mediaapi_thumbnail; DELETE FROM mediaapi_media_repository"
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-
-_TENTH = 10
-
-
-class Figure(NamedTuple):
-    """One measured run: how many media, seconds for their rows and files, and the process's peak memory in MiB."""
-
-    name: str
-    media: int
-    seconds: float
-    memory: float | None
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+_MEMORY = Path("/dev/shm")
 
 
-def main() -> None:
-    """Measure, and print a table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    arguments.add_argument("--media", type=int, default=100_000, help="with three thumbnails each")
-    arguments.add_argument("--runs", type=int, default=1, help="how often each figure is taken")
-    chosen = arguments.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="retentiond-benchmark-") as temporary,
-        EmbeddedPostgres() as server,
-    ):
-        bench = RepairContext(server, Path(temporary))
-        console = Console()
-        for _ in range(chosen.runs):
-            console.print(_table(bench, chosen.media))
+def main(arguments: Sequence[str] | None = None, document: Path = DOCUMENT) -> list[Line]:
+    """Measure, and print a line for each figure as it is known; with `--write` put them into the document."""
+    names = list(dict.fromkeys(row.name for row in ROWS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(names)}; default: all")
+    parser.add_argument("--media", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3, help="how often each pair is measured")
+    parser.add_argument("--write", action="store_true", help=f"write the table of {DOCUMENT.name}")
+    parser.add_argument("--before", type=Path, help="measure the package of this checkout, an older one")
+    chosen = parser.parse_args(arguments)
+    checkout = chosen.before or ROOT
+    if unknown := set(chosen.rows) - set(names):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    compile_package(checkout)
+    with ExitStack() as stack:
+        # Without settings of its own but one: or else a large store is made by checkpoints alone.
+        server = stack.enter_context(EmbeddedPostgres({"max_wal_size": "4GB"}))
+        places = [Path(tempfile.gettempdir()), *([_MEMORY] if _MEMORY.is_dir() else [])]
+        made = [tempfile.TemporaryDirectory(prefix="retentiond-benchmark-", dir=place) for place in places]
+        disks = {file_system(path): path for path in (Path(stack.enter_context(one)) for one in made)}
+        bench = Bench(server, disks, chosen.media, checkout)
+        print(f"| {' | '.join(COLUMNS)} |")
+        lines = []
+        for line in _measure(bench, chosen.rows or names, chosen.runs):
+            print(line, flush=True)
+            lines.append(line)
+        if chosen.write:
+            write(document, lines, machine(server, list(disks)))
+    return lines
 
 
-def _table(bench: RepairContext, media: int) -> Table:
-    table = Table(title="Media with three thumbnails each, purged against the floor")
-    for column in ("media", "what", "seconds", "media a second", "ratio to the floor", "peak memory, MiB"):
-        table.add_column(column, justify="right")
-    for size in (max(1, media // _TENTH), media):
-        floor = bench.floor(size)
-        figures = (
-            floor,
-            bench.once("purged to the last unlink", size, grace="0s"),
-            bench.once("renamed, with a grace", size, grace="24h"),
-        )
-        for figure in figures:
-            table.add_row(
-                f"{size:,}",
-                figure.name,
-                f"{figure.seconds:.2f}",
-                f"{size / figure.seconds:,.0f}",
-                f"{figure.seconds / floor.seconds:.2f}",
-                "" if figure.memory is None else f"{figure.memory:.0f}",
-            )
-        table.add_section()
-    return table
-
-
-class RepairContext:
-    """Makes the same store again and again, and takes it away in different ways."""
-
-    def __init__(self, server: EmbeddedPostgres, directory: Path) -> None:
-        self._server = server
-        self._directory = directory
-
-    def floor(self, media: int) -> Figure:
-        """One bulk DELETE and one `rm -rf`, one after the other."""
-        dsn, media_path = self._make(media)
-        began = time.monotonic()
-        asyncio.run(_execute(dsn, GONE))
-        subprocess.run(["rm", "-rf", str(media_path)], check=True)
-        return Figure("bulk DELETE and rm -rf", media, time.monotonic() - began, None)
-
-    def once(self, name: str, media: int, *, grace: str) -> Figure:
-        """Time one pass, as the command does it, over a store that nobody writes to."""
-        dsn, media_path = self._make(media)
-        config = self._directory / "config.yaml"
-        config.write_text(json.dumps(_config(dsn, media_path, grace)))
-        command = [sys.executable, "-m", "retentiond", "--config", str(config), "once", "--yes", "--json"]
-        with (self._directory / "told").open("w+") as told:
-            began = time.monotonic()
-            process = subprocess.Popen(command, stdout=told)
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.monotonic() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            told.seek(0)
-            document = told.read()
-        if process.returncode:
-            raise SystemExit(f"the pass ended with {process.returncode}: {document}")
-        removed = json.loads(document)["passes"][0]["removed"]["items"]
-        left = sum(len(files) for _, _, files in os.walk(media_path))
-        if removed != media or left != (1 if grace == "0s" else 4 * media + 1):
-            raise SystemExit(
-                f"{removed} items were removed and {left} files are left: this is no measurement"
-            )
-        shutil.rmtree(media_path)
-        return Figure(name, media, seconds, usage.ru_maxrss / 1024)
-
-    def _make(self, media: int) -> tuple[str, Path]:
-        media_path = self._directory / "media"
-        fill_directory(media_path, range(media))
-        asyncio.run(_execute(self._server.dsn(), "DROP DATABASE IF EXISTS bench WITH (FORCE)"))
-        asyncio.run(_execute(self._server.dsn(), "CREATE DATABASE bench"))
-        asyncio.run(fill_database(self._server.dsn("bench"), media))
-        # What was written to make the store is not charged to whoever takes it away.
-        os.sync()
-        return self._server.dsn("bench"), media_path
-
-
-def _config(dsn: str, media_path: Path, grace: str) -> dict[str, object]:
-    return {
-        "targets": {
-            "media": {
-                "kind": "dendrite_media",
-                "database": dsn,
-                "media_path": str(media_path),
-                "server_name": "here.test",
-                "grace": grace,
-                "settle": "0s",
-                "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
-                "limits": {"max_share": 1.0, "max_items": 100_000_000},
-                "pace": {"max_items_per_second": 100_000_000},
-            }
-        },
-        "logging": {"level": "warning"},
-    }
-
-
-async def _execute(dsn: str, statements: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        for statement in statements.split(";"):
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+def _measure(bench: Bench, names: Sequence[str], runs: int) -> Iterator[Line]:
+    commit = commit_of(bench.checkout)
+    for row in ROWS:
+        if row.name in names:
+            name = row.name + (", before" if bench.checkout != ROOT else "")
+            command = f"{row.name} --media {bench.media} --runs {runs}"
+            for case in row.cases(bench):
+                yield from measure(name, row, case, runs, command, commit)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from rich.table import Table
 from retentiond.demo.chat_show import ACCOUNT, SCHEMA, MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.targets.chat_database.layout import read_layout
+from tests.benchmark.frame import Case, Sample
 
 GOAL = 1.2
 TO_DATE = "2024-01-01"
@@ -168,6 +169,17 @@ class Bench:
         # What was written to make it is not charged to whoever takes it away.
         asyncio.run(_execute(dsn, "CHECKPOINT"))
         return dsn
+
+
+def purge_of_chats(server: EmbeddedPostgres, directory: Path, chats: int) -> Case:
+    """Return the purge as a case of the benchmark."""
+    bench = Bench(server, directory, 10)
+
+    def sample(figure: Figure) -> Sample:
+        return Sample(figure.seconds, figure.processor, figure.memory)
+
+    what = f"purge of {chats:,} chats with {10 * chats:,} messages"
+    return Case(what, lambda: sample(bench.purge(chats)), lambda: sample(bench.floor(chats)))
 
 
 def _client_time() -> float:

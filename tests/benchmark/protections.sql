@@ -1,12 +1,5 @@
--- A store of $1 media, of which one in ten is old: every medium was sent in a message, the old ones to rooms that
--- everybody has left; half of the state events show an avatar.
-
--- name: media
-INSERT INTO mediaapi_media_repository
-SELECT 'media' || lpad(n::text, 8, '0'), 'there.test', 'image/png', 256,
-       (extract(epoch FROM now() - CASE WHEN n % 10 = 0 THEN interval '100 days' ELSE interval '1 day' END) * 1000)::bigint,
-       'a.png', translate(rtrim(encode(sha256(n::text::bytea), 'base64'), '='), '+/', '-_'), ''
-FROM generate_series(0, $1::integer - 1) n
+-- References to the media of a store, of which one in ten is old: every medium was sent in a message, the old ones to
+-- rooms that every local user has left; half of the state events show an avatar.
 
 -- name: messages
 INSERT INTO syncapi_output_room_events (event_id, room_id, headered_event_json, type, sender, contains_url)
