@@ -66,6 +66,7 @@ _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _PORT_ATTEMPTS: Final = 5
 _STATUS_LINE: Final = 7  # counted from 0: the eighth of postmaster.pid
+_SCRAM_ITERATIONS_SINCE: Final = 16
 _SOCKET_PATH_LIMIT: Final = 100  # the kernel takes some 107 bytes
 
 
@@ -73,16 +74,24 @@ class EmbeddedPostgres:
     """A server on 127.0.0.1 with a password of its own; a context manager that starts, stops and cleans up.
 
     `settings` are server settings by name (`{"fsync": "off"}`); `binaries` is the directory of `initdb` and
-    `postgres`, else `find_binaries` decides. It runs without root's rights. It ends when the *thread*
-    that started it does, for any reason, also after a `kill -9` of this process; in that case only its directory
-    in the temporary directory stays behind. Raise UnreachableError if it cannot be started.
+    `postgres`, else `find_binaries` decides; its files are in a directory of its own below `parent`, by default the
+    temporary directory. It runs without root's rights. It ends when the *thread* that started it does, for any
+    reason, also after a `kill -9` of this process; in that case only that directory stays behind. Raise
+    UnreachableError if it cannot be started.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None, *, binaries: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        binaries: Path | None = None,
+        parent: Path | None = None,
+    ) -> None:
         self.port = 0
         self.directory: Path | None = None
         """The directory of its data, its log and its socket; None while it does not run."""
         self._settings = dict(settings or {})
+        self._parent = parent
         self._programs = Programs(binaries)
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,7 +169,8 @@ class EmbeddedPostgres:
         raise UnreachableError("no free port on 127.0.0.1 for PostgreSQL; try again")
 
     def _make_data(self) -> Path:
-        directory = Path(tempfile.mkdtemp(prefix="retentiond-", dir=_short_temporary_directory()))
+        parent = self._parent or _short_temporary_directory()
+        directory = Path(tempfile.mkdtemp(prefix="retentiond-", dir=parent))
         self.directory = directory
         directory.chmod(0o711)
         for name in ("data", "socket"):
@@ -176,6 +186,9 @@ class EmbeddedPostgres:
         # The socket's directory is ours alone; a port is open to every user of this machine, and a superuser of the
         # server can run programs as its user.
         options += ["--auth-host=password", f"--pwfile={password_file}"]
+        if self._programs.major >= _SCRAM_ITERATIONS_SINCE:
+            # Iterations are for passwords that can be guessed, and cost more than the rest of a connection.
+            options += ["-c", "scram_iterations=1"]
         made = self._programs.run("initdb", options)
         if made.returncode:
             raise UnreachableError(

@@ -103,6 +103,8 @@ class Programs:
     def __init__(self, binaries: Path | None = None) -> None:
         self.version = ""
         """The version by `postgres --version`, as `18.1`; empty before the first try."""
+        self.major = 0
+        """The first number of the version; 0 while it is unknown."""
         self.directory = Path()
         """Their directory; empty before the first try."""
         self._binaries = binaries
@@ -138,6 +140,7 @@ class Programs:
                 return tail(tried.stdout)
         found = re.search(rb"\d[\w.]*", tried.stdout)
         self.version = found[0].decode() if found else "unknown"
+        self.major = int(re.split(rb"\D", found[0])[0]) if found else 0
         return None
 
     def run(self, program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:

@@ -85,7 +85,7 @@ async def older(
     await connection.execute("UPDATE retentiond.released_media SET grace_until = clock_timestamp()")
     await store.add(media_id="known", origin="there.test", thumbnails=((32, 32, "crop"),), age=OLD)
     await connection.close()
-    backup = await postgres.copy(retention.database)
+    backup = await postgres.clone(retention.database)
     try:
         fresh = await asyncpg.connect(retention.database)
         later = DendriteStore(fresh, retention.media_path)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from importlib.resources import files
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 import asyncpg
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+_STRATEGIES_SINCE: Final = 150_000
+_MEMORY: Final = Path("/dev/shm")
+_LEAST_ROOM: Final = 1 << 30
+
+
+def directory_in_memory() -> Path | None:
+    """Return a file system in memory that may hold a server, its programs too; None where there is none with room."""
+    try:
+        about = os.statvfs(_MEMORY)
+    except FileNotFoundError:
+        return None
+    fits = not about.f_flag & os.ST_NOEXEC and about.f_bavail * about.f_frsize >= _LEAST_ROOM
+    return _MEMORY if fits and os.access(_MEMORY, os.W_OK) else None
 
 
 class DatabaseServer:
@@ -24,10 +41,12 @@ class DatabaseServer:
         self._dsn = dsn
         self._template = f"retentiond_test_{secrets.token_hex(6)}"
         self._clones = 0
+        self._has_strategies = False
         self.version = ""
 
     async def __aenter__(self) -> Self:
         self.version = (await self._value("SHOW server_version")).split()[0]
+        self._has_strategies = int(await self._value("SHOW server_version_num")) >= _STRATEGIES_SINCE
         await self._make(self._template, "ENCODING 'UTF8'")
         return self
 
@@ -41,19 +60,23 @@ class DatabaseServer:
         return urlsplit(self._dsn)._replace(path=f"/{database}").geturl()
 
     async def clone(self, original: str | None = None) -> str:
-        """Make a database as another one is, and return its URL; else one that holds dendrite's tables, empty."""
-        self._clones += 1
-        name = f"{self._template}_{self._clones}"
+        """Copy a database without connections, by default the empty tables of dendrite; return the copy's URL."""
+        name = self._next_name()
         template = _name_of(original) if original else self._template
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # The default writes each page to the log as well, at twice the processor time.
+        strategy = " STRATEGY FILE_COPY" if self._has_strategies else ""
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}{strategy}")
         return self.dsn(name)
 
     async def make(self, encoding: str) -> str:
         """Make a database with dendrite's tables, empty, of another encoding and locale, and return its URL."""
-        self._clones += 1
-        name = f"{self._template}_{self._clones}"
+        name = self._next_name()
         await self._make(name, encoding)
         return self.dsn(name)
+
+    def _next_name(self) -> str:
+        self._clones += 1
+        return f"{self._template}_{self._clones}"
 
     async def _make(self, name: str, encoding: str) -> None:
         await self._execute(f"CREATE DATABASE {name} TEMPLATE template0 {encoding}")
@@ -62,13 +85,6 @@ class DatabaseServer:
             await connection.execute(files("retentiond.demo").joinpath("dendrite.sql").read_text())
         finally:
             await connection.close()
-
-    async def copy(self, dsn: str) -> str:
-        """Make a copy of a database that nobody is connected to, as a backup would have it, and return its URL."""
-        self._clones += 1
-        name = f"{self._template}_{self._clones}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {urlsplit(dsn).path.removeprefix('/')}")
-        return self.dsn(name)
 
     async def drop(self, dsn: str) -> None:
         """Remove a database, whoever is still connected to it."""
