@@ -1,4 +1,4 @@
-"""A process that has the program loaded already, and forks a run of it when asked: a start costs a tenth so.
+"""A process that has loaded the whole program, and forks a run of it for each request: a start costs a tenth that way.
 
 It reads a JSON document a line, `{"words", "orders", "log", "all_is_old", "stdout", "stderr"}`, and answers with the
 child's process id, and with its exit status when it has ended.
@@ -6,15 +6,18 @@ child's process id, and with its exit status when it has ended.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import pkgutil
 import sys
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, NoReturn
 
-from retentiond.cli import main
-from retentiond.targets import registry  # noqa: F401 - loaded here, so that no child has to
+from retentiond import cli
 from retentiond.targets.dendrite_media.audit import auditor
+from retentiond.targets.registry import import_kinds
 from tests.support.sabotage import install
 
 
@@ -30,13 +33,23 @@ def _child(order: dict[str, Any]) -> NoReturn:
     sys.argv = ["retentiond", *order["words"]]
     status = 0
     try:
-        main()
+        cli.main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _load() -> None:
+    """Import all that the program imports only when it is used, so that no child has to."""
+    import_kinds()
+    for module in pkgutil.iter_modules(cli.__path__, f"{cli.__name__}."):
+        import_module(module.name)
+    # A child that collects garbage would otherwise copy every page.
+    gc.collect()
+    gc.freeze()
 
 
 def _serve() -> None:
@@ -60,4 +73,5 @@ def _answer(number: int) -> None:
 
 
 if __name__ == "__main__":
+    _load()
     _serve()
