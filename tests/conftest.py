@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -19,13 +20,19 @@ from tests.support.closing_lines import (
     say_at_the_end,
     send_closing_lines,
 )
-from tests.support.database import DatabaseServer
+from tests.support.database import DatabaseServer, directory_in_memory
 from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start share compiled modules, next to no source where that is not wanted."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        os.environ["PYTHONPYCACHEPREFIX"] = str(cache / "retentiond-tests" / "compiled")
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +44,9 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
         where = "RETENTIOND_TEST_DSN" if dsn else "embedded"
         if not dsn:
             try:
-                dsn = stack.enter_context(EmbeddedPostgres({"fsync": "off"})).dsn()
+                dsn = stack.enter_context(
+                    EmbeddedPostgres({"fsync": "off"}, parent=directory_in_memory())
+                ).dsn()
             except UnreachableError as error:
                 pytest.fail(f"{error}; or set RETENTIOND_TEST_DSN to a server to test on", pytrace=False)
         server = DatabaseServer(dsn)
@@ -106,18 +115,37 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     send_closing_lines(session.config)
 
 
-class _Together(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Gives a file's tests to one process, and those of a directory of files that share what they start."""
+_LONGEST_FIRST = ("tests/integration/search/", "tests/system/", "tests/integration/", "tests/")
+"""The order of the run: short tests at the end keep all processes busy until then."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by the folders of `_LONGEST_FIRST`."""
+    items.sort(
+        key=lambda item: next(
+            (place for place, folder in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(folder)), 0
+        )
+    )
+
+
+class _Scopes(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives each test of the system to any process, and those of a file, or of a folder with a server, to one."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/system/"):
+            return nodeid
         # tests/integration/test_paths.py is by itself, tests/integration/search/test_tasks.py is not.
         return "/".join(nodeid.partition("::")[0].split("/")[:3])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    """Say which tests go to the same process."""
-    return _Together(config, log) if config.getoption("dist") == "loadfile" else None
+    """Return the scheduler of `--dist=loadfile`."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    # Its own order is by the number of tests, which puts the long ones at the end.
+    config.option.loadscopereorder = False
+    return _Scopes(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TIMEOUT: Final = 100
+_TIMEOUT: Final = 500
 _BAR: Final = "━"
 _OURS: Final = re.compile(r"\x1b\[[0-9;]*[mABCDHJK]|\x1b\[\?25[lh]")
 """The sequences of bars and colours."""

@@ -21,7 +21,7 @@ from tests.support.sabotage import as_environment
 if TYPE_CHECKING:
     from tests.support.sabotage import PassOptions
 
-_TIMEOUT = 100
+_TIMEOUT = 500
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ _UNREFERENCED: dict[str, Any] = {
 }
 _QUOTA = {"policies": [], "quota": [_REMOTE | {"max_size": "1KiB", "evict": "oldest"}]}
 
-pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
+pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)
 
 
 async def purged_undisturbed(worn: WornStore, directory: Path) -> tuple[int, int]:

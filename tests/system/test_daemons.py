@@ -60,7 +60,7 @@ def running(config: Path, log: Path) -> Iterator[Daemon]:
         daemon.end(signal.SIGKILL)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 async def test_a_killed_daemon_is_no_holder_and_the_other_takes_over_at_its_next_time(
     database: str, media_path: Path, store: DendriteStore, tmp_path: Path
 ) -> None:

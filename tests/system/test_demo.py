@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MEDIA = "300"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.support.real_program import Zygote
 
-pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 300)
+pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 1200)
 
 # Between a commit and its effect, in the midst of a rename, of a purge, of a return.
 PAUSES = (

@@ -25,7 +25,7 @@ def _install(root: Path, *words: str, clone: Path = _REPOSITORY) -> subprocess.C
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_changes_alone(
     tmp_path: Path,
 ) -> None:
@@ -69,7 +69,7 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert f"every user can read {config}, which may hold a password: chmod o= {config}" in other
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_an_installation_for_chats_alone_knows_nothing_of_dendrite_and_has_the_clients_of_the_stores(
     tmp_path: Path,
 ) -> None:
@@ -127,7 +127,7 @@ def test_both_lock_files_name_the_same_packages_with_the_same_hashes() -> None:
     assert {name: chats.get(name) for name in alone} == alone
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_package_with_another_hash_than_the_lock_files_is_not_installed(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(_REPOSITORY / "systemd", clone / "systemd")
@@ -141,7 +141,7 @@ def test_a_package_with_another_hash_than_the_lock_files_is_not_installed(tmp_pa
     assert not (tmp_path / "root/opt/retentiond/bin/retentiond").exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_pipx_installs_the_command_with_the_extras_for_chats(tmp_path: Path) -> None:
     homes = {f"PIPX_{name}": str(tmp_path / name.lower()) for name in ("HOME", "BIN_DIR", "MAN_DIR")}
     lock = {"PIP_CONSTRAINT": str(_REPOSITORY / "requirements.lock")}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FEW = 4
 _RESTORE = ("quarantine", "restore", "--all")
 
-pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
+pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)
 
 
 @pytest.fixture

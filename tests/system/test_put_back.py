@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.worn_store import WornStore
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @asynccontextmanager

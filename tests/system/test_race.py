@@ -294,7 +294,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROWS_SQL, name, ROWS_SQL[name].replace(minute, "interval '0.1 seconds'"))
 
 
-@pytest.mark.timeout(600 if NIGHTLY else 120)
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("hasty")
 async def test_in_a_storm_of_uploads_fetches_and_thumbnails_no_row_loses_its_file(
     store: DendriteStore, pool: asyncpg.Pool[asyncpg.Record], retention: Retention

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.store import ThumbnailRow
     from tests.support.worn_store import WornStore
 
-pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 300)
+pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)
 
 _REPAIR = ("audit", "--repair", "--verify-content", "--drop-damaged-remote")
 _CALLS = (

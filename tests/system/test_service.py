@@ -50,7 +50,7 @@ _PATIENCE = 120.0
 
 pytestmark = [
     pytest.mark.skipif(missing_for_systemd() is not None, reason=str(missing_for_systemd())),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 
 
