@@ -11,7 +11,6 @@ import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -22,6 +21,7 @@ from tests.benchmark.frame import Sample, run_program, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from retentiond.demo.postgres import EmbeddedPostgres
 
@@ -155,9 +155,7 @@ class Bench:
 
         def work() -> None:
             nonlocal said, memory
-            said, memory = run_program(
-                [*self.prefix, sys.executable, "-m", "retentiond", *words], environment()
-            )
+            said, memory = run_program(command, env=environment(), cwd=self.checkout)
 
         sample = timed(self.server, work)
         return sample._replace(memory=memory), json.loads(said) if "--json" in words else said
