@@ -13,7 +13,6 @@ from retentiond.cli.options import Json, commands, example
 from retentiond.cli.session import Session, Work
 from retentiond.cli.target_summary import summary_lines
 from retentiond.config.document import Document
-from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.schema import Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
@@ -88,7 +87,7 @@ class CheckConfig:
         checks: dict[str, Check | None],
         warnings: list[Problem],
     ) -> int:
-        async def errand(target: Target, of_target: TargetConfig) -> int:
+        async def check_target(target: Target, of_target: TargetConfig) -> int:
             check = checks[target.name] = await target.check()
             for problem in check.problems:
                 _tell_problem(session, target.name, problem)
@@ -96,14 +95,13 @@ class CheckConfig:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
             for note in check.notes:
                 session.note(f"{target.name}: {printable(note, _TEXT_LIMIT)}")
-            if isinstance(of_target, MediaTarget):
-                counts = {count.name: count.items for count in check.policies}
-                found = list(unmatched(document, target.name, of_target, counts))
-                self._tell(session, found)
-                warnings.extend(found)
+            counts = {count.name: count.items for count in check.policies}
+            found = list(unmatched(document, target.name, of_target, counts))
+            self._tell(session, found)
+            warnings.extend(found)
             return worst(problem.exit_status for problem in check.problems)
 
-        return session.run(session.for_each(session.at_hand(config.targets), errand))
+        return session.run(session.for_each(session.at_hand(config.targets), check_target))
 
     def _tell(self, session: Session, problems: Sequence[Problem]) -> None:
         # As editors and compilers write it, so that a click on the line leads to its place.

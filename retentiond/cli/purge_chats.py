@@ -14,7 +14,7 @@ from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import ErasesVisitors, PurgesChats
-from retentiond.engine.target import PATIENCE, STOPPED, Erasure, PassOptions, PurgeRequest, Stop, Target
+from retentiond.engine.target import PATIENCE, STOPPED, Erasure, PassOptions, PurgeRequest, Stop
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.purge import PurgeReport
 from retentiond.model.text import printable
@@ -110,7 +110,7 @@ def purge_chats(
         raise UsageError("name --to-date, the first day that stays, or --visitor")
     wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
     stores = tuple(name for name, is_wished in wished.items() if is_wished)
-    wish = PurgeRequest(
+    request = PurgeRequest(
         account,
         read_day(to_date),
         file_messages=delete_file_messages,
@@ -118,7 +118,7 @@ def purge_chats(
         stores=stores,
         orphans=purge_orphans,
     )
-    return PurgeChats(wish, target, dry_run, as_json, patience_of(wait))
+    return PurgeChats(request, target, dry_run, as_json, patience_of(wait))
 
 
 _NAME_LIMIT = 120
@@ -128,7 +128,7 @@ _NAME_LIMIT = 120
 class PurgeChats:
     """Purge what was wished for, in the target that has the account."""
 
-    wish: PurgeRequest | Erasure
+    request: PurgeRequest | Erasure
     target: str | None = None
     dry_run: bool = False
     as_json: bool = False
@@ -140,16 +140,20 @@ class PurgeChats:
         stop = Stop()
         reports: list[PurgeReport] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def purge(target: Any, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                order = PassOptions(
+                options = PassOptions(
                     "purge-chats",
                     patience=self.patience,
                     keep_records=session.keep_records,
                     progress=progress,
                     stop=stop,
                 )
-                report = await self._purge(target, order)
+                report: PurgeReport = await (
+                    target.erase(self.request, options, dry_run=self.dry_run)
+                    if isinstance(self.request, Erasure)
+                    else target.purge_chats(self.request, options, dry_run=self.dry_run)
+                )
             reports.append(report)
             if self.as_json or session.options.quiet:
                 _tell(session, report)
@@ -161,23 +165,15 @@ class PurgeChats:
             if not isinstance(error, UsageError):
                 reports.append(self._ended_by(error))
 
-        status = session.run(session.for_each({name: config}, errand, stop, failed), stop)
+        status = session.run(session.for_each({name: config}, purge, stop, failed), stop)
         if self.as_json and reports:
             session.document(reports[0].as_json())
         return status
 
-    async def _purge(self, target: Target, order: PassOptions) -> PurgeReport:
-        wish = self.wish
-        if isinstance(wish, PurgeRequest) and isinstance(target, PurgesChats):
-            return await target.purge_chats(wish, order, dry_run=self.dry_run)
-        if isinstance(wish, Erasure) and isinstance(target, ErasesVisitors):
-            return await target.erase(wish, order, dry_run=self.dry_run)
-        raise UsageError(f"{target.name} has no chats; name another --target")
-
     def _ended_by(self, error: RetentiondError) -> PurgeReport:
         """Return the report of a purge that did not come to one of its own."""
-        to_date = self.wish.to_date if isinstance(self.wish, PurgeRequest) else None
-        report = PurgeReport(self.wish.account, to_date, self.dry_run, error=redact(str(error)))
+        to_date = self.request.to_date if isinstance(self.request, PurgeRequest) else None
+        report = PurgeReport(self.request.account, to_date, self.dry_run, error=redact(str(error)))
         report.state = "interrupted" if isinstance(error, UnreachableError) else "refused"
         if isinstance(error, RefusedError):
             report.refused = error.refusal
@@ -186,14 +182,17 @@ class PurgeChats:
     def _find(self, session: Session) -> tuple[str, Any]:
         """Return the target that has the account; raise UsageError where there is none, or more than one."""
         targets = session.load().targets
-        chats: dict[str, Any] = {name: config for name, config in targets.items() if has(config, PurgesChats)}
+        capability = ErasesVisitors if isinstance(self.request, Erasure) else PurgesChats
+        chats: dict[str, Any] = {name: config for name, config in targets.items() if has(config, capability)}
         if self.target is not None and self.target not in chats:
             what = "no target of chats" if self.target in targets else "no target"
             known = ", ".join(chats) or "none; add one of kind chat_database"
             raise UsageError(f"`{printable(self.target, _NAME_LIMIT)}` is {what}; there are: {known}")
         looked_at = chats if self.target is None else {self.target: chats[self.target]}
-        having = {name: config for name, config in looked_at.items() if self.wish.account in config.accounts}
-        account = printable(self.wish.account, _NAME_LIMIT)
+        having = {
+            name: config for name, config in looked_at.items() if self.request.account in config.accounts
+        }
+        account = printable(self.request.account, _NAME_LIMIT)
         if not having:
             known = ", ".join(sorted({one for config in looked_at.values() for one in config.accounts}))
             raise UsageError(
@@ -212,8 +211,8 @@ class PurgeChats:
             yield "Each deleted chat is deleted as a whole; run the same command again to continue."
         if (
             report.kept["has_file_messages"]
-            and isinstance(self.wish, PurgeRequest)
-            and not self.wish.file_messages
+            and isinstance(self.request, PurgeRequest)
+            and not self.request.file_messages
         ):
             yield (
                 "Chats with files keep their row and those messages; "

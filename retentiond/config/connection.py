@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Final, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from retentiond.model.text import printable
 
@@ -89,6 +89,14 @@ def to_url(connection_string: str) -> str:
     """
     parameters = _checked(_parse(connection_string))
     return ConfiguredText(_build(parameters, _kept(parameters)), getattr(connection_string, "origin", ""))
+
+
+def password_of(secret: str) -> str:
+    """Return the password in a connection string, or a secret that is none; empty without a password."""
+    try:
+        return unquote(urlsplit(to_url(secret)).password or "")
+    except (ConnectionStringError, ValueError):
+        return secret
 
 
 def redacted(connection_string: str) -> str:

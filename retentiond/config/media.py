@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field
 
 from retentiond.config.access_log import AccessLogConfig
-from retentiond.config.policies import MatchConfig, PolicyConfig
+from retentiond.config.policies import FOREVER, MatchConfig, PolicyConfig
+from retentiond.config.problems import KeyPath
 from retentiond.config.quotas import QuotaConfig, unnamed_quota
 from retentiond.config.schedule import AuditSchedule, Schedule
 from retentiond.config.section import Conflict, Section
 from retentiond.config.target import TargetSection
+from retentiond.config.units import format_duration
 from retentiond.config.values import (
     AbsolutePath,
     Count,
@@ -22,6 +24,7 @@ from retentiond.config.values import (
     Share,
 )
 from retentiond.model.policy import Rules
+from retentiond.model.policy_coverage import contradiction, shadowed
 from retentiond.model.protections import (
     ENCRYPTED_REMOTE,
     PROTECT_DEFAULT,
@@ -30,6 +33,8 @@ from retentiond.model.protections import (
     protecting,
 )
 from retentiond.model.quota import Quota
+
+_DAY: Final = timedelta(days=1)
 
 
 class Databases(Section):
@@ -264,6 +269,14 @@ class MediaTarget(TargetSection):
         return kind != "account"
 
     @property
+    def counted_rules(self) -> dict[str, list[str]]:
+        """The policies and quotas."""
+        return {
+            "policies": [policy.name for policy in self.policies],
+            "quota": [quota.name for quota in self.quotas()],
+        }
+
+    @property
     def rule_names(self) -> list[str]:
         """The names under which a scheduled pass reports its deletions."""
         return [*self.keeps, *(quota.name for quota in self.quotas())]
@@ -284,6 +297,38 @@ class MediaTarget(TargetSection):
         """Return the policies with the names of this server, in lower case."""
         names = frozenset(name.lower() for name in server_names)
         return Rules(tuple(policy.to_policy(self.accepts) for policy in self.policies), names)
+
+    def warnings(self, server_names: frozenset[str]) -> Iterator[tuple[KeyPath, str, str]]:
+        """Yield the warnings about a short settle, and about rules that contradict themselves or never decide."""
+        default = type(self).model_fields["settle"].default
+        if self.settle < default:
+            yield (
+                ("settle",),
+                f"is below {format_duration(default)}: a file can be purged while the same content is being uploaded",
+                "leave it out",
+            )
+        policies = self.rules(server_names).policies
+        for place, policy in enumerate(policies):
+            path: KeyPath = ("policies", place)
+            if (found := contradiction(policy.match, server_names)) is not None:
+                yield (*path, "match", found.condition), found.message, found.hint
+            if policy.match.unreferenced and policy.keep is not None and policy.keep < _DAY:
+                yield (
+                    (*path, "keep"),
+                    "is below one day with `unreferenced`: a file is uploaded before the message that refers to it arrives",
+                    "write 1d or more",
+                )
+        for later, earlier in shadowed(policies, server_names):
+            keep = policies[earlier].keep
+            says = FOREVER if keep is None else format_duration(keep)
+            yield (
+                ("policies", later, "match"),
+                f"never decides: policy {policies[earlier].name}, keep {says}, comes before it and matches all of this",
+                "if it is meant to decide, move it before that one; otherwise remove it",
+            )
+        for place, quota in enumerate(self.quotas()):
+            if (found := contradiction(quota.match, server_names)) is not None:
+                yield ("quota", place, "match", found.condition), found.message, found.hint
 
 
 def _part(section: object, key: str) -> object:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from retentiond.config.connection import to_url
+from retentiond.config.connection import password_of, to_url
 from retentiond.config.dendrite_yaml import COMPONENTS, Component, DendriteConfig, Part, read_dendrite_config
 from retentiond.config.media import MediaTarget
 from retentiond.model.errors import UsageError
@@ -28,6 +28,8 @@ class MediaSettings:
     rules: Rules
     protections: tuple[str, ...]
     quotas: tuple[Quota, ...]
+    secret_files: tuple[Path, ...] = ()
+    """dendrite's configuration, if a password is taken from it."""
 
     @property
     def sources(self) -> frozenset[str]:
@@ -48,8 +50,17 @@ def resolve(target: MediaTarget) -> MediaSettings:
         for component in COMPONENTS
     }
     rules = target.rules(target.server_name or dendrite.server_names)
+    taken = {database, *databases.values()} - set(ours.values())
+    file = target.dendrite_config
     return MediaSettings(
-        database, databases, media_path, rules.server_names, rules, target.protections, target.quotas()
+        database,
+        databases,
+        media_path,
+        rules.server_names,
+        rules,
+        target.protections,
+        target.quotas(),
+        (file,) if file is not None and any(map(password_of, taken)) else (),
     )
 
 

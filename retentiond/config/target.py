@@ -1,10 +1,25 @@
 """The base of the sections of targets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
 
+from retentiond.config.problems import KeyPath
 from retentiond.config.schedule import AuditSchedule
 from retentiond.config.section import Section
+
+
+class TargetSettings(Protocol):
+    """The settings of a target of any kind: its section, completed by the files that it names."""
+
+    @property
+    def server_names(self) -> frozenset[str]:
+        """The names of this server in URIs of media; empty if they are unknown or the kind has none."""
+
+    @property
+    def secret_files(self) -> Sequence[Path]:
+        """The files of other programs from which passwords are read."""
 
 
 class TargetSection(Section):
@@ -34,6 +49,16 @@ class TargetSection(Section):
     def matches(self) -> Mapping[str, object]:
         """The match of each policy by its name; equal matches are one policy under two names."""
         return {}
+
+    @property
+    def counted_rules(self) -> Mapping[str, Sequence[str]]:
+        """The names of the rules of which `check-config` counts the matches, by their key, in their order."""
+        return {}
+
+    def warnings(self, server_names: frozenset[str]) -> Iterator[tuple[KeyPath, str, str]]:
+        """Yield a path, a message and advice for each value that is valid and probably a mistake."""
+        del server_names
+        yield from ()
 
     def has_subject(self, kind: str, name: str) -> bool:
         """Return whether the target has subjects of this kind for holds."""

@@ -5,27 +5,21 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from retentiond.config.connection import ConnectionStringError, to_url
-from retentiond.config.media import MediaTarget
-from retentiond.config.policies import FOREVER
+from retentiond.config.connection import password_of
 from retentiond.config.problems import KeyPath, Problem
-from retentiond.config.resolve import MediaSettings
-from retentiond.config.units import format_duration
-from retentiond.model.policy_coverage import contradiction, shadowed
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from retentiond.config.document import Document
     from retentiond.config.schema import Config
+    from retentiond.config.target import TargetSection, TargetSettings
 
 _CREDENTIAL: Final = "credential:"
 _FILE: Final = "file:"
@@ -34,7 +28,7 @@ _VARIABLE: Final = re.compile(r"(?<!\$)\$\{")
 
 
 def exposed_secrets(
-    path: Path, document: Document, config: Config, resolved: Mapping[str, object]
+    path: Path, document: Document, config: Config, resolved: Mapping[str, TargetSettings]
 ) -> Iterator[Problem]:
     """Yield a warning for each file with a secret that others can read: the configuration and the files that it names."""
     secrets = dict(_secrets(document, config))
@@ -54,7 +48,8 @@ def exposed_secrets(
                 f"is in a file that {readers} can read",
                 f"chmod 600 {printable(str(file))}",
             )
-    for file in _dendrite_files(config, resolved):
+    # A file that several targets name is reported once.
+    for file in dict.fromkeys(file for settings in resolved.values() for file in settings.secret_files):
         if readers := _readers(file):
             message = f"has a database password, and {readers} can read this file"
             hint = "chmod 640 it and give it dendrite's group"
@@ -71,7 +66,7 @@ def _in_clear(written: str, secret: str) -> bool:
         return False
     if not _VARIABLE.search(written):
         return True
-    password = _password(secret)
+    password = password_of(secret)
     return bool(password) and password in written
 
 
@@ -79,7 +74,7 @@ def _secrets(document: Document, config: Config) -> Iterator[tuple[KeyPath, str]
     """Yield the keys of the file whose values are secret, with these; a connection string only if it has a password."""
     for path, secret in _walk((), config):
         value = secret.get_secret_value()
-        if path in document.written and _password(value):
+        if path in document.written and password_of(value):
             yield path, value
 
 
@@ -95,32 +90,6 @@ def _walk(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, SecretStr]]:
     elif isinstance(value, list | tuple):
         for place, inner in enumerate(value):
             yield from _walk((*path, place), inner)
-
-
-def _password(secret: str) -> str:
-    """Return a secret that is no connection string, or the password in one; empty without a password."""
-    try:
-        return unquote(urlsplit(to_url(secret)).password or "")
-    except (ConnectionStringError, ValueError):
-        return secret
-
-
-def _dendrite_files(config: Config, resolved: Mapping[str, object]) -> Iterable[Path]:
-    """Return dendrite's own files from which a database's password is taken, each once."""
-    files: dict[Path, None] = {}
-    for name, target in config.targets.items():
-        settings = resolved.get(name)
-        if not isinstance(target, MediaTarget) or not isinstance(settings, MediaSettings):
-            continue
-        ours = {
-            target.database,
-            *(getattr(target.databases, part) for part in type(target.databases).model_fields),
-        }
-        named = {to_url(secret.get_secret_value()) for secret in ours if secret is not None}
-        taken = {settings.database, *settings.databases.values()} - named
-        if target.dendrite_config is not None and any(map(_password, taken)):
-            files[target.dendrite_config] = None
-    return files
 
 
 def _readers(path: Path) -> str:
@@ -140,14 +109,11 @@ def _readers(path: Path) -> str:
     return ""
 
 
-_DAY: Final = timedelta(days=1)
-
-
 def warnings_of(
-    path: Path, document: Document, config: Config, resolved: Mapping[str, object]
+    path: Path, document: Document, config: Config, resolved: Mapping[str, TargetSettings]
 ) -> tuple[Problem, ...]:
     """Return all warnings; `resolved` are the targets' settings, with the values from the files that they name."""
-    names = {name: found.server_names for name, found in resolved.items() if isinstance(found, MediaSettings)}
+    names = {name: settings.server_names for name, settings in resolved.items()}
     exposed = exposed_secrets(path, document, config, resolved)
     return (*exposed, *policy_warnings(document, config, names))
 
@@ -157,22 +123,17 @@ def policy_warnings(
 ) -> Iterator[Problem]:
     """Yield the warnings about each target's keys; `server_names` are those of each, as far as they are known."""
     for name, target in config.targets.items():
-        if isinstance(target, MediaTarget):
-            for path, message, hint in _media(target, server_names.get(name, frozenset())):
-                yield warning(document, ("targets", name, *path), message, hint)
+        for path, message, hint in target.warnings(server_names.get(name, frozenset())):
+            yield warning(document, ("targets", name, *path), message, hint)
 
 
 def unmatched(
-    document: Document, name: str, target: MediaTarget, counts: Mapping[str, int]
+    document: Document, name: str, target: TargetSection, counts: Mapping[str, int]
 ) -> Iterator[Problem]:
     """Yield a warning for each policy and quota of a target that matches no entry now; uncounted ones are fine."""
-    named = {
-        "policies": [policy.name for policy in target.policies],
-        "quota": [quota.name for quota in target.quotas()],
-    }
-    for key, names in named.items():
-        for place, policy in enumerate(names):
-            if counts.get(policy) == 0:
+    for key, rules in target.counted_rules.items():
+        for place, rule in enumerate(rules):
+            if counts.get(rule) == 0:
                 yield warning(
                     document,
                     ("targets", name, key, place, "match"),
@@ -184,35 +145,3 @@ def unmatched(
 def warning(document: Document, path: KeyPath, message: str, hint: str) -> Problem:
     """Make a warning at a value of the file."""
     return replace(document.problem(path, message, hint), level="warning")
-
-
-def _media(target: MediaTarget, server_names: frozenset[str]) -> Iterator[tuple[KeyPath, str, str]]:
-    default = MediaTarget.model_fields["settle"].default
-    if target.settle < default:
-        yield (
-            ("settle",),
-            f"is below {format_duration(default)}: a file can be purged while the same content is being uploaded",
-            "leave it out",
-        )
-    policies = target.rules(server_names).policies
-    for place, policy in enumerate(policies):
-        path: KeyPath = ("policies", place)
-        if (found := contradiction(policy.match, server_names)) is not None:
-            yield (*path, "match", found.condition), found.message, found.hint
-        if policy.match.unreferenced and policy.keep is not None and policy.keep < _DAY:
-            yield (
-                (*path, "keep"),
-                "is below one day with `unreferenced`: a file is uploaded before the message that refers to it arrives",
-                "write 1d or more",
-            )
-    for later, earlier in shadowed(policies, server_names):
-        keep = policies[earlier].keep
-        says = FOREVER if keep is None else format_duration(keep)
-        yield (
-            ("policies", later, "match"),
-            f"never decides: policy {policies[earlier].name}, keep {says}, comes before it and matches all of this",
-            "if it is meant to decide, move it before that one; otherwise remove it",
-        )
-    for place, quota in enumerate(target.quotas()):
-        if (found := contradiction(quota.match, server_names)) is not None:
-            yield ("quota", place, "match", found.condition), found.message, found.hint

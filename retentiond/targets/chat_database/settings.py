@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from retentiond.config.connection import to_url
 from retentiond.model.errors import UsageError
@@ -11,6 +11,8 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database.layout import read_layout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from retentiond.config.chats import Account, ChatTarget
     from retentiond.targets.chat_database.layout import Layout
 
@@ -21,6 +23,8 @@ class ChatSettings:
 
     database: str = field(repr=False)
     layout: Layout
+    server_names: ClassVar[frozenset[str]] = frozenset()
+    secret_files: ClassVar[tuple[Path, ...]] = ()
 
     def whereabouts(self, name: str, account: Account) -> tuple[str | None, str | None]:
         """Return the schema of an account's tables, and what their account column holds; None for what nobody says."""
