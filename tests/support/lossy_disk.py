@@ -1,15 +1,15 @@
-"""A real file system that loses at a power cut what was not synced: ext4 in an image, on a loop device.
+"""A real file system that loses at a power cut what was not synced: an image on a loop device.
 
-The image holds what ext4 has handed to the device. Its journal is committed by syncs alone here, never by the clock, so
-a copy of the image is the disk as a power cut leaves it: everything that was synced, and nothing later.
+The image holds what the file system has handed to the device. Its journal is committed by syncs alone here, not by the
+clock, so a copy of the image is the disk as a power cut leaves it: everything that was synced, and nothing later. A sync
+of one directory commits all of ext4's journal; btrfs commits that directory and what depends on it.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -20,14 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SIZE = 24 * 2**20
-_NEVER = 3600  # seconds between the journal's own commits
+_MIB: Final = 2**20
+# Each with the smallest size that it takes, and the options that keep it from a commit by the clock.
+_KINDS: Final = {
+    "ext4": (24 * _MIB, "loop,commit=3600"),
+    "xfs": (300 * _MIB, "loop"),
+    "btrfs": (128 * _MIB, "loop,commit=3600"),
+}
 
 
 class LossyDisk:
     """A mounted file system; its power can be cut while no process works on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str) -> None:
+        self._kind = kind
         self.path = directory / "disk"
         self._image = directory / "image"
 
@@ -38,7 +44,7 @@ class LossyDisk:
     def cut_power(self) -> None:
         """Lose what was not synced: go on with the image as it is now."""
         left = self._image.with_name("left")
-        shutil.copyfile(self._image, left)
+        subprocess.run(["cp", "--sparse=always", self._image, left], check=True)
         self.unmount()
         left.replace(self._image)
         self.mount()
@@ -47,13 +53,13 @@ class LossyDisk:
         """Make the file system, without a mount."""
         self.path.mkdir()
         with self._image.open("wb") as image:
-            image.truncate(_SIZE)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self._image], check=True)
+            image.truncate(_KINDS[self._kind][0])
+        subprocess.run([f"mkfs.{self._kind}", "-q", self._image], stdin=subprocess.DEVNULL, check=True)
 
     def mount(self) -> None:
         """Mount the image; raise CalledProcessError."""
-        options = f"loop,commit={_NEVER}"
-        subprocess.run(["mount", "-t", "ext4", "-o", options, self._image, self.path], check=True)
+        options = _KINDS[self._kind][1]
+        subprocess.run(["mount", "-t", self._kind, "-o", options, self._image, self.path], check=True)
 
     def unmount(self) -> None:
         """Unmount the image."""
@@ -61,15 +67,15 @@ class LossyDisk:
 
 
 @contextmanager
-def lossy_disk(directory: Path, config: pytest.Config) -> Iterator[LossyDisk]:
+def lossy_disk(directory: Path, kind: str, config: pytest.Config) -> Iterator[LossyDisk]:
     """Lend one; the test is left out where no image can be mounted."""
-    disk = LossyDisk(directory)
+    disk = LossyDisk(directory, kind)
     try:
         disk.make()
         disk.mount()
     except (OSError, subprocess.CalledProcessError):
-        not_run(config, "power cuts", "they need root, mkfs.ext4 and a loop device")
-        pytest.skip("no image of ext4 can be mounted here")
+        not_run(config, f"power cuts on {kind}", f"they need root, mkfs.{kind} and a loop device")
+        pytest.skip(f"no image of {kind} can be mounted here")
     try:
         yield disk
     finally:

@@ -27,9 +27,9 @@ _RESTORE = ("quarantine", "restore", "--all")
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)
 
 
-@pytest.fixture
+@pytest.fixture(params=["ext4", "xfs", "btrfs"] if NIGHTLY else ["ext4"])
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LossyDisk]:
-    with lossy_disk(tmp_path, request.config) as lent:
+    with lossy_disk(tmp_path, request.param, request.config) as lent:
         yield lent
 
 
