@@ -52,6 +52,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
         "quarantine": _Verb("quarantine", "List, restore or purge what passes deleted."),
         "records": _Verb("records", "Export and verify the proof of disposal."),
         "hold": _Verb("holds", "Keep items whatever the policies say."),
+        "notify": _Verb("notify", "Test the notifications."),
         "help": _Verb("app", "Show this help, or the help of a command."),
     }
 )

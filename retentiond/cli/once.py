@@ -2,17 +2,23 @@
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from retentiond.adapters.clock import SystemClock
 from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, tell_outcome
 from retentiond.cli.plan import Plan
 from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
+from retentiond.daemon.notices import Notices
 from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target
+from retentiond.model.errors import BusyError, RefusedError, RetentiondError
 from retentiond.terminal.progress import watched
+
+_LAST_NOTICES: Final = 30.0
+"""Seconds that notices have after the last pass."""
 
 app = commands()
 
@@ -63,7 +69,12 @@ class Once:
         passes: list[dict[str, Any]] = []
         stop = Stop()
 
+        notices = Notices(SystemClock(), at_once=True)
+
         async def errand(target: Target, config: TargetConfig) -> int:
+            if session.notify is not None:
+                notices.opened(target.name, await target.status())
+            notices.begun(target.name)
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 order = PassOptions(
                     "once",
@@ -74,12 +85,24 @@ class Once:
                     stop=stop,
                 )
                 report = await target.run_pass(order)
+            notices.ended(target.name, report, stopped=stop.asked, scheduled=True)
             passes.append(report.as_json())
             await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
             return report.exit_status
 
+        def failed(name: str, error: RetentiondError) -> None:
+            if not isinstance(error, BusyError):
+                notices.failed(name, str(error), refused=isinstance(error, RefusedError))
+
+        async def all_passes() -> int:
+            notices.adopt(session.notify)
+            try:
+                return await session.for_each(targets, errand, stop, failed)
+            finally:
+                await notices.close(_LAST_NOTICES)
+
         try:
-            return session.run(session.for_each(targets, errand, stop), stop)
+            return session.run(all_passes(), stop)
         finally:
             if self.as_json:
                 session.document({"passes": passes})

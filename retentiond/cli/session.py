@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
@@ -31,6 +31,9 @@ from retentiond.model.text import printable, sentence
 from retentiond.targets import registry
 from retentiond.terminal.translation import translator
 from retentiond.terminal.words import count_in_words
+
+if TYPE_CHECKING:
+    from retentiond.config.notify import Notify
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
@@ -66,6 +69,7 @@ class Session:
         self.err = Output(environment.stderr, forgiving=True)
         self.translate = translator(environment.variables)
         self.keep_records = Records().keep
+        self.notify: Notify | None = None
         self._log = CommandLog(self.err, everything=options.debug)
         self._log_by(Logging())
 
@@ -84,6 +88,7 @@ class Session:
         config, document = load_with_places(self.config_path, self.environment.variables)
         self._log_by(config.logging)
         self.keep_records = config.records.keep
+        self.notify = config.notify
         return config, document
 
     def targets(self, scope: Scope, *, anywhere: bool = False) -> dict[str, TargetConfig]:

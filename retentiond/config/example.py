@@ -18,6 +18,7 @@ from retentiond.config.schema import KINDS, Config, check_kinds
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96
+_CLOCK: Final = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_.-]+)*", re.ASCII)
 
 # What is live; all else is there as a comment, `#key: value`, with its default or an example.
@@ -185,6 +186,7 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(_flow(inner) for inner in value) + "]"
     if isinstance(value, timedelta):
         return format_duration(value)
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
+    # YAML 1.1 reads 22:00 as a number of minutes.
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _CLOCK.fullmatch(value):
         return value
     return json.dumps(value)

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
+from retentiond.config.notify import Notify
 from retentiond.config.section import Section
 from retentiond.config.values import Listen, LongerThanZero
 
@@ -87,3 +88,8 @@ class Config(Section):
         default=None, description="Metrics for Prometheus. By default none are served."
     )
     logging: Logging = Field(default=Logging(), description="The log.")
+    notify: Notify | None = Field(
+        default=None,
+        description="Notices about passes: pings for a dead man's switch, webhooks, and all services that Apprise knows. "
+        "By default none are sent.",
+    )

@@ -181,7 +181,8 @@ def _type_pattern(text: str) -> str:
     return text
 
 
-def _one_or_more(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
+    """Return a list of one for a value that is no list."""
     return value if isinstance(value, list | tuple) else (value,)
 
 
@@ -205,7 +206,7 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 """The name of a time zone."""
 ServerName = Annotated[str, AfterValidator(check_server_name)]
 """The name of a Matrix server, with its port if it has one."""
-ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(one_or_more), Field(min_length=1)]
 """One name, or a list of them."""
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
 """An IP address and a port; the file has them in one, `127.0.0.1:19187` or `[::1]:19187`."""
@@ -224,6 +225,6 @@ TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """The URL of an HTTP interface, without a password in it."""
 HttpUrls = Annotated[
-    tuple[HttpUrl, ...], BeforeValidator(_one_or_more), Field(min_length=1, max_length=_MOST_URLS)
+    tuple[HttpUrl, ...], BeforeValidator(one_or_more), Field(min_length=1, max_length=_MOST_URLS)
 ]
 """One URL, or a list of them, each of one server that serves the same data."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
+    from retentiond.adapters.clock import Clock
     from retentiond.config.schedule import AuditSchedule
-    from retentiond.daemon.clock import Clock
     from retentiond.daemon.status import Reachability, StatusReporter
     from retentiond.engine.target import Target
 

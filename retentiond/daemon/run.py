@@ -7,13 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
+from retentiond.adapters.clock import SystemClock
 from retentiond.adapters.http import Listener
 from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging, left_alone_on
-from retentiond.daemon.clock import SystemClock
+from retentiond.daemon.notices import Notices
 from retentiond.daemon.settings import policies_as_fields, read_settings
 from retentiond.daemon.signals import Signals
 from retentiond.daemon.status import StatusReporter
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from retentiond.daemon.clock import Clock
+    from retentiond.adapters.clock import Clock
     from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.settings import Settings
 
@@ -115,7 +116,10 @@ class _Daemon:
         self._timetable = Timetable()
         self._metrics = Metrics()
         self._listener = Listener({"/metrics": self._metrics.answer})
-        self._status = StatusReporter(notifier, self._metrics, clock, lambda: self._timetable.next_times)
+        self._notices = Notices(clock)
+        self._status = StatusReporter(
+            notifier, self._metrics, clock, lambda: self._timetable.next_times, self._notices
+        )
         self._targets = TargetSet(open_target, clock, self._status, self._timetable, self._tasks)
 
     async def run(self) -> int:
@@ -132,6 +136,7 @@ class _Daemon:
             finally:
                 await self._tasks.cancel(self._clock.sleep(LEAVE))
                 await self._listener.close()
+                await self._notices.close()
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.
                 await asyncio.sleep(0)
@@ -164,6 +169,7 @@ class _Daemon:
     async def _adopt(self, settings: Settings) -> None:
         await self._listener.adopt(settings.metrics.listen if settings.metrics else None)
         self._metrics.served = self._listener.port is not None
+        self._notices.adopt(settings.notify)
         host = host_name()
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():
@@ -187,6 +193,7 @@ class _Daemon:
         while True:
             await self._clock.sleep(_MINUTE)
             self._timetable.wake()
+            self._notices.look_for_overdue(self._timetable.next_times)
             self._status.refresh()
 
     async def _leave(self) -> None:

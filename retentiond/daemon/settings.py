@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
+    from retentiond.config.notify import Notify
     from retentiond.config.problems import Problem
     from retentiond.config.schema import Logging, Metrics, TargetConfig
 
@@ -41,6 +42,7 @@ class Settings:
     targets: Mapping[str, TargetSettings]
     logging: Logging
     metrics: Metrics | None = None
+    notify: Notify | None = None
     warnings: tuple[Problem, ...] = ()
 
 
@@ -58,7 +60,7 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
         raise ConfigError(problems)
     resolved = {name: target.resolved for name, target in targets.items()}
     warnings = warnings_of(path, document, config, resolved)
-    return Settings(targets, config.logging, config.metrics, warnings)
+    return Settings(targets, config.logging, config.metrics, config.notify, warnings)
 
 
 def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The status of the targets, for `systemctl status` and for the metrics, and whether each can be reached."""
+"""The status of the targets, for `systemctl status`, the metrics and the notices, and whether each can be reached."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from retentiond.adapters.clock import Clock
     from retentiond.adapters.metrics import Hindrance, Metrics
     from retentiond.adapters.systemd import Notifier
-    from retentiond.daemon.clock import Clock
+    from retentiond.daemon.notices import Notices
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import PassLimit, RetentiondError, StoreLimit
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
@@ -26,7 +27,7 @@ _LEAST_PAUSE: Final = timedelta(seconds=1)
 
 
 class StatusReporter:
-    """Collects the status of each target, for systemd and the metrics. `next_times` returns when passes are due."""
+    """Collects the status of each target, for systemd, the metrics and the notices. `next_times` returns when passes are due."""
 
     def __init__(
         self,
@@ -34,20 +35,23 @@ class StatusReporter:
         metrics: Metrics,
         clock: Clock,
         next_times: Callable[[], Mapping[str, datetime]],
+        notices: Notices,
     ) -> None:
         self._notifier = notifier
         self._metrics = metrics
         self._clock = clock
         self._next_times = next_times
+        self._notices = notices
         self._lost: dict[str, datetime] = {}
         self._at_work: dict[str, str] = {}
         self._last = ""
         self._stopping = False
         self._shown: tuple[str, datetime] | None = None
 
-    def lost(self, name: str, since: datetime) -> None:
+    def lost(self, name: str, since: datetime, error: str) -> None:
         """Record that a target cannot be reached."""
         self._lost[name] = since
+        self._notices.failed(name, error)
         self._metrics.reachable(name, yes=False)
         self.refresh()
 
@@ -64,16 +68,22 @@ class StatusReporter:
         if self._shown is None or not timedelta(0) <= self._clock.now() - self._shown[1] < _LEAST_PAUSE:
             self.refresh()
 
+    def opened(self, name: str, status: TargetStatus) -> None:
+        """Record the state in which a target was opened."""
+        self._notices.opened(name, status)
+
     def begun(self, name: str) -> None:
         """Record the start of a pass."""
+        self._notices.begun(name)
         self._at_work[name] = f"{name}: a pass begins"
         self.refresh()
 
-    def ended(self, name: str, report: PassReport | None) -> None:
+    def ended(self, name: str, report: PassReport | None, *, stopped: bool, scheduled: bool) -> None:
         """Record the end of a pass; `report` is None if it did not begin."""
         self._at_work.pop(name, None)
         if report is not None:
             self._metrics.passed(report)
+            self._notices.ended(name, report, stopped=stopped, scheduled=scheduled)
         if report is not None and report.pass_id is not None:
             self._last = f"{name}: pass {report.pass_id}, {report.removed_items} items removed"
         self.refresh()
@@ -82,9 +92,12 @@ class StatusReporter:
         """Prepare the metrics of a target with these rules."""
         self._metrics.expect(name, rules)
 
-    def refused(self, name: str, reason: PassLimit | StoreLimit | Hindrance) -> None:
+    def refused(self, name: str, reason: PassLimit | StoreLimit | Hindrance, error: str) -> None:
         """Record a refused pass."""
         self._metrics.refused(name, reason)
+        # Another process works on the target, and sends its own notices.
+        if reason != "busy":
+            self._notices.failed(name, error, refused=reason not in ("unreachable", "error"))
 
     def swept(self, name: str, report: SweepReport) -> None:
         """Record a sweep."""
@@ -93,6 +106,7 @@ class StatusReporter:
     def audited(self, report: AuditReport) -> None:
         """Record an audit."""
         self._metrics.audited(report)
+        self._notices.audited(report)
 
     @property
     def wants_status(self) -> bool:
@@ -106,6 +120,7 @@ class StatusReporter:
     def forget(self, name: str) -> None:
         """Remove a target."""
         self._metrics.forget(name)
+        self._notices.forget(name)
         self._lost.pop(name, None)
         self._at_work.pop(name, None)
         self.refresh()
@@ -156,7 +171,7 @@ class Reachability:
         if self._since is None:
             self._since = self._clock.now()
             _log.error("target_unreachable", target=self._name, error=str(error))
-            self._status.lost(self._name, self._since)
+            self._status.lost(self._name, self._since, str(error))
 
     def made(self) -> None:
         """Record a successful attempt."""

@@ -9,7 +9,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.model.errors import RetentiondError, UnreachableError
 
 if TYPE_CHECKING:
-    from retentiond.daemon.clock import Clock
+    from retentiond.adapters.clock import Clock
     from retentiond.daemon.status import Reachability, StatusReporter
     from retentiond.engine.target import Target
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from retentiond.adapters.clock import Clock
     from retentiond.config.schedule import Schedule
-    from retentiond.daemon.clock import Clock
     from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.settings import TargetSettings
     from retentiond.daemon.status import StatusReporter

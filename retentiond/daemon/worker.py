@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
+    from retentiond.adapters.clock import Clock
     from retentiond.adapters.metrics import Hindrance
-    from retentiond.daemon.clock import Clock
     from retentiond.daemon.policies import EffectivePolicies
     from retentiond.daemon.settings import TargetSettings
     from retentiond.daemon.status import StatusReporter
@@ -122,8 +122,10 @@ class TargetWorker:
     async def _open_once(self, settings: TargetSettings, opened: AsyncExitStack) -> Target:
         async with AsyncExitStack() as attempt:
             target = await attempt.enter_async_context(self._open_target(self.name, settings.config))
-            last_pass = (await target.status()).last_pass
+            status = await target.status()
+            last_pass = status.last_pass
             opened.push_async_exit(attempt.pop_all())
+        self._status.opened(self.name, status)
         if last_pass is not None:
             started: datetime = last_pass["started_at"]
             self.last_started = max(started, self.last_started or started)
@@ -174,22 +176,26 @@ class TargetWorker:
     async def _pass(self, target: Target, settings: TargetSettings) -> None:
         self.last_started = self._clock.now()
         self._status.begun(self.name)
-        await self._work(target.run_pass, settings)
+        await self._work(target.run_pass, settings, scheduled=True)
 
     async def _check_quotas(self, target: Target, settings: TargetSettings) -> None:
         if isinstance(target, HasQuotas):
-            await self._work(target.check_quotas, settings)
+            await self._work(target.check_quotas, settings, scheduled=False)
 
     async def _work(
-        self, work: Callable[[PassOptions], Awaitable[PassReport | None]], settings: TargetSettings
+        self,
+        work: Callable[[PassOptions], Awaitable[PassReport | None]],
+        settings: TargetSettings,
+        *,
+        scheduled: bool,
     ) -> None:
-        self._stop = Stop()
+        stop = self._stop = Stop()
         order = PassOptions(
             command="run",
             patience=0.0,
             keep_records=settings.keep_records,
             progress=_Watch(self.name, self._status),
-            stop=self._stop,
+            stop=stop,
         )
         report = None
         try:
@@ -205,10 +211,10 @@ class TargetWorker:
             self._refuse("error", error)
         finally:
             self._stop = None
-            self._status.ended(self.name, report)
+            self._status.ended(self.name, report, stopped=stop.asked, scheduled=scheduled)
 
     def _refuse(self, reason: PassLimit | StoreLimit | Hindrance, error: RetentiondError) -> None:
-        self._status.refused(self.name, reason)
+        self._status.refused(self.name, reason, str(error))
         _log.warning("pass_refused", target=self.name, reason=reason, error=str(error))
 
 

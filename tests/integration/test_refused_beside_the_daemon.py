@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
+from retentiond.adapters.clock import SystemClock
 from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
-from retentiond.daemon.clock import SystemClock
+from retentiond.daemon.notices import Notices
 from retentiond.daemon.policies import EffectivePolicies
 from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.status import StatusReporter
@@ -67,7 +68,7 @@ async def kept(retention: Retention, **keys: Any) -> AsyncIterator[Kept]:
         EffectivePolicies(TargetSettings(config, resolve(config))),
         open_target,
         clock,
-        StatusReporter(Notifier({}), Metrics(), clock, dict),
+        StatusReporter(Notifier({}), Metrics(), clock, dict, Notices(clock)),
         lambda _worker: reached.set(),
     )
     with capture_logs() as log:

@@ -17,6 +17,8 @@ SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 def loaded(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "config.yaml"
     path.write_text(text)
+    (tmp_path / "ping").write_text("https://ping.example.org/uuid")
+    (tmp_path / "hook").write_text("Bearer token")
     return load_config(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
 

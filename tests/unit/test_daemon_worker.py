@@ -13,6 +13,7 @@ from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
+from retentiond.daemon.notices import Notices
 from retentiond.daemon.policies import EffectivePolicies
 from retentiond.daemon.settings import TargetSettings
 from retentiond.daemon.status import StatusReporter
@@ -40,7 +41,7 @@ class Kept:
         self.stores = FakeStores()
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self.status = StatusReporter(Notifier({}), self.metrics, self.clock, dict)
+        self.status = StatusReporter(Notifier({}), self.metrics, self.clock, dict, Notices(self.clock))
         self.reached: list[str] = []
         self.worker = TargetWorker(
             "media",
