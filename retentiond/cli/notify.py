@@ -17,9 +17,9 @@ app = commands("Test the notifications.")
 
 @app.command(name="test", epilog=example("retentiond notify test"))
 def test_notifications() -> Work:
-    """Send a test by each channel under `notify`, once, and show which took it.
+    """Send a test by each channel.
 
-    A ping receives it as a success. Exit 1 if a channel did not take it.
+    The channels are those under `notify` in the configuration. A line for each shows whether it took the test. A ping receives it as a success. Exit 1 if a channel did not take it.
     """
     return TestNotifications()
 

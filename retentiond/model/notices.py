@@ -72,7 +72,7 @@ class Notice:
 class Wording:
     """The templates of title and message; `$name` is one of PLACEHOLDERS."""
 
-    title: str = "retentiond on $host: $target: $summary"
+    title: str = "[retentiond] $target on $host: $summary"
     message: str = "$message"
 
     def of(self, notice: Notice, host: str) -> tuple[str, str]:

@@ -84,7 +84,7 @@ async def test_an_audit_under_way_ends_early_when_the_daemon_stops(daemon: Runni
 async def test_passes_and_sweeps_go_on_beside_an_audit(daemon: RunningDaemon) -> None:
     store = daemon.stores["media"]
     store.let_audit.clear()
-    store.last_pass = {"started_at": NOON - timedelta(days=2)}
+    store.last_pass = {"started_at": NOON - timedelta(days=2), "state": "finished"}
     await daemon.start(media=SCHEDULED)
     await daemon.until(lambda: store.audits and store.orders)
     sweeps = len(store.sweeps)
