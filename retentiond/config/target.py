@@ -10,7 +10,7 @@ from retentiond.config.schedule import AuditSchedule
 from retentiond.config.section import Section
 
 
-class TargetSettings(Protocol):
+class ResolvedSettings(Protocol):
     """The settings of a target of any kind: its section, completed by the files that it names."""
 
     @property

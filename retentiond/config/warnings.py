@@ -19,7 +19,7 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from retentiond.config.document import Document
     from retentiond.config.schema import Config
-    from retentiond.config.target import TargetSection, TargetSettings
+    from retentiond.config.target import TargetSection, ResolvedSettings
 
 _CREDENTIAL: Final = "credential:"
 _FILE: Final = "file:"
@@ -28,7 +28,7 @@ _VARIABLE: Final = re.compile(r"(?<!\$)\$\{")
 
 
 def exposed_secrets(
-    path: Path, document: Document, config: Config, resolved: Mapping[str, TargetSettings]
+    path: Path, document: Document, config: Config, resolved: Mapping[str, ResolvedSettings]
 ) -> Iterator[Problem]:
     """Yield a warning for each file with a secret that others can read: the configuration and the files that it names."""
     secrets = dict(_secrets(document, config))
@@ -110,7 +110,7 @@ def _readers(path: Path) -> str:
 
 
 def warnings_of(
-    path: Path, document: Document, config: Config, resolved: Mapping[str, TargetSettings]
+    path: Path, document: Document, config: Config, resolved: Mapping[str, ResolvedSettings]
 ) -> tuple[Problem, ...]:
     """Return all warnings; `resolved` are the targets' settings, with the values from the files that they name."""
     names = {name: settings.server_names for name, settings in resolved.items()}

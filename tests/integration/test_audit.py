@@ -10,7 +10,7 @@ import pytest
 
 from retentiond.engine.target import STOPPED, AuditOptions
 from retentiond.model.errors import RefusedError
-from tests.support.audits import counts, one_audit
+from tests.support.media_target import counts, one_audit
 from tests.support.store import hash_of
 
 if TYPE_CHECKING:

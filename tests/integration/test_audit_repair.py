@@ -11,7 +11,7 @@ import pytest
 from retentiond.engine.target import PassOptions, Selection
 from retentiond.model.errors import RefusedError
 from retentiond.model.holds import HoldRequest, HoldSubject
-from tests.support.audits import counts, one_audit, one_repair
+from tests.support.media_target import counts, one_audit, one_repair
 from tests.support.store import hash_of
 
 if TYPE_CHECKING:

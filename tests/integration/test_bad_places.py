@@ -14,14 +14,13 @@ import asyncpg
 import pytest
 
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
-from tests.support.command_line import log_entries
-from tests.support.real_command_line import RealCommandLine
+from tests.support.command_line import RealCommandLine, log_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.real_command_line import Connection
+    from tests.support.command_line import Connection
     from tests.support.store import DendriteStore
 
 UNPRIVILEGED = 65534

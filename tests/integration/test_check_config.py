@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from retentiond.engine.target import NullProgress
 from retentiond.model.check import PolicyCount
-from tests.support.real_command_line import RealCommandLine
+from tests.support.command_line import RealCommandLine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.command_line import Connection
     from tests.support.media_target import Retention
-    from tests.support.real_command_line import Connection
     from tests.support.store import DendriteStore
 
 POLICIES = [

@@ -28,7 +28,7 @@ from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from tests.support.media_target import Retention
-from tests.support.pooler import pool_sessions
+from tests.support.postgres_proxy import pool_sessions
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:

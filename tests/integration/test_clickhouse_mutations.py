@@ -14,7 +14,7 @@ import pytest
 from retentiond.engine.target import NullProgress, Stop
 from retentiond.targets.chat_database.clickhouse import connection
 from tests.support.clickhouse_server import ClickHouseServer
-from tests.support.small_disk import small_disk
+from tests.support.file_systems import small_disk
 from tests.support.stats_table import CUTOFF, IMPATIENT, Stats
 from tests.support.store_purge import HELD, Notes, Purge
 

@@ -14,7 +14,7 @@ from retentiond.model.request import Request
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.sweeps import purge
-from tests.support.ledger_time import let_pass
+from tests.support.media_target import let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 
 if TYPE_CHECKING:

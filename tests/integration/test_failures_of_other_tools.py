@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from retentiond.ledger import clocks
-from tests.support.real_command_line import RealCommandLine
+from tests.support.command_line import RealCommandLine
 
 if TYPE_CHECKING:
     from retentiond.model.media import MediaKey
-    from tests.support.real_command_line import Connection
+    from tests.support.command_line import Connection
     from tests.support.store import DendriteStore
 
 DAY = timedelta(days=1)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.command_line import Terminal, log_entries
-from tests.support.real_command_line import RealCommandLine
+from tests.support.command_line import RealCommandLine, Terminal, log_entries
 from tests.support.store import COMMON_THUMBNAILS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retentiond.model.media import MediaKey, MediaRow
-    from tests.support.real_command_line import Connection
+    from tests.support.command_line import Connection
     from tests.support.store import DendriteStore
 
 HOSTILE = (

@@ -10,8 +10,7 @@ import pytest
 from retentiond.engine.target import PassOptions
 from retentiond.targets.dendrite_media.passes import ending
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
-from tests.support.ledger_time import let_pass
-from tests.support.media_target import REMOTE
+from tests.support.media_target import REMOTE, let_pass
 from tests.support.store import COMMON_THUMBNAILS
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.support.ledger_time import let_pass
-from tests.support.media_target import REMOTE
+from tests.support.media_target import REMOTE, let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import pytest
 
 from retentiond.engine.target import PassOptions, Selection
 from retentiond.targets.dendrite_media.quotas import space
-from tests.support.ledger_time import let_pass
-from tests.support.media_target import REMOTE
+from tests.support.media_target import REMOTE, let_pass
 
 if TYPE_CHECKING:
     from pathlib import Path

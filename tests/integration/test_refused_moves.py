@@ -14,10 +14,8 @@ from retentiond.engine.target import AuditOptions, Selection
 from retentiond.model.errors import LeaseLostError
 from retentiond.targets.dendrite_media.disk import moves
 from retentiond.targets.dendrite_media.quarantine import removal
-from tests.support.attributes import attribute, clear
-from tests.support.ledger_time import let_pass
-from tests.support.media_target import REMOTE, Retention
-from tests.support.mounts import overlaid
+from tests.support.file_systems import attribute, clear, overlaid
+from tests.support.media_target import REMOTE, Retention, let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import pytest
 
-from tests.support.ledger_time import let_pass
+from tests.support.media_target import let_pass
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:

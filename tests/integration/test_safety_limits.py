@@ -18,16 +18,15 @@ import pytest
 from retentiond.adapters import postgres
 from retentiond.ledger import clocks, ledger
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
-from tests.support.command_line import log_entries
+from tests.support.command_line import RealCommandLine, log_entries
 from tests.support.media_target import REMOTE
-from tests.support.pooler import pool_sessions
-from tests.support.real_command_line import RealCommandLine
+from tests.support.postgres_proxy import pool_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from retentiond.model.media import MediaKey
-    from tests.support.real_command_line import Connection
+    from tests.support.command_line import Connection
     from tests.support.store import DendriteStore
 
 DAYS = timedelta(days=1)

@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from retentiond.engine.target import Selection
-from tests.support.audits import one_repair
-from tests.support.media_target import REMOTE
+from tests.support.media_target import REMOTE, one_repair
 
 if TYPE_CHECKING:
     import asyncpg

@@ -15,9 +15,8 @@ from retentiond.engine.target import PassOptions, Selection
 from retentiond.targets.dendrite_media.disk.access_probe import probe_access_times
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.surveys import accesses
+from tests.support.file_systems import bound, overlaid, small_disk
 from tests.support.media_target import REMOTE
-from tests.support.mounts import bound, overlaid
-from tests.support.small_disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,7 @@ import pytest
 
 from retentiond.engine.target import Selection
 from retentiond.targets.dendrite_media.quarantine.entry_table import CHANGES, SQL, Change, Claim
-from tests.support.audits import one_repair
-from tests.support.ledger_time import let_pass
+from tests.support.media_target import let_pass, one_repair
 
 if TYPE_CHECKING:
     import asyncpg

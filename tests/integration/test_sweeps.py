@@ -19,7 +19,7 @@ from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.sweeps import strays
 from retentiond.targets.dendrite_media.sweeps import sweep as sweeping
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
-from tests.support.ledger_time import let_pass
+from tests.support.media_target import let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, StoredMedia
 
 if TYPE_CHECKING:

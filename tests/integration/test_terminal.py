@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.command_line import RealCommandLine
 from tests.support.pseudo_terminal import run_on_terminal
-from tests.support.real_command_line import RealCommandLine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.real_command_line import Connection
+    from tests.support.command_line import Connection
     from tests.support.store import DendriteStore
 
 MISSING = 40

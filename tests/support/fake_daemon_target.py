@@ -1,4 +1,4 @@
-"""A store that is not there: its passes go on until the test lets them end, and it remembers what was asked of it."""
+"""A store in memory for the daemon: its passes, audits and sweeps last until the test lets them end."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from retentiond.model.audit import AuditReport
-from retentiond.model.check import Check
 from retentiond.model.errors import UnreachableError
-from retentiond.model.records import Chain, Verified
 from retentiond.model.report import (
-    CancelledPurge,
     PassReport,
-    RestoreReport,
     SweepReport,
     Tally,
     TargetStatus,
 )
-from retentiond.model.statistics import StoreStatistics
-from tests.support.targets import as_media
+from tests.support.fake_target import FakeTarget
+from tests.support.media_target import as_media
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
 
     from retentiond.config.media import MediaTarget
     from retentiond.config.schema import TargetConfig
-    from retentiond.engine.capabilities import Holds
-    from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
-    from retentiond.model.acceptance import Acceptance
-    from retentiond.model.explanation import Explanation
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
 
 
 class FakeStore:
-    """What lasts while a target is opened and closed: its orders, and what shall become of them."""
+    """The state of a store over several openings: the calls so far, and the results of the next ones."""
 
     def __init__(self) -> None:
         self.configs: list[MediaTarget] = []
@@ -79,22 +72,16 @@ class FakeStore:
         return UnreachableError("the database cannot be reached; check that it runs")
 
 
-class FakeTarget:
-    """A Target on a FakeStore."""
-
-    kind = "dendrite_media"
+class DaemonTarget(FakeTarget):
+    """A target on a FakeStore."""
 
     def __init__(self, name: str, config: MediaTarget, store: FakeStore) -> None:
-        self.name = name
+        super().__init__(name)
         self._config = config
         self._store = store
 
     def _report(self, **fields: Any) -> PassReport:
         return PassReport(self.name, self.kind, False, datetime(2026, 1, 1, tzinfo=UTC), **fields)
-
-    @property
-    def holds(self) -> Holds:
-        raise NotImplementedError
 
     async def plan(
         self,
@@ -105,9 +92,6 @@ class FakeTarget:
     ) -> PassReport:
         self._store.planned.append(self._config)
         return self._report(removed={policy.name: self._store.removed for policy in self._config.policies})
-
-    async def explain(self, media: str, progress: Progress) -> Explanation:
-        raise NotImplementedError
 
     async def run_pass(self, order: PassOptions) -> PassReport:
         store = self._store
@@ -151,9 +135,6 @@ class FakeTarget:
         for record in self._store.records:
             yield record
 
-    async def verify_records(self) -> Verified:
-        return Chain().result()
-
     async def beat(self) -> None:
         self._store.beats += 1
 
@@ -171,42 +152,19 @@ class FakeTarget:
         report.error = "it was asked to stop" if order.stop.asked else None
         return report
 
-    async def forget(self, media: Sequence[str] | None) -> list[str]:
-        raise NotImplementedError
-
-    async def accept(self, *, yes: bool) -> Acceptance:
-        raise NotImplementedError
-
-    async def picture(self, progress: Progress) -> StoreStatistics:
-        """Draw an empty store."""
-        del progress
-        return StoreStatistics(self.name, self.kind, datetime.now(UTC), Tally())
-
     async def status(self) -> TargetStatus:
         store = self._store
         return TargetStatus(
             self.name, self.kind, ledger=True, last_pass=store.last_pass, last_audit=store.last_audit
         )
 
-    async def check(self) -> Check:
-        return Check([])
-
     async def released(self) -> AsyncIterator[Released]:
         for item in self._store.released:
             yield item
 
-    async def restore(self, selection: Selection) -> RestoreReport:
-        return RestoreReport()
-
-    async def cancel_purge(self) -> CancelledPurge:
-        return CancelledPurge()
-
-    async def end_grace(self) -> SweepReport:
-        return SweepReport()
-
 
 class FakeStores:
-    """Opens targets by their names; each name has a store of its own."""
+    """Opens targets by name; each name has its own store."""
 
     def __init__(self) -> None:
         self._stores: dict[str, FakeStore] = {}
@@ -215,7 +173,7 @@ class FakeStores:
         return self._stores.setdefault(name, FakeStore())
 
     @asynccontextmanager
-    async def open(self, name: str, config: TargetConfig) -> AsyncIterator[FakeTarget]:
+    async def open(self, name: str, config: TargetConfig) -> AsyncIterator[DaemonTarget]:
         store = self[name]
         store.configs.append(as_media(config))
         if store.opening_held is not None:
@@ -228,6 +186,6 @@ class FakeStores:
             raise store.down_error()
         store.open += 1
         try:
-            yield FakeTarget(name, as_media(config), store)
+            yield DaemonTarget(name, as_media(config), store)
         finally:
             store.open -= 1

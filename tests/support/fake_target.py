@@ -23,7 +23,7 @@ from retentiond.model.report import (
     TargetStatus,
 )
 from retentiond.model.statistics import StoreStatistics
-from tests.support.targets import as_media
+from tests.support.media_target import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -1,21 +1,38 @@
-"""retentiond at work on a test's own store, opened as the commands open it, with any keys of the configuration."""
+"""retentiond on a test's own store: passes, plans and audits, with any keys, and time that passes for its ledger alone."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.config.media import MediaTarget
 from retentiond.config.schema import Config
-from retentiond.engine.target import NullProgress, PassOptions
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions
 from retentiond.targets.dendrite_media.target import open_dendrite_media
-from tests.support.targets import as_media
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import asyncpg
+
+    from retentiond.config.schema import TargetConfig
+    from retentiond.model.audit import AuditReport, Finding
     from retentiond.model.report import Item, PassReport
     from retentiond.targets.dendrite_media.target import DendriteMedia
+
+
+def media_target(config: Config, name: str = "media") -> MediaTarget:
+    """Return a target of a configuration, which must be of media."""
+    return as_media(config.targets[name])
+
+
+def as_media(target: TargetConfig) -> MediaTarget:
+    """Return the target, which must be of media."""
+    assert isinstance(target, MediaTarget)
+    return target
+
 
 REMOTE = {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}
 
@@ -34,7 +51,7 @@ def configure(database: str, media_path: Path, **keys: Any) -> Config:
 
 
 class Retention:
-    """Each piece of work opens the target anew, with its own keys."""
+    """A target on a test's store; each call opens it anew, with its own keys."""
 
     def __init__(self, database: str, media_path: Path) -> None:
         self.database = database
@@ -48,12 +65,65 @@ class Retention:
             yield target
 
     async def one_pass(self, **keys: Any) -> PassReport:
-        """Do one pass as the daemon does, which does not wait for a last sweep."""
+        """Run a pass as the daemon does, without the last sweep of a pass by hand."""
         async with self.opened(**keys) as target:
             return await target.run_pass(PassOptions(command="run"))
 
     async def one_plan(self, **keys: Any) -> tuple[PassReport, list[Item]]:
-        """Make a plan, and return its items, too."""
+        """Make a plan; return it with its items."""
         items: list[Item] = []
         async with self.opened(**keys) as target:
             return await target.plan(items.append, NullProgress()), items
+
+
+WHEN_ALL_IS_OLD = timedelta(days=2)
+"""How far in the future an audit is: a file's ctime cannot be set back."""
+
+
+async def one_audit(
+    retention: Retention,
+    *,
+    in_future: timedelta = WHEN_ALL_IS_OLD,
+    keys: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[AuditReport, list[Finding]]:
+    """Run an audit; return its report and findings. `keys` are those of the configuration."""
+    findings: list[Finding] = []
+    now = datetime.now(UTC) + in_future
+    command = "audit --repair" if options.get("repair") else "audit"
+    async with retention.opened(**(keys or {})) as target:
+        report = await target.audit(AuditOptions(command, listen=findings.append, now=now, **options))
+    assert sum(tally.items for tally in report.findings.values()) == len(findings)
+    return report, findings
+
+
+async def one_repair(retention: Retention, **options: Any) -> AuditReport:
+    """Run a repair, without its last sweep."""
+    # With a settle of less than a minute a repair by hand does not wait for dendrite's time-outs.
+    keys = {"settle": "5s"} | options.pop("keys", {})
+    report, _ = await one_audit(retention, repair=True, keys=keys, **options)
+    return report
+
+
+def counts(report: AuditReport) -> dict[str, int]:
+    """Count the findings of each kind."""
+    return {kind: tally.items for kind, tally in report.findings.items()}
+
+
+_MOMENTS: Final = {
+    "entry": ("renamed_at", "looked_at", "retry_at", "grace_until"),
+    "released_media": ("released_at", "grace_until"),
+    "released_thumbnail": ("released_at", "grace_until"),
+    "thumbnail_release": ("released_at", "grace_until"),
+    "shared_blob": ("noted_at",),
+    "suspect_thumbnail": ("seen_at",),
+    "reference_copy": ("begun_at",),
+    "room_seen": ("first_seen",),
+}
+
+
+async def let_pass(connection: asyncpg.Connection[asyncpg.Record], time: timedelta) -> None:
+    """Move all times in the ledger into the past, so that a test need not wait."""
+    for table, columns in _MOMENTS.items():
+        changes = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+        await connection.execute(f"UPDATE retentiond.{table} SET {changes}", time)

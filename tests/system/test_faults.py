@@ -19,8 +19,8 @@ from retentiond.demo.postgres import EmbeddedPostgres
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.crashes import fail_at, failing_calls, kill_at
 from tests.support.database import DatabaseServer
+from tests.support.file_systems import small_disk
 from tests.support.real_program import RealProgram
-from tests.support.small_disk import small_disk
 from tests.support.worn_store import WornStore, make_worn_store
 
 if TYPE_CHECKING:

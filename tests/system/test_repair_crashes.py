@@ -6,6 +6,7 @@ The judge knows nothing of the ledger: it compares rows and files with what they
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 from contextlib import asynccontextmanager
@@ -15,14 +16,14 @@ import pytest
 
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.crashes import distinct, fail_at, failing_calls, kill_at, points_of
-from tests.support.damage import damage
+from tests.support.store import COMMON_THUMBNAILS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from retentiond.model.media import MediaKey, MediaRow
-    from tests.support.store import ThumbnailRow
+    from tests.support.store import DendriteStore, ThumbnailRow
     from tests.support.worn_store import WornStore
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)
@@ -49,6 +50,63 @@ class State(NamedTuple):
     rows: dict[MediaKey, MediaRow]
     thumbnails: list[ThumbnailRow]
     files: dict[str, bytes]
+
+
+_SMALL, _MIDDLE, _LARGE = COMMON_THUMBNAILS
+_LONG_AGO = 1_600_000_000
+_LOCAL: dict[str, Any] = {"origin": "here.test", "user_id": "@u:here.test"}
+
+
+async def damage(worn: WornStore) -> None:
+    """Add media with something of each kind to repair, more than one page of what is repaired by pages."""
+    store = worn.store
+    await _missing_files(store)
+    await _orphans(worn)
+    await _thumbnails(store)
+    await _damaged(store)
+    for number in range(4):
+        upload = store.media_path / "tmp" / str(number)
+        upload.mkdir(parents=True)
+        (upload / "content").write_bytes(b"half")
+        os.utime(upload / "content", (_LONG_AGO, _LONG_AGO))
+
+
+async def _missing_files(store: DendriteStore) -> None:
+    for _ in range(3):
+        await store.add(file=False)
+    await store.add(file=False, **_LOCAL)
+    lost = await store.add(thumbnails=[_SMALL])
+    (store.path_of(lost.base64hash) / "file").unlink()
+
+
+async def _orphans(worn: WornStore) -> None:
+    """Add blobs without a row, and thumbnail rows without a media row."""
+    for _ in range(4):
+        media = await worn.store.add(thumbnails=[_SMALL])
+        await worn.connection.execute(
+            "DELETE FROM mediaapi_media_repository WHERE media_id = $1 AND media_origin = $2", *media.key
+        )
+
+
+async def _thumbnails(store: DendriteStore) -> None:
+    for _ in range(2):
+        media = await store.add(thumbnails=[_SMALL])
+        await store.add_thumbnail(media, _MIDDLE, row=False)
+        await store.add_thumbnail(media, _LARGE, row=False)
+    for _ in range(4):
+        media = await store.add()
+        await store.add_thumbnail(media, _SMALL, file=False)
+        await store.add_thumbnail(media, _LARGE, size=7)
+
+
+async def _damaged(store: DendriteStore) -> None:
+    """Add files of another size or content than their rows say, one with a local row."""
+    await store.add(size=7, thumbnails=[_SMALL])
+    for origin in ("there.test", "elsewhere.test"):
+        await store.add(content=b"of a size", size=7, origin=origin)
+    for rotten in (await store.add(), await store.add(**_LOCAL)):
+        file = store.path_of(rotten.base64hash) / "file"
+        file.write_bytes(b"x" * len(rotten.content))
 
 
 async def finish(store: WornStore) -> tuple[State, list[str]]:

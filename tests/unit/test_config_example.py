@@ -9,7 +9,7 @@ from retentiond.config.example import example_config
 from retentiond.config.load import load_config
 from retentiond.config.media import Databases, Limits, Pace
 from retentiond.config.schema import KINDS, Config, Logging, Records
-from tests.support.targets import media_target
+from tests.support.media_target import media_target
 
 SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 

@@ -10,7 +10,7 @@ import pytest
 from retentiond.config.load import load_with_places
 from retentiond.config.resolve import resolve
 from retentiond.config.warnings import warnings_of
-from tests.support.targets import as_media
+from tests.support.media_target import as_media
 
 if TYPE_CHECKING:
     from pathlib import Path

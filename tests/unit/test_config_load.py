@@ -12,7 +12,7 @@ from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.schema import Config
 from retentiond.model.errors import UsageError
-from tests.support.targets import media_target
+from tests.support.media_target import media_target
 
 WHOLE = """\
 targets:

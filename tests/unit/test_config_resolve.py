@@ -8,7 +8,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.problems import ConfigError
 from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.model.errors import UsageError
-from tests.support.targets import media_target
+from tests.support.media_target import media_target
 
 DENDRITE = """\
 global:

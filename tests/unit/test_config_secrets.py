@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from retentiond.config.load import load_config
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Config
-from tests.support.targets import media_target
+from tests.support.media_target import media_target
 
 TARGET = """\
 targets:

@@ -12,8 +12,8 @@ from retentiond.daemon.policies import EffectivePolicies
 from retentiond.daemon.settings import TargetSettings
 from retentiond.targets.settings import resolve_target
 from tests.support.fake_clock import NOON
+from tests.support.media_target import as_media
 from tests.support.running_daemon import media
-from tests.support.targets import as_media
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
