@@ -19,7 +19,7 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from retentiond.config.document import Document
     from retentiond.config.schema import Config
-    from retentiond.config.target import TargetSection, ResolvedSettings
+    from retentiond.config.target import ResolvedSettings, TargetSection
 
 _CREDENTIAL: Final = "credential:"
 _FILE: Final = "file:"
