@@ -115,6 +115,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     send_closing_lines(session.config)
 
 
+_MOST_PROCESSES = 8
+"""Each has servers of its own."""
 _LONGEST_FIRST = ("tests/integration/search/", "tests/system/", "tests/integration/", "tests/")
 """The order of the run: short tests at the end keep all processes busy until then."""
 
@@ -136,6 +138,12 @@ class _Scopes(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
             return nodeid
         # tests/integration/test_paths.py is by itself, tests/integration/search/test_tasks.py is not.
         return "/".join(nodeid.partition("::")[0].split("/")[:3])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are processors, since tests also wait for servers and disks."""
+    return min(len(os.sched_getaffinity(0)), _MOST_PROCESSES - 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
