@@ -59,9 +59,8 @@ ONCE: Final = (
     ("retentiond/targets/dendrite_media/passes/steps.py", "MediaSteps.remove", "run"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal.run", "_release_all"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal._release_all", "release"),
-    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "_delete"),
-    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser._delete", "release"),
-    ("retentiond/targets/dendrite_media/quarantine/released_rows.py", "release", "fetchrow"),
+    ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "release"),
+    ("retentiond/targets/dendrite_media/quarantine/released_rows.py", "release", "fetch"),
 )
 """Our functions on the stack when `retentiond once` deletes a batch of rows: file, function, and the name it calls next.
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from tests.support.command_line import RealCommandLine, log_entries
 
 if TYPE_CHECKING:
@@ -264,12 +264,12 @@ def test_without_the_right_to_make_temporary_tables_the_grant_is_printed_and_hel
 def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_pass_goes_on(
     line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = Releaser._delete
+    release = released_rows.release
     batches = 0
 
-    async def delete_then_lose(self: Releaser, going: Any, rows: Any) -> None:
+    async def release_then_lose(*batch: Any) -> Any:
         nonlocal batches
-        await delete(self, going, rows)
+        released = await release(*batch)
         batches += 1
         if batches == 2:
             other = await asyncpg.connect(line.database)
@@ -281,8 +281,9 @@ def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_p
                 )
             finally:
                 await other.close()
+        return released
 
-    monkeypatch.setattr(Releaser, "_delete", delete_then_lose)
+    monkeypatch.setattr(released_rows, "release", release_then_lose)
     told = line.type("once", "--json")
     assert told.status == 4
     (report,) = told.document["passes"]
@@ -309,10 +310,10 @@ def test_a_database_that_goes_down_in_a_pass_rolls_its_batch_back_and_the_next_p
 def test_a_lock_that_dendrite_holds_too_long_ends_a_pass_as_interrupted(
     line: RealCommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def wait_in_vain(_self: Releaser, _going: Any, _rows: Any) -> None:
+    async def wait_in_vain(*_batch: Any) -> None:
         raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
 
-    monkeypatch.setattr(Releaser, "_delete", wait_in_vain)
+    monkeypatch.setattr(released_rows, "release", wait_in_vain)
     told = line.type("once", "--json")
     assert told.status == 4
     assert told.document["passes"][0]["state"] == "interrupted"

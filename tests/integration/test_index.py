@@ -20,9 +20,9 @@ from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRIES_
 from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.quarantine.released_rows import SQL as RELEASED_SQL
+from retentiond.targets.dendrite_media.restore.thumbnails import SQL as THUMBNAIL_SQL
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as THUMBNAIL_ROW_SQL
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL as THUMBNAIL_SQL
 from tests.support.media_target import Retention
 
 if TYPE_CHECKING:
@@ -196,10 +196,13 @@ async def test_every_look_of_a_batch_goes_by_an_index_and_never_reads_the_whole_
             ids,
             origins,
             ["p"] * len(ids),
-            [True] * len(ids),
+            hashes,
+            [1] * len(ids),
+            [None] * len(ids),
+            [None] * len(ids),
+            0,
             timedelta(0),
             False,
-            [None] * len(ids),
         ),
     }
     for name, arguments in by_key.items():

@@ -20,7 +20,7 @@ from retentiond.adapters.postgres_watch import WatchLimits, hang_up
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.demo.store import make_tables
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.quarantine.release import Releaser
+from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.registry import open_target
 from tests.support.media_target import Retention
 from tests.support.postgres_proxy import proxy_before
@@ -151,13 +151,14 @@ async def test_a_release_whose_commit_waits_for_a_standby_that_is_down_touches_n
 ) -> None:
     async with store_of_its_own(tmp_path / "media") as (retention, store, connection):
         due = await store.add()
-        delete = Releaser._delete
+        release = released_rows.release
 
-        async def delete_then_lose_the_standby(self: Releaser, going: Any, rows: Any) -> None:
-            await delete(self, going, rows)
+        async def release_then_lose_the_standby(*batch: Any) -> Any:
+            released = await release(*batch)
             await wait_for_standby(connection, "nobody")
+            return released
 
-        monkeypatch.setattr(Releaser, "_delete", delete_then_lose_the_standby)
+        monkeypatch.setattr(released_rows, "release", release_then_lose_the_standby)
         with capture_logs() as log:
             report = await retention.one_pass()
         assert report.state == "interrupted"

@@ -21,8 +21,8 @@ from retentiond.targets.dendrite_media.quotas.eviction import Evictions
 from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 from retentiond.targets.dendrite_media.surveys.criteria import criteria_of
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
+from retentiond.targets.dendrite_media.surveys.thumbnails import ThumbnailCriteria
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
-from retentiond.targets.dendrite_media.thumbnails.removal import remove_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,9 +153,27 @@ class MediaSteps:
                 report.refused = report.refused or error.refusal
 
     async def _remove_thumbnails(self, report: PassReport) -> None:
-        await remove_thumbnails(
-            self._session, self._connection, self._lease, self._order, self._accesses, report, self._now
-        )
+        context, connection, now = self._context, self._connection, self._now
+        if report.pass_id is None or not context.settings.rules.thumbnail_policies:
+            return
+        criteria = ThumbnailCriteria(context, connection, now)
+        async with context.references.held(connection, begun_after=now) as copy:
+            await criteria.surveyor.learn(copy, context.references.asked, plan=False)
+        self._order.progress.stage("thumbnails", None)
+        survey = await criteria.surveyor.judge(now, self._order.progress)
+        await criteria.surveyor.narrow(now)
+        await self._accesses.drop_accessed(survey, self._order.progress, listen=None)
+        async with context.references.held(connection, begun_after=now) as copy:
+            await criteria.surveyor.keep(
+                survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
+            )
+        refusal = await criteria.over_limit_with(survey, report, first=self._session.state.first)
+        if refusal is not None and not self._order.over_limits:
+            raise RefusedError(refusal)
+        report.await_turn(survey.due, survey.due_bytes)
+        self._order.progress.stage("remove", survey.due + survey.kept_due.total())
+        releaser = Releaser(self._session, connection, self._lease, report.pass_id, criteria)
+        await Removal(self._session, releaser, criteria, self._accesses, report, self._order).run()
 
     async def evict(self, report: PassReport) -> None:
         """Enforce the quotas; raise RefusedError if a removal would exceed the limits."""

@@ -1,29 +1,36 @@
 """Release: in one transaction a batch's rows are checked again, copied into the ledger, and deleted.
 
-The last decision in favour of a row is made here: a row that differs from the survey stays, as `changed`.
+The last decision in favour of a row is made here: a row that differs from the survey stays, as `changed`. If the
+criteria remove thumbnails alone, the media rows stay, and a thumbnail's file leaves only when no thumbnail row of any
+media item with that blob references it.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import UnreachableError
+from retentiond.model.policy import FIRST_BELIEVABLE_MS
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
-from retentiond.targets.dendrite_media.quarantine.disposal import released_record
-from retentiond.targets.dendrite_media.quarantine.entry_table import intend
+from retentiond.targets.dendrite_media.quarantine.disposal import released_record, thumbnails_record
+from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entry_table import intend, intend_thumbnails
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
 from retentiond.targets.dendrite_media.references.encrypted import shown
+from retentiond.targets.dendrite_media.surveys.thumbnails import by_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
+
+    from asyncpg import Record as Row
 
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.lease import Lease
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
 
 SQL: Final = named_queries(__package__, "release.sql", shown=shown(KEPT_COPY, row="m", copy="$3", names="$5"))
-UNEVEN: Final = (
+_UNEVEN: Final = (
     "not all were both copied and deleted, and it was rolled back; remove the trigger or rule on dendrite's tables, or "
     "on the ledger's, that keeps some of them, or report this with the log"
 )
@@ -90,9 +97,12 @@ class Releaser:
                 going, changed = await self._look_again(batch, copy, locked, held)
                 if not going:
                     return ReleasedBatch(changed=changed)
-                await self._delete(going, locked)
-                intents = await self._intend(going)
-                await add_record(self._connection, self._record(going, locked))
+                released = await released_rows.release(
+                    self._connection, self._pass_id, *self._columns(going, locked)
+                )
+                thumbnails = self._thumbnails_alone(going, released)
+                intents = await self._intend(going, thumbnails)
+                await add_record(self._connection, self._record(going, locked, thumbnails))
             return ReleasedBatch(going, changed, intents)
 
     async def _oldest_copy(self) -> datetime:
@@ -134,38 +144,80 @@ class Releaser:
             (going if still else changed).append(item)
         return going, changed
 
-    def _record(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> Record:
-        released = [(rows[item.due.key], self._criteria.name_of(item.due)) for item in going]
-        return released_record(self._session.context.name, self._pass_id, released)
-
     def _facts(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> list[str | None]:
         """Return, as JSON, the conditions on references under which each row is deleted."""
         found = [self._criteria.facts_of(rows[item.due.key], item.due) for item in going]
         return [None if facts is None else json.dumps(facts.as_json()) for facts in found]
 
-    async def _delete(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> None:
-        counts = await released_rows.release(
-            self._connection,
-            self._pass_id,
+    def _columns(self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow]) -> tuple[Any, ...]:
+        newest = self._criteria.newest
+        return (
             *key_columns([item.due.key for item in going]),
             [self._criteria.name_of(item.due) for item in going],
+            [item.due.blob for item in going],
             [item.look.file_size for item in going],
+            [newest[item.due.policy] if newest else None for item in going],
+            self._facts(going, rows),
+            FIRST_BELIEVABLE_MS,
             self._session.context.config.grace,
             self._criteria.even_protected,
-            self._facts(going, rows),
         )
+
+    def _thumbnails_alone(self, going: Sequence[Assessed], released: Sequence[Row]) -> list[Row]:
+        """Return the thumbnail rows that left alone; raise UnreachableError if more or less left than was copied."""
+        counts = released[0]
         if (
-            counts is None
-            or counts["media"] != len(going)
+            counts["media"] != (0 if self._criteria.newest else len(going))
             or counts["media_copied"] != counts["media"]
             or counts["thumbnails_copied"] != counts["thumbnails"]
         ):
-            raise UnreachableError(f"of a batch of {len(going)} rows {UNEVEN}")
+            raise UnreachableError(f"of a batch of {len(going)} rows {_UNEVEN}")
+        return [row for row in released if row["media_id"] is not None]
 
-    async def _intend(self, going: Sequence[Assessed]) -> list[Intent]:
-        looks: dict[Hash, BlobLook] = {item.look.blob: item.look for item in going}
-        settle: timedelta = self._session.context.config.settle
-        present = [look for _, look in sorted(looks.items()) if look.result == "present"]
-        rows = await intend(self._connection, self._session, self._pass_id, present)
+    async def _intend(self, going: Sequence[Assessed], thumbnails: Sequence[Row]) -> list[Intent]:
+        """Record the files that no row references any more, as intents to rename them."""
+        session, looks = self._session, {item.look.blob: item.look for item in going}
+        leaving: dict[Hash, dict[Thumbnail, int]] = {}
+        if self._criteria.newest:
+            leaving = await self._leaving(looks, thumbnails)
+            held = {blob: (len(sizes), sum(sizes.values())) for blob, sizes in leaving.items() if sizes}
+            rows = await intend_thumbnails(self._connection, session, self._pass_id, held)
+        else:
+            present = [look for _, look in sorted(looks.items()) if look.result == "present"]
+            rows = await intend(self._connection, session, self._pass_id, present)
+        # After a crash before the renames of thumbnails, the sweep for strays finds the files without rows.
+        settle = session.context.config.settle
         await released_rows.note_shared(self._connection, self._pass_id, settle, sorted(looks))
-        return [Intent(EntryPath(self._pass_id, row["hash"], row["entry_id"]), row["bytes"]) for row in rows]
+        return [
+            Intent(
+                EntryPath(self._pass_id, row["hash"], row["entry_id"]),
+                row["bytes"],
+                tuple(leaving.get(row["hash"], ())),
+            )
+            for row in rows
+        ]
+
+    async def _leaving(
+        self, looks: Mapping[Hash, BlobLook], thumbnails: Sequence[Row]
+    ) -> dict[Hash, dict[Thumbnail, int]]:
+        """Return, with their sizes, the files of deleted thumbnail rows that no other row of the blob references."""
+        known = await known_thumbnails(self._connection, sorted(looks))
+        gone = by_hash(thumbnails)
+        return {
+            blob: {
+                thumbnail: size
+                for thumbnail, size in sorted(look.thumbnails)
+                if thumbnail in gone.get(blob, set()) - known.get(blob, set())
+            }
+            for blob, look in sorted(looks.items())
+        }
+
+    def _record(
+        self, going: Sequence[Assessed], rows: Mapping[MediaKey, MediaRow], thumbnails: Sequence[Row]
+    ) -> Record:
+        target = self._session.context.name
+        policies = {item.due.key: self._criteria.name_of(item.due) for item in going}
+        if self._criteria.newest:
+            return thumbnails_record(target, self._pass_id, thumbnails, policies)
+        released = [(rows[key], policy) for key, policy in policies.items()]
+        return released_record(target, self._pass_id, released)

@@ -55,20 +55,14 @@ class Selected(NamedTuple):
 # Release.
 
 
-async def release(connection: Conn, pass_id: int, *columns: Any) -> Record | None:
-    """Copy media rows and their thumbnail rows, and delete them; return how many were copied and deleted.
+async def release(connection: Conn, pass_id: int, *columns: Any) -> list[Record]:
+    """Copy media rows with their thumbnail rows, or old thumbnail rows alone, and delete them.
 
-    `columns` are the media IDs, origins, policies, file sizes, grace, whether protections were overruled, and facts.
+    `columns` are the media IDs, origins, policies, hashes, file sizes, newest dates of thumbnails that are released
+    alone, and facts; then the first believable date, grace, and whether protections were overruled. Return the counts
+    of deleted and copied rows, and beside them, one a row, the thumbnails that were released alone.
     """
-    return await connection.fetchrow(SQL["release"], pass_id, *columns)
-
-
-async def release_thumbnails(connection: Conn, pass_id: int, *columns: Any) -> list[Record]:
-    """Copy thumbnail rows and delete them, the media stay; return the deleted, each with how many were copied.
-
-    `columns` are the media IDs, origins, policies, newest dates, hashes, the first believable date, grace, and facts.
-    """
-    return await connection.fetch(SQL["release_thumbnails"], pass_id, *columns)
+    return await connection.fetch(SQL["release"], pass_id, *columns)
 
 
 async def release_orphan_thumbnails(

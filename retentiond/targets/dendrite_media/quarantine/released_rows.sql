@@ -1,17 +1,20 @@
 -- Every write to the tables of released rows, and to those of shared blobs and of marks; sent by released_rows.py.
 
 -- name: release
--- Copies rows and their thumbnail rows into the ledger and deletes them; the counts must agree.
+-- Copies rows into the ledger and deletes them; the counts must agree. A media row leaves with its thumbnail rows; of a
+-- media item with a date in `before` only the thumbnail rows made between $9 and that date leave, and they are returned,
+-- one a row beside the counts.
 WITH key AS (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $8::text[])
-        AS k(media_id, media_origin, policy, file_bytes, facts)
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
+        AS k(media_id, media_origin, policy, hash, file_bytes, before, facts)
 ), gone_thumbnail AS (
     DELETE FROM mediaapi_thumbnail t USING key k
     WHERE t.media_id = k.media_id AND t.media_origin = k.media_origin
-    RETURNING t.*
+      AND (k.before IS NULL OR t.creation_ts BETWEEN $9 AND k.before)
+    RETURNING t.*, k.hash, k.before
 ), gone_media AS (
     DELETE FROM mediaapi_media_repository m USING key k
-    WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin
+    WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin AND k.before IS NULL
     RETURNING m.*, k.policy, k.file_bytes, k.facts
 ), thumbnails AS (
     SELECT t.media_id, t.media_origin, jsonb_agg(jsonb_build_object(
@@ -21,15 +24,26 @@ WITH key AS (
 ), copied AS (
     INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, file_bytes, facts,
         media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
-    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $6::interval, $7, m.file_bytes IS NOT NULL, m.file_bytes, m.facts::jsonb,
+    SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $10::interval, $11, m.file_bytes IS NOT NULL, m.file_bytes, m.facts::jsonb,
         m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
         coalesce(t.copied, '[]')
     FROM gone_media m LEFT JOIN thumbnails t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
     RETURNING jsonb_array_length(thumbnails) AS thumbnails
+), copied_alone AS (
+    INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, facts, media_id, media_origin,
+        base64hash, thumbnails)
+    SELECT $1, k.policy, clock_timestamp(), clock_timestamp() + $10::interval, k.facts::jsonb, t.media_id, t.media_origin,
+        k.hash, t.copied
+    FROM key k JOIN thumbnails t ON t.media_id = k.media_id AND t.media_origin = k.media_origin
+    WHERE k.before IS NOT NULL
+    RETURNING jsonb_array_length(thumbnails) AS thumbnails
 )
-SELECT (SELECT count(*) FROM gone_media) AS media, (SELECT count(*) FROM copied) AS media_copied,
-       (SELECT count(*) FROM gone_thumbnail) AS thumbnails,
-       (SELECT coalesce(sum(thumbnails), 0) FROM copied) AS thumbnails_copied
+SELECT c.*, g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g.file_size_bytes
+FROM (SELECT (SELECT count(*) FROM gone_media) AS media, (SELECT count(*) FROM copied) AS media_copied,
+             (SELECT count(*) FROM gone_thumbnail) AS thumbnails,
+             (SELECT coalesce(sum(a.thumbnails), 0) FROM (SELECT thumbnails FROM copied
+                                                          UNION ALL SELECT thumbnails FROM copied_alone) a) AS thumbnails_copied) c
+LEFT JOIN gone_thumbnail g ON g.before IS NOT NULL
 
 -- name: note_shared
 -- Records the blobs of which some rows were released while others stay: their thumbnails may become strays.
@@ -41,30 +55,6 @@ ON CONFLICT (hash) DO UPDATE SET noted_at = excluded.noted_at
 
 -- name: forget_shared
 DELETE FROM retentiond.shared_blob WHERE hash = ANY ($1::text[]) AND noted_at < clock_timestamp() - interval '1 hour'
-
--- name: release_thumbnails
--- Copies old thumbnail rows of these media into the ledger and deletes them; the media rows stay.
-WITH key AS (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $9::text[])
-        AS k(media_id, media_origin, policy, before, hash, facts)
-), gone AS (
-    DELETE FROM mediaapi_thumbnail t USING key k
-    WHERE t.media_id = k.media_id AND t.media_origin = k.media_origin AND t.creation_ts BETWEEN $7 AND k.before
-    RETURNING t.*, k.policy, k.hash, k.facts
-), copied AS (
-    INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, facts, media_id, media_origin,
-        base64hash, thumbnails)
-    SELECT $1, g.policy, clock_timestamp(), clock_timestamp() + $8::interval, g.facts::jsonb, g.media_id, g.media_origin,
-        g.hash,
-        jsonb_agg(jsonb_build_object(
-            'content_type', g.content_type, 'file_size_bytes', g.file_size_bytes, 'creation_ts', g.creation_ts,
-            'width', g.width, 'height', g.height, 'resize_method', g.resize_method))
-    FROM gone g GROUP BY g.policy, g.facts, g.media_id, g.media_origin, g.hash
-    RETURNING jsonb_array_length(thumbnails) AS thumbnails
-)
-SELECT g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g.file_size_bytes,
-       (SELECT sum(c.thumbnails) FROM copied c) AS copied
-FROM gone g
 
 -- name: release_orphan_thumbnails
 -- Copies thumbnail rows without a media row into the ledger and deletes them.

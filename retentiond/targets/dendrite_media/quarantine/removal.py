@@ -16,6 +16,7 @@ from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
 from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Removal:
                 break
             assessed = await assess(self._session.tree, self._session.context.disk, batch, self._accesses)
             self._count_staying(assessed)
-            released = await self._releaser.release([item for item in assessed if item.goes])
+            released = await self._releaser.release([item for item in assessed if self._goes(item)])
             self._count_released(released)
             await queue.put(released)
             self._order.progress.advance(len(batch), sum(intent.bytes for intent in released.intents))
@@ -129,7 +130,13 @@ class Removal:
             )
 
     async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
+        if self._criteria.newest:
+            return await carry_out_thumbnails(self._session, intents)
         return await carry_out(self._session, [intent.entry for intent in intents])
+
+    def _goes(self, item: Assessed) -> bool:
+        # Beside a missing file, wrong thumbnails are left as they are.
+        return item.goes and (item.look.has_file or not self._criteria.newest)
 
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:

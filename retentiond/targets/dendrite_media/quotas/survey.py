@@ -22,7 +22,7 @@ from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users
 from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.thumbnails.survey import freed_thumbnails, make_gone_thumbnails
+from retentiond.targets.dendrite_media.surveys.thumbnails import freed_thumbnails, make_gone_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -48,6 +48,7 @@ class MissingFileCriteria:
     """
 
     even_protected = True
+    newest = None
     kind: FindingKind = "missing_file"
 
     def __init__(self, context: TargetContext) -> None:

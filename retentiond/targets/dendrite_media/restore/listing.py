@@ -8,8 +8,8 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.restore.orphans import path_of
+from retentiond.targets.dendrite_media.restore.thumbnails import released_thumbnails
 from retentiond.targets.dendrite_media.surveys.asked import in_words
-from retentiond.targets.dendrite_media.thumbnails.restore import released_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import claim_copies
 from retentiond.targets.dendrite_media.restore.bringing import bring
 from retentiond.targets.dendrite_media.restore.orphans import restore_repaired
-from retentiond.targets.dendrite_media.thumbnails.restore import restore_thumbnails
+from retentiond.targets.dendrite_media.restore.thumbnails import restore_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

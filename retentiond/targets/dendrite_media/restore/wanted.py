@@ -12,8 +12,8 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import Change, cha
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.restore.bringing import bring
+from retentiond.targets.dendrite_media.restore.thumbnails import bring_thumbnails
 from retentiond.targets.dendrite_media.surveys.asked import ask_again, asked_of, asked_page, asked_thumbnails
-from retentiond.targets.dendrite_media.thumbnails.restore import bring_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor,
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
@@ -41,6 +41,10 @@ class RemovalCriteria(Protocol):
     @property
     def even_protected(self) -> bool:
         """Whether no protection may restore the rows that these criteria remove."""
+
+    @property
+    def newest(self) -> Sequence[int] | None:
+        """The newest date, in milliseconds, of the thumbnails that each policy removes alone; None if media are removed."""
 
     def name_of(self, due: Due) -> str:
         """Return the name of the reason for which a row is removed, for reports."""
@@ -101,6 +105,7 @@ class PolicyCriteria:
     """The policies of the configuration, at the time the pass began."""
 
     even_protected = False
+    newest: Sequence[int] | None = None
     by_access = True
     counts_unreached = True
 
@@ -179,6 +184,7 @@ class PolicyCriteria:
 class RequestCriteria:
     """The items requested by hand, of any age; the plan was shown before, so no limit applies."""
 
+    newest = None
     by_access = False
     counts_unreached = True
 

@@ -17,9 +17,9 @@ from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out, with_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up
+from retentiond.targets.dendrite_media.restore.thumbnails import finish_thumbnail_restores
 from retentiond.targets.dendrite_media.restore.wanted import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
-from retentiond.targets.dendrite_media.thumbnails.restore import finish_thumbnail_restores
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -30,8 +30,8 @@ from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
 from retentiond.targets.dendrite_media.surveys.criteria import criteria_of
 from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.thumbnails.planning import plan_thumbnails
-from retentiond.targets.dendrite_media.thumbnails.survey import freed_thumbnails, make_gone_thumbnails
+from retentiond.targets.dendrite_media.surveys.thumbnails import freed_thumbnails, make_gone_thumbnails
+from retentiond.targets.dendrite_media.views.plan_thumbnails import plan_thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,10 @@ Without a media row dendrite would not serve them: they wait in quarantine until
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
@@ -17,7 +18,7 @@ from retentiond.targets.dendrite_media.quarantine.disposal import restored_recor
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
 from retentiond.targets.dendrite_media.surveys.asked import in_words
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL, by_hash
+from retentiond.targets.dendrite_media.surveys.thumbnails import by_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
     from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
+
+SQL: Final = named_queries(__package__, "thumbnails.sql")
 
 
 async def restore_thumbnails(

@@ -9,7 +9,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.surveys.assess import assess
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.thumbnails.survey import SQL, ThumbnailCriteria, by_hash
+from retentiond.targets.dendrite_media.surveys.thumbnails import SQL, ThumbnailCriteria, by_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ async def plan_thumbnails(
         assessed = await assess(tree, context.disk, batch, means.accesses)
         report.failed.update(item.failed for item in assessed if item.failed is not None)
         going = [item for item in assessed if item.goes and item.look.has_file]
-        leaving = await _leaving(connection, going, criteria.newest)
+        leaving = await _leaving(connection, going, criteria.newest or ())
         # As in a pass: of a blob's rows the last in the batch counts the bytes.
         last = {item.due.blob: item.due.key for item in going}
         for item in going:
@@ -64,7 +64,7 @@ async def plan_thumbnails(
         progress.advance(len(batch))
 
 
-async def _leaving(connection: Conn, going: Sequence[Assessed], newest: list[int]) -> dict[Hash, int]:
+async def _leaving(connection: Conn, going: Sequence[Assessed], newest: Sequence[int]) -> dict[Hash, int]:
     """Note the rows; return the bytes freed of each blob: files that no thumbnail row would reference any more."""
     await connection.execute(
         SQL["note_gone_thumbnails"],

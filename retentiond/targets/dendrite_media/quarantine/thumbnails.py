@@ -1,4 +1,4 @@
-"""Remove thumbnails: survey, limits, release, and the renames into the quarantine; the media stay where they are."""
+"""Moves of thumbnails that were released alone: their blob stays, and what cannot be moved is taken back."""
 
 from __future__ import annotations
 
@@ -6,56 +6,40 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.records import add_record
-from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import Moves
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, note_failures
-from retentiond.targets.dendrite_media.quarantine.removal import Removal
-from retentiond.targets.dendrite_media.thumbnails.release import ThumbnailReleaser
-from retentiond.targets.dendrite_media.thumbnails.survey import ThumbnailCriteria
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from asyncpg import Record
 
-    from retentiond.adapters.postgres import Conn
-    from retentiond.engine.target import PassOptions
-    from retentiond.ledger.lease import Lease
     from retentiond.ledger.session import Guard
-    from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.quarantine.release import Intent
     from retentiond.targets.dendrite_media.store.context import StoreSession
-    from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
 
 
-class ThumbnailRemoval(Removal):
-    """The removal of thumbnails, from due to quarantined."""
-
-    async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
-        work = self._session
-        results = await work.context.disk.share(_move_all(work.tree, work.claimant.guard), intents)
-        failed = [
-            (intent, result)
-            for intent, result in zip(intents, results, strict=True)
-            if result.outcome == "failed"
-        ]
-        moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
-        await change(work, Change.THUMBNAILS_QUARANTINED, moved)
-        await change(
-            work,
-            Change.INTENT_DROPPED,
-            [result.entry.entry_id for result in results if result.outcome == "missing"],
-        )
-        moves = Moves(quarantined=len(moved))
-        moves.fail([result for _, result in failed], await take_back_thumbnails(work, failed))
-        return moves
+async def carry_out_thumbnails(session: StoreSession, intents: Sequence[Intent]) -> Moves:
+    """Rename the thumbnails of claimed, intended entries into the quarantine, and record it."""
+    results = await session.context.disk.share(_move_all(session.tree, session.claimant.guard), intents)
+    failed = [
+        (intent, result)
+        for intent, result in zip(intents, results, strict=True)
+        if result.outcome == "failed"
+    ]
+    moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
+    missing = [result.entry.entry_id for result in results if result.outcome == "missing"]
+    await change(session, Change.THUMBNAILS_QUARANTINED, moved)
+    await change(session, Change.INTENT_DROPPED, missing)
+    moves = Moves(quarantined=len(moved))
+    moves.fail([result for _, result in failed], await _take_back(session, failed))
+    return moves
 
 
 def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:
@@ -69,37 +53,7 @@ def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], lis
     return move
 
 
-async def remove_thumbnails(
-    work: StoreSession, connection: Conn, lease: Lease, order: PassOptions, accesses: AccessTimes, report: PassReport,
-    now: datetime,
-) -> None:  # fmt: skip
-    """Remove thumbnails by the policies with `remove: thumbnails`; raise RefusedError if they exceed the limits."""
-    context = work.context
-    if report.pass_id is None or not context.settings.rules.thumbnail_policies:
-        return
-    criteria = ThumbnailCriteria(context, connection, now)
-    async with context.references.held(connection, begun_after=now) as copy:
-        await criteria.surveyor.learn(copy, context.references.asked, plan=False)
-    order.progress.stage("thumbnails", None)
-    survey = await criteria.surveyor.judge(now, order.progress)
-    await criteria.surveyor.narrow(now)
-    await accesses.drop_accessed(survey, order.progress, listen=None)
-    async with context.references.held(connection, begun_after=now) as copy:
-        await criteria.surveyor.keep(
-            survey, ledger=True, copy=copy, protections=context.references.protections, plan=False
-        )
-    refusal = await criteria.over_limit_with(survey, report, first=work.state.first)
-    if refusal is not None and not order.over_limits:
-        raise RefusedError(refusal)
-    report.await_turn(survey.due, survey.due_bytes)
-    order.progress.stage("remove", survey.due + survey.kept_due.total())
-    releaser = ThumbnailReleaser(work, connection, lease, report.pass_id, criteria)
-    await ThumbnailRemoval(work, releaser, criteria, accesses, report, order).run()
-
-
-async def take_back_thumbnails(
-    session: StoreSession, failed: Sequence[tuple[Intent, MoveResult]]
-) -> list[Record]:
+async def _take_back(session: StoreSession, failed: Sequence[tuple[Intent, MoveResult]]) -> list[Record]:
     """Take back the releases of claimed entries whose files did not all move; return the media that have theirs again.
 
     If a moved file cannot be moved back, the entry stays in quarantine with its rows, and can be restored.
