@@ -56,7 +56,7 @@ ONCE: Final = (
     ("retentiond/cli/once.py", "Once.__call__.errand", "run_pass"),
     ("retentiond/targets/dendrite_media/target.py", "DendriteMedia.run_pass", "run_steps"),
     ("retentiond/engine/passes.py", "run_steps", "remove"),
-    ("retentiond/targets/dendrite_media/passes/steps.py", "MediaSteps.remove", "run"),
+    ("retentiond/targets/dendrite_media/passes/plan.py", "Plan.remove", "run"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal.run", "_release_all"),
     ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal._release_all", "release"),
     ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "release"),

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from retentiond.engine.target import AuditOptions, Selection
 from retentiond.model.errors import LeaseLostError
 from retentiond.targets.dendrite_media.disk import moves
-from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.quarantine import release
 from tests.support.file_systems import attribute, clear, overlaid
 from tests.support.media_target import REMOTE, Retention, let_pass
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
@@ -147,7 +147,7 @@ async def test_a_release_that_a_crash_left_open_is_taken_back_by_the_next_sweep(
     async def die(*_arguments: Any) -> None:
         raise LeaseLostError("the connection that held our lock has ended")
 
-    monkeypatch.setattr(removal, "carry_out", die)
+    monkeypatch.setattr(release, "carry_out", die)
     await retention.one_pass()
     monkeypatch.undo()
     assert await store.rows() == {}

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from retentiond.engine.target import Selection
 from retentiond.targets.dendrite_media.disk import thumbnails as moving
-from retentiond.targets.dendrite_media.quarantine import removal
+from retentiond.targets.dendrite_media.quarantine import release
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.sweeps import strays
 from retentiond.targets.dendrite_media.sweeps import sweep as sweeping
@@ -75,7 +75,7 @@ async def test_a_row_that_comes_while_its_file_is_renamed_gets_it_back_in_the_sa
         await upload_again(store, media, file=False)
         return await carry_out(*arguments)
 
-    monkeypatch.setattr(removal, "carry_out", upload_then_carry_out)
+    monkeypatch.setattr(release, "carry_out", upload_then_carry_out)
     await retention.one_pass()
     assert len(await store.rows()) == 1
     assert await store.broken_references() == []
@@ -204,7 +204,7 @@ async def test_a_sweep_beside_a_pass_leaves_what_that_has_released_to_it(
             await other.restore(Selection(media="mxc://there.test/nothing"))
         return await carry_out(*arguments)
 
-    monkeypatch.setattr(removal, "carry_out", sweep_before)
+    monkeypatch.setattr(release, "carry_out", sweep_before)
     await retention.one_pass(**SOON)
     # Two that rename one directory: the one who comes second would call the content lost.
     assert await states(connection) == ["quarantined", "quarantined"]

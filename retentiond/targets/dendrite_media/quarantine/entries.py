@@ -43,6 +43,15 @@ _STANDS: Final = frozenset({"returned", "whole_already"})
 """The outcomes of a return with a live file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A blob without rows, or some thumbnails of one that stays: claimed, recorded, and to be renamed."""
+
+    entry: EntryPath
+    bytes: int
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
 @dataclass(slots=True)
 class Moves:
     """The outcome of a batch of entries: in quarantine, returned to a row, lost, failed.

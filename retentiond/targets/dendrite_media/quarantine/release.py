@@ -20,14 +20,15 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record, thumbnails_record
-from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entries import Intent, carry_out, known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend, intend_thumbnails
+from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
 from retentiond.targets.dendrite_media.references.encrypted import shown
-from retentiond.targets.dendrite_media.surveys.thumbnails import by_hash
+from retentiond.targets.dendrite_media.surveys.gone import by_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Record as Row
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.look import BlobLook
+    from retentiond.targets.dendrite_media.quarantine.entries import Moves
     from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
@@ -49,22 +51,14 @@ _UNEVEN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A blob without rows, or some thumbnails of one that stays: claimed, recorded, and to be renamed."""
-
-    entry: EntryPath
-    bytes: int
-    thumbnails: tuple[Thumbnail, ...] = ()
-
-
 @dataclass(slots=True)
 class ReleasedBatch:
-    """The result of a release: the deleted rows, the changed ones, and the intents."""
+    """The result of a release: the deleted rows, the changed ones, the intents, and the bytes that leave, by blob."""
 
     gone: list[Assessed] = field(default_factory=list)
     changed: list[Assessed] = field(default_factory=list)
     intents: list[Intent] = field(default_factory=list)
+    leaving: dict[Hash, int] = field(default_factory=dict)
 
 
 class Releaser:
@@ -103,7 +97,19 @@ class Releaser:
                 thumbnails = self._thumbnails_alone(going, released)
                 intents = await self._intend(going, thumbnails)
                 await add_record(self._connection, self._record(going, locked, thumbnails))
-            return ReleasedBatch(going, changed, intents)
+            leaving = {intent.entry.hash: intent.bytes for intent in intents}
+            return ReleasedBatch(going, changed, intents, leaving)
+
+    async def move(self, intents: Sequence[Intent]) -> Moves:
+        """Rename the files of released rows into the quarantine."""
+        if self._criteria.newest:
+            return await carry_out_thumbnails(self._session, intents)
+        return await carry_out(self._session, [intent.entry for intent in intents])
+
+    async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
+        """Return no thumbnails: those that were removed before are gone from the disk."""
+        del blobs
+        return {}
 
     async def _oldest_copy(self) -> datetime:
         now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")

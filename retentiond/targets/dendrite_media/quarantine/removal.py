@@ -1,4 +1,4 @@
-"""Removal: the due rows of a survey go through the protocol, batch by batch.
+"""Removal: the due rows of a survey go through the protocol, batch by batch, or are counted in a dry run.
 
 Two workers with a bounded queue between them: while one batch is renamed on the disk, the next is checked and
 released in the database.
@@ -8,54 +8,68 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RetentiondError, UnreachableError
-from retentiond.targets.dendrite_media.quarantine.entries import carry_out
-from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
-from retentiond.targets.dendrite_media.surveys.assess import Assessed, assess
+from retentiond.model.report import Item
+from retentiond.targets.dendrite_media.surveys.assess import assess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from retentiond.engine.target import PassOptions
+    from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.quarantine.entries import Moves
-    from retentiond.targets.dendrite_media.quarantine.release import Intent, ReleasedBatch, Releaser
-    from retentiond.targets.dendrite_media.store.context import StoreSession
+    from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+    from retentiond.targets.dendrite_media.quarantine.entries import Intent, Moves
+    from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
+    from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
+    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
 
 
+class BatchReleaser(Protocol):
+    """Releases the batches of a removal, or, in a dry run, finds the outcome of their release."""
+
+    async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
+        """Return the thumbnails of these blobs that are still on the disk and not counted any more."""
+
+    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
+        """Release the rows of a batch that may be removed."""
+
+    async def move(self, intents: Sequence[Intent]) -> Moves:
+        """Move the files of released rows into the quarantine."""
+
+
 class Removal:
-    """The removal of one pass; it counts in the report as it runs."""
+    """One removal of a plan; it counts in the report as it runs, and tells `listen` the outcome of each item."""
 
     def __init__(
         self,
-        session: StoreSession,
-        releaser: Releaser,
+        plan: PlanContext,
         criteria: SurveyCriteria,
+        releaser: BatchReleaser,
         accesses: AccessTimes | None,
         report: PassReport,
-        order: PassOptions,
+        listen: Callable[[Item], None] | None,
     ) -> None:
-        self._session = session
-        self._releaser = releaser
+        self._plan = plan
         self._criteria = criteria
+        self._releaser = releaser
         self._accesses = accesses
         self._report = report
-        self._order = order
-        self._log = get_logger(target=session.context.name)
+        self._listen = listen
+        self._log = get_logger(target=plan.target.name)
         self._failed_in_a_row = 0
         self._errors: Counter[str] = Counter()
         # A slow pace must not keep a stop waiting.
-        self._pace = Pace(session.context.config.pace.max_items_per_second, sleep=order.stop.wait)
+        self._pace = Pace(plan.target.config.pace.max_items_per_second, sleep=plan.stop.wait)
 
     async def run(self) -> None:
         """Work until nothing is due, a stop is requested, or two batches in a row cannot be moved."""
@@ -81,26 +95,31 @@ class Removal:
             raise UnreachableError(f"two batches in a row could not be moved: {', '.join(self._errors)}")
 
     async def _release_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
-        async for batch in self._criteria.surveyor.due(self._session.context.batch):
-            await self._pace.take(len(batch))
+        plan = self._plan
+        async for batch in self._criteria.surveyor.due(plan.target.batch):
+            if not plan.dry:
+                await self._pace.take(len(batch))
             if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
                 break
-            if self._order.stop.asked:
+            if plan.stop.asked:
                 self._report.state = "interrupted"
                 self._report.error = STOPPED
                 break
-            assessed = await assess(self._session.tree, self._session.context.disk, batch, self._accesses)
+            freed = await self._releaser.freed({due.blob for due in batch})
+            assessed = await assess(plan.tree, plan.target.disk, batch, self._accesses, freed)
             self._count_staying(assessed)
             released = await self._releaser.release([item for item in assessed if self._goes(item)])
-            self._count_released(released)
+            sizes = self._count_released(released)
+            if self._listen is not None:
+                self._tell(assessed, sizes, self._listen)
             await queue.put(released)
-            self._order.progress.advance(len(batch), sum(intent.bytes for intent in released.intents))
+            plan.progress.advance(len(batch), sum(released.leaving.values()))
 
     async def _quarantine_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
         while (released := await queue.get()) is not None:
             if not released.intents:
                 continue
-            moves = await self._carry_out(released.intents)
+            moves = await self._releaser.move(released.intents)
             self._count_refused(released, moves)
             # A batch that was released before the pass stops is moved, or taken back, all the same.
             if self._failed_in_a_row < _FAILED_BATCHES_THAT_STOP:
@@ -129,11 +148,6 @@ class Removal:
                 f"{blobs:,} files stay where they are, and their entries with them: {error}"
             )
 
-    async def _carry_out(self, intents: Sequence[Intent]) -> Moves:
-        if self._criteria.newest:
-            return await carry_out_thumbnails(self._session, intents)
-        return await carry_out(self._session, [intent.entry for intent in intents])
-
     def _goes(self, item: Assessed) -> bool:
         # Beside a missing file, wrong thumbnails are left as they are.
         return item.goes and (item.look.has_file or not self._criteria.newest)
@@ -141,7 +155,7 @@ class Removal:
     def _count_staying(self, assessed: list[Assessed]) -> None:
         for item in assessed:
             stayed = self._criteria.stayed(item.due)
-            if not item.goes:
+            if not self._goes(item):
                 self._reach(item)
             if item.kept is not None:
                 self._report.keep(item.kept, counted=stayed, also=item.due.kept)
@@ -150,30 +164,52 @@ class Removal:
             elif item.failed is not None:
                 self._report.stays_no_more(stayed)
                 self._report.failed[item.failed] += 1
-                self._log.error(
-                    "item_failed", kind=item.failed, media=item.due.key.uri, error=item.look.problem
-                )
+                if not self._plan.dry:
+                    self._log.error(
+                        "item_failed", kind=item.failed, media=item.due.key.uri, error=item.look.problem
+                    )
 
-    def _count_released(self, released: ReleasedBatch) -> None:
+    def _count_released(self, released: ReleasedBatch) -> dict[MediaKey, int]:
+        """Count a released batch; return the bytes that leave with each row that is gone."""
         for item in (*released.changed, *released.gone):
             self._reach(item)
         for item in released.changed:
             if self._criteria.stayed(item.due) is None:
                 self._report.kept["changed"] += 1
-        leaving = {intent.entry.hash: intent.bytes for intent in released.intents}
+        leaving, sizes = dict(released.leaving), {}
         # The bytes of a blob leave with its last row; the batch is sorted by hash.
         for item in reversed(released.gone):
             self._report.stays_no_more(self._criteria.stayed(item.due))
-            self._report.remove(self._criteria.name_of(item.due), 1, leaving.pop(item.due.blob, 0))
+            size = sizes[item.due.key] = leaving.pop(item.due.blob, 0)
+            self._report.remove(self._criteria.name_of(item.due), 1, size)
             if not item.look.has_file:
                 self._report.missing_file += 1
                 self._warn("missing_file", item)
+        return sizes
+
+    def _tell(
+        self, assessed: list[Assessed], sizes: Mapping[MediaKey, int], listen: Callable[[Item], None]
+    ) -> None:
+        """Tell the outcome of each item; thumbnails alone only where they go: the media item is told elsewhere."""
+        alone = bool(self._criteria.newest)
+        for item in assessed:
+            uri, policy = item.due.key.uri, self._criteria.name_of(item.due)
+            size = sizes.get(item.due.key)
+            if size is not None:
+                reason = "thumbnails" if alone else "due"
+                listen(Item(self._plan.target.name, uri, "remove", reason, policy, size))
+            elif item.kept is not None and not alone:
+                listen(Item(self._plan.target.name, uri, "keep", item.kept, policy, 0))
+            elif item.failed is not None and not alone:
+                listen(Item(self._plan.target.name, uri, "fail", item.failed, policy, 0))
 
     def _reach(self, item: Assessed) -> None:
         if self._criteria.counts_unreached and item.due.kept is None:
             self._report.reach(1, item.due.size)
 
     def _warn(self, kind: str, item: Assessed) -> None:
+        if self._plan.dry:
+            return
         self._log.warning(
             "inconsistency", kind=kind, media=item.due.key.uri, path=item.due.blob, reason=item.look.problem
         )

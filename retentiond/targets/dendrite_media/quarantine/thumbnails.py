@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.ledger.session import Guard
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.quarantine.release import Intent
+    from retentiond.targets.dendrite_media.quarantine.entries import Intent
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
 

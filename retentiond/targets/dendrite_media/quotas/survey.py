@@ -1,4 +1,6 @@
-"""A quota's survey: the rows that it matches, their size on the disk, and the rows to remove until the rest fits.
+"""A quota's survey: the rows that it matches, their size on the disk, and its choice of rows that no policy removes.
+
+The oldest or least recently accessed go first, until the rest fits.
 
 Rows are judged in pure code as they stream by; an order that no index gives is read once into temporary tables.
 """
@@ -9,36 +11,44 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries, pages
+from retentiond.model.facts import facts_of_quota
+from retentiond.model.limits import Counts
 from retentiond.model.match import foreign_user, matches
 from retentiond.model.media import Hash, valid_hash
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.policy import KEEP_REASONS, decide
 from retentiond.model.protections import ENCRYPTED
-from retentiond.model.quota import decide_eviction
+from retentiond.model.quota import decide_eviction, size_shortage
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.gone import freed_thumbnails, leave_out_gone
+from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.surveys.thumbnails import freed_thumbnails, make_gone_thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
+    from retentiond.model.errors import Refusal
+    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.model.quota import Quota
-    from retentiond.model.report import Item
+    from retentiond.model.report import Item, PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.surveys.survey import Survey
+    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
+    from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
-SQL: Final = named_queries(__package__, "quotas.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))
+SQL: Final = named_queries(__package__, "survey.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))
 _PAGE: Final = 2000
 
 
@@ -56,9 +66,8 @@ class QuotaSurveyor(Surveyor):
         """Judge every row; the matching rows, and those of them that may be removed, go into temporary tables."""
         del listen
         survey = await self._begin()
-        for statement in ("drop_matched", "make_gone", "make_matched", "make_content", "make_chosen"):
+        for statement in ("drop_matched", "make_matched", "make_content", "make_chosen"):
             await self._connection.execute(SQL[statement])
-        await make_gone_thumbnails(self._connection)
         async for page in self._pages():
             rows = [(media_row(record), self._mentions(record)) for record in page]
             survey.rows += len(rows)
@@ -70,7 +79,7 @@ class QuotaSurveyor(Surveyor):
             progress.advance(len(page))
         if survey.foreign:
             raise foreign_users(survey.foreign, survey.foreign_example)
-        await self._connection.execute(DUE_SQL["leave_out_gone"])
+        await leave_out_gone(self._connection)
         for statement in ("leave_out_matched", "sort_matched", "analyze_matched"):
             await self._connection.execute(SQL[statement])
         await self._finish()
@@ -133,3 +142,76 @@ class QuotaSurveyor(Surveyor):
         self.encryption.due = Counter(
             {(self._quota.name, row["source"] == ENCRYPTED): row["items"] for row in rows}
         )
+
+
+class QuotaCriteria(PolicyCriteria):
+    """One quota, at the time when its check began; limits and protections are those of the policies."""
+
+    by_access = False
+    counts_unreached = False
+    surveyor: QuotaSurveyor
+
+    def __init__(self, context: TargetContext, connection: Conn, quota: Quota, now: datetime) -> None:
+        super().__init__(context, connection, now)
+        self._quota = quota
+        self.surveyor = QuotaSurveyor(connection, context, quota)
+
+    def name_of(self, due: Due) -> str:
+        """Return the quota's name."""
+        del due
+        return self._quota.name
+
+    def stayed(self, due: Due) -> str | None:
+        """Return the reason for which the policies keep the row."""
+        return KEEP_REASONS[due.policy]
+
+    async def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
+        """Compare with the limits the due rows together with those that the same pass, or plan, removed before."""
+        taken = self.taken(report)
+        # In a plan they are still in the table.
+        rows = survey.rows if report.dry_run else survey.rows + taken
+        # A quota removes by rank, not by age: its rows are never growth.
+        counts = Counts(rows, survey.due + taken, growth=min(report.growth, taken))
+        return await over_limit(self._context, self._connection, counts, first=False)
+
+    def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
+        """Return whether the quota may still remove the row."""
+        del due
+        return decide_eviction(row, self._quota, self._rules, self._now, mentions.get(row.key)) is not None
+
+    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
+        """Return the quota's conditions on references, and those of the policies with `keep: forever`."""
+        del due
+        return facts_of_quota(row, self._rules, self._quota)
+
+    async def choose(
+        self,
+        plan: PlanContext,
+        accesses: AccessTimes,
+        short: int,
+        keep: Callable[[Survey], Awaitable[None]],
+        report: PassReport,
+    ) -> Survey | None:
+        """Leave due, the rows to remove so that the rest fits; None if there are none.
+
+        `short` is the shortage of free disk space in bytes. `keep` marks the rows that holds, marks and protections keep.
+        """
+        quota, surveyor = self._quota, self.surveyor
+        plan.progress.stage("quota", None)
+        survey = await surveyor.judge(self._now, plan.progress)
+        if not short and not size_shortage(quota, await surveyor.told_bytes()):
+            return None
+        by_access = quota.evict == "least_recently_accessed" and accesses.tell
+        live = await surveyor.live_bytes(plan.tree, accesses, plan.progress)
+        shortage = max(short, size_shortage(quota, live))
+        if not shortage:
+            return None
+        await keep(survey)
+        survey.due, size = await surveyor.choose(shortage, by_access=by_access)
+        report.remarks += surveyor.encryption.remarks()
+        if size < shortage:
+            report.remarks.append(
+                f"{quota.name}: {shortage:,} bytes too much, and only {size:,} of them may go; the rest is protected, "
+                "held, kept forever, shared with media that stay, or too young"
+            )
+        return survey if survey.due else None

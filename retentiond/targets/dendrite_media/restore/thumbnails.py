@@ -18,7 +18,7 @@ from retentiond.targets.dendrite_media.quarantine.disposal import restored_recor
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
 from retentiond.targets.dendrite_media.surveys.asked import in_words
-from retentiond.targets.dendrite_media.surveys.thumbnails import by_hash
+from retentiond.targets.dendrite_media.surveys.gone import by_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -142,10 +142,6 @@ WHERE (hash, due_id) > ($1::text, $2::bigint)
 ORDER BY hash, due_id
 LIMIT $3
 
--- name: leave_out_gone
-DELETE FROM pg_temp.due d USING pg_temp.gone g
-WHERE d.media_id = g.media_id AND d.media_origin = g.media_origin
-
 -- name: evicted_of
 -- Those of these keys that a quota of the plan would remove.
 SELECT e.media_id, e.media_origin

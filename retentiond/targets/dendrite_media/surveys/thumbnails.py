@@ -1,4 +1,4 @@
-"""The survey of thumbnails: its criteria, the media whose thumbnails are due, and those that a plan has freed."""
+"""The survey of thumbnails that policies remove while their media stay: its criteria, and the media that are due."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.facts import facts_of_policy
 from retentiond.model.limits import Counts
-from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS, Remove, decide
-from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.gone import leave_out_gone
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
     from datetime import datetime
 
-    from asyncpg import Record as Row
-
     from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
     from retentiond.model.errors import Refusal
     from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
@@ -46,10 +44,22 @@ def newest_dates(rules: Rules, now: datetime) -> list[int]:
 
 
 class ThumbnailSurveyor(Surveyor):
-    """Finds the media that lose their thumbnails; call `narrow` after `judge`.
+    """Finds the media that lose their thumbnails.
 
     The media themselves stay and are counted elsewhere; here only the number of rows is counted.
     """
+
+    async def judge(
+        self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
+    ) -> Survey:
+        """Judge every row; due are only media with a thumbnail of that age: one that was made yesterday is in use."""
+        survey = await super().judge(now, progress, listen)
+        await leave_out_gone(self._connection)
+        dates = newest_dates(self._rules, now)
+        await self._connection.execute(
+            SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates
+        )
+        return survey
 
     def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
         return decide(row, self._rules, now, mentions, removes="thumbnails")
@@ -59,33 +69,6 @@ class ThumbnailSurveyor(Surveyor):
     ) -> None:
         del row, verdict, listen
         survey.rows += 1
-
-    async def narrow(self, now: datetime) -> None:
-        """Leave due only the media with a thumbnail of that age: one that was made yesterday is in use."""
-        dates = newest_dates(self._rules, now)
-        await self._connection.execute(
-            SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates
-        )
-
-
-def by_hash(rows: Iterable[Row]) -> dict[Hash, set[Thumbnail]]:
-    """Return the thumbnails of rows, by their blob."""
-    found: dict[Hash, set[Thumbnail]] = {}
-    for row in rows:
-        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
-        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
-    return found
-
-
-async def make_gone_thumbnails(connection: Conn) -> None:
-    """Make the table in which a plan notes them; in a pass it stays empty."""
-    for statement in ("make_gone_thumbnails", "index_gone_thumbnails"):
-        await connection.execute(SQL[statement])
-
-
-async def freed_thumbnails(connection: Conn, blobs: Collection[Hash]) -> dict[Hash, set[Thumbnail]]:
-    """Return the freed thumbnails of these blobs."""
-    return by_hash(await connection.fetch(SQL["freed_of"], sorted(blobs)))
 
 
 class ThumbnailCriteria(PolicyCriteria):
