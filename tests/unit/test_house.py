@@ -72,6 +72,7 @@ def test_each_table_of_the_ledger_is_written_by_one_sql_file(house: Any) -> None
         "{hold_member}",
         "{reference}",
         "{reference}_member",
+        "{released}",
     }
     for name, paths in templates.items():
         table = name.replace("{", "").replace("}", "")

@@ -33,13 +33,23 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
-SQL: Final = named_queries(
-    __package__,
-    "released_rows.sql",
-    held=HELD_SQL["held"],
-    without_entry=HELD_SQL["without_entry"],
-    oldest=entry_table.OLDEST,
-)
+
+def _statements(released: str, kind: str) -> Mapping[str, str]:
+    return named_queries(
+        __package__,
+        "released_rows.sql",
+        released=released,
+        kind=kind,
+        held=HELD_SQL["held"],
+        without_entry=HELD_SQL["without_entry"],
+        oldest=entry_table.OLDEST,
+    )
+
+
+SQL: Final = _statements("retentiond.released_media", "blob")
+ALONE: Final = _statements("retentiond.thumbnail_release", "thumbnails")
+"""The same statements for thumbnail rows that were released alone."""
+_REPAIRED: Final = _statements("retentiond.released_thumbnail", "")
 
 
 class Selected(NamedTuple):
@@ -117,9 +127,12 @@ async def mark_held(connection: Conn, claimant: int, blobs: Sequence[Hash]) -> l
     return _hashes(await connection.fetch(SQL["mark_held"], list(blobs), claimant))
 
 
-async def inherit_restores(connection: Conn, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
-    """Take over a page of the marks of dead claim owners; return the blobs."""
-    return _hashes(await connection.fetch(SQL["inherit_restores"], list(dead), batch, claimant))
+async def inherit_restores(
+    connection: Conn, claimant: int, dead: Sequence[int], batch: int, *, alone: bool = False
+) -> list[Hash]:
+    """Take over a page of the marks of dead claim owners, on media or on thumbnails alone; return the blobs."""
+    statements = ALONE if alone else SQL
+    return _hashes(await connection.fetch(statements["inherit_restores"], list(dead), batch, claimant))
 
 
 async def mark_selected_thumbnails(pool: Db, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
@@ -131,12 +144,7 @@ async def mark_refuted_thumbnails(
     connection: Conn, claimant: int, release_ids: Collection[int]
 ) -> list[Hash]:
     """Mark thumbnails whose facts are refuted; return their blobs."""
-    return _hashes(await connection.fetch(SQL["mark_refuted_thumbnails"], list(release_ids), claimant))
-
-
-async def inherit_thumbnail_restores(pool: Db, claimant: int, dead: Sequence[int], batch: int) -> list[Hash]:
-    """Take over a page of thumbnails that dead claim owners had marked; return the blobs."""
-    return _hashes(await pool.fetch(SQL["inherit_thumbnail_restores"], list(dead), claimant, batch))
+    return _hashes(await connection.fetch(ALONE["mark_refuted"], list(release_ids), claimant))
 
 
 # Then the rows, in one transaction each; a row that dendrite has again wins.
@@ -197,10 +205,10 @@ async def insert_thumbnails(
     """
     inserted = await connection.fetch(SQL["insert_thumbnails"], claimant, *_thumbnail_columns(live))
     ids = [row["release_id"] for row in inserted]
-    await connection.execute(SQL["keep_restored_thumbnails"], ids)
+    await connection.execute(ALONE["mark_restored"], ids)
     back = await connection.fetch(SQL["forget_restored_thumbnails"], ids)
     blobs = [blob.blob for blob in live]
-    return list(back), await connection.fetch(SQL["not_restored_thumbnails"], blobs, claimant)
+    return list(back), await connection.fetch(ALONE["not_restored"], blobs, claimant)
 
 
 async def end_marks(pool: Db, keys: Collection[MediaKey] | None) -> list[Record]:
@@ -228,15 +236,15 @@ async def _forget(connection: Conn, rows: Sequence[Record]) -> set[int]:
 
 async def end_grace(connection: Conn, settle: timedelta) -> None:
     """End the grace of all rows by hand, no sooner than their settle, which is `settle` if no entry has it."""
-    for statement in ("end_grace", "end_grace_of_releases", "end_grace_of_thumbnails"):
-        await connection.execute(SQL[statement], settle)
+    for statement in (SQL["end_grace"], ALONE["end_grace"], SQL["end_grace_of_thumbnails"]):
+        await connection.execute(statement, settle)
 
 
 async def give_back_grace(connection: Conn) -> CancelledPurge:
     """Restore the grace that was ended by hand; call entry_table.give_back_grace first."""
     row = await connection.fetchrow(SQL["give_back_grace"])
-    for statement in ("give_back_grace_of_releases", "give_back_grace_of_thumbnails"):
-        await connection.execute(SQL[statement])
+    for statement in (ALONE["give_back_grace"], SQL["give_back_grace_of_thumbnails"]):
+        await connection.execute(statement)
     busy = await connection.fetchval(SQL["grace_not_given_back"])
     return CancelledPurge(row["items"], row["until"], busy) if row else CancelledPurge(busy=busy)
 
@@ -249,8 +257,8 @@ async def shorten_grace(connection: Conn, wanted: int) -> int:
 
 async def begin_anew(connection: Conn) -> None:
     """Let each grace begin now: after a wrong clock no end is known."""
-    for rows in ("graces", "graces_of_thumbnails", "graces_of_thumbnails_alone"):
-        await connection.execute(SQL[f"begin_{rows}_anew"])
+    for statements in (SQL, _REPAIRED, ALONE):
+        await connection.execute(statements["begin_graces_anew"])
 
 
 async def forget_purged(connection: Conn, blobs: Collection[Hash]) -> None:

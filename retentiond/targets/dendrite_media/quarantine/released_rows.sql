@@ -1,4 +1,6 @@
--- Every write to the tables of released rows, and to those of shared blobs and of marks; sent by released_rows.py.
+-- Every write to the tables of released rows, and to those of shared blobs and of marks; sent by released_rows.py. What is
+-- done to media rows and to thumbnail rows that were released alone is written once: {released} is one of their tables,
+-- {kind} that of their entries.
 
 -- name: release
 -- Copies rows into the ledger and deletes them; the counts must agree. A media row leaves with its thumbnail rows; of a
@@ -139,7 +141,7 @@ RETURNING r.base64hash AS hash
 
 -- name: mark_refuted
 -- Marks rows as being restored, without keeping them by hand; not those of blobs in a running step.
-UPDATE retentiond.released_media r SET restoring = jsonb_build_object('claimant', $2::integer)
+UPDATE {released} r SET restoring = jsonb_build_object('claimant', $2::integer)
 WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e
                   WHERE e.hash = r.base64hash
@@ -158,12 +160,12 @@ RETURNING k.base64hash AS hash
 -- name: inherit_restores
 -- Takes over a page of blobs whose restorer is dead; not those of which a copy is claimed.
 WITH page AS (
-    SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
+    SELECT DISTINCT r.base64hash AS hash FROM {released} r
     WHERE r.restoring IS NOT NULL AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
       AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.claimed_by IS NOT NULL)
     ORDER BY 1 LIMIT $2
 )
-UPDATE retentiond.released_media r SET restoring = jsonb_set(r.restoring, '{claimant}', to_jsonb($3::integer))
+UPDATE {released} r SET restoring = jsonb_set(r.restoring, '{claimant}', to_jsonb($3::integer))
 FROM page p WHERE r.base64hash = p.hash AND (r.restoring ->> 'claimant')::integer = ANY ($1::integer[])
 RETURNING r.base64hash AS hash
 
@@ -226,11 +228,11 @@ WHERE r.release_id = ANY ($1::bigint[]) AND ($7 OR l.hash IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- name: mark_restored
--- Items restored by hand are kept from now on.
+-- Items restored by hand are kept from now on, the media item with its thumbnails.
 INSERT INTO retentiond.restored (media_id, media_origin, until, restored_at, restored_by, reason)
 SELECT DISTINCT ON (r.media_id, r.media_origin) r.media_id, r.media_origin, (r.restoring ->> 'until')::timestamptz,
     clock_timestamp(), r.restoring ->> 'by', r.restoring ->> 'reason'
-FROM retentiond.released_media r
+FROM {released} r
 WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring ? 'by'
 ORDER BY r.media_id, r.media_origin, r.release_id DESC
 ON CONFLICT (media_id, media_origin) DO UPDATE
@@ -250,8 +252,8 @@ WHERE r.media_id = k.media_id AND r.media_origin = k.media_origin
 RETURNING r.release_id
 
 -- name: not_restored
--- Rows without a whole file stay as they were, and are returned.
-UPDATE retentiond.released_media SET restoring = NULL
+-- Rows without a file, and thumbnails without a media row, stay as they were, and are returned.
+UPDATE {released} SET restoring = NULL
 WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
 RETURNING media_id, media_origin, base64hash AS hash
 
@@ -262,12 +264,6 @@ WHERE $1::text[] IS NULL
    OR EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS k(media_id, media_origin)
               WHERE k.media_id = r.media_id AND k.media_origin = r.media_origin)
 RETURNING r.media_id, r.media_origin
-
--- name: mark_refuted_thumbnails
--- Marks thumbnails as being restored, without keeping them by hand.
-UPDATE retentiond.thumbnail_release r SET restoring = jsonb_build_object('claimant', $2::integer)
-WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring IS NULL
-RETURNING r.base64hash AS hash
 
 -- name: mark_thumbnails
 -- Marks a page of blobs whose thumbnails are to be restored: by pass, by key, or all; $6: the claim owner.
@@ -284,13 +280,6 @@ WITH page AS (
     RETURNING r.release_id
 )
 SELECT p.hash, (SELECT count(*) FROM marked) AS marked FROM page p ORDER BY p.hash
-
--- name: inherit_thumbnail_restores
--- Takes over the marks of dead claim owners.
-UPDATE retentiond.thumbnail_release SET restoring = jsonb_set(restoring, '{claimant}', to_jsonb($2::integer))
-WHERE release_id IN (SELECT release_id FROM retentiond.thumbnail_release
-                     WHERE (restoring ->> 'claimant')::integer = ANY ($1::integer[]) ORDER BY release_id LIMIT $3)
-RETURNING base64hash AS hash
 
 -- name: take_back_thumbnail_rows
 -- Inserts the thumbnail rows that a pass released with a blob ($1, $2; $3: the reason), and deletes the ledger's
@@ -342,27 +331,9 @@ WITH live AS (
 )
 SELECT DISTINCT w.release_id FROM wanted w
 
--- name: keep_restored_thumbnails
--- Items restored by hand are kept from now on, the media item with its thumbnails.
-INSERT INTO retentiond.restored (media_id, media_origin, until, restored_at, restored_by, reason)
-SELECT DISTINCT ON (r.media_id, r.media_origin) r.media_id, r.media_origin, (r.restoring ->> 'until')::timestamptz,
-    clock_timestamp(), r.restoring ->> 'by', r.restoring ->> 'reason'
-FROM retentiond.thumbnail_release r
-WHERE r.release_id = ANY ($1::bigint[]) AND r.restoring ? 'by'
-ORDER BY r.media_id, r.media_origin, r.release_id DESC
-ON CONFLICT (media_id, media_origin) DO UPDATE
-SET until = excluded.until, restored_at = excluded.restored_at, restored_by = excluded.restored_by,
-    reason = excluded.reason
-
 -- name: forget_restored_thumbnails
 DELETE FROM retentiond.thumbnail_release r WHERE r.release_id = ANY ($1::bigint[])
 RETURNING r.media_id, r.media_origin, r.pass_id, r.restoring ->> 'by' AS by, r.restoring ->> 'reason' AS reason
-
--- name: not_restored_thumbnails
--- Those without a file or a media row stay as they were, and are returned.
-UPDATE retentiond.thumbnail_release SET restoring = NULL
-WHERE base64hash = ANY ($1::text[]) AND (restoring ->> 'claimant')::integer = $2
-RETURNING media_id, media_origin, base64hash AS hash
 
 -- name: grace_not_given_back
 -- The rows whose grace was ended by hand, still. A grace ends no earlier than the settle: until then all can be
@@ -371,22 +342,12 @@ SELECT count(*) FROM retentiond.released_media WHERE grace_before IS NOT NULL
 
 -- name: end_grace
 -- `quarantine purge --yes`, of rows: $1 is the settle of those whose file stays, since another row has it.
-UPDATE retentiond.released_media r
+UPDATE {released} r
 SET grace_before = coalesce(grace_before, grace_until),
     grace_until = least(grace_until, greatest(
         clock_timestamp(),
-        coalesce((SELECT max(e.renamed_at + e.settle) FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = 'blob'),
+        coalesce((SELECT max(e.renamed_at + e.settle) FROM retentiond.entry e WHERE e.hash = r.base64hash AND e.kind = '{kind}'),
                  released_at + $1::interval)))
-WHERE grace_until > clock_timestamp()
-
--- name: end_grace_of_releases
--- The same for thumbnails that were released alone.
-UPDATE retentiond.thumbnail_release r
-SET grace_before = coalesce(grace_before, grace_until),
-    grace_until = least(grace_until, greatest(
-        clock_timestamp(),
-        coalesce((SELECT max(e.renamed_at + e.settle) FROM retentiond.entry e
-                  WHERE e.hash = r.base64hash AND e.kind = 'thumbnails'), released_at + $1::interval)))
 WHERE grace_until > clock_timestamp()
 
 -- name: end_grace_of_thumbnails
@@ -398,20 +359,14 @@ WHERE grace_until > clock_timestamp()
 -- name: give_back_grace
 -- Then of the rows, except those of blobs in a running step.
 WITH back AS (
-    UPDATE retentiond.released_media r SET grace_until = r.grace_before, grace_before = NULL
+    UPDATE {released} r SET grace_until = r.grace_before, grace_before = NULL
     WHERE r.grace_before IS NOT NULL
       AND NOT EXISTS (SELECT FROM retentiond.entry e
-                      WHERE e.hash = r.base64hash AND (e.claimed_by IS NOT NULL OR e.state = 'purging'))
+                      WHERE e.hash = r.base64hash AND e.kind = '{kind}'
+                        AND (e.claimed_by IS NOT NULL OR e.state = 'purging'))
     RETURNING r.grace_until
 )
 SELECT count(*) AS items, max(grace_until) AS until FROM back
-
--- name: give_back_grace_of_releases
-UPDATE retentiond.thumbnail_release r SET grace_until = r.grace_before, grace_before = NULL
-WHERE r.grace_before IS NOT NULL
-  AND NOT EXISTS (SELECT FROM retentiond.entry e
-                  WHERE e.hash = r.base64hash AND e.kind = 'thumbnails'
-                    AND (e.claimed_by IS NOT NULL OR e.state = 'purging'))
 
 -- name: give_back_grace_of_thumbnails
 UPDATE retentiond.released_thumbnail SET grace_until = grace_before, grace_before = NULL WHERE grace_before IS NOT NULL
@@ -435,15 +390,7 @@ SELECT count(DISTINCT s.hash) FROM (SELECT hash FROM of_media UNION ALL SELECT h
 
 -- name: begin_graces_anew
 -- After a wrong clock no end is known: each grace begins now.
-UPDATE retentiond.released_media
-SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
-
--- name: begin_graces_of_thumbnails_anew
-UPDATE retentiond.released_thumbnail
-SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
-
--- name: begin_graces_of_thumbnails_alone_anew
-UPDATE retentiond.thumbnail_release
+UPDATE {released}
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
 
 -- name: forget_rows

@@ -62,9 +62,10 @@ async def finish_thumbnail_restores(session: StoreSession) -> None:
     restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
     dead = await session.claimant.find_dead(restorers)
     while dead:
-        blobs = await released_rows.inherit_thumbnail_restores(
-            pool, session.claimant.claimant_id, dead, session.context.batch
-        )
+        async with pool.acquire() as connection:
+            blobs = await released_rows.inherit_restores(
+                connection, session.claimant.claimant_id, dead, session.context.batch, alone=True
+            )
         if not blobs:
             return
         await bring_thumbnails(session, blobs)
