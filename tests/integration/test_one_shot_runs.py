@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import PassOptions
-from retentiond.targets.dendrite_media.passes import ending
+from retentiond.targets.dendrite_media.passes import ends
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from tests.support.media_target import REMOTE, let_pass
 from tests.support.store import COMMON_THUMBNAILS
@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """dendrite's time-outs are not waited for."""
-    monkeypatch.setattr(ending, "LAST_SWEEP_AFTER", timedelta(0))
+    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(0))
 
 
 async def once(retention: Retention, **keys: Any) -> PassReport:

@@ -22,7 +22,7 @@ import yaml
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
 from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
-from retentiond.targets.dendrite_media.passes import ending
+from retentiond.targets.dendrite_media.passes import ends
 from tests.support.media_target import REMOTE
 from tests.support.store import DendriteStore
 
@@ -217,7 +217,7 @@ def test_a_command_of_the_documents_works(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     # A pass from cron waits for dendrite's uploads.
-    monkeypatch.setattr(ending, "LAST_SWEEP_AFTER", timedelta(0))
+    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(0))
     prompt: Prompt = request.getfixturevalue("after_a_pass" if _LOOKS.search(command) else "prompt")
     before = next((before for pattern, before in _BEFORE if re.search(pattern, command)), ())
     for line in before:

@@ -125,8 +125,8 @@ class DendriteMedia(
     async def run_pass(self, order: PassOptions) -> PassReport:
         """Run one pass, and sweep at its end."""
         from retentiond.engine.passes import run_steps
-        from retentiond.targets.dendrite_media.passes.ending import end_by_hand
-        from retentiond.targets.dendrite_media.passes.opening import open_pass
+        from retentiond.targets.dendrite_media.passes.ends import end_by_hand
+        from retentiond.targets.dendrite_media.passes.steps import open_pass
 
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
@@ -147,7 +147,7 @@ class DendriteMedia(
     async def check_quotas(self, order: PassOptions) -> PassReport | None:
         """Enforce the quotas; None if nothing had to be removed."""
         from retentiond.engine.passes import run_eviction
-        from retentiond.targets.dendrite_media.passes.opening import open_pass
+        from retentiond.targets.dendrite_media.passes.steps import open_pass
         from retentiond.targets.dendrite_media.quotas.space import fits_at_a_glance
 
         context = self._context
@@ -251,7 +251,7 @@ class DendriteMedia(
         """Compare database and disk, both ways; with `repair`, repair the findings that are safe to repair."""
         from retentiond.ledger.lease import hold_lease
         from retentiond.targets.dendrite_media.audit.auditor import audit
-        from retentiond.targets.dendrite_media.passes.ending import end_by_hand
+        from retentiond.targets.dendrite_media.passes.ends import end_by_hand
         from retentiond.targets.dendrite_media.repair.run import repair
 
         with translate_errors("the database"):

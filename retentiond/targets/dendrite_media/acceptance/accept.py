@@ -18,7 +18,7 @@ from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import RefusedError
 from retentiond.model.media import valid_hash
 from retentiond.model.report import SweepReport
-from retentiond.targets.dendrite_media.database.rows import SQL, entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs, standing
 from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
 from retentiond.targets.dendrite_media.disk.look import file_missing
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
 
-ACCEPT_SQL: Final = named_queries(__package__, "accept.sql")
+SQL: Final = named_queries(__package__, "accept.sql")
 _SAMPLE: Final = 1000
 _CLOCKS: Final = frozenset({"clock_behind", "clock_leapt"})
 
@@ -92,7 +92,7 @@ async def take_in(
 async def _number_anew(session: StoreSession, strangers: list[EntryPath]) -> list[EntryPath]:
     """Return the paths of the entries, with new numbers where the ledger has given a number to another entry."""
     context = session.context
-    rows = await context.pool.fetch(ACCEPT_SQL["taken_ids"], [entry.entry_id for entry in strangers])
+    rows = await context.pool.fetch(SQL["taken_ids"], [entry.entry_id for entry in strangers])
     taken = {row["entry_id"] for row in rows}
     seen: set[int] = set()
     places: list[EntryPath] = []
@@ -173,7 +173,7 @@ async def _look(context: TargetContext, tree: MediaTree, state: StoreState | Non
         acceptance.wanted += sum(entry.hash in wanted for entry in strangers)
     if state is not None:
         acceptance.gone = await _count_gone(context, tree)
-    hashes = [row["hash"] for row in await context.pool.fetch(ACCEPT_SQL["sample_contents"], _SAMPLE)]
+    hashes = [row["hash"] for row in await context.pool.fetch(SQL["sample_contents"], _SAMPLE)]
     missing = await context.disk.share(
         file_missing(tree), [blob for text in hashes if (blob := valid_hash(text))]
     )
@@ -199,7 +199,7 @@ def _note_fit(mark: Mark | None, state: StoreState | None, acceptance: Acceptanc
 
 async def _count_gone(context: TargetContext, tree: MediaTree) -> int:
     gone = after = 0
-    while rows := await context.pool.fetch(ACCEPT_SQL["entries_page"], after, context.batch):
+    while rows := await context.pool.fetch(SQL["entries_page"], after, context.batch):
         after = rows[-1]["entry_id"]
         gone += (await context.disk.share(standing(tree), [entry_path(row) for row in rows])).count(False)
     return gone
@@ -207,8 +207,7 @@ async def _count_gone(context: TargetContext, tree: MediaTree) -> int:
 
 async def _accept(session: StoreSession, lease: Lease, acceptance: Acceptance) -> None:
     context, tree = session.context, session.tree
-    has_rows = await context.pool.fetchval(SQL["has_media"])
-    await context.disk.call(lambda: check_directory(tree, has_rows=has_rows))
+    await check_directory(context, context.pool, tree)
     await context.disk.call(tree.prepare)
     await context.disk.call(tree.probe)
     await recover(session, SweepReport())

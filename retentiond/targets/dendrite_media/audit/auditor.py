@@ -19,8 +19,8 @@ from retentiond.targets.dendrite_media.audit.scan import list_levels
 from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
-from retentiond.targets.dendrite_media.store.check import check_belonging
 from retentiond.targets.dendrite_media.store.context import open_media
+from retentiond.targets.dendrite_media.store.safety import check_belonging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,6 +24,11 @@ _LATER: Final = (
 )
 
 
+async def index_stands(connection: Conn) -> bool:
+    """Return whether there is such an index, even one that is not valid."""
+    return bool(await connection.fetchval(SQL["index_state"]))
+
+
 async def ensure_index(connection: Conn, target: str) -> bool:
     """Create the index if it is missing, concurrently; return whether it exists. Never call it in a transaction.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database.rows import SQL
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
+
+SQL: Final = named_queries(__package__, "rights.sql")
 
 
 async def ensure_tables(connection: Conn | Db) -> None:
@@ -41,6 +43,21 @@ async def ensure_temporary(connection: Conn) -> None:
             f"{printable(right['database'])}, which plans and passes read through; as a superuser run: "
             f"GRANT TEMPORARY ON DATABASE {right['database']} TO {right['role']};"
         )
+
+
+async def has_media(db: Conn | Db) -> bool:
+    """Return whether the database has any media row."""
+    return bool(await db.fetchval(SQL["has_media"]))
+
+
+async def may_delete(connection: Conn) -> bool:
+    """Return whether this role has every privilege on dendrite's tables that a pass needs."""
+    return bool(await connection.fetchval(SQL["may_delete"]))
+
+
+async def owns_media(connection: Conn) -> bool:
+    """Return whether this role may create an index on dendrite's media table."""
+    return bool(await connection.fetchval(SQL["owns_media"]))
 
 
 class MediaLedger(Ledger):

@@ -1,19 +1,17 @@
-"""The named statements of this target, and rows of dendrite's tables as rows of the model."""
+"""Rows of dendrite's tables as rows of the model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import named_queries
 from retentiond.model.media import Hash, MediaKey, MediaRow
-from retentiond.targets.dendrite_media.disk.layout import EntryPath
+from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from asyncpg import Record
 
-SQL: Final = named_queries(__package__)
 SCHEMA: Final = (__package__, "schema.sql")
 
 
@@ -45,3 +43,12 @@ def key_columns(keys: Iterable[MediaKey]) -> tuple[list[str], list[str]]:
 def entry_path(record: Record) -> EntryPath:
     """Return the path of an entry; its hash was validated when it was recorded."""
     return EntryPath(record["pass_id"], Hash(record["hash"]), record["entry_id"])
+
+
+def thumbnails_by_hash(rows: Iterable[Record]) -> dict[Hash, set[Thumbnail]]:
+    """Return the thumbnails of rows, by their blob."""
+    found: dict[Hash, set[Thumbnail]] = {}
+    for row in rows:
+        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
+        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
+    return found

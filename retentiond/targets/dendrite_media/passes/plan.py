@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RefusedError
-from retentiond.targets.dendrite_media.database.rows import SQL
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.quarantine.removal import Removal
 from retentiond.targets.dendrite_media.quotas.survey import QuotaCriteria
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.quarantine.removal import BatchReleaser
     from retentiond.targets.dendrite_media.references.copies import References
+    from retentiond.targets.dendrite_media.store.context import PlanContext
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
-    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
+
+SQL: Final = named_queries(__package__, "plan.sql")
 
 
 class Plan(ABC):

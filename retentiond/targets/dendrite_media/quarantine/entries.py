@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
-from retentiond.targets.dendrite_media.database.rows import entry_path
+from retentiond.targets.dendrite_media.database.rows import entry_path, thumbnails_by_hash
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
@@ -111,11 +111,7 @@ async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) ->
 
 async def known_thumbnails(db: Conn | Db, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:
     """Return the thumbnails in the database, by blob."""
-    known: dict[Hash, set[Thumbnail]] = {}
-    for row in await db.fetch(SQL["wanted_thumbnails"], list(blobs)):
-        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
-        known.setdefault(row["hash"], set()).add(thumbnail)
-    return known
+    return thumbnails_by_hash(await db.fetch(SQL["wanted_thumbnails"], list(blobs)))
 
 
 def tell_returns(session: StoreSession, results: Sequence[ReturnResult]) -> int:

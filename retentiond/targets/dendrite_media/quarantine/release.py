@@ -15,7 +15,12 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
 from retentiond.model.errors import UnreachableError
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
-from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.database.rows import (
+    key_columns,
+    media_key,
+    media_row,
+    thumbnails_by_hash,
+)
 from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
@@ -25,7 +30,6 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import intend, int
 from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
 from retentiond.targets.dendrite_media.references.encrypted import shown
-from retentiond.targets.dendrite_media.surveys.gone import by_hash
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -208,7 +212,7 @@ class Releaser:
     ) -> dict[Hash, dict[Thumbnail, int]]:
         """Return, with their sizes, the files of deleted thumbnail rows that no other row of the blob references."""
         known = await known_thumbnails(self._connection, sorted(looks))
-        gone = by_hash(thumbnails)
+        gone = thumbnails_by_hash(thumbnails)
         return {
             blob: {
                 thumbnail: size

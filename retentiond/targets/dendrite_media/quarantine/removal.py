@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.quarantine.entries import Intent, Moves
     from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
+    from retentiond.targets.dendrite_media.store.context import PlanContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
-    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
 

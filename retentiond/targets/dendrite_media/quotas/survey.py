@@ -28,7 +28,6 @@ from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
 from retentiond.targets.dendrite_media.surveys.gone import freed_thumbnails, leave_out_gone
 from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
-from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,10 +41,9 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
     from retentiond.model.report import Item, PassReport
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.store.context import PlanContext, TargetContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
-    from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 SQL: Final = named_queries(__package__, "survey.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))
@@ -129,7 +127,7 @@ class QuotaSurveyor(Surveyor):
         await self._connection.execute(SQL["choose"], shortage, by_access)
         await self._connection.execute(SQL["keep_chosen"])
         await self._count_encrypted()
-        rows: int = await self._connection.fetchval(DUE_SQL["count_due"])
+        rows: int = await self._connection.fetchval(SQL["count_due"])
         size: int = await self._connection.fetchval(SQL["chosen_bytes"])
         return rows, size
 

@@ -88,3 +88,6 @@ GROUP BY h.source
 
 -- name: chosen_bytes
 SELECT coalesce(sum(k.bytes), 0)::bigint FROM pg_temp.content k JOIN pg_temp.chosen c ON c.hash = k.hash
+
+-- name: count_due
+SELECT count(*) FROM pg_temp.due WHERE kept IS NULL

@@ -24,7 +24,7 @@ from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.disk.staging import Staging
-from retentiond.targets.dendrite_media.passes.preparing import begin, make_safe
+from retentiond.targets.dendrite_media.passes.ends import begin, make_safe
 from retentiond.targets.dendrite_media.repair.blobs import repair_damaged, repair_missing, repair_orphans
 from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.targets.dendrite_media.repair.notes import Notes

@@ -11,14 +11,13 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
 from retentiond.model.report import Released
-from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
+from retentiond.targets.dendrite_media.database.rows import entry_path, media_key, thumbnails_by_hash
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
 from retentiond.targets.dendrite_media.surveys.asked import in_words
-from retentiond.targets.dendrite_media.surveys.gone import by_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -80,7 +79,7 @@ async def bring_thumbnails(
     """
     pool, claimant = session.context.pool, session.claimant.claimant_id
     copies = await claim_thumbnail_copies(session, blobs)
-    wanted = by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
+    wanted = thumbnails_by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
     # A thumbnail that dendrite has made anew has a row, and stays. A file without a row would keep it from being
     # made.
     for blob, known in (await known_thumbnails(session.context.pool, blobs)).items():

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import ClaimOwner, claimant
 from retentiond.ledger.host import read_clock
-from retentiond.targets.dendrite_media.database.rights import ensure_tables
-from retentiond.targets.dendrite_media.database.rows import SCHEMA, SQL
+from retentiond.targets.dendrite_media.database.rights import ensure_tables, has_media
+from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
 from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from datetime import timedelta
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime, timedelta
 
     from retentiond.adapters.disk import DiskWorkers
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.config.media import MediaTarget
     from retentiond.config.resolve import MediaSettings
+    from retentiond.engine.target import Progress, Stop
     from retentiond.ledger.ledger import Ledger, StoreState
     from retentiond.model.errors import UnreachableError
+    from retentiond.model.report import Item
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 
@@ -74,6 +76,25 @@ class StoreSession:
     leap: float
 
 
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """One plan, which a dry run counts and a pass carries out: the store, the connection for its surveys, and the time of the plan.
+
+    A `dry` one changes nothing, and tells `listen` each item; there may be no `ledger` yet. `first`: no pass has been.
+    """
+
+    target: TargetContext
+    tree: MediaTree
+    connection: Conn
+    now: datetime
+    progress: Progress
+    stop: Stop
+    dry: bool
+    ledger: bool
+    first: bool
+    listen: Callable[[Item], None] | None = None
+
+
 @asynccontextmanager
 async def open_workplace(context: TargetContext) -> AsyncIterator[StoreSession]:
     """Open the media directory, compare it with the ledger, and become a claim owner.
@@ -96,7 +117,7 @@ async def no_media_yet(context: TargetContext, connection: Conn | Db, error: Unr
     if not isinstance(error, NoMediaDirectoryError):
         return None
     await ensure_tables(connection)
-    if await connection.fetchval(SQL["has_media"]):
+    if await has_media(connection):
         return None
     if await context.ledger.exists(connection) and (await context.ledger.store(connection)).last_pass:
         return None

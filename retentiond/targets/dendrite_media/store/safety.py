@@ -1,22 +1,32 @@
-"""The checks that need no survey and refuse a pass over a suspicious store, each with the things to look at."""
+"""The checks that need no survey and refuse a pass over a suspicious store, each with the things to look at.
+
+For a read-only command all of them are made, and whether database and directory belong together; nothing is changed.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import NO_STORE, StoreState, refuse_standby
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
-from retentiond.targets.dendrite_media.database.rights import ensure_tables, ensure_temporary
-from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.database.rights import ensure_tables, ensure_temporary, has_media
+from retentiond.targets.dendrite_media.store.mark import compare, read_mark, refuse_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from asyncpg import Record
 
-    from retentiond.adapters.postgres import Conn
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
+    from retentiond.targets.dendrite_media.store.context import TargetContext
 
+SQL: Final = named_queries(__package__, "safety.sql")
 _COLUMNS: Final = {
     "mediaapi_media_repository": {
         "media_id": "text",
@@ -39,6 +49,35 @@ _COLUMNS: Final = {
         "resize_method": "text",
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The state of the store: whether a ledger exists, and whether no pass has been."""
+
+    ledger: bool
+    first: bool
+
+
+async def check_belonging(context: TargetContext, connection: Conn, tree: MediaTree) -> StoreCheck:
+    """Make the checks of a pass that need no lock; raise RefusedError if one fails."""
+    await refuse_standby(connection)
+    await check_tables(connection)
+    await check_directory(context, connection, tree)
+    ledger = await context.ledger.exists(connection)
+    if ledger:
+        await context.ledger.check_version(connection)
+    state = await context.ledger.store(connection) if ledger else None
+    mark = await context.disk.call(lambda: read_mark(tree, context.name))
+    if compare(mark, state, context.name) == "ahead":
+        raise refuse_ahead(context.name)
+    if state is not None:
+        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+        return StoreCheck(ledger, state.first)
+    # Without a ledger only the server's clock can be compared with ours.
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, context.name)
+    return StoreCheck(ledger, True)
 
 
 async def check_tables(connection: Conn) -> None:
@@ -75,8 +114,13 @@ def _check_columns(found: list[Record]) -> None:
             )
 
 
-def check_directory(tree: MediaTree, *, has_rows: bool) -> None:
+async def check_directory(context: TargetContext, db: Conn | Db, tree: MediaTree) -> None:
     """Refuse a directory that is empty beside rows, folds case, or is not one file system with its quarantine."""
+    has_rows = await has_media(db)
+    await context.disk.call(lambda: _check_directory(tree, has_rows=has_rows))
+
+
+def _check_directory(tree: MediaTree, *, has_rows: bool) -> None:
     first_level = tree.first_level()
     if has_rows and not first_level:
         raise RefusedError(

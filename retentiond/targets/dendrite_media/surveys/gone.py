@@ -8,18 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.model.media import Hash
 from retentiond.model.policy import FIRST_BELIEVABLE_MS
-from retentiond.targets.dendrite_media.database.rows import key_columns
-from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+from retentiond.targets.dendrite_media.database.rows import key_columns, thumbnails_by_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from asyncpg import Record
+    from collections.abc import Collection, Sequence
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.model.media import MediaKey
+    from retentiond.model.media import Hash, MediaKey
+    from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
 
 SQL: Final = named_queries(__package__, "gone.sql")
@@ -59,7 +56,7 @@ async def free_thumbnails(
         blobs,
         FIRST_BELIEVABLE_MS,
     )
-    freed = by_hash(await connection.fetch(SQL["free_thumbnails"], sorted(set(blobs))))
+    freed = thumbnails_by_hash(await connection.fetch(SQL["free_thumbnails"], sorted(set(blobs))))
     sizes = {item.look.blob: dict(item.look.thumbnails) for item in going}
     return {
         blob: sum(sizes[blob].get(thumbnail, 0) for thumbnail in thumbnails)
@@ -69,13 +66,4 @@ async def free_thumbnails(
 
 async def freed_thumbnails(connection: Conn, blobs: Collection[Hash]) -> dict[Hash, set[Thumbnail]]:
     """Return the thumbnails of these blobs that would be gone from the disk by now."""
-    return by_hash(await connection.fetch(SQL["freed_of"], sorted(blobs)))
-
-
-def by_hash(rows: Iterable[Record]) -> dict[Hash, set[Thumbnail]]:
-    """Return the thumbnails of rows, by their blob."""
-    found: dict[Hash, set[Thumbnail]] = {}
-    for row in rows:
-        thumbnail = Thumbnail(row["width"], row["height"], row["resize_method"])
-        found.setdefault(Hash(row["hash"]), set()).add(thumbnail)
-    return found
+    return thumbnails_by_hash(await connection.fetch(SQL["freed_of"], sorted(blobs)))

@@ -127,9 +127,6 @@ WHERE d.kept IS NULL AND h.source = ANY ($2::text[])
 -- Due rows and their recorded sizes, by the reason that keeps them all the same (null: nothing).
 SELECT kept, count(*) AS items, sum(size)::bigint AS bytes FROM pg_temp.due GROUP BY kept
 
--- name: count_due
-SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
-
 -- name: due_by_policy
 -- The rows left due, by the position of the policy.
 SELECT policy, count(*) AS items FROM pg_temp.due WHERE kept IS NULL GROUP BY policy

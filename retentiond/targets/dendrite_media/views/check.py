@@ -10,9 +10,8 @@ from retentiond.engine.target import NullProgress
 from retentiond.ledger.lease import try_session
 from retentiond.model.check import Check, PolicyCount
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
-from retentiond.targets.dendrite_media.database.index import SQL as INDEX_SQL
-from retentiond.targets.dendrite_media.database.rights import ensure_tables
-from retentiond.targets.dendrite_media.database.rows import SQL
+from retentiond.targets.dendrite_media.database.index import index_stands
+from retentiond.targets.dendrite_media.database.rights import ensure_tables, may_delete, owns_media
 from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, STAGING
 from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.views.plan import plan
@@ -84,13 +83,12 @@ async def _check_rights(context: TargetContext) -> list[str]:
                 "this role or database is read-only by default, and a pass writes; set default_transaction_read_only "
                 "to off for it"
             )
-        if not await connection.fetchval(SQL["may_delete"]):
+        if not await may_delete(connection):
             problems.append("the role may not change dendrite's media tables; connect as dendrite's own role")
-        index_stands = await connection.fetchval(INDEX_SQL["index_state"])
         if (
             context.config.create_index
-            and not index_stands
-            and not await connection.fetchval(SQL["owns_media"])
+            and not await index_stands(connection)
+            and not await owns_media(connection)
         ):
             problems.append(
                 "the role does not own mediaapi_media_repository and cannot create the index that makes passes "

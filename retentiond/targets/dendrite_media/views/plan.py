@@ -16,8 +16,8 @@ from retentiond.targets.dendrite_media.passes.plan import Plan
 from retentiond.targets.dendrite_media.quarantine.entries import Moves
 from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
 from retentiond.targets.dendrite_media.quotas.space import shortage_in_plan
-from retentiond.targets.dendrite_media.store.check import check_belonging
-from retentiond.targets.dendrite_media.store.context import open_media
+from retentiond.targets.dendrite_media.store.context import PlanContext, open_media
+from retentiond.targets.dendrite_media.store.safety import check_belonging
 from retentiond.targets.dendrite_media.surveys.gone import (
     forget_gone,
     free_thumbnails,
@@ -25,7 +25,6 @@ from retentiond.targets.dendrite_media.surveys.gone import (
     make_gone,
     note_gone,
 )
-from retentiond.targets.dendrite_media.surveys.plan_context import PlanContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence

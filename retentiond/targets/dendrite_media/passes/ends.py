@@ -1,4 +1,8 @@
-"""The end of a pass: its record in the ledger and the log, and a last sweep if no daemon runs."""
+"""The two ends of a pass or repair.
+
+At the beginning a store that is safe, and a number in the ledger; at the end a record in the ledger and the log, and a
+last sweep if no daemon runs.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,54 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
 from retentiond.ledger.past import has_daemon
 from retentiond.model.errors import Refusal
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep_store
+from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
+from retentiond.targets.dendrite_media.store.safety import check_directory, check_tables
+from retentiond.targets.dendrite_media.sweeps.sweep import sweep, sweep_store
 
 if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import AuditOptions, PassOptions
+    from retentiond.ledger.lease import Lease
+    from retentiond.ledger.ledger import PassHeader
     from retentiond.model.errors import UnreachableError
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
 """Without a daemon, a pass by hand sweeps once more after this time: dendrite's uploads may take as long."""
+
+
+async def make_safe(session: StoreSession, connection: Conn) -> None:
+    """Check the store's identity, its clock and its directory; make the quarantine's directories."""
+    tree, context = session.tree, session.context
+    if session.fit == "ahead":
+        # Files whose rows are in the database are restored all the same.
+        await sweep(session, everything=True)
+        raise refuse_ahead(context.name)
+    check_clocks(session.state, session.leap, context.name)
+    await check_tables(connection)
+    await check_directory(context, connection, tree)
+    await context.disk.call(tree.prepare)
+    await context.disk.call(tree.probe)
+    if session.fit == "new":
+        mark = Mark(session.state.store_id, session.state.last_pass)
+        await context.disk.call(lambda: write_mark(tree, mark))
+    await context.ledger.note_clock(connection, read_clock())
+
+
+async def begin(session: StoreSession, connection: Conn, lease: Lease, header: PassHeader) -> int:
+    """Give a pass its number, in the ledger and then on the disk."""
+    async with connection.transaction():
+        await lease.check(connection)
+        pass_id = await session.context.ledger.begin_pass(connection, header)
+    mark = Mark(session.state.store_id, pass_id)
+    await session.context.disk.call(lambda: write_mark(session.tree, mark))
+    get_logger(target=session.context.name).info("pass_started", pass_id=pass_id, command=header.command)
+    return pass_id
 
 
 async def record_end(context: TargetContext, report: PassReport) -> None:
