@@ -352,7 +352,7 @@ async def test_what_was_released_is_renamed_also_when_the_next_release_fails(
         return await carry_out(*arguments)
 
     monkeypatch.setattr(Releaser, "release", fail_at_the_third)
-    monkeypatch.setattr(removal, "carry_out", take_time)
+    monkeypatch.setattr("retentiond.targets.dendrite_media.quarantine.release.carry_out", take_time)
     report = await retention.one_pass(pace={"batch": 2})
     assert report.state == "interrupted"
     assert report.error is not None
