@@ -20,7 +20,7 @@ from retentiond.targets.dendrite_media.quarantine.entries import SQL as ENTRIES_
 from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
 from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_SQL
 from retentiond.targets.dendrite_media.quarantine.released_rows import SQL as RELEASED_SQL
-from retentiond.targets.dendrite_media.restore.thumbnails import SQL as THUMBNAIL_SQL
+from retentiond.targets.dendrite_media.restore.wanted import SQL as RESTORE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as THUMBNAIL_ROW_SQL
 from tests.support.media_target import Retention
@@ -257,7 +257,7 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
         ("entry_by_rename", ENTRY_SQL["look_quarantined"], (0, 1000, 1, False)),
         ("released_media_by_grace", HELD_SQL["due_rows_without_entry"], (0, 1000)),
         ("thumbnail_release_by_grace", RELEASED_SQL["forget_thumbnails_alone"], ()),
-        ("thumbnail_release_restoring", THUMBNAIL_SQL["thumbnail_restorers"], ()),
+        ("thumbnail_release_restoring", RESTORE_SQL["thumbnail_restorers"], ()),
     ]
     for name, statement, arguments in asked:
         assert name in indexes(await plan_of(large, statement, *arguments)), statement

@@ -117,12 +117,11 @@ async def claim_copies(session: StoreSession, connection: Conn, blobs: Sequence[
     return await connection.fetch(SQL["claim_copies"], list(blobs), session.claimant.claimant_id)
 
 
-async def claim_thumbnail_copies(session: StoreSession, blobs: Sequence[Hash]) -> list[Record]:
-    """Claim the copies of these blobs' thumbnails in quarantine."""
-    async with session.context.pool.acquire() as connection, connection.transaction():
-        return await connection.fetch(
-            SQL["claim_thumbnail_copies"], list(blobs), session.claimant.claimant_id
-        )
+async def claim_thumbnail_copies(
+    session: StoreSession, connection: Conn, blobs: Sequence[Hash]
+) -> list[Record]:
+    """Claim the copies of these blobs' thumbnails in quarantine, in the transaction that marks their rows."""
+    return await connection.fetch(SQL["claim_thumbnail_copies"], list(blobs), session.claimant.claimant_id)
 
 
 async def change(session: StoreSession, to: Change, entry_ids: Sequence[int]) -> list[Record]:

@@ -135,15 +135,17 @@ async def inherit_restores(
     return _hashes(await connection.fetch(statements["inherit_restores"], list(dead), batch, claimant))
 
 
-async def mark_selected_thumbnails(pool: Db, selected: Selected, mark: Mapping[str, Any]) -> list[Record]:
+async def mark_selected_thumbnails(
+    connection: Conn, selected: Selected, mark: Mapping[str, Any]
+) -> list[Record]:
     """Mark a page of selected thumbnails; return its blobs, each with the number of marked ones."""
-    return await pool.fetch(SQL["mark_thumbnails"], *selected, json.dumps(mark))
+    return await connection.fetch(SQL["mark_thumbnails"], *selected, json.dumps(mark))
 
 
 async def mark_refuted_thumbnails(
     connection: Conn, claimant: int, release_ids: Collection[int]
 ) -> list[Hash]:
-    """Mark thumbnails whose facts are refuted; return their blobs."""
+    """Mark thumbnails that were released alone and whose facts are refuted; return their blobs."""
     return _hashes(await connection.fetch(ALONE["mark_refuted"], list(release_ids), claimant))
 
 

@@ -8,7 +8,6 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import media_key
 from retentiond.targets.dendrite_media.restore.orphans import path_of
-from retentiond.targets.dendrite_media.restore.thumbnails import released_thumbnails
 from retentiond.targets.dendrite_media.surveys.asked import in_words
 
 if TYPE_CHECKING:
@@ -35,8 +34,11 @@ async def released(context: TargetContext) -> AsyncIterator[Released]:
         for row in page:
             yield _rowless(row)
         after = page[-1]["entry_id"]
-    async for thumbnails in released_thumbnails(context):
-        yield thumbnails
+    after = 0
+    while page := await context.pool.fetch(SQL["thumbnail_page"], after, context.batch):
+        for row in page:
+            yield _thumbnails(row)
+        after = page[-1]["release_id"]
 
 
 def _row(row: Record) -> Released:
@@ -73,4 +75,19 @@ def _rowless(row: Record) -> Released:
         state=row["state"],
         released_at=row["renamed_at"],
         grace_until=row["grace_until"],
+    )
+
+
+def _thumbnails(row: Record) -> Released:
+    return Released(
+        pass_id=row["pass_id"],
+        media=media_key(row).uri,
+        policy=row["policy"],
+        content_type="",
+        upload_name="",
+        bytes=row["bytes"],
+        state="thumbnails",
+        released_at=row["released_at"],
+        grace_until=row["grace_until"],
+        released_for=in_words(row["facts"]),
     )

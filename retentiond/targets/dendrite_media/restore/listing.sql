@@ -20,3 +20,13 @@ LIMIT $2
 SELECT entry_id, pass_id, hash, state, bytes, renamed_at, grace_until FROM retentiond.entry
 WHERE entry_id > $1 AND kind = 'blob' AND grace_until IS NOT NULL AND renamed_at IS NOT NULL AND state <> 'lost'
 ORDER BY entry_id LIMIT $2
+
+-- name: thumbnail_page
+-- Restorable released thumbnails, a page by release.
+SELECT r.release_id, r.pass_id, r.policy, r.released_at, r.grace_until, r.media_id, r.media_origin, r.facts,
+       (SELECT least(coalesce(sum(greatest((t ->> 'file_size_bytes')::bigint, 0)), 0), 9223372036854775807)::bigint
+        FROM jsonb_array_elements(r.thumbnails) t) AS bytes
+FROM retentiond.thumbnail_release r
+WHERE r.release_id > $1
+ORDER BY r.release_id
+LIMIT $2

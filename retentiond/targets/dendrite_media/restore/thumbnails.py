@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.records import add_record
-from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key, thumbnails_by_hash
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, claim_thumbnail_copies
-from retentiond.targets.dendrite_media.surveys.asked import in_words
+from retentiond.targets.dendrite_media.restore.bringing import Brought
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from asyncpg import Record
 
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import RestoreReport
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
-    from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
+    from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "thumbnails.sql")
 
@@ -44,45 +43,28 @@ async def restore_thumbnails(
     while True:
         media_id, origin = key or (None, None)
         selected = released_rows.Selected(after, session.context.batch, pass_id, media_id, origin)
-        page = await released_rows.mark_selected_thumbnails(session.context.pool, selected, mark)
+        async with session.context.pool.acquire() as connection, connection.transaction():
+            page = await released_rows.mark_selected_thumbnails(connection, selected, mark)
+            blobs = [row["hash"] for row in page if row["marked"]]
+            copies = await claim_thumbnail_copies(session, connection, blobs)
         if not page:
             return
         after = page[-1]["hash"]
-        if page[0]["marked"]:
-            restored, left, failed = await bring_thumbnails(session, [row["hash"] for row in page])
-            report.restored.extend(restored)
-            report.without_file.extend(left)
-            report.failed.extend(failed)
+        brought = await bring_thumbnails(session, blobs, copies)
+        report.restored.extend(brought.restored)
+        report.without_file.extend(brought.without_file)
+        report.failed.extend(brought.failed)
 
 
-async def finish_thumbnail_restores(session: StoreSession) -> None:
-    """Finish the restores that dead processes had marked."""
-    pool = session.context.pool
-    restorers = [row["claimant"] for row in await pool.fetch(SQL["thumbnail_restorers"])]
-    dead = await session.claimant.find_dead(restorers)
-    while dead:
-        async with pool.acquire() as connection:
-            blobs = await released_rows.inherit_restores(
-                connection, session.claimant.claimant_id, dead, session.context.batch, alone=True
-            )
-        if not blobs:
-            return
-        await bring_thumbnails(session, blobs)
-
-
-async def bring_thumbnails(
-    session: StoreSession, blobs: Sequence[Hash]
-) -> tuple[list[str], list[str], list[str]]:
-    """Restore the thumbnails of these blobs that we have marked.
-
-    Return the media that have theirs again, those without a file, and those whose files the disk did not restore.
-    """
+async def bring_thumbnails(session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]) -> Brought:
+    """Restore the thumbnails of these blobs that we have marked, from copies that we have claimed."""
+    if not blobs:
+        return Brought()
     pool, claimant = session.context.pool, session.claimant.claimant_id
-    copies = await claim_thumbnail_copies(session, blobs)
     wanted = thumbnails_by_hash(await pool.fetch(SQL["marked_thumbnails"], list(blobs), claimant))
     # A thumbnail that dendrite has made anew has a row, and stays. A file without a row would keep it from being
     # made.
-    for blob, known in (await known_thumbnails(session.context.pool, blobs)).items():
+    for blob, known in (await known_thumbnails(pool, blobs)).items():
         wanted[blob] = wanted.get(blob, set()) - known
     returns = [Return(entry_path(row), wanted.get(row["hash"], set())) for row in copies]
     results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
@@ -94,11 +76,14 @@ async def bring_thumbnails(
         log.error("item_failed", kind="not_restored", hash=blob, error=error)
     back, left = await _insert(session, live)
     await change(session, Change.LET_GO, [row["entry_id"] for row in copies])
-    restored = [media_key(row).uri for row in back]
-    for uri in restored:
+    brought = Brought(
+        restored=[media_key(row).uri for row in back],
+        without_file=[media_key(row).uri for row in left if row["hash"] not in errors],
+        failed=[media_key(row).uri for row in left if row["hash"] in errors],
+    )
+    for uri in brought.restored:
         log.info("restored", media=uri, what="thumbnails")
-    without = [media_key(row).uri for row in left if row["hash"] not in errors]
-    return restored, without, [media_key(row).uri for row in left if row["hash"] in errors]
+    return brought
 
 
 async def _insert(session: StoreSession, live: Sequence[LiveBlob]) -> tuple[list[Record], list[Record]]:
@@ -107,23 +92,3 @@ async def _insert(session: StoreSession, live: Sequence[LiveBlob]) -> tuple[list
         if back:
             await add_record(connection, restored_record(session.context.name, back))
     return back, left
-
-
-async def released_thumbnails(context: TargetContext) -> AsyncIterator[Released]:
-    """Stream them by release, one item for each media item."""
-    after = 0
-    while page := await context.pool.fetch(SQL["thumbnail_page"], after, context.batch):
-        for row in page:
-            yield Released(
-                pass_id=row["pass_id"],
-                media=media_key(row).uri,
-                policy=row["policy"],
-                content_type="",
-                upload_name="",
-                bytes=row["bytes"],
-                state="thumbnails",
-                released_at=row["released_at"],
-                grace_until=row["grace_until"],
-                released_for=in_words(row["facts"]),
-            )
-        after = page[-1]["release_id"]

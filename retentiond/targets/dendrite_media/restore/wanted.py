@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.holds.holds import held_in_quarantine
 from retentiond.targets.dendrite_media.quarantine import released_rows
-from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on, claim_copies
+from retentiond.targets.dendrite_media.quarantine.entry_table import (
+    Change,
+    change_on,
+    claim_copies,
+    claim_thumbnail_copies,
+)
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.restore.bringing import bring
@@ -32,22 +37,27 @@ SQL: Final = named_queries(
     shown_in_quarantine=shown(KEPT_COPY, row="r", copy="$3", names="$5"),
     shown_of=shown(KEPT_COPY, row="r", copy="$2", names="$4"),
 )
+_MEDIA: Final = (claim_copies, bring)
+_THUMBNAILS: Final = (claim_thumbnail_copies, bring_thumbnails)
+"""How the copies of marked rows are claimed, and how they are restored."""
 
 
-async def finish_restores(session: StoreSession) -> int:
-    """Finish the restores that dead processes had marked; return the number of restored rows."""
-    restorers = [row["claimant"] for row in await session.context.pool.fetch(SQL["restorers"])]
+async def finish_restores(session: StoreSession, *, alone: bool = False) -> int:
+    """Finish the restores of media, or of thumbnails alone, that dead processes had marked; return their number."""
+    statement = "thumbnail_restorers" if alone else "restorers"
+    restorers = [row["claimant"] for row in await session.context.pool.fetch(SQL[statement])]
     dead = await session.claimant.find_dead(restorers)
     count = 0
     while dead:
         async with session.context.pool.acquire() as connection, connection.transaction():
             blobs = await released_rows.inherit_restores(
-                connection, session.claimant.claimant_id, dead, session.context.batch
+                connection, session.claimant.claimant_id, dead, session.context.batch, alone=alone
             )
-            copies = await claim_copies(session, connection, blobs)
+            claim, bring_marked = _THUMBNAILS if alone else _MEDIA
+            copies = await claim(session, connection, blobs)
         if not blobs:
             break
-        count += len((await bring(session, blobs, copies)).restored)
+        count += len((await bring_marked(session, blobs, copies)).restored)
     return count
 
 
@@ -97,42 +107,32 @@ async def restore_wanted(session: StoreSession, wanted: Wanted, entries: Sequenc
     return len((await bring(session, blobs, copies)).restored)
 
 
-async def restore_refuted(session: StoreSession, references: References, *, begun_after: datetime) -> int:
-    """Restore the rows in quarantine whose facts no longer hold; raise RefusedError if the facts cannot be checked."""
-    count, after = 0, 0
-    while True:
-        async with (
-            session.context.pool.acquire() as connection,
-            references.held(connection, begun_after=begun_after) as copy,
-        ):
-            page = await asked_page(connection, after, session.context.batch)
-            if not page:
-                return count
-            after = page[-1]["release_id"]
-            answers = await ask_again(session.context, connection, page, copy, references)
-            blobs, copies = await _mark_wanted(session, connection, (), answers.refuted)
-        count += len((await bring(session, blobs, copies)).restored)
-
-
-async def restore_refuted_thumbnails(
-    session: StoreSession, references: References, *, begun_after: datetime
+async def restore_refuted(
+    session: StoreSession, references: References, *, begun_after: datetime, alone: bool = False
 ) -> int:
-    """Restore thumbnails that were released alone and whose facts no longer hold."""
+    """Restore the media in quarantine, or the thumbnails released alone, whose facts no longer hold.
+
+    Raise RefusedError if the facts cannot be checked.
+    """
     count, after = 0, 0
+    asked = asked_thumbnails if alone else asked_page
     while True:
         async with session.context.pool.acquire() as connection:
-            page = await asked_thumbnails(connection, after, session.context.batch)
+            page = await asked(connection, after, session.context.batch)
             if not page:
                 return count
             async with references.held(connection, begun_after=begun_after) as copy:
                 answers = await ask_again(session.context, connection, page, copy, references)
-                marked = await released_rows.mark_refuted_thumbnails(
-                    connection, session.claimant.claimant_id, answers.refuted
-                )
+                if alone:
+                    marked = await released_rows.mark_refuted_thumbnails(
+                        connection, session.claimant.claimant_id, answers.refuted
+                    )
+                    copies = await claim_thumbnail_copies(session, connection, marked)
+                else:
+                    marked, copies = await _mark_wanted(session, connection, (), answers.refuted)
         after = page[-1]["release_id"]
-        if marked:
-            restored, *_ = await bring_thumbnails(session, marked)
-            count += len(restored)
+        _, bring_marked = _THUMBNAILS if alone else _MEDIA
+        count += len((await bring_marked(session, marked, copies)).restored)
 
 
 async def restore_newly_protected(

@@ -4,6 +4,10 @@
 -- The claim owners that have marked rows as being restored.
 SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.released_media WHERE restoring IS NOT NULL
 
+-- name: thumbnail_restorers
+SELECT DISTINCT (restoring ->> 'claimant')::integer AS claimant FROM retentiond.thumbnail_release
+WHERE restoring IS NOT NULL
+
 -- name: protected_in_quarantine
 -- A page of blobs of which a restorable released row is protected now.
 SELECT DISTINCT r.base64hash AS hash

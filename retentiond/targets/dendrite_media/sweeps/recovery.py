@@ -17,7 +17,6 @@ from retentiond.targets.dendrite_media.disk.staging import remove_staged, staged
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out, with_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
 from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up
-from retentiond.targets.dendrite_media.restore.thumbnails import finish_thumbnail_restores
 from retentiond.targets.dendrite_media.restore.wanted import finish_restores
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 
@@ -46,7 +45,7 @@ async def recover(
         await _finish(session, report, [row for row in page if row not in stuck])
     if session.fit == "fits":
         report.restored += await finish_restores(session)
-        await finish_thumbnail_restores(session)
+        await finish_restores(session, alone=True)
 
 
 async def clear_staging(session: StoreSession, report: SweepReport) -> None:

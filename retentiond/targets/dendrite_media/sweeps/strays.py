@@ -39,7 +39,7 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import (
     looked_at_thumbnails,
     note_failures,
 )
-from retentiond.targets.dendrite_media.restore.wanted import restore_refuted_thumbnails
+from retentiond.targets.dendrite_media.restore.wanted import restore_refuted
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.purge import finish_purge
 
@@ -85,7 +85,7 @@ async def _ask_again(session: StoreSession, report: SweepReport) -> None:
         return
     references = await references_asked_again(session.context, pool)
     oldest = await pool.fetchval("SELECT clock_timestamp()") - _COPY_AGE
-    report.restored += await restore_refuted_thumbnails(session, references, begun_after=oldest)
+    report.restored += await restore_refuted(session, references, begun_after=oldest, alone=True)
 
 
 async def _take(session: StoreSession) -> None:

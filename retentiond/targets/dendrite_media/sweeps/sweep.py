@@ -24,7 +24,6 @@ from retentiond.targets.dendrite_media.restore.wanted import (
     restore_held,
     restore_newly_protected,
     restore_refuted,
-    restore_refuted_thumbnails,
 )
 from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
@@ -121,7 +120,7 @@ async def _restore_wanted(session: StoreSession, report: SweepReport) -> None:
         if references.protections:
             report.restored += await restore_newly_protected(session, references, begun_after=oldest)
         report.restored += await restore_refuted(session, references, begun_after=oldest)
-        report.restored += await restore_refuted_thumbnails(session, references, begun_after=oldest)
+        report.restored += await restore_refuted(session, references, begun_after=oldest, alone=True)
     except RefusedError as error:
         # The purge reads the sources again, and is refused as well.
         get_logger(target=session.context.name).warning("protections_unread", **asdict(error.refusal))
