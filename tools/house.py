@@ -57,8 +57,7 @@ ONCE: Final = (
     ("retentiond/targets/dendrite_media/target.py", "DendriteMedia.run_pass", "run_steps"),
     ("retentiond/engine/passes.py", "run_steps", "remove"),
     ("retentiond/targets/dendrite_media/passes/plan.py", "Plan.remove", "run"),
-    ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal.run", "_release_all"),
-    ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal._release_all", "release"),
+    ("retentiond/targets/dendrite_media/quarantine/removal.py", "Removal.run", "release"),
     ("retentiond/targets/dendrite_media/quarantine/release.py", "Releaser.release", "release"),
     ("retentiond/targets/dendrite_media/quarantine/released_rows.py", "release", "fetch"),
 )

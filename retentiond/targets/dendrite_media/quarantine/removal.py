@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from retentiond.adapters.logging import get_logger
@@ -19,7 +20,7 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.surveys.assess import assess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import PassReport
@@ -73,6 +74,29 @@ class Removal:
 
     async def run(self) -> None:
         """Work until nothing is due, a stop is requested, or two batches in a row cannot be moved."""
+        plan = self._plan
+        async with self._mover() as moving:
+            async for batch in self._criteria.surveyor.due(plan.target.batch):
+                if not plan.dry:
+                    await self._pace.take(len(batch))
+                if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
+                    break
+                if plan.stop.asked:
+                    self._report.state, self._report.error = "interrupted", STOPPED
+                    break
+                freed = await self._releaser.freed({due.blob for due in batch})
+                assessed = await assess(plan.tree, plan.target.disk, batch, self._accesses, freed)
+                self._count_staying(assessed)
+                released = await self._releaser.release([item for item in assessed if self._goes(item)])
+                sizes = self._count_released(released)
+                if self._listen is not None:
+                    self._tell(assessed, sizes, self._listen)
+                await moving.put(released)
+                plan.progress.advance(len(batch), sum(released.leaving.values()))
+
+    @asynccontextmanager
+    async def _mover(self) -> AsyncIterator[asyncio.Queue[ReleasedBatch | None]]:
+        """Run a worker beside the releases, and yield its queue; at the end all that was released is moved."""
         # One batch waits while one is renamed and one is released: never more.
         queue: asyncio.Queue[ReleasedBatch | None] = asyncio.Queue(maxsize=1)
         failure: Exception | None = None
@@ -80,7 +104,7 @@ class Removal:
             async with asyncio.TaskGroup() as workers:
                 workers.create_task(self._quarantine_all(queue))
                 try:
-                    await self._release_all(queue)
+                    yield queue
                 except (RetentiondError, *LOST) as error:
                     # Rows that were released before it are renamed all the same.
                     failure = error
@@ -93,27 +117,6 @@ class Removal:
             raise failure
         if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
             raise UnreachableError(f"two batches in a row could not be moved: {', '.join(self._errors)}")
-
-    async def _release_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
-        plan = self._plan
-        async for batch in self._criteria.surveyor.due(plan.target.batch):
-            if not plan.dry:
-                await self._pace.take(len(batch))
-            if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
-                break
-            if plan.stop.asked:
-                self._report.state = "interrupted"
-                self._report.error = STOPPED
-                break
-            freed = await self._releaser.freed({due.blob for due in batch})
-            assessed = await assess(plan.tree, plan.target.disk, batch, self._accesses, freed)
-            self._count_staying(assessed)
-            released = await self._releaser.release([item for item in assessed if self._goes(item)])
-            sizes = self._count_released(released)
-            if self._listen is not None:
-                self._tell(assessed, sizes, self._listen)
-            await queue.put(released)
-            plan.progress.advance(len(batch), sum(released.leaving.values()))
 
     async def _quarantine_all(self, queue: asyncio.Queue[ReleasedBatch | None]) -> None:
         while (released := await queue.get()) is not None:
