@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from retentiond.model.quota import Quota
     from retentiond.model.report import Item, PassReport
     from retentiond.model.request import Request
-    from retentiond.targets.dendrite_media.quarantine.removal import BatchReleaser
+    from retentiond.targets.dendrite_media.quarantine.release import BatchReleaser
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.context import PlanContext
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
@@ -101,7 +101,8 @@ class Plan(ABC):
         report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
         sample = survey.sample.contents()
         missing = await self._context.disk.share(file_missing(plan.tree), sample)
-        return await criteria.over_limit(survey, report, sum(missing), len(sample), first=plan.first)
+        counts = (sum(missing), len(sample))
+        return await criteria.over_limit(survey, report, first=plan.first, missing=counts)
 
     async def remove(self, report: PassReport) -> None:
         """Remove the rows that the survey found due, then thumbnails alone, then the excess of quotas."""
@@ -131,7 +132,7 @@ class Plan(ABC):
         criteria = ThumbnailCriteria(plan.target, plan.connection, plan.now)
         await make_gone(plan.connection)
         survey = await self._judge(criteria, "thumbnails", report, None)
-        self._refuse(await criteria.over_limit_with(survey, report, first=plan.first), report)
+        self._refuse(await criteria.over_limit(survey, report, first=plan.first), report)
         report.await_turn(survey.due, survey.due_bytes)
         removal = await self._removal(criteria, survey, report, self._accesses, plan.listen)
         await removal.run()
@@ -159,7 +160,7 @@ class Plan(ABC):
             report.count_policies(criteria.surveyor.matched, {})
         if survey is None:
             return
-        self._refuse(await criteria.over_limit_with(survey, report), report)
+        self._refuse(await criteria.over_limit(survey, report, first=plan.first), report)
         await self._begin_eviction(quota, short, report)
         removal = await self._removal(criteria, survey, report, None, plan.listen)
         await removal.run()

@@ -8,6 +8,7 @@ media item with that blob references it.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record, thumbnails_record
-from retentiond.targets.dendrite_media.quarantine.entries import Intent, carry_out, known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entries import Intent, Moves, carry_out, known_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend, intend_thumbnails
 from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash, MediaKey, MediaRow
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.look import BlobLook
-    from retentiond.targets.dendrite_media.quarantine.entries import Moves
     from retentiond.targets.dendrite_media.store.context import StoreSession
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
@@ -65,7 +65,25 @@ class ReleasedBatch:
     leaving: dict[Hash, int] = field(default_factory=dict)
 
 
-class Releaser:
+class BatchReleaser(ABC):
+    """Releases the batches of a removal, or, in a dry run, finds the outcome of their release."""
+
+    @abstractmethod
+    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
+        """Release the rows of a batch that may be removed; the batches are sorted by hash."""
+
+    async def move(self, intents: Sequence[Intent]) -> Moves:
+        """Move the files of released rows into the quarantine."""
+        del intents
+        return Moves()
+
+    async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
+        """Return the thumbnails of these blobs on the disk that an earlier removal of the dry run has counted."""
+        del blobs
+        return {}
+
+
+class Releaser(BatchReleaser):
     """Releases batches, one at a time, on one connection, under the lease of a pass."""
 
     def __init__(
@@ -109,11 +127,6 @@ class Releaser:
         if self._criteria.newest:
             return await carry_out_thumbnails(self._session, intents)
         return await carry_out(self._session, [intent.entry for intent in intents])
-
-    async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
-        """Return no thumbnails: those that were removed before are gone from the disk."""
-        del blobs
-        return {}
 
     async def _oldest_copy(self) -> datetime:
         now: datetime = await self._connection.fetchval("SELECT clock_timestamp()")

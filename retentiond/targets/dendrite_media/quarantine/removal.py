@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
@@ -20,32 +20,18 @@ from retentiond.model.report import Item
 from retentiond.targets.dendrite_media.surveys.assess import assess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from retentiond.model.media import Hash, MediaKey
+    from retentiond.model.media import MediaKey
     from retentiond.model.report import PassReport
-    from retentiond.targets.dendrite_media.disk.layout import Thumbnail
-    from retentiond.targets.dendrite_media.quarantine.entries import Intent, Moves
-    from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
+    from retentiond.targets.dendrite_media.quarantine.entries import Moves
+    from retentiond.targets.dendrite_media.quarantine.release import BatchReleaser, ReleasedBatch
     from retentiond.targets.dendrite_media.store.context import PlanContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
-
-
-class BatchReleaser(Protocol):
-    """Releases the batches of a removal, or, in a dry run, finds the outcome of their release."""
-
-    async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
-        """Return the thumbnails of these blobs that are still on the disk and not counted any more."""
-
-    async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
-        """Release the rows of a batch that may be removed."""
-
-    async def move(self, intents: Sequence[Intent]) -> Moves:
-        """Move the files of released rows into the quarantine."""
 
 
 class Removal:

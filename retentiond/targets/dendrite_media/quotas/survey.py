@@ -24,9 +24,8 @@ from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.store.safety import foreign_users
-from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, over_limit
 from retentiond.targets.dendrite_media.surveys.gone import freed_thumbnails, leave_out_gone
-from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
 
 if TYPE_CHECKING:
@@ -163,8 +162,11 @@ class QuotaCriteria(PolicyCriteria):
         """Return the reason for which the policies keep the row."""
         return KEEP_REASONS[due.policy]
 
-    async def over_limit_with(self, survey: Survey, report: PassReport) -> Refusal | None:
+    async def over_limit(
+        self, survey: Survey, report: PassReport, *, first: bool, missing: tuple[int, int] = (0, 0)
+    ) -> Refusal | None:
         """Compare with the limits the due rows together with those that the same pass, or plan, removed before."""
+        del first, missing
         taken = self.taken(report)
         # In a plan they are still in the table.
         rows = survey.rows if report.dry_run else survey.rows + taken

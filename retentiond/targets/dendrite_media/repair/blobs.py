@@ -15,13 +15,13 @@ from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend_orphans
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
 from retentiond.targets.dendrite_media.surveys.survey import Due
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from retentiond.model.audit import Finding, FindingKind
-    from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
     from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk
     from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.repair.context import RepairContext
     from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
 
 
@@ -41,14 +40,13 @@ def is_remote(context: TargetContext, row: MediaRow) -> bool:
     return matches(row, _REMOTE, context.settings.rules.server_names)
 
 
-class MissingFileCriteria:
+class MissingFileCriteria(RemovalCriteria):
     """Remote rows whose file is missing, and that are fetched again once they are deleted.
 
     No protection applies: there is nothing to lose.
     """
 
     even_protected = True
-    newest = None
     kind: FindingKind = "missing_file"
 
     def __init__(self, context: TargetContext) -> None:
@@ -60,20 +58,10 @@ class MissingFileCriteria:
         del due
         return self.kind
 
-    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Return nothing: the row is enough."""
-        del rows, copy
-        return {}
-
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Return whether the row belongs to another server."""
         del due, mentions
         return is_remote(self._context, row)
-
-    def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
-        """Return None: no reference matters."""
-        del row, due
-        return None
 
 
 class DamagedFileCriteria(MissingFileCriteria):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import json
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.facts import facts_of_policy, facts_of_request
-from retentiond.model.limits import Counts
+from retentiond.model.limits import Counts, growth_starts, judge_limits
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request, named
-from retentiond.targets.dendrite_media.surveys.limits import count_growth, over_limit
 from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
 from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor, joined
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
@@ -31,65 +34,71 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 
-class RemovalCriteria(Protocol):
-    """The criteria of a release."""
+SQL: Final = named_queries(__package__, "growth.sql")
+_MOST_ORIGINS: Final = 3
 
-    @property
-    def references(self) -> References:
-        """The protections that apply; the purge uses the target's own."""
 
-    @property
-    def even_protected(self) -> bool:
-        """Whether no protection may restore the rows that these criteria remove."""
+class RemovalCriteria(ABC):
+    """The criteria of a release: what it removes, and what is asked again in the transaction that deletes."""
 
-    @property
-    def newest(self) -> Sequence[int] | None:
-        """The newest date, in milliseconds, of the thumbnails that each policy removes alone; None if media are removed."""
+    references: References
+    """The protections that apply; the purge uses the target's own."""
+    even_protected = False
+    """Whether no protection may restore the rows that these criteria remove."""
+    newest: Sequence[int] | None = None
+    """The newest date, in milliseconds, of the thumbnails that each policy removes alone; None if media are removed."""
 
+    @abstractmethod
     def name_of(self, due: Due) -> str:
         """Return the name of the reason for which a row is removed, for reports."""
 
-    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
-        """Read, in the deleting transaction, which of the relevant sources mention these rows."""
-
+    @abstractmethod
     def still_due(self, row: MediaRow, due: Due, mentions: Mentions) -> bool:
         """Return whether a due row may still be removed, now that it is locked and read again."""
 
+    async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
+        """Read, in the deleting transaction, which of the relevant sources mention these rows."""
+        del rows, copy
+        return {}
+
     def facts_of(self, row: MediaRow, due: Due) -> Facts | None:
         """Return the conditions on references under which it is removed; None if no reference matters."""
+        del row, due
+        return None
 
 
-class SurveyCriteria(RemovalCriteria, Protocol):
-    """The criteria of a pass or a request; its surveys and second looks run on one connection."""
+class SurveyCriteria(RemovalCriteria):
+    """The criteria of one removal of a plan; its surveys and second looks run on one connection."""
 
-    @property
-    def surveyor(self) -> Surveyor:
-        """The surveyor that finds the due rows."""
-
-    @property
-    def by_access(self) -> bool:
-        """Whether access times matter."""
+    surveyor: Surveyor
+    """The surveyor that finds the due rows."""
+    by_access = False
+    """Whether access times matter."""
+    counts_unreached = True
+    """Whether a due row is counted as not reached until its turn; otherwise it is counted as kept until then."""
 
     def stayed(self, due: Due) -> str | None:
-        """Return the reason as which it was counted as kept before; None if it was not counted."""
-
-    @property
-    def counts_unreached(self) -> bool:
-        """Whether a due row is counted as not reached until its turn; otherwise it is counted as kept until then."""
+        """Return the reason as which it was counted as kept before: a hold, mark or protection; None if it was not."""
+        return due.kept
 
     async def over_limit(
-        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
+        self, survey: Survey, report: PassReport, *, first: bool, missing: tuple[int, int] = (0, 0)
     ) -> Refusal | None:
-        """Compare the counts with the limits, and record in the report how many of them are growth."""
+        """Compare the counts, with the missing of the sampled files, with the limits that apply."""
+        del survey, report, first, missing
+        return None
 
     def ownership(self) -> Ownership | None:
         """Return the media left out, for an account with the owners of the removed media; None if not needed."""
+        return None
 
+    @abstractmethod
     def rules(self) -> dict[str, Any]:
         """Return the rules for the record of the ledger."""
 
     def cutoffs(self) -> dict[str, str]:
-        """Return the cutoff dates, by policy."""
+        """Return the cutoff dates, by policy; empty if age does not matter."""
+        return {}
 
 
 def criteria_of(
@@ -101,13 +110,10 @@ def criteria_of(
     return RequestCriteria(context, connection, request, now)
 
 
-class PolicyCriteria:
+class PolicyCriteria(SurveyCriteria):
     """The policies of the configuration, at the time the pass began."""
 
-    even_protected = False
-    newest: Sequence[int] | None = None
     by_access = True
-    counts_unreached = True
 
     def __init__(self, context: TargetContext, connection: Conn, now: datetime) -> None:
         self._context = context
@@ -120,10 +126,6 @@ class PolicyCriteria:
     def name_of(self, due: Due) -> str:
         """Return the policy's name."""
         return self._rules.policies[due.policy].name
-
-    def stayed(self, due: Due) -> str | None:
-        """Return the hold, mark or protection that keeps it: the survey has counted it."""
-        return due.kept
 
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Read from the copy the sources in conditions of policies; without conditions the row suffices."""
@@ -139,12 +141,12 @@ class PolicyCriteria:
         return facts_of_policy(row, self._rules, due.policy)
 
     async def over_limit(
-        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
+        self, survey: Survey, report: PassReport, *, first: bool, missing: tuple[int, int] = (0, 0)
     ) -> Refusal | None:
         """Compare the counts with the limits, and record in the report how many of them are growth."""
         if not first:
             report.growth = await self.growth()
-        counts = Counts(survey.rows, survey.due, missing, sampled, report.growth)
+        counts = Counts(survey.rows, survey.due, *missing, report.growth)
         return await over_limit(self._context, self._connection, counts, first=first)
 
     async def growth(self) -> int:
@@ -181,12 +183,10 @@ class PolicyCriteria:
         }
 
 
-class RequestCriteria:
+class RequestCriteria(SurveyCriteria):
     """The items requested by hand, of any age; the plan was shown before, so no limit applies."""
 
-    newest = None
-    by_access = False
-    counts_unreached = True
+    surveyor: RequestSurveyor
 
     def __init__(self, context: TargetContext, connection: Conn, request: Request, now: datetime) -> None:
         self._context = context
@@ -207,10 +207,6 @@ class RequestCriteria:
         del due
         return REQUESTED
 
-    def stayed(self, due: Due) -> str | None:
-        """Return the hold, mark or protection that keeps it: the survey has counted it."""
-        return due.kept
-
     async def mentions_again(self, rows: Collection[MediaRow], copy: int | None) -> Mentions:
         """Return the mentions in events when the survey read them, and those in the copy by now."""
         now = await mentions_of(self._connection, rows, copy, self.references)
@@ -229,13 +225,6 @@ class RequestCriteria:
         del due
         return None if named(row, self._request) else self._facts
 
-    async def over_limit(
-        self, survey: Survey, report: PassReport, missing: int, sampled: int, *, first: bool
-    ) -> Refusal | None:
-        """Return no limit."""
-        del survey, report, missing, sampled, first
-        return None
-
     def ownership(self) -> Ownership:
         """Return the media left out, and the rooms that mention the items."""
         return self.surveyor.ownership
@@ -244,6 +233,29 @@ class RequestCriteria:
         """Return the request, and the protections in force."""
         return {"request": self._request.as_json(), "protect": list(self.references.protections)}
 
-    def cutoffs(self) -> dict[str, str]:
-        """Return no cutoffs: age does not matter."""
-        return {}
+
+async def count_growth(context: TargetContext, connection: Conn, rules: dict[str, Any], now: datetime) -> int:
+    """Count the due rows that are growth; zero before a pass with the very same `rules` came to its end.
+
+    If no name of this server is known, local media that lost their users look remote: no row is growth then.
+    """
+    names = sorted(context.settings.server_names)
+    last = await connection.fetchval(SQL["last_rules"], context.name)
+    if not names or last is None or json.loads(last) != rules:
+        return 0
+    starts = growth_starts(context.settings.rules.policies, now, context.config.limits.growth_within)
+    growth: int = await connection.fetchval(SQL["count_growth"], list(starts), list(starts.values()), names)
+    return growth
+
+
+async def over_limit(
+    context: TargetContext, connection: Conn, counts: Counts, *, first: bool
+) -> Refusal | None:
+    """Return the limit that these counts exceed, if any, with the servers of the due rows."""
+    limits = context.config.limits
+    refusal = judge_limits(context.name, limits, counts, first=first)
+    if refusal is None:
+        return None
+    rows = await connection.fetch(SQL["due_by_origin"], _MOST_ORIGINS)
+    origins = tuple((row["name"], row["share"]) for row in rows)
+    return judge_limits(context.name, limits, replace(counts, origins=origins), first=first)

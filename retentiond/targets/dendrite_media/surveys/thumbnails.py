@@ -9,9 +9,8 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.facts import facts_of_policy
 from retentiond.model.limits import Counts
 from retentiond.model.policy import FIRST_BELIEVABLE_MS, Remove, decide
-from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, over_limit
 from retentiond.targets.dendrite_media.surveys.gone import leave_out_gone
-from retentiond.targets.dendrite_media.surveys.limits import over_limit
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
 if TYPE_CHECKING:
@@ -86,8 +85,11 @@ class ThumbnailCriteria(PolicyCriteria):
         del due
         return ""
 
-    async def over_limit_with(self, survey: Survey, report: PassReport, *, first: bool) -> Refusal | None:
+    async def over_limit(
+        self, survey: Survey, report: PassReport, *, first: bool, missing: tuple[int, int] = (0, 0)
+    ) -> Refusal | None:
         """Compare the due rows with the limits, as a share of all rows at the beginning of the pass, or plan."""
+        del missing
         # In a plan they are still in the table.
         rows = survey.rows if report.dry_run else survey.rows + self.taken(report)
         counts = Counts(rows, survey.due, growth=0 if first else await self.growth())

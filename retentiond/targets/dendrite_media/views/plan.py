@@ -13,8 +13,7 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.report import PassReport
 from retentiond.targets.dendrite_media.database.rows import key_columns
 from retentiond.targets.dendrite_media.passes.plan import Plan
-from retentiond.targets.dendrite_media.quarantine.entries import Moves
-from retentiond.targets.dendrite_media.quarantine.release import ReleasedBatch
+from retentiond.targets.dendrite_media.quarantine.release import BatchReleaser, ReleasedBatch
 from retentiond.targets.dendrite_media.quotas.space import shortage_in_plan
 from retentiond.targets.dendrite_media.store.context import PlanContext, open_media
 from retentiond.targets.dendrite_media.store.safety import check_belonging
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.quarantine.entries import Intent
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
@@ -191,7 +189,7 @@ class _Bearers(NamedTuple):
     gone: int = 0
 
 
-class DryReleaser:
+class DryReleaser(BatchReleaser):
     """Finds the outcome of a release, a batch at a time, and changes nothing; the batches are sorted by hash."""
 
     def __init__(
@@ -211,11 +209,6 @@ class DryReleaser:
     async def freed(self, blobs: Collection[Hash]) -> Mapping[Hash, Collection[Thumbnail]]:
         """Return the thumbnails of these blobs that an earlier removal has counted."""
         return {} if self._criteria.newest else await freed_thumbnails(self._connection, blobs)
-
-    async def move(self, intents: Sequence[Intent]) -> Moves:
-        """Move nothing: no file has an intent."""
-        del intents
-        return Moves()
 
     async def release(self, batch: Sequence[Assessed]) -> ReleasedBatch:
         """Return the rows as gone, with the bytes that leave with the last row of each blob."""
