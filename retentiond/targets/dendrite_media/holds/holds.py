@@ -37,6 +37,10 @@ def _statements(tables: HoldTables) -> Mapping[str, str]:
 
 
 SQL: Final = _statements(KEPT_HOLDS)
+HELD: Final = SQL["held"]
+"""A condition in statements of others: is there a hold on the row `k`?"""
+WITHOUT_ENTRY: Final = SQL["without_entry"]
+"""A condition in statements of others: is the grace of the released row `k` over, without an entry or a hold?"""
 _PLAN_SQL: Final = _statements(PLAN_HOLDS)
 _KEEPING: Final = tuple(name for name in SQL if name.startswith("keep_held_"))
 _STANDS: Final = "the hold is in force, and no pass and no purge begins until this is fixed"

@@ -32,7 +32,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.targets.dendrite_media.holds.holds import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.holds import HELD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.look import BlobLook
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
-_TEXT: Final = named_queries(__package__, "entry_table.sql", held=HELD_SQL["held"])
+_TEXT: Final = named_queries(__package__, "entry_table.sql", held=HELD)
 OLDEST: Final = _TEXT["oldest"]
 """A part of other statements: the oldest entries (entry_id, hash) whose settle is over and that hold $1 bytes
 together.

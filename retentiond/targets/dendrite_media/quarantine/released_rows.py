@@ -18,7 +18,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
 from retentiond.model.report import CancelledPurge
 from retentiond.targets.dendrite_media.database.rows import key_columns
-from retentiond.targets.dendrite_media.holds.holds import SQL as HELD_SQL
+from retentiond.targets.dendrite_media.holds.holds import HELD, WITHOUT_ENTRY
 from retentiond.targets.dendrite_media.quarantine import entry_table
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def _statements(released: str, kind: str) -> Mapping[str, str]:
         "released_rows.sql",
         released=released,
         kind=kind,
-        held=HELD_SQL["held"],
-        without_entry=HELD_SQL["without_entry"],
+        held=HELD,
+        without_entry=WITHOUT_ENTRY,
         oldest=entry_table.OLDEST,
     )
 
