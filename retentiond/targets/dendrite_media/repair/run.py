@@ -26,8 +26,7 @@ from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.disk.staging import Staging
 from retentiond.targets.dendrite_media.passes.ends import begin, make_safe
 from retentiond.targets.dendrite_media.repair.blobs import repair_damaged, repair_missing, repair_orphans
-from retentiond.targets.dendrite_media.repair.context import RepairContext
-from retentiond.targets.dendrite_media.repair.notes import Notes
+from retentiond.targets.dendrite_media.repair.context import Notes, RepairContext
 from retentiond.targets.dendrite_media.repair.thumbnails import repair_thumbnails
 from retentiond.targets.dendrite_media.store.context import open_workplace
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.targets.dendrite_media.audit.database import thumbnail_columns, thumbnail_row
 from retentiond.targets.dendrite_media.audit.judge import ThumbnailRow, judge
 from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.quarantine import released_rows
-from retentiond.targets.dendrite_media.repair.notes import SQL
 from retentiond.targets.dendrite_media.sweeps.strays import Stray, quarantine_stray
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Release = Callable[..., Awaitable[list[Record]]]
     """A release of thumbnail rows in released_rows.py."""
+
+SQL: Final = named_queries(__package__, "thumbnails.sql")
 
 
 async def repair_thumbnails(running: RepairContext) -> None:
