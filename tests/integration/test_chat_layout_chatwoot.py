@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.targets.chat_database import indexes
+from retentiond.targets.chat_database import catalogue
 from retentiond.targets.chat_database.layout import read_layout
 from tests.support.chatwoot import BESIDE, OLD, OPEN, PENDING, SNOOZED, Chatwoot
 
@@ -167,7 +167,7 @@ async def test_a_table_of_a_plug_in_that_refers_to_conversations_is_named(chatwo
 async def test_the_products_own_indexes_are_enough_for_large_tables(
     chatwoot: Chatwoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexes, "LARGE", 0)
+    monkeypatch.setattr(catalogue, "LARGE", 0)
     chat = await chatwoot.conversation()
     await chatwoot.file(await chatwoot.message(chat), 0)
     assert (await chatwoot.purge(dry_run=True, files=True)).refused is None

@@ -18,8 +18,8 @@ from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.replication import Replication, find_delay
 from retentiond.targets.chat_database import throttle
 from retentiond.targets.chat_database.removal import Removal
-from retentiond.targets.chat_database.replication import look_at_replication, read_replication
 from retentiond.targets.chat_database.target import open_chat_database
+from retentiond.targets.chat_database.throttle import look_at_replication, read_replication
 from tests.support.chats import ChatStore
 from tests.support.standby import Standby, WalArchive
 

@@ -19,7 +19,7 @@ from retentiond.engine.target import NullProgress, PassOptions, PurgeRequest, St
 from retentiond.ledger.session import DUTY, lock_holder
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.replication import Replica, Replication
-from retentiond.targets.chat_database import batch, indexes, removal
+from retentiond.targets.chat_database import batch, catalogue, removal
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.statements import bind
 from retentiond.targets.chat_database.target import open_chat_database
@@ -437,7 +437,7 @@ async def test_a_large_table_without_the_index_that_batches_need_is_refused_with
     await chats.chat()
     await chats.connection.execute("DROP INDEX pro.chatmessage_threadid_idx")
     assert (await chats.purge(dry_run=True)).state == "planned"  # it is small
-    monkeypatch.setattr(indexes, "LARGE", 0)
+    monkeypatch.setattr(catalogue, "LARGE", 0)
     report = await chats.purge()
     assert report.refused is not None
     assert report.refused.value == '"pro"."chatmessage" (threadid)'
@@ -454,7 +454,7 @@ async def test_no_index_is_asked_for_that_no_batch_needs(
     await chats.connection.execute(
         "ALTER TABLE pro.chatmessage DROP CONSTRAINT chatmessage_pkey, ADD PRIMARY KEY (created, messageid)"
     )
-    monkeypatch.setattr(indexes, "LARGE", 0)
+    monkeypatch.setattr(catalogue, "LARGE", 0)
     report = await chats.purge()
     assert (report.state, report.chats) == ("finished", 1)
 

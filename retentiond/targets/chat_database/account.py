@@ -9,10 +9,9 @@ from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import ATTACHMENTS_STAY, PurgeReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.catalogue import read_catalogue
-from retentiond.targets.chat_database.column_values import held_as
-from retentiond.targets.chat_database.indexes import missing_indexes
-from retentiond.targets.chat_database.renames import names_of
+from retentiond.targets.chat_database.catalogue import missing_indexes, read_catalogue
+from retentiond.targets.chat_database.context import names_of
+from retentiond.targets.chat_database.kinds import held_as
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
@@ -29,9 +28,8 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import PurgeRequest
-    from retentiond.targets.chat_database.catalogue import Catalogue
+    from retentiond.targets.chat_database.catalogue import Catalogue, MissingIndex
     from retentiond.targets.chat_database.context import ChatContext
-    from retentiond.targets.chat_database.indexes import MissingIndex
     from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.visitor import ErasureRequest
 

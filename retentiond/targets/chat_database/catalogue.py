@@ -1,4 +1,7 @@
-"""The live catalogue, held against the layout: what a purge would not know of, it must not meet half-way."""
+"""The live catalogue compared with the layout, and the indexes that a purge needs.
+
+A mismatch is refused before anything is deleted. Without an index each batch would read a child's table from end to end.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,22 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.keys import beside_key, naming_keys
 from retentiond.targets.chat_database.kinds import kind_problems
-from retentiond.targets.chat_database.rights import ensure_rights, system_columns
-from retentiond.targets.chat_database.unsupported import refuse_unsupported
+from retentiond.targets.chat_database.names import quoted, relation
+from retentiond.targets.chat_database.refused_tables import ensure_rights, refuse_unsupported, system_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.layout import Entity, Layout
+
 
 SQL: Final = named_queries(__package__, "catalogue.sql")
 _ORDINARY: Final = frozenset({"r", "p"})
@@ -211,5 +215,96 @@ def _misfit(problems: list[str]) -> RefusedError:
             "the tables of the layout, and no others that refer to them",
             "correct the layout (copy the one that ships, and name the copy as `layout`); where row-level security hides "
             "rows, run as a superuser ALTER ROLE … BYPASSRLS for this role",
+        )
+    )
+
+
+_DATES: Final = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
+
+
+def naming_keys(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Yield the entities whose rows are found by their key, each with that key's column."""
+    for name, entity in layout.entities.items():
+        if entity.key is not None and (entity.parent is None or layout.children(name)):
+            yield name, entity.key
+
+
+def beside_key(
+    key: str, dates: Sequence[str], types: Mapping[str, str], unique: Sequence[frozenset[str]]
+) -> frozenset[str] | None:
+    """Return what else it takes to name a row, by the table's unique indexes; nothing else, or None where none tells.
+
+    A date does not count: where a table is partitioned by one, no index is unique without it.
+    """
+    others = sorted((columns - {key} for columns in unique if key in columns), key=len)
+    if frozenset() in others:
+        return frozenset()
+    dated = {name for name in types if types[name] in _DATES} | set(dates)
+    return next((left for other in others if (left := other - dated)), None)
+
+
+LARGE: Final = 8 * 2**20
+"""Bytes from which a table is too large to be read for each batch."""
+_TIMEOUT: Final = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MissingIndex:
+    """An index that a large table lacks."""
+
+    table: int
+    relation: str
+    column: str
+
+    @property
+    def name(self) -> str:
+        """What we call it, to know it again."""
+        return f"retentiond_{self.table}_{self.column}".encode()[:60].decode(errors="ignore")
+
+    @property
+    def statement(self) -> str:
+        """The statement that makes it, beside those who write."""
+        return f"CREATE INDEX CONCURRENTLY {quoted(self.name)} ON {self.relation} ({quoted(self.column)})"
+
+
+async def missing_indexes(connection: Conn, layout: Layout, catalogue: Catalogue) -> list[MissingIndex]:
+    """Return the indexes that are missing on large tables of an account."""
+    wanted = {(one.child, one.column) for one in references(layout)}
+    # By the key of what hangs on others, and on which nothing hangs, nobody looks.
+    wanted |= set(naming_keys(layout))
+    missing: list[MissingIndex] = []
+    for entity, column in sorted(wanted):
+        apart = layout.entities[entity].rows
+        rows = await connection.fetch(
+            SQL["unindexed"], catalogue.relations[entity], column, apart.column if apart else None
+        )
+        missing += [
+            MissingIndex(row["relation"], relation(row["schema"], row["name"]), column)
+            for row in rows
+            if row["bytes"] > LARGE
+        ]
+    return missing
+
+
+async def make_indexes(connection: Conn, missing: list[MissingIndex]) -> None:
+    """Make them, one after another; never in a transaction. A remnant of ours is dropped first."""
+    log = get_logger()
+    for index in missing:
+        schema = index.relation.partition(".")[0]
+        log.info("index_making", index=index.name, table=index.relation)
+        await connection.execute(f"DROP INDEX IF EXISTS {schema}.{quoted(index.name)}", timeout=_TIMEOUT)
+        await connection.execute(index.statement, timeout=_TIMEOUT)
+        log.info("index_made", index=index.name, table=index.relation)
+
+
+def refuse(missing: list[MissingIndex]) -> RefusedError:
+    """Say which are missing, and how to make them."""
+    return RefusedError(
+        Refusal(
+            "missing_index",
+            ", ".join(f"{index.relation} ({index.column})" for index in missing),
+            "an index on each column that joins large tables",
+            "each batch would read the whole table: set `create_index: true`, or run: "
+            + "; ".join(index.statement for index in missing),
         )
     )

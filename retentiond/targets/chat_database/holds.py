@@ -13,9 +13,8 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.catalogue import SQL as CATALOGUE_SQL
-from retentiond.targets.chat_database.column_values import held_as
-from retentiond.targets.chat_database.context import SCHEMA
-from retentiond.targets.chat_database.renames import note_name
+from retentiond.targets.chat_database.context import SCHEMA, note_name
+from retentiond.targets.chat_database.kinds import held_as
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.throttle import SQL
 

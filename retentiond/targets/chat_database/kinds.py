@@ -1,17 +1,23 @@
-"""Kinds of messages with files: where the layout's are none that the column holds, no file is known as one, and all go."""
+"""Values of columns: what a cast makes of one, and which kinds of messages have files.
+
+A cast shortens or rewrites some values without a word. Where the layout's kinds are none that the column holds, no file
+is recognized, and all messages would go.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import asyncpg
+
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.column_values import held_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.layout import Layout
+
 
 NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric", "real", "double precision"})
 _LONGEST_NUMBER: Final = 19  # digits, from which a bigint may be too small
@@ -60,3 +66,12 @@ async def kind_problems(
         for value, text in held.items()
         if text != value
     ]
+
+
+async def held_as(connection: Conn, value: str, kind: str) -> str | None:
+    """Return what a column of a type makes of a value, as text; None where it can hold no such value."""
+    try:
+        held: str | None = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+        return None
+    return held

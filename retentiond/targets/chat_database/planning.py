@@ -12,10 +12,10 @@ from retentiond.ledger.ledger import NO_STORE, StoreState
 from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.report import Item, PassReport
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.erasure import count_left
-from retentiond.targets.chat_database.indexes import refuse
-from retentiond.targets.chat_database.orphan_step import survey_orphans
+from retentiond.targets.chat_database.orphan_removal import survey_orphans
 from retentiond.targets.chat_database.secondary import SecondaryStores
 from retentiond.targets.chat_database.steps import sum_up
 from retentiond.targets.chat_database.throttle import SQL

@@ -1,4 +1,4 @@
-"""The target's state as the ledger tells it, and what `check-config --connect` tries."""
+"""The target's state: what the ledger knows, what `check-config --connect` tries, and the report's statistics."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import translate_errors
+from retentiond.adapters.postgres import connection_to, translate_errors
 from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.migrations import VERSION, part_version
-from retentiond.ledger.past import read_backlog, read_last_pass
+from retentiond.ledger.past import read_backlog, read_freed, read_last_pass
 from retentiond.model.check import AccountRows, Check, StoreOverview
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.replication import find_delay
-from retentiond.model.report import StoreStatus, TargetStatus
+from retentiond.model.report import StoreStatus, Tally, TargetStatus
+from retentiond.model.statistics import StoreStatistics
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import look_at
+from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
-from retentiond.targets.chat_database.indexes import refuse
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import read_requests
 from retentiond.targets.chat_database.stores import STORES, open_store
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.store import StoreName
+
 
 _REASON_LIMIT: Final = 300
 
@@ -196,3 +198,19 @@ async def _check_store(
             return [UnreachableError(problem) for problem in problems]
     except RetentiondError as error:
         return [error]
+
+
+async def draw(context: ChatContext) -> StoreStatistics:
+    """Count the chats of all accounts, and tell why the last pass left what it left."""
+    now = datetime.now(UTC)
+    status = await read_status(context)
+    last = status.last_pass or {}
+    async with connection_to(context.settings.database) as connection:
+        chats = 0
+        for number, name in enumerate(context.config.accounts):
+            wish = PurgeRequest(name, now.date())
+            purge = await look_at(context, connection, wish, number, dry_run=True, now=now)
+            chats += await purge.chats.count_all()
+        freed = await read_freed(connection, context.name) if status.ledger else ()
+    kept = last.get("kept", {}).get("by_reason", {})
+    return StoreStatistics(context.name, KIND, now, Tally(chats, 0), freed=freed, kept=kept)

@@ -18,11 +18,11 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.catalogue import make_indexes, refuse
+from retentiond.targets.chat_database.context import note_name
 from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
-from retentiond.targets.chat_database.indexes import make_indexes, refuse
-from retentiond.targets.chat_database.orphan_step import purge_orphans, survey_orphans
+from retentiond.targets.chat_database.orphan_removal import purge_orphans, survey_orphans
 from retentiond.targets.chat_database.removal import Removal
-from retentiond.targets.chat_database.renames import note_name
 from retentiond.targets.chat_database.secondary import SecondaryStores
 from retentiond.targets.chat_database.throttle import SQL
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from retentiond.model.errors import Refusal, RefusedError
+from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
-from retentiond.targets.chat_database.other_kinds import check_kinds
-from retentiond.targets.chat_database.twice import check_keys
+from retentiond.targets.chat_database.catalogue import naming_keys
+from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of, say_numbers
+from retentiond.targets.chat_database.names import quoted
+from retentiond.targets.chat_database.statements import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn
     from retentiond.model.purge import PurgeReport
     from retentiond.targets.chat_database.tables import Terms, Tree
+
 
 DUE = "IN (SELECT key FROM {survey} WHERE verdict = 'due')"
 STRIPPED = "IN (SELECT key FROM {survey} WHERE verdict = 'has_file_messages')"
@@ -102,3 +107,39 @@ class Survey:
 
     async def _count(self, statement: str) -> int:
         return int(await statements.fetchval(self._connection, statement, self.values))
+
+
+async def check_kinds(connection: Conn, tree: Tree, values: Mapping[str, Any]) -> None:
+    """Raise RefusedError where files are to stay, and the layout has numbers for what the table has other words for."""
+    found = files_of(tree.layout)
+    if (
+        found is None
+        or not tree.is_chat
+        or not values["files_stay"]
+        or not say_numbers(found[1])
+        or compared_as_numbers(tree.layout, tree.catalogue.types)
+    ):
+        return
+    name, files = found
+    statement = tree.fill(SQL["other_kind"], table=tree.table(name), kind=quoted(files.column))
+    other = await statements.fetchval(connection, statement, values)
+    if other is not None:
+        told = f"{printable(tree.layout.table(name))}.{printable(files.column)} has `{printable(other)}`"
+        hint = (
+            f"{told}, and no row has {' or '.join(files.values)}, by which the layout tells messages with files: correct "
+            "the `values` of its `files`, or say --delete-file-messages"
+        )
+        raise RefusedError(Refusal("layout", told, "the kinds that the layout names", hint))
+
+
+async def check_keys(connection: Conn, tree: Tree) -> None:
+    """Raise RefusedError where a key that no index makes unique is there twice."""
+    for name, key in naming_keys(tree.layout):
+        if name not in tree.catalogue.unproven or name not in (*tree.entities, *tree.shared):
+            continue
+        statement = tree.fill(SQL["twice"], table=tree.table(name), key=quoted(key))
+        twice = await connection.fetchval(statement)
+        if twice is not None:
+            told = f"{printable(tree.layout.table(name))}.{printable(key)} is {printable(twice)} in more than one row"
+            hint = f"{told}, and one could be deleted for the other: name a unique column as `key`"
+            raise RefusedError(Refusal("layout", told, "a key that names one row", hint))

@@ -34,16 +34,15 @@ from retentiond.model.report import PassReport, SweepReport
 from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext
 from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.planning import Planner
-from retentiond.targets.chat_database.replication import (
+from retentiond.targets.chat_database.requests import carry_out
+from retentiond.targets.chat_database.settings import resolve_chats
+from retentiond.targets.chat_database.state import check, draw, read_status
+from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
+from retentiond.targets.chat_database.stores import STORES
+from retentiond.targets.chat_database.throttle import (
     read_replication,
     refuse_waiting_commits,
 )
-from retentiond.targets.chat_database.requests import carry_out
-from retentiond.targets.chat_database.settings import resolve_chats
-from retentiond.targets.chat_database.state import check, read_status
-from retentiond.targets.chat_database.statistics import draw
-from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
-from retentiond.targets.chat_database.stores import STORES
 from retentiond.targets.chat_database.visitor import check_erasure
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from retentiond.model.errors import Refusal, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import ErasureReport
 from retentiond.model.text import can_be_stored, instant, printable
-from retentiond.targets.chat_database.column_values import held_as
-from retentiond.targets.chat_database.kinds import NUMBERS
+from retentiond.targets.chat_database.kinds import NUMBERS, held_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
