@@ -7,8 +7,8 @@ from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.config.schema import KINDS, TargetConfig
-from retentiond.targets.chat_database.extras import NOT_THERE, missing, to_install
 from retentiond.targets.chat_database.settings import ChatSettings, resolve_chats
+from retentiond.targets.chat_database.store_access import NOT_THERE, missing, to_install
 from retentiond.targets.chat_database.stores import STORES
 
 Resolved: TypeAlias = MediaSettings | ChatSettings

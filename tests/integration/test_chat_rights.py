@@ -15,7 +15,7 @@ import pytest
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import MissingRightError, UnreachableError
-from retentiond.targets.chat_database.clickhouse.rights import privileges
+from retentiond.targets.chat_database.clickhouse.table import privileges
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
 from tests.support.chatwoot import Chatwoot

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from retentiond.model.errors import LeaseLostError, UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.targets.chat_database import watch
+from retentiond.targets.chat_database import store_request
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import TO_DATE, ChatStore
 from tests.support.secondary import BOTH, STORES, Beside, DiedError
@@ -100,7 +100,7 @@ async def test_who_puts_on_a_hold_hears_of_the_step_that_is_under_way(
 async def test_a_hold_that_comes_in_the_middle_of_a_step_ends_what_was_sent(
     chats: ChatStore, stores: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(store_request, "EVERY", 0.01)
     await chats.chat()
 
     async def hold_and_wait() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import NullProgress
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.chats import ChatStore
 from tests.support.clickhouse_cluster import HOW, START, URLS, Cluster
 from tests.support.closing_lines import not_run

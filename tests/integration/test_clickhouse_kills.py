@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import NullProgress
-from retentiond.targets.chat_database.clickhouse.rows import MeantRows
+from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
 from tests.support.chats import ChatStore
 from tests.support.killed_purge import KilledPurge
 from tests.support.secondary import DiedError

@@ -15,7 +15,7 @@ import pytest
 
 from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.clickhouse_coordinator import Coordinator, coordinating
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.ports import free_port

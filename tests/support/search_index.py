@@ -15,8 +15,8 @@ from urllib.request import Request, urlopen
 
 from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.engine.target import NullProgress
-from retentiond.targets.chat_database.poll_policy import PollPolicy
 from retentiond.targets.chat_database.search.store import Elasticsearch, open_elasticsearch
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Purge
 

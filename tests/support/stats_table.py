@@ -10,7 +10,7 @@ from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import NullProgress
 from retentiond.targets.chat_database.clickhouse.connection import open_server
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.store_purge import Purge
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import Stop
 from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.mutation import Mutation, look_at
-from retentiond.targets.chat_database.clickhouse.relations import Relations
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.clickhouse.statements import Relations
+from retentiond.targets.chat_database.store_access import PollPolicy
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.failover import Servers

@@ -12,7 +12,7 @@ from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.store_purge import HELD, Notes, Purge
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from retentiond.targets.chat_database.clickhouse.cluster import _shards
-from retentiond.targets.chat_database.clickhouse.mutation import Mutation
-from retentiond.targets.chat_database.clickhouse.shard_tally import ShardTally
+from retentiond.targets.chat_database.clickhouse.mutation import Mutation, ShardTally
 from retentiond.targets.chat_database.clickhouse.topology import (
     Node,
     Spread,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from retentiond.targets.chat_database.search.task import look_at, progress_of
+from retentiond.targets.chat_database.search.follow import look_at, progress_of
 
 OURS = "retentiond:ours"
 

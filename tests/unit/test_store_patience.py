@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 
 
 def test_what_is_soon_done_is_seen_soon_and_what_takes_long_is_not_asked_about_all_the_time() -> None:

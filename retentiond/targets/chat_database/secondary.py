@@ -28,12 +28,10 @@ from retentiond.model.purge import StoreReport, shards_as_json
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
-from retentiond.targets.chat_database.poll_policy import GRACE
-from retentiond.targets.chat_database.shard_states import ShardStates
 from retentiond.targets.chat_database.store import ErasedVisitor
-from retentiond.targets.chat_database.store_request import Notes, StorePurgeRequest
+from retentiond.targets.chat_database.store_access import GRACE
+from retentiond.targets.chat_database.store_request import HoldWatch, Notes, ShardStates, StorePurgeRequest
 from retentiond.targets.chat_database.stores import STORES, open_store
-from retentiond.targets.chat_database.watch import HoldWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.context import ChatContext
     from retentiond.targets.chat_database.store import ChatStore, StoreName
+
 
 _NOT_BEGUN: Final = StoreReport(
     "interrupted", error="not begun; run it again, and it goes on with this store"

@@ -1,29 +1,33 @@
-"""What one store is told to purge, and where it writes down how far it is."""
+"""The request to one store, its place in the ledger, and the watch over holds while the store is purged."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
 from retentiond.ledger.holds import lock_holds
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import RefusedError, RetentiondError
+from retentiond.model.purge import shards_as_json, shards_in_words
 from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.statements import HOLDS_SQL
 from retentiond.targets.chat_database.throttle import SQL
 from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from retentiond.adapters.postgres import Db
-    from retentiond.engine.target import Stop
+    from retentiond.engine.target import Progress, Stop
     from retentiond.ledger.lease import Lease
-    from retentiond.model.purge import ShardReport
+    from retentiond.model.purge import ShardReport, ShardState
     from retentiond.targets.chat_database.database_chats import DatabaseChats
-    from retentiond.targets.chat_database.shard_states import ShardStates
-    from retentiond.targets.chat_database.store import ErasedVisitor, StoreName
+    from retentiond.targets.chat_database.store import ChatStore, ErasedVisitor, StoreName
 
 
 class Notes:
@@ -113,3 +117,81 @@ class StorePurgeRequest:
     async def report_shards(self, shards: Sequence[ShardReport]) -> None:
         """Publish the state by shard and replica."""
         await self.shards.report(shards)
+
+
+EVERY: Final = 5.0
+"""Seconds from look to look: a mutation, or a task, may be at work for hours."""
+
+
+@dataclass(slots=True)
+class ShardStates:
+    """Publishes the shards of one store; without `write` (a dry run) nothing is written to the ledger.
+
+    The log gets an event where a shard or a replica changes its state, not for each look.
+    """
+
+    target: str
+    account: str
+    store: StoreName
+    progress: Progress
+    write: Callable[[Mapping[str, Any]], Awaitable[None]] | None
+    _states: list[tuple[str, ShardState]] = field(default_factory=list)
+
+    async def report(self, shards: Sequence[ShardReport]) -> None:
+        """Publish the state of all shards, in place of what was published before."""
+        if not shards:
+            return
+        self.progress.note(shards_in_words(shards))
+        if self.write is None:
+            return
+        told = shards_as_json(shards)
+        await self.write(told)
+        states = [(shard.name, shard.state) for shard in shards]
+        states += [(replica.name, replica.state) for shard in shards for replica in shard.replicas]
+        if states != self._states:
+            self._states = states
+            log = get_logger(target=self.target, account=self.account, store=self.store)
+            log.info("store_progress", summary=shards_in_words(shards), **told)
+
+
+class HoldWatch:
+    """Looks while it is entered; `late` is the hold that came, once what was sent was ended for it."""
+
+    def __init__(
+        self,
+        notes: Notes,
+        newest_hold: int,
+        open_beside: Callable[[], AbstractAsyncContextManager[ChatStore]],
+    ) -> None:
+        self._notes = notes
+        self._newest_hold = newest_hold
+        # The store at work is busy with its own requests.
+        self._open = open_beside
+        self.late: int | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            # It ended by itself: it had done its work, or died of something that nobody foresaw.
+            self._task.result()
+
+    async def _look(self) -> None:
+        complaint = ""
+        while self.late is None:
+            await asyncio.sleep(EVERY)
+            try:
+                late = await self._notes.late_hold(self._newest_hold)
+                if late is not None:
+                    async with self._open() as store:
+                        await store.halt(await self._notes.read())
+                    self.late = late
+            except (*LOST, RetentiondError) as error:
+                # The next step meets the hold, or the same loss; until then it is tried again.
+                if str(error) != complaint:
+                    complaint = str(error)
+                    get_logger().warning("not_halted", error=complaint)

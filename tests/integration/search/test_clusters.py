@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.closing_lines import not_run
 from tests.support.search_cluster import START, URLS, SearchCluster
 from tests.support.search_index import INDEX, Chats, Watching

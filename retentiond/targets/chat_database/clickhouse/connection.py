@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import sentence
-from retentiond.targets.chat_database.extras import require
-from retentiond.targets.chat_database.outage import describe_outage
-from retentiond.targets.chat_database.poll_policy import GRACE
+from retentiond.targets.chat_database.store_access import GRACE, describe_outage, require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

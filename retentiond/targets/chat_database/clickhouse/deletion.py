@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.clickhouse.condition import as_json, from_json
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.follow import MutationError
 from retentiond.targets.chat_database.clickhouse.leftovers import frozen_parts, leftovers
 from retentiond.targets.chat_database.clickhouse.mutation import mark_of
+from retentiond.targets.chat_database.clickhouse.statements import as_json, from_json
 from retentiond.targets.chat_database.clickhouse.tally import Tally
-from retentiond.targets.chat_database.gone import Gone
+from retentiond.targets.chat_database.store import Gone
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.errors import PassState, Refusal
-    from retentiond.targets.chat_database.clickhouse.condition import Condition
+    from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
     from retentiond.targets.chat_database.clickhouse.follow import Follower
     from retentiond.targets.chat_database.clickhouse.portions import Portions
-    from retentiond.targets.chat_database.clickhouse.rows import MeantRows
+    from retentiond.targets.chat_database.clickhouse.statements import Condition
     from retentiond.targets.chat_database.store import StorePurge
 
 _ROUNDS: Final = 3

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.clickhouse.failover import Servers
-    from retentiond.targets.chat_database.clickhouse.relations import Relations
-    from retentiond.targets.chat_database.poll_policy import PollPolicy
+    from retentiond.targets.chat_database.clickhouse.statements import Relations
+    from retentiond.targets.chat_database.store_access import PollPolicy
 
 _FAILING_LOOKS: Final = 10
 _ABSENT_LOOKS: Final = 5

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.cluster import Cluster
     from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.portions import Portions
-    from retentiond.targets.chat_database.clickhouse.relations import Relations
+    from retentiond.targets.chat_database.clickhouse.statements import Relations
 
 _OLD: Final = (
     "old parts still hold the deleted rows; the server removes them by itself (old_parts_lifetime, usually 8 minutes, "

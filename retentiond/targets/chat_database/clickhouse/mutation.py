@@ -1,15 +1,22 @@
-"""How a mutation of ours stands, from what the server says of the table's mutations. Nothing in here does I/O."""
+"""The state of our mutation, and of a purge in each shard of a cluster and each replica. Nothing in here does I/O."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from retentiond.model.purge import ReplicaReport, ShardReport, worst_state
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from datetime import datetime
+
+    from retentiond.model.purge import ShardState
+    from retentiond.targets.chat_database.clickhouse.topology import Node
+
 
 TargetState = Literal["absent", "running", "done", "failing", "blocked"]
 """`absent`: nobody knows it (any more). `blocked`: another, older one fails, and ours waits behind it."""
@@ -68,3 +75,114 @@ def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[i
     return Look(
         "running", progress, next((m.postponed for m in pending if m.postponed not in {"", "{}"}), "")
     )
+
+
+@dataclass(slots=True)
+class ShardTally:
+    """Counts by server. `shard_of` has the shard of each server's number: servers of one shard have copies of the same rows.
+
+    `away` are the servers that do not answer, or take no writes, with the reason; `missed` those that were away since
+    `begin`, so that nothing is known of what they have.
+    """
+
+    nodes: Sequence[Node]
+    shard_of: Mapping[int, str]
+    away: dict[int, str] = field(default_factory=dict)
+    missed: dict[int, str] = field(default_factory=dict)
+    _left: dict[int, int] = field(default_factory=dict)
+    _gone: Counter[str] = field(default_factory=Counter)
+    _mutating: dict[int, ShardState] = field(default_factory=dict)
+    _reasons: dict[int, str] = field(default_factory=dict)
+    _over: bool = False
+
+    @property
+    def present(self) -> set[int]:
+        """The servers that answer and take writes."""
+        return {node.number for node in self.nodes} - self.away.keys()
+
+    def begin(self) -> None:
+        """Begin a round: only what is away from now on counts as missed."""
+        self.missed = dict(self.away)
+
+    def note_away(self, away: Mapping[int, str]) -> None:
+        """Take note of the servers that are away now, and of no others."""
+        self.away = dict(away)
+        self.missed |= self.away
+
+    def dead_shards(self) -> list[str]:
+        """Return the shards of which no server is present."""
+        alive = {self.shard_of[number] for number in self.present}
+        return sorted(set(self.shard_of.values()) - alive)
+
+    def expect(self) -> None:
+        """Forget the last count: the next one is of other rows."""
+        self._left = {}
+        self._mutating = {}
+        self._reasons = {}
+
+    def count(self, left: Mapping[int, int]) -> int:
+        """Return how many rows there are in all, by those of each server that is present."""
+        return sum(self._by_shard({number: left.get(number, 0) for number in self.present}).values())
+
+    def counted(self, left: Mapping[int, int]) -> int:
+        """Take note of the rows that each server has, of those that are present; return how many there are in all.
+
+        A shard has as many as that of its replicas which has most.
+        """
+        before = self._by_shard(self._left)
+        self._left = {number: left.get(number, 0) for number in self.present}
+        now = self._by_shard(self._left)
+        for shard, rows in now.items():
+            self._gone[shard] += max(before.get(shard, rows) - rows, 0)
+        return sum(now.values())
+
+    def looked(self, mutations: Iterable[Mutation]) -> None:
+        """Take note of how our mutation stands on each server."""
+        ours = [mutation for mutation in mutations if mutation.ours]
+        self._mutating = {}
+        self._reasons = {mutation.node: mutation.reason for mutation in ours if mutation.reason}
+        for mutation in ours:
+            state: ShardState = "running" if not mutation.done else "finished"
+            if mutation.reason and not mutation.done:
+                state = "failed"
+            self._mutating[mutation.node] = worst_state(
+                [state, self._mutating.get(mutation.node, "finished")]
+            )
+
+    def finish(self) -> None:
+        """Take note that nothing is left to do on the servers that are present."""
+        self._over = True
+
+    def reports(self) -> tuple[ShardReport, ...]:
+        """Return the state by shard and replica."""
+        told = []
+        left = self._by_shard(self._left)
+        for shard in dict.fromkeys(self.shard_of[node.number] for node in self.nodes):
+            replicas = tuple(
+                self._replica(node) for node in self.nodes if self.shard_of[node.number] == shard
+            )
+            state = worst_state([replica.state for replica in replicas])
+            told.append(ShardReport(shard, state, self._gone[shard], left.get(shard), None, replicas))
+        return tuple(told)
+
+    def _replica(self, node: Node) -> ReplicaReport:
+        number = node.number
+        if number in self.away:
+            return ReplicaReport(node.name, "unreachable", None, self.away[number])
+        left = self._left.get(number)
+        if self._over:
+            return ReplicaReport(node.name, "finished", left)
+        state: ShardState = self._mutating.get(number, "pending")
+        if state == "finished" and left:
+            # It is done with one of several partitions.
+            state = "running"
+        if state == "pending" and left == 0:
+            state = "finished"
+        return ReplicaReport(node.name, state, left, self._reasons.get(number))
+
+    def _by_shard(self, left: Mapping[int, int]) -> dict[str, int]:
+        most: dict[str, int] = {}
+        for number, rows in left.items():
+            shard = self.shard_of[number]
+            most[shard] = max(most.get(shard, 0), rows)
+        return most

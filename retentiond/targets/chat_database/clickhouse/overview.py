@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.check import AccountRows, StoreOverview
-from retentiond.targets.chat_database.clickhouse.condition import Condition
+from retentiond.targets.chat_database.clickhouse.statements import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.targets.chat_database.clickhouse.failover import Servers
-    from retentiond.targets.chat_database.clickhouse.relations import Relations
+    from retentiond.targets.chat_database.clickhouse.statements import Relations
 
 _OF_ACCOUNT: Final = "{account_column:Identifier} = {account:String}"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.targets.chat_database.clickhouse.connection import Server
     from retentiond.targets.chat_database.clickhouse.failover import Servers
-    from retentiond.targets.chat_database.clickhouse.relations import Relations
+    from retentiond.targets.chat_database.clickhouse.statements import Relations
 
 _MOST_CLUSTERS: Final = 64
 _MOST_NAMED: Final = 5

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.targets.chat_database.clickhouse.condition import (
+from retentiond.targets.chat_database.clickhouse.connection import ServerError
+from retentiond.targets.chat_database.clickhouse.statements import (
     NO_CHAT,
     Condition,
     dated,
@@ -18,15 +19,13 @@ from retentiond.targets.chat_database.clickhouse.condition import (
     within,
     without_chat,
 )
-from retentiond.targets.chat_database.clickhouse.connection import ServerError
-from retentiond.targets.chat_database.staying import StayingRows
-from retentiond.targets.chat_database.store import UnknownIds, months
+from retentiond.targets.chat_database.store import StayingRows, UnknownIds, months
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from retentiond.targets.chat_database.clickhouse.condition import Columns
-    from retentiond.targets.chat_database.clickhouse.rows import MeantRows
+    from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
+    from retentiond.targets.chat_database.clickhouse.statements import Columns
     from retentiond.targets.chat_database.store import ChatId, ErasedVisitor, StorePurge
 
 _MOST_NUMBERS: Final = 40_000

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.clickhouse.cluster import Cluster
-from retentiond.targets.chat_database.clickhouse.condition import EARLIEST, LATEST
+from retentiond.targets.chat_database.clickhouse.cluster import Cluster, MeantRows
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.deletion import Deletion
 from retentiond.targets.chat_database.clickhouse.failover import open_servers
@@ -18,11 +17,9 @@ from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.overview import look
 from retentiond.targets.chat_database.clickhouse.placement import Placement
 from retentiond.targets.chat_database.clickhouse.portions import Portions
-from retentiond.targets.chat_database.clickhouse.relations import Relations
-from retentiond.targets.chat_database.clickhouse.rights import ensure_rights
-from retentiond.targets.chat_database.clickhouse.rows import MeantRows
-from retentiond.targets.chat_database.clickhouse.table import TableFacts, judge
-from retentiond.targets.chat_database.poll_policy import PollPolicy
+from retentiond.targets.chat_database.clickhouse.statements import EARLIEST, LATEST, Relations
+from retentiond.targets.chat_database.clickhouse.table import TableFacts, ensure_rights, judge
+from retentiond.targets.chat_database.store_access import PollPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,9 +27,9 @@ if TYPE_CHECKING:
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
     from retentiond.model.check import StoreOverview
-    from retentiond.targets.chat_database.clickhouse.condition import Columns
     from retentiond.targets.chat_database.clickhouse.failover import Servers
     from retentiond.targets.chat_database.clickhouse.mutation import Mutation
+    from retentiond.targets.chat_database.clickhouse.statements import Columns
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 

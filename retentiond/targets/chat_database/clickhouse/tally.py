@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from retentiond.targets.chat_database.gone import Gone
+from retentiond.targets.chat_database.store import Gone
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress

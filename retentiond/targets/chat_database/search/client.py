@@ -11,9 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable, sentence
-from retentiond.targets.chat_database.extras import require
-from retentiond.targets.chat_database.outage import describe_outage, never_sent
-from retentiond.targets.chat_database.poll_policy import GRACE
+from retentiond.targets.chat_database.store_access import GRACE, describe_outage, never_sent, require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

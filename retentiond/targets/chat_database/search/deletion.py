@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Final
 from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.gone import Gone
 from retentiond.targets.chat_database.search.client import NotSentError, ServerError
-from retentiond.targets.chat_database.search.follow import PurgeError
+from retentiond.targets.chat_database.search.follow import PurgeError, is_of_state
 from retentiond.targets.chat_database.search.indices import Inventory
 from retentiond.targets.chat_database.search.obstacles import BLOCKED
 from retentiond.targets.chat_database.search.portions import portions_of
 from retentiond.targets.chat_database.search.query import both, within
-from retentiond.targets.chat_database.search.task import is_of_state
-from retentiond.targets.chat_database.staying import StayingRows
+from retentiond.targets.chat_database.store import Gone, StayingRows
 
 if TYPE_CHECKING:
     from retentiond.targets.chat_database.search.follow import Ending, Follower

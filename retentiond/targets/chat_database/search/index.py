@@ -7,15 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
+from retentiond.engine.target import StoppedError
+from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import UnreachableError
+from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from retentiond.config.chat_stores import ElasticsearchStore
+    from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.search.client import Search
-    from retentiond.targets.chat_database.search.recovery import Recovery
     from retentiond.targets.chat_database.store import ChatId
+    from retentiond.targets.chat_database.store_access import PollPolicy
+
 
 T = TypeVar("T")
 
@@ -143,3 +148,60 @@ class Index:
                 "_forcemerge?only_expunge_deletes=true does it, from half a minute after the purge on"
             )
         ]
+
+
+class Recovery:
+    """Asks again while a cluster makes replicas its primaries, elects a leader or notices that a node is dead."""
+
+    def __init__(self, stop: Stop, patience: PollPolicy) -> None:
+        self._stop = stop
+        self._patience = patience
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer; the question must change nothing.
+
+        Raises UnreachableError where there is none in time, and StoppedError.
+        """
+        since = self._patience.clock()
+        for pause in self._patience.pauses():
+            try:
+                return await question()
+            except UnreachableError:
+                if self._patience.clock() - since >= self._patience.recovery:
+                    raise
+            await self._stop.wait(pause)
+            if self._stop.asked:
+                break
+        raise StoppedError
+
+
+async def look(
+    search: Search, path: str, config: ElasticsearchStore, accounts: Sequence[str]
+) -> StoreOverview:
+    """Count the documents of each account in the index at a path, or in all behind an alias."""
+    version = (await search.ask("GET", "/"))["version"]
+    product = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
+    groups = (await search.ask("GET", f"{path}/_search_shards", **THERE))["shards"]
+    found = {account: await _of_account(search, path, config, account) for account in accounts}
+    return StoreOverview(
+        "elasticsearch",
+        f"{product} {printable(str(version.get('number')), 40)}",
+        found,
+        shards=len(groups),
+        replicas=sum(map(len, groups)),
+    )
+
+
+async def _of_account(search: Search, path: str, config: ElasticsearchStore, account: str) -> AccountRows:
+    question: dict[str, Any] = {
+        "size": 0,
+        "track_total_hits": True,
+        "query": {"term": {config.account_field: account}},
+        "aggs": {"oldest": {"min": {"field": config.date_field}}},
+    }
+    answer = await search.ask(
+        "POST", f"{path}/_search", question, allow_partial_search_results="false", **THERE
+    )
+    oldest = answer["aggregations"]["oldest"]["value"]
+    day = None if oldest is None else (_EPOCH + timedelta(milliseconds=oldest)).date().isoformat()
+    return AccountRows(int(answer["hits"]["total"]["value"]), day)

@@ -13,16 +13,18 @@ from urllib.parse import quote
 
 from retentiond.model.errors import Refusal, RefusedError, StoreLimit, UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for, said
-from retentiond.targets.chat_database.search.fields import fields_of, judge, quoted
-from retentiond.targets.chat_database.search.index import THERE, paths_of
-from retentiond.targets.chat_database.search.indices import FieldTypes, take_stock
-from retentiond.targets.chat_database.search.mappings import (
+from retentiond.targets.chat_database.search.fields import (
     each,
+    fields_of,
     holds_days,
+    judge,
     judge_account,
     judge_filled,
     judge_id,
+    quoted,
 )
+from retentiond.targets.chat_database.search.index import THERE, paths_of
+from retentiond.targets.chat_database.search.indices import FieldTypes, take_stock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.search.query import Meant
-from retentiond.targets.chat_database.staying import StayingRows
-from retentiond.targets.chat_database.store import UnknownIds, months, names_no_chat
+from retentiond.targets.chat_database.store import StayingRows, UnknownIds, months, names_no_chat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

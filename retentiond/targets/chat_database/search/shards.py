@@ -15,11 +15,11 @@ from retentiond.targets.chat_database.search.query import both, within
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from retentiond.targets.chat_database.poll_policy import PollPolicy
     from retentiond.targets.chat_database.search.index import Index
     from retentiond.targets.chat_database.search.indices import Inventory
     from retentiond.targets.chat_database.search.query import Query
     from retentiond.targets.chat_database.store import StorePurge
+    from retentiond.targets.chat_database.store_access import PollPolicy
 
 _EVERY: Final = 10.0
 """Seconds from report to report: each asks the cluster some questions."""

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 from retentiond.engine.target import NullProgress, Stop, StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.poll_policy import PollPolicy
 from retentiond.targets.chat_database.search.client import Heeding, ServerError
 from retentiond.targets.chat_database.search.deletion import Deletion
 from retentiond.targets.chat_database.search.follow import Follower
-from retentiond.targets.chat_database.search.index import Index
+from retentiond.targets.chat_database.search.index import Index, Recovery, look
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
-from retentiond.targets.chat_database.search.overview import look
 from retentiond.targets.chat_database.search.portions import portions_of
-from retentiond.targets.chat_database.search.recovery import Recovery
 from retentiond.targets.chat_database.search.servers import open_search
 from retentiond.targets.chat_database.search.shards import ShardWatch
+from retentiond.targets.chat_database.store_access import PollPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,15 +1,52 @@
-"""A server beside the database that cannot be reached: what happened on the way to it, and the next step for that."""
+"""The way to the server of a store: its optional client, the words for an outage, and how long a purge waits."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+import time
+from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from retentiond.model.errors import UsageError
 from retentiond.model.text import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from retentiond.targets.chat_database.store import StoreName
+
+
+_MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
+    # Each client can be there without what its asynchronous part stands on.
+    "clickhouse": ("clickhouse_connect", "aiohttp"),
+    "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
+}
+NOT_THERE: Final = "is not installed, or cannot be loaded"
+
+
+def missing(store: StoreName) -> str | None:
+    """Return what a store's client lacks; None where all of it is there."""
+    for module in _MODULES[store]:
+        try:
+            import_module(module)
+        except ImportError as error:
+            return error.name or module
+    return None
+
+
+def require(store: StoreName) -> None:
+    """See that a store's client is there; raise UsageError with what to install."""
+    module = missing(store)
+    if module is not None:
+        raise UsageError(f"`{store}` needs {module}, which {NOT_THERE}; {to_install(store)}")
+
+
+def to_install(store: StoreName) -> str:
+    """Return the command that brings a store's client."""
+    return f"pip install 'retentiond[{store}]'"
+
 
 _MOST: Final = 50
 _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], str, str], ...]] = (
@@ -73,3 +110,29 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += [
                 getattr(one, name, None) for name in ("os_error", "certificate_error", "errors", "reason")
             ]
+
+
+_FIRST: Final = 0.1
+GRACE: Final = 5.0
+"""Seconds for an answer that is awaited when somebody asks to stop; a server that went silent has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """Seconds from look to look, for what does not get on at all, and for a server to come back that went away.
+
+    `recovery` is for a cluster that lost a server: it makes replicas its primaries, or elects a leader.
+    """
+
+    between: float = 2.0
+    stalled: float = 1800.0
+    back: float = 60.0
+    recovery: float = 180.0
+    clock: Callable[[], float] = time.monotonic
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds before each next look: short at first, since most is soon done."""
+        pause = _FIRST
+        while True:
+            yield min(pause, self.between)
+            pause = min(2 * pause, self.between)
