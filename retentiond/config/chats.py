@@ -72,7 +72,8 @@ class ChatPace(Section):
 
     batch: Annotated[Count, Field(le=10_000)] = Field(
         default=1000,
-        description="Chats in one transaction. If this is not set, a transaction takes up to four times as many while it is quick.",
+        description="Chats in one transaction. If this is not set, a transaction takes up to four times as many while it is quick, and two "
+        "transactions run at once while one alone is slower than `max_rows_per_second`.",
     )
     max_rows_per_second: Count = Field(default=50_000, description="The most rows deleted per second.")
     max_replica_lag: LongerThanZero = Field(

@@ -241,11 +241,15 @@ async def test_batches_that_are_quick_take_more_chats_each_and_every_chat_goes_o
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FromOne(BatchSize):
-        """Begins with a single chat."""
+        """Begins with a single chat, and never takes two batches at once."""
 
         def __init__(self, pace: ChatPace) -> None:
             super().__init__(pace)
             self.chats = 1
+
+        def learn(self, chats: int, rows: int, seconds: float) -> None:
+            super().learn(chats, rows, seconds)
+            self.two_at_once = False
 
     taken: list[int] = []
 

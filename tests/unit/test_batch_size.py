@@ -51,3 +51,27 @@ def test_a_last_batch_of_few_chats_tells_nothing() -> None:
     size = BatchSize(ChatPace.model_validate(FAST))
     size.learn(10, 100, 0.001)
     assert size.chats == 1000
+
+
+@pytest.mark.parametrize(
+    ("pace", "rows", "two"),
+    [
+        ({}, 4_999, True),
+        ({}, 5_000, False),
+        ({"max_rows_per_second": 1_000}, 100, False),
+        (FAST, 10**6, True),
+    ],
+)
+def test_two_batches_run_at_once_only_where_one_alone_is_slower_than_the_pace(
+    pace: dict[str, Any], rows: int, *, two: bool
+) -> None:
+    size = BatchSize(ChatPace.model_validate(pace))
+    assert not size.two_at_once
+    size.learn(1000, rows, 0.1)
+    assert size.two_at_once is two
+
+
+def test_a_configured_number_is_all_the_work_that_there_is_at_a_time() -> None:
+    size = BatchSize(ChatPace.model_validate(FAST | {"batch": 1000}))
+    size.learn(1000, 1, 1.0)
+    assert not size.two_at_once

@@ -10,7 +10,7 @@ from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.catalogue import deletes_run_code
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.catalogue import Reference
@@ -58,12 +58,23 @@ class Removed:
 
 
 class Batch:
-    """The work of one transaction, which the caller opens and commits."""
+    """The work of one transaction, which the caller opens and commits.
 
-    def __init__(self, connection: Conn, tree: Tree, values: Mapping[str, Any]) -> None:
+    Of two batches at once the one that `await_turn` lets wait goes on after the commit of the other: else each would see
+    the chats of the other, and leave what they share.
+    """
+
+    def __init__(
+        self,
+        connection: Conn,
+        tree: Tree,
+        values: Mapping[str, Any],
+        await_turn: Callable[[], Awaitable[None]],
+    ) -> None:
         self._connection = connection
         self._tree = tree
         self._values = values
+        self._await_turn = await_turn
         self._removed = Removed()
         self._gone: dict[Reference, list[Any]] = {}
         self.at: str | None = None
@@ -77,6 +88,7 @@ class Batch:
         counted = self._tree.counted
         seen = {name: sum(told[context] for told in due.values()) for context, name in enumerate(counted)}
         await self._take_rows(due, seen=seen, keep_files=False)
+        await self._await_turn()
         for context, name in enumerate(self._tree.shared, len(counted)):
             await self._take_shared(name, sorted({told[context] for told in due.values()} - {None}))
         await self._look_for_triggers()

@@ -19,14 +19,20 @@ class BatchSize:
     """Doubles while batches are quick and few of the rows that may go in a second; a configured number stays."""
 
     def __init__(self, pace: ChatPace) -> None:
+        configured = "batch" in pace.model_fields_set
         self.chats = self._least = pace.batch
-        self._most = pace.batch * (1 if "batch" in pace.model_fields_set else MOST_TIMES)
+        self._most = pace.batch * (1 if configured else MOST_TIMES)
         self._most_rows = pace.max_rows_per_second // _SHARE_OF_A_SECOND
+        # Whoever configures the number knows how much work at a time the server bears.
+        self._rate = 0 if configured else pace.max_rows_per_second
+        self.two_at_once = False
+        """Whether batches one after the other delete fewer rows than may go in a second."""
 
     def learn(self, chats: int, rows: int, seconds: float) -> None:
-        """Choose the next number after a batch that took so many seconds; one of fewer chats tells nothing."""
-        if chats < self.chats:
+        """Choose the next number after a batch that took so many seconds; one of another number tells nothing."""
+        if chats != self.chats:
             return
+        self.two_at_once = rows < self._rate * seconds
         if seconds > SLOW or rows > self._most_rows:
             self.chats = max(self.chats // 2, self._least)
         elif seconds < QUICK and 2 * rows <= self._most_rows:

@@ -55,21 +55,24 @@ class Batches:
         return self._order.stop.asked
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
-        """Open the transaction of a batch, under the lease and with the holds locked."""
-        async with self._connection.transaction():
-            await self._lease.check(self._connection)
+    async def _transaction(self, connection: Conn | None = None) -> AsyncIterator[None]:
+        """Open the transaction of a batch, under the lease and with the holds locked; on the pass's own connection, unless given."""
+        connection = connection or self._connection
+        async with connection.transaction():
+            await self._lease.check(connection)
             # A new hold waits until the batch is over, or the batch sees it.
-            await lock_holds(self._connection)
+            await lock_holds(connection)
             yield
 
-    async def _note(self, report: PurgeReport, deleted: Mapping[str, Any] | None) -> None:
+    async def _note(
+        self, report: PurgeReport, deleted: Mapping[str, Any] | None, connection: Conn | None = None
+    ) -> None:
         """Write the report into the ledger, and a record of the deleted rows, in the transaction of the batch."""
-        document = json.dumps(report.as_json())
-        await self._connection.execute(SQL["note_purge"], self._pass_id, report.account, document)
+        connection, document = connection or self._connection, json.dumps(report.as_json())
+        await connection.execute(SQL["note_purge"], self._pass_id, report.account, document)
         if deleted is not None:
             body = {"account": report.account, "to_date": str(report.to_date), **deleted}
-            await add_record(self._connection, Record("purged", self._context.name, self._pass_id, body))
+            await add_record(connection, Record("purged", self._context.name, self._pass_id, body))
 
 
 def count_refused(report: PurgeReport, items: int, error: Exception) -> FailureKind:

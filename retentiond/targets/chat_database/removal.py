@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
+from retentiond.model.errors import UnreachableError
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import Batch, ChangedError
 from retentiond.targets.chat_database.batch_size import BatchSize
@@ -31,7 +34,7 @@ from retentiond.targets.chat_database.refused_rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import PassOptions
@@ -64,6 +67,9 @@ class Removal(Batches):
     ) -> None:
         super().__init__(context, connection, lease, order, pass_id)
         self._size = BatchSize(context.config.pace)
+        self._ending = asyncio.Lock()
+        self._unknown = False
+        """Whether a batch may have been committed without our knowledge."""
         self._alone = 0
         self._unnamed = 0
 
@@ -99,7 +105,8 @@ class Removal(Batches):
         What the database refuses is the same at every run, and piles up at the beginning, before what is new.
         """
         last = None
-        async for page in survey.pages(self._next_size):
+        size = partial(self._next_size, survey.tree)
+        async for page in survey.pages(size):
             if not await self._may_go_on(report):
                 break
             await self._take(survey, page, report)
@@ -107,57 +114,89 @@ class Removal(Batches):
         if report.state == "interrupted" or self._failures < FAILURES or last is None:
             return
         self._failures = self._alone = 0
-        async for page in survey.pages(self._next_size, backward=True, end=last):
+        async for page in survey.pages(size, backward=True, end=last):
             if not await self._may_go_on(report):
                 break
             await self._take(survey, page, report)
 
-    def _next_size(self) -> int:
-        return self._size.chats
+    def _next_size(self, tree: Tree) -> int:
+        return self._size.chats * (2 if tree.two_at_once and self._size.two_at_once else 1)
 
     async def _take(self, survey: Survey, page: Page, report: PurgeReport) -> None:
-        """Take a batch. One that is refused is divided, again and again, until those that are refused are alone."""
-        parts, left = [page], list[tuple["Page", _Refused]]()
-        went = False
+        """Take a batch, or two at once. One that is refused is divided, again and again, until those that are refused are alone."""
+        alone = [page] if len(page) <= self._size.chats else await self._take_two(survey, page, report)
+        parts, left = [(part, TRIES) for part in alone], list[tuple["Page", _Refused]]()
+        went = len(page) > sum(map(len, alone))
         while parts:
-            part = parts.pop()
+            part, tries = parts.pop()
             # The first was let through already, and a stop leaves the rest for the next purge.
             if part is not page and await self._is_stopped(report):
                 return
-            refused = await self._try(survey, part, report, TRIES if part is page else AGAIN)
+            refused = await self._try(survey, part, report, tries)
             if report.state == "interrupted":
                 return
             if refused is None:
                 went, self._alone = True, 0
             elif not may_be_of_single_rows(refused.error):
                 # No part of it would fare better.
-                left.append(([row for one in (part, *parts) for row in one], refused))
+                left.append(([row for one in (part, *(one for one, _ in parts)) for row in one], refused))
                 break
             elif len(part) == 1:
                 self._alone += 1
                 await self._fail(survey, part, report, refused)
             elif went or self._alone < MOST_ALONE:
                 middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
+                parts += [(part[middle:], AGAIN), (part[:middle], AGAIN)]
             else:
                 left.append((part, refused))
             if went and not parts:
                 # Some could go: those among the rest can, too.
-                parts, left = [one for one, _ in left], []
+                parts, left = [(one, AGAIN) for one, _ in left], []
         for part, refused in left:
             await self._fail(survey, part, report, refused)
         self._failures = 0 if went else self._failures + 1
         self._order.progress.advance(len(page))
 
-    async def _try(self, survey: Survey, page: Page, report: PurgeReport, tries: int) -> _Refused | None:
+    async def _take_two(self, survey: Survey, page: Page, report: PurgeReport) -> list[Page]:
+        """Take both halves of a page at once, on two connections; return what did not go, and has to be taken alone.
+
+        Whatever stands in the way of one is left to that: there it is tried again, divided, and named.
+        """
+        second, first = page[len(page) // 2 :], page[: len(page) // 2]
+        try:
+            async with self._context.pool.acquire() as connection:
+                # Neither is left behind when the other fails.
+                tried = await asyncio.gather(
+                    self._try(survey, second, report, 1, connection),
+                    self._try(survey, first, report, 1),
+                    return_exceptions=True,
+                )
+        except UnreachableError:
+            # The server has no connection left for a second batch.
+            return [second, first]
+        for told in tried:
+            if isinstance(told, BaseException):
+                raise told
+        return [half for half, refused in zip((second, first), tried, strict=True) if refused is not None]
+
+    async def _try(
+        self, survey: Survey, page: Page, report: PurgeReport, tries: int, connection: Conn | None = None
+    ) -> _Refused | None:
         """Take a page in one transaction, and count it; return what the database has against it, if it does not pass."""
+        connection = connection or self._connection
         for attempt in range(1, tries + 1):
-            batch = Batch(self._connection, survey.tree, survey.values)
             began = time.monotonic()
             try:
-                async with self._transaction():
-                    removed = await batch.remove(page)
-                    after = await self._write_down(survey, report, removed)
+                async with AsyncExitStack() as turn:
+                    ending = self._end(connection, alone=tries > 1)
+                    batch = Batch(
+                        connection, survey.tree, survey.values, partial(turn.enter_async_context, ending)
+                    )
+                    async with self._transaction(connection):
+                        removed = await batch.remove(page)
+                        after = await self._write_down(survey, report, removed, connection)
+                    _reach(survey, page, report)
+                    self._count(survey.tree, report, removed, after)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
                 if ends_the_pass(error):
                     raise
@@ -170,10 +209,27 @@ class Removal(Batches):
                     return None
             else:
                 self._size.learn(len(page), removed.rows.total(), time.monotonic() - began)
-                _reach(survey, page, report)
-                await self._count(survey.tree, report, removed, after)
+                await self._gate.count(removed.rows.total())
                 return None
         return None
+
+    @asynccontextmanager
+    async def _end(self, connection: Conn, *, alone: bool) -> AsyncIterator[None]:
+        """Let batches end one after the other: each writes down the counts of all before it, too."""
+        async with self._ending:
+            if self._unknown:
+                raise ChangedError("whether the batch beside this one was committed is not known")
+            try:
+                if not alone:
+                    # Of a writer that waits for the other one, while that waits here, the server sees no deadlock.
+                    await connection.execute("SET LOCAL lock_timeout = '2s'")
+                yield
+            except (ChangedError, asyncpg.PostgresError) as error:
+                self._unknown = ends_the_pass(error)
+                raise
+            except BaseException:
+                self._unknown = True
+                raise
 
     async def _empty(self, survey: Survey, partition: Partition, report: PurgeReport) -> None:
         removed = after = None
@@ -186,7 +242,8 @@ class Removal(Batches):
             self._order.progress.advance(removed.chats)
             if survey.tree.is_chat:
                 report.reach(removed.chats)
-            await self._count(survey.tree, report, removed, after)
+            self._count(survey.tree, report, removed, after)
+            await self._gate.count(removed.rows.total())
 
     async def _drop(self, tree: Tree, partition: Partition, report: PurgeReport) -> None:
         dropped = False
@@ -198,23 +255,23 @@ class Removal(Batches):
         if dropped:
             report.partitions_dropped.append(partition.name)
 
-    async def _write_down(self, survey: Survey, report: PurgeReport, removed: Removed) -> Counter[str]:
+    async def _write_down(
+        self, survey: Survey, report: PurgeReport, removed: Removed, connection: Conn | None = None
+    ) -> Counter[str]:
         """Write what the batch took into the ledger, in the batch's own transaction; return the new counts."""
         after = Counter(report.entities)
         after.update(removed.rows)
         chats = report.chats + (removed.chats if survey.tree.is_chat else 0)
         deleted = {"rows": dict(removed.rows), "chats": removed.ids, "partition": removed.partition}
-        await self._note(
-            replace(report, entities=after, chats=chats), deleted if removed.rows.total() else None
-        )
+        told = replace(report, entities=after, chats=chats)
+        await self._note(told, deleted if removed.rows.total() else None, connection)
         return after
 
-    async def _count(self, tree: Tree, report: PurgeReport, removed: Removed, after: Counter[str]) -> None:
+    def _count(self, tree: Tree, report: PurgeReport, removed: Removed, after: Counter[str]) -> None:
         report.entities = after
         if tree.is_chat:
             report.chats += removed.chats
             report.kept["changed"] += removed.changed
-        await self._gate.count(removed.rows.total())
 
     async def _fail(self, survey: Survey, page: Page, report: PurgeReport, refused: _Refused) -> None:
         """Count what did not go, and name it where it is alone."""

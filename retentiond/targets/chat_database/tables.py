@@ -203,6 +203,11 @@ class Tree:
             and (reference.child in self.entities or reference.parent in self.entities)
         )
 
+    @property
+    def two_at_once(self) -> bool:
+        """Whether two batches may be under way: not where they lock whole tables, nor where triggers lock other rows."""
+        return not self.unguarded and not self.counts_deletions
+
     def table(self, entity: str) -> str:
         """Return an entity's table."""
         return relation(self.schema, self.layout.table(entity))
