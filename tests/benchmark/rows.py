@@ -261,7 +261,7 @@ def _readers(bench: Bench) -> Iterator[Case]:
         return sample._replace(counted={"p99": float(told)})
 
     def idle(_: Store) -> None:
-        time.sleep(min(_IDLE_SECONDS, bench.media / 1000))
+        time.sleep(min(_IDLE_SECONDS, 1 + bench.media / 1000))
 
     yield Case(
         f"99th percentile of dendrite-like readers beside a pass over {len(shape.due):,} of {bench.media:,} media",
