@@ -175,7 +175,8 @@ def _name_matches(row: MediaRow, pattern: str) -> bool:
     return bool(glob(pattern).match(name))
 
 
-def _day_start_ms(day: date) -> int:
+def day_start_ms(day: date) -> int:
+    """Return the beginning of a day in UTC, in milliseconds."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -215,7 +216,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
     "user": Condition(lambda pattern, row, *_: bool(row.user_id and glob(pattern).match(row.user_id))),
     "content_type": Condition(lambda pattern, row, *_: _content_type_matches(row.content_type, pattern)),
     "larger_than": Condition(lambda size, row, *_: row.file_size_bytes > size),
-    "uploaded_before": Condition(lambda day, row, *_: row.creation_ts < _day_start_ms(day)),
+    "uploaded_before": Condition(lambda day, row, *_: row.creation_ts < day_start_ms(day)),
     "upload_name": Condition(lambda pattern, row, *_: _name_matches(row, pattern)),
     "room": Condition(
         lambda room, _row, _names, mentions: room_source(room) in (mentions or ()),

@@ -1,11 +1,9 @@
-"""Rows of dendrite's media table as the decisions see them, their keys, and random samples of their blobs."""
+"""Rows of dendrite's media table as the decisions see them, and their keys."""
 
 from __future__ import annotations
 
-import heapq
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple, NewType
 
 Hash = NewType("Hash", str)
@@ -55,34 +53,3 @@ def parse_media_uri(text: str) -> MediaKey | None:
     scheme, _, rest = text.partition("://")
     origin, slash, media_id = rest.partition("/")
     return MediaKey(media_id, origin) if scheme == "mxc" and slash and origin and media_id else None
-
-
-class ContentSample:
-    """Keeps the blobs with the smallest keyed digests: each distinct one has the same chance.
-
-    With at most `size` distinct blobs it keeps them all, however often each is added.
-    """
-
-    def __init__(self, size: int, seed: bytes) -> None:
-        self._size = size
-        self._seed = seed
-        self._kept: set[Hash] = set()
-        self._largest_first: list[tuple[int, Hash]] = []
-
-    def add(self, content: Hash) -> None:
-        """Consider one blob for the sample."""
-        if content in self._kept:
-            return
-        digest = blake2b(content.encode(), digest_size=8, key=self._seed).digest()
-        ranked = (-int.from_bytes(digest, "big"), content)
-        if len(self._kept) < self._size:
-            heapq.heappush(self._largest_first, ranked)
-        elif ranked <= self._largest_first[0]:
-            return
-        else:
-            self._kept.discard(heapq.heapreplace(self._largest_first, ranked)[1])
-        self._kept.add(content)
-
-    def contents(self) -> list[Hash]:
-        """Return the sample, sorted."""
-        return sorted(self._kept)

@@ -51,8 +51,8 @@ Since = Literal["created", "accessed"]
 
 FIRST_BELIEVABLE_MS: Final = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp() * 1000)
 """Dates before it are no dates: a host without a clock wrote them."""
-# The clocks of the database and of dendrite may differ by this much before a time counts as wrong.
-_CLOCK_TOLERANCE_MS: Final = 60_000
+CLOCK_TOLERANCE_MS: Final = 60_000
+"""The clocks of the database and of dendrite may differ by this much before a time counts as wrong."""
 
 
 Removes = Literal["media", "thumbnails"]
@@ -170,7 +170,7 @@ def _judge_age(
 ) -> Keep | Remove:
     if policy.keep is None:
         return Keep("not_due", policy.name)
-    if not FIRST_BELIEVABLE_MS <= row.creation_ts <= now_ms + _CLOCK_TOLERANCE_MS:
+    if not FIRST_BELIEVABLE_MS <= row.creation_ts <= now_ms + CLOCK_TOLERANCE_MS:
         return Keep("undated", policy.name)
     began = counted_from(row.creation_ts, policy.match.room, mentions)
     if began is None or now_ms - began < policy.keep // timedelta(milliseconds=1):

@@ -98,8 +98,10 @@ class Plan(ABC):
         report.remarks += criteria.surveyor.encryption.remarks()
         report.kept.update(survey.kept + survey.kept_due)
         report.await_turn(survey.due, survey.due_bytes)
-        report.orphan_thumbnail_row = await self._connection.fetchval(SQL["orphan_thumbnail_rows"])
-        sample = survey.sample.contents()
+        # `fetch` reads to the end, which lets the server use its workers.
+        (orphans,) = await self._connection.fetch(SQL["orphan_thumbnail_rows"])
+        report.orphan_thumbnail_row = orphans[0]
+        sample = await criteria.surveyor.sample(survey)
         missing = await self._context.disk.share(file_missing(plan.tree), sample)
         counts = (sum(missing), len(sample))
         return await criteria.over_limit(survey, report, first=plan.first, missing=counts)

@@ -30,5 +30,6 @@ ORDER BY relation, key
 SELECT count(*) AS rows, min('mxc://' || media_origin || '/' || media_id) AS example
 FROM mediaapi_media_repository
 WHERE user_id <> ''
-  AND lower(CASE WHEN strpos(user_id, ':') > 0 THEN substr(user_id, strpos(user_id, ':') + 1) ELSE '' END)
+  AND lower(CASE WHEN strpos(user_id COLLATE "default", ':') > 0
+                 THEN substr(user_id, strpos(user_id COLLATE "default", ':') + 1) ELSE '' END COLLATE "default")
       <> ALL ($1::text[])

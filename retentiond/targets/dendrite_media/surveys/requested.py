@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
-    from retentiond.model.media import MediaKey
+    from retentiond.model.media import Hash, MediaKey
     from retentiond.model.report import Item
     from retentiond.model.request import Request, RequestKind
     from retentiond.targets.dendrite_media.store.context import TargetContext
@@ -88,6 +88,11 @@ class RequestSurveyor(Surveyor):
         await self._finish()
         await self._count_rooms()
         return survey
+
+    async def sample(self, survey: Survey) -> list[Hash]:
+        """Return no blob: no limit applies to a request."""
+        del survey
+        return []
 
     async def _facts_and_hidden(self, keys: Collection[MediaKey]) -> Mentions:
         facts = await self.facts(keys)

@@ -1,7 +1,8 @@
 """The survey: every row is judged before the first is released, and the due rows are sorted.
 
-It streams dendrite's table a page at a time, decides in pure code, and keeps the due rows in a temporary table of its
-connection, sorted by hash: memory stays flat, and rows that share a blob come together.
+PostgreSQL computes the verdicts (verdicts.py): kept rows come back as counts, due rows go into a temporary table of the
+connection, and the rows that the expression leaves open are streamed, a page at a time, through `decide`. The due rows
+are sorted by hash: memory stays flat, and rows that share a blob come together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.match import foreign_user
-from retentiond.model.media import ContentSample, Hash, MediaKey, valid_hash
+from retentiond.model.media import Hash, MediaKey, valid_hash
 from retentiond.model.mentions import ENCRYPTION, Mentioned
 from retentiond.model.policy import EncryptionCount, Keep, Remove, decide
 from retentiond.model.protections import keep_reason
@@ -23,7 +24,8 @@ from retentiond.targets.dendrite_media.database.rows import key_columns, media_k
 from retentiond.targets.dendrite_media.holds.holds import keep_held
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, PLAN_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
-from retentiond.targets.dendrite_media.store.safety import foreign_users
+from retentiond.targets.dendrite_media.store.safety import foreign_users, refuse_foreign_users
+from retentiond.targets.dendrite_media.surveys.verdicts import ASKED, FOREIGN, compiled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import MediaRow
-    from retentiond.model.policy import Rules
+    from retentiond.model.policy import Removes, Rules
+    from retentiond.targets.dendrite_media.surveys.verdicts import Compiled
 
 LEARNED: Final = "pg_temp.mention"
 """The prefix of a survey's own copy of the sources in conditions of policies, with its members; its number is 0."""
@@ -46,6 +49,7 @@ def _statements(relation: str) -> Mapping[str, str]:
         "survey.sql",
         reference=relation,
         shown_on_page=shown(LEARNED, row="m", copy="0", names="$5"),
+        shown_if_asked=shown(LEARNED, row="m", copy="0", names="$4"),
         shown_of=shown(KEPT_COPY, row="k", copy="$3", names="$7"),
         shown_due=shown(relation, row="m", copy="$1", names="$3"),
     )
@@ -55,6 +59,8 @@ SQL: Final = _statements(KEPT_COPY)
 PLAN_SQL: Final = _statements(PLAN_COPY)
 
 SAMPLE_SIZE: Final = 10_000
+_SPARE: Final = 2
+"""How many times the sample's size is read at first: rows share blobs."""
 _PAGE: Final = 2000
 _LARGEST_SIZE: Final = 1 << 40
 """More than any upload: a stranger's number must not overflow a sum of millions of them."""
@@ -91,7 +97,7 @@ async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey
 
 @dataclass(slots=True)
 class Survey:
-    """The counts of a survey: all rows, the due rows, and a sample of blobs to look for on the disk.
+    """The counts of a survey: all rows, and the due rows.
 
     `due_bytes` are the recorded sizes of due rows; `kept_due` counts rows that are due, and kept by a hold, a mark or
     a protection.
@@ -104,7 +110,6 @@ class Survey:
     kept_due: Counter[str] = field(default_factory=Counter)
     foreign: int = 0
     foreign_example: str = ""
-    sample: ContentSample = field(default_factory=lambda: ContentSample(SAMPLE_SIZE, secrets.token_bytes(16)))
 
 
 class Surveyor:
@@ -113,11 +118,14 @@ class Surveyor:
     `matched` counts the rows that each policy decides about, and `encryption` those that an encrypted room may show.
     """
 
+    _removes: Removes = "media"
+
     def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
         self._connection = connection
         self._target = target
         self._rules = rules
         self._asked: list[str] = []
+        self._number = 0
         self.matched: Counter[str] = Counter()
         self.encryption = EncryptionCount()
 
@@ -138,8 +146,13 @@ class Surveyor:
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
         """Judge every row at the time `now`; due rows go into the temporary table."""
-        survey = await self._begin()
-        async for page in self._pages():
+        # Case and wildcards mean the same here and there in UTF-8 alone, and a listener is told of each row.
+        if listen is None and self._connection.get_settings().server_encoding == "UTF8":
+            policies = compiled(self._rules, now, self._removes)
+            survey, rows = await self._judge_there(policies, progress), self._asked_pages()
+        else:
+            survey, rows = await self._begin(), self._pages()
+        async for page in rows:
             judged = []
             for record in page:
                 row = media_row(record)
@@ -147,7 +160,7 @@ class Surveyor:
                     survey.foreign += 1
                     survey.foreign_example = printable(row.key.uri)
                 mentions = self._mentions(record)
-                verdict = self._decide(row, now, mentions)
+                verdict = decide(row, self._rules, now, mentions, removes=self._removes)
                 self.encryption.add(row, verdict, self._rules, mentions)
                 judged.append((row, verdict))
             await self._take(survey, judged, listen)
@@ -157,6 +170,42 @@ class Surveyor:
         await self._finish()
         return survey
 
+    async def _judge_there(self, policies: Compiled, progress: Progress) -> Survey:
+        """Judge the rows on the server, which puts those that it leaves to `decide` into a table of their own."""
+        survey = Survey()
+        counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
+        # Only `fetch` reads to the end at once, which lets the server use its workers.
+        rows = await self._connection.fetch(counting, *policies.arguments)
+        counts = {row["code"]: row["items"] for row in rows}
+        if FOREIGN in counts:
+            await refuse_foreign_users(self._connection, self._rules.server_names)
+        asked = counts.pop(ASKED, 0)
+        for code, items in counts.items():
+            self._count(survey, policies.verdicts[code], items)
+        progress.advance(survey.rows)
+        for statement in ("drop_due", "drop_asked"):
+            await self._connection.execute(SQL[statement])
+        taking, arguments = policies.due_rows(SQL["take_due"], _LARGEST_SIZE)
+        await self._connection.execute(taking, *arguments)
+        if asked:
+            asking = SQL["take_asked"].replace("{verdict}", policies.text).replace("{asked}", str(ASKED))
+            await self._connection.execute(asking, *policies.arguments)
+            await self._connection.execute(SQL["sort_asked"])
+        else:
+            await self._connection.execute(SQL["make_asked"])
+        return survey
+
+    async def sample(self, survey: Survey) -> list[Hash]:
+        """Return a random sample of the blobs; all of them if there are few."""
+        seed, part = secrets.randbits(63), min(1.0, _SPARE * SAMPLE_SIZE / max(survey.rows, 1))
+        while True:
+            largest = min(int((part - 0.5) * 2**64), 2**63 - 1)
+            found = await self._connection.fetch(SQL["sample"], SAMPLE_SIZE, seed, largest)
+            # Many rows may share few blobs.
+            if len(found) == SAMPLE_SIZE or part == 1:
+                return sorted(blob for row in found if (blob := valid_hash(row["hash"])) is not None)
+            part = 1.0
+
     def _pages(self) -> AsyncIterator[list[Record]]:
         """Stream all rows, with their mentions if policies need them."""
         statement, arguments = "media_page", list[list[str]]()
@@ -165,8 +214,13 @@ class Surveyor:
             arguments = [self._asked, sorted(self._rules.server_names)]
         return pages(self._connection, SQL[statement], *arguments, size=_PAGE, after=("", ""))
 
-    def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
-        return decide(row, self._rules, now, mentions)
+    def _asked_pages(self) -> AsyncIterator[list[Record]]:
+        """Stream the rows that the server left open, with their mentions if policies need them."""
+        statement, arguments = "asked_page", list[list[str]]()
+        if self._asked:
+            statement = "asked_page_with_mentions"
+            arguments = [self._asked, sorted(self._rules.server_names)]
+        return pages(self._connection, SQL[statement], *arguments, size=_PAGE, after=(0,))
 
     def _mentions(self, record: Record) -> frozenset[str] | None:
         return Mentioned(record["mentions"], record["since_ms"]) if self._asked else None
@@ -188,35 +242,32 @@ class Surveyor:
         keys = [row.key for row, _ in judged] if listen is not None else []
         untold = await evicted_of(self._connection, keys)
         for row, verdict in judged:
-            self._count(survey, row, verdict, None if row.key in untold else listen)
-            if verdict.policy is not None:
-                self.matched[verdict.policy] += 1
+            self._count(survey, verdict)
+            if listen is not None and isinstance(verdict, Keep) and row.key not in untold:
+                listen(Item(self._target, row.key.uri, "keep", verdict.reason, verdict.policy, 0))
             if isinstance(verdict, Remove):
                 size = min(max(0, row.file_size_bytes), _LARGEST_SIZE)
                 key = (row.base64hash, row.media_id, row.media_origin)
-                due.append((*key, verdict.index, size, verdict.counted_from))
+                # The server numbers its rows upwards from 1.
+                self._number -= 1
+                due.append((*key, verdict.index, size, verdict.counted_from, self._number))
         await self._connection.copy_records_to_table(
             "due",
             schema_name="pg_temp",
             records=due,
-            columns=("hash", "media_id", "media_origin", "policy", "size", "counted_from"),
+            columns=("hash", "media_id", "media_origin", "policy", "size", "counted_from", "due_id"),
         )
 
     async def _finish(self) -> None:
         for statement in ("sort_due", "analyze_due"):
             await self._connection.execute(SQL[statement])
 
-    def _count(
-        self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
-    ) -> None:
-        survey.rows += 1
-        blob = valid_hash(row.base64hash)
-        if blob is not None:
-            survey.sample.add(blob)
-        if isinstance(verdict, Keep):
-            survey.kept[verdict.reason] += 1
-            if listen is not None:
-                listen(Item(self._target, row.key.uri, "keep", verdict.reason, verdict.policy, 0))
+    def _count(self, survey: Survey, verdict: Keep | Remove, items: int = 1) -> None:
+        survey.rows += items
+        if verdict.policy is not None:
+            self.matched[verdict.policy] += items
+        if isinstance(verdict, Keep) and self._removes == "media":
+            survey.kept[verdict.reason] += items
 
     async def keep(self, survey: Survey, *, ledger: bool, copy: int | None, protections: tuple[str, ...],
                    plan: bool) -> None:  # fmt: skip

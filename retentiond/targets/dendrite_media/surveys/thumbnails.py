@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
     from retentiond.model.facts import Facts
     from retentiond.model.media import MediaRow
-    from retentiond.model.policy import Keep, Rules
+    from retentiond.model.policy import Rules
     from retentiond.model.report import Item, PassReport
     from retentiond.targets.dendrite_media.store.context import TargetContext
     from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
@@ -48,6 +48,8 @@ class ThumbnailSurveyor(Surveyor):
     The media themselves stay and are counted elsewhere; here only the number of rows is counted.
     """
 
+    _removes = "thumbnails"
+
     async def judge(
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
@@ -59,15 +61,6 @@ class ThumbnailSurveyor(Surveyor):
             SQL["keep_with_old_thumbnails"], FIRST_BELIEVABLE_MS, int(now.timestamp() * 1000), dates
         )
         return survey
-
-    def _decide(self, row: MediaRow, now: datetime, mentions: frozenset[str] | None) -> Keep | Remove:
-        return decide(row, self._rules, now, mentions, removes="thumbnails")
-
-    def _count(
-        self, survey: Survey, row: MediaRow, verdict: Keep | Remove, listen: Callable[[Item], None] | None
-    ) -> None:
-        del row, verdict, listen
-        survey.rows += 1
 
 
 class ThumbnailCriteria(PolicyCriteria):
