@@ -140,9 +140,12 @@ class References:
     async def _fill_here(
         self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
     ) -> None:
+        # An INSERT takes no workers, a table made by its query does.
+        reading = SQL["make_found"].replace("{source}", statement.text)
+        await connection.execute(reading, self._asked_with(statement, wanted))
         filling = _FILLING.get(statement, SQL["copy_source"]).replace("{reference}", relation)
-        filling = filling.replace("{source}", statement.text)
-        await connection.execute(filling, self._asked_with(statement, wanted), copy_id)
+        await connection.execute(filling, copy_id)
+        await connection.execute(SQL["drop_found"])
 
     async def _fill_from(
         self, source: Conn, connection: Conn, relation: str, copy_id: int, statement: Statement,

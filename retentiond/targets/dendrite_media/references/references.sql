@@ -47,19 +47,27 @@ SET LOCAL lock_timeout TO DEFAULT
 -- name: begin_copy
 INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_timestamp()) RETURNING copy_id, begun_at
 
+-- name: make_found
+-- What a source in the same database yields.
+CREATE TEMPORARY TABLE retentiond_found AS {source}
+
+-- name: drop_found
+DROP TABLE pg_temp.retentiond_found
+
 -- name: copy_source
 -- Adds the references of a source in the same database.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin)
-SELECT $2::bigint, r.source, r.media_id, r.media_origin FROM ({source}) r
+SELECT $1::bigint, r.source, r.media_id, r.media_origin FROM pg_temp.retentiond_found r
 
 -- name: copy_messages
 -- The same for messages, which also have times.
 INSERT INTO {reference} (copy_id, source, media_id, media_origin, since_ms)
-SELECT $2::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM ({source}) r
+SELECT $1::bigint, r.source, r.media_id, r.media_origin, r.since_ms FROM pg_temp.retentiond_found r
 
 -- name: copy_members
--- The same for the users of encrypted rooms; $1 are the names of this server.
-INSERT INTO {reference}_member (copy_id, user_id, until_ms) SELECT $2::bigint, r.user_id, r.until_ms FROM ({source}) r
+-- The same for the users of encrypted rooms.
+INSERT INTO {reference}_member (copy_id, user_id, until_ms)
+SELECT $1::bigint, r.user_id, r.until_ms FROM pg_temp.retentiond_found r
 
 -- name: drop_old_copies
 -- Copies before the newest, except those in use at this moment: the maker of a later copy drops them.

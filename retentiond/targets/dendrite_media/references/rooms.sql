@@ -5,7 +5,7 @@
 -- The time at which an event claims to have been sent, in milliseconds; NULL if that is not a number, before 2017
 -- or in the future.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_sent_at(given text) RETURNS bigint
-LANGUAGE plpgsql STABLE STRICT AS $$
+LANGUAGE plpgsql STABLE STRICT {parallel} AS $$
 DECLARE
     sent bigint;
 BEGIN
