@@ -78,16 +78,16 @@ class Accept:
         targets = session.targets(Scope((self.target,)))
         accepts: list[dict[str, Any]] = []
 
-        async def errand(target: AcceptsStores, _config: TargetConfig) -> int:
+        async def on_target(target: AcceptsStores, _config: TargetConfig) -> int:
             acceptance = await target.accept(yes=self.yes)
             accepts.append(acceptance.as_json())
             if not (self.as_json or session.options.quiet):
                 session.out.print(_table(acceptance))
-                session.line(*_way_on(session, acceptance))
+                session.line(*_next_steps(session, acceptance))
             return FAILED if acceptance.failed else 0
 
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"accepts": accepts})
@@ -112,7 +112,7 @@ class Forget:
         targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE, anywhere=True)
         forgets: list[dict[str, Any]] = []
 
-        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
+        async def on_target(target: HasQuarantine, _config: TargetConfig) -> int:
             forgotten = await target.forget(None if self.everything else self.media)
             forgets.append({"target": target.name, "forgotten": forgotten})
             if not (self.as_json or session.options.quiet):
@@ -120,7 +120,7 @@ class Forget:
             return 0
 
         try:
-            status = session.run(session.for_each(targets, errand))
+            status = session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"forgets": forgets})
@@ -170,7 +170,7 @@ def _known(known: Known) -> str:
     return printable(f"store {known.store}, last pass {known.last_pass}{at}")
 
 
-def _way_on(session: Session, acceptance: Acceptance) -> Iterator[str]:
+def _next_steps(session: Session, acceptance: Acceptance) -> Iterator[str]:
     if acceptance.accepted:
         yield (
             f"Accepted: {count_in_words(acceptance.returned, 'content')} given back to rows, {acceptance.taken:,} taken "

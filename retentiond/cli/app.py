@@ -93,7 +93,7 @@ def _run(work: "Work", environment: "Environment", options: Options) -> int:
         try:
             status = work(session)
         finally:
-            session.tell_findings()
+            session.print_findings()
         session.out.settle()
     except ReaderGoneError:
         return _READER_GONE

@@ -109,7 +109,7 @@ class Audit:
         audits: list[dict[str, Any]] = []
         stop = Stop()
 
-        async def errand(target: HasAudit, _config: TargetConfig) -> int:
+        async def on_target(target: HasAudit, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.audit(
                     AuditOptions(
@@ -129,7 +129,7 @@ class Audit:
             return self._status(report)
 
         try:
-            return session.run(session.for_each(targets, errand, stop), stop)
+            return session.run(session.for_each(targets, on_target, stop), stop)
         finally:
             if self.as_json and not self.listed:
                 session.document({"audits": audits})
@@ -151,7 +151,7 @@ class Audit:
             self._tell(session, report)
             return
         console = session.err if self.listed else session.out
-        show_audit(console, report, self._way_on(session, report, config))
+        show_audit(console, report, self._next_steps(session, report, config))
 
     @staticmethod
     def _tell(session: Session, report: AuditReport) -> None:
@@ -169,7 +169,7 @@ class Audit:
             reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
             session.error(f"failed: {reasons}; `retentiond -v COMMAND` lists each", about=report.target)
 
-    def _way_on(self, session: Session, report: AuditReport, config: MediaTarget) -> Iterator[str]:
+    def _next_steps(self, session: Session, report: AuditReport, config: MediaTarget) -> Iterator[str]:
         if not report.findings:
             return
         if not self.listed:

@@ -101,7 +101,7 @@ class CheckConfig:
             warnings.extend(found)
             return worst(problem.exit_status for problem in check.problems)
 
-        return session.run(session.for_each(session.at_hand(config.targets), check_target))
+        return session.run(session.for_each(session.on_this_host(config.targets), check_target))
 
     def _tell(self, session: Session, problems: Sequence[Problem]) -> None:
         # As editors and compilers write it, so that a click on the line leads to its place.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retentiond.cli.options import Json, Media, Origin, Targets, User, Wait, commands, example
-from retentiond.cli.outcome import may_show_bars, tell_outcome, tell_problems
+from retentiond.cli.outcome import may_show_bars, print_outcome, print_problems
 from retentiond.cli.question import agreed, refuse_unasked
 from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
@@ -85,35 +85,35 @@ class Delete:
         )
         if targets and not (self.yes or self.dry_run):
             refuse_unasked(session, "the plan needs confirmation")
-        told: list[PassReport] = []
+        reports: list[PassReport] = []
         try:
-            return self._work(session, targets, told)
+            return self._work(session, targets, reports)
         finally:
             if self.as_json:
-                session.document({"passes": [report.as_json() for report in told]})
+                session.document({"passes": [report.as_json() for report in reports]})
 
-    def _work(self, session: Session, targets: Mapping[str, TargetConfig], told: list[PassReport]) -> int:
-        """Fill `told` with the plans, or with the passes once they ran."""
-        status = session.run(self._plan(session, targets, told))
+    def _work(self, session: Session, targets: Mapping[str, TargetConfig], reports: list[PassReport]) -> int:
+        """Fill `reports` with the plans, or with the passes once they ran."""
+        status = session.run(self._plan(session, targets, reports))
         if self.dry_run or not targets:  # other hosts work on them
             return status
-        refused = any(plan.refused for plan in told)
-        if status or refused or not any(plan.removed for plan in told):
+        refused = any(plan.refused for plan in reports)
+        if status or refused or not any(plan.removed for plan in reports):
             if self._unseen(session):
-                for plan in told:
-                    tell_problems(session, plan)
-            return status or (RefusedError.exit_status if refused else self._nothing(session, told))
-        if not self.yes and not agreed(session, self._question(told)):
+                for plan in reports:
+                    print_problems(session, plan)
+            return status or (RefusedError.exit_status if refused else self._nothing(session, reports))
+        if not self.yes and not agreed(session, self._question(reports)):
             session.note("nothing was deleted")
             return 0
-        wanted = {plan.target: targets[plan.target] for plan in told if plan.removed}
-        told.clear()
-        return self._delete(session, wanted, told)
+        wanted = {plan.target: targets[plan.target] for plan in reports if plan.removed}
+        reports.clear()
+        return self._delete(session, wanted, reports)
 
     async def _plan(
         self, session: Session, targets: Mapping[str, TargetConfig], plans: list[PassReport]
     ) -> int:
-        async def errand(target: TakesRequests, _config: TargetConfig) -> int:
+        async def on_target(target: TakesRequests, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress, self.request)
             plans.append(report)
@@ -122,7 +122,7 @@ class Delete:
                 show_pass(session.err if self.as_json else session.out, report, ())
             return report.exit_status
 
-        return await session.for_each(targets, errand)
+        return await session.for_each(targets, on_target)
 
     def _unseen(self, session: Session) -> bool:
         # A question needs its plan on the screen, even with --quiet.
@@ -131,7 +131,7 @@ class Delete:
     def _delete(self, session: Session, targets: Mapping[str, TargetConfig], passes: list[PassReport]) -> int:
         stop = Stop()
 
-        async def errand(target: Target, config: TargetConfig) -> int:
+        async def on_target(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.run_pass(
                     PassOptions(
@@ -144,10 +144,10 @@ class Delete:
                     )
                 )
             passes.append(report)
-            await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
+            await print_outcome(session, target, config, report, self.scope, shown=not self.as_json)
             return report.exit_status
 
-        return session.run(session.for_each(targets, errand, stop), stop)
+        return session.run(session.for_each(targets, on_target, stop), stop)
 
     def _nothing(self, session: Session, plans: list[PassReport]) -> int:
         """Print why nothing would be deleted, and return the exit status."""

@@ -52,7 +52,7 @@ async def _run_daemon(
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 
-async def _run_demo(order: DemoOptions, console: Console, screen: Console | None) -> int:
+async def _run_demo(options: DemoOptions, console: Console, screen: Console | None) -> int:
     # The demo's packages are an extra that may not be installed.
     try:
         from retentiond.demo.show import run_demo  # noqa: PLC0415
@@ -61,7 +61,7 @@ async def _run_demo(order: DemoOptions, console: Console, screen: Console | None
             f"the demo needs {error.name}, which is not installed; pip install 'retentiond[demo]'"
         ) from error
 
-    return await run_demo(order, console, screen)
+    return await run_demo(options, console, screen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def failure_of(error: BaseException, *, debug: bool) -> Failure:
         "unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error
     )
     text = f"unexpected {type(error).__name__}: {error}"
-    way_on = (
+    next_step = (
         "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
     )
-    return Failure((f"{text}; {way_on}",), FAILED)
+    return Failure((f"{text}; {next_step}",), FAILED)

@@ -157,7 +157,7 @@ class Add:
             raise UsageError(f"no target has {what}; name a TARGET")
         holds: list[dict[str, Any]] = []
 
-        async def errand(target: HasHolds, _config: TargetConfig) -> int:
+        async def on_target(target: HasHolds, _config: TargetConfig) -> int:
             hold, coverage = await target.holds.add(request)
             holds.append({"target": target.name} | hold.as_json() | coverage.as_json())
             if not (self.as_json or session.options.quiet):
@@ -166,7 +166,7 @@ class Add:
             return 0
 
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"holds": holds})
@@ -186,7 +186,7 @@ class ListHolds:
         count = 0
         document = JsonList(session.out, "holds") if self.as_json else None
 
-        async def errand(target: HasHolds, _config: TargetConfig) -> int:
+        async def on_target(target: HasHolds, _config: TargetConfig) -> int:
             nonlocal count
             async for hold in target.holds.on_record(closed=self.closed):
                 count += 1
@@ -198,7 +198,7 @@ class ListHolds:
             return 0
 
         try:
-            status = session.run(session.for_each(targets, errand))
+            status = session.run(session.for_each(targets, on_target))
         finally:
             if document is not None:
                 document.close()
@@ -231,7 +231,7 @@ class Release:
             )
         holds: list[dict[str, Any]] = []
 
-        async def errand(target: HasHolds, _config: TargetConfig) -> int:
+        async def on_target(target: HasHolds, _config: TargetConfig) -> int:
             released = await target.holds.release(numbers, subject, self.reason)
             holds.extend({"target": target.name} | hold.as_json() for hold in released)
             if not (self.as_json or session.options.quiet):
@@ -239,7 +239,7 @@ class Release:
             return 0
 
         try:
-            status = session.run(session.for_each(targets, errand))
+            status = session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"holds": holds})

@@ -8,7 +8,7 @@ import typer
 
 from retentiond.adapters.clock import SystemClock
 from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, Wait, commands, example
-from retentiond.cli.outcome import may_show_bars, tell_outcome
+from retentiond.cli.outcome import may_show_bars, print_outcome
 from retentiond.cli.plan import Plan
 from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
@@ -71,12 +71,12 @@ class Once:
 
         notices = Notices(SystemClock(), at_once=True)
 
-        async def errand(target: Target, config: TargetConfig) -> int:
+        async def on_target(target: Target, config: TargetConfig) -> int:
             if session.notify is not None:
                 notices.opened(target.name, await target.status())
             notices.begun(target.name)
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                order = PassOptions(
+                options = PassOptions(
                     "once",
                     over_limits=self.over_limits,
                     patience=self.patience,
@@ -84,10 +84,10 @@ class Once:
                     progress=progress,
                     stop=stop,
                 )
-                report = await target.run_pass(order)
+                report = await target.run_pass(options)
             notices.ended(target.name, report, stopped=stop.asked, scheduled=True)
             passes.append(report.as_json())
-            await tell_outcome(session, target, config, report, self.scope, shown=not self.as_json)
+            await print_outcome(session, target, config, report, self.scope, shown=not self.as_json)
             return report.exit_status
 
         def failed(name: str, error: RetentiondError) -> None:
@@ -97,7 +97,7 @@ class Once:
         async def all_passes() -> int:
             notices.adopt(session.notify)
             try:
-                return await session.for_each(targets, errand, stop, failed)
+                return await session.for_each(targets, on_target, stop, failed)
             finally:
                 await notices.close(_LAST_NOTICES)
 

@@ -13,20 +13,20 @@ from retentiond.terminal.account import not_reached_in_words, quarantine_in_word
 from retentiond.terminal.words import age_in_words, time_in_words
 
 
-async def tell_outcome(
+async def print_outcome(
     session: Session, target: Target, config: TargetConfig, report: PassReport, scope: Scope, *, shown: bool
 ) -> None:
     """Print the summary if `shown`; otherwise, and with --quiet, print failures only."""
     if shown and not session.options.quiet:
         left = await _left_in_quarantine(target)
-        show_pass(session.out, report, _way_on(session, report, config, left, scope), session.translate)
+        show_pass(session.out, report, _next_steps(session, report, config, left, scope), session.translate)
     else:
-        tell_problems(session, report)
+        print_problems(session, report)
         for line in over_limit(session, report, scope):
             session.note(line)
 
 
-def tell_problems(session: Session, report: PassReport) -> None:
+def print_problems(session: Session, report: PassReport) -> None:
     """Print failures to standard error."""
     if report.refused is not None:
         session.error(str(report.refused), about=report.target)
@@ -68,7 +68,7 @@ def may_show_bars(session: Session, *, listed: bool = False) -> bool:
     return session.err.can_redraw and not session.options.quiet and not (listed and session.out.is_terminal)
 
 
-def _way_on(
+def _next_steps(
     session: Session,
     report: PassReport,
     config: TargetConfig,

@@ -84,7 +84,7 @@ class Plan:
         listen = self._listener(session, several=len(targets) > 1)
         passes: list[dict[str, Any]] = []
 
-        async def errand(target: Target, _config: TargetConfig) -> int:
+        async def on_target(target: Target, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session, listed=self.listed)) as progress:
                 report = await target.plan(listen, progress)
             passes.append(report.as_json())
@@ -92,7 +92,7 @@ class Plan:
             return report.exit_status
 
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json and not self.listed:
                 session.document({"passes": passes})
@@ -107,11 +107,11 @@ class Plan:
             # A list may be piped to a program; the summary below it is for the terminal.
             console = session.err if self.listed else session.out
             if not (self.listed and session.options.quiet):
-                show_pass(console, report, self._way_on(session, report), session.translate)
+                show_pass(console, report, self._next_steps(session, report), session.translate)
         elif report.refused is not None:
             session.note(f"{report.target}: a pass would be refused by {report.refused.limit}")
 
-    def _way_on(self, session: Session, report: PassReport) -> Iterator[str]:
+    def _next_steps(self, session: Session, report: PassReport) -> Iterator[str]:
         yield "Nothing was changed."
         yield from over_limit(session, report, self.scope)
         if report.refused is None and report.removed_items:
@@ -148,7 +148,7 @@ class WhatIf:
         """Plan for one target after another, an age at a time."""
         passes: list[dict[str, Any]] = []
 
-        async def errand(target: TakesRequests, _config: TargetConfig) -> int:
+        async def on_target(target: TakesRequests, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress)
                 supposed = {
@@ -165,7 +165,7 @@ class WhatIf:
             self.scope, TakesRequests, "no policies with ages to compare; name a media target"
         )
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"passes": passes})
@@ -191,7 +191,7 @@ class Explain:
         targets = session.capable(self.scope, Explains, "no items to explain; name a media target")
         stories: list[dict[str, Any]] = []
 
-        async def errand(target: Explains, _config: TargetConfig) -> int:
+        async def on_target(target: Explains, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 story = await target.explain(self.media, progress)
             stories.append(story.as_json())
@@ -200,7 +200,7 @@ class Explain:
             return 0
 
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"stories": stories})

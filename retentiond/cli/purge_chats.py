@@ -108,8 +108,8 @@ def purge_chats(
         raise UsageError("--even-under-floor and --reason go with --visitor; leave them out")
     if to_date is None:
         raise UsageError("name --to-date, the first day that stays, or --visitor")
-    wished = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
-    stores = tuple(name for name, is_wished in wished.items() if is_wished)
+    flags = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}
+    stores = tuple(name for name, requested in flags.items() if requested)
     request = PurgeRequest(
         account,
         read_day(to_date),
@@ -126,7 +126,7 @@ _NAME_LIMIT = 120
 
 @dataclass(frozen=True, slots=True)
 class PurgeChats:
-    """Purge what was wished for, in the target that has the account."""
+    """Purge what is requested, in the target that has the account."""
 
     request: PurgeRequest | Erasure
     target: str | None = None
@@ -158,7 +158,7 @@ class PurgeChats:
             if self.as_json or session.options.quiet:
                 _tell(session, report)
             else:
-                show_purge(session.out, report, self._way_on(session, report), session.translate)
+                show_purge(session.out, report, self._next_steps(session, report), session.translate)
             return report.exit_status
 
         def failed(_name: str, error: RetentiondError) -> None:
@@ -204,7 +204,7 @@ class PurgeChats:
             )
         return having.popitem()
 
-    def _way_on(self, session: Session, report: PurgeReport) -> Iterator[str]:
+    def _next_steps(self, session: Session, report: PurgeReport) -> Iterator[str]:
         if self.dry_run:
             yield "Nothing was changed."
         elif report.state == "interrupted" or report.failed:

@@ -89,7 +89,7 @@ class List:
         if document is None:
             write_heading(session.out, with_target=several)
 
-        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
+        async def on_target(target: HasQuarantine, _config: TargetConfig) -> int:
             nonlocal items, size, others
             async for released in target.released():
                 if released.state in _WITHOUT_FILE:
@@ -104,7 +104,7 @@ class List:
             return 0
 
         try:
-            status = session.run(session.for_each(targets, errand))
+            status = session.run(session.for_each(targets, on_target))
         finally:
             if document is not None:
                 document.close()
@@ -130,7 +130,7 @@ class Restore:
         self._check(targets)
         restores: list[dict[str, Any]] = []
 
-        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
+        async def on_target(target: HasQuarantine, _config: TargetConfig) -> int:
             report = await target.restore(self.selection)
             restores.append({"target": target.name} | report.as_json())
             if not self.as_json:
@@ -141,7 +141,7 @@ class Restore:
             return FAILED if missed else 0
 
         try:
-            status = session.run(session.for_each(targets, errand))
+            status = session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"restores": restores})

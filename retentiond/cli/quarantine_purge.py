@@ -65,7 +65,7 @@ class Purge:
             targets = {}
         purges: list[dict[str, Any]] = []
 
-        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
+        async def on_target(target: HasQuarantine, _config: TargetConfig) -> int:
             report = await target.end_grace()
             status = await target.status()
             left = status.quarantine or _NOTHING
@@ -81,7 +81,7 @@ class Purge:
             return FAILED if report.failed or report.lost else 0
 
         try:
-            return session.run(session.for_each(targets, errand))
+            return session.run(session.for_each(targets, on_target))
         finally:
             if self.as_json:
                 session.document({"purges": purges})
@@ -98,7 +98,7 @@ class CancelPurge:
         """Cancel in one target after another."""
         cancelled: list[dict[str, Any]] = []
 
-        async def errand(target: HasQuarantine, _config: TargetConfig) -> int:
+        async def on_target(target: HasQuarantine, _config: TargetConfig) -> int:
             account = await target.cancel_purge()
             cancelled.append({"target": target.name} | account.as_json())
             if not self.as_json:
@@ -107,7 +107,7 @@ class CancelPurge:
 
         try:
             return session.run(
-                session.for_each(session.capable(self.scope, HasQuarantine, NO_QUARANTINE), errand)
+                session.for_each(session.capable(self.scope, HasQuarantine, NO_QUARANTINE), on_target)
             )
         finally:
             if self.as_json:

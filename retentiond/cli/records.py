@@ -60,7 +60,7 @@ class Export:
         """Stream them: none is kept, however many there are."""
         count = 0
 
-        async def errand(target: HasRecords, _config: TargetConfig) -> int:
+        async def on_target(target: HasRecords, _config: TargetConfig) -> int:
             nonlocal count
             async for record in target.records():
                 session.out.put(canonical(record) + "\n")
@@ -68,7 +68,7 @@ class Export:
             return 0
 
         targets = session.capable(self.scope, HasRecords, _NO_RECORDS, anywhere=True)
-        status = session.run(session.for_each(targets, errand))
+        status = session.run(session.for_each(targets, on_target))
         # A sum that lacks a target would be taken for the whole.
         if not status:
             session.note(count_in_words(count, "record"))
@@ -85,20 +85,20 @@ class Verify:
 
     def __call__(self, session: Session) -> int:
         """Tell of each chain how far it holds; a broken one is a failure."""
-        told: list[dict[str, Any]] = []
+        documents: list[dict[str, Any]] = []
 
         def tell(name: str, verified: Verified) -> int:
-            told.append({"target": name} | verified.as_json())
+            documents.append({"target": name} | verified.as_json())
             _show(session, name, verified, quiet=self.as_json or session.options.quiet)
             return FAILED if verified.broken else 0
 
-        async def errand(target: HasRecords, _config: TargetConfig) -> int:
+        async def on_target(target: HasRecords, _config: TargetConfig) -> int:
             return tell(target.name, await target.verify_records())
 
         try:
             if self.file is None:
                 targets = session.capable(self.scope, HasRecords, _NO_RECORDS, anywhere=True)
-                return session.run(session.for_each(targets, errand))
+                return session.run(session.for_each(targets, on_target))
             if self.scope.names:
                 raise UsageError("--file does not go with TARGET: an exported record names its target")
             statuses = [tell(name, verified) for name, verified in _verify_file(self.file)]
@@ -107,7 +107,7 @@ class Verify:
             return max(statuses, default=0)
         finally:
             if self.as_json:
-                session.document({"verified": told})
+                session.document({"verified": documents})
 
 
 def _verify_file(path: Path) -> Iterator[tuple[str, Verified]]:

@@ -50,7 +50,7 @@ class Report:
         pictures: dict[str, StoreStatistics] = {}
         errors: dict[str, str] = {}
 
-        async def errand(target: HasStatistics, _config: TargetConfig) -> int:
+        async def on_target(target: HasStatistics, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 pictures[target.name] = await target.picture(progress)
             return 0
@@ -58,7 +58,7 @@ class Report:
         def failed(name: str, error: RetentiondError) -> None:
             errors[name] = str(error)
 
-        status = session.run(session.for_each(targets, errand, failed=failed))
+        status = session.run(session.for_each(targets, on_target, failed=failed))
         now = session.environment.now()
         for name in targets.keys() - pictures.keys():
             error = errors.get(

@@ -113,7 +113,7 @@ class Session:
             if name not in known:
                 raise UsageError(f"no target is named `{printable(name, 64)}`; {_nearest(name, known)}")
         chosen = {name: known[name] for name in scope.names or known}
-        return chosen if anywhere else self.at_hand(chosen)
+        return chosen if anywhere else self.on_this_host(chosen)
 
     def capable(
         self, scope: Scope, capability: type, otherwise: str, *, anywhere: bool = False
@@ -130,7 +130,7 @@ class Session:
             raise UsageError(f"{printable(', '.join(others)) or 'the configuration'}: {otherwise}")
         return capable
 
-    def at_hand(self, targets: Mapping[str, TargetConfig]) -> dict[str, TargetConfig]:
+    def on_this_host(self, targets: Mapping[str, TargetConfig]) -> dict[str, TargetConfig]:
         """Return the targets of this host; print a note for each target of another host."""
         host = host_name()
         elsewhere = {name: config for name, config in targets.items() if left_alone_on(config, host)}
@@ -147,7 +147,7 @@ class Session:
     async def for_each(
         self,
         targets: Mapping[str, TargetConfig],
-        errand: TargetWork,
+        on_target: TargetWork,
         stop: Stop | None = None,
         failed: Callable[[str, RetentiondError], None] = lambda _name, _error: None,
     ) -> int:
@@ -163,7 +163,7 @@ class Session:
                 continue
             try:
                 async with self.environment.open_target(name, config) as target:
-                    statuses.append(await errand(target, config))
+                    statuses.append(await on_target(target, config))
             except ReaderGoneError:
                 raise
             except Exception as error:  # noqa: BLE001 - the next target may be fine; `fail` tells, and logs
@@ -189,7 +189,7 @@ class Session:
         if not self.options.quiet:
             self._say(f"retentiond: {self.translate(text)}")
 
-    def tell_findings(self) -> None:
+    def print_findings(self) -> None:
         """Print how many findings the log counted without listing them; errors are printed even with --quiet."""
         for counts, noun, tell in (
             (self._log.warnings, "warning", self.note),

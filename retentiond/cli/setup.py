@@ -92,12 +92,12 @@ class PrintExample:
 class Demo:
     """Show the main job on a made-up store."""
 
-    order: DemoOptions
+    options: DemoOptions
 
     def __call__(self, session: Session) -> int:
         """Run it, with nothing of the user's own touched."""
         console = session.out
         # What was asked for by --json is printed, however quiet.
-        console.quiet = session.options.quiet and not self.order.as_json
-        screen = session.err if may_show_bars(session) and not self.order.as_json else None
-        return session.run(session.environment.run_demo(self.order, console, screen))
+        console.quiet = session.options.quiet and not self.options.as_json
+        screen = session.err if may_show_bars(session) and not self.options.as_json else None
+        return session.run(session.environment.run_demo(self.options, console, screen))

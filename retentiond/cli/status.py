@@ -47,7 +47,7 @@ class Status:
         targets = session.targets(Scope(), anywhere=True)
         standings: dict[str, TargetState] = {}
 
-        async def errand(target: Target, config: TargetConfig) -> int:
+        async def on_target(target: Target, config: TargetConfig) -> int:
             standing = reached(config, await target.status(), session.environment.now())
             standings[target.name] = standing
             return FAILED if standing.problems else 0
@@ -56,7 +56,7 @@ class Status:
             config = targets[name]
             standings[name] = TargetState(name, config.kind, config.schedule, error=str(error))
 
-        status = session.run(session.for_each(targets, errand, failed=failed))
+        status = session.run(session.for_each(targets, on_target, failed=failed))
         if self.as_json:
             session.document({"targets": [standing.as_json() for standing in standings.values()]})
         else:

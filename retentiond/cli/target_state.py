@@ -38,7 +38,7 @@ class LastPass:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """A target as its ledger tells, or why nothing can be told."""
+    """The state of a target from its ledger, or the error that hides it."""
 
     target: str
     kind: str
@@ -55,8 +55,8 @@ class TargetState:
     @property
     def last_pass(self) -> LastPass | None:
         """The newest pass, if there was one."""
-        told = self.status.last_pass if self.status else None
-        return None if told is None else _read(told)
+        row = self.status.last_pass if self.status else None
+        return None if row is None else _read(row)
 
     @property
     def quarantine(self) -> QuarantineSummary | None:
@@ -101,13 +101,16 @@ def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> Target
     return TargetState(status.target, status.kind, config.schedule, status, due)
 
 
-def _read(told: Mapping[str, Any]) -> LastPass:
-    """Join the ledger's row of a pass with the report in it, which says the rest."""
-    row = {name: value for name, value in told.items() if name != "report"}
-    report = told.get("report")
+def _read(row: Mapping[str, Any]) -> LastPass:
+    """Join the ledger's row of a pass with the report in it."""
+    report = row.get("report")
     report = json.loads(report) if isinstance(report, str) else report or {}
-    written = {name: instant(value) if isinstance(value, datetime) else value for name, value in row.items()}
-    return LastPass(str(row["state"]), _moment(row["started_at"]), {**report, **written})
+    columns = {
+        name: instant(value) if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name != "report"
+    }
+    return LastPass(str(row["state"]), _moment(row["started_at"]), {**report, **columns})
 
 
 def _moment(value: datetime | str) -> datetime:

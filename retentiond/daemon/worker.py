@@ -190,7 +190,7 @@ class TargetWorker:
         scheduled: bool,
     ) -> None:
         stop = self._stop = Stop()
-        order = PassOptions(
+        options = PassOptions(
             command="run",
             patience=0.0,
             keep_records=settings.keep_records,
@@ -199,7 +199,7 @@ class TargetWorker:
         )
         report = None
         try:
-            report = await work(order)
+            report = await work(options)
         except BusyError as error:
             self._refuse("busy", error)
         except UnreachableError as error:

@@ -111,14 +111,14 @@ async def _purge(
     await target.holds.add(
         HoldRequest(HoldSubject("account", ACCOUNT, Narrowing(chat=str(held))), reason="demo")
     )
-    wish = PurgeRequest(ACCOUNT, latest.date(), stats=True)
-    words = f"purge-chats --account {ACCOUNT} --to-date {wish.to_date} --purge-stats"
+    request = PurgeRequest(ACCOUNT, latest.date(), stats=True)
+    words = f"purge-chats --account {ACCOUNT} --to-date {request.to_date} --purge-stats"
     show.head(f"retentiond hold add --account {ACCOUNT} --chat {held}; retentiond {words} --dry-run")
-    planned = await target.purge_chats(wish, PassOptions("demo"), dry_run=True)
+    planned = await target.purge_chats(request, PassOptions("demo"), dry_run=True)
     show.purge(planned, ["Nothing was changed."])
     before = await _counts(connection)
     show.head(f"retentiond {words}")
-    purged = await target.purge_chats(wish, PassOptions("demo"), dry_run=False)
+    purged = await target.purge_chats(request, PassOptions("demo"), dry_run=False)
     show.purge(
         purged, ["Each chat was deleted as a whole, in one transaction with all rows that belong to it."]
     )
@@ -145,9 +145,9 @@ class _Show:
         if not self._quiet:
             self._console.print(Text(text))
 
-    def purge(self, report: PurgeReport, way_on: Iterable[str]) -> None:
+    def purge(self, report: PurgeReport, next_step: Iterable[str]) -> None:
         if not self._quiet:
-            show_purge(self._console, report, way_on)
+            show_purge(self._console, report, next_step)
 
 
 def _compare(

@@ -90,22 +90,22 @@ _TARGET: Final = "media"
 _SEED: Final = 20_170_101
 
 
-async def run_demo(order: DemoOptions, console: Console, screen: Console | None) -> int:
+async def run_demo(options: DemoOptions, console: Console, screen: Console | None) -> int:
     """Run the demo on invented media; return 1 if any result is not as expected. Progress bars are for the screen.
 
     A kept store is a new directory, with a dump of the database. As JSON, only one document is printed, at the end.
     """
     with ExitStack() as stack:
-        directory = _directory(stack, order.keep)
+        directory = _directory(stack, options.keep)
         # The server lives as long as the thread that starts it: it must be this one, and no other task waits yet.
         server = stack.enter_context(EmbeddedPostgres({"fsync": "off"}))
-        demo = _Demo(server, directory, console, screen, quiet=order.as_json)
-        seen = await demo.show(order)
-        chats = await show_chats(server, console, quiet=order.as_json) if order.chats else None
-        if order.keep is not None:
+        demo = _Demo(server, directory, console, screen, quiet=options.as_json)
+        seen = await demo.show(options)
+        chats = await show_chats(server, console, quiet=options.as_json) if options.chats else None
+        if options.keep is not None:
             await export_demo(server, _DATABASE, directory, demo.config)
             demo.say(f"The store, its database's dump and a configuration are kept in {directory}.")
-    if order.as_json:
+    if options.as_json:
         document = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
         console.file.write(json.dumps(document, indent=2) + "\n")
     good = all(case.as_it_should_be for case in seen) and (chats is None or not chats.wrong)
@@ -144,20 +144,20 @@ class _Demo:
         self._findings: dict[str, int] = {}
         self.config = _config(server.dsn(_DATABASE), self._media_path)
 
-    async def show(self, order: DemoOptions) -> list[SeenCase]:
+    async def show(self, options: DemoOptions) -> list[SeenCase]:
         """Make the store, and run plan, pass, restore and purge on it; return the result of each case."""
         await self._make_database()
         connection = await asyncpg.connect(self._server.dsn(_DATABASE))
         try:
-            store = await self._make_store(connection, order.media)
+            store = await self._make_store(connection, options.media)
             cases = await expected_cases(connection, store.cases)
             async with open_dendrite_media(_TARGET, self.config) as target:
                 await self._plan(target)
                 await self._pass(target)
                 await self._audit(target)
                 await self._restore(target, store)
-                if order.report is not None:
-                    await self._report(target, order.report)
+                if options.report is not None:
+                    await self._report(target, options.report)
                 await self._purge(target)
             seen = await look_at_cases(connection, self._media_path, cases)
         finally:
@@ -235,10 +235,10 @@ class _Demo:
     def _watched(self) -> AbstractContextManager[Progress]:
         return watched(self._screen or self._console, bars=self._screen is not None)
 
-    def _show(self, report: PassReport, way_on: Iterable[str]) -> None:
+    def _show(self, report: PassReport, next_step: Iterable[str]) -> None:
         self._passes.append(report)
         if not self._quiet:
-            show_pass(self._console, report, way_on)
+            show_pass(self._console, report, next_step)
 
     def _head(self, text: str) -> None:
         if not self._quiet:

@@ -87,7 +87,7 @@ class HasQuarantine(Target, Protocol):
 class HasAudit(Target, Protocol):
     """The database can be compared with another store, such as a disk."""
 
-    async def audit(self, order: AuditOptions) -> AuditReport:
+    async def audit(self, options: AuditOptions) -> AuditReport:
         """Compare them; raise RefusedError where they do not belong together."""
 
 
@@ -95,7 +95,7 @@ class HasAudit(Target, Protocol):
 class HasQuotas(Target, Protocol):
     """Sizes are limited between passes, too."""
 
-    async def check_quotas(self, order: PassOptions) -> PassReport | None:
+    async def check_quotas(self, options: PassOptions) -> PassReport | None:
         """Delete the excess over the quotas; None without an excess. Raises as `run_pass` does."""
 
 
@@ -139,7 +139,7 @@ class AcceptsStores(Target, Protocol):
 class PurgesChats(Target, Protocol):
     """The chats of an account can be purged up to a date."""
 
-    async def purge_chats(self, wish: PurgeRequest, order: PassOptions, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, request: PurgeRequest, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Purge them, or return the plan; refusals and interruptions are in the report."""
 
 
@@ -147,5 +147,5 @@ class PurgesChats(Target, Protocol):
 class ErasesVisitors(Target, Protocol):
     """The chats of one visitor of an account can be erased."""
 
-    async def erase(self, erasure: Erasure, order: PassOptions, *, dry_run: bool) -> PurgeReport:
+    async def erase(self, erasure: Erasure, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Erase them, or return the plan; refusals and interruptions are in the report."""

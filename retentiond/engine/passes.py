@@ -92,14 +92,14 @@ def _noting_the_end(report: PassReport) -> Iterator[None]:
         report.state, report.error = "interrupted", STOPPED
 
 
-async def run_steps(steps: Steps, order: PassOptions, report: PassReport) -> None:
+async def run_steps(steps: Steps, options: PassOptions, report: PassReport) -> None:
     """Run one pass; refusals and losses end it, and are in the report."""
     with _noting_the_end(report):
         await steps.make_safe()
         await steps.sweep()
         # The survey reads everything and may take long; its changes are temporary and end with its connection.
-        report.refused = await order.stop.unless_asked(steps.survey(report))
-        if report.refused is None or order.over_limits:
+        report.refused = await options.stop.unless_asked(steps.survey(report))
+        if report.refused is None or options.over_limits:
             report.refused = None
             await steps.begin(report)
             await steps.remove(report)

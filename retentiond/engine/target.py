@@ -160,7 +160,7 @@ class Target(Protocol):
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return the deletions of a pass now, without changes. `listen` gets each item."""
 
-    async def run_pass(self, order: PassOptions) -> PassReport:
+    async def run_pass(self, options: PassOptions) -> PassReport:
         """Run one pass; refusals and interruptions are in the report, BusyError and UnreachableError are raised."""
 
     async def status(self) -> TargetStatus:

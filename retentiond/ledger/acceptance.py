@@ -29,9 +29,9 @@ async def look_at_ledger(db: Db, ledger: Ledger, state: StoreState, acceptance: 
         acceptance.refused.append(error.refusal)
 
 
-async def note_acceptance(connection: Conn, ledger: Ledger, acceptance: Acceptance, last_pass: int) -> Row:
+async def save_acceptance(connection: Conn, ledger: Ledger, acceptance: Acceptance, last_pass: int) -> Row:
     """Accept the clock, continue after the last pass of either side, and record the user, in one transaction."""
-    await ledger.note_clock(connection, read_clock())
+    await ledger.save_clock(connection, read_clock())
     store = await connection.fetchrow(SQL["accept_store"], last_pass)
     assert store is not None  # noqa: S101 - `look_at_ledger` has had it
     body = {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LARGEST_CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 
 
-def way_on(target: str) -> str:
+def next_step(target: str) -> str:
     """Name the command that continues after a permanent refusal."""
     return f"`retentiond quarantine accept {target}` shows what is known, and with --yes goes on from there"
 
@@ -34,7 +34,7 @@ def check_clocks(state: StoreState, leap: float, target: str) -> None:
             "clock_behind",
             f"{state.now:%Y-%m-%d %H:%M:%S%z}",
             f"after the last pass, {state.last_pass_at:%Y-%m-%d %H:%M:%S%z}",
-            f"the database server's clock is behind the ledger's last pass; set it right; if it is: {way_on(target)}",
+            f"the database server's clock is behind the ledger's last pass; set it right; if it is: {next_step(target)}",
         )
     check_leap(leap, target)
 
@@ -46,7 +46,7 @@ def check_leap(leap: float, target: str) -> None:
             "clock_leapt",
             f"{leap:.0f} s",
             f"{LARGEST_LEAP:.0f} s",
-            f"this machine's wall clock leapt since retentiond last ran; check the time; if it is right: {way_on(target)}",
+            f"this machine's wall clock leapt since retentiond last ran; check the time; if it is right: {next_step(target)}",
         )
 
 

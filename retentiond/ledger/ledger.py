@@ -111,13 +111,13 @@ class Ledger:
                 "or GRANT this one ALL on the schema, its tables and its sequences"
             ) from error
         if version != VERSION:
-            way_on = (
+            next_step = (
                 "the next pass, or the daemon, updates it"
                 if version is not None and version < VERSION
                 else "run the retentiond that made it, or a newer one"
             )
             raise UnreachableError(
-                f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; {way_on}"
+                f"the ledger in this database is of version {version}, and this retentiond knows {VERSION}; {next_step}"
             )
 
     async def _refuse_foreign_owner(self, connection: Conn | Db) -> None:
@@ -200,10 +200,10 @@ class Ledger:
             await connection.execute(SQL["end_pass"], pass_id, state, json.dumps(report))
             await add_record(connection, Record("pass_ended", target, pass_id, report))
 
-    async def note_refusal(self, db: Db, target: str, refusal: Refusal) -> None:
+    async def save_refusal(self, db: Db, target: str, refusal: Refusal) -> None:
         """Remember why a pass did not begin, until one does."""
         async with db.acquire() as connection, connection.transaction():
-            await connection.execute(SQL["note_refusal"], target, json.dumps(asdict(refusal)))
+            await connection.execute(SQL["save_refusal"], target, json.dumps(asdict(refusal)))
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
 
     async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
@@ -211,9 +211,9 @@ class Ledger:
         row = await connection.fetchrow(SQL["clock_of_boot"], now.boot_id)
         return now.leapt_from(HostClock(row["boot_id"], row["wall_ahead"])) if row else 0.0
 
-    async def note_clock(self, connection: Conn | Db, now: HostClock) -> None:
+    async def save_clock(self, connection: Conn | Db, now: HostClock) -> None:
         """Remember this machine's clock."""
-        await connection.execute(SQL["note_clock"], host_name(), now.boot_id, now.wall_ahead)
+        await connection.execute(SQL["save_clock"], host_name(), now.boot_id, now.wall_ahead)
 
 
 async def refuse_standby(connection: Conn | Db) -> None:

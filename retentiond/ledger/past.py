@@ -77,16 +77,16 @@ async def clear_refusal(pool: Db, target: str) -> None:
     await pool.execute(SQL["clear_refusal"], target)
 
 
-async def note_audit(
+async def save_audit(
     pool: Db, target: str, command: str, began: datetime, ended: datetime, report: dict[str, Any]
 ) -> None:
     """Remember an audit with its report."""
-    await pool.execute(SQL["note_audit"], target, command, began, ended, json.dumps(report))
+    await pool.execute(SQL["save_audit"], target, command, began, ended, json.dumps(report))
 
 
-async def note_backlog(connection: Conn, target: str, items: int, size: int, since: datetime | None) -> None:
+async def save_backlog(connection: Conn, target: str, items: int, size: int, since: datetime | None) -> None:
     """Remember the items that are due and were not removed, and since when the oldest is due."""
-    await connection.execute(SQL["note_backlog"], target, items, size, since)
+    await connection.execute(SQL["save_backlog"], target, items, size, since)
 
 
 async def count_purged(connection: Conn, purged: Sequence[tuple[int, int]]) -> None:

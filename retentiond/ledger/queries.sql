@@ -87,7 +87,7 @@ UPDATE retentiond.pass SET state = $2, finished_at = clock_timestamp(), report =
 UPDATE retentiond.pass SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'
 RETURNING pass_id, target
 
--- name: note_backlog
+-- name: save_backlog
 -- What a survey found due.
 INSERT INTO retentiond.backlog (target, at, items, bytes, since) VALUES ($1, clock_timestamp(), $2, $3, $4)
 ON CONFLICT (target) DO UPDATE
@@ -108,7 +108,7 @@ UPDATE retentiond.store
 SET last_pass = greatest(last_pass, $1), last_pass_at = least(last_pass_at, clock_timestamp())
 RETURNING store_id, last_pass
 
--- name: note_refusal
+-- name: save_refusal
 INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)
 ON CONFLICT (target) DO UPDATE SET at = excluded.at, refused = excluded.refused
 
@@ -170,12 +170,12 @@ SELECT host, pid FROM retentiond.daemon WHERE beat_at > clock_timestamp() - inte
 -- name: clock_of_boot
 SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE boot_id = $1
 
--- name: note_clock
+-- name: save_clock
 INSERT INTO retentiond.host_clock (host, boot_id, wall_ahead, seen_at) VALUES ($1, $2, $3, clock_timestamp())
 ON CONFLICT (boot_id) DO UPDATE
 SET host = excluded.host, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at
 
--- name: note_audit
+-- name: save_audit
 INSERT INTO retentiond.audit (target, command, started_at, finished_at, report) VALUES ($1, $2, $3, $4, $5::jsonb)
 ON CONFLICT (target) DO UPDATE
 SET command = excluded.command, started_at = excluded.started_at, finished_at = excluded.finished_at,

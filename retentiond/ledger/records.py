@@ -99,7 +99,7 @@ async def prune_records(connection: Conn, target: str, keep: timedelta) -> int:
         await _add(connection, end, Record("records_pruned", target, body=body))
         await connection.execute(SQL["allow_pruning"])
         await connection.execute(SQL["prune"], last["number"])
-        await connection.execute(SQL["note_pruned"], last["number"], last["hash"])
+        await connection.execute(SQL["save_pruned"], last["number"], last["hash"])
         return int(last["number"] - end["pruned"])
 
 

@@ -33,5 +33,5 @@ SELECT set_config('retentiond.pruning', 'yes', true)
 -- name: prune
 DELETE FROM retentiond.record WHERE number <= $1
 
--- name: note_pruned
+-- name: save_pruned
 UPDATE retentiond.record_chain SET pruned = $1, pruned_hash = $2

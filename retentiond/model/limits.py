@@ -75,22 +75,24 @@ def growth_starts(policies: Sequence[Policy], now: datetime, within: timedelta) 
 
 def judge_limits(target: str, limits: Limits, counts: Counts, *, first: bool) -> Refusal | None:
     """Compare a survey's counts with the three limits that `once --yes` exceeds."""
-    way_on = f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
+    next_step = (
+        f"look with `retentiond plan {target}`, and if it is right, run `retentiond once {target} --yes`"
+    )
     if counts.sampled and counts.missing / counts.sampled > limits.max_missing_files:
         return Refusal(
             "max_missing_files",
             round(counts.missing / counts.sampled, 4),
             limits.max_missing_files,
             f"{counts.missing} of {counts.sampled} contents have no file: check that the right disk is mounted; "
-            f"{way_on}",
+            f"{next_step}",
         )
     if counts.share > limits.max_share:
         found = f"{counts.due} of {counts.rows} rows would go{_from_origins(counts)}{_without_growth(counts)}"
         opening = f"this is the first pass over this store, and {found}" if first else found
-        return Refusal("max_share", round(counts.share, 4), limits.max_share, f"{opening}; {way_on}")
+        return Refusal("max_share", round(counts.share, 4), limits.max_share, f"{opening}; {next_step}")
     if counts.due > limits.max_items:
         found = f"{counts.due} rows would go{_from_origins(counts)}"
-        return Refusal("max_items", counts.due, limits.max_items, f"{found}; {way_on}")
+        return Refusal("max_items", counts.due, limits.max_items, f"{found}; {next_step}")
     return None
 
 

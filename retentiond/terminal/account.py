@@ -95,9 +95,9 @@ _HEADINGS = {
 
 
 def show_pass(
-    console: Console, report: PassReport, way_on: Iterable[str], translate: Translate = untranslated
+    console: Console, report: PassReport, next_step: Iterable[str], translate: Translate = untranslated
 ) -> None:
-    """Print a report, and then the lines of `way_on`; accounts of chats are in the language of the user."""
+    """Print a report, and then the lines of `next_step`; accounts of chats are in the language of the user."""
     number = "" if report.pass_id is None else f", pass {report.pass_id}"
     heading = "the plan" if report.dry_run else _HEADINGS[report.state]
     if report.state == "refused" and report.pass_id is not None:
@@ -119,7 +119,7 @@ def show_pass(
         title = "A pass would be refused" if report.dry_run else "Refused"
         console.print(refusal_panel(report.refused, title))
     _show_interruption(console, report)
-    for line in way_on:
+    for line in next_step:
         console.print(Text(line), soft_wrap=True)
     console.print()
 

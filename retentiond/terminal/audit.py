@@ -44,8 +44,8 @@ LEFT: Final[Mapping[str, str]] = MappingProxyType({
 """The reasons why a repair left a finding."""
 
 
-def show_audit(console: Console, report: AuditReport, way_on: Iterable[str]) -> None:
-    """Print a report, and then the lines of `way_on`."""
+def show_audit(console: Console, report: AuditReport, next_step: Iterable[str]) -> None:
+    """Print a report, and then the lines of `next_step`."""
     number = "" if report.pass_id is None else f", repair {report.pass_id}"
     rows, blobs = count_in_words(report.rows, "row"), count_in_words(report.blobs, "file")
     console.print(Text(f"{report.target}{number}: {rows} in the database, {blobs} on disk", style="bold"))
@@ -65,7 +65,7 @@ def show_audit(console: Console, report: AuditReport, way_on: Iterable[str]) -> 
         console.print(
             Text(f"Cut short: {printable(report.error, 1000)}; run again to continue", style="bold red")
         )
-    for line in way_on:
+    for line in next_step:
         console.print(Text(line), soft_wrap=True)
     console.print()
 

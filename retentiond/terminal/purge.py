@@ -56,11 +56,11 @@ _MOST_FAILURES: Final = 20
 
 
 def show_purge(
-    console: Console, report: PurgeReport, way_on: Iterable[str], translate: Translate = untranslated
+    console: Console, report: PurgeReport, next_step: Iterable[str], translate: Translate = untranslated
 ) -> None:
-    """Show the whole report, and then the lines of `way_on`, in the language of the user."""
+    """Show the whole report, and then the lines of `next_step`, in the language of the user."""
     show_account(console, report, translate)
-    for line in way_on:
+    for line in next_step:
         console.print(Text(translate(line)), soft_wrap=True)
     console.print()
 

@@ -146,7 +146,7 @@ async def test_state_that_does_not_parse_is_no_avatar_but_where_nothing_else_wou
 
 
 @pytest.mark.parametrize(
-    ("table", "keys", "way_on"),
+    ("table", "keys", "next_step"),
     [
         ("userapi_profiles", {}, "databases: {user_api: ...}"),
         ("syncapi_current_room_state", {}, "GRANT SELECT ON syncapi_current_room_state"),
@@ -157,7 +157,7 @@ async def test_state_that_does_not_parse_is_no_avatar_but_where_nothing_else_wou
 )
 async def test_a_source_that_cannot_be_read_refuses_and_never_advises_to_protect_less(
     store: DendriteStore, connection: Connection, retention: Retention, table: str,
-    keys: dict[str, Any], way_on: str,
+    keys: dict[str, Any], next_step: str,
 ) -> None:  # fmt: skip
     await store.add()
     await connection.execute(f"ALTER TABLE {table} RENAME TO gone")
@@ -165,7 +165,7 @@ async def test_a_source_that_cannot_be_read_refuses_and_never_advises_to_protect
     assert report.refused is not None
     assert report.refused.limit == "protection_unreadable"
     assert table in str(report.refused.value)
-    assert way_on in report.refused.hint
+    assert next_step in report.refused.hint
     assert "leave" not in report.refused.hint
     assert len(await store.rows()) == 1
 

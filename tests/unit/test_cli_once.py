@@ -111,8 +111,8 @@ def test_without_a_configuration_a_limit_is_gone_over_by_a_command_that_needs_no
     told = CommandLine(tmp_path, (FakeTarget(report=report),)).type(
         *words, "--dendrite-config", "/etc/dendrite.yaml", "--days", "9", "--local"
     )
-    way_on = "`retentiond once --dendrite-config /etc/dendrite.yaml --days 9 --local --yes`"
-    assert way_on in told.stdout + told.stderr
+    next_step = "`retentiond once --dendrite-config /etc/dendrite.yaml --days 9 --local --yes`"
+    assert next_step in told.stdout + told.stderr
 
 
 def test_quiet_tells_a_refusal_and_no_more(tmp_path: Path) -> None:

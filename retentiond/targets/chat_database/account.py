@@ -200,11 +200,11 @@ def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
     """Hold the counts of a scheduled purge against its limits."""
     context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
     limits = context.config.limits
-    way_on = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
+    next_step = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
     told = f"{due} of {rows} chats of {purge.wish.account} would go"
     if rows and due / rows > limits.max_share:
         opening = f"this is the first pass over this database, and {told}" if first else told
-        return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {way_on}")
+        return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {next_step}")
     if due > limits.max_items:
-        return Refusal("max_items", due, limits.max_items, f"{told}; {way_on}")
+        return Refusal("max_items", due, limits.max_items, f"{told}; {next_step}")
     return None

@@ -213,9 +213,9 @@ async def _refuse(
         )
     limits, share = purge.context.config.limits, missing / max(1, missing + chats)
     told = f"rows of {missing} missing chats of {purge.wish.account} would be deleted, beside {chats} chats that are there"
-    way_on = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
+    next_step = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
     if limited and share > limits.max_share:
-        return Refusal("max_share", round(share, 4), limits.max_share, f"{told}; {way_on}")
+        return Refusal("max_share", round(share, 4), limits.max_share, f"{told}; {next_step}")
     if limited and missing > limits.max_items:
-        return Refusal("max_items", missing, limits.max_items, f"{told}; {way_on}")
+        return Refusal("max_items", missing, limits.max_items, f"{told}; {next_step}")
     return None

@@ -24,9 +24,12 @@ _VISITORS: Final[Mapping[StoreName, str]] = {"clickhouse": "visitor_column", "el
 
 def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
     """Turn what a store's own check found into a refusal; its first sentence is what was found."""
-    found, _, way_on = problems[0].removeprefix(f"{name}: ").partition("; ")
+    found, _, next_step = problems[0].removeprefix(f"{name}: ").partition("; ")
     return Refusal(
-        StoreLimit(name), found, None, "; ".join(filter(None, (way_on, *problems[1:]))) or "repair that first"
+        StoreLimit(name),
+        found,
+        None,
+        "; ".join(filter(None, (next_step, *problems[1:]))) or "repair that first",
     )
 
 

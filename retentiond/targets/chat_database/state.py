@@ -112,12 +112,12 @@ def _undone(context: ChatContext, row: Record) -> str:
     if row["account"] not in context.config.accounts:
         return f"{told}{why}; {context.name} has no such account any more: add it again, and purge it up to {day} to go on"
     account = context.config.accounts[row["account"]]
-    way_on = f"purge it again up to {day} to go on"
+    next_step = f"purge it again up to {day} to go on"
     if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, context.config.zone):
-        return f"{told}{why}; {way_on}"
+        return f"{told}{why}; {next_step}"
     if not getattr(account, row["store"]):
         # No schedule ever comes to it.
-        return f"{told}{why}; {way_on}: what its `keep` has stay until {day + account.keep} goes with it"
+        return f"{told}{why}; {next_step}: what its `keep` has stay until {day + account.keep} goes with it"
     return (
         f"{told}{why}; by its `keep` of now that goes on by schedule on {day + account.keep}, and a purge by hand up to "
         f"{day} would take sooner what is to stay until then"

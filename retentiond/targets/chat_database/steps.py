@@ -72,7 +72,7 @@ class ChatSteps:
         state = await context.ledger.store(connection)
         self._first = state.first
         check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
-        await context.ledger.note_clock(connection, read_clock())
+        await context.ledger.save_clock(connection, read_clock())
         for number, wish in enumerate(self._wishes):
             check_wish(context, wish, state.now)
             self.purges.append(await look_at(context, connection, wish, number, dry_run=False, now=state.now))
@@ -127,7 +127,7 @@ class ChatSteps:
                 since.append(oldest + keep)
         due = sum(purge.chats.due for purge in self.purges)
         await self._connection.execute(
-            LEDGER_SQL["note_backlog"], self._context.name, due, 0, min(since, default=None)
+            LEDGER_SQL["save_backlog"], self._context.name, due, 0, min(since, default=None)
         )
 
     async def begin(self, report: PassReport) -> None:
@@ -252,7 +252,7 @@ async def record_end(context: ChatContext, report: PassReport, purges: Sequence[
             fields = report.as_json()
             await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
-            await context.ledger.note_refusal(context.pool, context.name, report.refused)
+            await context.ledger.save_refusal(context.pool, context.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None:

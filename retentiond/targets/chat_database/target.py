@@ -22,7 +22,7 @@ from retentiond.engine.capabilities import (
 )
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.engine.target import STOPPED, PassOptions, PurgeRequest, StoppedError
-from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
+from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import Ledger
@@ -250,7 +250,7 @@ class ChatDatabase(
                     connection.transaction(),
                 ):
                     await lease.check(connection)
-                    await note_acceptance(connection, context.ledger, acceptance, last_pass=0)
+                    await save_acceptance(connection, context.ledger, acceptance, last_pass=0)
                 acceptance.accepted = True
         return acceptance
 

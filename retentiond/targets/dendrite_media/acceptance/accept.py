@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.acceptance import look_at_ledger, note_acceptance
+from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
 from retentiond.ledger.claims import claimant
 from retentiond.ledger.host import actor
 from retentiond.model.acceptance import Acceptance, Known
@@ -252,5 +252,5 @@ async def _accept_ledger(session: StoreSession, lease: Lease, acceptance: Accept
         if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
             await released_rows.begin_anew(connection)
             await entry_table.begin_anew(connection, context.config.grace)
-        store = await note_acceptance(connection, context.ledger, acceptance, last_pass)
+        store = await save_acceptance(connection, context.ledger, acceptance, last_pass)
     return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import read_only_connection
 from retentiond.engine.target import STOPPED
-from retentiond.ledger.past import note_audit
+from retentiond.ledger.past import save_audit
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
 from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
@@ -182,6 +182,6 @@ async def record_end(context: TargetContext, report: AuditReport, command: str) 
     report.finished_at = datetime.now(UTC)
     fields = report.as_json()
     if report.error is None and await context.ledger.exists(context.pool):
-        await note_audit(context.pool, context.name, command, report.started_at, report.finished_at, fields)
+        await save_audit(context.pool, context.name, command, report.started_at, report.finished_at, fields)
     fields.pop("target")
     get_logger(target=context.name).info("audit_finished", **fields, command=command)

@@ -49,7 +49,7 @@ async def make_safe(session: StoreSession, connection: Conn) -> None:
     if session.fit == "new":
         mark = Mark(session.state.store_id, session.state.last_pass)
         await context.disk.call(lambda: write_mark(tree, mark))
-    await context.ledger.note_clock(connection, read_clock())
+    await context.ledger.save_clock(connection, read_clock())
 
 
 async def begin(session: StoreSession, connection: Conn, lease: Lease, header: PassHeader) -> int:
@@ -73,7 +73,7 @@ async def record_end(context: TargetContext, report: PassReport) -> None:
         if report.pass_id is not None:
             await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
         elif report.refused is not None:
-            await context.ledger.note_refusal(context.pool, context.name, report.refused)
+            await context.ledger.save_refusal(context.pool, context.name, report.refused)
     except LOST as error:
         log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
     if report.refused is None or report.pass_id is not None:
@@ -85,7 +85,7 @@ async def note_unreachable(context: TargetContext, error: UnreachableError) -> N
     """Record, for `status`, that a pass could not begin; without the database nothing can be recorded."""
     found, _, hint = str(error).partition("; ")
     with suppress(*LOST):
-        await context.ledger.note_refusal(
+        await context.ledger.save_refusal(
             context.pool, context.name, Refusal("unreachable", found, "reachable", hint)
         )
 

@@ -91,7 +91,7 @@ class MediaSteps(Plan):
 
     async def _note_backlog(self) -> None:
         policies = self._context.settings.rules.policies
-        await note_backlog(self._connection, self._context.name, policies, self._plan.now)
+        await save_backlog(self._connection, self._context.name, policies, self._plan.now)
 
     def _references(
         self, references: References, begun_after: datetime
@@ -230,11 +230,11 @@ async def _interruption_recorded(context: TargetContext, report: PassReport) -> 
         await record_end(context, report)
 
 
-async def note_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:
+async def save_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:
     """Record how much of this connection's survey is due and not removed, and since when the oldest is due."""
     due = await due_by_age(connection, policies, now)
     since = [part.oldest + keep for part in due if (keep := policies[part.policy].keep) is not None]
-    await past.note_backlog(
+    await past.save_backlog(
         connection,
         target,
         sum(part.items for part in due),

@@ -15,7 +15,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.text import printable, sentence
 from retentiond.targets.dendrite_media.database.rows import key_columns, media_key
-from retentiond.targets.dendrite_media.references.sources import Statement, stream, way_on
+from retentiond.targets.dendrite_media.references.sources import Statement, next_step, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -160,4 +160,4 @@ def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[Non
 def _unreadable(hold: Record, source: Statement, error: Exception) -> RefusedError:
     found = f"{source.table}: {sentence(str(error))}"
     told = f"hold {hold['hold_id']} on {printable(hold['subject'])} keeps its references, and these cannot be read"
-    return RefusedError(Refusal("hold_unreadable", found, "readable", f"{told}: {way_on(source, error)}"))
+    return RefusedError(Refusal("hold_unreadable", found, "readable", f"{told}: {next_step(source, error)}"))

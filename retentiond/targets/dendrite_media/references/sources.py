@@ -230,11 +230,11 @@ def refusing(connection: Conn, statement: Statement) -> Iterator[None]:
         if connection.is_closed():
             raise
         found = f"{statement.table}: {sentence(str(error))}"
-        refusal = Refusal("protection_unreadable", found, "readable", way_on(statement, error))
+        refusal = Refusal("protection_unreadable", found, "readable", next_step(statement, error))
         raise RefusedError(refusal) from error
 
 
-def way_on(statement: Statement, error: Exception) -> str:
+def next_step(statement: Statement, error: Exception) -> str:
     """Return the next step after an error of a source; never to protect less."""
     if isinstance(error, LOST):
         return BUSY

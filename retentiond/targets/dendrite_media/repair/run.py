@@ -125,23 +125,23 @@ class _Repair:
 
 def judge_repair(target: str, limits: Limits, report: AuditReport) -> Refusal | None:
     """Compare the findings with the limits: with a wrong, empty or half restored database every blob is an orphan."""
-    way_on = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` lists each"
+    next_step = f"check that `database` and the media directory belong together; `retentiond audit {target} --list` lists each"
     if not report.rows:
-        return Refusal("empty_table", "no rows", "rows", f"the database has no media at all; {way_on}")
+        return Refusal("empty_table", "no rows", "rows", f"the database has no media at all; {next_step}")
     orphans = report.findings["orphan_blob"].items if "orphan_blob" in report.findings else 0
     if report.blobs and orphans / report.blobs > limits.max_share:
         return Refusal(
             "max_share",
             round(orphans / report.blobs, 4),
             limits.max_share,
-            f"{orphans} of {report.blobs} files on the disk have no row; {way_on}",
+            f"{orphans} of {report.blobs} files on the disk have no row; {next_step}",
         )
     if report.contents and report.missing_contents / report.contents > limits.max_missing_files:
         return Refusal(
             "max_missing_files",
             round(report.missing_contents / report.contents, 4),
             limits.max_missing_files,
-            f"{report.missing_contents} of {report.contents} files in the database are missing on disk; {way_on}",
+            f"{report.missing_contents} of {report.contents} files in the database are missing on disk; {next_step}",
         )
     return None
 

@@ -106,13 +106,15 @@ async def _bring_files(
 ) -> dict[Hash, str]:
     """Put the files of blobs in place for which a row will be inserted; return the errors."""
     found = await session.context.disk.share(sizes_at_hand(session.tree), [entry_path(row) for row in copies])
-    at_hand = [(row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes]
+    on_this_host = [
+        (row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes
+    ]
     restorable = {
         row["hash"]
         for row in await session.context.pool.fetch(
             SQL["restorable_hashes"],
-            [blob for blob, _ in at_hand],
-            [size for _, size in at_hand],
+            [blob for blob, _ in on_this_host],
+            [size for _, size in on_this_host],
             session.claimant.claimant_id,
         )
     }

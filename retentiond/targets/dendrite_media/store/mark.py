@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
-from retentiond.ledger.clocks import way_on
+from retentiond.ledger.clocks import next_step
 from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.disk.layout import MARK, OWN
@@ -119,7 +119,7 @@ def refuse_ahead(target: str) -> RefusedError:
             "the media directory has passes that are not in the database",
             "a ledger at least as new as the disk",
             "the database was restored from a backup: nothing is purged, and files that its rows need are restored; "
-            f"restore the newer database, or continue with this one: {way_on(target)}",
+            f"restore the newer database, or continue with this one: {next_step(target)}",
         )
     )
 
@@ -131,6 +131,6 @@ def _not_ours(found: str, target: str) -> RefusedError:
             found,
             "the store ID of this database's ledger",
             "check that the right disk is mounted at the media directory and that `database` is the right one; "
-            f"nothing was changed; if both are right: {way_on(target)}",
+            f"nothing was changed; if both are right: {next_step(target)}",
         )
     )

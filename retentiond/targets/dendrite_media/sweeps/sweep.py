@@ -131,7 +131,7 @@ async def _let_go(session: StoreSession, report: SweepReport, *, everything: boo
     try:
         # After a leap of the clock no end of a grace is known.
         check_leap(session.leap, session.context.name)
-        await session.context.ledger.note_clock(session.context.pool, read_clock())
+        await session.context.ledger.save_clock(session.context.pool, read_clock())
         await sweep_strays(session, report, everything=everything)
         await purge_due(session, report, everything=everything, fresh=fresh)
     except RefusedError as error:
