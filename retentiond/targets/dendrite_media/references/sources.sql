@@ -170,7 +170,7 @@ WHERE p.avatar_url LIKE '%mxc%' AND 'profile_avatars' = ANY ($1::text[])
 -- All mentions in the state of rooms: as profile_avatars the avatars of all members, local and remote, as the
 -- rooms show them; as room_state room avatars, emoji, stickers, and all other references. Mentions in an unparsable
 -- event are both, if only avatars are asked for, too; but no avatar if the event is no membership, and room_state has
--- it.
+-- it. OFFSET as a number would be computed too late for the planner, which then parses the events without workers.
 SELECT DISTINCT m.source, k.media_id, k.media_origin
 FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest LIKE '%mxc%' OR c.rest LIKE '%\\u00%' THEN c.rest END AS rest,
              c.raw, c.member
@@ -188,8 +188,8 @@ FROM (SELECT DISTINCT c.avatar, CASE WHEN c.rest LIKE '%mxc%' OR c.rest LIKE '%\
                          pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
                   FROM syncapi_current_room_state
                   WHERE headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%'
-                  OFFSET 0) e
-            OFFSET 0) c) d
+                  OFFSET '0') e
+            OFFSET '0') c) d
 CROSS JOIN LATERAL (
     SELECT 'profile_avatars' AS source, d.avatar AS mention WHERE d.avatar IS NOT NULL
     UNION ALL

@@ -1,0 +1,83 @@
+"""The plans of the statements that read whole tables: the server's workers share them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retentiond.adapters.postgres import connect
+from retentiond.model.match import Match
+from retentiond.model.policy import Policy, Rules
+from retentiond.targets.dendrite_media.references.sources import SQL as SOURCES
+from retentiond.targets.dendrite_media.references.sources import prepare
+from retentiond.targets.dendrite_media.surveys.survey import SQL
+from retentiond.targets.dendrite_media.surveys.verdicts import compiled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from retentiond.adapters.postgres import Conn
+
+FILL = """
+INSERT INTO mediaapi_media_repository
+SELECT 'media' || n, 'there.test', 'image/png', 1, 1, '', md5(n::text) || repeat('A', 11), ''
+FROM generate_series(1, 30000) n;
+INSERT INTO syncapi_current_room_state (room_id, event_id, type, sender, contains_url, state_key, headered_event_json)
+SELECT '!room', '$' || n, 'm.room.member', '@a:here.test', false, '@u' || n, '{"content":{"avatar_url":"mxc://a/b"}}'
+FROM generate_series(1, 30000) n;
+ANALYZE;
+"""
+SMALL_IS_LARGE = "SET min_parallel_table_scan_size TO 0; SET parallel_setup_cost TO 0"
+RULES = Rules(
+    (
+        Policy("large", Match(larger_than=1, content_type="video/*"), timedelta(days=7)),
+        Policy("remote", Match(origin="remote"), timedelta(days=30)),
+    ),
+    frozenset({"here.test"}),
+)
+
+
+@pytest.fixture
+async def large(database: str) -> AsyncIterator[Conn]:
+    """A connection to a store that its planner takes for a large one."""
+    connection = await connect(database)
+    await connection.execute(FILL)
+    await connection.execute(SMALL_IS_LARGE)
+    yield connection
+    await connection.close()
+
+
+async def shared(connection: Conn, statement: str, *arguments: Any) -> set[str]:
+    """Return the relations and functions that the workers of a statement read."""
+    found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+
+    def walk(node: dict[str, Any], *, by_workers: bool) -> Iterator[str]:
+        if by_workers and (name := node.get("Relation Name") or node.get("Function Name")):
+            yield name
+        for child in node.get("Plans", ()):
+            yield from walk(child, by_workers=by_workers or node["Node Type"].startswith("Gather"))
+
+    return set(walk(json.loads(found)[0]["Plan"], by_workers=False))
+
+
+async def test_the_workers_of_the_server_share_the_verdicts(large: Conn) -> None:
+    policies = compiled(RULES, datetime.now(UTC))
+    counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
+    for statement, arguments in (
+        (counting, policies.arguments),
+        policies.due_rows(SQL["take_due"], 1000),
+        (SQL["sample"], (10, 1, 2**62)),
+    ):
+        assert await shared(large, statement, *arguments) == {"mediaapi_media_repository"}
+
+
+async def test_the_workers_of_the_server_parse_the_events(large: Conn) -> None:
+    if large.get_server_version().major < 17:
+        pytest.skip("workers of an older server may not catch an exception")
+    await prepare(large)
+    reading = f"CREATE TEMPORARY TABLE found AS {SOURCES['current_state']}"
+    read = await shared(large, reading, ["profile_avatars", "room_state"])
+    assert read == {"syncapi_current_room_state", "json_each"}
