@@ -42,6 +42,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
         "run": _Verb("setup", "Run as a daemon: scheduled passes and sweeps."),
         "check-config": _Verb("check_config", "Check the configuration."),
         "example-config": _Verb("setup", "Print the commented example configuration."),
+        "config-schema": _Verb("setup", "Print the JSON Schema of the configuration."),
         "plan": _Verb("plan", "Show what a pass would delete; change nothing."),
         "once": _Verb("once", "Run one pass now."),
         "delete": _Verb("delete", "Delete media by name, whatever their age."),

@@ -1,4 +1,4 @@
-"""`demo`, `run` and `example-config`: the commands that open no target of a configuration."""
+"""`demo`, `run`, `example-config` and `config-schema`: the commands that open no target of a configuration."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 import asyncio
@@ -12,6 +12,7 @@ from retentiond.cli.options import Json, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session, Work
 from retentiond.config.example import example_config
+from retentiond.config.json_schema import json_schema
 from retentiond.config.schema import KINDS
 from retentiond.demo.options import DemoOptions
 from retentiond.model.errors import UsageError
@@ -62,6 +63,21 @@ def print_example(
 ) -> Work:
     """Print the commented example configuration."""
     return PrintExample(kind)
+
+
+@app.command(name="config-schema", epilog=example("retentiond config-schema > config.schema.json"))
+def print_schema() -> Work:
+    """Print the JSON Schema of the configuration.
+
+    Editors use it to complete and to check a configuration; the first line of the example names it.
+    """
+    return write_schema
+
+
+def write_schema(session: Session) -> int:
+    """Print the JSON Schema."""
+    session.out.put(json_schema())
+    return 0
 
 
 def run(session: Session) -> int:

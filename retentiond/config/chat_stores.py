@@ -25,7 +25,7 @@ Name = Annotated[str, AfterValidator(_name)]
 """The name of a table, a column, an index or a field."""
 
 
-Kind = Annotated[str, BeforeValidator(_as_text)]
+Kind = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)]
 """A kind of messages; it may be written as a number."""
 WithoutChat = Literal["keep", "purge"]
 _WITHOUT_CHAT: Final = (

@@ -19,6 +19,7 @@ from retentiond.config.values import (
     Count,
     Dsn,
     Duration,
+    DurationText,
     LongerThanZero,
     Share,
     Timezone,
@@ -126,7 +127,7 @@ class ChatTarget(TargetSection):
         default="webim",
         description="The names of its tables and the references between them: webim, chatwoot, or the path of a file of yours.",
     )
-    floor: Annotated[Floor, BeforeValidator(_by_class)] = Field(
+    floor: Annotated[Floor, BeforeValidator(_by_class, json_schema_input_type=DurationText | Floor)] = Field(
         default=Floor(),
         description="The minimum age: younger chats are never purged, neither by hand nor by schedule. One time, or one for each class.",
     )

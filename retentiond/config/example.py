@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from retentiond.config.chats import ChatTarget
+from retentiond.config.json_schema import FILE
 from retentiond.config.media import MediaTarget
 from retentiond.config.policies import MatchConfig, PolicyConfig
 from retentiond.config.quotas import QuotaConfig
@@ -64,7 +65,9 @@ _STRICTER_POLICY: Final = {
 _QUOTA: Final = {"match": {"origin": "remote"}, "max_size": "50GiB", "min_free_disk": "10GiB"}
 # Another name for `database`.
 _NOT_SHOWN: Final = frozenset({"media_api"})
-_HEAD: Final = """\
+_HEAD: Final = f"""\
+# yaml-language-server: $schema={FILE}
+#
 # The configuration of retentiond. The default path is /etc/retentiond/config.yaml; --config or
 # $RETENTIOND_CONFIG names another.
 #

@@ -76,7 +76,9 @@ def _header_value(secret: SecretStr) -> SecretStr:
 
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 """An HTTP URL that is a secret by itself; never shown."""
-ClockTime = Annotated[time, BeforeValidator(_clock)]
+ClockTime = Annotated[
+    time, BeforeValidator(_clock, json_schema_input_type=Annotated[str, Field(pattern=f"^{_CLOCK.pattern}$")])
+]
 """A time of the day, with hours and minutes."""
 NoticeTemplate = Annotated[str, AfterValidator(_template)]
 """A text with `$name` for each placeholder."""
@@ -138,14 +140,17 @@ class QuietTimes(Section):
 class Notify(Section):
     """Notices about passes: pings for a dead man's switch, webhooks, and all services that Apprise knows."""
 
-    ping: Annotated[tuple[Ping, ...], BeforeValidator(one_or_more)] = Field(
+    ping: Annotated[
+        tuple[Ping, ...], BeforeValidator(one_or_more, json_schema_input_type=Ping | tuple[Ping, ...])
+    ] = Field(
         default=(),
         max_length=_MOST,
         description="URLs that are requested at the start, the success and the failure of each pass; one, or a list.",
     )
-    webhooks: Annotated[tuple[Webhook, ...], BeforeValidator(one_or_more)] = Field(
-        default=(), max_length=_MOST, description="URLs that receive notices as JSON; one, or a list."
-    )
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        BeforeValidator(one_or_more, json_schema_input_type=Webhook | tuple[Webhook, ...]),
+    ] = Field(default=(), max_length=_MOST, description="URLs that receive notices as JSON; one, or a list.")
     apprise: tuple[Annotated[SecretStr, AfterValidator(_apprise_url)], ...] = Field(
         default=(),
         max_length=_MOST,

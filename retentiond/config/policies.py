@@ -8,7 +8,16 @@ from pydantic import BeforeValidator, Field
 
 from retentiond.config.section import Conflict, Section
 from retentiond.config.units import parse_duration
-from retentiond.config.values import Day, OriginPattern, Pattern, RoomKind, Size, TypePattern, UserPattern
+from retentiond.config.values import (
+    Day,
+    DurationText,
+    OriginPattern,
+    Pattern,
+    RoomKind,
+    Size,
+    TypePattern,
+    UserPattern,
+)
 from retentiond.model.fields import all_handled
 from retentiond.model.match import CONDITIONS, OF_REFERENCES, Match
 from retentiond.model.mentions import ENCRYPTION
@@ -21,7 +30,9 @@ def _keep(value: object) -> timedelta | None:
     return None if value == FOREVER else parse_duration(value)
 
 
-Keep = Annotated[timedelta | None, BeforeValidator(_keep)]
+Keep = Annotated[
+    timedelta | None, BeforeValidator(_keep, json_schema_input_type=DurationText | Literal["forever"])
+]
 """How long an item is kept; None is forever."""
 
 

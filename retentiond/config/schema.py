@@ -15,7 +15,7 @@ from retentiond.config.notify import Notify
 from retentiond.config.section import Section
 from retentiond.config.values import Listen, LongerThanZero
 
-TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """The name of a target in commands and log lines."""
 
 

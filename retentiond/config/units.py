@@ -17,6 +17,10 @@ _SIZES: Final[dict[str, int]] = (
     | {f"{letter}ib": 1024 ** (n + 1) for n, letter in enumerate(_POWERS)}
 )
 
+DURATION_PATTERN: Final = "^(?=[0-9])" + "".join(f"([0-9]+{unit})?" for unit in _SECONDS) + "$"
+"""What `parse_duration` takes, for a JSON Schema."""
+SIZE_PATTERN: Final = "^[0-9]{1,20}([KMGTPEkmgtpe][Ii]?[Bb]|[Bb])$"
+"""What `parse_size` takes, likewise."""
 LONGEST: Final = timedelta(days=1000 * 365)
 """The longest duration; a time that much ago can still be written as a date."""
 LARGEST: Final = 2**63 - 1

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from retentiond.config.connection import ConfiguredText, to_url
-from retentiond.config.units import LARGEST, parse_duration, parse_size
+from retentiond.config.units import DURATION_PATTERN, LARGEST, SIZE_PATTERN, parse_duration, parse_size
 from retentiond.model.mentions import ROOM_KINDS
 
 _SERVER_NAME: Final = re.compile(
@@ -186,11 +186,15 @@ def one_or_more(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+DurationText = Annotated[str, Field(pattern=DURATION_PATTERN)]
+"""A duration as the file has it, for the JSON Schema."""
+Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_input_type=DurationText)]
 """Zero or more, with units."""
 LongerThanZero = Annotated[Duration, AfterValidator(_positive)]
 """A duration that an interval can be."""
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[
+    int, BeforeValidator(parse_size, json_schema_input_type=Annotated[str, Field(pattern=SIZE_PATTERN)])
+]
 """Bytes; the file gives them with their unit."""
 Share = Annotated[float, BeforeValidator(_not_a_switch), Field(ge=0, le=1, allow_inf_nan=False)]
 """A part of the whole, from 0 to 1."""
@@ -206,9 +210,13 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 """The name of a time zone."""
 ServerName = Annotated[str, AfterValidator(check_server_name)]
 """The name of a Matrix server, with its port if it has one."""
-ServerNames = Annotated[tuple[ServerName, ...], BeforeValidator(one_or_more), Field(min_length=1)]
+ServerNames = Annotated[
+    tuple[ServerName, ...],
+    BeforeValidator(one_or_more, json_schema_input_type=ServerName | tuple[ServerName, ...]),
+    Field(min_length=1),
+]
 """One name, or a list of them."""
-Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
+Listen = Annotated[tuple[str, int], BeforeValidator(_listen, json_schema_input_type=str)]
 """An IP address and a port; the file has them in one, `127.0.0.1:19187` or `[::1]:19187`."""
 HostName = Annotated[str, AfterValidator(_host_name)]
 """The name of a machine."""
@@ -225,6 +233,8 @@ TypePattern = Annotated[Pattern, AfterValidator(_type_pattern)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """The URL of an HTTP interface, without a password in it."""
 HttpUrls = Annotated[
-    tuple[HttpUrl, ...], BeforeValidator(one_or_more), Field(min_length=1, max_length=_MOST_URLS)
+    tuple[HttpUrl, ...],
+    BeforeValidator(one_or_more, json_schema_input_type=HttpUrl | tuple[HttpUrl, ...]),
+    Field(min_length=1, max_length=_MOST_URLS),
 ]
 """One URL, or a list of them, each of one server that serves the same data."""

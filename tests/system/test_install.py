@@ -33,7 +33,12 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert done.returncode == 0, done.stderr
     # The example comes from the installed package: its statements and schema came with it.
     config = tmp_path / "etc/retentiond/config.yaml"
-    assert config.read_text() == (_REPOSITORY / "config.example.yaml").read_text()
+    for name, shipped in (
+        ("config.yaml", "config.example.yaml"),
+        ("config.schema.json", "config.schema.json"),
+    ):
+        installed = tmp_path / "etc/retentiond" / name
+        assert installed.read_text() == (_REPOSITORY / shipped).read_text()
     units = tmp_path / "etc/systemd/system"
     assert (units / "retentiond.service").read_text() == (
         _REPOSITORY / "systemd/retentiond.service"
