@@ -1,18 +1,17 @@
 """The merge: the database's blobs and the directories on the disk, both in the order of the hashes, side by side.
 
-Threads scan some directories ahead; only the near part of each side is in memory. A difference at the first look
+A thread scans some directories ahead; only the near part of each side is in memory. A difference at the first look
 makes a suspect, and nothing more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from retentiond.targets.dendrite_media.audit.scan import scan_shelves
+from retentiond.targets.dendrite_media.audit.scan import scan_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -20,14 +19,13 @@ if TYPE_CHECKING:
     from retentiond.adapters.disk import DiskWorkers
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.audit.database import Contents, Expected
-    from retentiond.targets.dendrite_media.audit.scan import OddPath, ScannedShelf, Shelf
+    from retentiond.targets.dendrite_media.audit.scan import OddPath, ScannedRun, Shelf
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 
-_SHELVES_A_CALL: Final = 8
-_CALLS_AHEAD: Final = 8
+_BLOBS_A_RUN: Final = 4000
 # About 20 MB; the database sorts for some seconds before it returns the first blob.
-_BLOBS_AHEAD: Final = 50_000
+_RUNS_AHEAD: Final = 12
 
 
 @dataclass(slots=True)
@@ -45,11 +43,11 @@ class Compared:
 async def merge(scans: ScansAhead, contents: Contents) -> AsyncGenerator[Compared, None]:
     """Merge both sides to their ends."""
     while (scanned := await scans.next()) is not None:
-        there = dict(scanned.blobs)
-        unreadable = scanned.unreadable + [blob for blob, files in scanned.blobs if files is None]
+        there = scanned.blobs
+        unreadable = scanned.unreadable + [blob for blob, files in there.items() if files is None]
         blobs = sum(files != "" for files in there.values())
         yield Compared(blobs=blobs, odd=scanned.odd, unreadable=unreadable)
-        async for page in contents.up_to(scanned.shelf.prefix):
+        async for page in contents.up_to(scanned.last):
             yield _compare(page, there)
         # The rest has no row; an empty directory holds nothing that could be an orphan.
         yield Compared(suspects=[blob for blob, files in there.items() if files])
@@ -70,13 +68,10 @@ class ScansAhead:
     """The scan, running in the background while the database still sorts; it waits when enough is scanned ahead."""
 
     def __init__(self, tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf]) -> None:
-        self._scan = scan_shelves(tree)
+        self._tree = tree
         self._disk = disk
         self._shelves = shelves
-        self._scanned: deque[ScannedShelf] = deque()
-        self._blobs = 0
-        self._changed = asyncio.Event()
-        self._ended = False
+        self._scanned: asyncio.Queue[ScannedRun | Exception | None] = asyncio.Queue(_RUNS_AHEAD)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -84,43 +79,25 @@ class ScansAhead:
 
     async def __aexit__(self, *_exception: object) -> None:
         self._task.cancel()
-        # Its error was raised by `next`, where it mattered.
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Scan all shelves in their order, several calls at a time."""
-        calls: deque[asyncio.Task[list[ScannedShelf]]] = deque()
-        starts = iter(range(0, len(self._shelves), _SHELVES_A_CALL))
+        """Scan all shelves in their order, a run at a time."""
+        start = 0
         try:
-            while True:
-                while len(calls) < _CALLS_AHEAD and (start := next(starts, None)) is not None:
-                    share = self._shelves[start : start + _SHELVES_A_CALL]
-                    calls.append(asyncio.create_task(self._disk.call(partial(self._scan, share))))
-                if not calls:
-                    return
-                while self._blobs > _BLOBS_AHEAD:
-                    self._changed.clear()
-                    await self._changed.wait()
-                for scanned in await calls.popleft():
-                    self._scanned.append(scanned)
-                    self._blobs += len(scanned.blobs)
-                self._changed.set()
-        finally:
-            self._ended = True
-            self._changed.set()
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            while start < len(self._shelves):
+                scan = partial(scan_run, self._tree, self._shelves, start, _BLOBS_A_RUN)
+                scanned = await self._disk.call(scan)
+                start += scanned.shelves
+                await self._scanned.put(scanned)
+        except Exception as error:  # noqa: BLE001 - `next` raises it
+            await self._scanned.put(error)
+        else:
+            await self._scanned.put(None)
 
-    async def next(self) -> ScannedShelf | None:
-        """Return the next directory, once it is scanned; None after the last. Raise the error that ended the scan."""
-        while not self._scanned:
-            if self._ended:
-                await self._task
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        scanned = self._scanned.popleft()
-        self._blobs -= len(scanned.blobs)
-        self._changed.set()
+    async def next(self) -> ScannedRun | None:
+        """Return the next run, once it is scanned; None after the last. Raise the error that ended the scan."""
+        scanned = await self._scanned.get()
+        if isinstance(scanned, Exception):
+            raise scanned
         return scanned

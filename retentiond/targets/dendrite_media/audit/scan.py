@@ -1,7 +1,8 @@
 """Walk the media directory in the order of the hashes, as fast as possible: the files of each blob as one line of text.
 
-A blob whose line differs from the database is compared closely afterwards. Threads scan one `<h0>/<h1>` directory at
-a time; nothing here changes anything.
+A blob whose line differs from the database is compared closely afterwards. One thread scans a run of whole `<h0>/<h1>`
+directories at a time: several threads would hand the interpreter's lock to each other at each call. Nothing here
+changes anything.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.model.media import valid_hash
@@ -16,7 +18,7 @@ from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE
 from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
@@ -60,14 +62,16 @@ class Levels:
 
 
 @dataclass(slots=True)
-class ScannedShelf:
-    """The contents of one `<h0>/<h1>` directory.
+class ScannedRun:
+    """The contents of some `<h0>/<h1>` directories in a row, up to the one with the prefix `last`.
 
-    Blobs with their files (None: unreadable), sorted, and odd or unreadable paths.
+    Blobs with their files (None: unreadable), sorted, and odd or unreadable paths. `shelves` is the number of
+    directories.
     """
 
-    shelf: Shelf
-    blobs: list[tuple[Hash, str | None]] = field(default_factory=list)
+    shelves: int = 0
+    last: str = ""
+    blobs: dict[Hash, str | None] = field(default_factory=dict)
     odd: list[OddPath] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
@@ -113,17 +117,19 @@ def odd_entry(parent: str, entry: os.DirEntry[str]) -> OddPath:
     return OddPath(path, about.st_size if stat.S_ISREG(about.st_mode) else 0)
 
 
-def scan_shelves(tree: MediaTree) -> Callable[[Sequence[Shelf]], list[ScannedShelf]]:
-    """Return the scan of some shelves for a thread."""
+def scan_run(tree: MediaTree, shelves: Sequence[Shelf], start: int, most: int) -> ScannedRun:
+    """Scan whole directories from the position `start`, until they hold at least `most` blobs."""
+    scanned = ScannedRun()
+    for shelf in islice(shelves, start, None):
+        _scan_shelf(tree, shelf, scanned)
+        scanned.shelves += 1
+        scanned.last = shelf.prefix
+        if len(scanned.blobs) >= most:
+            break
+    return scanned
 
-    def scan(shelves: Sequence[Shelf]) -> list[ScannedShelf]:
-        return [_scan_shelf(tree, shelf) for shelf in shelves]
 
-    return scan
-
-
-def _scan_shelf(tree: MediaTree, shelf: Shelf) -> ScannedShelf:
-    scanned = ScannedShelf(shelf)
+def _scan_shelf(tree: MediaTree, shelf: Shelf, scanned: ScannedRun) -> None:
     path = f"{shelf.first}/{shelf.second}"
     try:
         with tree.directory(*shelf) as parent:
@@ -133,19 +139,18 @@ def _scan_shelf(tree: MediaTree, shelf: Shelf) -> ScannedShelf:
                     scanned.odd.append(odd_entry(path, entry))
                     continue
                 try:
-                    scanned.blobs.append((blob, _contents(parent, entry.name)))
+                    scanned.blobs[blob] = _contents(parent, entry.name)
                 except FileNotFoundError:
                     continue  # a pass, or dendrite, has just removed it
                 except OSError as error:
                     if error.errno in ODD:
                         scanned.odd.append(odd_entry(path, entry))
                     else:
-                        scanned.blobs.append((blob, None))
+                        scanned.blobs[blob] = None
     except FileNotFoundError:
         pass
     except OSError:
         scanned.unreadable.append(path)
-    return scanned
 
 
 def _contents(parent: int, name: str) -> str:
