@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from retentiond.engine.target import NullProgress, Selection
 from retentiond.model.holds import HoldRequest, HoldSubject
@@ -11,6 +13,7 @@ from retentiond.model.protections import PROTECT_DEFAULT
 from tests.support.media_target import REMOTE
 
 if TYPE_CHECKING:
+    from retentiond.model.report import Item
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
@@ -98,3 +101,39 @@ async def test_a_policy_of_thumbnails_alone_decides_beside_that_of_the_media(
     ]
     assert story.verdict
     assert (story.verdict.action, story.verdict.reason) == ("keep", "not_due")
+
+
+class Judged(NullProgress):
+    """Counts the rows that a survey judges."""
+
+    rows = 0
+    _surveying = False
+
+    def stage(self, name: str, total: int | None) -> None:
+        del total
+        self._surveying = name == "survey"
+
+    def advance(self, items: int, size: int = 0) -> None:
+        del size
+        self.rows += items if self._surveying else 0
+
+
+@pytest.mark.parametrize("policies", [[REMOTE], POLICIES])
+async def test_an_explanation_judges_the_rows_of_its_blob_alone(
+    store: DendriteStore, retention: Retention, policies: list[dict[str, Any]]
+) -> None:
+    media, other, alone = [await store.add(content=content) for content in (b"shared", b"shared", b"alone")]
+    for number in range(20):
+        await store.add(content=b"%d" % number)
+    judged = Judged()
+    async with retention.opened(policies=policies) as target:
+        items: list[Item] = []
+        await target.plan(items.append, NullProgress())
+        told = {item.media: item for item in items}
+        for one, rows in ((media, 2), (other, 2), (alone, 1)):
+            judged.rows = 0
+            story = await target.explain(one.uri, judged)
+            assert judged.rows == rows
+            assert story.verdict
+            # The bytes leave with the last row of the blob, in the plan's order.
+            assert story.verdict == told[one.uri]

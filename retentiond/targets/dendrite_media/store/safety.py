@@ -173,8 +173,11 @@ def _check_directory(tree: MediaTree, *, has_rows: bool) -> None:
 
 async def refuse_foreign_users(connection: Conn, server_names: Collection[str]) -> None:
     """Refuse rows with users of a server that is not ours; without our server's name this cannot be checked."""
-    found = await connection.fetchrow(SQL["foreign_users"], list(server_names)) if server_names else None
-    if found is not None and found["rows"]:
+    if not server_names:
+        return
+    # A statement whose rows are all fetched at once may be run by several of the server's processes.
+    (found,) = await connection.fetch(SQL["foreign_users"], list(server_names))
+    if found["rows"]:
         raise foreign_users(found["rows"], printable(found["example"]))
 
 

@@ -5,6 +5,25 @@
 SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id
 FROM mediaapi_media_repository WHERE media_id = $1 AND media_origin = $2
 
+-- name: blob_page
+-- A page of the rows of the blob $4, after a key.
+SELECT media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id
+FROM mediaapi_media_repository
+WHERE base64hash COLLATE "C" = $4 AND (media_id, media_origin) > ($1::text, $2::text)
+ORDER BY media_id, media_origin
+LIMIT $3
+
+-- name: blob_page_with_mentions
+-- The same, with the sources that mention each row, of those in $5; $6 are the names of this server.
+SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
+       m.user_id, coalesce(f.since_ms, '{}') AS since_ms,
+       coalesce(f.sources, '{}') || ARRAY(SELECT h.source FROM ({shown_on_page}) h WHERE h.source = ANY ($5::text[])) AS mentions
+FROM mediaapi_media_repository m
+LEFT JOIN pg_temp.mention f ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
+WHERE m.base64hash COLLATE "C" = $4 AND (m.media_id, m.media_origin) > ($1::text, $2::text)
+ORDER BY m.media_id, m.media_origin
+LIMIT $3
+
 -- name: bearers
 -- The number of rows with its blob.
 SELECT count(*) FROM mediaapi_media_repository WHERE base64hash COLLATE "C" = $1

@@ -1,6 +1,8 @@
-"""The explanation of one item: a plan of the whole store gives the verdict, and a witness reads the reasons.
+"""The explanation of one item: a plan of the rows of its blob gives the verdict, and a witness reads the reasons.
 
-The verdict is the plan's own, so that it cannot differ from `plan --list`.
+The verdict is the plan's own, so that it cannot differ from `plan --list`. Which rows a quota removes depends on all the
+others: with quotas the plan is one of the whole store, and without them the limits, which are shares of the store, are
+not compared.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import named_queries, read_only_connection, translate_errors
+from retentiond.adapters.postgres import named_queries, pages, read_only_connection, translate_errors
 from retentiond.model.errors import UsageError
 from retentiond.model.explanation import DiskState, Explanation, moment, policy_stories
 from retentiond.model.media import MediaKey, parse_media_uri, valid_hash
@@ -21,22 +23,31 @@ from retentiond.targets.dendrite_media.references.copies import PLAN_COPY
 from retentiond.targets.dendrite_media.references.encrypted import shown
 from retentiond.targets.dendrite_media.references.of_holds import PLAN_HOLDS
 from retentiond.targets.dendrite_media.surveys.asked import in_words
-from retentiond.targets.dendrite_media.views.plan import plan
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria
+from retentiond.targets.dendrite_media.surveys.survey import LEARNED, Surveyor
+from retentiond.targets.dendrite_media.views.plan import DryRun, plan
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg import Record
+
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.media import Hash, MediaRow
-    from retentiond.model.report import Item
+    from retentiond.model.report import Item, PassReport
+    from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
-    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.store.context import PlanContext, TargetContext
 
 SQL: Final = named_queries(
     __package__,
     "explain.sql",
     shown=shown(PLAN_COPY, row="m", copy="0", names="$3"),
+    shown_on_page=shown(LEARNED, row="m", copy="0", names="$6"),
     **PLAN_HOLDS._asdict(),
 )
+_PAGE: Final = 2000
 _HELD: Final = {
     "named": "",
     "referred": ", which refers to it",
@@ -54,9 +65,44 @@ async def explain(context: TargetContext, media: str, progress: Progress) -> Exp
     witness = _Witness(context, key)
     with translate_errors("the database"):
         await witness.identify()
-    report = await plan(context, witness.listen, progress, witness=witness.ask)
+    run = None if context.settings.quotas else witness.run
+    report = await plan(context, witness.listen, progress, witness=witness.ask, run=run)
     witness.story.refusal = report.refused
     return witness.story
+
+
+class BlobSurveyor(Surveyor):
+    """A survey of the rows of one blob."""
+
+    def __init__(self, about: PlanContext, blob: str) -> None:
+        super().__init__(about.connection, about.target.name, about.target.settings.rules)
+        self._blob = blob
+
+    def _pages(self) -> AsyncIterator[list[Record]]:
+        """Stream the rows of the blob, with their mentions if policies need them."""
+        statement, arguments = "blob_page", list[list[str]]()
+        if self._asked:
+            statement = "blob_page_with_mentions"
+            arguments = [self._asked, sorted(self._rules.server_names)]
+        return pages(self._connection, SQL[statement], self._blob, *arguments, size=_PAGE, after=("", ""))
+
+
+class BlobRun(DryRun):
+    """The plan of the rows of one blob by the policies for media; no limit is compared."""
+
+    def __init__(self, about: PlanContext, blob: str) -> None:
+        super().__init__(about, None)
+        self._criteria = PolicyCriteria(about.target, about.connection, about.now)
+        self._criteria.surveyor = BlobSurveyor(about, blob)
+
+    async def _survey_first(self, report: PassReport) -> None:
+        self._survey = survey = await self._judge(self._criteria, "survey", report, self._listen)
+        report.await_turn(survey.due, survey.due_bytes)
+
+    async def remove(self, report: PassReport) -> None:
+        """Count the removal of the media; thumbnails alone are explained by their policies."""
+        removal = await self._removal(self._criteria, self._survey, report, self._accesses, self._listen)
+        await removal.run()
 
 
 class _Witness:
@@ -72,6 +118,11 @@ class _Witness:
         # The verdict is the media item's; its thumbnails are explained by policies.
         if item.media == self._key.uri and item.reason != "thumbnails":
             self.story.verdict = item
+
+    def run(self, about: PlanContext, request: Request | None) -> BlobRun:
+        """Return the plan of the rows of its blob."""
+        del request
+        return BlobRun(about, self.story.row.base64hash if self.story.row else "")
 
     async def identify(self) -> None:
         """Read the row, before anything can refuse the plan."""

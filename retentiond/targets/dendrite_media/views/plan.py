@@ -58,10 +58,12 @@ async def plan(
     progress: Progress,
     request: Request | None = None,
     witness: Witness | None = None,
+    run: Callable[[PlanContext, Request | None], DryRun] | None = None,
 ) -> PassReport:
     """Survey the store and look at the due rows; refusals are reported, and the counts are as complete as possible.
 
-    A `witness` is called at the end, while the plan's connection still has its temporary tables.
+    A `witness` is called at the end, while the plan's connection still has its temporary tables. `run` makes the dry
+    run, in place of one of the whole store.
     """
     report = PassReport(context.name, "dendrite_media", dry_run=True, started_at=datetime.now(UTC))
     async with read_only_connection(context.settings.database) as connection:
@@ -72,7 +74,17 @@ async def plan(
             else:
                 with opened as tree:
                     try:
-                        await _count(context, connection, tree, report, listen, progress, request, witness)
+                        await _count(
+                            context,
+                            connection,
+                            tree,
+                            report,
+                            listen,
+                            progress,
+                            request,
+                            witness,
+                            run or DryRun,
+                        )
                     except RefusedError as error:
                         report.refused = error.refusal
     report.state = "refused" if report.refused else "planned"
@@ -83,6 +95,7 @@ async def plan(
 async def _count(
     context: TargetContext, connection: Conn, tree: MediaTree, report: PassReport,
     listen: Callable[[Item], None] | None, progress: Progress, request: Request | None, witness: Witness | None,
+    run: Callable[[PlanContext, Request | None], DryRun],
 ) -> None:  # fmt: skip
     belonging = await check_belonging(context, connection, tree)
     now = await connection.fetchval("SELECT clock_timestamp()")
@@ -90,7 +103,7 @@ async def _count(
         context, tree, connection, now, progress, Stop(), dry=True, ledger=belonging.ledger, first=belonging.first,
         listen=listen,
     )  # fmt: skip
-    await DryRun(about, request).count(report)
+    await run(about, request).count(report)
     if request is not None:
         await _warn_of_encryption(context, connection, request, report)
     if witness is not None:
