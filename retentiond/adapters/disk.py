@@ -9,7 +9,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiofiles.os
 
@@ -22,19 +23,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LARGEST_SHARE = 256
+_SLOW: Final = 0.002
+"""Seconds for one item, from which on the disk is what is waited for."""
 
 
 class DiskWorkers:
     """A bounded pool of threads for file work; `concurrency` is how many calls may wait for the disk at once.
 
     The work that a thread has begun is waited for, also by a cancelled caller: a caller that closes a descriptor
-    afterwards must not close it while a thread uses it. An OSError that the work did not expect is raised as an
+    afterwards must not close it while a thread uses it. Threads hand the interpreter's lock to each other at every call,
+    which costs more than most calls, so a batch is cut into shares only once the disk has shown that it is slow: a
+    network, or a disk that seeks. An OSError that the work did not expect is raised as an
     UnreachableError, so that it is not taken for the database's.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
+        self._slow = False
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="disk")
 
     def close(self) -> None:
@@ -47,13 +52,17 @@ class DiskWorkers:
         return result
 
     async def share(self, work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
-        """Cut the items into consecutive shares, do each share in a thread, and return the results in order.
+        """Do the work in a thread, on a slow disk in several with a share each, and return the results in order.
 
         Every share runs to its end, also when another fails: no work continues after the return.
         """
-        size = max(1, min(_LARGEST_SHARE, -(-len(items) // self._concurrency)))
+        if not items:
+            return []
+        size = max(1, -(-len(items) // (self._concurrency if self._slow else 1)))
         shares = [items[start : start + size] for start in range(0, len(items), size)]
+        began = monotonic()
         results = await self._all([partial(work, share) for share in shares])
+        self._slow = (monotonic() - began) / size > _SLOW
         return [result for share in results for result in share]
 
     async def _all(self, pieces: Sequence[Callable[[], R]]) -> list[R]:

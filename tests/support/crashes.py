@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Within a transaction one point is like another, and what is temporary goes with the connection. Between two effects
 # there is one state: by night it is come to from both sides, else by the commit before it or the file's call after it.
 _ALIKE = (
-    r"before statement|(before|after) commit (\w+_function|(drop|make|sort)_(due|audited|findings))|.* fsync"
+    r"before statement|(before|after) commit (\w+_function|(drop|make|sort)_(due|audited|findings))|.* f?sync"
 )
 _SKIPPED = re.compile(_ALIKE if NIGHTLY else rf"{_ALIKE}|before commit|after (?!commit)")
 

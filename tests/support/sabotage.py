@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from asyncpg.transaction import Transaction
 
 from retentiond.adapters.names import NamingConnection
+from retentiond.targets.dendrite_media.disk import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,8 @@ def install(given: Mapping[str, Any]) -> None:
     saboteur = _Saboteur(given["orders"], given.get("log"))
     for name, named in _FILE_CALLS.items():
         setattr(os, name, _wrap_file_call(saboteur, name, getattr(os, name), named))
+    whole = _wrap_file_call(saboteur, "sync", kernel.sync_file_system, _of_descriptor)
+    kernel.sync_file_system = whole
     for name in ("execute", "fetch", "fetchrow", "fetchval"):
         _wrap_statement(saboteur, name)
     _wrap_commit(saboteur)

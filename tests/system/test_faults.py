@@ -282,6 +282,7 @@ _CALLS = (
     "before create own",
     "before mkdir *",
     "before fsync *",
+    "before sync *",
 )
 
 

@@ -36,6 +36,7 @@ _CALLS = (
     "before rmdir staging",
     "before mkdir *",
     "before fsync *",
+    "before sync *",
 )
 # What no pass comes by.
 _OWN = re.compile(

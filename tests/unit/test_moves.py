@@ -9,6 +9,7 @@ import pytest
 
 from retentiond.ledger.session import Guard
 from retentiond.model.media import Hash
+from retentiond.targets.dendrite_media.disk import kernel
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail, blob_parts
 from retentiond.targets.dendrite_media.disk.look import file_missing
 from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
@@ -30,11 +31,14 @@ def media_path(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def unsynced(media_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+@pytest.fixture(params=["whole", "each"])
+def unsynced(media_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> set[int]:
     """The inodes of directories that were changed and not synced since; those that are gone need no sync."""
+    # Where one sync of the whole file system may do nothing, each directory is synced.
+    monkeypatch.setattr(MediaTree, "synced_whole", request.param == "whole")
     changed: set[int] = set()
     rename, unlink, rmdir, mkdir, fsync = os.rename, os.unlink, os.rmdir, os.mkdir, os.fsync
+    sync = kernel.sync_file_system
 
     def note(descriptor: int | None) -> None:
         assert descriptor is not None
@@ -62,6 +66,11 @@ def unsynced(media_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[int]:
         fsync(descriptor)
         changed.discard(os.fstat(descriptor).st_ino)
 
+    def noted_sync(descriptor: int) -> None:
+        sync(descriptor)
+        changed.clear()
+
+    monkeypatch.setattr(kernel, "sync_file_system", noted_sync)
     for name, wrapped in (
         ("rename", noted_rename),
         ("unlink", noted_unlink),
@@ -111,7 +120,7 @@ def test_what_is_purged_is_gone_from_the_disk_before_the_ledger_forgets_it(
     with MediaTree(media_path) as tree:
         tree.prepare()
         quarantine_blobs(tree, Guard())(ENTRIES)
-        held = [media_path / ".retentiond/quarantine/3" / entry.hash[:2] for entry in ENTRIES]
+        held = [media_path.joinpath(".retentiond", *entry.shelf) for entry in ENTRIES]
         own = {os.stat(path).st_ino for path in held} | {
             os.stat(media_path / ".retentiond/quarantine/3").st_ino
         }

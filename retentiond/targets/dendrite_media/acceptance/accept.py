@@ -7,6 +7,7 @@ is written last: until then every pass is refused.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,8 +21,10 @@ from retentiond.model.media import valid_hash
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs, standing
-from retentiond.targets.dendrite_media.disk.layout import FILE, OWN, QUARANTINE, EntryPath, shelf
+from retentiond.targets.dendrite_media.disk.layout import FILE, EntryPath
 from retentiond.targets.dendrite_media.disk.look import file_missing
+from retentiond.targets.dendrite_media.disk.moves import sync_shelves_parents
+from retentiond.targets.dendrite_media.disk.shelves import Shelves
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, record_lost
@@ -110,9 +113,14 @@ async def _number_anew(session: StoreSession, strangers: list[EntryPath]) -> lis
 
 def _renaming(tree: MediaTree, entry: EntryPath, renamed: EntryPath) -> Callable[[], None]:
     def rename() -> None:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent:
-            os.rename(entry.name, renamed.name, src_dir_fd=parent, dst_dir_fd=parent)
-            os.fsync(parent)
+        with Shelves(tree, changes=True) as shelves:
+            shelf = shelves.holding(entry)
+            if shelf is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), entry.name)
+            os.rename(entry.name, renamed.name, src_dir_fd=shelf, dst_dir_fd=shelves.make(renamed))
+            shelves.sync()
+            sync_shelves_parents(tree, [renamed])
+            tree.sync()
 
     return rename
 
@@ -126,14 +134,14 @@ class _Held(NamedTuple):
 
 def _measure(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[_Held]]:
     def measure(entries: Sequence[EntryPath]) -> list[_Held]:
-        return [_measure_one(tree, entry) for entry in entries]
+        with Shelves(tree) as shelves:
+            return [_measure_one(shelves, entry) for entry in entries]
 
     return measure
 
 
-def _measure_one(tree: MediaTree, entry: EntryPath) -> _Held:
-    context = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
-    with tree.directory(*context) as directory, os.scandir(directory) as found:
+def _measure_one(shelves: Shelves, entry: EntryPath) -> _Held:
+    with shelves.inside(entry) as directory, os.scandir(directory) as found:
         sizes = {one.name: one.stat(follow_symlinks=False).st_size for one in found}
     return _Held(entry, FILE in sizes, len(sizes), sum(sizes.values()))
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.disk_errors import disk_error
-from retentiond.targets.dendrite_media.disk.mounts import mount_of, read_mounts
+from retentiond.targets.dendrite_media.disk.mounts import LOCAL, mount_of, read_mounts
 from retentiond.targets.dendrite_media.disk.tree import inside
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 # FS_IOC_GETFLAGS and FS_NOATIME_FL of the kernel, which Python does not name.
 _GET_ATTRIBUTES: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
 _NO_ACCESS_TIMES: Final = 0x80
-_LOCAL: Final = frozenset(
-    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "tmpfs", "xfs", "zfs"}
-)
-"""File systems on which each read by this host is noted in the one inode that all of its mounts share."""
 _DAY: Final = 86400.0
 _HOUR: Final = 3600.0
 _NOT_PERMITTED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -81,7 +77,7 @@ def _doubt(tree: MediaTree) -> str:
         return (
             f"the kernel does not say which file system {tree.path} is on, so its access times prove nothing"
         )
-    if mount.kind not in _LOCAL:
+    if mount.kind not in LOCAL:
         return (
             f"{tree.path} is on {mount.kind}, where reads of media may leave no access time that this host sees "
             "(caches of clients, layers)"

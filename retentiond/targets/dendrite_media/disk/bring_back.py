@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from retentiond.model.disk_errors import disk_error
+from retentiond.targets.dendrite_media.disk.kernel import all_names
 from retentiond.targets.dendrite_media.disk.layout import (
     FILE,
-    OWN,
-    QUARANTINE,
     EntryPath,
     Thumbnail,
     blob_parts,
     parse_thumbnail,
-    shelf,
 )
 from retentiond.targets.dendrite_media.disk.moves import regular_file
+from retentiond.targets.dendrite_media.disk.shelves import Shelves, stands
 from retentiond.targets.dendrite_media.disk.staging import Staging
-from retentiond.targets.dendrite_media.disk.tree import inside
+from retentiond.targets.dendrite_media.disk.tree import DirectoryCache, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -73,82 +72,98 @@ def bring_back(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[Retu
     """Return the restore for a thread's share of entries; the copies in quarantine stay in place."""
 
     def bring_all(returns: Sequence[Return]) -> list[ReturnResult]:
-        with Staging(tree, claimant.claimant_id) as staging:
-            return [_bring_one(staging, claimant.guard, wanted) for wanted in returns]
+        with (
+            Staging(tree, claimant.claimant_id) as staging,
+            Shelves(tree) as shelves,
+            DirectoryCache(tree, changes=True) as live,
+        ):
+            results = [_bring_one(staging, shelves, live, claimant.guard, wanted) for wanted in returns]
+            live.sync()
+            tree.sync()
+            return results
 
     return bring_all
 
 
-def _bring_one(staging: Staging, guard: Guard, wanted: Return) -> ReturnResult:
+def _bring_one(
+    staging: Staging, shelves: Shelves, parents: DirectoryCache, guard: Guard, wanted: Return
+) -> ReturnResult:
     guard.ensure()
-    tree, entry = staging.tree, wanted.entry
+    entry = wanted.entry
     try:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
+        with shelves.inside(entry) as copy:
             names = _names_to_link(copy, wanted.thumbnails)
-            if FILE not in names and live_blob(tree, entry.hash).size is None:
+            if FILE not in names and _live_blob(parents, entry.hash).size is None:
                 # Thumbnails without their blob are of no use.
                 names = []
-            changed = bool(names) and _put_in_place(staging, copy, entry, names)
+            changed = bool(names) and _put_in_place(staging, parents, copy, entry, names)
     except FileNotFoundError:
         changed = False
     except OSError as error:
-        return ReturnResult(entry, "failed", live_blob(tree, entry.hash), disk_error(error))
-    live = live_blob(tree, entry.hash)
+        return ReturnResult(entry, "failed", _live_blob(parents, entry.hash), disk_error(error))
+    live = _live_blob(parents, entry.hash)
     if live.size is None:
         return ReturnResult(entry, "no_copy", live)
     return ReturnResult(entry, "returned" if changed else "whole_already", live)
 
 
-def live_blob(tree: MediaTree, blob: Hash) -> LiveBlob:
-    """Return the live files of a blob."""
-    thumbnails = {}
-    try:
-        with tree.directory(*blob_parts(blob)) as live:
-            found = regular_file(live, FILE)
-            for name in os.listdir(live):
-                thumbnail = parse_thumbnail(name)
-                file = regular_file(live, name) if thumbnail else None
-                if thumbnail and file:
-                    thumbnails[thumbnail] = file.size
-    except FileNotFoundError:
-        return LiveBlob(blob, None, {})
-    except OSError as error:
-        return LiveBlob(blob, None, {}, disk_error(error))
-    return LiveBlob(blob, found.size if found else None, thumbnails)
-
-
 def live_blobs(tree: MediaTree) -> Callable[[Sequence[Hash]], list[LiveBlob]]:
-    """Return the read of live blobs for a thread's share of hashes."""
+    """Return the read of live blobs for a thread's share of hashes; sorted hashes share their parent directories."""
 
     def look_at(blobs: Sequence[Hash]) -> list[LiveBlob]:
-        return [live_blob(tree, blob) for blob in blobs]
+        with DirectoryCache(tree) as parents:
+            return [_live_blob(parents, blob) for blob in blobs]
 
     return look_at
 
 
+def _live_blob(parents: DirectoryCache, blob: Hash) -> LiveBlob:
+    first, second, rest = blob_parts(blob)
+    size, thumbnails = None, {}
+    try:
+        with inside(parents.get(first, second), rest) as live:
+            for name in all_names(live):
+                thumbnail = parse_thumbnail(name)
+                file = regular_file(live, name) if thumbnail or name == FILE else None
+                if thumbnail and file:
+                    thumbnails[thumbnail] = file.size
+                elif file:
+                    size = file.size
+    except FileNotFoundError:
+        return LiveBlob(blob, None, {})
+    except OSError as error:
+        return LiveBlob(blob, None, {}, disk_error(error))
+    return LiveBlob(blob, size, thumbnails)
+
+
 def _names_to_link(copy: int, wanted: Collection[Thumbnail] | None) -> list[str]:
     names = []
-    for name in sorted(os.listdir(copy)):
+    for name in sorted(all_names(copy)):
         thumbnail = parse_thumbnail(name)
         if name == FILE or (thumbnail is not None and (wanted is None or thumbnail in wanted)):
             names.append(name)
     return names
 
 
-def _put_in_place(staging: Staging, copy: int, entry: EntryPath, names: list[str]) -> bool:
-    tree = staging.tree
+def _put_in_place(
+    staging: Staging, parents: DirectoryCache, copy: int, entry: EntryPath, names: list[str]
+) -> bool:
     first, second, rest = blob_parts(entry.hash)
-    # dendrite's upper levels, if they are missing, get the owner and mode of the directory that we hold.
-    _ensure_directory(staging, tree.root, first, os.fstat(copy))
-    with inside(tree.root, first) as upper:
-        _ensure_directory(staging, upper, second, os.fstat(copy))
-        with inside(upper, second) as parent:
-            if _place_whole(staging, copy, names, parent, rest):
-                return True
-            with inside(parent, rest) as live:
-                changed = [_place_one(staging, copy, live, name) for name in names]
-                os.fsync(live)
-            return any(changed)
+    about = os.fstat(copy)
+    try:
+        parent = parents.get(first, second)
+    except FileNotFoundError:
+        # dendrite's upper levels, if they are missing, get the owner and mode of the directory that we hold.
+        _ensure_directory(staging, staging.tree.root, first, about)
+        with inside(staging.tree.root, first) as upper:
+            _ensure_directory(staging, upper, second, about)
+        parent = parents.get(first, second)
+    if _place_whole(staging, copy, about, names, parent, rest):
+        return True
+    with inside(parent, rest) as live:
+        changed = [_place_one(staging, copy, live, name) for name in names]
+        staging.tree.sync_alone(live)
+    return any(changed)
 
 
 def _ensure_directory(staging: Staging, parent: int, name: str, like: os.stat_result) -> None:
@@ -156,19 +171,20 @@ def _ensure_directory(staging: Staging, parent: int, name: str, like: os.stat_re
         os.stat(name, dir_fd=parent, follow_symlinks=False)
         return
     staging.move_or_drop(staging.directory_like(like), parent, name)
-    os.fsync(parent)
+    staging.tree.sync_alone(parent)
 
 
-def _place_whole(staging: Staging, copy: int, names: list[str], parent: int, rest: str) -> bool:
-    made = staging.directory_like(os.fstat(copy))
+def _place_whole(
+    staging: Staging, copy: int, about: os.stat_result, names: list[str], parent: int, rest: str
+) -> bool:
+    if stands(parent, rest):
+        return False
+    made = staging.directory_like(about)
     with inside(staging.descriptor, made) as descriptor:
         for name in names:
-            staging.link(copy, name, descriptor)
-        os.fsync(descriptor)
-    placed = staging.move_or_drop(made, parent, rest)
-    if placed:
-        os.fsync(parent)
-    return placed
+            staging.link_unseen(copy, name, descriptor)
+        staging.tree.sync_alone(descriptor)
+    return staging.move_or_drop(made, parent, rest)
 
 
 def _place_one(staging: Staging, copy: int, live: int, name: str) -> bool:
@@ -198,16 +214,17 @@ def sizes_at_hand(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[Sizes
     """Return, for a thread's share of entries, the sizes of the blob's files: the copy's and the live one's."""
 
     def all_sizes(entries: Sequence[EntryPath]) -> list[SizesAtHand]:
-        return [_sizes_at_hand(tree, entry) for entry in entries]
+        with Shelves(tree) as shelves, DirectoryCache(tree) as parents:
+            return [_sizes_at_hand(shelves, parents, entry) for entry in entries]
 
     return all_sizes
 
 
-def _sizes_at_hand(tree: MediaTree, entry: EntryPath) -> SizesAtHand:
-    live = live_blob(tree, entry.hash)
+def _sizes_at_hand(shelves: Shelves, parents: DirectoryCache, entry: EntryPath) -> SizesAtHand:
+    live = _live_blob(parents, entry.hash)
     sizes = [] if live.size is None else [live.size]
     try:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as directory:
+        with shelves.inside(entry) as directory:
             copy = regular_file(directory, FILE)
     except FileNotFoundError:
         copy = None
@@ -220,15 +237,16 @@ def dispensable(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
     """Return, for a thread's share of entries, whether the live file is whole without the copy in quarantine."""
 
     def all_dispensable(entries: Sequence[EntryPath]) -> list[bool]:
-        return [_dispensable(tree, entry) for entry in entries]
+        with Shelves(tree) as shelves, DirectoryCache(tree) as parents:
+            return [_dispensable(shelves, parents, entry) for entry in entries]
 
     return all_dispensable
 
 
-def _dispensable(tree: MediaTree, entry: EntryPath) -> bool:
-    live = live_blob(tree, entry.hash)
+def _dispensable(shelves: Shelves, parents: DirectoryCache, entry: EntryPath) -> bool:
+    live = _live_blob(parents, entry.hash)
     try:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name) as copy:
+        with shelves.inside(entry) as copy:
             ours = regular_file(copy, FILE)
     except FileNotFoundError:
         return live.size is not None
@@ -241,14 +259,15 @@ def standing(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool | Non
     """Return, for a thread's share of entries, whether their directory is in quarantine; None: unknown."""
 
     def all_standing(entries: Sequence[EntryPath]) -> list[bool | None]:
-        return [_standing(tree, entry) for entry in entries]
+        with Shelves(tree) as shelves:
+            return [_standing(shelves, entry) for entry in entries]
 
     return all_standing
 
 
-def _standing(tree: MediaTree, entry: EntryPath) -> bool | None:
+def _standing(shelves: Shelves, entry: EntryPath) -> bool | None:
     try:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name):
+        with shelves.inside(entry):
             return True
     except FileNotFoundError:
         return False

@@ -37,8 +37,15 @@ class Thumbnail(NamedTuple):
         return f"thumbnail-{self.width}x{self.height}-{self.method}"
 
 
+_A_SHELF: Final = 1000
+
+
 class EntryPath(NamedTuple):
-    """The path of an entry in quarantine: `quarantine/<pass>/<h0h1>/<hash>.<entry>`."""
+    """The path of an entry in quarantine: `quarantine/<pass>/from-<first entry>/<hash>.<entry>`.
+
+    A shelf has a thousand entries by their numbers, about a batch: a few directories are made, opened and synced for
+    it. Up to version 2 shelves were `<h0h1>`, as dendrite's own two levels.
+    """
 
     pass_id: int
     hash: Hash
@@ -50,6 +57,16 @@ class EntryPath(NamedTuple):
         return f"{self.hash}.{self.entry_id}"
 
     @property
+    def shelf(self) -> tuple[str, str, str]:
+        """Its parent directory, below `.retentiond`."""
+        return QUARANTINE, str(self.pass_id), f"from-{self.entry_id // _A_SHELF * _A_SHELF}"
+
+    @property
+    def older_shelf(self) -> tuple[str, str, str]:
+        """Its parent directory if an older version moved it."""
+        return QUARANTINE, str(self.pass_id), self.hash[:2]
+
+    @property
     def purging_name(self) -> str:
         """Its name below `purging`, which the entries of all passes share."""
         return f"{self.pass_id}.{self.name}"
@@ -58,11 +75,6 @@ class EntryPath(NamedTuple):
 def blob_parts(blob: Hash) -> tuple[str, str, str]:
     """Return the three directories of a blob."""
     return blob[0], blob[1], blob[2:]
-
-
-def shelf(blob: Hash) -> str:
-    """Return the directory that groups a pass's entries as dendrite's own first two levels do."""
-    return blob[:2]
 
 
 def parse_thumbnail(name: str) -> Thumbnail | None:

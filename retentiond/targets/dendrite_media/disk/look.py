@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.model.disk_errors import disk_error
+from retentiond.targets.dendrite_media.disk.kernel import all_names
 from retentiond.targets.dendrite_media.disk.layout import FILE, Thumbnail, blob_parts, parse_thumbnail
 from retentiond.targets.dendrite_media.disk.tree import DIRECTORY, ODD, DirectoryCache, MediaTree, inside
 
@@ -64,19 +65,37 @@ def look_at_blobs(
     """
 
     def look_at(blobs: Sequence[Hash]) -> list[BlobLook]:
-        with DirectoryCache() as shelves:
-            return [look_at_blob(tree, shelves, blob, freed.get(blob, ())) for blob in blobs]
+        with Parents(tree) as parents:
+            return [_look_at_blob(tree, parents, blob, freed.get(blob, ())) for blob in blobs]
 
     return look_at
 
 
-def look_at_blob(
-    tree: MediaTree, shelves: DirectoryCache, blob: Hash, freed: Collection[Thumbnail] = ()
-) -> BlobLook:
+class Parents(DirectoryCache):
+    """dendrite's second-level directories, with whether this user may rename what is in them."""
+
+    def __init__(self, tree: MediaTree) -> None:
+        super().__init__(tree)
+        self._changeable: dict[int, bool] = {}
+
+    def changeable(self, parent: int) -> bool:
+        """Return whether this user may change an open parent directory."""
+        if parent not in self._changeable:
+            self._changeable[parent] = _may_change(parent, ".")
+        return self._changeable[parent]
+
+    def close(self) -> None:
+        """Close all directories."""
+        super().close()
+        # Their numbers are given anew.
+        self._changeable.clear()
+
+
+def _look_at_blob(tree: MediaTree, parents: Parents, blob: Hash, freed: Collection[Thumbnail]) -> BlobLook:
     """Look at one blob: first at its path, then at each name in it."""
     first, second, rest = blob_parts(blob)
     try:
-        parent = shelves.get(tree, first, second)
+        parent = parents.get(first, second)
         descriptor = os.open(rest, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
         return BlobLook(blob, "missing")
@@ -85,10 +104,8 @@ def look_at_blob(
             return BlobLook(blob, "unsafe", problem="a link or a file is in its path")
         return BlobLook(blob, "failed", problem=f"its directory cannot be read: {disk_error(error)}")
     try:
-        if os.fstat(descriptor).st_dev != tree.device:
-            return BlobLook(blob, "unsafe", problem="its directory is on another device")
-        look = _look_inside(blob, descriptor, freed)
-        if look.result == "present" and not (_may_change(parent, ".") and _may_change(parent, rest)):
+        look = _look_inside(tree, blob, descriptor, freed)
+        if look.result == "present" and not (parents.changeable(parent) and _may_change(parent, rest)):
             return BlobLook(blob, "failed", problem="this user may not move its directory")
         return look
     except OSError as error:
@@ -97,30 +114,26 @@ def look_at_blob(
         os.close(descriptor)
 
 
-def _look_inside(blob: Hash, descriptor: int, freed: Collection[Thumbnail]) -> BlobLook:
+def _look_inside(tree: MediaTree, blob: Hash, descriptor: int, freed: Collection[Thumbnail]) -> BlobLook:
     file_size: int | None = None
     thumbnails: list[tuple[Thumbnail, int]] = []
     accessed: float | None = None
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            about = entry.stat(follow_symlinks=False)
-            thumbnail = parse_thumbnail(entry.name)
-            if not stat.S_ISREG(about.st_mode) or (thumbnail is None and entry.name != FILE):
-                return BlobLook(blob, "unsafe", problem="it contains a file that dendrite does not make")
-            if thumbnail in freed:
-                continue
-            accessed = max(accessed or about.st_atime, about.st_atime)
-            if thumbnail is None:
-                file_size = about.st_size
-            else:
-                thumbnails.append((thumbnail, about.st_size))
-    return BlobLook(
-        blob,
-        "present",
-        file_size,
-        tuple(sorted(thumbnails)),
-        accessed=accessed,
-    )
+    # Of the directory itself: in an overlay its files may have other device numbers.
+    if os.fstat(descriptor).st_dev != tree.device:
+        return BlobLook(blob, "unsafe", problem="its directory is on another device")
+    for name in all_names(descriptor):
+        about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        thumbnail = parse_thumbnail(name)
+        if not stat.S_ISREG(about.st_mode) or (thumbnail is None and name != FILE):
+            return BlobLook(blob, "unsafe", problem="it contains a file that dendrite does not make")
+        if thumbnail in freed:
+            continue
+        accessed = max(accessed or about.st_atime, about.st_atime)
+        if thumbnail is None:
+            file_size = about.st_size
+        else:
+            thumbnails.append((thumbnail, about.st_size))
+    return BlobLook(blob, "present", file_size, tuple(sorted(thumbnails)), accessed=accessed)
 
 
 def _may_change(parent: int, name: str) -> bool:
@@ -131,16 +144,16 @@ def file_missing(tree: MediaTree) -> Callable[[Sequence[Hash]], list[bool]]:
     """Return, for a thread's share of hashes, whether the blob's file is missing; only ENOENT counts as missing."""
 
     def missing(blobs: Sequence[Hash]) -> list[bool]:
-        with DirectoryCache() as shelves:
-            return [_file_missing(tree, shelves, blob) for blob in blobs]
+        with DirectoryCache(tree) as parents:
+            return [_file_missing(parents, blob) for blob in blobs]
 
     return missing
 
 
-def _file_missing(tree: MediaTree, shelves: DirectoryCache, blob: Hash) -> bool:
+def _file_missing(parents: DirectoryCache, blob: Hash) -> bool:
     first, second, rest = blob_parts(blob)
     try:
-        with inside(shelves.get(tree, first, second), rest) as directory:
+        with inside(parents.get(first, second), rest) as directory:
             os.stat(FILE, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return True

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
+LOCAL: Final = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "reiserfs", "tmpfs", "xfs", "zfs"}
+)
+"""File systems of which this kernel does every read and write: it notes each read, and a sync reaches the disk."""
 _OCTAL = ("040", "011", "012", "134")
 
 

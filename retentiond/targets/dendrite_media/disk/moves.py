@@ -1,7 +1,8 @@
 """Move blobs: into the quarantine, back, and out for good. Each effect can be repeated; threads run it by the batch.
 
 The caller has recorded the intent in the ledger before, and records the outcome after. Directories on both sides of a
-rename are synced before a function returns, so that a commit may rely on it.
+rename are on the disk before a function returns, so that a commit may rely on it: by one sync of the file system for
+all of a thread's share, or by a sync of each directory where that call may do nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from retentiond.model.disk_errors import disk_error
+from retentiond.targets.dendrite_media.disk.kernel import all_names, some_names
 from retentiond.targets.dendrite_media.disk.layout import (
+    FILE,
     OWN,
     PURGING,
     QUARANTINE,
     EntryPath,
     blob_parts,
-    shelf,
 )
+from retentiond.targets.dendrite_media.disk.shelves import Shelves, stands
 from retentiond.targets.dendrite_media.disk.tree import DirectoryCache, MediaTree, inside
 
 if TYPE_CHECKING:
@@ -51,83 +54,77 @@ def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """Return the renaming of blobs into the quarantine for a thread's share of entries."""
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with DirectoryCache() as live, DirectoryCache() as held:
-            done = [_quarantine(tree, guard, live, held, entry) for entry in entries]
+        with DirectoryCache(tree, changes=True) as live, Shelves(tree, changes=True) as shelves:
+            done = [_quarantine(tree, guard, live, shelves, entry) for entry in entries]
             live.sync()
-            held.sync()
+            shelves.sync()
             sync_shelves_parents(tree, entries)
+            tree.sync()
             return done
 
     return rename_all
 
 
 def _quarantine(
-    tree: MediaTree, guard: Guard, live: DirectoryCache, held: DirectoryCache, entry: EntryPath
+    tree: MediaTree, guard: Guard, live: DirectoryCache, shelves: Shelves, entry: EntryPath
 ) -> MoveResult:
     guard.ensure()
     try:
         try:
-            return MoveResult(entry, _rename_in(tree, live, held, entry))
+            return MoveResult(entry, _rename_in(live, shelves, entry))
         except FileNotFoundError:
+            if shelves.holding(entry) is not None:
+                return MoveResult(entry, "already")
             # The source is gone, or a concurrent purge has just removed the empty directory that we hold open.
-            held.sync()
-            held.close()
-            return MoveResult(entry, _rename_in(tree, live, held, entry))
+            shelves.begin_anew()
+            return MoveResult(entry, _rename_in(live, shelves, entry))
     except FileNotFoundError as error:
-        return _judge_missing(tree, entry, error)
+        return _judge_missing(tree, shelves, entry, error)
     except OSError as error:
-        return _judge_refused(tree, entry, error)
+        return _judge_refused(shelves, entry, error)
 
 
-def _judge_missing(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
+def _judge_missing(tree: MediaTree, shelves: Shelves, entry: EntryPath, error: OSError) -> MoveResult:
     """Report a blob as missing only if its parent directory proves it; otherwise as refused by the disk."""
     first, second, rest = blob_parts(entry.hash)
     try:
         with tree.directory(first, second) as parent:
-            stands = _stands(parent, rest)
+            present = stands(parent, rest)
     except FileNotFoundError:
-        stands = False
+        present = False
     except OSError as unreadable:
-        return _judge_refused(tree, entry, unreadable)
-    return _judge_refused(tree, entry, error) if stands else MoveResult(entry, "missing")
+        return _judge_refused(shelves, entry, unreadable)
+    return _judge_refused(shelves, entry, error) if present else MoveResult(entry, "missing")
 
 
-def _judge_refused(tree: MediaTree, entry: EntryPath, error: OSError) -> MoveResult:
+def _judge_refused(shelves: Shelves, entry: EntryPath, error: OSError) -> MoveResult:
     """Check whether a refused rename had an effect: a network file system may refuse a rename that was done."""
     try:
-        with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as target:
-            done = _stands(target, entry.name)
-    except FileNotFoundError:
-        done = False
+        done = shelves.holding(entry) is not None
     except OSError:
         return MoveResult(entry, "failed", disk_error(error))
     return MoveResult(entry, "already") if done else MoveResult(entry, "stayed", disk_error(error))
 
 
-def _rename_in(tree: MediaTree, live: DirectoryCache, held: DirectoryCache, entry: EntryPath) -> Moved:
-    target = held.get(tree, QUARANTINE, str(entry.pass_id), shelf(entry.hash), own=True)
-    if _stands(target, entry.name):
+def _rename_in(live: DirectoryCache, shelves: Shelves, entry: EntryPath) -> Moved:
+    if shelves.older(entry) is not None:
         return "already"
+    shelf = shelves.make(entry)
     first, second, rest = blob_parts(entry.hash)
-    os.rename(rest, entry.name, src_dir_fd=live.get(tree, first, second), dst_dir_fd=target)
+    # Where the entry is on its shelf already, the kernel refuses: a rename replaces no directory with files.
+    os.rename(rest, entry.name, src_dir_fd=live.get(first, second), dst_dir_fd=shelf)
     return "moved"
 
 
 def sync_shelves_parents(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
-    """Sync the parents of entries' directories, except the grouping ones: a move may have made any of them."""
-    with DirectoryCache() as parents:
-        parents.get(tree, QUARANTINE, own=True)
+    """Sync the parents of shelves, unless the file system is synced whole: a move may have made any of them."""
+    if tree.synced_whole:
+        return
+    with DirectoryCache(tree) as parents:
+        parents.get(QUARANTINE, own=True)
         for pass_id in {entry.pass_id for entry in entries}:
-            parents.get(tree, QUARANTINE, str(pass_id), own=True)
+            parents.get(QUARANTINE, str(pass_id), own=True)
         parents.sync()
-
-
-def _stands(parent: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 class Freed(NamedTuple):
@@ -142,18 +139,18 @@ def measure_entries(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[Fre
 
     def measure_all(entries: Sequence[EntryPath]) -> list[Freed | None]:
         names: Counter[int] = Counter()
-        return [_measure(tree, entry, names) for entry in entries]
+        with Shelves(tree) as shelves:
+            return [_measure(shelves, entry, names) for entry in entries]
 
     return measure_all
 
 
-def _measure(tree: MediaTree, entry: EntryPath, names: Counter[int]) -> Freed | None:
+def _measure(shelves: Shelves, entry: EntryPath, names: Counter[int]) -> Freed | None:
     sizes = []
     try:
-        context = (OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
-        with tree.directory(*context) as directory, os.scandir(directory) as found:
-            for one in found:
-                about = one.stat(follow_symlinks=False)
+        with shelves.inside(entry) as directory:
+            for name in all_names(directory):
+                about = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 names[about.st_ino] += 1
                 if names[about.st_ino] == about.st_nlink:
                     sizes.append(about.st_size)
@@ -164,6 +161,26 @@ def _measure(tree: MediaTree, entry: EntryPath, names: Counter[int]) -> Freed | 
     return Freed(len(sizes), sum(sizes))
 
 
+def linked_elsewhere(tree: MediaTree) -> Callable[[Sequence[EntryPath]], list[bool]]:
+    """Return, for a thread's share of entries, whether their files may have other names, or are not all in place.
+
+    Where the blob's own file has one name, nobody restored it, and the ledger's sizes are what its purge frees.
+    """
+
+    def ask_all(entries: Sequence[EntryPath]) -> list[bool]:
+        with Shelves(tree) as shelves:
+            return [_linked_elsewhere(shelves, entry) for entry in entries]
+
+    return ask_all
+
+
+def _linked_elsewhere(shelves: Shelves, entry: EntryPath) -> bool:
+    for shelf in shelves.search(entry):
+        with suppress(OSError):
+            return os.stat(f"{entry.name}/{FILE}", dir_fd=shelf, follow_symlinks=False).st_nlink != 1
+    return True
+
+
 def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath]], list[MoveResult]]:
     """Return the removal for good of claimed entries for a thread's share.
 
@@ -171,23 +188,22 @@ def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath
     """
 
     def purge_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with DirectoryCache() as held, DirectoryCache() as purging:
-            done = [_purge(tree, guard, held, purging, entry) for entry in entries]
-            held.sync()
+        with Shelves(tree, changes=True) as shelves, DirectoryCache(tree, changes=True) as purging:
+            done = [_purge(guard, shelves, purging, entry) for entry in entries]
+            shelves.sync()
             purging.sync()
+            tree.sync()
         _drop_empty_shelves(tree, entries)
         return done
 
     return purge_all
 
 
-def _purge(
-    tree: MediaTree, guard: Guard, held: DirectoryCache, purging: DirectoryCache, entry: EntryPath
-) -> MoveResult:
+def _purge(guard: Guard, shelves: Shelves, purging: DirectoryCache, entry: EntryPath) -> MoveResult:
     guard.ensure()
     try:
-        grave = purging.get(tree, PURGING, own=True)
-        moved = _rename_away(tree, held, grave, entry)
+        grave = purging.get(PURGING, own=True)
+        moved = _rename_away(shelves, grave, entry)
         gone = unlink_directory(grave, entry.purging_name)
     except OSError as error:
         return MoveResult(entry, "failed", disk_error(error))
@@ -201,26 +217,25 @@ def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with DirectoryCache() as held, DirectoryCache() as purging:
-            done = [_take_purge_back(tree, guard, held, purging, entry) for entry in entries]
-            held.sync()
+        with Shelves(tree, changes=True) as shelves, DirectoryCache(tree, changes=True) as purging:
+            done = [_take_purge_back(guard, shelves, purging, entry) for entry in entries]
+            shelves.sync()
             purging.sync()
+            sync_shelves_parents(tree, entries)
+            tree.sync()
             return done
 
     return rename_all
 
 
-def _take_purge_back(
-    tree: MediaTree, guard: Guard, held: DirectoryCache, purging: DirectoryCache, entry: EntryPath
-) -> MoveResult:
+def _take_purge_back(guard: Guard, shelves: Shelves, purging: DirectoryCache, entry: EntryPath) -> MoveResult:
     guard.ensure()
     try:
-        grave = purging.get(tree, PURGING, own=True)
+        grave = purging.get(PURGING, own=True)
         with inside(grave, entry.purging_name) as directory:
-            left = bool(os.listdir(directory))
+            left = bool(all_names(directory))
         if left:
-            target = held.get(tree, QUARANTINE, str(entry.pass_id), shelf(entry.hash), own=True)
-            os.rename(entry.purging_name, entry.name, src_dir_fd=grave, dst_dir_fd=target)
+            os.rename(entry.purging_name, entry.name, src_dir_fd=grave, dst_dir_fd=shelves.make(entry))
     except FileNotFoundError:
         return MoveResult(entry, "missing")
     except OSError as error:
@@ -228,36 +243,49 @@ def _take_purge_back(
     return MoveResult(entry, "moved" if left else "missing")
 
 
-def _rename_away(tree: MediaTree, held: DirectoryCache, grave: int, entry: EntryPath) -> bool:
-    try:
-        source = held.get(tree, OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash))
-        os.rename(entry.name, entry.purging_name, src_dir_fd=source, dst_dir_fd=grave)
-    except FileNotFoundError:
-        return False
-    return True
+def _rename_away(shelves: Shelves, grave: int, entry: EntryPath) -> bool:
+    for shelf in shelves.search(entry):
+        with suppress(FileNotFoundError):
+            os.rename(entry.name, entry.purging_name, src_dir_fd=shelf, dst_dir_fd=grave)
+            return True
+    return False
 
 
 def unlink_directory(parent: int, name: str) -> bool:
     """Unlink a directory that holds files only; return whether it existed. Raise OSError."""
     try:
         with inside(parent, name) as directory:
-            for inner in os.listdir(directory):
-                with suppress(FileNotFoundError):
-                    os.unlink(inner, dir_fd=directory)
+            # The first answer is all of a small directory; whether there was more the rmdir tells.
+            _unlink(directory, some_names(directory))
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=parent)
+                return True
+            os.lseek(directory, 0, os.SEEK_SET)
+            _unlink(directory, all_names(directory))
     except FileNotFoundError:
         return False
     os.rmdir(name, dir_fd=parent)
     return True
 
 
+def _unlink(directory: int, names: Sequence[str]) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+
 def _drop_empty_shelves(tree: MediaTree, entries: Sequence[EntryPath]) -> None:
     # Only our own directories; dendrite's first two levels are never removed, since an upload may be using them.
-    for pass_id, name in sorted({(entry.pass_id, shelf(entry.hash)) for entry in entries}):
-        with suppress(OSError), tree.directory(OWN, QUARANTINE, str(pass_id)) as parent:
-            os.rmdir(name, dir_fd=parent)
     for pass_id in {entry.pass_id for entry in entries}:
-        with suppress(OSError), tree.directory(OWN, QUARANTINE) as parent:
-            os.rmdir(str(pass_id), dir_fd=parent)
+        with suppress(OSError):
+            with tree.directory(OWN, QUARANTINE, str(pass_id)) as parent:
+                of_pass = [entry for entry in entries if entry.pass_id == pass_id]
+                shelves = {parts[-1] for entry in of_pass for parts in (entry.shelf, entry.older_shelf)}
+                for name in sorted(shelves.intersection(os.listdir(parent))):
+                    with suppress(OSError):
+                        os.rmdir(name, dir_fd=parent)
+            with tree.directory(OWN, QUARANTINE) as parent:
+                os.rmdir(str(pass_id), dir_fd=parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
+_NO_SECOND_NAME: Final = frozenset({errno.EPERM, errno.EMLINK})
+"""protected_hardlinks forbids links to files of another owner, and the number of links of a file is limited."""
 _NAME: Final = re.compile(r"(\d{1,10})\.[0-9a-f]{16}", re.ASCII)
 
 
@@ -76,6 +78,15 @@ class Staging:
         finally:
             os.unlink(aside, dir_fd=self.descriptor)
 
+    def link_unseen(self, source: int, name: str, target: int) -> None:
+        """Give a file a second name in a directory of ours that is not in place yet."""
+        try:
+            os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_SECOND_NAME:
+                raise
+            self.link(source, name, target)
+
     def replace(self, source: int, name: str, target: int) -> None:
         """Give a file a second name in another directory, in place of a file of that name."""
         aside = self._second_name(source, name)
@@ -86,9 +97,7 @@ class Staging:
         try:
             os.link(name, aside, src_dir_fd=source, dst_dir_fd=self.descriptor, follow_symlinks=False)
         except OSError as error:
-            # protected_hardlinks forbids links to files of another owner, and the number of links of a file is
-            # limited.
-            if error.errno not in {errno.EPERM, errno.EMLINK}:
+            if error.errno not in _NO_SECOND_NAME:
                 raise
             self._copy(source, name, aside)
         return aside

@@ -10,14 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from retentiond.model.disk_errors import disk_error
-from retentiond.targets.dendrite_media.disk.layout import (
-    OWN,
-    QUARANTINE,
-    EntryPath,
-    Thumbnail,
-    blob_parts,
-    shelf,
-)
+from retentiond.targets.dendrite_media.disk.layout import OWN, EntryPath, Thumbnail, blob_parts
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, sync_shelves_parents
 
 if TYPE_CHECKING:
@@ -32,10 +25,7 @@ def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnai
         moved = move_thumbnails(tree, entry, thumbnails)
     except OSError as error:
         # If nothing was moved, the entry's directory is empty, and is removed.
-        with (
-            suppress(OSError),
-            tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
-        ):
+        with suppress(OSError), tree.directory(OWN, *entry.shelf) as parent:
             os.rmdir(entry.name, dir_fd=parent)
         return MoveResult(entry, "failed", disk_error(error))
     return MoveResult(entry, "moved" if moved else "missing")
@@ -43,7 +33,7 @@ def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnai
 
 def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
     """Rename thumbnails of a live blob into the quarantine; return whether any existed. Raise OSError."""
-    target = tree.own_directory(QUARANTINE, str(entry.pass_id), shelf(entry.hash), entry.name)
+    target = tree.own_directory(*entry.shelf, entry.name)
     moved = False
     try:
         with tree.directory(*blob_parts(entry.hash)) as live:
@@ -53,15 +43,16 @@ def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thum
                     moved = True
                 except FileNotFoundError:
                     continue
-            os.fsync(target)
-            os.fsync(live)
+            tree.sync_alone(target)
+            tree.sync_alone(live)
     except FileNotFoundError:
         pass
     finally:
         os.close(target)
-    with tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent:
+    with tree.directory(OWN, *entry.shelf) as parent:
         if not moved:
             os.rmdir(entry.name, dir_fd=parent)
-        os.fsync(parent)
+        tree.sync_alone(parent)
     sync_shelves_parents(tree, [entry])
+    tree.sync()
     return moved

@@ -10,12 +10,14 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.disk import kernel
 from retentiond.targets.dendrite_media.disk.layout import OWN, PROBE, PURGING, QUARANTINE, STAGING
-from retentiond.targets.dendrite_media.disk.mounts import mounts_below
+from retentiond.targets.dendrite_media.disk.mounts import LOCAL, mount_of, mounts_below, read_mounts
 from retentiond.targets.dendrite_media.disk.plain import make_plain
 
 if TYPE_CHECKING:
@@ -67,6 +69,26 @@ class MediaTree:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.root)
+
+    @cached_property
+    def synced_whole(self) -> bool:
+        """Whether one sync of the whole file system makes a batch durable.
+
+        Network file systems and FUSE may answer that call without doing anything, and an overlay has two file systems:
+        there each changed directory is synced on its own.
+        """
+        mount = mount_of(self.root, read_mounts())
+        return mount is not None and mount.kind in LOCAL
+
+    def sync_alone(self, descriptor: int) -> None:
+        """Sync one directory, unless the file system is synced whole at the end of the batch."""
+        if not self.synced_whole:
+            os.fsync(descriptor)
+
+    def sync(self) -> None:
+        """Write the changes of a batch to the disk, where the whole file system is synced; raise OSError."""
+        if self.synced_whole:
+            kernel.sync_file_system(self.root)
 
     def __enter__(self) -> Self:
         return self
@@ -230,11 +252,16 @@ class MediaTree:
 
 
 class DirectoryCache:
-    """Directories that a run of sorted work keeps opening, opened once each, for one thread; at most `limit` of them."""
+    """Directories that a run of sorted work keeps opening, opened once each, for one thread; at most `limit` of them.
 
-    def __init__(self, limit: int = 64) -> None:
+    `changes`: the work changes them, and each is synced before it is closed, unless the file system is synced whole.
+    """
+
+    def __init__(self, tree: MediaTree, limit: int = 64, *, changes: bool = False) -> None:
+        self._tree = tree
         self._open: dict[tuple[str, ...], int] = {}
         self._limit = limit
+        self._changes = changes
 
     def __enter__(self) -> Self:
         return self
@@ -242,20 +269,33 @@ class DirectoryCache:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def get(self, tree: MediaTree, *parts: str, own: bool = False) -> int:
+    def get(self, *parts: str, own: bool = False) -> int:
         """Return the descriptor of a directory of dendrite's (or of our own, made if missing); raise OSError."""
         key = (OWN, *parts) if own else parts
-        if key not in self._open:
+        opened = self._open.get(key)
+        if opened is None:
             if len(self._open) >= self._limit:
-                self.sync()
-                self.close()
-            self._open[key] = tree.own_directory(*parts) if own else tree.open_directory(*parts)
-        return self._open[key]
+                self.begin_anew()
+            if own:
+                opened = self._tree.own_directory(*parts)
+            elif len(parts) > 1:
+                # Sorted work has its upper levels in common.
+                opened = os.open(parts[-1], DIRECTORY, dir_fd=self.get(*parts[:-1]))
+            else:
+                opened = self._tree.open_directory(*parts)
+            self._open[key] = opened
+        return opened
+
+    def begin_anew(self) -> None:
+        """Close all directories, with the sync that their changes need; the next ones are opened anew."""
+        if self._changes:
+            self.sync()
+        self.close()
 
     def sync(self) -> None:
-        """Sync the open directories."""
+        """Sync the open directories, unless the file system is synced whole."""
         for descriptor in self._open.values():
-            os.fsync(descriptor)
+            self._tree.sync_alone(descriptor)
 
     def close(self) -> None:
         """Close all directories without a sync."""

@@ -16,7 +16,7 @@ from retentiond.targets.dendrite_media.database.rows import entry_path, thumbnai
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
-from retentiond.targets.dendrite_media.disk.moves import measure_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.disk.moves import linked_elsewhere, measure_entries, quarantine_blobs
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     change,
@@ -151,16 +151,26 @@ async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int
     """
     if not rows:
         return set()
-    entries = sorted((entry_path(row) for row in rows), key=lambda entry: (entry.hash, entry.entry_id))
-    freed = await session.context.disk.share(measure_entries(session.tree), entries)
+    entries = sorted(entry_path(row) for row in rows)
+    disk, tree = session.context.disk, session.tree
+    shared = await disk.share(linked_elsewhere(tree), entries)
+    # Spare copies are further names of live files, which may have been made there file by file.
+    spares = {row["entry_id"] for row in rows if row.get("state", "returned") == "returned"}
+    unsure = [
+        entry
+        for entry, is_shared in zip(entries, shared, strict=True)
+        if is_shared or entry.entry_id in spares
+    ]
+    freed = dict(zip(unsure, await disk.share(measure_entries(tree), unsure), strict=True))
+    measured = [freed.get(entry) for entry in entries]
     async with session.context.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
         return await purging(
             connection,
             session,
             entries,
-            [of_entry.files if of_entry else None for of_entry in freed],
-            [of_entry.bytes if of_entry else None for of_entry in freed],
+            [of_entry.files if of_entry else None for of_entry in measured],
+            [of_entry.bytes if of_entry else None for of_entry in measured],
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
-from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry, shelf
+from retentiond.targets.dendrite_media.disk.layout import OWN, QUARANTINE, EntryPath, parse_entry
 from retentiond.targets.dendrite_media.quarantine.entries import (
     known_entries,
     known_thumbnails,
@@ -65,7 +65,7 @@ async def _give_back(session: StoreSession, strangers: list[EntryPath], wanted: 
         log.warning(
             "inconsistency",
             kind="unknown_entry",
-            path=f"{OWN}/{QUARANTINE}/{entry.pass_id}/{shelf(entry.hash)}/{entry.name}",
+            path="/".join((OWN, *entry.shelf, entry.name)),
             wanted=entry.hash in wanted,
         )
 
@@ -79,7 +79,7 @@ def list_entries(tree: MediaTree, *, whole: bool = True) -> Iterator[EntryPath]:
         for shelf_name in _names(tree, OWN, QUARANTINE, pass_name, whole=whole):
             for name in _names(tree, OWN, QUARANTINE, pass_name, shelf_name, whole=whole):
                 entry = parse_entry(pass_name, name)
-                if entry is not None and shelf(entry.hash) == shelf_name:
+                if entry is not None and shelf_name in {entry.shelf[-1], entry.older_shelf[-1]}:
                     yield entry
 
 

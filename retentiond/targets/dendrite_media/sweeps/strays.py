@@ -17,17 +17,14 @@ from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.disk.layout import (
     FILE,
-    OWN,
-    QUARANTINE,
     EntryPath,
     Thumbnail,
     blob_parts,
     parse_thumbnail,
-    shelf,
 )
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, regular_file
+from retentiond.targets.dendrite_media.disk.shelves import Shelves
 from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
-from retentiond.targets.dendrite_media.disk.tree import inside
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, mark_purging, tell_returns
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
@@ -216,8 +213,8 @@ def _is_wanted(tree: MediaTree, wish: Return) -> bool | None:
     entry = wish.entry
     try:
         with (
-            tree.directory(OWN, QUARANTINE, str(entry.pass_id), shelf(entry.hash)) as parent,
-            inside(parent, entry.name) as copy,
+            Shelves(tree) as shelves,
+            shelves.inside(entry) as copy,
             tree.directory(*blob_parts(entry.hash)) as live,
         ):
             return any(
