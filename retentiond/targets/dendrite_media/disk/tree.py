@@ -107,16 +107,18 @@ class MediaTree:
 
     def open_directory(self, *parts: str) -> int:
         """Return a descriptor of a directory below the root; the caller closes it. Raise OSError."""
-        current = os.dup(self.root)
+        current = self.root
         try:
             for part in parts:
                 deeper = os.open(part, DIRECTORY, dir_fd=current)
-                os.close(current)
+                if current != self.root:
+                    os.close(current)
                 current = deeper
         except OSError:
-            os.close(current)
+            if current != self.root:
+                os.close(current)
             raise
-        return current
+        return current if parts else os.dup(self.root)
 
     def own_directory(self, *parts: str) -> int:
         """Return a descriptor of a directory below `.retentiond`, made if missing; the caller syncs its parents.
