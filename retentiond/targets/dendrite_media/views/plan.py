@@ -74,17 +74,11 @@ async def plan(
             else:
                 with opened as tree:
                     try:
-                        await _count(
-                            context,
-                            connection,
-                            tree,
-                            report,
-                            listen,
-                            progress,
-                            request,
-                            witness,
-                            run or DryRun,
-                        )
+                        about = await _begin(context, connection, tree, listen, progress)
+                        await (run or DryRun)(about, request).count(report)
+                        await _warn_of_encryption(about, request, report)
+                        if witness is not None:
+                            await witness(connection, tree, ledger=about.ledger)
                     except RefusedError as error:
                         report.refused = error.refusal
     report.state = "refused" if report.refused else "planned"
@@ -92,30 +86,23 @@ async def plan(
     return report
 
 
-async def _count(
-    context: TargetContext, connection: Conn, tree: MediaTree, report: PassReport,
-    listen: Callable[[Item], None] | None, progress: Progress, request: Request | None, witness: Witness | None,
-    run: Callable[[PlanContext, Request | None], DryRun],
-) -> None:  # fmt: skip
+async def _begin(
+    context: TargetContext, connection: Conn, tree: MediaTree, listen: Callable[[Item], None] | None,
+    progress: Progress,
+) -> PlanContext:  # fmt: skip
+    """Check the store as a pass does, and begin a plan at this moment."""
     belonging = await check_belonging(context, connection, tree)
     now = await connection.fetchval("SELECT clock_timestamp()")
-    about = PlanContext(
+    return PlanContext(
         context, tree, connection, now, progress, Stop(), dry=True, ledger=belonging.ledger, first=belonging.first,
         listen=listen,
     )  # fmt: skip
-    await run(about, request).count(report)
-    if request is not None:
-        await _warn_of_encryption(context, connection, request, report)
-    if witness is not None:
-        await witness(connection, tree, ledger=belonging.ledger)
 
 
-async def _warn_of_encryption(
-    context: TargetContext, connection: Conn, request: Request, report: PassReport
-) -> None:
-    if request.kind != "room":
+async def _warn_of_encryption(about: PlanContext, request: Request | None, report: PassReport) -> None:
+    if request is None or request.kind != "room":
         return
-    encryption = await context.hold_references.encryption(connection, request.name)
+    encryption = await about.target.hold_references.encryption(about.connection, request.name)
     if encryption == "encrypted":
         report.remarks.append(
             "the room is encrypted: references in its messages cannot be read, and their media stay"
