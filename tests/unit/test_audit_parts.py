@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.target import AuditOptions, Stop
 from retentiond.model.audit import KINDS, AuditReport, Finding
 from retentiond.model.media import Hash, MediaRow
+from retentiond.targets.dendrite_media.audit import merge
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer
 from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk, FileSeen
 from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
+from retentiond.targets.dendrite_media.audit.scan import list_levels
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
 from retentiond.targets.dendrite_media.disk.layout import blob_parts
 from retentiond.targets.dendrite_media.disk.tree import MediaTree
@@ -22,7 +25,7 @@ from retentiond.targets.dendrite_media.repair.context import RepairContext
 from retentiond.terminal.audit import MEANINGS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from retentiond.adapters.postgres import Conn
@@ -135,3 +138,54 @@ def test_every_kind_of_finding_has_words_and_the_report_tells_kinds_in_one_order
     report.leave("missing_file", "local", 0)
     assert list(report.as_json()["findings"]) == ["missing_file", "unknown_path"]
     assert report.as_json()["left"] == {}
+
+
+class CountedWorkers(DiskWorkers):
+    """Counts the pieces of work that threads are given."""
+
+    calls = 0
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        self.calls += 1
+        return await super().call(work)
+
+
+@pytest.mark.parametrize(("most", "calls"), [(4000, 1), (50, 6)])
+async def test_a_scan_hands_a_thread_long_runs_of_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, calls: int
+) -> None:
+    monkeypatch.setattr(merge, "_BLOBS_A_RUN", most)
+    names = sorted(
+        f"{first}{second}{'x' * 41}" for first in "ABCDEFGHIJ" for second in "abcdefghijklmnopqrstuvwxyz-0"
+    )
+    for name in names:
+        path = tmp_path.joinpath(*blob_parts(Hash(name)))
+        path.mkdir(parents=True)
+        (path / "file").write_bytes(b"xy")
+    disk = CountedWorkers(4)
+    found: list[str] = []
+    lasts: list[str] = []
+    try:
+        with MediaTree(tmp_path) as tree:
+            shelves = list_levels(tree).shelves
+            async with merge.ScansAhead(tree, disk, shelves) as scans:
+                while (run := await scans.next()) is not None:
+                    assert set(run.blobs.values()) == {"file:2"}
+                    found += run.blobs
+                    lasts.append(run.last)
+    finally:
+        disk.close()
+    assert found == names
+    assert lasts[-1] == names[-1][:2]
+    assert disk.calls == calls
+
+
+async def test_the_error_of_a_scan_is_raised_where_its_run_is_awaited(tmp_path: Path) -> None:
+    disk = DiskWorkers(1)
+    try:
+        with MediaTree(tmp_path) as tree:
+            async with merge.ScansAhead(tree, disk, [cast("Any", None)]) as scans:
+                with pytest.raises(AttributeError):
+                    await scans.next()
+    finally:
+        disk.close()
