@@ -1,4 +1,4 @@
-"""Write what is generated: the configuration reference, the commands, the example and the JSON Schema.
+"""Write what is generated: the configuration reference, the commands, the example, the JSON Schema and the manual page.
 
     .venv/bin/python tools/documents.py
 
@@ -25,6 +25,7 @@ from retentiond.config.json_schema import FILE, json_schema
 from retentiond.config.schema import KINDS, Config
 from retentiond.config.units import format_duration
 from retentiond.model.errors import RetentiondError
+from tools import manual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,11 +44,12 @@ def generated(page: str) -> str:
 
 
 def main() -> None:
-    """Write each generated page, the example, and the JSON Schema."""
+    """Write each generated page, the example, the JSON Schema and the manual page."""
     for page in PAGES:
         (_DOCS / page).write_text(generated(page), encoding="utf-8")
     (_ROOT / "config.example.yaml").write_text(example_config(), encoding="utf-8")
     (_ROOT / FILE).write_text(json_schema(), encoding="utf-8")
+    (_ROOT / manual.FILE).write_text(manual.manual(exit_statuses()), encoding="utf-8")
 
 
 def _configuration() -> Iterator[str]:
@@ -107,17 +109,28 @@ def _value(value: Any) -> str:
 def _commands() -> Iterator[str]:
     yield "## Exit statuses"
     yield ""
-    yield from ("| status | meaning |", "| --- | --- |", "| 0 | Everything was done. |")
-    yield "| 1 | Done, with items that failed; they are counted and named. |"
-    for error in sorted(RetentiondError.__subclasses__(), key=lambda one: one.exit_status):
-        if error.exit_status != RetentiondError.exit_status:
-            yield f"| {error.exit_status} | {_prose(error.__doc__ or '')} |"
+    yield from ("| status | meaning |", "| --- | --- |")
+    yield from (f"| {status} | {_prose(meaning)} |" for status, meaning in exit_statuses())
     yield ""
     yield "Of several targets the most serious status counts, in the order 4, 3, 5, 1."
     yield from ("", "## Options of every command", "")
     yield from _options(typer.main.get_command(app._line))  # noqa: SLF001 - its help is public
     for name in app.VERBS:
         yield from _verb(app.load(name), f"{PROGRAM} {name}")
+
+
+def exit_statuses() -> list[tuple[int, str]]:
+    """Return each exit status and its meaning."""
+    errors = sorted(RetentiondError.__subclasses__(), key=lambda one: one.exit_status)
+    return [
+        (0, "Everything was done."),
+        (1, "Done, with items that failed; they are counted and named."),
+        *(
+            (error.exit_status, error.__doc__ or "")
+            for error in errors
+            if error.exit_status != RetentiondError.exit_status
+        ),
+    ]
 
 
 def _verb(command: Any, words: str) -> Iterator[str]:
