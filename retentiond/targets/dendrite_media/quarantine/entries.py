@@ -17,6 +17,7 @@ from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResu
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.disk.moves import linked_elsewhere, measure_entries, quarantine_blobs
+from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     change,
@@ -26,16 +27,22 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import (
     purging,
     quarantined,
 )
-from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up, take_back
+from retentiond.targets.dendrite_media.quarantine.refused_moves import (
+    give_up,
+    take_back,
+    take_back_thumbnails,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.session import Guard
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "entries.sql")
@@ -96,6 +103,34 @@ async def carry_out(session: StoreSession, entries: Sequence[EntryPath]) -> Move
     moves.returned = await return_to_rows(session, wanted)
     moves.quarantined = len(rows) - moves.returned
     return moves
+
+
+async def carry_out_thumbnails(session: StoreSession, intents: Sequence[Intent]) -> Moves:
+    """Rename the thumbnails of claimed, intended entries into the quarantine, and record it."""
+    results = await session.context.disk.share(_move_all(session.tree, session.claimant.guard), intents)
+    failed = [
+        (Return(intent.entry, intent.thumbnails), result)
+        for intent, result in zip(intents, results, strict=True)
+        if result.outcome == "failed"
+    ]
+    moved = [result.entry.entry_id for result in results if result.outcome == "moved"]
+    missing = [result.entry.entry_id for result in results if result.outcome == "missing"]
+    await change(session, Change.THUMBNAILS_QUARANTINED, moved)
+    await change(session, Change.INTENT_DROPPED, missing)
+    moves = Moves(quarantined=len(moved))
+    moves.fail([result for _, result in failed], await take_back_thumbnails(session, failed))
+    return moves
+
+
+def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:
+    def move(intents: Sequence[Intent]) -> list[MoveResult]:
+        results = []
+        for intent in intents:
+            guard.ensure()
+            results.append(try_to_move(tree, intent.entry, intent.thumbnails))
+        return results
+
+    return move
 
 
 async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) -> int:

@@ -17,9 +17,10 @@ from retentiond.adapters.postgres import LOST
 from retentiond.ledger.records import add_record
 from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import media_key
+from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, standing
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import restored_record
-from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change_on, note_failures
+from retentiond.targets.dendrite_media.quarantine.entry_table import Change, change, change_on, note_failures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,4 +76,44 @@ async def _take_back_at_once(session: StoreSession, results: Sequence[MoveResult
         log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
     for row in swallowed:
         log.error("item_failed", kind="not_restored", media=media_key(row).uri, error=SWALLOWED)
+    return rows
+
+
+async def take_back_thumbnails(
+    session: StoreSession, failed: Sequence[tuple[Return, MoveResult]]
+) -> list[Record]:
+    """Take back the releases of claimed entries whose files did not all move; return the media that have theirs again.
+
+    If a moved file cannot be moved back, the entry stays in quarantine with its rows, and can be restored.
+    """
+    if not failed:
+        return []
+    log = get_logger(target=session.context.name)
+    for _, result in failed:
+        log.error("item_failed", kind="not_moved", hash=result.entry.hash, error=result.error)
+    entries = [back.entry for back, _ in failed]
+    stands = dict(
+        zip(entries, await session.context.disk.share(standing(session.tree), entries), strict=True)
+    )
+    partial = [back for back, _ in failed if stands[back.entry]]
+    results = await session.context.disk.share(bring_back(session.tree, session.claimant), partial)
+    whole = {result.entry for result in results if result.outcome in {"returned", "whole_already"}}
+    whole |= {entry for entry, stood in stands.items() if stood is False}
+    rows = await _insert_thumbnails(session, [result for _, result in failed if result.entry in whole])
+    await change(
+        session, Change.INTENT_DROPPED, [e.entry_id for e, stood in stands.items() if stood is False]
+    )
+    await change(session, Change.THUMBNAILS_QUARANTINED, [e.entry_id for e, stood in stands.items() if stood])
+    unseen = [(result.entry, result.error) for _, result in failed if stands[result.entry] is None]
+    await note_failures(session, unseen)
+    return rows
+
+
+async def _insert_thumbnails(session: StoreSession, results: Sequence[MoveResult]) -> list[Record]:
+    async with session.context.pool.acquire() as connection, connection.transaction():
+        rows = await released_rows.take_back_thumbnails(
+            connection, [(result.entry.pass_id, result.entry.hash, result.error) for result in results]
+        )
+        if rows:
+            await add_record(connection, restored_record(session.context.name, rows))
     return rows

@@ -26,9 +26,14 @@ from retentiond.targets.dendrite_media.disk.layout import EntryPath
 from retentiond.targets.dendrite_media.holds.holds import lock_and_find_held
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import released_record, thumbnails_record
-from retentiond.targets.dendrite_media.quarantine.entries import Intent, Moves, carry_out, known_thumbnails
+from retentiond.targets.dendrite_media.quarantine.entries import (
+    Intent,
+    Moves,
+    carry_out,
+    carry_out_thumbnails,
+    known_thumbnails,
+)
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend, intend_thumbnails
-from retentiond.targets.dendrite_media.quarantine.thumbnails import carry_out_thumbnails
 from retentiond.targets.dendrite_media.references.copies import KEPT_COPY, LARGEST_AGE
 from retentiond.targets.dendrite_media.references.encrypted import shown
 
