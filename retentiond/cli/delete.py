@@ -9,8 +9,7 @@ import typer
 
 from retentiond.cli.options import Json, Media, Origin, Targets, User, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, print_outcome, print_problems
-from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import Scope, Session, Work, patience_of
+from retentiond.cli.session import Scope, Session, Work, agreed, patience_of, refuse_unasked
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import TakesRequests
 from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retentiond.cli.hold_subjects import FLAGS, Subjects, read_day
-from retentiond.cli.hold_words import about, covers, history, members, warn
+from retentiond.cli.hold_words import FLAGS, Subjects, about, covers, history, members, read_day, warn
 from retentiond.cli.listing import JsonList
 from retentiond.cli.options import Json, Media, Origin, Reason, Targets, User, commands, example
 from retentiond.cli.session import Scope, Session, Work

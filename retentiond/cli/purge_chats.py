@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from retentiond.adapters.log_entries import redact
-from retentiond.cli.hold_subjects import read_day
+from retentiond.cli.hold_words import read_day
 from retentiond.cli.options import Json, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Session, Work, patience_of

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from retentiond.cli.options import Json, Targets, commands, example
-from retentiond.cli.question import agreed, refuse_unasked
-from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work
+from retentiond.cli.session import NO_QUARANTINE, Scope, Session, Work, agreed, refuse_unasked
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasQuarantine
 from retentiond.model.errors import FAILED, RefusedError, UsageError

@@ -1,5 +1,6 @@
-"""A running command: its streams, configuration and targets, and its errors."""
+"""A running command: its streams, configuration and targets, its errors and its questions."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -10,23 +11,22 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
+from typer import TyperException
 
 from retentiond.adapters.journal import under_journal
 from retentiond.adapters.log_entries import redact
-from retentiond.adapters.logging import configure_logging
+from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.cli.environment import Environment
-from retentiond.cli.failures import failure_of
-from retentiond.cli.log import CommandLog
 from retentiond.cli.options import Options
 from retentiond.cli.signals import run_interruptibly
-from retentiond.cli.streams import Output, ReaderGoneError
+from retentiond.cli.streams import CommandLog, Output, ReaderGoneError
 from retentiond.config.document import Document
 from retentiond.config.load import from_dendrite_config, load_with_places
 from retentiond.config.schema import Config, Logging, Records, TargetConfig, left_alone_on
-from retentiond.config.units import parse_duration
+from retentiond.config.units import UnitError, parse_duration
 from retentiond.engine.target import PATIENCE, Stop
 from retentiond.ledger.host import host_name
-from retentiond.model.errors import EXIT_STATUSES, RetentiondError, UsageError, worst
+from retentiond.model.errors import EXIT_STATUSES, FAILED, RetentiondError, UsageError, worst
 from retentiond.model.text import printable, sentence
 from retentiond.targets import registry
 from retentiond.terminal.translation import translator
@@ -34,6 +34,41 @@ from retentiond.terminal.words import count_in_words
 
 if TYPE_CHECKING:
     from retentiond.config.notify import Notify
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The lines of the message, and the exit status."""
+
+    lines: tuple[str, ...]
+    exit_status: int
+
+
+def failure_of(error: BaseException, *, debug: bool) -> Failure:
+    """Return the message for an error; an unexpected error is logged, with its traceback if `debug`."""
+    match error:
+        case RetentiondError():
+            return Failure(tuple(str(error).splitlines()), error.exit_status)
+        case UnitError():
+            return Failure((str(error),), UsageError.exit_status)
+        case TyperException():
+            text = error.format_message().rstrip(".")
+            context = getattr(error, "ctx", None)
+            command = "retentiond" if context is None else context.command_path
+            joint = "" if text.endswith("?") else ";"
+            return Failure((f"{text}{joint} `{command} --help` shows the usage",), error.exit_code)
+        case asyncio.CancelledError() | KeyboardInterrupt():
+            text = "stopped by Ctrl-C or a signal; run again to continue"
+            return Failure((text,), EXIT_STATUSES["interrupted"])
+    get_logger().error(
+        "unexpected_error", kind=type(error).__name__, message=str(error), exc_info=debug and error
+    )
+    text = f"unexpected {type(error).__name__}: {error}"
+    next_step = (
+        "report it with its traceback" if debug else "run it again with --debug, and report its traceback"
+    )
+    return Failure((f"{text}; {next_step}",), FAILED)
+
 
 _DEFAULT_CONFIG: Final = Path("/etc/retentiond/config.yaml")
 _DEFAULT_DAYS: Final = 30
@@ -240,3 +275,16 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 Work = Callable[[Session], int]
 """The work of a command; returns the exit status."""
+
+
+def refuse_unasked(session: Session, why: str) -> None:
+    """Raise UsageError without a terminal."""
+    if not session.environment.stdin.isatty():
+        raise UsageError(f"{why}; not a terminal: confirm with --yes")
+
+
+def agreed(session: Session, question: str) -> bool:
+    """Ask, and return whether the answer was yes. No event loop may run: a signal would wait for the answer."""
+    session.err.put(f"{question} [y/N] ")
+    session.err.settle()
+    return session.environment.stdin.readline().strip().lower() in {"y", "yes"}

@@ -13,8 +13,7 @@ from pydantic.fields import FieldInfo
 from retentiond.config.chats import ChatTarget
 from retentiond.config.json_schema import FILE
 from retentiond.config.media import MediaTarget
-from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.quotas import QuotaConfig
+from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
 from retentiond.config.schema import KINDS, Config, check_kinds
 from retentiond.config.units import format_duration
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field
 
 from retentiond.config.access_log import AccessLogConfig
-from retentiond.config.policies import FOREVER, MatchConfig, PolicyConfig
+from retentiond.config.policies import FOREVER, MatchConfig, PolicyConfig, QuotaConfig, unnamed_quota
 from retentiond.config.problems import KeyPath
-from retentiond.config.quotas import QuotaConfig, unnamed_quota
 from retentiond.config.schedule import AuditSchedule, Schedule
 from retentiond.config.section import Conflict, Section
 from retentiond.config.target import TargetSection

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
@@ -16,7 +18,6 @@ from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging, left_alone_on
 from retentiond.daemon.notices import Notices
 from retentiond.daemon.settings import policies_as_fields, read_settings
-from retentiond.daemon.signals import Signals
 from retentiond.daemon.status import StatusReporter
 from retentiond.daemon.target_set import TargetSet
 from retentiond.daemon.tasks import Tasks
@@ -27,13 +28,14 @@ from retentiond.targets.registry import import_kinds
 from retentiond.targets.registry import open_target as open_registered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import TextIO
 
     from retentiond.adapters.clock import Clock
     from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.settings import Settings
+
 
 PATIENCE: Final = 30.0
 """Seconds that a running batch has to end after a request to stop."""
@@ -217,3 +219,42 @@ class _Daemon:
                 end.cancel()
         if self._targets.at_work:
             _log.warning("shutdown_cut_short", targets=list(self._targets.at_work))
+
+
+_STOP: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """What was asked for by signal. `noticed` is set by each of them, and may be set by others too.
+
+    `stop` is the signal that asked for the end, and `hurry` is set when there came another.
+    """
+
+    def __init__(self) -> None:
+        self.noticed = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.reload = False
+        self.stop: str | None = None
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Take the signals, until the end of the block."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
+        for number in _STOP:
+            loop.add_signal_handler(number, self._ask_stop, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGHUP, *_STOP):
+                loop.remove_signal_handler(number)
+
+    def _ask_reload(self) -> None:
+        self.reload = True
+        self.noticed.set()
+
+    def _ask_stop(self, number: signal.Signals) -> None:
+        if self.stop is not None:
+            self.hurry.set()
+        self.stop = self.stop or number.name
+        self.noticed.set()

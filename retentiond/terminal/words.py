@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.quotas import QuotaConfig
+from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
 from retentiond.config.schedule import Schedule
 from retentiond.config.schema import check_kinds
 from retentiond.config.units import format_duration

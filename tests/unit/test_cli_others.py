@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.quotas import QuotaConfig
+from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
 from retentiond.config.schedule import Schedule
 from retentiond.demo.options import DemoOptions
 from retentiond.terminal.words import (

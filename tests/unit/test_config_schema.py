@@ -6,8 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from retentiond.config.media import Limits, MediaTarget, Pace
-from retentiond.config.policies import PolicyConfig
-from retentiond.config.quotas import QuotaConfig
+from retentiond.config.policies import PolicyConfig, QuotaConfig
 from retentiond.config.schema import Config
 from retentiond.config.section import Section
 from retentiond.model.match import Match

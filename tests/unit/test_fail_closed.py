@@ -16,8 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from retentiond.config.media import MediaTarget
-from retentiond.config.policies import MatchConfig, PolicyConfig
-from retentiond.config.quotas import QuotaConfig
+from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
 from retentiond.config.schema import check_kinds
 from retentiond.model.facts import read_facts
 from retentiond.model.fields import all_handled
