@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 _REPOSITORY = Path(__file__).parents[2]
+# A shared cache of compiled modules would keep those of each installation.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
 
 
 def _install(root: Path, *words: str, clone: Path = _REPOSITORY) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [clone / "systemd/install", *words],
         umask=0o077,  # as on a hardened host
-        env=os.environ | {"DESTDIR": str(root)},
+        env=_ENVIRONMENT | {"DESTDIR": str(root)},
         capture_output=True,
         text=True,
         check=False,
@@ -152,7 +154,7 @@ def test_pipx_installs_the_command_with_the_extras_for_chats(tmp_path: Path) -> 
     lock = {"PIP_CONSTRAINT": str(_REPOSITORY / "requirements.lock")}
     subprocess.run(
         [sys.executable, "-m", "pipx", "install", ".[clickhouse,elasticsearch]"],
-        env=os.environ | homes | lock,
+        env=_ENVIRONMENT | homes | lock,
         cwd=_REPOSITORY,
         check=True,
     )
