@@ -13,8 +13,11 @@ from retentiond.model.match import Match
 from retentiond.model.policy import Policy, Rules
 from retentiond.targets.dendrite_media.references.sources import SQL as SOURCES
 from retentiond.targets.dendrite_media.references.sources import prepare
+from retentiond.targets.dendrite_media.surveys.gone import SQL as GONE
 from retentiond.targets.dendrite_media.surveys.survey import SQL
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
+from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
+from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -72,6 +75,21 @@ async def test_the_workers_of_the_server_share_the_verdicts(large: Conn) -> None
         (SQL["sample"], (10, 1, 2**62)),
     ):
         assert await shared(large, statement, *arguments) == {"mediaapi_media_repository"}
+
+
+async def test_the_workers_of_the_server_look_for_the_rows_of_due_blobs(large: Conn) -> None:
+    await large.execute(SQL["make_due"])
+    await large.execute(
+        "INSERT INTO due (hash, media_id, media_origin, policy)"
+        " SELECT base64hash, media_id, media_origin, 0 FROM mediaapi_media_repository LIMIT 100"
+    )
+    await large.execute(GONE["make_gone"])
+    near = await due_blobs_filter(large, 1)
+    counting = PLAN["count_bearers"].replace("{near}", near.condition)
+    assert await shared(large, counting, *near.arguments) == {"mediaapi_media_repository"}
+    await large.execute(counting, *near.arguments)
+    # The filter lets rows through that are not due, never the other way round.
+    assert await large.fetchval("SELECT sum(rows) FROM bearers") == 100
 
 
 async def test_the_workers_of_the_server_parse_the_events(large: Conn) -> None:

@@ -24,6 +24,7 @@ from retentiond.targets.dendrite_media.surveys.gone import (
     make_gone,
     note_gone,
 )
+from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -174,8 +175,11 @@ class DryRun(Plan):
 
     async def _releaser(self, criteria: SurveyCriteria, report: PassReport) -> DryReleaser:
         if not criteria.newest:
-            for statement in ("drop_bearers", "count_bearers", "sort_bearers"):
-                await self._connection.execute(SQL[statement])
+            near = await due_blobs_filter(self._connection, 1)
+            await self._connection.execute(SQL["drop_bearers"])
+            counting = SQL["count_bearers"].replace("{near}", near.condition)
+            await self._connection.execute(counting, *near.arguments)
+            await self._connection.execute(SQL["sort_bearers"])
         return DryReleaser(self._connection, criteria, report, self._note if self._noting else None)
 
     async def _note(self, keys: Sequence[MediaKey]) -> None:

@@ -2,12 +2,12 @@
 
 -- name: count_bearers
 -- The number of rows with each hash of a due row, and of those that would be deleted by then: one scan, for plans,
--- which create no index.
+-- which create no index; its workers leave out most rows by a filter (blob_filter.py).
 CREATE TEMPORARY TABLE bearers AS
 SELECT m.base64hash COLLATE "C" AS hash, count(*) FILTER (WHERE g.media_id IS NULL) AS rows, count(g.media_id) AS gone
 FROM mediaapi_media_repository m
 LEFT JOIN pg_temp.gone g ON g.media_id = m.media_id COLLATE "C" AND g.media_origin = m.media_origin COLLATE "C"
-WHERE m.base64hash COLLATE "C" IN (SELECT hash FROM pg_temp.due)
+WHERE {near} AND m.base64hash COLLATE "C" IN (SELECT hash FROM pg_temp.due)
 GROUP BY 1
 
 -- name: sort_bearers
