@@ -11,8 +11,8 @@ import pytest
 from retentiond.adapters.postgres import connect
 from retentiond.model.match import Match
 from retentiond.model.policy import Policy, Rules
+from retentiond.targets.dendrite_media.references.sources import ROOM_SQL, prepare
 from retentiond.targets.dendrite_media.references.sources import SQL as SOURCES
-from retentiond.targets.dendrite_media.references.sources import prepare
 from retentiond.targets.dendrite_media.surveys.gone import SQL as GONE
 from retentiond.targets.dendrite_media.surveys.survey import SQL
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
@@ -30,6 +30,9 @@ SELECT 'media' || n, 'there.test', 'image/png', 1, 1, '', md5(n::text) || repeat
 FROM generate_series(1, 30000) n;
 INSERT INTO syncapi_current_room_state (room_id, event_id, type, sender, contains_url, state_key, headered_event_json)
 SELECT '!room', '$' || n, 'm.room.member', '@a:here.test', false, '@u' || n, '{"content":{"avatar_url":"mxc://a/b"}}'
+FROM generate_series(1, 30000) n;
+INSERT INTO syncapi_output_room_events (event_id, room_id, headered_event_json, type, sender, contains_url)
+SELECT '$' || n, '!room', '{"content":{"url":"mxc://a/' || n || '"}}', 'm.room.message', '@a:here.test', true
 FROM generate_series(1, 30000) n;
 ANALYZE;
 """
@@ -99,3 +102,8 @@ async def test_the_workers_of_the_server_parse_the_events(large: Conn) -> None:
     reading = f"CREATE TEMPORARY TABLE found AS {SOURCES['current_state']}"
     read = await shared(large, reading, ["profile_avatars", "room_state"])
     assert read == {"syncapi_current_room_state", "json_each"}
+    for statement in ("drop_servers", "make_servers"):
+        await large.execute(SOURCES[statement])
+    await large.execute(ROOM_SQL["make_room_kinds"])
+    reading = f"CREATE TEMPORARY TABLE found AS {SOURCES['messages']}"
+    assert await shared(large, reading, ["messages"]) == {"syncapi_output_room_events"}

@@ -96,9 +96,9 @@ LANGUAGE sql IMMUTABLE {parallel} AS $$
 $$
 
 -- name: raw_function
--- A text that does not parse as JSON, in pieces, with the escapes undone that could hide a mention.
+-- A text that does not parse as JSON, in pieces (one, mostly), with the escapes undone that could hide a mention.
 CREATE OR REPLACE FUNCTION pg_temp.retentiond_raw(given text) RETURNS SETOF text
-LANGUAGE sql IMMUTABLE {parallel} AS $$
+LANGUAGE sql IMMUTABLE {parallel} ROWS 1 AS $$
     SELECT u.undone
     FROM pg_temp.retentiond_windows(given) AS w(text)
     CROSS JOIN LATERAL (
@@ -241,7 +241,8 @@ FROM (SELECT k.media_id, k.media_origin,
              CASE WHEN bool_and(k.plain AND m.parsed) AND min(m.room_id COLLATE "C") = max(m.room_id COLLATE "C")
                   THEN min(m.room_id COLLATE "C") END AS only_room,
              array_agg(DISTINCT m.sender) FILTER (WHERE k.plain AND m.parsed AND m.sender IS NOT NULL) AS senders
-      FROM (SELECT DISTINCT e.room_id, coalesce(json_typeof(e.content) = 'object', false) AS parsed, s.mention, e.sender
+      FROM (SELECT DISTINCT w.room_id, w.parsed, w.mention, w.sender
+            FROM (SELECT e.room_id, coalesce(json_typeof(e.content) = 'object', false) AS parsed, s.mention, e.sender
             FROM (SELECT room_id, headered_event_json AS raw,
                          pg_temp.retentiond_content(headered_event_json) AS content,
                          CASE WHEN 'sent_by' = ANY ($1::text[])
@@ -252,11 +253,12 @@ FROM (SELECT k.media_id, k.media_origin,
                   FROM syncapi_output_room_events
                   WHERE (headered_event_json LIKE '%mxc%' OR headered_event_json LIKE '%\\u00%')
                     AND NOT (headered_event_json LIKE '%"state_key"%' AND pg_temp.retentiond_is_state(headered_event_json))
-                  OFFSET 0) e
+                  OFFSET '0') e
             CROSS JOIN LATERAL (
                 SELECT x AS mention FROM pg_temp.retentiond_strings(e.content) AS x WHERE json_typeof(e.content) = 'object'
                 UNION ALL
-                SELECT pg_temp.retentiond_raw(e.raw) WHERE json_typeof(e.content) IS DISTINCT FROM 'object') s) m
+                SELECT pg_temp.retentiond_raw(e.raw) WHERE json_typeof(e.content) IS DISTINCT FROM 'object') s
+            OFFSET '0') w) m
       LEFT JOIN pg_temp.retentiond_room v ON v.room_id = m.room_id COLLATE "C" AND v.kind = 'no_local_members'
       LEFT JOIN pg_temp.retentiond_room u ON u.room_id = m.room_id COLLATE "C" AND u.kind = 'upgraded'
       CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
