@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.announcer import Announcer
-from retentiond.adapters.channels import channels_of
 from retentiond.config.units import format_duration
 from retentiond.ledger.host import host_name
 from retentiond.model.notices import History, Notice
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from retentiond.adapters.announcer import Announcer
     from retentiond.adapters.clock import Clock
     from retentiond.config.notify import Notify
     from retentiond.model.audit import AuditReport
@@ -51,6 +50,10 @@ class Notices:
         failing = {name for name, history in self._histories.items() if history.failing}
         self._histories = {}
         if notify is not None:
+            # The client of HTTP takes as long to import as all else of `once`, which mostly sends nothing.
+            from retentiond.adapters.announcer import Announcer  # noqa: PLC0415
+            from retentiond.adapters.channels import channels_of  # noqa: PLC0415
+
             self._announcer = Announcer(
                 channels_of(notify, host_name()),
                 self._clock,

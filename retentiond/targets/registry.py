@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond import targets
+from retentiond import adapters, targets
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.schema import KINDS
@@ -55,13 +55,14 @@ if set(_KINDS) != set(KINDS.values()):
 
 
 def import_kinds() -> None:
-    """Import every module of all kinds.
+    """Import every module of all kinds, and of the adapters.
 
     For the daemon: a faulty module stops it at its start, no import delays its work, and an upgrade of the package does
     not mix old modules with new ones.
     """
-    for module in pkgutil.walk_packages(targets.__path__, f"{targets.__name__}."):
-        import_module(module.name)
+    for package in (adapters, targets):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
 
 
 def open_target(name: str, config: TargetConfig) -> AbstractAsyncContextManager[Target]:

@@ -121,14 +121,28 @@ def test_the_help_waits_for_no_driver_and_no_configuration(option: str) -> None:
     }
 
 
-def test_status_imports_no_module_of_a_pass_of_the_daemon_or_of_another_kind(tmp_path: Path) -> None:
+@pytest.fixture
+def unreachable(tmp_path: Path) -> str:
+    """Return the path of a configuration whose database cannot be reached."""
     config = tmp_path / "config.yaml"
     config.write_text(
         f"""targets:
   media: {{kind: dendrite_media, database: "postgresql://r@localhost:1/d", media_path: {tmp_path}}}
 """
     )
-    loaded = _loaded_by("--config", str(config), "status")
+    return str(config)
+
+
+@pytest.mark.parametrize("verb", [["once"], ["plan"], ["delete", "--media", "mxc://a/b"], ["audit"]])
+def test_a_command_imports_no_module_of_the_web_or_of_another_kind(verb: list[str], unreachable: str) -> None:
+    loaded = _loaded_by("--config", unreachable, *verb)
+    assert "retentiond.targets.dendrite_media.target" in loaded
+    assert not loaded & {"aiohttp", "apprise", "apscheduler", "clickhouse_connect", "jinja2"}
+    assert not [name for name in loaded if name.startswith("retentiond.targets.chat_database.")]
+
+
+def test_status_imports_no_module_of_a_pass_of_the_daemon_or_of_another_kind(unreachable: str) -> None:
+    loaded = _loaded_by("--config", unreachable, "status")
     assert "retentiond.targets.dendrite_media.target" in loaded
     assert not loaded & {"aiohttp", "apscheduler", "clickhouse_connect", "jinja2", "prometheus_client"}
     rooms = ("acceptance", "audit", "passes", "quarantine", "repair", "restore", "surveys", "sweeps")
