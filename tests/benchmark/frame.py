@@ -131,7 +131,17 @@ class Line(NamedTuple):
         return f"| {' | '.join((self.row, *self.cells))} |"
 
 
-def measure(name: str, row: Any, case: Case, runs: int, command: str, commit: str) -> Iterator[Line]:
+@dataclass(frozen=True)
+class Row:
+    """One row: its cases, which are made from a `Bench`, the floor in words, and its goals."""
+
+    name: str
+    cases: Callable[[Any], Iterator[Case]]
+    beside: str
+    goals: tuple[Goal, ...]
+
+
+def measure(name: str, row: Row, case: Case, runs: int, command: str, commit: str) -> Iterator[Line]:
     """Take the samples of a case in turn, and yield a line of that name for each of the row's goals."""
     pairs = [(case.floor() if case.floor else Sample(1.0), case.ours()) for _ in range(runs)]
     floors, ours = zip(*pairs, strict=True)

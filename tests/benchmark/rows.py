@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.protections import PROTECT
 from tests.benchmark.chats import purge_of_chats
-from tests.benchmark.frame import Case, Goal, Sample, run_program, timed
+from tests.benchmark.frame import Case, Goal, Row, Sample, run_program, timed
 from tests.benchmark.store import NAMES, SQL, Bench, Shape, Store, execute, media_uri
 
 if TYPE_CHECKING:
@@ -25,16 +24,6 @@ _GONE: Final = {"grace": "0s"}
 _EACH: Final = len(NAMES)
 _VERIFIED: Final = 64 * 1024  # bytes of a file whose content is read
 _IDLE_SECONDS: Final = 10.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: its cases, the floor in words, and its goals."""
-
-    name: str
-    cases: Cases
-    beside: str
-    goals: tuple[Goal, ...]
 
 
 def _ratio(limit: float, on: str = "") -> Goal:
