@@ -141,6 +141,7 @@ class References:
         self, connection: Conn, relation: str, copy_id: int, statement: Statement, wanted: Sequence[str]
     ) -> None:
         # An INSERT takes no workers, a table made by its query does.
+        await connection.execute(SQL["drop_found"])
         reading = SQL["make_found"].replace("{source}", statement.text)
         await connection.execute(reading, self._asked_with(statement, wanted))
         filling = _FILLING.get(statement, SQL["copy_source"]).replace("{reference}", relation)

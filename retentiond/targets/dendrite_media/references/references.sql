@@ -52,7 +52,7 @@ INSERT INTO retentiond.reference_copy (sources, begun_at) VALUES ($1, clock_time
 CREATE TEMPORARY TABLE retentiond_found AS {source}
 
 -- name: drop_found
-DROP TABLE pg_temp.retentiond_found
+DROP TABLE IF EXISTS pg_temp.retentiond_found
 
 -- name: copy_source
 -- Adds the references of a source in the same database.
