@@ -245,25 +245,3 @@ class StayingRows:
                 "database, or they were too many to be compared at once"
             )
         return tuple(told)
-
-
-@dataclass(slots=True)
-class Gone:
-    """Rows that are known to have gone; `at_least`: a break hides whether there were more."""
-
-    rows: int = 0
-    at_least: bool = False
-
-    @classmethod
-    def noted(cls, notes: Mapping[str, Any]) -> Gone:
-        """Return what an earlier purge left in the notes."""
-        return cls(int(notes.get("gone", 0)), bool(notes.get("at_least", False)))
-
-    def as_notes(self, **step: Any) -> dict[str, Any]:
-        """Return what the notes keep; `step` is what is about to be sent, or is under way."""
-        told: dict[str, Any] = dict(step)
-        if self.rows:
-            told["gone"] = self.rows
-        if self.at_least:
-            told["at_least"] = True
-        return told

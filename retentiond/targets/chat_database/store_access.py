@@ -9,13 +9,32 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UsageError
 from retentiond.model.text import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+    from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.store import StoreName
+
+
+class StoreError(Exception):
+    """A server's own no."""
+
+    @property
+    def told(self) -> str:
+        """The no as a report has it."""
+        return str(self)
+
+
+class DeletionError(Exception):
+    """A step that failed on the server; its text says why. `alive`: it could not be ended, and may go on."""
+
+    def __init__(self, message: str, *, alive: bool = False) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 _MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
@@ -136,3 +155,34 @@ class PollPolicy:
         while True:
             yield min(pause, self.between)
             pause = min(2 * pause, self.between)
+
+    async def looks(self, stop: Stop) -> AsyncIterator[None]:
+        """Yield for each look, until a stop is requested: then raise StoppedError."""
+        for pause in self.pauses():
+            yield
+            await stop.wait(pause)
+            if stop.asked:
+                raise StoppedError
+
+    def stall(self) -> Stall:
+        """Return the watch over a step that begins now."""
+        return Stall(self)
+
+
+class Stall:
+    """The watch over a step that a server follows by itself: whether it gets on."""
+
+    def __init__(self, policy: PollPolicy) -> None:
+        self._policy = policy
+        self.begin("")
+
+    def begin(self, progress: str) -> None:
+        """Count the time from now on."""
+        self._progress, self._since = progress, self._policy.clock()
+
+    def lasts(self, progress: str) -> bool:
+        """Tell whether the progress, a text that differs while anything is done, has been the same for too long."""
+        if progress != self._progress:
+            self.begin(progress)
+            return False
+        return self._policy.clock() - self._since >= self._policy.stalled

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import sentence
-from retentiond.targets.chat_database.store_access import GRACE, describe_outage, require
+from retentiond.targets.chat_database.store_access import GRACE, StoreError, describe_outage, require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def said(text: str) -> str:
     return sentence(text, 500)
 
 
-class ServerError(Exception):
+class ServerError(StoreError):
     """The server's own no, with its code."""
 
     def __init__(self, message: str, code: int | None) -> None:

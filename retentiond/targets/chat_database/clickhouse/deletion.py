@@ -1,247 +1,189 @@
-"""One deletion, from the first mutation to the last count."""
+"""A purge of one table in ClickHouse: whole parts at once, then a mutation for each partition, followed to its end.
+
+`ALTER TABLE … DELETE` is only written down by the server, has no id, and tries again for ever. So each mutation has a mark
+in its condition, and is looked for before it is sent again. The server does not say how many rows it deleted.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from retentiond.engine.target import StoppedError
-from retentiond.model.errors import RefusedError, UnreachableError
-from retentiond.model.purge import StoreReport
+from retentiond.model.errors import Refusal, RefusedError, StoreLimit, UnreachableError
+from retentiond.model.text import printable
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
-from retentiond.targets.chat_database.clickhouse.follow import MutationError
-from retentiond.targets.chat_database.clickhouse.leftovers import frozen_parts, leftovers
+from retentiond.targets.chat_database.clickhouse.follow import Follower
 from retentiond.targets.chat_database.clickhouse.mutation import mark_of
-from retentiond.targets.chat_database.clickhouse.statements import as_json, from_json
-from retentiond.targets.chat_database.clickhouse.tally import Tally
-from retentiond.targets.chat_database.store import Gone
+from retentiond.targets.chat_database.clickhouse.portions import TablePortions
+from retentiond.targets.chat_database.clickhouse.statements import (
+    EARLIEST,
+    LATEST,
+    Condition,
+    as_json,
+    from_json,
+)
+from retentiond.targets.chat_database.store_purge import Engine
 
 if TYPE_CHECKING:
-    from retentiond.engine.target import Progress
-    from retentiond.model.errors import PassState, Refusal
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from retentiond.model.purge import ShardReport
     from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
-    from retentiond.targets.chat_database.clickhouse.follow import Follower
-    from retentiond.targets.chat_database.clickhouse.portions import Portions
-    from retentiond.targets.chat_database.clickhouse.statements import Condition
-    from retentiond.targets.chat_database.store import StorePurge
+    from retentiond.targets.chat_database.clickhouse.mutation import Mutation
+    from retentiond.targets.chat_database.clickhouse.statements import Columns
+    from retentiond.targets.chat_database.store import StoreName, StorePurge
+    from retentiond.targets.chat_database.store_access import DeletionError, PollPolicy, StoreError
+    from retentiond.targets.chat_database.store_portions import Portions
+    from retentiond.targets.chat_database.store_purge import Tally
 
-_ROUNDS: Final = 3
-"""How often it is deleted and counted anew: rows may come in while a mutation runs, and it leaves those."""
+_READ: Final = ("mutations", "merges", "patched", "old_parts", "detached_parts", "readonly_replica")
+"""The questions of a purge that are tried before anything is sent that could not be followed to its end."""
+_OLD: Final = (
+    "old parts still hold the deleted rows; the server removes them by itself (old_parts_lifetime, usually 8 minutes, "
+    "and its next cleaning)"
+)
+_DETACHED: Final = (
+    "detached parts were not reached; ATTACH would bring their rows back: drop them "
+    "(ALTER TABLE … DROP DETACHED PARTITION)"
+)
+_FROZEN: Final = "parts are frozen in a backup on the server's disk, which was not reached: UNFREEZE it"
+_POLICY: Final = (
+    "lets this user see a part of the table: what it hides of the account is not counted, and may stay"
+)
+_FILTER_LIMIT: Final = 200
+_VIEW: Final = "has rows of its own, which were made of these and stay"
+_BUFFER: Final = "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again"
 
 
-class Deletion:
-    """What a purge does to the rows that it means, a portion after the other."""
+class TablePurge(Engine[Condition]):
+    """One purge of a table, on one server or on those of a cluster."""
+
+    name: ClassVar[StoreName] = "clickhouse"
+    noun = "rows"
+    rounds = 3
+    tells_deleted = False
 
     def __init__(
-        self, rows: MeantRows, follower: Follower, purge: StorePurge, portions: Portions, progress: Progress
+        self,
+        rows: MeantRows,
+        judge: Callable[[], Awaitable[Columns]],
+        purge: StorePurge,
+        patience: PollPolicy,
+        *,
+        by_date: bool,
     ) -> None:
+        self.purge = purge
         self._rows = rows
-        self._follower = follower
-        self._purge = purge
-        self._portions = portions
-        self._meant = portions.all
-        self._tally = Tally(progress)
-        self._left = 0
+        self._cluster = rows.cluster
+        self._judge = judge
+        self._by_date = by_date
+        self._follower = Follower(rows.server, rows.relations, purge.stop, patience, self._note_mutations)
         self._number = 0
-        self._under_way = False
-        self._error: str | None = None
-        self._refused: Refusal | None = None
+        self._frozen: int | None = None
+        self._at_the_start: set[int] | None = None
+        self._second_pass = False
 
-    async def work(self) -> StoreReport:
-        """Finish what an earlier one began, then delete until nothing is left; say how it ended."""
-        server, relations = self._rows.server, self._rows.relations
-        waiting: tuple[str, ...] = ()
-        away: str | None = None
-        try:
-            # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
-            frozen = await frozen_parts(server, relations)
-            await self._delete()
-            waiting = await leftovers(server, relations, self._portions, frozen)
-            away = await self._away()
-        except StoppedError:
-            return self._broken_off("asked to stop")
-        except UnreachableError as lost:
-            return self._broken_off(str(lost))
-        except ServerError as no:
-            self._fail(no.told)
-        if self._error is None and self._left and self._refused is None:
-            self._fail(f"{self._left} rows are left, or came in meanwhile; run it again")
-        if away is not None and self._refused is None:
-            self._fail(away)
-            return self._report("interrupted", waiting)
-        return self._report("finished" if self._error is None else "finished_with_failures", waiting)
+    async def look(self) -> None:
+        """Judge the table and its servers, and try the questions of a purge."""
+        if not EARLIEST <= self.purge.cutoff <= LATEST:
+            hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
+            value = self.purge.cutoff.isoformat()
+            raise RefusedError(Refusal(StoreLimit("clickhouse_date"), value, None, hint))
+        columns = await self._judge()
+        self._portions = TablePortions(self._rows, columns, self.purge, by_date=self._by_date)
+        self._meant = self._portions.all
+        if not self.purge.dry_run:
+            await try_reading(self._rows)
 
-    async def _away(self) -> str | None:
-        """Say which servers of a cluster could not be purged; None where there is none, or no cluster."""
-        cluster = self._rows.cluster
-        if cluster is None:
-            return None
-        away = cluster.error()
-        if away is None and self._error is None and self._refused is None and not self._left:
-            cluster.tally.finish()
-        await self._publish()
-        return away
+    def portions(self) -> TablePortions:
+        """Return the portions of the table."""
+        return self._portions
 
-    def _report(
-        self, state: PassState, waiting: tuple[str, ...] = (), *, at_least: bool = False
-    ) -> StoreReport:
-        gone = self._tally.gone
-        state = "refused" if self._refused is not None and state != "interrupted" else state
-        return StoreReport(
-            state,
-            gone.rows,
-            waiting,
-            kept=self._portions.staying.kept(),
-            refused=self._refused,
-            error=self._error,
-            # Of what is under way nobody knows how much it has done.
-            at_least=gone.at_least or self._under_way or at_least,
-            shards=() if self._rows.cluster is None else self._rows.cluster.tally.reports(),
-        )
-
-    def _fail(self, reason: str) -> None:
-        self._error = reason if self._error is None else f"{self._error}; {reason}"
-
-    def _broken_off(self, reason: str) -> StoreReport:
-        """Report what is known where the end is not: a number that is told as if it were the last would be wrong."""
-        self._fail(f"{reason}; more rows may be gone than were counted: run it again, and it goes on")
-        return self._report("interrupted", at_least=True)
-
-    async def _delete(self) -> None:
-        try:
-            await self._finish_earlier()
-            await self._delete_all_portions()
-        except MutationError as failure:
-            self._fail(str(failure))
-            # One that could not be killed goes on, and is counted by whoever sees it through.
-            if not failure.alive:
-                await self._settle()
-        except RefusedError as late:
-            # What was under way when a hold came was killed.
-            self._refused = late.refusal
-            await self._settle()
-        except ServerError as no:
-            self._fail(no.told)
-
-    async def _delete_all_portions(self) -> None:
-        """Delete a portion after the other; where a server went away meanwhile and is back, do it once more."""
-        cluster = self._rows.cluster
-        if cluster is None:
-            return await self._delete_each_portion()
-        present = cluster.tally.present
-        cluster.tally.begin()
-        await self._delete_each_portion()
-        await cluster.look_around()
-        if present & cluster.tally.missed.keys() and await self._follower.until_back(cluster, present):
-            cluster.tally.begin()
-            self._left = 0
-            await self._delete_each_portion()
-            await cluster.look_around()
-        return None
-
-    async def _delete_each_portion(self) -> None:
-        async for portion in self._portions.each():
-            await self._delete_portion(portion)
-
-    async def _delete_portion(self, portion: Condition) -> None:
-        self._heed()
-        self._meant = portion
-        if self._rows.cluster is not None:
-            self._rows.cluster.tally.expect()
-        self._tally.expect(await self._rows.count(portion, tallied=True))
-        await self._publish()
-        for _ in range(_ROUNDS):
-            if not self._tally.left:
-                return
-            await self._delete_all()
-            await self._count()
-            await self._note()
-        self._left += self._tally.left
-
-    async def _settle(self) -> None:
-        """Wait for the parts that are still at work after a mutation was killed, and count what is left."""
-        if not await self._follower.settle():
-            self._fail("parts are still being rewritten, and more rows may be deleted with them")
-            self._tally.gone.at_least = True
-        await self._count()
-        await self._note()
-
-    async def _count(self) -> None:
-        self._tally.counted(await self._rows.count(self._meant, tallied=True))
-        await self._publish()
-
-    async def _publish(self) -> None:
-        """Report the state by shard and replica, of a cluster."""
-        if self._rows.cluster is not None:
-            await self._purge.report_shards(self._rows.cluster.tally.reports())
-
-    async def _note(self) -> None:
-        """Write down what is gone, and that nothing is under way."""
-        await self._purge.notes.write(self._tally.gone.as_notes())
-        self._under_way = False
-
-    async def _begin(self, **step: Any) -> None:
-        """Write down a step before it is sent: whoever comes next looks for it, does not send it twice, and counts it."""
-        meant = as_json(self._meant)
-        await self._purge.begin_step(self._tally.gone.as_notes(**step, left=self._tally.left, meant=meant))
-        self._under_way = True
-
-    async def _finish_earlier(self) -> None:
-        """Follow what an earlier purge left running to its end, and count what it took: the server went on with it."""
-        notes = await self._purge.notes.read()
-        self._tally.gone = Gone.noted(notes)
+    async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
+        """Follow the step of these notes to its end: the server went on with it."""
+        await self._note_frozen()
         mark, part = notes.get("mark"), notes.get("part")
-        if not mark and not part:
-            return
-        self._under_way = True
         self._meant = from_json(notes["meant"])
-        self._tally.expect(int(notes["left"]))
+        tally.left = int(notes["left"])
         rows = int(notes["rows"])
         if part and await self._rows.has_part(part):
             # It is dropped as a whole or not at all.
             pass
-        elif mark and await self._follower.to_the_end(str(mark)) and self._rows.one_server:
-            self._tally.went(rows)
+        elif mark and await self._follower.to_the_end(str(mark)) and self._cluster is None:
+            tally.went(rows)
         else:
-            await self._count_after_break(rows)
-        await self._note()
+            try:
+                tally.counted_after_break(await self.count(self._meant), rows)
+            except ServerError:
+                # The table has changed since, so that those rows cannot be named any more.
+                tally.at_least = True
+        await tally.note()
 
-    async def _count_after_break(self, most: int) -> None:
-        try:
-            self._tally.counted_after_break(await self._rows.count(self._meant, tallied=True), most)
-        except ServerError:
-            # The table has changed since, so that those rows cannot be named any more.
-            self._tally.gone.at_least = True
+    async def begin_pass(self) -> None:
+        """Take note of the servers that are there, and of parts that are frozen."""
+        await self._note_frozen()
+        if self._cluster is not None:
+            if self._at_the_start is None:
+                self._at_the_start = self._cluster.tally.present
+            self._cluster.tally.begin()
 
-    async def _delete_all(self) -> None:
+    async def _note_frozen(self) -> None:
+        # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
+        if self._frozen is None:
+            self._frozen = await self._frozen_parts()
+
+    async def open(self, portion: Condition) -> Condition:
+        """Begin with other rows."""
+        self._meant = portion
+        if self._cluster is not None:
+            self._cluster.tally.expect()
+        return portion
+
+    async def count(self, portion: Condition) -> int:
+        """Count rows, and show how far each shard of a cluster is."""
+        return await self._rows.count(portion, tallied=True)
+
+    async def recount(self, portion: Condition, tally: Tally) -> None:
+        """Count what a round has left; what is missing since the last count has gone."""
+        tally.counted(await self.count(portion))
+        await self.publish()
+        await tally.note()
+
+    async def delete(self, portion: Condition, tally: Tally) -> bool:
         """Do one round: whole parts at once, then a partition after the other."""
         self._number += 1
-        async for rows in self._rows.drop_whole_parts(self._meant, self._begin_drop):
-            self._tally.went(rows)
-            await self._note()
+
+        async def begin_drop(part: str, rows: int) -> None:
+            await self._begin(tally, part=part, rows=rows)
+
+        async for rows in self._rows.drop_whole_parts(portion, begin_drop):
+            tally.went(rows)
+            await tally.note()
             self._heed()
-        for partition, rows in (await self._rows.partitions(self._meant)).items():
+        for partition, rows in (await self._rows.partitions(portion)).items():
             self._heed()
-            step = f"{self._purge.purge_id}:{self._number}:{partition}"
-            mark = mark_of(self._purge.account, self._purge.cutoff, step)
-            await self._begin(mark=mark, rows=rows)
-            await self._send(partition, mark)
-            if await self._follower.to_the_end(mark) and self._rows.one_server:
-                self._tally.went(rows)
+            step = f"{self.purge.purge_id}:{self._number}:{partition}"
+            mark = mark_of(self.purge.account, self.purge.cutoff, step)
+            await self._begin(tally, mark=mark, rows=rows)
+            await self._send(partition, mark, tally)
+            if await self._follower.to_the_end(mark) and self._cluster is None:
+                tally.went(rows)
+                await tally.note()
             else:
                 # No row is no answer: it was killed, or is done and forgotten. And of several servers one may not
                 # have heard of it yet.
-                await self._count()
-            await self._note()
+                await self.recount(portion, tally)
+        return True
 
-    async def _begin_drop(self, part: str, rows: int) -> None:
-        await self._begin(part=part, rows=rows)
+    async def _begin(self, tally: Tally, **step: Any) -> None:
+        await tally.begin(**step, left=tally.left, meant=as_json(self._meant))
 
-    async def _send(self, partition: str | None, mark: str) -> None:
+    async def _send(self, partition: str | None, mark: str, tally: Tally) -> None:
         try:
             await self._rows.delete(self._meant, partition, mark)
         except ServerError:
             # It is refused at once, and nothing is written down.
-            await self._note()
+            await tally.note()
             raise
         except UnreachableError:
             # It may be written down all the same: the next server is asked, and only what is not there is sent again.
@@ -249,5 +191,101 @@ class Deletion:
                 raise
 
     def _heed(self) -> None:
-        if self._purge.stop.asked:
+        if self.purge.stop.asked:
             raise StoppedError
+
+    async def settle(self, tally: Tally) -> str | None:
+        """Wait for the parts that are still at work after a mutation was killed, and count what is left."""
+        settled = await self._follower.settle()
+        tally.at_least |= not settled
+        await self.recount(self._meant, tally)
+        return None if settled else "parts are still being rewritten, and more rows may be deleted with them"
+
+    async def again(self, error: DeletionError | StoreError | None) -> bool:
+        """Tell whether servers of a cluster went away meanwhile and are back: they are purged once more."""
+        if error is not None:
+            raise error
+        if self._cluster is None:
+            return False
+        await self._cluster.look_around()
+        present = self._at_the_start or set()
+        if self._second_pass or not present & self._cluster.tally.missed.keys():
+            return False
+        self._second_pass = await self._follower.until_back(self._cluster, present)
+        return self._second_pass
+
+    async def remarks(self, portions: Portions[Condition], *, planned: bool) -> list[str]:
+        """Say what holds rows of a purge still: rows gone from every answer may still lie on the disk."""
+        if planned:
+            away = None if self._cluster is None else self._cluster.error(planned=True)
+            return [*portions.remarks(), *([away] if away is not None else [])]
+        everything = self._portions.all
+        found = {
+            _OLD: await self._value("old_parts"),
+            _DETACHED: await self._value("detached_parts"),
+            _FROZEN: max(self._frozen or 0, await self._frozen_parts()),
+        }
+        hidden = await self._value("hidden", everything)
+        if hidden:
+            # Where patch parts hide them, the mask does not know of them.
+            erase = (
+                "OPTIMIZE TABLE … FINAL"
+                if await self._value("patched")
+                else "ALTER TABLE … APPLY DELETED MASK"
+            )
+            found[f"rows are only hidden, by a lightweight DELETE of another user: {erase} erases them"] = (
+                hidden
+            )
+        told = [f"{number} {words}" for words, number in found.items() if number]
+        told += await portions.leftovers(lambda rows: self._value("count", rows))
+        for row in await self._ask("policies", everything):
+            told.append(f"a row policy ({printable(row['filter'], _FILTER_LIMIT)}) {_POLICY}")
+        for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
+            told += [f"{row['name']} {words}" for row in await self._ask(statement)]
+        return [*told, *portions.remarks()]
+
+    async def _frozen_parts(self) -> int:
+        """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""
+        return int(await self._value("frozen_parts"))
+
+    async def _value(self, name: str, rows: Condition | None = None) -> Any:
+        relations = self._rows.relations
+        statement = relations.statement(name, condition=rows)
+        return await self._rows.server.value(statement, relations.parameters(rows))
+
+    async def _ask(self, name: str, rows: Condition | None = None) -> list[dict[str, Any]]:
+        relations = self._rows.relations
+        statement = relations.statement(name, condition=rows)
+        return await self._rows.server.rows(statement, relations.parameters(rows))
+
+    def missing(self) -> str | None:
+        """Say which servers of a cluster could not be purged."""
+        return None if self._cluster is None else self._cluster.error()
+
+    async def publish(self) -> None:
+        """Report the state by shard and replica, of a cluster."""
+        if self._cluster is not None:
+            await self.purge.report_shards(self._cluster.tally.reports())
+
+    def known_shards(self) -> tuple[ShardReport, ...]:
+        """Return the state by shard and replica, of a cluster."""
+        return () if self._cluster is None else self._cluster.tally.reports()
+
+    async def shards(self, *, done: bool) -> tuple[ShardReport, ...]:
+        """Return the same; where nothing is left to do, the servers that answer are finished."""
+        if done and self._cluster is not None:
+            self._cluster.tally.finish()
+        await self.publish()
+        return self.known_shards()
+
+    async def _note_mutations(self, mutations: Sequence[Mutation]) -> None:
+        """Take note of how a mutation stands on each server of a cluster."""
+        if self._cluster is not None:
+            self._cluster.tally.looked(mutations)
+            await self.publish()
+
+
+async def try_reading(rows: MeantRows) -> None:
+    """Ask the questions of a purge, before anything is sent that could not be followed to its end."""
+    for name in _READ:
+        await rows.server.rows(rows.relations.statement(name), rows.relations.parameters(mark="-"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from retentiond.engine.target import StoppedError
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.cluster import Cluster
 from retentiond.targets.chat_database.clickhouse.connection import ServerError, said
 from retentiond.targets.chat_database.clickhouse.mutation import Look, Mutation, look_at
+from retentiond.targets.chat_database.store_access import DeletionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,14 +24,6 @@ _ABSENT_LOOKS: Final = 5
 """A replica hears of a mutation only a moment after it was written down."""
 _SETTLING: Final = 60.0
 """Seconds for the parts that were at work when a mutation was killed: the server may finish those."""
-
-
-class MutationError(Exception):
-    """A mutation that came to no end; its text says why, and what became of it. `alive`: it could not be killed."""
-
-    def __init__(self, message: str, *, alive: bool) -> None:
-        super().__init__(message)
-        self.alive = alive
 
 
 class Follower:
@@ -77,11 +69,11 @@ class Follower:
     async def to_the_end(self, mark: str) -> bool:
         """Wait until it is over: True where it was seen done, False where nobody knows it (any more).
 
-        Raises MutationError, having killed it, and StoppedError where somebody asked to stop first.
+        Raises DeletionError, having killed it, and StoppedError where somebody asked to stop first.
         """
         failing = absent = 0
-        last, since = "", self._patience.clock()
-        for pause in self._patience.pauses():
+        stall = self._patience.stall()
+        async for _ in self._patience.looks(self._stop):
             look = await self.look(mark)
             absent = absent + 1 if look.standing == "absent" else 0
             if absent == _ABSENT_LOOKS - 1 and isinstance(self._server, Cluster):
@@ -93,30 +85,20 @@ class Follower:
             failing = failing + 1 if look.standing == "failing" else 0
             if failing == _FAILING_LOOKS:
                 await self._give_up(mark, f"it fails: {look.reason}")
-            now = self._patience.clock()
-            if look.progress != last:
-                last, since = look.progress, now
-            elif now - since >= self._patience.stalled:
-                await self._give_up(
-                    mark, f"it does not get on: {look.reason or 'the server does not say why'}"
-                )
-            await self._stop.wait(pause)
-            if self._stop.asked:
-                break
-        raise StoppedError
+            if stall.lasts(look.progress):
+                reason = look.reason or "the server does not say why"
+                await self._give_up(mark, f"it does not get on: {reason}")
+        raise AssertionError("the looks ended by themselves")
 
     async def until_back(self, cluster: Cluster, servers: AbstractSet[int]) -> bool:
         """Wait for servers that went away: a restart takes a moment. False where they are not all back in time."""
         since = self._patience.clock()
-        for pause in self._patience.pauses():
+        async for _ in self._patience.looks(self._stop):
             await cluster.look_around()
             if servers <= cluster.tally.present:
                 return True
             if self._patience.clock() - since >= self._patience.back:
                 break
-            await self._stop.wait(pause)
-            if self._stop.asked:
-                raise StoppedError
         return False
 
     async def settle(self) -> bool:
@@ -139,9 +121,9 @@ class Follower:
                 self._relations.statement("kill"), self._relations.parameters(mark=mark)
             )
         except (ServerError, UnreachableError) as error:
-            raise MutationError(
+            raise DeletionError(
                 f"{told}; it could not be killed; the server continues it and may delete more rows: remove "
                 f"the cause and run it again, or kill it (KILL MUTATION) as a user with that right; {error}",
                 alive=True,
             ) from error
-        raise MutationError(f"{told}; it was killed, what it had done stays done", alive=False)
+        raise DeletionError(f"{told}; it was killed, what it had done stays done")

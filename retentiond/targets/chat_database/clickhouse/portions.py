@@ -19,10 +19,11 @@ from retentiond.targets.chat_database.clickhouse.statements import (
     within,
     without_chat,
 )
-from retentiond.targets.chat_database.store import StayingRows, UnknownIds, months
+from retentiond.targets.chat_database.store import months
+from retentiond.targets.chat_database.store_portions import Portions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
     from retentiond.targets.chat_database.clickhouse.statements import Columns
@@ -38,52 +39,20 @@ _MOST_LISTED: Final = 5_000
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
-class Portions:
-    """The rows of one account that a purge takes; `all` are those before the date, whatever becomes of them.
-
-    `by_date`: rows that do not name a chat are taken by account and date alone.
-    """
+class TablePortions(Portions[Condition]):
+    """The rows of one account that a purge takes; `all` are those before the date, whatever becomes of them."""
 
     def __init__(self, rows: MeantRows, columns: Columns, purge: StorePurge, *, by_date: bool) -> None:
         self._rows = rows
         self._columns = columns
-        self._purge = purge
-        self._by_date = by_date
         self._most = _MOST_NUMBERS if columns.thread_type in {"Int64", "UInt64"} else _MOST_TEXTS
-        self._unknown = UnknownIds()
-        self.staying = StayingRows("rows")
         self.all = dated(columns, purge.account, purge.cutoff)
-        erased = purge.erased
-        self._of_visitor = (
-            None if erased is None else of_visitor(self.all, columns, erased.visitor, erased.cutoff)
-        )
-        """The rows that name the visitor who is erased."""
+        erased, theirs = purge.erased, None
         if erased is not None:
+            theirs = of_visitor(self.all, columns, erased.visitor, erased.cutoff)
             self.all = self._listed(erased)
-
-    async def each(self) -> AsyncIterator[Condition]:
-        """Yield one condition after the other; the rows of one may be deleted before the next is asked for."""
-        self._unknown, self.staying = UnknownIds(), StayingRows("rows")
-        # Of rows without a chat only the store's own column says whether they are the visitor's.
-        nameless = self.all if self._purge.erased is None else self._of_visitor
-        if self._by_date and nameless is not None:
-            yield await self._without_chat(nameless)
-        if self._columns.thread is None:
-            return
-        async for portion in self._of_absent_chats(self.all):
-            yield portion
-        if self._of_visitor is not None:
-            async for portion in self._of_absent_chats(self._of_visitor, of_visitor=True):
-                yield portion
-
-    async def _without_chat(self, meant: Condition) -> Condition:
-        """Return the condition of rows that do not name a chat; a chat with such an id in the database keeps its rows."""
-        rows = without_chat(meant, self._columns)
-        if self._columns.thread is None:
-            return rows
-        chats = NO_CHAT[self._columns.thread_type]
-        there = (await self._purge.chats.compare(chats, of_visitor=True)).kept
-        return not_of(rows, self._columns, there) if there else rows
+        names_chats = columns.thread is not None
+        super().__init__(purge, "rows", by_date=by_date, names_chats=names_chats, of_visitor=theirs)
 
     def _listed(self, erased: ErasedVisitor) -> Condition:
         """Return the rows among which those of the visitor's chats are looked for.
@@ -97,28 +66,25 @@ class Portions:
         none = 2**64 - 1 if self._columns.thread_type == "UInt64" else -1
         held = of_chats(self.all, self._columns, chats or [none])
         words = held.text.removeprefix(self.all.text)
-        return replace(held, unknown={f"{text}{words}": why for text, why in self.all.unknown.items()})
+        return replace(held, undated=f"{self.all.undated}{words}")
 
-    def leftovers(self) -> dict[str, Condition]:
-        """Return, by why they stay, the conditions of rows that stay because nothing is known of their date or chat."""
+    def no_chat(self) -> Sequence[ChatId]:
+        """Return the ids that name no chat."""
+        return NO_CHAT[self._columns.thread_type]
+
+    def without_chat(self, others: Sequence[ChatId]) -> Condition:
+        """Return the rows that do not name a chat."""
+        rows = without_chat(self._of_visitor or self.all, self._columns)
+        return not_of(rows, self._columns, others) if others else rows
+
+    def undated(self) -> Condition:
+        """Return the rows without a believable date, of all those that could be meant."""
         named = self.all if self._columns.thread is None else with_chat(self.all, self._columns)
-        unknown = {why: Condition(text, named.parameters) for text, why in self.all.unknown.items()}
-        nameless = self.all if self._purge.erased is None else self._of_visitor
-        if self._columns.thread is not None and not self._by_date and nameless is not None:
-            why = (
-                "rows do not name a chat that could be looked up in the database, and stay; with `without_chat: purge` "
-                "they are purged by account and date alone"
-            )
-            unknown[why] = without_chat(nameless, self._columns)
-        return unknown
+        return Condition(self.all.undated, named.parameters)
 
-    def remarks(self) -> tuple[str, ...]:
-        """Say how many chats stay because their id cannot be compared, and how many rows for messages with files."""
-        return (*self._unknown.remarks(), *self.staying.remarks(by_message=False))
-
-    async def _of_absent_chats(
-        self, meant: Condition, *, of_visitor: bool = False
-    ) -> AsyncIterator[Condition]:
+    async def of_absent_chats(self, *, of_visitor: bool) -> AsyncIterator[Condition]:
+        """Yield the rows of chats that the database does not have."""
+        meant = (self._of_visitor if of_visitor else None) or self.all
         # Few statements with many chats each: the server may rewrite large parts for every one of them.
         absent: dict[ChatId, None] = {}
         begun = self._purge.cutoff

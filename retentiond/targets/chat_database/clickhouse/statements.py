@@ -5,7 +5,7 @@ Nothing in here does I/O. What comes from outside is a parameter of the server's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -56,11 +56,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition, and the parameters that it names; `unknown` are conditions of rows that stay, with why they do."""
+    """A condition, and the parameters that it names; `undated` is that of the rows without a believable date."""
 
     text: str
     parameters: Mapping[str, Any]
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    undated: str = ""
 
     def narrowed(self, *words: str, **parameters: Any) -> Condition:
         """Return the condition with more of them."""
@@ -102,13 +102,12 @@ def dated(columns: Columns, account: str, cutoff: datetime) -> Condition:
     kind = columns.date_type
     earliest, before = f"{{earliest:{kind}}}", f"{{before:{kind}}}"
     undated = f"({{date_column:Identifier}} IS NULL OR {{date_column:Identifier}} < {earliest})"
-    unknown = {f"{account_is} AND {undated}": "rows have no date, or none that can be true, and stay"}
     words = [
         account_is,
         f"{{date_column:Identifier}} >= {earliest}",
         f"{{date_column:Identifier}} < {before}",
     ]
-    return Condition(" AND ".join(words), parameters, unknown)
+    return Condition(" AND ".join(words), parameters, f"{account_is} AND {undated}")
 
 
 def within(meant: Condition, columns: Columns, start: datetime, end: datetime) -> Condition:

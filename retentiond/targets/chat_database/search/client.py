@@ -11,7 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable, sentence
-from retentiond.targets.chat_database.store_access import GRACE, describe_outage, never_sent, require
+from retentiond.targets.chat_database.store_access import (
+    GRACE,
+    StoreError,
+    describe_outage,
+    never_sent,
+    require,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -40,12 +46,17 @@ _LOST_NODES: Final = (
 """What is said, with any status, of a server that another one of its cluster has lost."""
 
 
-class ServerError(Exception):
+class ServerError(StoreError):
     """The server's own no, with its status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def told(self) -> str:
+        """The no as a report has it."""
+        return f"the search refused: {self}"
 
     @property
     def passing(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError, ask_for
 from retentiond.targets.chat_database.search.index import THERE
+from retentiond.targets.chat_database.store_access import DeletionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -120,16 +121,9 @@ _ACTION: Final = "*/delete/byquery"
 _STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
 
 
-Ending = Literal["over", "lost", "left"]
-"""`lost`: what it had to delete is partly there, and another round goes on. `left`: it goes on by itself."""
-
-
-class PurgeError(Exception):
-    """A purge that failed; its text says why. `alive`: it could not be cancelled, and may go on."""
-
-    def __init__(self, message: str, *, alive: bool = False) -> None:
-        super().__init__(message)
-        self.alive = alive
+def failed(reason: str, *, alive: bool = False) -> DeletionError:
+    """Return the error of a purge that failed on the server."""
+    return DeletionError(f"the deletion failed on the server: {reason}", alive=alive)
 
 
 class Follower:
@@ -192,41 +186,36 @@ class Follower:
                     return str(name)
         return None
 
-    async def to_the_end(self, task: str, mark: str, on_look: Callable[[], Awaitable[None]]) -> Ending:
-        """Wait until it is over, or lost with a node or a shard, or somebody asks to stop. Raises PurgeError."""
+    async def to_the_end(self, task: str, mark: str, on_look: Callable[[], Awaitable[None]]) -> bool:
+        """Wait until it is over; False where it was lost with a node or a shard. Raises DeletionError and StoppedError."""
         self.reason = ""
-        last, since = "", self._patience.clock()
+        stall = self._patience.stall()
         self.deleted, self.exact, self.conflicts = 0, False, 0
         cancelled = False
-        for pause in self._patience.pauses():
+        async for _ in self._patience.looks(self._stop):
             answer = await self._index.again(lambda: ask_for(self._search, "GET", f"/_tasks/{task}"))
             look = look_at(answer, mark)
             if look.standing == "gone":
-                return "lost"
+                return False
             progress = await self._count(task, answer, look)
             if look.standing != "running":
                 await self._forget(task)
                 if look.standing == "failed":
-                    raise PurgeError(_STALLED if cancelled else look.reason)
+                    raise failed(_STALLED if cancelled else look.reason)
                 self.reason = look.reason
-                return "over" if look.standing == "over" else "lost"
+                return look.standing == "over"
             await on_look()
-            now = self._patience.clock()
-            if progress != last:
-                last, since = progress, now
-            elif now - since >= self._patience.stalled:
+            if stall.lasts(progress):
                 if cancelled:
-                    raise PurgeError(
+                    raise failed(
                         "it does not get on, and cannot be cancelled; look at the cluster's health",
                         alive=True,
                     )
                 # One that has ended meanwhile is not cancelled: the next look tells.
                 await self._search.ask("POST", f"/_tasks/{task}/_cancel")
-                cancelled, since = True, now
-            await self._stop.wait(pause)
-            if self._stop.asked:
-                break
-        return "left"
+                cancelled = True
+                stall.begin(progress)
+        raise AssertionError("the looks ended by themselves")
 
     async def _count(self, task: str, answer: Mapping[str, Any] | None, look: TaskLook) -> str:
         """Count what went since the last look; return a text that differs while anything is done."""

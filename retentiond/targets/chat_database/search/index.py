@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from retentiond.engine.target import StoppedError
 from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import printable
@@ -163,16 +162,13 @@ class Recovery:
         Raises UnreachableError where there is none in time, and StoppedError.
         """
         since = self._patience.clock()
-        for pause in self._patience.pauses():
+        async for _ in self._patience.looks(self._stop):
             try:
                 return await question()
             except UnreachableError:
                 if self._patience.clock() - since >= self._patience.recovery:
                     raise
-            await self._stop.wait(pause)
-            if self._stop.asked:
-                break
-        raise StoppedError
+        raise AssertionError("the looks ended by themselves")
 
 
 async def look(

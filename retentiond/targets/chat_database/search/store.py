@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from retentiond.engine.target import NullProgress, Stop, StoppedError
+from retentiond.engine.target import NullProgress, Stop
 from retentiond.model.errors import RefusedError, UnreachableError
-from retentiond.model.purge import StoreReport
-from retentiond.targets.chat_database.search.client import Heeding, ServerError
-from retentiond.targets.chat_database.search.deletion import Deletion
+from retentiond.targets.chat_database.search.client import ServerError
+from retentiond.targets.chat_database.search.deletion import IndexPurge
 from retentiond.targets.chat_database.search.follow import Follower
-from retentiond.targets.chat_database.search.index import Index, Recovery, look
+from retentiond.targets.chat_database.search.index import Index, look
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
-from retentiond.targets.chat_database.search.portions import portions_of
 from retentiond.targets.chat_database.search.servers import open_search
-from retentiond.targets.chat_database.search.shards import ShardWatch
 from retentiond.targets.chat_database.store_access import PollPolicy
+from retentiond.targets.chat_database.store_purge import purge_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,8 +22,8 @@ if TYPE_CHECKING:
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.engine.target import Progress
     from retentiond.model.check import StoreOverview
+    from retentiond.model.purge import StoreReport
     from retentiond.targets.chat_database.search.client import Search
-    from retentiond.targets.chat_database.search.indices import Inventory
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 
 
@@ -72,42 +69,9 @@ class Elasticsearch:
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow it to its end, and count again until nothing is left."""
-        search = Heeding(self._index.search, purge.stop)
-        # A cluster that cannot be used at the start is not waited for.
-        obstacles = Obstacles(Index(search, self._config))
-        self._index = Index(search, self._config, Recovery(purge.stop, self._patience))
-        shards = ShardWatch(Index(search, self._config), purge, self._patience)
-        try:
-            inventory = await obstacles.look(purge.account)
-            if purge.dry_run:
-                return await self._count(Index(search, self._config), inventory, purge)
-            progress.stage("elasticsearch", None)
-            follower = Follower(self._index, purge.stop, self._patience, progress)
-            deletion = Deletion(self._index, obstacles, follower, purge, shards, self._rate)
-            return await deletion.work(inventory)
-        except RefusedError as refused:
-            return StoreReport("refused", refused=refused.refusal)
-        except StoppedError:
-            return StoreReport("interrupted", error="asked to stop before it began; run it again")
-        except ServerError as error:
-            return StoreReport("finished_with_failures", error=f"the search refused: {error}")
-
-    async def _count(self, index: Index, inventory: Inventory, purge: StorePurge) -> StoreReport:
-        """Count what a purge would delete, and what it could not; it may not be allowed to refresh."""
-        portions = portions_of(index, inventory, purge)
-        counted: Counter[str] = Counter()
-        if inventory.searched:
-            async for query in portions.each():
-                counted += await index.by_index(query)
-        kept_back = Counter({name: counted[name] for name in inventory.readable})
-        refusal = inventory.refusal(kept_back)
-        return StoreReport(
-            "refused" if refusal is not None else "planned",
-            rows=counted.total() - kept_back.total(),
-            waiting=tuple(await portions.remarks()) if inventory.searched else (),
-            refused=refusal,
-            kept=portions.staying.kept(),
-        )
+        search, config = self._index.search, self._config
+        engine = IndexPurge(search, config, purge, self._patience, progress, self._rate)
+        return await purge_store(engine, purge, progress)
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Cancel the task that the notes name; what it has deleted stays deleted."""

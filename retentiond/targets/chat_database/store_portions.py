@@ -1,0 +1,98 @@
+"""The portions of a purge in a store: rows of chats that the database does not have, a bounded number of chats at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from retentiond.targets.chat_database.store import StayingRows, UnknownIds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from retentiond.targets.chat_database.store import ChatId, StorePurge
+
+Q = TypeVar("Q")
+
+
+class Portions(ABC, Generic[Q]):
+    """The rows of one account that a purge takes, in the language of a store.
+
+    `by_date`: rows that do not name a chat are taken by account and date alone. `names_chats`: the store names the chats
+    of its rows. `of_visitor` are the rows that name the visitor who is erased; None without one, or where the store does
+    not name visitors. `by_message`: a row is a message.
+    """
+
+    def __init__(
+        self,
+        purge: StorePurge,
+        noun: str,
+        *,
+        by_date: bool,
+        names_chats: bool,
+        of_visitor: Q | None,
+        by_message: bool = False,
+    ) -> None:
+        self._purge = purge
+        self._noun = noun
+        self._by_date = by_date
+        self._names_chats = names_chats
+        self._of_visitor = of_visitor
+        self._by_message = by_message
+        self._unknown = UnknownIds()
+        self.staying = StayingRows(noun)
+
+    async def each(self) -> AsyncIterator[Q]:
+        """Yield one portion after the other; the rows of one may be deleted before the next is asked for."""
+        self._unknown, self.staying = UnknownIds(), StayingRows(self._noun)
+        if self._by_date and self._names_nameless:
+            yield self.without_chat(await self._ids_that_are_chats())
+        if not self._names_chats:
+            return
+        async for portion in self.of_absent_chats(of_visitor=False):
+            yield portion
+        if self._of_visitor is not None:
+            async for portion in self.of_absent_chats(of_visitor=True):
+                yield portion
+
+    @property
+    def _names_nameless(self) -> bool:
+        """Whether it is known which rows without a chat are meant: of a visitor, only by the store's own word."""
+        return self._purge.erased is None or self._of_visitor is not None
+
+    async def _ids_that_are_chats(self) -> Sequence[ChatId]:
+        """Return the ids that otherwise name no chat, and that the database has as a chat: it keeps its rows."""
+        if not self._names_chats:
+            return ()
+        return (await self._purge.chats.compare(self.no_chat(), of_visitor=True)).kept
+
+    async def leftovers(self, count: Callable[[Q], Awaitable[int]]) -> list[str]:
+        """Say how many rows stay because nothing is known of their date or chat."""
+        found = {"have no date, or none that can be true, and stay": self.undated()}
+        if self._names_chats and not self._by_date and self._names_nameless:
+            found[
+                "do not name a chat that could be looked up in the database, and stay; with `without_chat: purge` they are "
+                "purged by account and date alone"
+            ] = self.without_chat(())
+        counted = {words: await count(rows) for words, rows in found.items() if rows is not None}
+        return [f"{number} {self._noun} {words}" for words, number in counted.items() if number]
+
+    def remarks(self) -> tuple[str, ...]:
+        """Say how many chats stay because their id cannot be compared, and how many rows because a chat stays."""
+        return (*self._unknown.remarks(), *self.staying.remarks(by_message=self._by_message))
+
+    @abstractmethod
+    def no_chat(self) -> Sequence[ChatId]:
+        """Return the ids that name no chat."""
+
+    @abstractmethod
+    def without_chat(self, others: Sequence[ChatId]) -> Q:
+        """Return the rows that do not name a chat, of the visitor where one is erased, but for those with such ids."""
+
+    @abstractmethod
+    def undated(self) -> Q | None:
+        """Return the rows without a believable date; None where it is not known whose they are."""
+
+    @abstractmethod
+    def of_absent_chats(self, *, of_visitor: bool) -> AsyncIterator[Q]:
+        """Yield the rows of chats that the database does not have; with `of_visitor` those that name the visitor."""
