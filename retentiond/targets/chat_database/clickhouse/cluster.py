@@ -65,16 +65,13 @@ class Cluster:
         self.tally = ShardTally(nodes, {node.number: str(node.shard) for node in nodes})
         self._servers.admit = self._admit
         await self.look_around()
-        replicas = await self._servers.rows(
-            self._relations.statement("replicas_of_cluster"), self._relations.parameters(), strict=False
-        )
+        replicas = await self._relations.rows(self._servers, "replicas_of_cluster", strict=False)
         self.tally.shard_of = _shards(nodes, replicas)
         self._require_each_shard()
         return await self._without_table(nodes)
 
     async def _without_table(self, nodes: Sequence[Node]) -> Refusal | None:
-        parameters = {**self._relations.parameters(), "asked": self._name}
-        rows = await self._servers.rows(self._relations.statement("holders"), parameters, strict=False)
+        rows = await self._relations.rows(self._servers, "holders", asked=self._name, strict=False)
         lacking = {int(row["node"]) for row in rows if not row["holds"]}
         names = [node.name for node in nodes if node.number in lacking]
         if not names:
@@ -87,12 +84,8 @@ class Cluster:
 
     async def look_around(self) -> None:
         """Find out which servers answer and take writes."""
-        answering = await self._servers.rows(
-            self._relations.statement("answering"), self._relations.parameters(), strict=False
-        )
-        replicas = await self._servers.rows(
-            self._relations.statement("replicas_of_cluster"), self._relations.parameters(), strict=False
-        )
+        answering = await self._relations.rows(self._servers, "answering", strict=False)
+        replicas = await self._relations.rows(self._servers, "replicas_of_cluster", strict=False)
         there = {int(row["node"]) for row in answering}
         away = {node.number: _SILENT for node in self.tally.nodes if node.number not in there}
         away |= {int(row["node"]): _READ_ONLY for row in replicas if row["is_readonly"]}
@@ -131,8 +124,7 @@ class Cluster:
 
         Where it is `tallied`, rows that are missing since the last such count are gone.
         """
-        statement = self._relations.statement("count_copies", condition=meant)
-        rows = await self.rows(statement, self._relations.parameters(meant))
+        rows = await self._relations.rows(self, "count_copies", meant)
         self._require_each_shard()
         left = {int(row["_shard_num"]): int(row["count()"]) for row in rows}
         return self.tally.counted(left) if tallied else self.tally.count(left)
@@ -166,9 +158,9 @@ class Cluster:
         return (node.name for node in self.tally.nodes if self.tally.shard_of[node.number] == shard)
 
     async def _nodes(self, server: Server | Servers) -> tuple[Node, ...]:
-        macros = await server.rows(self._relations.statement("macros"), {})
+        macros = await self._relations.rows(server, "macros")
         name = expand(self._name, {row["macro"]: row["substitution"] for row in macros})
-        clusters = read_clusters(await server.rows(self._relations.statement("clusters"), {}))
+        clusters = read_clusters(await self._relations.rows(server, "clusters"))
         return clusters.get(name, ())
 
     async def _admit(self, server: Server) -> None:
@@ -215,22 +207,25 @@ class MeantRows:
         self.relations = relations
         self.cluster = server if isinstance(server, Cluster) else None
 
-    @property
-    def one_server(self) -> bool:
-        """Whether the server that answers is all there is."""
-        return self.cluster is None
+    async def ask(
+        self, name: str, condition: Condition | None = None, **parameters: Any
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query on the table."""
+        return await self.relations.rows(self.server, name, condition, **parameters)
+
+    async def value(self, name: str, condition: Condition | None = None, **parameters: Any) -> Any:
+        """Return the one value of a query on the table."""
+        return await self.relations.value(self.server, name, condition, **parameters)
 
     async def count(self, meant: Condition, *, tallied: bool = False) -> int:
         """Count them; a count that is `tallied` shows how far each shard of a cluster is."""
         if self.cluster is not None:
             return await self.cluster.count(meant, tallied=tallied)
-        statement = self.relations.statement("count", condition=meant)
-        return int(await self.server.value(statement, self.relations.parameters(meant)))
+        return int(await self.value("count", meant))
 
     async def partitions(self, meant: Condition) -> dict[str | None, int]:
         """Return the partitions that hold some, and how many; None for a table without any, whose parts are all one."""
-        statement = self.relations.statement("partitions", condition=meant)
-        rows = await self.server.rows(statement, self.relations.parameters(meant))
+        rows = await self.ask("partitions", meant)
         return {
             None if row["_partition_id"] == "all" else row["_partition_id"]: int(row["_matching"])
             for row in rows
@@ -255,19 +250,15 @@ class MeantRows:
 
         A part never changes under its name. A partition does: rows may come into it between the count and the drop.
         """
-        if not self.one_server or await self.server.value(
-            self.relations.statement("patched"), self.relations.parameters()
-        ):
+        if self.cluster is not None or await self.value("patched"):
             return
-        statement = self.relations.statement("parts", condition=meant)
-        for row in await self.server.rows(statement, self.relations.parameters(meant)):
+        for row in await self.ask("parts", meant):
             await begin_drop(row["part"], int(row["rows"]))
             yield int(row["rows"]) if await self._drop(row["part"]) else 0
 
     async def has_part(self, part: str) -> bool:
         """Tell whether a part is there under this name; one that was merged has another."""
-        statement = self.relations.statement("has_part")
-        return bool(await self.server.value(statement, self.relations.parameters(part=part)))
+        return bool(await self.value("has_part", part=part))
 
     async def _drop(self, part: str) -> bool:
         try:

@@ -221,42 +221,32 @@ class TablePurge(Engine[Condition]):
             return [*portions.remarks(), *([away] if away is not None else [])]
         everything = self._portions.all
         found = {
-            _OLD: await self._value("old_parts"),
-            _DETACHED: await self._value("detached_parts"),
+            _OLD: await self._rows.value("old_parts"),
+            _DETACHED: await self._rows.value("detached_parts"),
             _FROZEN: max(self._frozen or 0, await self._frozen_parts()),
         }
-        hidden = await self._value("hidden", everything)
+        hidden = await self._rows.value("hidden", everything)
         if hidden:
             # Where patch parts hide them, the mask does not know of them.
             erase = (
                 "OPTIMIZE TABLE … FINAL"
-                if await self._value("patched")
+                if await self._rows.value("patched")
                 else "ALTER TABLE … APPLY DELETED MASK"
             )
             found[f"rows are only hidden, by a lightweight DELETE of another user: {erase} erases them"] = (
                 hidden
             )
         told = [f"{number} {words}" for words, number in found.items() if number]
-        told += await portions.leftovers(lambda rows: self._value("count", rows))
-        for row in await self._ask("policies", everything):
+        told += await portions.leftovers(lambda rows: self._rows.value("count", rows))
+        for row in await self._rows.ask("policies", everything):
             told.append(f"a row policy ({printable(row['filter'], _FILTER_LIMIT)}) {_POLICY}")
         for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
-            told += [f"{row['name']} {words}" for row in await self._ask(statement)]
+            told += [f"{row['name']} {words}" for row in await self._rows.ask(statement)]
         return [*told, *portions.remarks()]
 
     async def _frozen_parts(self) -> int:
         """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""
-        return int(await self._value("frozen_parts"))
-
-    async def _value(self, name: str, rows: Condition | None = None) -> Any:
-        relations = self._rows.relations
-        statement = relations.statement(name, condition=rows)
-        return await self._rows.server.value(statement, relations.parameters(rows))
-
-    async def _ask(self, name: str, rows: Condition | None = None) -> list[dict[str, Any]]:
-        relations = self._rows.relations
-        statement = relations.statement(name, condition=rows)
-        return await self._rows.server.rows(statement, relations.parameters(rows))
+        return int(await self._rows.value("frozen_parts"))
 
     def missing(self) -> str | None:
         """Say which servers of a cluster could not be purged."""
@@ -288,4 +278,4 @@ class TablePurge(Engine[Condition]):
 async def try_reading(rows: MeantRows) -> None:
     """Ask the questions of a purge, before anything is sent that could not be followed to its end."""
     for name in _READ:
-        await rows.server.rows(rows.relations.statement(name), rows.relations.parameters(mark="-"))
+        await rows.relations.rows(rows.server, name, mark="-")

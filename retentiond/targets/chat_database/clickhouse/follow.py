@@ -46,9 +46,8 @@ class Follower:
 
     async def look(self, mark: str) -> Look:
         """Tell how the mutation with this mark stands."""
-        parameters = self._relations.parameters(mark=mark)
-        rows = await self._server.rows(self._relations.statement("mutations"), parameters)
-        merging = await self._server.value(self._relations.statement("merges"), self._relations.parameters())
+        rows = await self._relations.rows(self._server, "mutations", mark=mark)
+        merging = await self._relations.value(self._server, "merges")
         mutations = [
             Mutation(
                 **{
@@ -105,9 +104,7 @@ class Follower:
         """Wait until no part is rewritten any more; False where some still are after a minute."""
         since = self._patience.clock()
         for pause in self._patience.pauses():
-            if not await self._server.value(
-                self._relations.statement("at_work"), self._relations.parameters()
-            ):
+            if not await self._relations.value(self._server, "at_work"):
                 return True
             if self._patience.clock() - since >= _SETTLING:
                 break

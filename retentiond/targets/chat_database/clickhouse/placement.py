@@ -186,11 +186,7 @@ class Placement:
     async def _ask(self, cluster: str) -> dict[int, Answer] | ServerError:
         """Ask each server of a cluster; those that do not answer are left out."""
         try:
-            rows = await self._servers.rows(
-                self._relations.statement("holders"),
-                {**self._relations.parameters(), "asked": cluster},
-                strict=False,
-            )
+            rows = await self._relations.rows(self._servers, "holders", asked=cluster, strict=False)
         except ServerError as no:
             return no
         if self._me is None:
@@ -199,7 +195,7 @@ class Placement:
 
     async def _identity(self, server: Server | Servers) -> Identity | None:
         try:
-            (row,) = await server.rows(self._relations.statement("identity"), {})
+            (row,) = await self._relations.rows(server, "identity")
         except ServerError as no:
             if no.code != _UNKNOWN_FUNCTION:
                 raise
@@ -207,7 +203,7 @@ class Placement:
         return _identity(row)
 
     async def _rows(self, name: str) -> list[dict[str, Any]]:
-        return await self._servers.rows(self._relations.statement(name), self._relations.parameters())
+        return await self._relations.rows(self._servers, name)
 
 
 def _identity(row: Mapping[str, Any]) -> Identity:

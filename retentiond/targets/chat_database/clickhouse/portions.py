@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.statements import (
@@ -128,19 +128,14 @@ class TablePortions(Portions[Condition]):
         )
 
     async def _oldest(self, meant: Condition) -> datetime | None:
-        rows = await self._ask("oldest", meant)
+        rows = await self._rows.ask("oldest", meant)
         if not rows:
             return None
         return datetime.combine(datetime.fromisoformat(rows[0]["day"]).date(), time(), UTC)
 
     async def _chats(self, condition: Condition) -> list[ChatId]:
-        found = [row["_chat"] for row in await self._ask("chats", condition, most=self._most)]
+        found = [row["_chat"] for row in await self._rows.ask("chats", condition, most=self._most)]
         chats: list[ChatId] = [chat if isinstance(chat, int) else str(chat) for chat in found]
         if "after" in condition.parameters and condition.parameters["after"] in chats:
             raise ServerError("it lists a chat again that it listed before", None)
         return chats
-
-    async def _ask(self, name: str, condition: Condition, **others: Any) -> list[dict[str, Any]]:
-        relations = self._rows.relations
-        statement = relations.statement(name, condition=condition)
-        return await self._rows.server.rows(statement, relations.parameters(condition, **others))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from uuid import UUID
 
 from retentiond.adapters.postgres import named_queries
@@ -214,6 +214,18 @@ _SYSTEM: Final = {
 }
 
 
+class Asking(Protocol):
+    """A server, or several, that answer queries."""
+
+    async def rows(
+        self, statement: str, parameters: Mapping[str, Any], *, strict: bool = True
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query; one that is not strict leaves out the servers of a cluster that do not answer."""
+
+    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        """Return the one value of a query that always has one."""
+
+
 class Relations:
     """The statements for one table, with the parameters that name it."""
 
@@ -263,6 +275,32 @@ class Relations:
         """Return the parameters of a statement."""
         named = {name: value for name, value in self._named.items() if value is not None}
         return named | (dict(condition.parameters) if condition else {}) | others
+
+    async def rows(
+        self,
+        server: Asking,
+        name: str,
+        condition: Condition | None = None,
+        *,
+        strict: bool = True,
+        **others: Any,
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query on the table; see `Server.rows`."""
+        statement, parameters = (
+            self.statement(name, condition=condition),
+            self.parameters(condition, **others),
+        )
+        if strict:
+            return await server.rows(statement, parameters)
+        return await server.rows(statement, parameters, strict=False)
+
+    async def value(
+        self, server: Asking, name: str, condition: Condition | None = None, **others: Any
+    ) -> Any:
+        """Return the one value of a query on the table."""
+        return await server.value(
+            self.statement(name, condition=condition), self.parameters(condition, **others)
+        )
 
 
 def _quoted(name: str) -> str:

@@ -80,18 +80,14 @@ class ClickHouse:
         version = await self._servers.value("SELECT version() AS version", {})
         shards = replicas = None
         if config.cluster is not None:
-            (members,) = await self._servers.rows(
-                relations.statement("members"), relations.parameters(cluster=config.cluster)
-            )
+            (members,) = await relations.rows(self._servers, "members", cluster=config.cluster)
             # A cluster that is named by a macro is not in that table under its name.
             shards, replicas = int(members["shards"]) or None, int(members["replicas"]) or None
         found = {}
         for account in accounts:
             columns = {"account_column": config.account_column, "date_column": config.date_column}
             rows = Condition(_OF_ACCOUNT, {**columns, "account": account})
-            (told,) = await self._servers.rows(
-                relations.statement("overview", condition=rows), relations.parameters(rows)
-            )
+            (told,) = await relations.rows(self._servers, "overview", rows)
             found[account] = AccountRows(int(told["items"]), told["oldest"] or None)
         return StoreOverview("clickhouse", f"ClickHouse {version}", found, shards=shards, replicas=replicas)
 
@@ -116,16 +112,13 @@ class ClickHouse:
             ) from error
 
     async def _facts(self) -> TableFacts | None:
-        parameters = self._relations.parameters()
-        rows = await self._server.rows(self._relations.statement("table"), parameters)
+        rows = await self._rows.ask("table")
         if not rows:
             return None
         config = self._config
         optional = (config.thread_column or "", config.visitor_column or "")
         names = [config.account_column, config.date_column, *optional]
-        columns = await self._server.rows(
-            self._relations.statement("columns"), self._relations.parameters(names=names)
-        )
+        columns = await self._relations.rows(self._server, "columns", names=names)
         return TableFacts(**rows[0], columns={row["name"]: row["type"] for row in columns})
 
     async def _judged(self) -> Columns:
@@ -147,9 +140,7 @@ class ClickHouse:
 
     async def _require_writable(self) -> None:
         """Raise UnreachableError where the replica takes no writes: it is down as far as a purge is concerned."""
-        if await self._server.value(
-            self._relations.statement("readonly_replica"), self._relations.parameters()
-        ):
+        if await self._relations.value(self._server, "readonly_replica"):
             raise UnreachableError(
                 f"the replica of {self._config.table} in ClickHouse takes no writes: its Keeper cannot be reached, or has "
                 "lost it; start the Keeper (or SYSTEM RESTORE REPLICA), and run it again"
