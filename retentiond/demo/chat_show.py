@@ -14,7 +14,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.config.chats import ChatTarget
 from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
-from retentiond.targets.chat_database.names import quoted
+from retentiond.targets.chat_database.statements import quoted
 from retentiond.targets.chat_database.target import ChatDatabase, open_chat_database
 from retentiond.terminal.purge import show_purge
 

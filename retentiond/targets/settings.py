@@ -8,8 +8,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.config.schema import KINDS, TargetConfig
 from retentiond.targets.chat_database.settings import ChatSettings, resolve_chats
-from retentiond.targets.chat_database.store_access import NOT_THERE, missing, to_install
-from retentiond.targets.chat_database.stores import STORES
+from retentiond.targets.chat_database.stores import NOT_THERE, STORES, missing, to_install
 
 Resolved: TypeAlias = MediaSettings | ChatSettings
 

@@ -14,8 +14,8 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.kinds import kind_problems
-from retentiond.targets.chat_database.names import quoted, relation
 from retentiond.targets.chat_database.refused_tables import ensure_rights, refuse_unsupported, system_columns
+from retentiond.targets.chat_database.statements import quoted, relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.floor import cutoff_of
 from retentiond.targets.chat_database import statements
-from retentiond.targets.chat_database.names import quoted, relation
+from retentiond.targets.chat_database.statements import quoted, relation
 from retentiond.targets.chat_database.visitor import SQL, digest_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from retentiond.targets.chat_database.names import quoted
-from retentiond.targets.chat_database.statements import HOLDS_SQL, column, of_entity
+from retentiond.targets.chat_database.statements import HOLDS_SQL, column, of_entity, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

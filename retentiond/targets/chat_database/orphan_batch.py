@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.batch import ChangedError, MiscountError
-from retentiond.targets.chat_database.names import quoted
 from retentiond.targets.chat_database.statements import SQL as PURGE_SQL
+from retentiond.targets.chat_database.statements import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.chat_database.catalogue import WHOLE_NUMBERS
-from retentiond.targets.chat_database.names import literal, quoted
-from retentiond.targets.chat_database.statements import column, of_entity
+from retentiond.targets.chat_database.statements import column, literal, of_entity, quoted
 from retentiond.targets.chat_database.store import NIL_UUID, NO_CHAT_TEXTS
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.batch import ChangedError, MiscountError, Removed
-from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import column, of_entity
+from retentiond.targets.chat_database.statements import column, of_entity, quoted, relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

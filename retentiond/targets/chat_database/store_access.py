@@ -1,4 +1,4 @@
-"""The way to the server of a store: its optional client, the words for an outage, and how long a purge waits."""
+"""The server of a store: its errors, the words for an outage, and how long a purge waits for it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from retentiond.engine.target import StoppedError
-from retentiond.model.errors import UsageError
 from retentiond.model.text import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from retentiond.engine.target import Stop
-    from retentiond.targets.chat_database.store import StoreName
 
 
 class StoreError(Exception):
@@ -35,36 +32,6 @@ class DeletionError(Exception):
     def __init__(self, message: str, *, alive: bool = False) -> None:
         super().__init__(message)
         self.alive = alive
-
-
-_MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
-    # Each client can be there without what its asynchronous part stands on.
-    "clickhouse": ("clickhouse_connect", "aiohttp"),
-    "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
-}
-NOT_THERE: Final = "is not installed, or cannot be loaded"
-
-
-def missing(store: StoreName) -> str | None:
-    """Return what a store's client lacks; None where all of it is there."""
-    for module in _MODULES[store]:
-        try:
-            import_module(module)
-        except ImportError as error:
-            return error.name or module
-    return None
-
-
-def require(store: StoreName) -> None:
-    """See that a store's client is there; raise UsageError with what to install."""
-    module = missing(store)
-    if module is not None:
-        raise UsageError(f"`{store}` needs {module}, which {NOT_THERE}; {to_install(store)}")
-
-
-def to_install(store: StoreName) -> str:
-    """Return the command that brings a store's client."""
-    return f"pip install 'retentiond[{store}]'"
 
 
 _MOST: Final = 50

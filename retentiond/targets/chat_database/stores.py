@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
     from retentiond.config.chats import ChatTarget
@@ -16,14 +18,46 @@ STORES: Final[tuple[StoreName, ...]] = ("clickhouse", "elasticsearch")
 """All of them, in the order in which a purge comes to them."""
 
 
+_MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
+    # Each client can be there without what its asynchronous part stands on.
+    "clickhouse": ("clickhouse_connect", "aiohttp"),
+    "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
+}
+NOT_THERE: Final = "is not installed, or cannot be loaded"
+
+
+def missing(store: StoreName) -> str | None:
+    """Return what a store's client lacks; None where all of it is there."""
+    for module in _MODULES[store]:
+        try:
+            import_module(module)
+        except ImportError as error:
+            return error.name or module
+    return None
+
+
+def require(store: StoreName) -> None:
+    """See that a store's client is there; raise UsageError with what to install."""
+    module = missing(store)
+    if module is not None:
+        raise UsageError(f"`{store}` needs {module}, which {NOT_THERE}; {to_install(store)}")
+
+
+def to_install(store: StoreName) -> str:
+    """Return the command that brings a store's client."""
+    return f"pip install 'retentiond[{store}]'"
+
+
 def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStore]:
     """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
     # A store's client is imported where it is used: most targets have neither, and the verbs start quickly.
     if name == "clickhouse" and config.clickhouse is not None:
+        require(name)
         from retentiond.targets.chat_database.clickhouse.store import open_clickhouse  # noqa: PLC0415
 
         return open_clickhouse(config.clickhouse)
     if name == "elasticsearch" and config.elasticsearch is not None:
+        require(name)
         from retentiond.targets.chat_database.search.store import open_elasticsearch  # noqa: PLC0415
 
         return open_elasticsearch(config.elasticsearch, config.pace.max_rows_per_second)

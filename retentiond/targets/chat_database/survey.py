@@ -13,8 +13,7 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.catalogue import naming_keys
 from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of, say_numbers
-from retentiond.targets.chat_database.names import quoted
-from retentiond.targets.chat_database.statements import SQL
+from retentiond.targets.chat_database.statements import SQL, quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

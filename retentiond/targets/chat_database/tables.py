@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.judgement import Judgement, has_files
 from retentiond.targets.chat_database.kinds import NUMBERS, compared_as_numbers, files_of
-from retentiond.targets.chat_database.names import quoted, relation
-from retentiond.targets.chat_database.statements import SQL, column, fill, of_entity
+from retentiond.targets.chat_database.statements import SQL, column, fill, of_entity, quoted, relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

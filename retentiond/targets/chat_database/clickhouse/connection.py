@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.text import sentence
-from retentiond.targets.chat_database.store_access import GRACE, StoreError, describe_outage, require
+from retentiond.targets.chat_database.store_access import GRACE, StoreError, describe_outage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -152,8 +152,7 @@ class Server:
 
 @asynccontextmanager
 async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncIterator[Server]:
-    """Open a connection to one of the URLs, the first unless said; raises UnreachableError, and UsageError without the extra."""
-    require("clickhouse")
+    """Open a connection to one of the URLs, the first unless said; raises UnreachableError."""
     from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
 
     url = url or config.url[0]

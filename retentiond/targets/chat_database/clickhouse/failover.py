@@ -25,7 +25,7 @@ _BETWEEN_ROUNDS: Final = 1.0
 
 @asynccontextmanager
 async def open_servers(config: ClickHouseStore) -> AsyncIterator[Servers]:
-    """Open the first URL that answers; raises UnreachableError, and UsageError where the extra is missing."""
+    """Open the first URL that answers; raises UnreachableError."""
     servers = Servers(config)
     try:
         await servers.connect()

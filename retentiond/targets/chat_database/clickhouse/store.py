@@ -35,7 +35,7 @@ _OF_ACCOUNT: Final = "{account_column:Identifier} = {account:String}"
 async def open_clickhouse(
     config: ClickHouseStore, patience: PollPolicy | None = None
 ) -> AsyncIterator[ClickHouse]:
-    """Open the store; raises UnreachableError, and UsageError where the extra is missing."""
+    """Open the store; raises UnreachableError."""
     async with open_servers(config) as servers:
         yield ClickHouse(servers, config, patience or PollPolicy())
 

@@ -16,7 +16,6 @@ from retentiond.targets.chat_database.store_access import (
     StoreError,
     describe_outage,
     never_sent,
-    require,
 )
 
 if TYPE_CHECKING:
@@ -140,8 +139,7 @@ async def open_node(config: ElasticsearchStore, url: str) -> AsyncIterator[tuple
 
 
 def load_clients() -> None:
-    """Load the clients, and keep their warnings and logs quiet; raises UsageError where the extra is missing."""
-    require("elasticsearch")
+    """Load the clients, and keep their warnings and logs quiet."""
     from elasticsearch import ElasticsearchWarning  # noqa: PLC0415 - an extra
     from opensearchpy import OpenSearchWarning  # noqa: PLC0415 - an extra
 

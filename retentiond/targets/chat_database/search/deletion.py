@@ -17,8 +17,7 @@ from retentiond.targets.chat_database.search.follow import Follower, failed, is_
 from retentiond.targets.chat_database.search.index import Index, Recovery
 from retentiond.targets.chat_database.search.indices import Inventory
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
-from retentiond.targets.chat_database.search.portions import IndexPortions
-from retentiond.targets.chat_database.search.query import Query, both, within
+from retentiond.targets.chat_database.search.portions import IndexPortions, Query, both, within
 from retentiond.targets.chat_database.search.shards import ShardWatch
 from retentiond.targets.chat_database.store_access import DeletionError, StoreError
 from retentiond.targets.chat_database.store_purge import Engine

@@ -29,7 +29,7 @@ _GREETING_SECONDS: Final = 5.0
 async def open_search(config: ElasticsearchStore) -> AsyncIterator[Servers]:
     """Open a connection to the first server that answers; raises UnreachableError, and UsageError.
 
-    UsageError: the extra is missing, or two servers are of two clusters.
+    UsageError: two servers are of two clusters.
     """
     load_clients()
     async with AsyncExitStack() as opened:

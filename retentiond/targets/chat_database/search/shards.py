@@ -10,14 +10,14 @@ from retentiond.model.errors import UnreachableError
 from retentiond.model.purge import ReplicaReport, ShardReport, ShardState
 from retentiond.targets.chat_database.search.client import ServerError
 from retentiond.targets.chat_database.search.index import paths_of
-from retentiond.targets.chat_database.search.query import both, within
+from retentiond.targets.chat_database.search.portions import both, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from retentiond.targets.chat_database.search.index import Index
     from retentiond.targets.chat_database.search.indices import Inventory
-    from retentiond.targets.chat_database.search.query import Query
+    from retentiond.targets.chat_database.search.portions import Query
     from retentiond.targets.chat_database.store import StorePurge
     from retentiond.targets.chat_database.store_access import PollPolicy
 
