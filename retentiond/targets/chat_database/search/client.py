@@ -198,29 +198,27 @@ def _no_at_the_door(error: ServerError) -> str:
     return f"gave no answer of a search server: {error}; check `url`, and what stands before it"
 
 
-def _opensearch_options(config: ElasticsearchStore) -> dict[str, Any]:
-    options: dict[str, Any] = {"timeout": _ANSWER_SECONDS, "max_retries": 0, "retry_on_timeout": False}
-    if config.api_key is not None:
-        options["headers"] = {"Authorization": f"ApiKey {config.api_key.get_secret_value()}"}
-    elif config.user is not None:
-        options["http_auth"] = (config.user, config.password.get_secret_value() if config.password else "")
+def _options(config: ElasticsearchStore, timeout: str, login: str) -> dict[str, Any]:
+    """Return the options that both clients have; for two of them they have words of their own."""
+    options: dict[str, Any] = {timeout: _ANSWER_SECONDS, "max_retries": 0, "retry_on_timeout": False}
+    if config.api_key is None and config.user is not None:
+        options[login] = (config.user, config.password.get_secret_value() if config.password else "")
     if config.ca_file is not None:
         options["ca_certs"] = str(config.ca_file)
     return options
 
 
+def _opensearch_options(config: ElasticsearchStore) -> dict[str, Any]:
+    options = _options(config, "timeout", "http_auth")
+    if config.api_key is not None:
+        options["headers"] = {"Authorization": f"ApiKey {config.api_key.get_secret_value()}"}
+    return options
+
+
 def _elasticsearch_options(config: ElasticsearchStore) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "request_timeout": _ANSWER_SECONDS,
-        "max_retries": 0,
-        "retry_on_timeout": False,
-    }
+    options = _options(config, "request_timeout", "basic_auth")
     if config.api_key is not None:
         options["api_key"] = config.api_key.get_secret_value()
-    elif config.user is not None:
-        options["basic_auth"] = (config.user, config.password.get_secret_value() if config.password else "")
-    if config.ca_file is not None:
-        options["ca_certs"] = str(config.ca_file)
     return options
 
 

@@ -14,7 +14,7 @@ from retentiond.engine.target import StoppedError
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.chat_database.search.client import Heeding, NotSentError, ServerError
 from retentiond.targets.chat_database.search.follow import Follower, failed, is_of_state
-from retentiond.targets.chat_database.search.index import Index, Recovery
+from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.indices import Inventory
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
 from retentiond.targets.chat_database.search.portions import IndexPortions, Query, both, within
@@ -65,7 +65,7 @@ class IndexPurge(Engine[Query]):
         # A cluster that cannot be used at the start is not waited for.
         self._obstacles = Obstacles(at_once)
         self._shards = ShardWatch(at_once, purge, patience)
-        self._index = at_once if purge.dry_run else Index(heeding, config, Recovery(purge.stop, patience))
+        self._index = at_once if purge.dry_run else Index(heeding, config, (patience, purge.stop))
         self._follower = Follower(self._index, purge.stop, patience, progress)
         self._inventory = Inventory()
         self._query: Query = {}

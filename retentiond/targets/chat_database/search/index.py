@@ -46,15 +46,31 @@ def paths_of(names: Iterable[str]) -> Iterator[str]:
 class Index:
     """The index that is configured, or all that lie behind its name."""
 
-    def __init__(self, search: Search, config: ElasticsearchStore, recovery: Recovery | None = None) -> None:
+    def __init__(
+        self, search: Search, config: ElasticsearchStore, waits: tuple[PollPolicy, Stop] | None = None
+    ) -> None:
         self.search = search
         self.config = config
         self.path = "/" + quote(config.index, safe="*,")
-        self._recovery = recovery
+        self._waits = waits
+        """How long a cluster that lost a server is waited for; None: not at all."""
 
     async def again(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Ask what changes nothing, and again while the cluster recovers, if it is waited for."""
-        return await (question() if self._recovery is None else self._recovery.ask(question))
+        """Ask what changes nothing, and again while the cluster makes replicas its primaries or elects a leader.
+
+        Raises UnreachableError where there is no answer in time, and StoppedError.
+        """
+        if self._waits is None:
+            return await question()
+        policy, stop = self._waits
+        since = policy.clock()
+        async for _ in policy.looks(stop):
+            try:
+                return await question()
+            except UnreachableError:
+                if policy.clock() - since >= policy.recovery:
+                    raise
+        raise AssertionError("the looks ended by themselves")
 
     async def refresh(self) -> None:
         """Make all that was written visible: a count, and a purge, see the last refresh.
@@ -148,56 +164,21 @@ class Index:
             )
         ]
 
-
-class Recovery:
-    """Asks again while a cluster makes replicas its primaries, elects a leader or notices that a node is dead."""
-
-    def __init__(self, stop: Stop, patience: PollPolicy) -> None:
-        self._stop = stop
-        self._patience = patience
-
-    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer; the question must change nothing.
-
-        Raises UnreachableError where there is none in time, and StoppedError.
-        """
-        since = self._patience.clock()
-        async for _ in self._patience.looks(self._stop):
-            try:
-                return await question()
-            except UnreachableError:
-                if self._patience.clock() - since >= self._patience.recovery:
-                    raise
-        raise AssertionError("the looks ended by themselves")
-
-
-async def look(
-    search: Search, path: str, config: ElasticsearchStore, accounts: Sequence[str]
-) -> StoreOverview:
-    """Count the documents of each account in the index at a path, or in all behind an alias."""
-    version = (await search.ask("GET", "/"))["version"]
-    product = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
-    groups = (await search.ask("GET", f"{path}/_search_shards", **THERE))["shards"]
-    found = {account: await _of_account(search, path, config, account) for account in accounts}
-    return StoreOverview(
-        "elasticsearch",
-        f"{product} {printable(str(version.get('number')), 40)}",
-        found,
-        shards=len(groups),
-        replicas=sum(map(len, groups)),
-    )
-
-
-async def _of_account(search: Search, path: str, config: ElasticsearchStore, account: str) -> AccountRows:
-    question: dict[str, Any] = {
-        "size": 0,
-        "track_total_hits": True,
-        "query": {"term": {config.account_field: account}},
-        "aggs": {"oldest": {"min": {"field": config.date_field}}},
-    }
-    answer = await search.ask(
-        "POST", f"{path}/_search", question, allow_partial_search_results="false", **THERE
-    )
-    oldest = answer["aggregations"]["oldest"]["value"]
-    day = None if oldest is None else (_EPOCH + timedelta(milliseconds=oldest)).date().isoformat()
-    return AccountRows(int(answer["hits"]["total"]["value"]), day)
+    async def overview(self, accounts: Sequence[str]) -> StoreOverview:
+        """Say which server it is, and how many documents of each account are in the index, or in all behind an alias."""
+        version = (await self.search.ask("GET", "/"))["version"]
+        product = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
+        groups = (await self.search.ask("GET", f"{self.path}/_search_shards", **THERE))["shards"]
+        found = {}
+        for account in accounts:
+            query = {"term": {self.config.account_field: account}}
+            oldest = await self.oldest(query)
+            day = None if oldest is None else oldest.date().isoformat()
+            found[account] = AccountRows(await self.count(query), day)
+        return StoreOverview(
+            "elasticsearch",
+            f"{product} {printable(str(version.get('number')), 40)}",
+            found,
+            shards=len(groups),
+            replicas=sum(map(len, groups)),
+        )

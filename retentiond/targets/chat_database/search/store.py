@@ -10,7 +10,7 @@ from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.chat_database.search.client import ServerError
 from retentiond.targets.chat_database.search.deletion import IndexPurge
 from retentiond.targets.chat_database.search.follow import Follower
-from retentiond.targets.chat_database.search.index import Index, look
+from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
 from retentiond.targets.chat_database.search.servers import open_search
 from retentiond.targets.chat_database.store_access import PollPolicy
@@ -63,7 +63,7 @@ class Elasticsearch:
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
         """Say which server it is, and how many documents of each account are there."""
         try:
-            return await look(self._index.search, self._index.path, self._config, accounts)
+            return await self._index.overview(accounts)
         except ServerError as error:
             raise UnreachableError(f"the search refused a question: {error}; see its log") from error
 
