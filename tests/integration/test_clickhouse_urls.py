@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.clickhouse import failover
+from retentiond.targets.chat_database.clickhouse import servers
 from tests.support.clickhouse_coordinator import coordinating
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.stats_table import CUTOFF, Stats
@@ -27,7 +27,7 @@ def over(stats: Stats, *urls: str) -> Stats:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failover, "_BETWEEN_ROUNDS", 0.01)
+    monkeypatch.setattr(servers, "_BETWEEN_ROUNDS", 0.01)
 
 
 async def test_the_first_url_of_two_that_does_not_answer_is_passed_over(

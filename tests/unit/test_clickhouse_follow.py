@@ -12,7 +12,7 @@ from retentiond.targets.chat_database.clickhouse.statements import Relations
 from retentiond.targets.chat_database.store_access import PollPolicy
 
 if TYPE_CHECKING:
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Servers
 
 QUICK = PollPolicy(between=0.001)
 

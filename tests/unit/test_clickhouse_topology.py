@@ -8,7 +8,7 @@ import pytest
 
 from retentiond.targets.chat_database.clickhouse.cluster import _shards
 from retentiond.targets.chat_database.clickhouse.mutation import Mutation, ShardTally
-from retentiond.targets.chat_database.clickhouse.topology import (
+from retentiond.targets.chat_database.clickhouse.servers import (
     Node,
     Spread,
     best_cluster,

@@ -12,7 +12,7 @@ from retentiond.config.chat_stores import ClickHouseStore, ElasticsearchStore
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import open_server
 from retentiond.targets.chat_database.search import client
-from retentiond.targets.chat_database.search.servers import open_search
+from retentiond.targets.chat_database.search.store import open_search
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 
 from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.model.errors import UnreachableError, UsageError
-from retentiond.targets.chat_database.search import servers
+from retentiond.targets.chat_database.search import store
 from retentiond.targets.chat_database.search.client import Cluster, NotSentError, ServerError, with_port
-from retentiond.targets.chat_database.search.servers import open_search
+from retentiond.targets.chat_database.search.store import open_search
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -41,7 +41,7 @@ async def searching(
     heard: list[str],
     errors: Mapping[str, Exception],
     clusters: Mapping[str, Cluster | Exception] | None = None,
-) -> AsyncIterator[servers.Servers]:
+) -> AsyncIterator[store.Servers]:
     @asynccontextmanager
     async def open_node(config: ElasticsearchStore, url: str) -> AsyncIterator[tuple[Node, Cluster]]:
         cluster = (clusters or {}).get(url, SAME)
@@ -49,7 +49,7 @@ async def searching(
             raise cluster
         yield Node(url, heard, errors), cluster
 
-    monkeypatch.setattr(servers, "open_node", open_node)
+    monkeypatch.setattr(store, "open_node", open_node)
     async with open_search(ElasticsearchStore(url=[A, B], index="chats")) as search:
         yield search
 

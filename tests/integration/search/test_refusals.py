@@ -9,7 +9,7 @@ import pytest
 
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.index import Index
-from retentiond.targets.chat_database.search.servers import open_search
+from retentiond.targets.chat_database.search.store import open_search
 from tests.support.search_index import INDEX
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known

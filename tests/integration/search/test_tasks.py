@@ -12,7 +12,7 @@ from retentiond.config.chat_stores import ElasticsearchStore
 from retentiond.engine.target import NullProgress, Stop
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search import client
-from retentiond.targets.chat_database.search.servers import open_search
+from retentiond.targets.chat_database.search.store import open_search
 from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.search_index import INDEX, SLOW, Watching
 from tests.support.search_proxy import standing_before

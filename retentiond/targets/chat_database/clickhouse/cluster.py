@@ -12,16 +12,15 @@ from retentiond.targets.chat_database.clickhouse.connection import (
     only_value,
 )
 from retentiond.targets.chat_database.clickhouse.mutation import ShardTally
-from retentiond.targets.chat_database.clickhouse.topology import expand, read_clusters
+from retentiond.targets.chat_database.clickhouse.servers import expand, read_clusters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from retentiond.engine.target import Stop
     from retentiond.targets.chat_database.clickhouse.connection import Server
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Node, Servers
     from retentiond.targets.chat_database.clickhouse.statements import Condition, Relations
-    from retentiond.targets.chat_database.clickhouse.topology import Node
 
 
 _SILENT: Final = "it cannot be reached"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from retentiond.engine.target import Stop
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Servers
     from retentiond.targets.chat_database.clickhouse.statements import Relations
     from retentiond.targets.chat_database.store_access import PollPolicy
 

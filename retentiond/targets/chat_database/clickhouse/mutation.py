@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.purge import ShardState
-    from retentiond.targets.chat_database.clickhouse.topology import Node
+    from retentiond.targets.chat_database.clickhouse.servers import Node
 
 
 TargetState = Literal["absent", "running", "done", "failing", "blocked"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
-from retentiond.targets.chat_database.clickhouse.topology import (
+from retentiond.targets.chat_database.clickhouse.servers import (
     Answer,
     Clusters,
     Identity,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.targets.chat_database.clickhouse.connection import Server
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Servers
     from retentiond.targets.chat_database.clickhouse.statements import Relations
 
 _MOST_CLUSTERS: Final = 64

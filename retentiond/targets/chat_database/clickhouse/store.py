@@ -10,8 +10,8 @@ from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.targets.chat_database.clickhouse.cluster import Cluster, MeantRows
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.deletion import TablePurge, try_reading
-from retentiond.targets.chat_database.clickhouse.failover import open_servers
 from retentiond.targets.chat_database.clickhouse.placement import Placement
+from retentiond.targets.chat_database.clickhouse.servers import open_servers
 from retentiond.targets.chat_database.clickhouse.statements import Condition, Relations
 from retentiond.targets.chat_database.clickhouse.table import TableFacts, ensure_rights, judge
 from retentiond.targets.chat_database.store_access import PollPolicy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Progress
     from retentiond.model.purge import StoreReport
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Servers
     from retentiond.targets.chat_database.clickhouse.statements import Columns
     from retentiond.targets.chat_database.store import StoreName, StorePurge
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
-    from retentiond.targets.chat_database.clickhouse.failover import Servers
+    from retentiond.targets.chat_database.clickhouse.servers import Servers
     from retentiond.targets.chat_database.clickhouse.statements import IdType
 
 

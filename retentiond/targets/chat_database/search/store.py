@@ -1,30 +1,149 @@
-"""The store `elasticsearch`: from what is to be purged to a count of nothing that every shard has answered."""
+"""The store `elasticsearch`, and its servers: one is asked, and the next one in its place where it cannot be reached."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.engine.target import NullProgress, Stop
-from retentiond.model.errors import RefusedError, UnreachableError
-from retentiond.targets.chat_database.search.client import ServerError
+from retentiond.model.errors import RefusedError, UnreachableError, UsageError
+from retentiond.targets.chat_database.search.client import (
+    NotSentError,
+    ServerError,
+    load_clients,
+    open_node,
+    refused_for_now,
+)
 from retentiond.targets.chat_database.search.deletion import IndexPurge
 from retentiond.targets.chat_database.search.follow import Follower
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.obstacles import BLOCKED, Obstacles
-from retentiond.targets.chat_database.search.servers import open_search
 from retentiond.targets.chat_database.store_access import PollPolicy
 from retentiond.targets.chat_database.store_purge import purge_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from retentiond.config.chat_stores import ElasticsearchStore
     from retentiond.engine.target import Progress
     from retentiond.model.check import StoreOverview
     from retentiond.model.purge import StoreReport
-    from retentiond.targets.chat_database.search.client import Search
+    from retentiond.targets.chat_database.search.client import Cluster, Search
     from retentiond.targets.chat_database.store import StoreName, StorePurge
+
+
+_GREETING_SECONDS: Final = 5.0
+"""For each other server at the start: one that does not answer in time is compared once it is needed."""
+
+
+@asynccontextmanager
+async def open_search(config: ElasticsearchStore) -> AsyncIterator[Servers]:
+    """Open a connection to the first server that answers; raises UnreachableError, and UsageError.
+
+    UsageError: two servers are of two clusters.
+    """
+    load_clients()
+    async with AsyncExitStack() as opened:
+        servers = Servers(config, opened)
+        await servers.connect()
+        yield servers
+
+
+class StrangerError(NotSentError):
+    """A server is of another cluster than the first, and is asked nothing."""
+
+
+class Servers:
+    """Asks a server of the list; where it cannot be reached, or takes no requests now, the next one.
+
+    A request with a mark is sent once: what may have begun on one server is not begun on another.
+    """
+
+    def __init__(self, config: ElasticsearchStore, opened: AsyncExitStack) -> None:
+        self._config = config
+        self._opened = opened
+        self._nodes: dict[str, Search] = {}
+        self._cluster: tuple[str, Cluster] | None = None
+        self._current = 0
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
+    ) -> Any:
+        """Return the answer to one request; raises UnreachableError where no server answers it, and ServerError."""
+
+        async def send(node: Search, url: str) -> Any:
+            try:
+                return await node.ask(method, path, body, mark=mark, **parameters)
+            except ServerError as error:
+                if not error.passing:
+                    raise
+                raise refused_for_now(url, error) from error
+
+        return await self._on_one(send, once=mark is not None)
+
+    async def connect(self) -> None:
+        """Connect to the first server that answers; raises UnreachableError, and UsageError where another is a stranger."""
+
+        async def nothing(node: Search, url: str) -> None:
+            del node, url
+
+        await self._on_one(nothing, once=False)
+        for url in self._config.url:
+            try:
+                async with asyncio.timeout(_GREETING_SECONDS):
+                    await self._node(url)
+            except StrangerError as stranger:
+                # A purge of one of two clusters would be told as a purge of both.
+                raise UsageError(str(stranger)) from stranger
+            except (UnreachableError, TimeoutError):
+                continue
+
+    async def _on_one(self, action: Callable[[Search, str], Awaitable[Any]], *, once: bool) -> Any:
+        lost: list[UnreachableError] = []
+        for _ in self._config.url:
+            url = self._config.url[self._current]
+            try:
+                return await action(await self._node(url), url)
+            except UnreachableError as error:
+                lost.append(error)
+                self._current = (self._current + 1) % len(self._config.url)
+                if once and not isinstance(error, NotSentError):
+                    raise
+        raise _none_of(lost)
+
+    async def _node(self, url: str) -> Search:
+        """Return the connection to a server, opened at its first use; raises StrangerError for another cluster's."""
+        if url not in self._nodes:
+            async with AsyncExitStack() as opening:
+                try:
+                    node, cluster = await opening.enter_async_context(open_node(self._config, url))
+                except UnreachableError as error:
+                    # Nothing but a question about itself has been sent.
+                    raise NotSentError(str(error)) from error
+                self._check_same(url, cluster)
+                await self._opened.enter_async_context(opening.pop_all())
+            self._nodes[url] = node
+        return self._nodes[url]
+
+    def _check_same(self, url: str, cluster: Cluster) -> None:
+        if cluster.uuid is None:
+            return
+        if self._cluster is None:
+            self._cluster = (url, cluster)
+        first, known = self._cluster
+        if known != cluster:
+            raise StrangerError(
+                f"the search at {url} is of another cluster than that at {first}; list the servers of one cluster in `url`"
+            )
+
+
+def _none_of(lost: list[UnreachableError]) -> UnreachableError:
+    """Return one error for all servers; of several each is told."""
+    if len(lost) == 1:
+        return lost[0]
+    told = f"none of {len(lost)} servers of the search can be used: " + "; ".join(map(str, lost))
+    return NotSentError(told) if isinstance(lost[-1], NotSentError) else UnreachableError(told)
 
 
 @asynccontextmanager
