@@ -169,11 +169,11 @@ class Engine(ABC, Generic[Q]):
         return self.known_shards()
 
 
-async def purge_store(engine: Engine[Q], purge: StorePurge, progress: Progress) -> StoreReport:
+async def purge_store(engine: Engine[Q], progress: Progress) -> StoreReport:
     """Purge a store, or count in a dry run; UnreachableError is raised where nothing is known of its shards."""
     try:
         await engine.look()
-        if purge.dry_run:
+        if engine.purge.dry_run:
             return await _plan(engine)
     except RefusedError as refused:
         return StoreReport("refused", refused=refused.refusal)
@@ -187,7 +187,7 @@ async def purge_store(engine: Engine[Q], purge: StorePurge, progress: Progress) 
     except StoreError as no:
         return StoreReport("finished_with_failures", error=no.told)
     progress.stage(engine.name, None)
-    return await _Deletion(engine, Tally(purge, progress)).work()
+    return await _Deletion(engine, Tally(engine.purge, progress)).work()
 
 
 async def _plan(engine: Engine[Q]) -> StoreReport:
@@ -282,7 +282,9 @@ class _Deletion(Generic[Q]):
                 error = no
             if not await self._engine.again(error):
                 return
-        raise error or DeletionError("the indices behind the name change again and again")
+        raise error or DeletionError(
+            "the deletion failed on the server: the indices behind the name change again and again"
+        )
 
     async def _delete_each_portion(self) -> None:
         self._left, self._portions = 0, self._engine.portions()

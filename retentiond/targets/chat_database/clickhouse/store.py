@@ -96,7 +96,7 @@ class ClickHouse:
         self._server.heed(purge.stop)
         by_date = self._config.without_chat == "purge"
         engine = TablePurge(self._rows, self._judged, purge, self._patience, by_date=by_date)
-        return await purge_store(engine, purge, progress)
+        return await purge_store(engine, progress)
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Kill the mutation that the notes name; whoever follows it finds it gone, and counts what is left."""

@@ -93,7 +93,10 @@ class IndexPurge(Engine[Query]):
         if self._inventory.readable:
             self._kept_back += await self._index.by_index(both(portion, within([*self._inventory.readable])))
             portion = both(portion, within(self._inventory.writable))
-        self._query, self._lost_with = portion, None
+        if self._lost_with is not None:
+            # The last round of the portion before was lost, and left nothing.
+            self._lost_rounds, self._lost_with = 0, None
+        self._query = portion
         return portion
 
     async def count(self, portion: Query) -> int:
@@ -178,7 +181,7 @@ class IndexPurge(Engine[Query]):
     async def _see_through(self, task: str, mark: str, tally: Tally, told: int = 0) -> bool:
         """Follow it to its end, and count what it took, but for what was told of it before."""
         try:
-            over = await self._follower.to_the_end(task, mark, self.publish_progress)
+            over = await self._follower.to_the_end(task, mark, self._publish_progress)
         except DeletionError as failure:
             await self._account(task, mark, tally, told, ended=not failure.alive)
             raise
@@ -188,7 +191,7 @@ class IndexPurge(Engine[Query]):
         await self._account(task, mark, tally, told, ended=True)
         return over
 
-    async def publish_progress(self) -> None:
+    async def _publish_progress(self) -> None:
         """Publish how far the round is in each shard."""
         await self._shards.report(self._inventory, self._query)
 

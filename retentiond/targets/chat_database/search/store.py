@@ -190,7 +190,7 @@ class Elasticsearch:
         """Delete, follow it to its end, and count again until nothing is left."""
         search, config = self._index.search, self._config
         engine = IndexPurge(search, config, purge, self._patience, progress, self._rate)
-        return await purge_store(engine, purge, progress)
+        return await purge_store(engine, progress)
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
         """Cancel the task that the notes name; what it has deleted stays deleted."""
