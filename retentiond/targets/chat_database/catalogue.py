@@ -37,6 +37,11 @@ _DATE_TYPES: Final = {
 }
 _NAME_LIMIT: Final = 120
 
+_DATES: Final = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
+LARGE: Final = 8 * 2**20
+"""Bytes from which a table is too large to be read for each batch."""
+_TIMEOUT: Final = 6 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -219,9 +224,6 @@ def _misfit(problems: list[str]) -> RefusedError:
     )
 
 
-_DATES: Final = frozenset({"date", "timestamp with time zone", "timestamp without time zone"})
-
-
 def naming_keys(layout: Layout) -> Iterator[tuple[str, str]]:
     """Yield the entities whose rows are found by their key, each with that key's column."""
     for name, entity in layout.entities.items():
@@ -241,11 +243,6 @@ def beside_key(
         return frozenset()
     dated = {name for name in types if types[name] in _DATES} | set(dates)
     return next((left for other in others if (left := other - dated)), None)
-
-
-LARGE: Final = 8 * 2**20
-"""Bytes from which a table is too large to be read for each batch."""
-_TIMEOUT: Final = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ _NO_DELETE: Final = frozenset({"columnar", "hypercore"})
 """Access methods of Citus and TimescaleDB that cannot lock or delete single rows as a table can."""
 _MOST_NAMED: Final = 10
 
+_SQL: Final = named_queries(__package__, "rights.sql")
+
 
 async def refuse_unsupported(connection: Conn, schema: str, tables: Sequence[str]) -> None:
     """Raise RefusedError that names each of these tables, or partitions of them, that a purge does not support."""
@@ -104,9 +106,6 @@ def _hypertable(row: Record) -> tuple[str, str]:
 def _named(row: Record) -> str:
     name = printable(row["name"])
     return name if row["parent"] is None else f"{name} (part of {printable(row['parent'])})"
-
-
-_SQL: Final = named_queries(__package__, "rights.sql")
 
 
 async def ensure_rights(

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _LONGEST: Final = 63  # bytes; PostgreSQL cuts what is longer, and means another table
 
+SQL: Final = named_queries(__package__, "purge.sql")
+HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
+_PLACE: Final = re.compile(r"\{([a-z_]+)\}")
+_PARAMETER: Final = re.compile(r"\$([a-z_]+)")
+
 
 def quoted(name: str) -> str:
     """Return the name as a quoted identifier, in which nothing but letters, digits and escapes stands.
@@ -55,12 +60,6 @@ def relation(schema: str, table: str) -> str:
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\{code:04X}" if code <= 0xFFFF else f"\\+{code:06X}"  # noqa: PLR2004 - the largest of four digits
-
-
-SQL: Final = named_queries(__package__, "purge.sql")
-HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
-_PLACE: Final = re.compile(r"\{([a-z_]+)\}")
-_PARAMETER: Final = re.compile(r"\$([a-z_]+)")
 
 
 def fill(template: str, places: Mapping[str, str]) -> str:

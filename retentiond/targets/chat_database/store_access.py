@@ -16,24 +16,6 @@ if TYPE_CHECKING:
 
     from retentiond.engine.target import Stop
 
-
-class StoreError(Exception):
-    """A server's own no."""
-
-    @property
-    def told(self) -> str:
-        """The no as a report has it."""
-        return str(self)
-
-
-class DeletionError(Exception):
-    """A step that failed on the server; its text says why. `alive`: it could not be ended, and may go on."""
-
-    def __init__(self, message: str, *, alive: bool = False) -> None:
-        super().__init__(message)
-        self.alive = alive
-
-
 _MOST: Final = 50
 _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], str, str], ...]] = (
     (
@@ -58,6 +40,26 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], str, str], ...]] = (
     ),
 )
 _OTHER: Final = ("was lost", "look into its log for the reason, and at the network to it, then try again")
+_FIRST: Final = 0.1
+GRACE: Final = 5.0
+"""Seconds for an answer that is awaited when somebody asks to stop; a server that went silent has none."""
+
+
+class StoreError(Exception):
+    """A server's own no."""
+
+    @property
+    def told(self) -> str:
+        """The no as a report has it."""
+        return str(self)
+
+
+class DeletionError(Exception):
+    """A step that failed on the server; its text says why. `alive`: it could not be ended, and may go on."""
+
+    def __init__(self, message: str, *, alive: bool = False) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 def describe_outage(error: BaseException) -> str:
@@ -96,11 +98,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             waiting += [
                 getattr(one, name, None) for name in ("os_error", "certificate_error", "errors", "reason")
             ]
-
-
-_FIRST: Final = 0.1
-GRACE: Final = 5.0
-"""Seconds for an answer that is awaited when somebody asks to stop; a server that went silent has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.database_chats import DatabaseChats
     from retentiond.targets.chat_database.store import ChatStore, ErasedVisitor, StoreName
 
+EVERY: Final = 5.0
+"""Seconds from look to look: a mutation, or a task, may be at work for hours."""
+
 
 class Notes:
     """A store's place in the ledger; each step in the store begins with a look from here."""
@@ -117,10 +120,6 @@ class StorePurgeRequest:
     async def report_shards(self, shards: Sequence[ShardReport]) -> None:
         """Publish the state by shard and replica."""
         await self.shards.report(shards)
-
-
-EVERY: Final = 5.0
-"""Seconds from look to look: a mutation, or a task, may be at work for hours."""
 
 
 @dataclass(slots=True)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _SILENT: Final = "it cannot be reached"
 _READ_ONLY: Final = "it takes no writes: it has lost its Keeper"
 
+_NO_SUCH_PART: Final = 232
+_TOO_LARGE_TO_DROP: Final = 359
+_BROKEN_OFF: Final = frozenset({159, 394})
+"""The server, or somebody, ended the request; what was asked for may be written down all the same."""
+
 
 class Cluster:
     """Asks the servers of one cluster, and knows which of them answer.
@@ -190,12 +195,6 @@ def _shards(nodes: Sequence[Node], replicas: Sequence[Mapping[str, Any]]) -> dic
         if len(numbers) <= max(int(row["total_replicas"]) for row in rows):
             shards |= dict.fromkeys(numbers, shards[numbers[0]])
     return shards
-
-
-_NO_SUCH_PART: Final = 232
-_TOO_LARGE_TO_DROP: Final = 359
-_BROKEN_OFF: Final = frozenset({159, 394})
-"""The server, or somebody, ended the request; what was asked for may be written down all the same."""
 
 
 class MeantRows:

@@ -26,6 +26,11 @@ _MACRO: Final = re.compile(r"\{(\w+)\}")
 _CLUSTER_TABLE: Final = 3
 """The arguments of a Distributed table that name a cluster, a database and a table."""
 
+T = TypeVar("T")
+_ROUNDS: Final = 2
+"""How often each URL is tried before all of them are given up."""
+_BETWEEN_ROUNDS: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -130,13 +135,6 @@ def lacking(clusters: Clusters, cluster: str, other: str) -> list[str]:
     """Return the servers of another cluster that a cluster does not have."""
     there = {(node.host, node.port) for node in clusters.get(cluster, ())}
     return [node.name for node in clusters.get(other, ()) if (node.host, node.port) not in there]
-
-
-T = TypeVar("T")
-
-_ROUNDS: Final = 2
-"""How often each URL is tried before all of them are given up."""
-_BETWEEN_ROUNDS: Final = 1.0
 
 
 @asynccontextmanager

@@ -37,6 +37,15 @@ NO_CHAT: Final[dict[IdType | None, list[ChatId]]] = {
 # The server takes form fields of 128 KiB.
 _FIELD_SIZE: Final = 100_000
 
+SQL: Final = named_queries(__package__, "statements.sql")
+_SYSTEM: Final = {
+    "mutations": "system.mutations",
+    "merges": "system.merges",
+    "parts": "system.parts",
+    "detached": "system.detached_parts",
+    "replicas": "system.replicas",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -202,16 +211,6 @@ def _fields(ids: Iterable[ChatId]) -> Iterable[Sequence[ChatId]]:
         size += length
     if batch:
         yield batch
-
-
-SQL: Final = named_queries(__package__, "statements.sql")
-_SYSTEM: Final = {
-    "mutations": "system.mutations",
-    "merges": "system.merges",
-    "parts": "system.parts",
-    "detached": "system.detached_parts",
-    "replicas": "system.replicas",
-}
 
 
 class Asking(Protocol):

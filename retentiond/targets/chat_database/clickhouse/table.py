@@ -22,6 +22,11 @@ _WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((?P<inner>.*)\)")
 _MOMENT: Final = re.compile(r"DateTime(?:64\((?P<digits>\d)(?:, *'[^']*')?\)|\('[^']*'\))?")
 _NAME: Final = re.compile(r"`(?P<quoted>[^`]+)`|(?P<plain>[A-Za-z_]\w*)")
 
+SYSTEM_TABLES: Final = ("mutations", "merges", "parts", "detached_parts", "replicas", "clusters", "macros")
+"""The tables of the server's own that a purge reads, and that need a grant; others show to each user what is theirs."""
+_VIRTUAL: Final = ("_part", "_partition_id", "_row_exists")
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
@@ -146,12 +151,6 @@ def _key(facts: TableFacts) -> set[str]:
         if found:
             names.add(found["quoted"] or found["plain"])
     return names
-
-
-SYSTEM_TABLES: Final = ("mutations", "merges", "parts", "detached_parts", "replicas", "clusters", "macros")
-"""The tables of the server's own that a purge reads, and that need a grant; others show to each user what is theirs."""
-_VIRTUAL: Final = ("_part", "_partition_id", "_row_exists")
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def privileges(config: ClickHouseStore) -> Iterator[str]:

@@ -23,6 +23,12 @@ _DATES: Final = frozenset({"date", "date_nanos"})
 _IDS: Final = frozenset({"keyword", "byte", "short", "integer", "long", "unsigned_long"})
 _PLAIN: Final = frozenset('*?,<>|\\"')
 
+_DAYS: Final = re.compile(
+    r"(strict_|basic_)*(date|year_month_day|ordinal_date|week_date)|(?=.*(yy|uu))[^HhKkmsSAnNa]*"
+)
+"""Formats without a time of day: the named ones, and patterns, which have a year."""
+_QUOTED: Final = re.compile(r"'[^']*'")
+
 
 def fields_of(config: ElasticsearchStore) -> list[str]:
     """Return the fields that a purge asks about, and the objects that they are parts of."""
@@ -101,13 +107,6 @@ def _wanted(config: ElasticsearchStore) -> Iterator[tuple[str, str, frozenset[st
 def refusal(limit: str, value: str | int, hint: str) -> Refusal:
     """Return why a purge cannot be told to a search: what was found, and what to do."""
     return Refusal(StoreLimit(f"elasticsearch_{limit}"), value, None, hint)
-
-
-_DAYS: Final = re.compile(
-    r"(strict_|basic_)*(date|year_month_day|ordinal_date|week_date)|(?=.*(yy|uu))[^HhKkmsSAnNa]*"
-)
-"""Formats without a time of day: the named ones, and patterns, which have a year."""
-_QUOTED: Final = re.compile(r"'[^']*'")
 
 
 def each(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

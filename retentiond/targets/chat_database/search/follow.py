@@ -27,6 +27,10 @@ _FINAL: Final = (*_OF_STATE, "security_exception", "task_cancelled_exception")
 """Failures that another round would meet again; or that somebody caused on purpose."""
 _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
+_BATCH: Final = 1000
+_ACTION: Final = "*/delete/byquery"
+_STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
+
 
 @dataclass(frozen=True, slots=True)
 class TaskLook:
@@ -114,11 +118,6 @@ def progress_of(answer: Mapping[str, Any] | None, children: Mapping[str, Any]) -
     gone = parent.get("deleted", 0) + sum(status.get("deleted", 0) for status in statuses)
     done = [f"{status.get('deleted', 0)}/{status.get('batches', 0)}" for status in (parent, *statuses)]
     return gone, " ".join(sorted(done))
-
-
-_BATCH: Final = 1000
-_ACTION: Final = "*/delete/byquery"
-_STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
 
 
 def failed(reason: str, *, alive: bool = False) -> DeletionError:

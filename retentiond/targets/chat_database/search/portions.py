@@ -22,6 +22,9 @@ _FORMAT: Final = {"format": "strict_date_optional_time"}
 
 Query = dict[str, Any]
 
+_MOST_CHATS: Final = 10_000
+"""Chats that one query names; the servers take 65,536 terms at the most."""
+
 
 class Meant:
     """The documents of one account before the cutoff (aware), in the indices that were looked at.
@@ -180,10 +183,6 @@ def _of_others(config: ElasticsearchStore, account: str) -> list[Query]:
 def _instant(moment: datetime) -> str:
     """Write a moment in full: a day alone would be rounded, and seconds alone taken for milliseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
-_MOST_CHATS: Final = 10_000
-"""Chats that one query names; the servers take 65,536 terms at the most."""
 
 
 class IndexPortions(Portions[Query]):
