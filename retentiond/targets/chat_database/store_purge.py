@@ -227,8 +227,14 @@ class _Deletion(Generic[Q]):
                 await self._delete_or_fail()
             except StoppedError:
                 self._break_off(_STOPPED)
-            remarks = await self._engine.remarks(self._portions, planned=False)
-            missing = self._engine.missing()
+            known = self._error is not None or self._refused is not None
+            try:
+                remarks = await self._engine.remarks(self._portions, planned=False)
+                missing = self._engine.missing()
+            except (StoppedError, UnreachableError, StoreError):
+                # An ending that is known already stays what it is.
+                if not known:
+                    raise
         except StoppedError:
             self._break_off(_STOPPED)
         except UnreachableError as lost:
@@ -241,8 +247,7 @@ class _Deletion(Generic[Q]):
         self._error = reason if self._error is None else f"{self._error}; {reason}"
 
     def _break_off(self, reason: str) -> None:
-        if not self._broken_off:
-            self._fail(reason)
+        self._fail(reason)
         self._broken_off = True
 
     async def _delete_or_fail(self) -> None:

@@ -73,6 +73,8 @@ class IndexPurge(Engine[Query]):
         self._lost_with: int | None = None
         """How many documents there were before the last round, if that was lost."""
         self._lost_rounds = 0
+        self._complete = purge.dry_run
+        """Whether a pass came to its end in all indices, so that what stays can be counted."""
 
     async def look(self) -> None:
         """Look at the index, and at all that lie behind its name."""
@@ -214,6 +216,7 @@ class IndexPurge(Engine[Query]):
             raise (error if error and not blocked else refused) from refused
         if found == self._inventory:
             if error is None:
+                self._complete = True
                 return False
             if not is_of_state(str(error)):
                 raise error
@@ -225,7 +228,7 @@ class IndexPurge(Engine[Query]):
     async def remarks(self, portions: Portions[Query], *, planned: bool) -> list[str]:
         """Say what is deleted, and still on the disk, and how many documents stay."""
         waiting = [] if planned else await self._index.waiting()
-        if not self._inventory.searched:
+        if not self._inventory.searched or not self._complete:
             return waiting
         return [*waiting, *await portions.leftovers(self._index.count), *portions.remarks()]
 
