@@ -36,64 +36,67 @@ app = commands()
     ),
 )
 def purge_chats(
-    account: Annotated[str, typer.Option(metavar="NAME", help="Whose chats, as the configuration names it.")],
+    account: Annotated[str, typer.Option(metavar="NAME", help="The account, as the configuration names it.")],
     to_date: Annotated[
         str | None,
-        typer.Option(metavar="YYYY-MM-DD", help="Up to the beginning of this day, which itself stays."),
+        typer.Option(metavar="YYYY-MM-DD", help="Delete chats from before this day."),
     ] = None,
     visitor: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
-            help="Erase the chats of this visitor instead, files and all, in every store; those that the floor keeps stay.",
+            help="Erase the chats of this visitor instead, with their files, in every store; chats that the floor protects are kept.",
         ),
     ] = None,
     even_under_floor: Annotated[
         bool,
         typer.Option(
-            "--even-under-floor", help="With --visitor: also chats that the floor keeps; needs --reason."
+            "--even-under-floor", help="With --visitor: also chats that the floor protects; needs --reason."
         ),
     ] = False,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="With --visitor: why, for the record.")] = "",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --visitor: the reason, for the record.")
+    ] = "",
     target: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The target, where several have such an account.")
+        str | None, typer.Option(metavar="NAME", help="The target, if several have this account.")
     ] = None,
     delete_file_messages: Annotated[
         bool,
         typer.Option(
             "--delete-file-messages",
-            help="Messages with files, too; else they and their chats' rows stay. The files themselves, in a file store, "
-            "are not deleted.",
+            help="Also delete messages with files; otherwise they and the rows of their chats are kept. The files "
+            "themselves, in a file store, are not deleted.",
         ),
     ] = False,
     purge_stats: Annotated[
-        bool, typer.Option("--purge-stats", help="The statistics of those days and their log, too.")
+        bool, typer.Option("--purge-stats", help="Also delete the statistics of those days and their log.")
     ] = False,
     purge_clickhouse: Annotated[
-        bool, typer.Option("--purge-clickhouse", help="The statistics in ClickHouse, too.")
+        bool, typer.Option("--purge-clickhouse", help="Also delete the statistics in ClickHouse.")
     ] = False,
     purge_elastic: Annotated[
-        bool, typer.Option("--purge-elastic", help="The search in Elasticsearch or OpenSearch, too.")
+        bool,
+        typer.Option("--purge-elastic", help="Also delete the documents in Elasticsearch or OpenSearch."),
     ] = False,
     purge_orphans: Annotated[
         bool,
         typer.Option(
             "--purge-orphans",
-            help="Rows whose chat is missing from the database, too, where their own dates are older.",
+            help="Also delete rows whose chat is missing from the database, if their own dates are older.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be deleted; change nothing.")
     ] = False,
     wait: Wait = None,
     as_json: Json = False,
 ) -> Work:
     """Delete an account's chats up to a date.
 
-    A chat goes as a whole, when it is over and all of it is older than the date. What the floor protects is refused.
-    Nothing of it comes back.
+    A chat is deleted as a whole, if it is over and all of it is older than the date. A date that the floor protects is
+    refused. Deleted chats cannot be restored.
 
-    With --visitor the chats of one person go, whatever the date, and the record of it proves that; a hold prevents it.
+    With --visitor the chats of one visitor are deleted, whatever their date, and a record proves it; a hold prevents it.
     """
     if visitor is not None:
         if to_date is not None or purge_stats:
