@@ -234,20 +234,20 @@ async def test_a_synchronous_standby_that_is_lost_in_the_midst_ends_the_purge_wi
     monkeypatch.setattr(postgres_watch, "LIMITS", soon)
     for _ in range(3):
         await chats.chat()
-    name = "_write_down" if during == "a batch" else "_count"
-    step = getattr(Removal, name)
+    holder, name = (Removal, "_write_down") if during == "a batch" else (throttle.Throttle, "count")
+    step = getattr(holder, name)
 
-    async def lose_the_standby(self: Removal, *arguments: object) -> object:
+    async def lose_the_standby(self: object, *arguments: object) -> object:
         told = await step(self, *arguments)
         await set_up(chats.connection, "synchronous_standby_names", "nobody")
         return told
 
-    monkeypatch.setattr(Removal, name, lose_the_standby)
+    monkeypatch.setattr(holder, name, lose_the_standby)
     report = await chats.purge(pace={"batch": 1})
     assert (report.state, report.exit_status) == ("interrupted", 4)
     assert "synchronous_standby_names" in (report.error or "")
     await set_up(chats.connection, "synchronous_standby_names", "")
-    monkeypatch.setattr(Removal, name, step)
+    monkeypatch.setattr(holder, name, step)
     assert len(await chats.chats()) == 2
     assert await chats.torn() == set()
     assert (await chats.purge()).chats == 2
