@@ -41,7 +41,8 @@ CREATE INDEX released_media_by_grace ON retentiond.released_media (grace_until);
 -- Released rows whose facts are checked again.
 CREATE INDEX released_media_by_facts ON retentiond.released_media (release_id) WHERE facts IS NOT NULL;
 
--- One blob (or the stray thumbnails of one) in quarantine; its path is <pass_id>/<h0h1>/<hash>.<entry_id>.
+-- One blob (or the stray thumbnails of one) in quarantine; its path is
+-- <pass_id>/from-<first entry of a thousand>/<hash>.<entry_id>.
 CREATE TABLE retentiond.entry (
     entry_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pass_id bigint NOT NULL,

@@ -109,6 +109,8 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
         if not page:
             return
         yield sorted(page, key=lambda row: int(row["entry_id"]))
+        if len(page) < session.context.batch:
+            return
         after = max(row["entry_id"] for row in page)
 
 

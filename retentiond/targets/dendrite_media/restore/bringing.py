@@ -65,8 +65,9 @@ async def bring(session: StoreSession, blobs: Sequence[Hash], copies: Sequence[R
     """Restore the rows of these blobs that we have marked, from copies that we have claimed."""
     if not blobs:
         return Brought()
-    failed = await _bring_files(session, blobs, copies)
-    live = await session.context.disk.share(live_blobs(session.tree), list(blobs))
+    failed, seen = await _bring_files(session, blobs, copies)
+    unseen = [blob for blob in blobs if blob not in seen]
+    live = [*seen.values(), *await session.context.disk.share(live_blobs(session.tree), unseen)]
     failed |= {blob.blob: blob.error for blob in live if blob.error}
     brought = await _insert(session, live, failed)
     there = {blob.blob for blob in live if blob.size is not None}
@@ -103,8 +104,8 @@ async def _let_go(
 
 async def _bring_files(
     session: StoreSession, blobs: Sequence[Hash], copies: Sequence[Record]
-) -> dict[Hash, str]:
-    """Put the files of blobs in place for which a row will be inserted; return the errors."""
+) -> tuple[dict[Hash, str], dict[Hash, LiveBlob]]:
+    """Put the files of blobs in place for which a row will be inserted; return the errors, and the live files."""
     found = await session.context.disk.share(sizes_at_hand(session.tree), [entry_path(row) for row in copies])
     on_this_host = [
         (row["hash"], size) for row, sizes in zip(copies, found, strict=True) for size in sizes.sizes
@@ -120,6 +121,7 @@ async def _bring_files(
     }
     wanted = await _wanted_thumbnails(session, blobs)
     failed = {row["hash"]: sizes.error for row, sizes in zip(copies, found, strict=True) if sizes.error}
+    live: dict[Hash, LiveBlob] = {}
     # Blobs before the stray thumbnails of them: those go into their directories.
     for kind in ("blob", "thumbnails"):
         returns = [
@@ -133,13 +135,14 @@ async def _bring_files(
         ]
         results = await session.context.disk.share(bring_back(session.tree, session.claimant), returns)
         for result in results:
+            live[result.entry.hash] = result.live
             if result.outcome == "failed":
                 failed[result.entry.hash] = result.error
     for blob, error in failed.items():
         get_logger(target=session.context.name).error(
             "item_failed", kind="not_restored", hash=blob, error=error
         )
-    return failed
+    return failed, live
 
 
 async def _wanted_thumbnails(session: StoreSession, blobs: Sequence[Hash]) -> dict[Hash, set[Thumbnail]]:

@@ -6,6 +6,7 @@ were read after settle.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
@@ -65,14 +66,24 @@ async def purge_due(
         reading = await context.hold_references.refresh(connection, begun_after=oldest)
     # References that were read during an entry's settle prove nothing about it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
-    async for page in claimed_pages(session, Claim.DUE, read_at, everything):
-        await _purge_page(session, report, page, references, copy)
+    unlinking: asyncio.Task[None] | None = None
+    try:
+        async for page in claimed_pages(session, Claim.DUE, read_at, everything):
+            marked = await _mark_page(session, report, page, references, copy)
+            if unlinking is not None:
+                await unlinking
+            # While one batch is unlinked, the next is claimed and asked for: never more.
+            unlinking = asyncio.create_task(finish_purge(session, report, marked))
+    finally:
+        if unlinking is not None:
+            await unlinking
     await _forget(session, report)
 
 
-async def _purge_page(
+async def _mark_page(
     session: StoreSession, report: SweepReport, page: list[Record], references: References, copy: Copy | None
-) -> None:
+) -> list[Record]:
+    """Look a last time at a page of expired entries; return those that are marked as purging."""
     unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
     report.returned += await return_to_rows(
         session, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
@@ -85,9 +96,8 @@ async def _purge_page(
     report.restored += await restore_wanted(session, wanted, last)
     later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
     await change(session, Change.LET_GO, later)
-    await _unlink(
+    return await _mark(
         session,
-        report,
         [row for row in unwanted if row["hash"] not in wanted.blobs]
         + await _dispensable(session, report, [row for row in spares if row["hash"] not in wanted.blobs]),
     )
@@ -113,13 +123,11 @@ async def _dispensable(session: StoreSession, report: SweepReport, spares: list[
     return [row for row, is_whole in zip(spares, whole, strict=True) if is_whole]
 
 
-async def _unlink(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
-    if not rows:
-        return
+async def _mark(session: StoreSession, rows: list[Record]) -> list[Record]:
     marked = await mark_purging(session, rows)
     # Held since the sweep looked: the next one restores it.
     await change(session, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
-    await finish_purge(session, report, [row for row in rows if row["entry_id"] in marked])
+    return [row for row in rows if row["entry_id"] in marked]
 
 
 async def finish_purge(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
