@@ -1,4 +1,4 @@
--- The ledger, version 3: what every target needs. Text that is compared with a target's own is COLLATE "C",
+-- The ledger, version 4: what every target needs. Text that is compared with a target's own is COLLATE "C",
 -- so that its order does not depend on a locale.
 
 CREATE SCHEMA IF NOT EXISTS retentiond;

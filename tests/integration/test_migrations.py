@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.engine.target import Selection
+from retentiond.ledger import ledger as ledgers
+from retentiond.ledger import migrations
 from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.migrations import VERSION
 from retentiond.model.errors import UnreachableError
@@ -129,6 +131,26 @@ async def test_a_ledger_of_a_newer_program_is_refused_and_stays_as_it_is(
         await retention.one_pass()
     assert len(await store.rows()) == 1
     assert await connection.fetchval("SELECT version FROM retentiond.ledger_version") == VERSION + 1
+
+
+async def test_a_program_that_finds_no_entry_on_the_shelves_of_today_is_refused(
+    connection: Connection, retention: Retention, store: DendriteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of ledger version 3 purged such entries without their files, and restored rows of none of them."""
+    await store.add()
+    await retention.one_pass()
+    with monkeypatch.context() as older:
+        older.setattr(ledgers, "VERSION", 3)
+        older.setattr(migrations, "VERSION", 3)
+        with pytest.raises(UnreachableError, match="run the retentiond that made it, or a newer one"):
+            await Ledger().make(connection, MEDIA)
+    # The ledger of such a program is brought up to date by the next one that works on it.
+    await connection.execute(
+        "UPDATE retentiond.ledger_version SET version = 3; UPDATE retentiond.ledger_part SET version = 3"
+    )
+    async with retention.opened() as target:
+        assert len((await target.restore(Selection())).restored) == 1
+    assert await connection.fetchval("SELECT version FROM retentiond.ledger_version") == VERSION
 
 
 async def test_an_update_that_breaks_off_leaves_the_ledger_as_it_was(connection: Connection) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ from structlog.testing import capture_logs
 
 from retentiond.engine.target import Selection
 from retentiond.targets.dendrite_media.disk import thumbnails as moving
+from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.quarantine import release
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
+from retentiond.targets.dendrite_media.sweeps import purge as purging
 from retentiond.targets.dendrite_media.sweeps import strays
 from retentiond.targets.dendrite_media.sweeps import sweep as sweeping
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from retentiond.model.report import SweepReport
+    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from tests.support.media_target import Retention
 
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -166,6 +171,41 @@ async def test_a_spare_is_purged_after_its_grace_only_if_the_live_file_is_whole(
     assert (await sweep(retention, **SOON)).purged == 2
     assert await store.broken_references() == []
     assert quarantined(media_path) == []
+
+
+async def test_a_live_file_that_goes_while_an_earlier_batch_is_unlinked_gets_its_spare(
+    store: DendriteStore, retention: Retention, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that fails removes it; the spare had been asked for before the wait, and was purged after it."""
+    media = [await store.add() for _ in range(2)]
+    keys = SOON | {"pace": {"batch": 1}}
+    await retention.one_pass(**keys)
+    for one in media:
+        await upload_again(store, one, file=False)
+    assert (await sweep(retention, **keys)).returned == 2
+    await let_pass(connection, 11 * MINUTE)
+    asked, finish = [asyncio.Event(), asyncio.Event()], purging.finish_purge
+    second: list[str] = []
+
+    def note(tree: MediaTree) -> Any:
+        (asked[1] if asked[0].is_set() else asked[0]).set()
+        return dispensable(tree)
+
+    async def finish_slowly(session: Any, report: Any, rows: list[Any]) -> None:
+        if not second:
+            second.extend({one.base64hash for one in media} - {row["hash"] for row in rows})
+            # Only a purge that asks too early asks now.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked[1].wait(), 1)
+            shutil.rmtree(store.path_of(second[0]))
+        await finish(session, report, rows)
+
+    monkeypatch.setattr(purging, "dispensable", note)
+    monkeypatch.setattr(purging, "finish_purge", finish_slowly)
+    swept = await sweep(retention, everything=False, **keys)
+    assert second != []
+    assert (swept.returned, swept.purged) == (1, 1)
+    assert await store.broken_references() == []
 
 
 async def test_what_came_back_and_lost_its_rows_again_waits_anew(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +14,12 @@ import pytest
 from retentiond.ledger.session import Guard
 from retentiond.model.media import Hash
 from retentiond.targets.dendrite_media.disk import kernel
-from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail, blob_parts
+from retentiond.targets.dendrite_media.disk import tree as trees
+from retentiond.targets.dendrite_media.disk.layout import PURGING, EntryPath, Thumbnail, blob_parts
 from retentiond.targets.dendrite_media.disk.look import file_missing
-from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs
-from retentiond.targets.dendrite_media.disk.thumbnails import move_thumbnails
+from retentiond.targets.dendrite_media.disk.mounts import Mount
+from retentiond.targets.dendrite_media.disk.moves import purge_entries, quarantine_blobs, take_purges_back
+from retentiond.targets.dendrite_media.disk.thumbnails import ThumbnailMove, quarantine_thumbnails
 from retentiond.targets.dendrite_media.disk.tree import DirectoryCache, MediaTree
 
 if TYPE_CHECKING:
@@ -100,7 +106,8 @@ def test_thumbnails_that_move_alone_are_on_disk_with_every_directory_that_was_ma
     media_path.joinpath(*blob_parts(entry.hash), thumbnail.name).write_bytes(b"t")
     with MediaTree(media_path) as tree:
         tree.prepare()
-        assert move_thumbnails(tree, entry, [thumbnail])
+        [result] = quarantine_thumbnails(tree, Guard())([ThumbnailMove(entry, [thumbnail])])
+        assert result.outcome == "moved"
         assert unsynced == set()
 
 
@@ -141,3 +148,103 @@ def test_many_more_directories_than_may_be_open_at_once_are_synced_all_the_same(
         quarantine_blobs(tree, Guard())(ENTRIES)
         assert len(os.listdir("/proc/self/fd")) == before
     assert unsynced == set()
+
+
+def test_thumbnails_that_move_alone_cost_a_batch_one_sync_of_the_file_system(
+    media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thumbnail = Thumbnail(32, 32, "crop")
+    syncs: list[int] = []
+    for entry in ENTRIES:
+        media_path.joinpath(*blob_parts(entry.hash), thumbnail.name).write_bytes(b"t")
+    monkeypatch.setattr(MediaTree, "synced_whole", True)
+    monkeypatch.setattr(kernel, "sync_file_system", syncs.append)
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        moves = [ThumbnailMove(entry, [thumbnail]) for entry in ENTRIES]
+        assert {result.outcome for result in quarantine_thumbnails(tree, Guard())(moves)} == {"moved"}
+    assert len(syncs) == 1
+
+
+def test_an_error_of_the_disk_that_one_thread_is_told_is_not_hidden_from_the_other(
+    media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells such an error once for each opened file; two threads that share one share the answer."""
+
+    def fail_once(descriptor: int) -> None:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        if not flags & os.O_NONBLOCK:
+            # A mark that all descriptors of the same opened file have.
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    both = Barrier(2)
+
+    class Together(Guard):
+        def ensure(self) -> None:
+            both.wait()
+
+    monkeypatch.setattr(MediaTree, "synced_whole", True)
+    monkeypatch.setattr(kernel, "sync_file_system", fail_once)
+    with MediaTree(media_path) as tree, ThreadPoolExecutor(2) as threads:
+        tree.prepare()
+        move = quarantine_blobs(tree, Together())
+        outcomes = [threads.submit(move, [entry]) for entry in ENTRIES[:2]]
+        assert [type(outcome.exception()) for outcome in outcomes] == [OSError, OSError]
+
+
+def test_a_journal_that_failed_is_noticed_where_the_sync_of_the_file_system_is_silent_about_it(
+    media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(MediaTree, "synced_whole", True)
+    monkeypatch.setattr(kernel, "sync_file_system", lambda _descriptor: None)
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            quarantine_blobs(tree, Guard())(ENTRIES)
+
+
+@pytest.mark.parametrize(
+    "kind", ["fuse.mergerfs", "nfs4", "overlay", "of-tomorrow", "unlisted", "unreadable"]
+)
+def test_a_file_system_that_may_answer_a_sync_of_all_without_doing_it_is_synced_by_directories(
+    media_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def mounts() -> list[Mount]:
+        if kind == "unreadable":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return []
+
+    def mount_of(_descriptor: int, _mounts: list[Mount]) -> Mount | None:
+        listed = kind != "unlisted"
+        return Mount("1", "0:1", str(media_path), frozenset(), kind, frozenset()) if listed else None
+
+    monkeypatch.setattr(trees, "read_mounts", mounts)
+    monkeypatch.setattr(trees, "mount_of", mount_of)
+    with MediaTree(media_path) as tree:
+        assert tree.synced_whole is False
+
+
+def test_a_purge_is_taken_back_where_another_removes_the_empty_shelf_at_that_moment(
+    media_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, rename = ENTRIES[0], os.rename
+    with MediaTree(media_path) as tree:
+        tree.prepare()
+        quarantine_blobs(tree, Guard())([entry])
+        shelf = media_path.joinpath(".retentiond", *entry.shelf)
+        rename(shelf / entry.name, media_path / ".retentiond" / PURGING / entry.purging_name)
+
+        def rename_after_another(*names: Any, **descriptors: Any) -> None:
+            monkeypatch.undo()
+            shelf.rmdir()
+            rename(*names, **descriptors)
+
+        monkeypatch.setattr(os, "rename", rename_after_another)
+        [result] = take_purges_back(tree, Guard())([entry])
+    assert result.outcome == "moved"
+    assert (shelf / entry.name / "file").read_bytes() == b"x"

@@ -13,7 +13,7 @@ from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.migrations import VERSION, part_version
+from retentiond.ledger.migrations import part_version
 from retentiond.ledger.past import read_backlog, read_freed, read_last_pass
 from retentiond.model.check import AccountRows, Check, StoreOverview
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 
 _REASON_LIMIT: Final = 300
+_STORE_STATES_SINCE: Final = 3
+"""The version of the ledger that brought their table."""
 
 
 async def read_status(context: ChatContext) -> TargetStatus:
@@ -55,7 +57,11 @@ async def read_status(context: ChatContext) -> TargetStatus:
         version = await part_version(connection, __package__)
         known = version is not None
         undone = await connection.fetch(SQL["open_stores"], context.name, holder is not None) if known else []
-        stores = await connection.fetch(SQL["store_states"], context.name) if version == VERSION else []
+        stores = (
+            await connection.fetch(SQL["store_states"], context.name)
+            if (version or 0) >= _STORE_STATES_SINCE
+            else []
+        )
         return TargetStatus(
             context.name,
             KIND,

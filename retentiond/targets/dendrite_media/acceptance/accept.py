@@ -113,14 +113,13 @@ async def _number_anew(session: StoreSession, strangers: list[EntryPath]) -> lis
 
 def _renaming(tree: MediaTree, entry: EntryPath, renamed: EntryPath) -> Callable[[], None]:
     def rename() -> None:
-        with Shelves(tree, changes=True) as shelves:
+        with tree.synced(), Shelves(tree, changes=True) as shelves:
             shelf = shelves.holding(entry)
             if shelf is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), entry.name)
             os.rename(entry.name, renamed.name, src_dir_fd=shelf, dst_dir_fd=shelves.make(renamed))
             shelves.sync()
             sync_shelves_parents(tree, [renamed])
-            tree.sync()
 
     return rename
 

@@ -73,13 +73,13 @@ def bring_back(tree: MediaTree, claimant: ClaimOwner) -> Callable[[Sequence[Retu
 
     def bring_all(returns: Sequence[Return]) -> list[ReturnResult]:
         with (
+            tree.synced(),
             Staging(tree, claimant.claimant_id) as staging,
             Shelves(tree) as shelves,
             DirectoryCache(tree, changes=True) as live,
         ):
             results = [_bring_one(staging, shelves, live, claimant.guard, wanted) for wanted in returns]
             live.sync()
-            tree.sync()
             return results
 
     return bring_all

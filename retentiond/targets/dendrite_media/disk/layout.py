@@ -44,7 +44,7 @@ class EntryPath(NamedTuple):
     """The path of an entry in quarantine: `quarantine/<pass>/from-<first entry>/<hash>.<entry>`.
 
     A shelf has a thousand entries by their numbers, about a batch: a few directories are made, opened and synced for
-    it. Up to version 2 shelves were `<h0h1>`, as dendrite's own two levels.
+    it. Up to version 3 of the ledger shelves were `<h0h1>`, as dendrite's own two levels.
     """
 
     pass_id: int

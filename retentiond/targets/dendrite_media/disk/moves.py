@@ -54,12 +54,15 @@ def quarantine_blobs(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """Return the renaming of blobs into the quarantine for a thread's share of entries."""
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with DirectoryCache(tree, changes=True) as live, Shelves(tree, changes=True) as shelves:
+        with (
+            tree.synced(),
+            DirectoryCache(tree, changes=True) as live,
+            Shelves(tree, changes=True) as shelves,
+        ):
             done = [_quarantine(tree, guard, live, shelves, entry) for entry in entries]
             live.sync()
             shelves.sync()
             sync_shelves_parents(tree, entries)
-            tree.sync()
             return done
 
     return rename_all
@@ -188,11 +191,14 @@ def purge_entries(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryPath
     """
 
     def purge_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with Shelves(tree, changes=True) as shelves, DirectoryCache(tree, changes=True) as purging:
+        with (
+            tree.synced(),
+            Shelves(tree, changes=True) as shelves,
+            DirectoryCache(tree, changes=True) as purging,
+        ):
             done = [_purge(guard, shelves, purging, entry) for entry in entries]
             shelves.sync()
             purging.sync()
-            tree.sync()
         _drop_empty_shelves(tree, entries)
         return done
 
@@ -217,12 +223,15 @@ def take_purges_back(tree: MediaTree, guard: Guard) -> Callable[[Sequence[EntryP
     """
 
     def rename_all(entries: Sequence[EntryPath]) -> list[MoveResult]:
-        with Shelves(tree, changes=True) as shelves, DirectoryCache(tree, changes=True) as purging:
+        with (
+            tree.synced(),
+            Shelves(tree, changes=True) as shelves,
+            DirectoryCache(tree, changes=True) as purging,
+        ):
             done = [_take_purge_back(guard, shelves, purging, entry) for entry in entries]
             shelves.sync()
             purging.sync()
             sync_shelves_parents(tree, entries)
-            tree.sync()
             return done
 
     return rename_all
@@ -232,15 +241,25 @@ def _take_purge_back(guard: Guard, shelves: Shelves, purging: DirectoryCache, en
     guard.ensure()
     try:
         grave = purging.get(PURGING, own=True)
-        with inside(grave, entry.purging_name) as directory:
-            left = bool(all_names(directory))
-        if left:
+        if not _anything_left(grave, entry):
+            return MoveResult(entry, "missing")
+        try:
             os.rename(entry.purging_name, entry.name, src_dir_fd=grave, dst_dir_fd=shelves.make(entry))
-    except FileNotFoundError:
-        return MoveResult(entry, "missing")
+        except FileNotFoundError:
+            # A concurrent purge has just removed the empty shelf that we hold open.
+            shelves.begin_anew()
+            os.rename(entry.purging_name, entry.name, src_dir_fd=grave, dst_dir_fd=shelves.make(entry))
     except OSError as error:
         return MoveResult(entry, "failed", disk_error(error))
-    return MoveResult(entry, "moved" if left else "missing")
+    return MoveResult(entry, "moved")
+
+
+def _anything_left(grave: int, entry: EntryPath) -> bool:
+    try:
+        with inside(grave, entry.purging_name) as directory:
+            return bool(all_names(directory))
+    except FileNotFoundError:
+        return False
 
 
 def _rename_away(shelves: Shelves, grave: int, entry: EntryPath) -> bool:

@@ -7,19 +7,44 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from retentiond.model.disk_errors import disk_error
 from retentiond.targets.dendrite_media.disk.layout import OWN, EntryPath, Thumbnail, blob_parts
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, sync_shelves_parents
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from retentiond.ledger.session import Guard
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
 
 
-def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
+class ThumbnailMove(NamedTuple):
+    """Thumbnails of a live blob, and their entry."""
+
+    entry: EntryPath
+    thumbnails: Sequence[Thumbnail]
+
+
+def quarantine_thumbnails(
+    tree: MediaTree, guard: Guard
+) -> Callable[[Sequence[ThumbnailMove]], list[MoveResult]]:
+    """Return the renaming of thumbnails into the quarantine for a thread's share of entries."""
+
+    def move_all(moves: Sequence[ThumbnailMove]) -> list[MoveResult]:
+        with tree.synced():
+            results = []
+            for entry, thumbnails in moves:
+                guard.ensure()
+                results.append(_try_to_move(tree, entry, thumbnails))
+            sync_shelves_parents(tree, [entry for entry, _ in moves])
+            return results
+
+    return move_all
+
+
+def _try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> MoveResult:
     """Move thumbnails as `move_thumbnails` does; an error of the disk is in the result, and some may have moved."""
     try:
         moved = move_thumbnails(tree, entry, thumbnails)
@@ -32,7 +57,10 @@ def try_to_move(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnai
 
 
 def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thumbnail]) -> bool:
-    """Rename thumbnails of a live blob into the quarantine; return whether any existed. Raise OSError."""
+    """Rename thumbnails of a live blob into the quarantine; return whether any existed. Raise OSError.
+
+    The caller syncs the parents of the shelf, or the file system.
+    """
     target = tree.own_directory(*entry.shelf, entry.name)
     moved = False
     try:
@@ -53,6 +81,4 @@ def move_thumbnails(tree: MediaTree, entry: EntryPath, thumbnails: Sequence[Thum
         if not moved:
             os.rmdir(entry.name, dir_fd=parent)
         tree.sync_alone(parent)
-    sync_shelves_parents(tree, [entry])
-    tree.sync()
     return moved

@@ -17,7 +17,7 @@ from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResu
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.disk.moves import linked_elsewhere, measure_entries, quarantine_blobs
-from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
+from retentiond.targets.dendrite_media.disk.thumbnails import ThumbnailMove, quarantine_thumbnails
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     change,
@@ -34,15 +34,13 @@ from retentiond.targets.dendrite_media.quarantine.refused_moves import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
-    from retentiond.ledger.session import Guard
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.moves import MoveResult
-    from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "entries.sql")
@@ -107,7 +105,10 @@ async def carry_out(session: StoreSession, entries: Sequence[EntryPath]) -> Move
 
 async def carry_out_thumbnails(session: StoreSession, intents: Sequence[Intent]) -> Moves:
     """Rename the thumbnails of claimed, intended entries into the quarantine, and record it."""
-    results = await session.context.disk.share(_move_all(session.tree, session.claimant.guard), intents)
+    results = await session.context.disk.share(
+        quarantine_thumbnails(session.tree, session.claimant.guard),
+        [ThumbnailMove(intent.entry, intent.thumbnails) for intent in intents],
+    )
     failed = [
         (Return(intent.entry, intent.thumbnails), result)
         for intent, result in zip(intents, results, strict=True)
@@ -120,17 +121,6 @@ async def carry_out_thumbnails(session: StoreSession, intents: Sequence[Intent])
     moves = Moves(quarantined=len(moved))
     moves.fail([result for _, result in failed], await take_back_thumbnails(session, failed))
     return moves
-
-
-def _move_all(tree: MediaTree, guard: Guard) -> Callable[[Sequence[Intent]], list[MoveResult]]:
-    def move(intents: Sequence[Intent]) -> list[MoveResult]:
-        results = []
-        for intent in intents:
-            guard.ensure()
-            results.append(try_to_move(tree, intent.entry, intent.thumbnails))
-        return results
-
-    return move
 
 
 async def return_to_rows(session: StoreSession, entries: Sequence[EntryPath]) -> int:

@@ -69,9 +69,12 @@ async def purge_due(
     unlinking: asyncio.Task[None] | None = None
     try:
         async for page in claimed_pages(session, Claim.DUE, read_at, everything):
-            marked = await _mark_page(session, report, page, references, copy)
+            unwanted, spares = await _look_last(session, report, page, references, copy)
+            marked = await _mark(session, unwanted)
             if unlinking is not None:
                 await unlinking
+            # An upload that fails removes a live file at any moment, so the spare copies are asked for right before.
+            marked += await _mark(session, await _dispensable(session, report, spares))
             # While one batch is unlinked, the next is claimed and asked for: never more.
             unlinking = asyncio.create_task(finish_purge(session, report, marked))
     finally:
@@ -80,10 +83,10 @@ async def purge_due(
     await _forget(session, report)
 
 
-async def _mark_page(
+async def _look_last(
     session: StoreSession, report: SweepReport, page: list[Record], references: References, copy: Copy | None
-) -> list[Record]:
-    """Look a last time at a page of expired entries; return those that are marked as purging."""
+) -> tuple[list[Record], list[Record]]:
+    """Look a last time at a page of expired entries; return those that nothing needs, and the spare copies."""
     unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
     report.returned += await return_to_rows(
         session, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
@@ -96,11 +99,10 @@ async def _mark_page(
     report.restored += await restore_wanted(session, wanted, last)
     later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
     await change(session, Change.LET_GO, later)
-    return await _mark(
-        session,
-        [row for row in unwanted if row["hash"] not in wanted.blobs]
-        + await _dispensable(session, report, [row for row in spares if row["hash"] not in wanted.blobs]),
+    unwanted, spares = (
+        [row for row in rows if row["hash"] not in wanted.blobs] for rows in (unwanted, spares)
     )
+    return unwanted, spares
 
 
 async def _ask(session: StoreSession, blobs: list[Hash], references: References, copy: Copy | None) -> Wanted:

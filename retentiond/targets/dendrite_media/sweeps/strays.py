@@ -24,7 +24,7 @@ from retentiond.targets.dendrite_media.disk.layout import (
 )
 from retentiond.targets.dendrite_media.disk.moves import MoveResult, regular_file
 from retentiond.targets.dendrite_media.disk.shelves import Shelves
-from retentiond.targets.dendrite_media.disk.thumbnails import try_to_move
+from retentiond.targets.dendrite_media.disk.thumbnails import ThumbnailMove, quarantine_thumbnails
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.entries import known_thumbnails, mark_purging, tell_returns
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
@@ -148,8 +148,9 @@ async def quarantine_stray(
     held = len(stray.thumbnails), stray.bytes
     entry_id = await intend_stray(session, pass_id, stray.blob, held, settle, grace)
     entry = EntryPath(pass_id, stray.blob, entry_id)
-    session.claimant.guard.ensure()
-    result = await session.context.disk.call(lambda: try_to_move(session.tree, entry, stray.thumbnails))
+    [result] = await session.context.disk.share(
+        quarantine_thumbnails(session.tree, session.claimant.guard), [ThumbnailMove(entry, stray.thumbnails)]
+    )
     if result.outcome == "failed":
         get_logger(target=session.context.name).error(
             "item_failed", kind="not_moved", hash=stray.blob, error=result.error
