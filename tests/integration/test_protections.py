@@ -55,6 +55,8 @@ async def test_each_protection_there_is_keeps_what_its_source_mentions_and_nothi
     await MENTIONED_BY[name](store, mentioned.uri)
     without = [other for other in PROTECT if other != name]
     assert (await retention.one_plan(protect=without))[0].removed_items == 2
+    # Alone, too: the others must not be the reason for which its statement yields anything.
+    assert (await retention.one_plan(protect=[name]))[0].kept == {name: 1}
     report = await retention.one_pass()
     assert dict(report.kept) == {name: 1}
     assert set(await store.rows()) == {mentioned.key}

@@ -14,7 +14,7 @@ import pytest
 from retentiond.adapters.postgres import connect
 from retentiond.engine.target import NullProgress
 from retentiond.model.errors import RefusedError
-from retentiond.model.match import Match, foreign_user
+from retentiond.model.match import CONDITIONS, Match, foreign_user
 from retentiond.model.media import MediaRow
 from retentiond.model.policy import FIRST_BELIEVABLE_MS, Keep, Policy, Rules, decide
 from retentiond.targets.dendrite_media.database.rows import media_row
@@ -138,21 +138,21 @@ def made_row(rng: random.Random, place: int) -> MediaRow:
 
 
 def made_match(rng: random.Random) -> Match:
-    drawn: dict[str, Any] = {
-        "origin": rng.choice(("local", "remote", glob(rng, ORIGINS))),
-        "user": glob(rng, USERS),
-        "content_type": glob(rng, TYPES),
-        "larger_than": rng.choice((number(rng), 2**70)),
-        "uploaded_before": rng.choice(
-            (date(2017, 1, 1), date(1, 1, 1), date(9999, 12, 31), date(2026, 11, 24))
-        ),
-        "upload_name": glob(rng, UPLOADS),
-        "room": "upgraded",
-        "unreferenced": True,
+    days = (date(2017, 1, 1), date(1, 1, 1), date(9999, 12, 31), date(2026, 11, 24))
+    drawn: dict[str, tuple[int, Any]] = {
+        "origin": (4, rng.choice(("local", "remote", glob(rng, ORIGINS)))),
+        "user": (2, glob(rng, USERS)),
+        "content_type": (3, glob(rng, TYPES)),
+        "larger_than": (2, rng.choice((number(rng), 2**70))),
+        "uploaded_before": (2, rng.choice(days)),
+        "upload_name": (3, glob(rng, UPLOADS)),
+        "room": (1, "upgraded"),
+        "unreferenced": (1, True),
     }
-    weights = (4, 2, 3, 2, 2, 3, 1, 1)
+    assert drawn.keys() == CONDITIONS.keys(), "a condition that is not drawn is never compared with `decide`"
+    weights = [weight for weight, _ in drawn.values()]
     chosen = {rng.choices(list(drawn), weights)[0] for _ in range(rng.choice((1, 1, 1, 2, 3)))}
-    return Match(**{name: drawn[name] for name in chosen})
+    return Match(**{name: drawn[name][1] for name in chosen})
 
 
 def made_rules(rng: random.Random) -> Rules:

@@ -1,4 +1,4 @@
-"""Two drills of a newcomer, and their siblings: an open set that a place does not handle is an error, not a filter.
+"""Drills of newcomers, and their siblings: an open set that a place does not handle is an error, not a filter.
 
 Each drill edits a copy of the package as somebody would who adds one thing and forgets the next place.
 """
@@ -127,6 +127,27 @@ def test_a_condition_that_one_place_leaves_out_stops_the_program_instead_of_matc
         "print(*(matches(row(kind), match, frozenset()) for kind in ('image/gif', 'image/png')))"
     )
     assert newcomer.run(judged) == ("True False", "")
+
+
+def test_a_condition_or_key_that_the_verdicts_in_sql_leave_out_stops_the_program_instead_of_deleting(
+    newcomer: Newcomer,
+) -> None:
+    """A key of a policy that only `decide` knew was ignored for each row whose verdict PostgreSQL computes."""
+    verdicts = "import retentiond.targets.dendrite_media.surveys.verdicts"
+    newcomer.insert("model/policy.py", '    since: Since = "created"', "    only_idle: bool = False\n")
+    newcomer.insert("model/facts.py", '"since", "removes"}', '"only_idle", ')
+    newcomer.is_stopped(
+        verdicts,
+        "surveys/verdicts.py: _step and _age must handle the fields of Policy: missing only_idle, unknown none",
+    )
+    newcomer.insert("model/match.py", FIELD, FACT_OF_THE_MODEL)
+    newcomer.insert(
+        "model/match.py", '    "room": Condition(', '    "animated": Condition(lambda *_: True),\n'
+    )
+    newcomer.is_stopped(
+        verdicts,
+        "surveys/verdicts.py: _CONDITIONS must handle the fields of Match: missing animated, unknown none",
+    )
 
 
 def test_a_condition_on_references_without_words_for_its_facts_stops_the_program(newcomer: Newcomer) -> None:

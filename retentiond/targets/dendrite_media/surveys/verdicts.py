@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.fields import all_handled
 from retentiond.model.match import Match, day_start_ms
-from retentiond.model.policy import CLOCK_TOLERANCE_MS, FIRST_BELIEVABLE_MS, Keep, Remove
+from retentiond.model.policy import CLOCK_TOLERANCE_MS, FIRST_BELIEVABLE_MS, Keep, Policy, Remove, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from retentiond.model.policy import KeepReason, Policy, Removes, Rules
+    from retentiond.model.policy import KeepReason, Removes
 
 SQL: Final = {
     name: re.sub(r"(?m)^--.*\n", "", text)
@@ -166,6 +166,10 @@ _CONDITIONS: Final[Mapping[str, Callable[[_Expression, Any], str]]] = {
 """The fragment of each condition of a match. A condition without a line would match by being skipped."""
 
 all_handled(Match, {*_CONDITIONS, "accepts"}, "surveys/verdicts.py: _CONDITIONS")
+# An access is never before the creation: rows of a policy with `since: accessed` are due here, and their files are
+# looked at later.
+all_handled(Policy, {"name", "match", "keep", "removes", "since"}, "surveys/verdicts.py: _step and _age")
+all_handled(Rules, {"policies", "server_names"}, "surveys/verdicts.py: compiled")
 
 
 def compiled(rules: Rules, now: datetime, removes: Removes = "media") -> Compiled:
