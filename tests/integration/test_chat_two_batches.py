@@ -126,13 +126,17 @@ async def test_what_stands_in_the_way_of_one_of_two_batches_is_met_alone(
 async def test_without_a_second_connection_one_batch_comes_after_the_other(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch, pages: list[int]
 ) -> None:
-    for _ in range(4):
+    for _ in range(8):
         await chats.chat()
     take_two_at_once(monkeypatch, 2)
     two = Removal._take_two
 
+    asked = 0
+
     async def refuse_connections(self: Removal, *given: Any) -> Any:
         def acquire() -> Any:
+            nonlocal asked
+            asked += 1
             raise UnreachableError("too many connections; close some")
 
         with monkeypatch.context() as patch:
@@ -141,7 +145,35 @@ async def test_without_a_second_connection_one_batch_comes_after_the_other(
 
     monkeypatch.setattr(Removal, "_take_two", refuse_connections)
     report = await chats.purge()
-    assert (report.state, report.chats, pages) == ("finished", 4, [2, 2])
+    assert (report.state, report.chats, pages) == ("finished", 8, [2, 2, 2, 2])
+    assert asked == 1
+
+
+async def test_a_trigger_that_came_meanwhile_holds_nothing_back_in_silence_from_the_second_of_two_batches(
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two batches found the trigger, and the second one committed rows that it had not counted."""
+    for _ in range(4):
+        await chats.chat(files=1)
+    take_two_at_once(monkeypatch, 2)
+    both = asyncio.Barrier(2)
+    two, take = Removal._take_two, Batch._take_rows
+
+    async def with_trigger(self: Removal, *given: Any) -> Any:
+        await chats.swallow_deletes("chatthreadhistory")
+        return await two(self, *given)
+
+    async def meet(self: Batch, going: Any, **how: Any) -> None:
+        await take(self, going, **how)
+        if going and not self._tree.counts_deletions:
+            async with asyncio.timeout(60):
+                await both.wait()
+
+    monkeypatch.setattr(Removal, "_take_two", with_trigger)
+    monkeypatch.setattr(Batch, "_take_rows", meet)
+    report = await chats.purge(wish={"file_messages": False})
+    assert (report.state, report.failed) == ("finished_with_failures", {"miscount": 4})
+    assert (report.entities["chatmessage"], (await chats.counts())["chatmessage"]) == (0, 12)
 
 
 @pytest.mark.parametrize("why", ["trigger", "no foreign key"])

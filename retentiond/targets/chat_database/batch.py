@@ -75,6 +75,8 @@ class Batch:
         self._tree = tree
         self._values = values
         self._await_turn = await_turn
+        # A batch beside this one may find out meanwhile; what this one has not counted stays uncounted.
+        self._counts = tree.counts_deletions
         self._removed = Removed()
         self._gone: dict[Reference, list[Any]] = {}
         self.at: str | None = None
@@ -120,7 +122,7 @@ class Batch:
             return
         keys, tree = list(chats), self._tree
         uncounted = [entity for entity in tree.entities if entity != tree.top and entity not in seen]
-        if uncounted and tree.counts_deletions:
+        if uncounted and self._counts:
             (counts,) = await self._fetch(tree.count_each(uncounted, keep_files=keep_files), keys)
             seen = {**seen, **dict(zip(uncounted, counts, strict=True))}
         for entity in tree.entities:
@@ -153,11 +155,12 @@ class Batch:
         """Delete the rows that no chat names any more."""
         tree = self._tree
         self.at = tree.table(name)
-        counts = tree.counts_deletions
-        found = await self._fetch(tree.of_shared("lock_shared" if counts else "delete_lonely", name), keys)
+        found = await self._fetch(
+            tree.of_shared("lock_shared" if self._counts else "delete_lonely", name), keys
+        )
         lonely = [row["key"] for row in found]
         taken = len(lonely)
-        if counts and lonely:
+        if self._counts and lonely:
             taken = await self._execute(tree.of_shared("delete_shared", name), lonely)
         self._count(name, len(lonely), taken)
         for reference in self._tree.unguarded:
@@ -170,8 +173,9 @@ class Batch:
         None can come after this: our locks on the tables that we deleted from keep it off until the commit.
         """
         tree = self._tree
-        if not tree.counts_deletions:
-            tree.counts_deletions = await deletes_run_code(self._connection, tree.catalogue.relations)
+        if not self._counts:
+            if await deletes_run_code(self._connection, tree.catalogue.relations):
+                tree.counts_deletions = True
             if tree.counts_deletions:
                 raise ChangedError(
                     "a trigger or a rule has come to a table of the layout; run the purge again"

@@ -70,6 +70,8 @@ class Removal(Batches):
         self._ending = asyncio.Lock()
         self._unknown = False
         """Whether a batch may have been committed without our knowledge."""
+        self._second_connection = True
+        """Whether the server had one for a second batch, as far as is known."""
         self._alone = 0
         self._unnamed = 0
 
@@ -120,7 +122,8 @@ class Removal(Batches):
             await self._take(survey, page, report)
 
     def _next_size(self, tree: Tree) -> int:
-        return self._size.chats * (2 if tree.two_at_once and self._size.two_at_once else 1)
+        two = self._second_connection and tree.two_at_once and self._size.two_at_once
+        return self._size.chats * (2 if two else 1)
 
     async def _take(self, survey: Survey, page: Page, report: PurgeReport) -> None:
         """Take a batch, or two at once. One that is refused is divided, again and again, until those that are refused are alone."""
@@ -163,17 +166,19 @@ class Removal(Batches):
         Whatever stands in the way of one is left to that: there it is tried again, divided, and named.
         """
         second, first = page[len(page) // 2 :], page[: len(page) // 2]
-        try:
-            async with self._context.pool.acquire() as connection:
-                # Neither is left behind when the other fails.
-                tried = await asyncio.gather(
-                    self._try(survey, second, report, 1, connection),
-                    self._try(survey, first, report, 1),
-                    return_exceptions=True,
-                )
-        except UnreachableError:
-            # The server has no connection left for a second batch.
-            return [second, first]
+        async with AsyncExitStack() as opened:
+            try:
+                connection = await opened.enter_async_context(self._context.pool.acquire())
+            except UnreachableError:
+                # The server has none left. It is not asked again before each page: a pooler lets each question wait.
+                self._second_connection = False
+                return [second, first]
+            # Neither is left behind when the other fails.
+            tried = await asyncio.gather(
+                self._try(survey, second, report, 1, connection),
+                self._try(survey, first, report, 1),
+                return_exceptions=True,
+            )
         for told in tried:
             if isinstance(told, BaseException):
                 raise told

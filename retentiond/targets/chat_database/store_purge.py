@@ -221,7 +221,6 @@ class _Deletion(Generic[Q]):
     async def work(self) -> StoreReport:
         """Delete until nothing is left, and say how it ended."""
         remarks: list[str] = []
-        missing: str | None = None
         try:
             try:
                 await self._delete_or_fail()
@@ -230,7 +229,6 @@ class _Deletion(Generic[Q]):
             known = self._error is not None or self._refused is not None
             try:
                 remarks = await self._engine.remarks(self._portions, planned=False)
-                missing = self._engine.missing()
             except (StoppedError, UnreachableError, StoreError):
                 # An ending that is known already stays what it is.
                 if not known:
@@ -241,7 +239,7 @@ class _Deletion(Generic[Q]):
             self._break_off(str(lost))
         except StoreError as no:
             self._fail(no.told)
-        return await self._report(tuple(remarks), missing)
+        return await self._report(tuple(remarks), self._engine.missing())
 
     def _fail(self, reason: str) -> None:
         self._error = reason if self._error is None else f"{self._error}; {reason}"
