@@ -87,6 +87,20 @@ async def encrypted(store: DendriteStore) -> DendriteStore:
     return store
 
 
+async def test_a_member_is_local_in_a_database_with_other_lower_case_letters_too(
+    encrypted: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    """In Turkish the lower case of I is no i."""
+    if not await connection.fetchval("SELECT to_regcollation('\"tr-x-icu\"') IS NOT NULL"):
+        pytest.skip("this PostgreSQL has no ICU: set RETENTIOND_POSTGRES_BIN to one that has it")
+    await connection.execute(
+        'ALTER TABLE syncapi_current_room_state ALTER state_key TYPE text COLLATE "tr-x-icu"'
+    )
+    await join(encrypted, "@ann:INN.TEST")
+    media = await upload(encrypted, "@ann:INN.TEST")
+    assert await planned(retention, **UNREFERENCED, server_name="inn.test") == {media.uri: "encrypted"}
+
+
 @pytest.mark.parametrize("content_type", ["image/jpeg", "video/mp4", "image/webp"])
 async def test_an_encrypted_picture_or_a_sticker_of_any_type_is_not_unreferenced(
     encrypted: DendriteStore, retention: Retention, content_type: str

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.surveys import survey
 from tests.support.media_target import Retention
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.database import DatabaseServer
+    from tests.support.store import StoredMedia
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -31,8 +33,10 @@ POLICIES = [
     {"name": "nowhere", "match": {"unreferenced": True, "larger_than": "200B"}, "keep": "20d"},
     {"name": "here", "match": {"origin": "local", "larger_than": "100B"}, "keep": "90d"},
     {"name": "kept", "match": {"origin": "b.test"}, "keep": "forever"},
+    {"name": "unread", "match": {"origin": "a.test"}, "keep": "40d", "since": "accessed"},
     {"name": "remote", "match": {"origin": "remote"}, "keep": "30d"},
 ]
+RESTORED = "INSERT INTO retentiond.restored VALUES ($1, $2, NULL, now(), 'ann', '') ON CONFLICT DO NOTHING"
 
 
 async def everything_of(connection: Connection) -> dict[str, Any]:
@@ -104,11 +108,16 @@ ITEM = st.fixed_dictionaries(
         "odd": st.sampled_from([False, False, False, True]),
         "protected": st.sampled_from(["", "", "profile", "state", "account"]),
         "thumbnails": st.integers(0, 3),
+        "kept": st.sampled_from(["", "", "", "hold", "hold on its user", "restored"]),
+        "read_days_ago": st.sampled_from([0, 50, 10_000]),
     }
 )
 
 
-async def build(store: DendriteStore, items: list[dict[str, Any]]) -> None:
+async def build(
+    store: DendriteStore, connection: Connection, retention: Retention, items: list[dict[str, Any]]
+) -> None:
+    kept: list[tuple[StoredMedia, dict[str, Any]]] = []
     await store.add(age=timedelta(0))  # a store without any directory is refused
     # Bob left the only encrypted room, so that only his older uploads may be shown there.
     await store.add_state_event(JOINED, "m.room.encryption", "", {})
@@ -141,17 +150,52 @@ async def build(store: DendriteStore, items: list[dict[str, Any]]) -> None:
             await store.add_state_event("!r:a.test", "emotes", str(number), {"url": media.uri})
         elif item["protected"] == "account":
             await store.add_account_data("alice", str(number), {"url": media.uri})
+        file = store.path_of(media.base64hash) / "file"
+        if item["valid"] and file.exists():
+            os.utime(file, (time.time() - item["read_days_ago"] * 86_400, 1))
+        kept += [(media, item)] if item["kept"] else []
+    await keep_by_hand(connection, retention, kept)
+
+
+async def keep_by_hand(
+    connection: Connection, retention: Retention, kept: list[tuple[StoredMedia, dict[str, Any]]]
+) -> None:
+    """Put a hold on a media item, or on its uploader, or mark it as restored."""
+    if not kept:
+        return
+    await retention.one_pass(policies=[])
+    async with retention.opened() as target:
+        for media, item in kept:
+            if item["kept"] == "restored":
+                await connection.execute(RESTORED, *media.key)
+            elif item["kept"] == "hold":
+                await target.holds.add(HoldRequest(HoldSubject("media", media.uri)))
+            elif item["uploader"]:
+                await target.holds.add(HoldRequest(HoldSubject("user", item["uploader"])))
 
 
 MORE: dict[str, Any] = {
     "policies": [
+        {
+            "name": "unread thumbs",
+            "match": {"origin": "a.test"},
+            "keep": "40d",
+            "since": "accessed",
+            "remove": "thumbnails",
+        },
         {"name": "thumbs", "match": {"larger_than": "1B"}, "keep": "7d", "remove": "thumbnails"},
         POLICIES[1],
         {"name": "old", "match": {"larger_than": "1B"}, "keep": "90d"},
     ],
     "quota": [
         {"name": "tight", "match": {"origin": "remote"}, "max_size": "100B", "evict": "oldest", "min_age": "1d"},
-        {"name": "none", "match": {"origin": "local"}, "max_size": "0B", "evict": "oldest", "min_age": "20d"},
+        {
+            "name": "none",
+            "match": {"origin": "local"},
+            "max_size": "0B",
+            "evict": "least_recently_accessed",
+            "min_age": "20d",
+        },
     ],
 }  # fmt: skip
 
@@ -165,13 +209,13 @@ async def compare(
     media_path.mkdir()
     try:
         store = DendriteStore(connection, media_path)
-        await build(store, items)
+        retention = Retention(dsn, media_path)
+        await build(store, connection, retention, items)
         keys: dict[str, Any] = (
             {"policies": POLICIES, "pace": {"batch": batch}}
             | more
             | {"encrypted_remote": "keep" if len(items) % 2 else "fetch_again"}
         )
-        retention = Retention(dsn, media_path)
         plan, listed = await retention.one_plan(**keys)
         orphans = await store.orphan_thumbnail_rows()
         before = {key.uri for key in await store.rows()}

@@ -99,6 +99,23 @@ async def test_what_messages_in_vacated_rooms_alone_refer_to_goes(
     assert unsent.uri not in await due(retention, **VACATED)
 
 
+async def test_a_room_with_a_local_member_is_not_left_in_a_database_with_other_lower_case_letters_either(
+    rooms: DendriteStore, retention: Retention, connection: Connection
+) -> None:
+    """In Turkish the lower case of I is no i."""
+    if not await connection.fetchval("SELECT to_regcollation('\"tr-x-icu\"') IS NOT NULL"):
+        pytest.skip("this PostgreSQL has no ICU: set RETENTIOND_POSTGRES_BIN to one that has it")
+    await connection.execute(
+        'ALTER TABLE syncapi_current_room_state ALTER state_key TYPE text COLLATE "tr-x-icu"'
+    )
+    media = await rooms.add()
+    await rooms.add_event(LEFT, {"url": media.uri})
+    inn = VACATED | {"server_name": ["here.test", "inn.test"]}
+    assert await due(retention, **inn) == {media.uri}
+    await rooms.add_state_event(LEFT, "m.room.member", "@ann:INN.TEST", {"membership": "join"})
+    assert await due(retention, **inn) == set()
+
+
 async def test_what_cannot_be_tied_to_a_room_is_not_matched(
     rooms: DendriteStore, retention: Retention
 ) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import retentiond
 from retentiond.config.policies import MatchConfig
 from retentiond.model.match import CONDITIONS, Match, mismatches
 from retentiond.model.media import MediaRow
 
+PACKAGE = Path(retentiond.__file__).parent
 NAMES = frozenset({"here.test"})
 ROW = MediaRow("id", "there.test", "image/png", 100, 0, "cat.png", "A" * 43, "")
 LATE = int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -52,3 +56,18 @@ def test_the_schema_the_match_and_the_decision_know_the_same_conditions() -> Non
 def test_a_match_without_a_condition_cannot_be_built(accepts: frozenset[str]) -> None:
     with pytest.raises(ValueError, match="would match every row"):
         Match(accepts=accepts)
+
+
+def test_every_statement_compares_letters_without_the_locale_of_the_database() -> None:
+    """In Turkish the lower case of I is no i: a local user, or a held server, would be a stranger there."""
+    found = []
+    for path in PACKAGE.rglob("*.sql"):
+        text = path.read_text()
+        for call in re.finditer(r"\b(?:lower|upper|initcap)\(", text):
+            depth, end = 1, call.end()
+            while depth:
+                depth += {"(": 1, ")": -1}.get(text[end], 0)
+                end += 1
+            found.append(text[call.start() : end])
+    assert len(found) > 10
+    assert [call for call in found if not call.endswith(' COLLATE "C")')] == []

@@ -37,7 +37,7 @@ WHERE d.kept IS NULL AND x.media_id = d.media_id AND x.media_origin = d.media_or
 -- name: keep_held_origins
 UPDATE pg_temp.due d SET kept = 'hold'
 FROM retentiond.hold_in_force h
-WHERE d.kept IS NULL AND h.kind = 'origin' AND h.subject = lower(d.media_origin)
+WHERE d.kept IS NULL AND h.kind = 'origin' AND h.subject = lower(d.media_origin COLLATE "C")
 
 -- name: keep_held_users
 UPDATE pg_temp.due d SET kept = 'hold'
@@ -49,7 +49,7 @@ WHERE d.kept IS NULL AND h.kind = 'user'
 -- Mark due rows of the servers that have members in a room that is held with them.
 UPDATE pg_temp.due d SET kept = 'hold'
 FROM {hold_member} x JOIN retentiond.hold_in_force h ON h.hold_id = x.hold_id
-WHERE d.kept IS NULL AND x.kind = 'origin' AND x.subject = lower(d.media_origin)
+WHERE d.kept IS NULL AND x.kind = 'origin' AND x.subject = lower(d.media_origin COLLATE "C")
 
 -- name: keep_held_members
 -- Mark due uploads of local members of a room that is held with them.

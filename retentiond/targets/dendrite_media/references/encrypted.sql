@@ -17,11 +17,11 @@ WITH encrypted AS (
 ), member AS MATERIALIZED (
     SELECT e.room_id, s.state_key COLLATE "C" AS user_id,
            CASE WHEN s.membership IN ('leave', 'ban')
-                     AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) = ANY ($1::text[])
+                     AND lower(substr(s.sender, strpos(s.sender, ':') + 1) COLLATE "C") = ANY ($1::text[])
                 THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS until_ms
     FROM encrypted e JOIN syncapi_current_room_state s ON s.room_id COLLATE "C" = e.room_id
     WHERE s.type = 'm.room.member'
-      AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))
+      AND (cardinality($1::text[]) = 0 OR lower(substr(s.state_key, strpos(s.state_key, ':') + 1) COLLATE "C") = ANY ($1::text[]))
 ), sent AS (
     SELECT m.room_id, m.user_id, m.until_ms, o.id
     FROM member m JOIN syncapi_output_room_events o ON o.room_id COLLATE "C" = m.room_id AND o.sender COLLATE "C" = m.user_id
@@ -44,7 +44,7 @@ GROUP BY m.user_id
 -- row of another server, and any upload without a valid user. A leave counts as a day later: bridges give events the
 -- times of another network, which are before their own uploads.
 SELECT s.source
-FROM (SELECT CASE WHEN {row}.user_id <> '' OR lower({row}.media_origin) = ANY ({names}::text[])
+FROM (SELECT CASE WHEN {row}.user_id <> '' OR lower({row}.media_origin COLLATE "C") = ANY ({names}::text[])
                   THEN 'encrypted' ELSE 'encrypted_remote' END AS source) s
 WHERE EXISTS (SELECT FROM {reference}_member e WHERE e.copy_id = {copy})
   AND ({row}.user_id NOT LIKE '@%:%'

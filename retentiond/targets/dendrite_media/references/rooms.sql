@@ -46,11 +46,11 @@ WHERE NOT EXISTS (SELECT FROM roomserver_membership m
 -- name: upgraded_rooms
 -- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone proves nothing.
 SELECT e.room_id, 'upgraded' AS kind,
-       CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
+       CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server)
              AND NOT EXISTS (
                  SELECT FROM syncapi_output_room_events o
                  WHERE o.room_id = e.room_id AND o.id < e.place
-                   AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server)
+                   AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server)
                    AND pg_temp.retentiond_sent_at(o.headered_event_json) > e.sent_ms + 60000)
             THEN e.sent_ms END AS since_ms,
        e.event_id AS event
@@ -75,7 +75,7 @@ WHERE v.kind = 'no_local_members'
   AND (EXISTS (SELECT FROM syncapi_current_room_state s
                WHERE s.room_id COLLATE "C" = v.room_id AND s.type = 'm.room.member'
                  AND s.membership IN ('join', 'invite', 'knock')
-                 AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) COLLATE "C"
+                 AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1) COLLATE "C")
                      IN (SELECT name FROM pg_temp.retentiond_server))
        OR EXISTS (SELECT FROM syncapi_invite_events i WHERE i.room_id COLLATE "C" = v.room_id AND NOT i.deleted))
 
@@ -85,12 +85,12 @@ UPDATE pg_temp.retentiond_room v SET since_ms = l.since_ms
 FROM (SELECT m.room_id, CASE WHEN count(*) = count(m.left_ms) THEN max(m.left_ms) END AS since_ms
       FROM (SELECT s.room_id COLLATE "C" AS room_id,
                    CASE WHEN s.membership IN ('leave', 'ban')
-                             AND lower(substr(s.sender, strpos(s.sender, ':') + 1)) COLLATE "C"
+                             AND lower(substr(s.sender, strpos(s.sender, ':') + 1) COLLATE "C")
                                  IN (SELECT name FROM pg_temp.retentiond_server)
                         THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS left_ms
             FROM syncapi_current_room_state s
             WHERE s.type = 'm.room.member'
-              AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1)) COLLATE "C"
+              AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1) COLLATE "C")
                   IN (SELECT name FROM pg_temp.retentiond_server)
               AND s.room_id COLLATE "C" IN (SELECT r.room_id FROM pg_temp.retentiond_room r)
             OFFSET 0) m
@@ -104,4 +104,4 @@ WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL
   AND (SELECT bool_or(pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000)
        FROM syncapi_output_room_events o
        WHERE o.room_id = v.room_id COLLATE "default"
-         AND lower(substr(o.sender, strpos(o.sender, ':') + 1)) COLLATE "C" IN (SELECT name FROM pg_temp.retentiond_server))
+         AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server))

@@ -29,7 +29,6 @@ ORDER BY relation, key
 -- Rows with a user of none of these servers (in lower case), or with an unreadable user ID; and one example.
 SELECT count(*) AS rows, min('mxc://' || media_origin || '/' || media_id) AS example
 FROM mediaapi_media_repository
-WHERE user_id <> ''
-  AND lower(CASE WHEN strpos(user_id COLLATE "default", ':') > 0
-                 THEN substr(user_id, strpos(user_id COLLATE "default", ':') + 1) ELSE '' END COLLATE "default")
-      <> ALL ($1::text[])
+WHERE user_id COLLATE "C" <> ''
+  AND lower(CASE WHEN strpos(user_id COLLATE "C", ':') > 0
+                 THEN substr(user_id, strpos(user_id COLLATE "C", ':') + 1) ELSE '' END COLLATE "C") <> ALL ($1::text[])

@@ -14,7 +14,7 @@ FROM pg_temp.due d
 JOIN mediaapi_media_repository m
   ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
 JOIN unnest($1::integer[], $2::bigint[]) AS p(policy, since) ON p.policy = d.policy
-WHERE d.kept IS NULL AND m.creation_ts > p.since AND m.user_id = '' AND lower(m.media_origin) <> ALL ($3::text[])
+WHERE d.kept IS NULL AND m.creation_ts > p.since AND m.user_id = '' AND lower(m.media_origin COLLATE "C") <> ALL ($3::text[])
 
 -- name: due_by_origin
 -- The servers with the most due rows, each with its share of all of them.

@@ -123,7 +123,7 @@ LIMIT $3
 SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash,
        m.user_id
 FROM mediaapi_media_repository m
-WHERE lower(m.media_origin) = lower($4) AND (m.media_id, m.media_origin) > ($1::text, $2::text)
+WHERE lower(m.media_origin COLLATE "C") = lower($4 COLLATE "C") AND (m.media_id, m.media_origin) > ($1::text, $2::text)
 ORDER BY m.media_id, m.media_origin
 LIMIT $3
 

@@ -177,8 +177,9 @@ class Surveyor:
         # Only `fetch` reads to the end at once, which lets the server use its workers.
         rows = await self._connection.fetch(counting, *policies.arguments)
         counts = {row["code"]: row["items"] for row in rows}
-        if FOREIGN in counts:
+        if foreign := counts.pop(FOREIGN, 0):
             await refuse_foreign_users(self._connection, self._rules.server_names)
+            raise foreign_users(foreign, "some that are gone by now")
         asked = counts.pop(ASKED, 0)
         for code, items in counts.items():
             self._count(survey, policies.verdicts[code], items)

@@ -40,7 +40,7 @@ WHERE m.media_id = $1 AND m.media_origin = $2
 -- The holds in force on it, each with the first reason that applies; $3 is the uploader.
 SELECT * FROM (
     SELECT h.hold_id, h.kind, h.subject,
-           CASE WHEN (h.kind = 'origin' AND h.subject = lower($2::text)) OR (h.kind = 'user' AND h.subject = $3)
+           CASE WHEN (h.kind = 'origin' AND h.subject = lower($2::text COLLATE "C")) OR (h.kind = 'user' AND h.subject = $3)
                 THEN 'named'
                 WHEN EXISTS (SELECT FROM {hold_media} x
                              WHERE x.hold_id = h.hold_id AND x.media_id = $1 AND x.media_origin = $2)
@@ -48,7 +48,7 @@ SELECT * FROM (
                 WHEN EXISTS (SELECT FROM {hold_member} x
                              WHERE x.hold_id = h.hold_id AND x.kind = 'user' AND x.subject = $3) THEN 'member'
                 WHEN EXISTS (SELECT FROM {hold_member} x
-                             WHERE x.hold_id = h.hold_id AND x.kind = 'origin' AND x.subject = lower($2::text))
+                             WHERE x.hold_id = h.hold_id AND x.kind = 'origin' AND x.subject = lower($2::text COLLATE "C"))
                 THEN 'member_server' END AS why
     FROM retentiond.hold_in_force h) f
 WHERE f.why IS NOT NULL

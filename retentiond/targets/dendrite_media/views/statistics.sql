@@ -3,7 +3,7 @@
 -- name: make_stored
 -- Every row with its part of the stored bytes by the database: the bytes of a blob are those of its first row.
 CREATE TEMPORARY TABLE stored AS
-SELECT m.media_origin AS origin, lower(trim(split_part(m.content_type, ';', 1))) AS type, m.creation_ts,
+SELECT m.media_origin AS origin, lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type, m.creation_ts,
        CASE WHEN row_number() OVER (PARTITION BY b.hash ORDER BY m.creation_ts, m.media_id, m.media_origin) = 1
             THEN b.bytes ELSE 0 END AS bytes
 FROM mediaapi_media_repository m
