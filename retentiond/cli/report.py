@@ -52,7 +52,7 @@ class Report:
 
         async def on_target(target: HasStatistics, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                pictures[target.name] = await target.picture(progress)
+                pictures[target.name] = await target.statistics(progress)
             return 0
 
         def failed(name: str, error: RetentiondError) -> None:

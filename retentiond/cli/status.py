@@ -102,14 +102,14 @@ class TargetState:
 
 
 def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> TargetState:
-    """Give the standing of a target that answered."""
+    """Return the state of a target that answered."""
     # The daemon's package brings its scheduler with it, which no other command needs.
     from retentiond.daemon.schedule import next_run  # noqa: PLC0415
 
-    standing = TargetState(status.target, status.kind, config.schedule, status)
+    state = TargetState(status.target, status.kind, config.schedule, status)
     if config.schedule is None:
-        return standing
-    last = standing.last_pass
+        return state
+    last = state.last_pass
     due = next_run(config.schedule, last.started_at if last else None, now)
     return TargetState(status.target, status.kind, config.schedule, status, due)
 
@@ -154,59 +154,59 @@ class Status:
     def __call__(self, session: Session) -> int:
         """Ask one target after another, and print all of them."""
         targets = session.targets(Scope(), anywhere=True)
-        standings: dict[str, TargetState] = {}
+        states: dict[str, TargetState] = {}
 
         async def on_target(target: Target, config: TargetConfig) -> int:
-            standing = reached(config, await target.status(), session.environment.now())
-            standings[target.name] = standing
-            return FAILED if standing.problems else 0
+            state = reached(config, await target.status(), session.environment.now())
+            states[target.name] = state
+            return FAILED if state.problems else 0
 
         def failed(name: str, error: RetentiondError) -> None:
             config = targets[name]
-            standings[name] = TargetState(name, config.kind, config.schedule, error=str(error))
+            states[name] = TargetState(name, config.kind, config.schedule, error=str(error))
 
         status = session.run(session.for_each(targets, on_target, failed=failed))
         if self.as_json:
-            session.document({"targets": [standing.as_json() for standing in standings.values()]})
+            session.document({"targets": [state.as_json() for state in states.values()]})
         else:
-            for standing in standings.values():
-                session.out.print(_table(session, standing))
+            for state in states.values():
+                session.out.print(_table(session, state))
         return status
 
 
-def _table(session: Session, standing: TargetState) -> Table:
+def _table(session: Session, state: TargetState) -> Table:
     table = Table(
-        title=Text(f"{standing.target} ({standing.kind})", style="bold"),
+        title=Text(f"{state.target} ({state.kind})", style="bold"),
         title_justify="left",
         box=box.SIMPLE,
         show_header=False,
     )
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    for problem in standing.problems:
+    for problem in state.problems:
         table.add_row("problem", Text(printable(problem, _TEXT_LIMIT), style="red"))
-    if standing.status is None:
+    if state.status is None:
         return table
-    table.add_row("last pass", Text(_last_pass(standing)))
-    refused = _refused(standing)
+    table.add_row("last pass", Text(_last_pass(state)))
+    refused = _refused(state)
     if refused:
         table.add_row("refused by", Text(refused, style="yellow"))
-    if standing.status.last_audit is not None:
-        table.add_row("last audit", Text(_last_audit(standing.status.last_audit)))
-    table.add_row("next pass", Text(_next_pass(standing)))
-    table.add_row("backlog", Text(_backlog(standing)))
-    if standing.quarantine is not None:
-        table.add_row("quarantine", Text(_quarantine(session, standing.target, standing.quarantine)))
-    for store in standing.status.stores:
+    if state.status.last_audit is not None:
+        table.add_row("last audit", Text(_last_audit(state.status.last_audit)))
+    table.add_row("next pass", Text(_next_pass(state)))
+    table.add_row("backlog", Text(_backlog(state)))
+    if state.quarantine is not None:
+        table.add_row("quarantine", Text(_quarantine(session, state.target, state.quarantine)))
+    for store in state.status.stores:
         table.add_row(store.store, Text(_store(store)))
-    table.add_row("holds", Text(_holds(session, standing.status.holds)))
-    table.add_row("running", Text(printable(standing.status.holder or "no", _TEXT_LIMIT)))
-    table.add_row("daemon", Text(printable(standing.status.daemon or "not running", _TEXT_LIMIT)))
+    table.add_row("holds", Text(_holds(session, state.status.holds)))
+    table.add_row("running", Text(printable(state.status.holder or "no", _TEXT_LIMIT)))
+    table.add_row("daemon", Text(printable(state.status.daemon or "not running", _TEXT_LIMIT)))
     return table
 
 
-def _last_pass(standing: TargetState) -> str:
-    last = standing.last_pass
+def _last_pass(state: TargetState) -> str:
+    last = state.last_pass
     if last is None:
         return "none yet"
     words = f"{printable(last.state)}, {time_in_words(last.started_at)}"
@@ -221,8 +221,8 @@ def _last_pass(standing: TargetState) -> str:
     return words
 
 
-def _refused(standing: TargetState) -> str:
-    refused = standing.last_pass.account.get("refused") if standing.last_pass else None
+def _refused(state: TargetState) -> str:
+    refused = state.last_pass.account.get("refused") if state.last_pass else None
     if not isinstance(refused, Mapping):
         return ""
     refusal = Refusal(**refused)
@@ -234,19 +234,19 @@ def _last_audit(audit: Mapping[str, Any]) -> str:
     return f"{time_in_words(audit['finished_at'])}: {count_in_words(found, 'finding')}"
 
 
-def _next_pass(standing: TargetState) -> str:
-    schedule = schedule_in_words(standing.schedule)
-    if standing.next_pass is None:
+def _next_pass(state: TargetState) -> str:
+    schedule = schedule_in_words(state.schedule)
+    if state.next_pass is None:
         return schedule
-    return f"{time_in_words(standing.next_pass)} ({schedule})"
+    return f"{time_in_words(state.next_pass)} ({schedule})"
 
 
 def _holds(session: Session, holds: int) -> str:
     return f"{count_in_words(holds, 'hold')} in force ({session.command('hold list')})" if holds else "none"
 
 
-def _backlog(standing: TargetState) -> str:
-    backlog = standing.status.backlog if standing.status else None
+def _backlog(state: TargetState) -> str:
+    backlog = state.status.backlog if state.status else None
     if backlog is None:
         return "not known before the first survey"
     if not backlog.items:

@@ -218,7 +218,7 @@ class _Demo:
 
     async def _report(self, target: DendriteMedia, path: Path) -> None:
         with self._watched() as progress:
-            picture = await target.picture(progress)
+            picture = await target.statistics(progress)
         write_page(path, render([picture], datetime.now(UTC), __version__))
         self.say(f"The report is in {path}.")
 

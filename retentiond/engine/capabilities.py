@@ -123,7 +123,7 @@ class HasRecords(Target, Protocol):
 class HasStatistics(Target, Protocol):
     """The store can be described in a report."""
 
-    async def picture(self, progress: Progress) -> StoreStatistics:
+    async def statistics(self, progress: Progress) -> StoreStatistics:
         """Collect the statistics, without changes."""
 
 

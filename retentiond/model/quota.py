@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import MediaRow
     from retentiond.model.policy import KeepReason
 
-PassOptions = Literal["least_recently_accessed", "oldest"]
+EvictionOrder = Literal["least_recently_accessed", "oldest"]
 """Which media go first."""
 
 
@@ -38,7 +38,7 @@ class Quota:
     max_size: int | None = None
     min_free_disk: int | None = None
     low_water: float = 0.9
-    evict: PassOptions = "least_recently_accessed"
+    evict: EvictionOrder = "least_recently_accessed"
     min_age: timedelta = timedelta(days=1)
     shorten_grace: bool = False
 

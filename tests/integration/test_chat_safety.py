@@ -769,7 +769,7 @@ async def test_a_purge_is_on_the_day_axis_of_the_report(chats: ChatStore) -> Non
     config = chats.config(accounts={"testcom": {"schema": "pro", "keep": "400d"}})
     async with open_chat_database("chats", config) as target:
         report = await target.run_pass(PassOptions("run"))
-        (day,) = (await target.picture(NullProgress())).freed
+        (day,) = (await target.statistics(NullProgress())).freed
     assert (day.day, day.items, day.bytes) == (report.started_at.astimezone(UTC).date(), 1, 0)
 
 

@@ -85,7 +85,7 @@ async def test_no_foreign_function_is_called_by_any_work_on_media(
             await target.holds.add(HoldRequest(subject))
         plan = await target.plan(None, NullProgress())
         assert (plan.refused, plan.error) == (None, None)
-        await target.picture(NullProgress())
+        await target.statistics(NullProgress())
         await target.explain("mxc://there.test/media0001", NullProgress())
         await target.holds.release([1, 2, 3], None, "over")
         report = await target.run_pass(PassOptions("run", over_limits=True))

@@ -48,7 +48,7 @@ async def test_no_size_and_no_date_stops_anything(
     async with retention.opened(**EVERYTHING) as target:
         plan = await target.plan(None, NullProgress())
         assert (plan.refused, plan.error) == (None, None)
-        await target.picture(NullProgress())
+        await target.statistics(NullProgress())
         for uri in uris:
             await target.explain(uri, NullProgress())
         await target.audit(AuditOptions(command="audit"))

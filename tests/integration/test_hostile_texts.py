@@ -220,6 +220,6 @@ async def test_a_text_that_is_not_utf_8_costs_nothing_but_is_kept_and_restored_b
     async with retention.opened() as target:
         await target.restore(Selection())
         await target.explain(loose.uri, NullProgress())
-        await target.picture(NullProgress())
+        await target.statistics(NullProgress())
     assert await connection.fetch(names) == before
     await connection.close()

@@ -49,7 +49,7 @@ async def _fill(store: DendriteStore, chance: random.Random) -> None:
 async def _sizes(target: DendriteMedia) -> dict[str, tuple[int, int]]:
     """Return the items and bytes that each view of a store with a backlog calls due."""
     plan = await target.plan(None, NullProgress())
-    curves = (await target.picture(NullProgress())).curves
+    curves = (await target.statistics(NullProgress())).curves
     now = [curve.older_than(curve.keep) for curve in curves if curve.keep is not None]
     status = await target.status()
     assert status.backlog is not None
@@ -88,7 +88,7 @@ async def test_a_plan_for_another_age_and_the_report_s_slider_agree(
 ) -> None:
     await _fill(store, random.Random(SEED))
     async with retention.opened() as target:
-        (curve,) = (await target.picture(NullProgress())).curves
+        (curve,) = (await target.statistics(NullProgress())).curves
         for days in (0, 7, 15, 30, 60, 365):
             plan = await target.plan(None, NullProgress(), keep=days * _DAYS)
             tally = curve.older_than(days)
@@ -118,7 +118,7 @@ async def test_a_store_s_size_counts_what_rows_share_once_and_thumbnails_too(
 ) -> None:
     await _fill(store, random.Random(SEED))
     async with retention.opened() as target:
-        picture = await target.picture(NullProgress())
+        picture = await target.statistics(NullProgress())
     on_disk = sum(len(content) for content in store.files().values())
     assert picture.total.bytes == on_disk, AGAIN
     for slices in (picture.by_origin, picture.by_type, picture.by_age):
@@ -134,7 +134,7 @@ async def test_what_lies_in_quarantine_has_the_size_that_the_pass_took(
         report = await target.run_pass(PassOptions("run"))
         listed = sum([item.bytes async for item in target.released()])
         quarantine = (await target.status()).quarantine
-        (day,) = (await target.picture(NullProgress())).freed
+        (day,) = (await target.statistics(NullProgress())).freed
     assert quarantine is not None
     assert listed == quarantine.bytes == report.removed_bytes == day.bytes > 0
 
@@ -146,6 +146,6 @@ async def test_sizes_that_cannot_be_right_refuse_nothing(retention: Retention, s
     async with retention.opened(limits={"max_share": 0.0}) as target:
         await target.run_pass(PassOptions("run"))
         backlog = (await target.status()).backlog
-        picture = await target.picture(NullProgress())
+        picture = await target.statistics(NullProgress())
     assert backlog is not None
     assert (backlog.items, backlog.bytes, picture.total.bytes) == (4, 2**63 - 1, 2**63 - 1)

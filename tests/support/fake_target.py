@@ -232,7 +232,7 @@ class FakeTarget:
                 order.listen(finding)
         return report
 
-    async def picture(self, progress: Progress) -> StoreStatistics:
+    async def statistics(self, progress: Progress) -> StoreStatistics:
         """Draw an empty store."""
         del progress
         return StoreStatistics(self.name, self.kind, datetime.now(UTC), Tally())

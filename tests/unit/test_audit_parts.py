@@ -120,11 +120,16 @@ async def test_a_repair_at_a_slow_pace_keeps_no_stop_waiting() -> None:
     pace = SimpleNamespace(max_items_per_second=1)
     work = SimpleNamespace(context=SimpleNamespace(config=SimpleNamespace(pace=pace)))
     parts: dict[str, Any] = {"session": work, "notes": Noted(), "telling": SimpleNamespace(report=report)}
-    order = AuditOptions("audit --repair", repair=True, stop=stop)
-    bench = RepairContext(
-        **parts, order=order, connection=cast("Conn", None), lease=cast("Lease", None), pass_id=1, before=0.0
+    options = AuditOptions("audit --repair", repair=True, stop=stop)
+    context = RepairContext(
+        **parts,
+        options=options,
+        connection=cast("Conn", None),
+        lease=cast("Lease", None),
+        pass_id=1,
+        before=0.0,
     )
-    async for _ in bench.findings("missing_file"):
+    async for _ in context.findings("missing_file"):
         asyncio.get_running_loop().call_later(0.01, stop.ask)
     assert report.left == {"missing_file": {"stopped": 3600}}
 

@@ -64,5 +64,5 @@ async def test_a_failure_that_passes_is_waited_for_and_kills_nothing() -> None:
 def test_a_mutation_is_done_only_once_it_is_done_on_each_server_that_is_expected_to_have_it() -> None:
     on_second = Mutation("1", True, True, 0, "", "{}", "2026-01-01", 2)
     on_first = Mutation("1", True, True, 0, "", "{}", "2026-01-01", 1)
-    assert look_at([on_second], "", {1, 2}).standing == "absent"
-    assert look_at([on_first, on_second], "", {1, 2}).standing == "done"
+    assert look_at([on_second], "", {1, 2}).state == "absent"
+    assert look_at([on_first, on_second], "", {1, 2}).state == "done"

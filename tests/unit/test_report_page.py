@@ -33,7 +33,7 @@ _HOSTILE = (
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def _picture(name: str = "remote") -> StoreStatistics:
+def _statistics(name: str = "remote") -> StoreStatistics:
     curve = AgeCurve(name, 30)
     curve.add(10, 2, 2048)
     curve.add(40, 3, 3 * 2**20)
@@ -78,14 +78,14 @@ def _elements(page: str) -> _Elements:
 
 
 def test_the_page_needs_nothing_from_anywhere() -> None:
-    found = _elements(render([_picture()], _NOW, "1.0"))
+    found = _elements(render([_statistics()], _NOW, "1.0"))
     assert found.links == []
     assert "link" not in found.tags
 
 
 def test_a_hostile_name_is_text_and_nothing_else() -> None:
-    page = render([_picture(_HOSTILE), _lost(_HOSTILE)], _NOW, "1.0")
-    plain, hostile = _elements(render([_picture(), _lost("lost")], _NOW, "1.0")), _elements(page)
+    page = render([_statistics(_HOSTILE), _lost(_HOSTILE)], _NOW, "1.0")
+    plain, hostile = _elements(render([_statistics(), _lost("lost")], _NOW, "1.0")), _elements(page)
     assert hostile.tags == plain.tags
     assert hostile.handlers == []
     assert "\u202e" not in page
@@ -93,14 +93,14 @@ def test_a_hostile_name_is_text_and_nothing_else() -> None:
 
 
 def test_the_page_lets_run_no_script_but_its_own() -> None:
-    page = render([_picture()], _NOW, "1.0")
+    page = render([_statistics()], _NOW, "1.0")
     assert "default-src 'none'" in page
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", page)
     assert "script-src 'unsafe-inline'" not in page
 
 
 def test_the_sliders_data_cannot_end_its_block() -> None:
-    page = render([_picture(_HOSTILE)], _NOW, "1.0")
+    page = render([_statistics(_HOSTILE)], _NOW, "1.0")
     block = page.partition('id="data">')[2].partition("</script>")[0]
     assert json.loads(block) == [[{"days": [[10, 2, 2048], [40, 3, 3 * 2**20]]}]]
 
@@ -154,7 +154,7 @@ def test_what_has_no_size_is_as_high_as_its_items() -> None:
 
 
 def test_a_target_that_cannot_be_read_is_on_the_page_with_its_error_and_nothing_else() -> None:
-    page = render([_lost("the database cannot be reached; check <that>"), _picture()], _NOW, "1.0")
+    page = render([_lost("the database cannot be reached; check <that>"), _statistics()], _NOW, "1.0")
     lost, _, whole = page.partition("</article>")
     assert "This target could not be read" in lost
     assert "the database cannot be reached; check &lt;that&gt;" in lost
@@ -218,7 +218,7 @@ def test_the_page_names_every_target_also_where_an_error_is_our_own(tmp_path: Pa
 )
 @pytest.mark.timeout(300)
 def test_in_a_browser_the_slider_tells_what_another_age_would_free_and_no_name_runs(tmp_path: Path) -> None:
-    page = render([_picture(_HOSTILE)], _NOW, "1.0")
+    page = render([_statistics(_HOSTILE)], _NOW, "1.0")
     # The page's own policy would not let the test's script run: it stands in for the person who moves the slider.
     moved = "const s=document.querySelector('input');s.value='20';s.dispatchEvent(new Event('input'));"
     page = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", page)

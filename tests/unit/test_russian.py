@@ -75,14 +75,13 @@ def with_each_noun(text: str) -> Iterator[list[str]]:
     """Yield a sentence in each way in which the nouns may be in it: in one of its places, or before it."""
     yield [f"{{0}} {noun} {text}" for noun in NOUNS]
     for place in dict.fromkeys(_PLACE.findall(text)):
-        forms = []
-        for noun in NOUNS:
-            order: dict[str, str] = {}
-            filled = text.replace(f"{{{place}}}", noun)
-            forms.append(
-                _PLACE.sub(lambda found, order=order: order.setdefault(found[0], f"{{{len(order)}}}"), filled)
-            )
-        yield forms
+        yield [_renumbered(text.replace(f"{{{place}}}", noun)) for noun in NOUNS]
+
+
+def _renumbered(text: str) -> str:
+    """Number the places of a sentence as the catalogue does: from 0, in their order."""
+    numbers = {place: number for number, place in enumerate(dict.fromkeys(_PLACE.findall(text)))}
+    return _PLACE.sub(lambda found: f"{{{numbers[found[1]]}}}", text)
 
 
 def test_the_catalogue_has_no_sentence_that_no_code_prints() -> None:

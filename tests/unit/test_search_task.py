@@ -39,7 +39,7 @@ def test_a_result_that_does_not_bear_the_mark_is_not_ours(mark: str | None) -> N
         "task": {"headers": {} if mark is None else {"X-Opaque-Id": mark}},
         "response": {},
     }
-    assert look_at(answer, OURS).standing == "gone"
+    assert look_at(answer, OURS).state == "gone"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_result_that_does_not_bear_the_mark_is_not_ours(mark: str | None) -> N
 )
 def test_a_poll_that_went_well_tells_of_a_purge_that_did_not(result: dict[str, Any], reason: str) -> None:
     look = look_at(parent() | {"completed": True} | result, OURS)
-    assert look.standing == "failed"
+    assert look.state == "failed"
     assert reason in look.reason
 
 
@@ -107,14 +107,14 @@ def test_a_poll_that_went_well_tells_of_a_purge_that_did_not(result: dict[str, A
 )
 def test_a_purge_that_lost_a_node_or_a_shard_is_worth_another_round(result: dict[str, Any]) -> None:
     look = look_at(parent() | {"completed": True} | result, OURS)
-    assert look.standing == "lost"
+    assert look.state == "lost"
     assert look.reason
 
 
 def test_a_purge_that_was_cancelled_is_not_begun_again_whatever_its_slices_say_of_themselves() -> None:
     answer = parent() | {"completed": True, "error": {"type": "search_phase_execution_exception"}}
     answer["task"]["cancelled"] = True
-    assert look_at(answer, OURS).standing == "failed"
+    assert look_at(answer, OURS).state == "failed"
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ class SecondaryStores:
         states = ShardStates(
             self._context.name, account, name, self._order.progress, notes.write_shards if notes else None
         )
-        errand = StorePurgeRequest(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
+        request = StorePurgeRequest(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
@@ -164,7 +164,7 @@ class SecondaryStores:
                 return _report(fault)
             async with AsyncExitStack() as opened:
                 opening = opened.enter_async_context(open_store(name, self._context.config))
-                report = await self._watched(name, await stop.unless_asked(opening), errand)
+                report = await self._watched(name, await stop.unless_asked(opening), request)
         except StoppedError:
             return _NOT_BEGUN
         except RetentiondError as error:
@@ -178,13 +178,13 @@ class SecondaryStores:
             async with open_store(name, self._context.config) as store:
                 await store.halt(sent)
 
-    async def _watched(self, name: StoreName, store: ChatStore, errand: StorePurgeRequest) -> StoreReport:
+    async def _watched(self, name: StoreName, store: ChatStore, request: StorePurgeRequest) -> StoreReport:
         """Purge, and let a hold that comes meanwhile end what was sent."""
-        if errand.dry_run:
-            return await store.purge(errand, self._order.progress)
+        if request.dry_run:
+            return await store.purge(request, self._order.progress)
         opening = partial(open_store, name, self._context.config)
-        async with HoldWatch(errand.notes, errand.chats.newest_hold, opening) as watch:
-            report = await store.purge(errand, self._order.progress)
+        async with HoldWatch(request.notes, request.chats.newest_hold, opening) as watch:
+            report = await store.purge(request, self._order.progress)
         if watch.late is None or report.state == "finished":
             return report
         return replace(report, state="refused", refused=refusals.late(watch.late))

@@ -206,7 +206,7 @@ async def _check_store(
         return [error]
 
 
-async def draw(context: ChatContext) -> StoreStatistics:
+async def collect_statistics(context: ChatContext) -> StoreStatistics:
     """Count the chats of all accounts, and tell why the last pass left what it left."""
     now = datetime.now(UTC)
     status = await read_status(context)

@@ -36,7 +36,7 @@ from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import carry_out
 from retentiond.targets.chat_database.settings import resolve_chats
-from retentiond.targets.chat_database.state import check, draw, read_status
+from retentiond.targets.chat_database.state import check, collect_statistics, read_status
 from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
 from retentiond.targets.chat_database.stores import STORES
 from retentiond.targets.chat_database.throttle import (
@@ -254,11 +254,11 @@ class ChatDatabase(
                 acceptance.accepted = True
         return acceptance
 
-    async def picture(self, progress: Progress) -> StoreStatistics:
+    async def statistics(self, progress: Progress) -> StoreStatistics:
         """Draw the store for the report, changing nothing."""
         progress.stage("draw", None)
         with translate_errors("the database"):
-            return await draw(self._context)
+            return await collect_statistics(self._context)
 
     async def status(self) -> TargetStatus:
         """Tell what the ledger knows."""

@@ -122,7 +122,7 @@ class DendriteMedia(
 
         return await explain(self._context, media, progress)
 
-    async def run_pass(self, order: PassOptions) -> PassReport:
+    async def run_pass(self, options: PassOptions) -> PassReport:
         """Run one pass, and sweep at its end."""
         from retentiond.engine.passes import run_steps
         from retentiond.targets.dendrite_media.passes.ends import end_by_hand
@@ -131,12 +131,12 @@ class DendriteMedia(
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
-            await self._take_leadership(order.command)
+            await self._take_leadership(options.command)
             async with AsyncExitStack() as opened:
-                steps = await open_pass(opened, context, order, report)
-                await run_steps(steps, order, report)
-            if report.pass_id is not None and report.state != "interrupted" and order.command != "run":
-                await end_by_hand(context, order, removed=report.removed_items > 0)
+                steps = await open_pass(opened, context, options, report)
+                await run_steps(steps, options, report)
+            if report.pass_id is not None and report.state != "interrupted" and options.command != "run":
+                await end_by_hand(context, options, removed=report.removed_items > 0)
         return report
 
     async def _take_leadership(self, command: str) -> None:
@@ -144,7 +144,7 @@ class DendriteMedia(
         if command == "run":
             await self._leadership.take()
 
-    async def check_quotas(self, order: PassOptions) -> PassReport | None:
+    async def check_quotas(self, options: PassOptions) -> PassReport | None:
         """Enforce the quotas; None if nothing had to be removed."""
         from retentiond.engine.passes import run_eviction
         from retentiond.targets.dendrite_media.passes.steps import open_pass
@@ -155,11 +155,11 @@ class DendriteMedia(
             return None
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
-            await self._take_leadership(order.command)
+            await self._take_leadership(options.command)
             if await fits_at_a_glance(context, context.pool):
                 return None
             async with AsyncExitStack() as opened:
-                await run_eviction(await open_pass(opened, context, order, report), report)
+                await run_eviction(await open_pass(opened, context, options, report), report)
         return report if report.is_worth_telling else None
 
     async def sweep(self, *, everything: bool) -> SweepReport:
@@ -247,7 +247,7 @@ class DendriteMedia(
             acceptance.returned += swept.returned
             return acceptance
 
-    async def audit(self, order: AuditOptions) -> AuditReport:
+    async def audit(self, options: AuditOptions) -> AuditReport:
         """Compare database and disk, both ways; with `repair`, repair the findings that are safe to repair."""
         from retentiond.ledger.lease import hold_lease
         from retentiond.targets.dendrite_media.audit.auditor import audit
@@ -255,27 +255,27 @@ class DendriteMedia(
         from retentiond.targets.dendrite_media.repair.run import repair
 
         with translate_errors("the database"):
-            await self._take_leadership(order.command)
-            if order.command == "run":
+            await self._take_leadership(options.command)
+            if options.command == "run":
                 # The daemon schedules by the time of the last audit, which the ledger holds.
                 await self._context.make_ledger()
-            if not order.repair:
-                return await audit(self._context, order)
+            if not options.repair:
+                return await audit(self._context, options)
             await self._context.make_ledger()
             async with hold_lease(
-                self._context.settings.database, order.command, patience=order.patience, stop=order.stop
+                self._context.settings.database, options.command, patience=options.patience, stop=options.stop
             ) as lease:
-                report = await repair(self._context, order, lease)
+                report = await repair(self._context, options, lease)
             if report.pass_id is not None:
-                await end_by_hand(self._context, order, removed=report.repaired.total() > 0)
+                await end_by_hand(self._context, options, removed=report.repaired.total() > 0)
             return report
 
-    async def picture(self, progress: Progress) -> StoreStatistics:
+    async def statistics(self, progress: Progress) -> StoreStatistics:
         """Collect the statistics for the report; change nothing."""
-        from retentiond.targets.dendrite_media.views.statistics import draw
+        from retentiond.targets.dendrite_media.views.statistics import collect_statistics
 
         with translate_errors("the database"):
-            return await draw(self._context, progress)
+            return await collect_statistics(self._context, progress)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

@@ -74,14 +74,14 @@ class Follower:
         stall = self._patience.stall()
         async for _ in self._patience.looks(self._stop):
             look = await self.look(mark)
-            absent = absent + 1 if look.standing == "absent" else 0
+            absent = absent + 1 if look.state == "absent" else 0
             if absent == _ABSENT_LOOKS - 1 and isinstance(self._server, Cluster):
                 # One that takes no writes does not hear of it.
                 await self._server.look_around()
-            if look.standing == "done" or absent == _ABSENT_LOOKS:
-                return look.standing == "done"
+            if look.state == "done" or absent == _ABSENT_LOOKS:
+                return look.state == "done"
             # A failure may pass: a part that was merged meanwhile, a moment without memory.
-            failing = failing + 1 if look.standing == "failing" else 0
+            failing = failing + 1 if look.state == "failing" else 0
             if failing == _FAILING_LOOKS:
                 await self._give_up(mark, f"it fails: {look.reason}")
             if stall.lasts(look.progress):

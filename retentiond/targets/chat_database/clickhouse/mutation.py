@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.clickhouse.servers import Node
 
 
-TargetState = Literal["absent", "running", "done", "failing", "blocked"]
+MutationState = Literal["absent", "running", "done", "failing", "blocked"]
 """`absent`: nobody knows it (any more). `blocked`: another, older one fails, and ours waits behind it."""
 
 
@@ -41,7 +41,7 @@ class Mutation:
 class Look:
     """How ours stands; `reason` is the server's, `progress` differs from look to look while anything is done."""
 
-    standing: TargetState
+    state: MutationState
     progress: str = ""
     reason: str = ""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store_access import PollPolicy
 
 
-TargetState = Literal["running", "over", "failed", "lost", "gone"]
+TaskState = Literal["running", "over", "failed", "lost", "gone"]
 """`lost`: it lost a node or a shard on its way, and another round goes on. `gone`: it is not there, or another has its
 number: it died with its node."""
 _OF_STATE: Final = ("cluster_block_exception", "index_not_found_exception", "index_closed_exception")
@@ -39,7 +39,7 @@ class TaskLook:
     `in_doubt`: a batch may have been deleted though it counts as failed, since its shard was lost before the answer.
     """
 
-    standing: TargetState
+    state: TaskState
     reason: str = ""
     in_doubt: bool = False
 
@@ -61,11 +61,11 @@ def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
     if failures:
         causes = [failure.get("cause") or failure.get("reason") or failure for failure in failures]
         look = next(
-            (look for cause in causes if (look := _failed(cause)).standing == "failed"), _failed(causes[0])
+            (look for cause in causes if (look := _failed(cause)).state == "failed"), _failed(causes[0])
         )
         # Failures to search have no `cause`.
         in_doubt = any(
-            "cause" in failure and _failed(failure["cause"]).standing == "lost" for failure in failures
+            "cause" in failure and _failed(failure["cause"]).state == "lost" for failure in failures
         )
         return replace(look, in_doubt=in_doubt)
     return TaskLook("over")
@@ -194,15 +194,15 @@ class Follower:
         async for _ in self._patience.looks(self._stop):
             answer = await self._index.again(lambda: ask_for(self._search, "GET", f"/_tasks/{task}"))
             look = look_at(answer, mark)
-            if look.standing == "gone":
+            if look.state == "gone":
                 return False
             progress = await self._count(task, answer, look)
-            if look.standing != "running":
+            if look.state != "running":
                 await self._forget(task)
-                if look.standing == "failed":
+                if look.state == "failed":
                     raise failed(_STALLED if cancelled else look.reason)
                 self.reason = look.reason
-                return look.standing == "over"
+                return look.state == "over"
             await on_look()
             if stall.lasts(progress):
                 if cancelled:
@@ -219,12 +219,12 @@ class Follower:
     async def _count(self, task: str, answer: Mapping[str, Any] | None, look: TaskLook) -> str:
         """Count what went since the last look; return a text that differs while anything is done."""
         children: Mapping[str, Any] = {}
-        if look.standing == "running":
+        if look.state == "running":
             children = await self._index.again(
                 lambda: self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
             )
         deleted, progress = progress_of(answer, children)
-        final = None if look.standing == "running" else last_word(answer)
+        final = None if look.state == "running" else last_word(answer)
         self.exact = final is not None and not look.in_doubt
         self.conflicts = conflicts_of(answer)
         # A slice that ended between the two questions is in neither answer: it is counted at the next look.

@@ -49,7 +49,7 @@ class Auditor:
         context: TargetContext,
         tree: MediaTree,
         connection: Conn,
-        order: AuditOptions,
+        options: AuditOptions,
         telling: Telling,
         *,
         ledger: bool,
@@ -57,12 +57,12 @@ class Auditor:
         self._context = context
         self._tree = tree
         self._connection = connection
-        self._order = order
+        self._options = options
         self._telling = telling
         self._report = telling.report
-        self.before = ((order.now or datetime.now(UTC)) - YOUNG).timestamp()
+        self.before = ((options.now or datetime.now(UTC)) - YOUNG).timestamp()
         self._confirmer = Confirmer(context, tree, ledger=ledger, before=self.before)
-        self._rate = ReadRate(order.read_rate)
+        self._rate = ReadRate(options.read_rate)
         self._suspects: list[Hash] = []
 
     async def run(self) -> None:
@@ -70,11 +70,11 @@ class Auditor:
         levels = await self._context.disk.call(lambda: list_levels(self._tree))
         async with ScansAhead(self._tree, self._context.disk, levels.shelves) as scans:
             await self._compare(scans, levels)
-        if self._order.stop.asked:
+        if self._options.stop.asked:
             self._report.error = STOPPED
 
     async def _compare(self, scans: ScansAhead, levels: Levels) -> None:
-        report, progress = self._report, self._order.progress
+        report, progress = self._report, self._options.progress
         progress.stage("read the database", None)
         contents = Contents(self._connection)
         report.contents, report.rows = await contents.read()
@@ -87,7 +87,7 @@ class Auditor:
         progress.stage("audit", report.contents)
         async with aclosing(merge(scans, contents)) as stretches:
             async for compared in stretches:
-                if self._order.stop.asked:
+                if self._options.stop.asked:
                     return
                 await self._take(compared)
                 progress.advance(compared.contents)
@@ -114,7 +114,7 @@ class Auditor:
     async def _take(self, compared: Compared) -> None:
         self._report.blobs += compared.blobs
         await self._tell_odd(compared.odd, compared.unreadable)
-        if self._order.verify_content and compared.fitting:
+        if self._options.verify_content and compared.fitting:
             await self._verify(compared.fitting)
         self._suspects += compared.suspects
         while len(self._suspects) >= _SUSPECTS:
@@ -124,7 +124,7 @@ class Auditor:
         suspects, self._suspects = self._suspects[:_SUSPECTS], self._suspects[_SUSPECTS:]
         looked = await self._confirmer.look(suspects)
         await self._tell_looked(looked)
-        if self._order.verify_content and looked.whole:
+        if self._options.verify_content and looked.whole:
             await self._verify(looked.whole)
 
     async def _tell_looked(self, looked: Looked) -> None:
@@ -148,7 +148,7 @@ class Auditor:
                 await self._telling.tell(wrong_hash(known, seen))
 
     async def _read(self, blobs: list[Hash]) -> list[Hash]:
-        verify = verify_contents(self._tree, self._rate, self._order.stop)
+        verify = verify_contents(self._tree, self._rate, self._options.stop)
         # The threads take the blobs from one iterator: a large file does not keep the other waiting.
         remaining = iter(blobs)
         shares = await self._context.disk.share(lambda _: [verify(remaining)], range(_READERS))
@@ -158,23 +158,23 @@ class Auditor:
         return [item.blob for item in done if item.verdict == "wrong"]
 
 
-async def audit(context: TargetContext, order: AuditOptions) -> AuditReport:
+async def audit(context: TargetContext, options: AuditOptions) -> AuditReport:
     """Audit the store, and report. Raise RefusedError if database and directory do not belong together."""
     report = AuditReport(context.name, datetime.now(UTC))
     async with read_only_connection(context.settings.database) as connection:
         opened = await open_media(context, connection)
         if isinstance(opened, str):
             get_logger(target=context.name).info("no_media_yet", reason=opened)
-            return await _ended(context, report, order)
+            return await _ended(context, report, options)
         with opened as tree:
             belonging = await check_belonging(context, connection, tree)
-            telling = Telling(report, order.listen)
-            await Auditor(context, tree, connection, order, telling, ledger=belonging.ledger).run()
-    return await _ended(context, report, order)
+            telling = Telling(report, options.listen)
+            await Auditor(context, tree, connection, options, telling, ledger=belonging.ledger).run()
+    return await _ended(context, report, options)
 
 
-async def _ended(context: TargetContext, report: AuditReport, order: AuditOptions) -> AuditReport:
-    await record_end(context, report, order.command)
+async def _ended(context: TargetContext, report: AuditReport, options: AuditOptions) -> AuditReport:
+    await record_end(context, report, options.command)
     return report
 
 

@@ -90,7 +90,7 @@ async def note_unreachable(context: TargetContext, error: UnreachableError) -> N
         )
 
 
-async def end_by_hand(context: TargetContext, order: PassOptions | AuditOptions, *, removed: bool) -> None:
+async def end_by_hand(context: TargetContext, options: PassOptions | AuditOptions, *, removed: bool) -> None:
     """Sweep once more if no daemon will: after a removal, once dendrite's time-outs are over.
 
     A grace or a settle may have ended during the run: a daily job begins just before the grace of the day before is
@@ -103,6 +103,6 @@ async def end_by_hand(context: TargetContext, order: PassOptions | AuditOptions,
     if await has_daemon(context.pool):
         return
     if removed and context.config.settle >= LAST_SWEEP_AFTER:
-        order.progress.stage("wait", None)
-        await order.stop.wait(LAST_SWEEP_AFTER.total_seconds())
+        options.progress.stage("wait", None)
+        await options.stop.wait(LAST_SWEEP_AFTER.total_seconds())
     await sweep_store(context, everything=True)

@@ -26,7 +26,7 @@ from retentiond.targets.dendrite_media.passes.ends import begin, make_safe, note
 from retentiond.targets.dendrite_media.passes.plan import Plan
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quotas.space import forget_evictions, make_room, note_eviction
-from retentiond.targets.dendrite_media.store.context import PlanContext, no_media_yet, open_workplace
+from retentiond.targets.dendrite_media.store.context import PlanContext, no_media_yet, open_store
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -55,16 +55,16 @@ class MediaSteps(Plan):
     """One pass: the plan, carried out. The connection is its own, for the survey and the releases, one at a time."""
 
     def __init__(
-        self, session: StoreSession, connection: Conn, lease: Lease, order: PassOptions, now: datetime
+        self, session: StoreSession, connection: Conn, lease: Lease, options: PassOptions, now: datetime
     ) -> None:
         plan = PlanContext(
-            session.context, session.tree, connection, now, order.progress, order.stop, dry=False, ledger=True,
+            session.context, session.tree, connection, now, options.progress, options.stop, dry=False, ledger=True,
             first=session.state.first,
         )  # fmt: skip
-        super().__init__(plan, order.request)
+        super().__init__(plan, options.request)
         self._session = session
         self._lease = lease
-        self._order = order
+        self._options = options
         self._log = get_logger(target=session.context.name)
 
     async def make_safe(self) -> None:
@@ -85,7 +85,7 @@ class MediaSteps(Plan):
         refusal = await super().survey(report)
         if report.orphan_thumbnail_row:
             self._log.warning("inconsistency", kind="orphan_thumbnail_row", items=report.orphan_thumbnail_row)
-        if self._order.request is None:
+        if self._options.request is None:
             await self._note_backlog()
         return refusal
 
@@ -103,7 +103,7 @@ class MediaSteps(Plan):
 
     def _refuse(self, refusal: Refusal | None, report: PassReport) -> None:
         del report
-        if refusal is not None and not self._order.over_limits:
+        if refusal is not None and not self._options.over_limits:
             raise RefusedError(refusal)
 
     async def _releaser(self, criteria: SurveyCriteria, report: PassReport) -> Releaser:
@@ -118,7 +118,7 @@ class MediaSteps(Plan):
         header = PassHeader(
             target=self._context.name,
             kind=report.kind,
-            command=self._order.command,
+            command=self._options.command,
             started_at=report.started_at,
             rules=self._criteria.rules(),
             grace=self._context.config.grace,
@@ -159,11 +159,11 @@ class MediaSteps(Plan):
     async def end(self, report: PassReport) -> None:
         """Record the end, and delete records that are too old."""
         await record_end(self._context, report)
-        await prune_after(self._connection, report, self._order.keep_records)
+        await prune_after(self._connection, report, self._options.keep_records)
 
 
 async def open_pass(
-    opened: AsyncExitStack, context: TargetContext, order: PassOptions, report: PassReport
+    opened: AsyncExitStack, context: TargetContext, options: PassOptions, report: PassReport
 ) -> MediaSteps:
     """Open a pass on a stack, and return its steps.
 
@@ -173,14 +173,14 @@ async def open_pass(
     opened.enter_context(_refusal_reported(context, report))
     await context.make_ledger()
     lease = await opened.enter_async_context(
-        hold_lease(context.settings.database, order.command, patience=order.patience, stop=order.stop)
+        hold_lease(context.settings.database, options.command, patience=options.patience, stop=options.stop)
     )
     connection = await opened.enter_async_context(connection_to(context.settings.database))
     report.started_at = now = await connection.fetchval("SELECT clock_timestamp()")
     await opened.enter_async_context(_unopened_recorded(context, connection, report))
-    session = await opened.enter_async_context(open_workplace(context))
+    session = await opened.enter_async_context(open_store(context))
     await opened.enter_async_context(_interruption_recorded(context, report))
-    return MediaSteps(session, connection, lease, order, now)
+    return MediaSteps(session, connection, lease, options, now)
 
 
 @contextmanager

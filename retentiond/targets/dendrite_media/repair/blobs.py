@@ -105,7 +105,7 @@ async def repair_missing(running: RepairContext) -> None:
 async def repair_damaged(running: RepairContext) -> None:
     """Delete damaged remote blobs if requested: a damaged file blocks every new download and upload of it."""
     kinds: tuple[FindingKind, ...] = ("size_mismatch", "hash_mismatch")
-    if not running.order.drop_damaged_remote:
+    if not running.options.drop_damaged_remote:
         for kind in kinds:
             if kind in running.report.findings:
                 running.report.leave(kind, "damaged", running.report.findings[kind].items)
@@ -142,7 +142,7 @@ def _all_damaged(
 
 
 async def _read_wrong(running: RepairContext, blobs: list[Hash]) -> Collection[Hash]:
-    verify = verify_contents(running.session.tree, ReadRate(running.order.read_rate), running.order.stop)
+    verify = verify_contents(running.session.tree, ReadRate(running.options.read_rate), running.options.stop)
     done = await running.session.context.disk.call(lambda: verify(blobs))
     return {item.blob for item in done if item.verdict == "wrong"}
 

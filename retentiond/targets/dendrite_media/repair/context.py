@@ -92,7 +92,7 @@ class RepairContext:
     lease: Lease
     notes: Notes
     telling: Telling
-    order: AuditOptions
+    options: AuditOptions
     pass_id: int
     before: float
 
@@ -104,16 +104,16 @@ class RepairContext:
     async def findings(self, *kinds: FindingKind) -> AsyncIterator[list[Finding]]:
         """Yield the findings of these kinds at the configured pace, until a stop is requested."""
         # A slow pace must not keep a stop waiting.
-        pace = Pace(self.session.context.config.pace.max_items_per_second, sleep=self.order.stop.wait)
+        pace = Pace(self.session.context.config.pace.max_items_per_second, sleep=self.options.stop.wait)
         for kind in kinds:
             async with aclosing(self.notes.of_kind(kind)) as noted:
                 async for page in noted:
                     await pace.take(len(page))
-                    if self.order.stop.asked:
+                    if self.options.stop.asked:
                         self.report.leave(kind, "stopped", len(page))
                         continue
                     yield page
-                    self.order.progress.advance(len(page))
+                    self.options.progress.advance(len(page))
 
     async def look(self, blobs: Sequence[Hash]) -> dict[Hash, tuple[ContentInDatabase, ContentOnDisk]]:
         """Look once more, before anything is removed."""

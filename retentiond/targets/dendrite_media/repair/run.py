@@ -28,7 +28,7 @@ from retentiond.targets.dendrite_media.passes.ends import begin, make_safe
 from retentiond.targets.dendrite_media.repair.blobs import repair_damaged, repair_missing, repair_orphans
 from retentiond.targets.dendrite_media.repair.context import Notes, RepairContext
 from retentiond.targets.dendrite_media.repair.thumbnails import repair_thumbnails
-from retentiond.targets.dendrite_media.store.context import open_workplace
+from retentiond.targets.dendrite_media.store.context import open_store
 from retentiond.targets.dendrite_media.store.safety import refuse_foreign_users
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -47,41 +47,46 @@ if TYPE_CHECKING:
 COMMAND = "audit --repair"
 
 
-async def repair(context: TargetContext, order: AuditOptions, lease: Lease) -> AuditReport:
+async def repair(context: TargetContext, options: AuditOptions, lease: Lease) -> AuditReport:
     """Audit, and repair. A store that does not fit raises RefusedError.
 
     A refusal because of the findings is in the report.
     """
     report = AuditReport(context.name, datetime.now(UTC))
-    async with connection_to(context.settings.database) as connection, open_workplace(context) as session:
+    async with connection_to(context.settings.database) as connection, open_store(context) as session:
         await make_safe(session, connection)
         await refuse_foreign_users(connection, context.settings.rules.server_names)
         if context.config.create_index:
             await ensure_index(connection, context.name)
         await sweep(session, everything=True)
-        await _Repair(session, connection, lease, order, report).run()
+        await _Repair(session, connection, lease, options, report).run()
     await record_end(context, report, COMMAND)
     return report
 
 
 class _Repair:
     def __init__(
-        self, session: StoreSession, connection: Conn, lease: Lease, order: AuditOptions, report: AuditReport
+        self,
+        session: StoreSession,
+        connection: Conn,
+        lease: Lease,
+        options: AuditOptions,
+        report: AuditReport,
     ) -> None:
         self._session = session
         self._connection = connection
         self._lease = lease
-        self._order = order
+        self._options = options
         self._report = report
         self._notes = Notes(connection, session.context.batch)
-        self._telling = Telling(report, order.listen, self._notes.add)
+        self._telling = Telling(report, options.listen, self._notes.add)
 
     async def run(self) -> None:
         """Audit, compare the findings with the limits, and repair."""
         session, report = self._session, self._report
         await self._notes.make()
         auditor = Auditor(
-            session.context, session.tree, self._connection, self._order, self._telling, ledger=True
+            session.context, session.tree, self._connection, self._options, self._telling, ledger=True
         )
         await auditor.run()
         if report.error is not None or not report.findings:
@@ -99,24 +104,24 @@ class _Repair:
             kind="dendrite_media",
             command=COMMAND,
             started_at=report.started_at,
-            rules={"repair": True, "drop_damaged_remote": self._order.drop_damaged_remote},
+            rules={"repair": True, "drop_damaged_remote": self._options.drop_damaged_remote},
             grace=context.config.grace,
             settle=context.config.settle,
             cutoffs={},
         )
         report.pass_id = await begin(self._session, self._connection, self._lease, header)
         running = RepairContext(
-            self._session, self._connection, self._lease, self._notes, self._telling, self._order, report.pass_id,
+            self._session, self._connection, self._lease, self._notes, self._telling, self._options, report.pass_id,
             before,
         )  # fmt: skip
-        self._order.progress.stage("repair", report.found_items)
+        self._options.progress.stage("repair", report.found_items)
         # Rows before the files that only they reference, so that each kind leaves nothing for the next audit to find.
         for step in (repair_missing, repair_damaged, repair_orphans, repair_thumbnails, repair_uploads):
             await step(running)
         for kind in ("invalid_hash", "unknown_path"):
             if kind in report.findings:
                 report.leave(kind, "only_reported", report.findings[kind].items)
-        if self._order.stop.asked:
+        if self._options.stop.asked:
             report.error = STOPPED
         state = "finished_with_failures" if report.failed.total() else "finished"
         state = "interrupted" if report.error else state

@@ -96,7 +96,7 @@ class PlanContext:
 
 
 @asynccontextmanager
-async def open_workplace(context: TargetContext) -> AsyncIterator[StoreSession]:
+async def open_store(context: TargetContext) -> AsyncIterator[StoreSession]:
     """Open the media directory, compare it with the ledger, and become a claim owner.
 
     Raise UnreachableError for a directory that cannot be opened, RefusedError for one of another store.

@@ -12,7 +12,7 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import UsageError
 from retentiond.targets.dendrite_media.quarantine import entry_table, released_rows
 from retentiond.targets.dendrite_media.restore.selected import restore
-from retentiond.targets.dendrite_media.store.context import open_workplace
+from retentiond.targets.dendrite_media.store.context import open_store
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
 from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 async def restore_by_hand(context: TargetContext, selection: Selection) -> RestoreReport:
     """Restore the selected items; items of a running pass are left to it."""
     await _existing_ledger(context)
-    async with open_workplace(context) as session:
+    async with open_store(context) as session:
         await _refuse_running(context, selection)
         # No purge runs during a restore by hand.
         await sweep(session, everything=True, purging=False)
@@ -35,7 +35,7 @@ async def restore_by_hand(context: TargetContext, selection: Selection) -> Resto
 async def end_grace(context: TargetContext) -> SweepReport:
     """Purge the quarantine, without waiting for its grace; never before its settle."""
     await _existing_ledger(context)
-    async with open_workplace(context) as session:
+    async with open_store(context) as session:
         if session.fit == "ahead":
             raise refuse_ahead(context.name)
         # Refused before any grace is ended: it could not be undone.

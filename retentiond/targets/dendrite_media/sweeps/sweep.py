@@ -25,7 +25,7 @@ from retentiond.targets.dendrite_media.restore.wanted import (
     restore_newly_protected,
     restore_refuted,
 )
-from retentiond.targets.dendrite_media.store.context import open_workplace
+from retentiond.targets.dendrite_media.store.context import open_store
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
@@ -46,7 +46,7 @@ async def sweep_store(
     context: TargetContext, *, everything: bool, fresh: bool = False, purging: bool = True
 ) -> SweepReport:
     """Open the store anew and sweep once, as `sweep` does."""
-    async with open_workplace(context) as session:
+    async with open_store(context) as session:
         return await sweep(session, everything=everything, fresh=fresh, purging=purging)
 
 

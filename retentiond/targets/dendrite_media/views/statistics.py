@@ -32,7 +32,7 @@ _AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months"
 _OLDER: Final = "older than that"
 
 
-async def draw(context: TargetContext, progress: Progress) -> StoreStatistics:
+async def collect_statistics(context: TargetContext, progress: Progress) -> StoreStatistics:
     """Count the parts of the store, and the removals of each policy at any age; raise RefusedError as a plan does."""
     async with read_only_connection(context.settings.database) as connection:
         ledger = await context.ledger.exists(connection)
