@@ -20,7 +20,7 @@ WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND a.attnum > 0 AND 
 -- name: foreign_keys
 -- Every foreign key onto one of the tables, or onto a partition or an heir of one, whose rows go with it, from wherever
 -- it comes; one from a partition or an heir is from its table. `whole`: it guards all rows of both, which one that is of
--- a partition alone, or of a table with heirs, does not.
+-- a partition alone, or of a table with heirs, does not, nor one that is not enforced (PostgreSQL 18), or switched off.
 WITH RECURSIVE target(relation, relid) AS (
     SELECT r.relation, r.relation FROM unnest($1::bigint[]::oid[]) AS r(relation)
     UNION
@@ -31,7 +31,9 @@ WITH RECURSIVE target(relation, relid) AS (
 SELECT k.conname AS name, target.relation::bigint AS parent,
        coalesce(own.relation, pg_partition_root(k.conrelid), k.conrelid)::bigint AS child,
        k.conrelid = own.relation AND k.confrelid = target.relation
-       AND NOT EXISTS (SELECT FROM heir WHERE heir.inhparent IN (k.conrelid, k.confrelid)) AS whole,
+       AND NOT EXISTS (SELECT FROM heir WHERE heir.inhparent IN (k.conrelid, k.confrelid))
+       AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+       AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled NOT IN ('O', 'A')) AS whole,
        n.nspname AS child_schema, c.relname AS child_name,
        (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u(number, place)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS child_columns,
