@@ -56,7 +56,7 @@ def accept(
     """Accept a restored database, a replaced disk, or a clock change.
 
     The command compares ledger, disk and database. With --yes it restores files that rows refer to, records the other
-    files of the quarantine in the ledger, where they stay until they are purged by hand, closes missing files as lost,
+    files of the quarantine in the ledger, where they stay until they are purged by hand, records missing files as lost,
     and accepts the clock.
     """
     return Accept(target, yes, as_json)

@@ -113,7 +113,7 @@ def warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
         server = hold.subject.name.partition(":")[2]
         command = session.command(f"hold add {target} --origin {quote(server)}")
         session.error(
-            "warning: the database does not record which user of another server uploaded a medium. The hold covers what "
+            "warning: the database does not record which user of another server uploaded a media item. The hold covers what "
             "this user's unencrypted events refer to, and nothing that was sent encrypted. To hold that, too, hold all "
             f"media of the server: {command}",
             about=target,

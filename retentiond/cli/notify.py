@@ -19,7 +19,8 @@ app = commands("Test the notifications.")
 def test_notifications() -> Work:
     """Send a test by each channel.
 
-    The channels are those under `notify` in the configuration. A line for each shows whether it took the test. A ping receives it as a success. Exit 1 if a channel did not take it.
+    The test goes to each channel under `notify` in the configuration, and a line for each shows whether it was accepted.
+    A ping URL receives the test as a success. The exit status is 1 if a channel did not accept it.
     """
     return TestNotifications()
 

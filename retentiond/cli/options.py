@@ -95,7 +95,7 @@ Origin = Annotated[str | None, typer.Option(metavar="SERVER", help="All media of
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="The reason, for the record.")]
 DendriteConfig = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Use dendrite's configuration instead of one of retentiond."),
+    typer.Option(metavar="FILE", help="Use dendrite's configuration instead of retentiond's."),
 ]
 Days = Annotated[
     int | None,

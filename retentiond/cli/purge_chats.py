@@ -69,7 +69,7 @@ def purge_chats(
         ),
     ] = False,
     purge_stats: Annotated[
-        bool, typer.Option("--purge-stats", help="Also delete the statistics of those days and their log.")
+        bool, typer.Option("--purge-stats", help="Also delete the statistics of the days before that date, and their log.")
     ] = False,
     purge_clickhouse: Annotated[
         bool, typer.Option("--purge-clickhouse", help="Also delete the statistics in ClickHouse.")

@@ -35,8 +35,8 @@ def purge(
     """Purge the quarantine now; purged items cannot be restored.
 
     The command ends the grace of everything in quarantine, but not the settle: newer files are purged by the daemon, or
-    by the next `once`, when their settle is over. Until then --cancel cancels it. The command shows what is purged when,
-    and asks for confirmation. Without TARGET it covers all targets.
+    by the next `once`, when their settle is over. With --cancel, items that are not purged yet get their grace back.
+    The command shows what is purged when, and asks for confirmation. Without TARGET it covers all targets.
     """
     if cancel and yes:
         raise UsageError("--cancel and --yes exclude each other; leave --yes out")

@@ -69,7 +69,7 @@ def print_example(
 def print_schema() -> Work:
     """Print the JSON Schema of the configuration.
 
-    Editors use it to complete and to check a configuration; the first line of the example names it.
+    Editors complete and check a configuration with it. The first line of `example-config` names the file.
     """
     return write_schema
 

@@ -172,10 +172,10 @@ class Notify(Section):
     at_most_every: LongerThanZero = Field(
         default=timedelta(hours=6),
         description="The least time between two notices of the same event of a target; the first success after a failure "
-        "is told at any time.",
+        "is always sent.",
     )
     quiet_hours: QuietTimes | None = Field(
-        default=None, description="The hours in which the daemon sends pings only, and no notices."
+        default=None, description="The hours in which the daemon sends pings only; notices wait for the end of these hours."
     )
     title: NoticeTemplate = Field(
         default=Wording().title,

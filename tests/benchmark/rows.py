@@ -309,9 +309,9 @@ ROWS: Final = (
         _system_calls,
         "",
         (
-            _counted(25, "total", "a medium", "all"),
-            _counted(0.02, "fsync", "a medium", "fsync, fdatasync and syncfs"),
-            _counted(1, "futex", "a medium", "futex"),
+            _counted(25, "total", "per item", "all"),
+            _counted(0.02, "fsync", "per item", "fsync, fdatasync and syncfs"),
+            _counted(1, "futex", "per item", "futex"),
         ),
     ),
     Row("memory", _memory, "", (_PEAK,)),

@@ -32,7 +32,7 @@ _SIZE: Final = 256
 
 
 def media_uri(number: int) -> str:
-    """Return the URI of a medium."""
+    """Return the URI of a media item."""
     return f"mxc://there.test/media{number:08d}"
 
 
