@@ -32,35 +32,44 @@ CREATE TEMPORARY TABLE retentiond_room (
     event text COLLATE "C" NOT NULL
 )
 
+-- name: analyze_room_kinds
+-- Else the planner takes the table for an almost empty one, and reads others once for each room.
+ANALYZE pg_temp.retentiond_room
+
 -- name: vacated_rooms
 -- Rooms that dendrite knows, and that no user of this server is in, is invited to (2) or knocks at (4). A room
 -- unknown to dendrite is not known to be empty. dendrite numbers events as it stores them, so a later leave has a
 -- larger number.
-SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms,
-       (SELECT coalesce(max(m.event_nid), 0) FROM roomserver_membership m
-        WHERE m.room_nid = r.room_nid AND m.target_local)::text AS event
+SELECT r.room_id, 'no_local_members' AS kind, NULL::bigint AS since_ms, coalesce(m.event_nid, 0)::text AS event
 FROM roomserver_rooms r
-WHERE NOT EXISTS (SELECT FROM roomserver_membership m
-                  WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid <> 1)
+LEFT JOIN (SELECT room_nid, max(event_nid) AS event_nid, bool_or(membership_nid <> 1) AS present
+           FROM roomserver_membership WHERE target_local GROUP BY room_nid) m ON m.room_nid = r.room_nid
+WHERE m.present IS NOT TRUE
 
 -- name: upgraded_rooms
 -- Rooms that were upgraded, whether or not people are left in them; a redacted tombstone proves nothing.
-SELECT e.room_id, 'upgraded' AS kind,
-       CASE WHEN lower(substr(e.sender, strpos(e.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server)
-             AND NOT EXISTS (
-                 SELECT FROM syncapi_output_room_events o
-                 WHERE o.room_id = e.room_id AND o.id < e.place
-                   AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server)
-                   AND pg_temp.retentiond_sent_at(o.headered_event_json) > e.sent_ms + 60000)
-            THEN e.sent_ms END AS since_ms,
-       e.event_id AS event
-FROM (SELECT room_id, event_id, sender, pg_temp.retentiond_sent_at(headered_event_json) AS sent_ms,
-             coalesce((SELECT t.id FROM syncapi_output_room_events t WHERE t.event_id = s.event_id), s.added_at) AS place,
-             pg_temp.retentiond_content(headered_event_json, room_id || ' ' || event_id) AS content
-      FROM syncapi_current_room_state s
-      WHERE type = 'm.room.tombstone' AND state_key = ''
-      OFFSET 0) e
-WHERE e.content ->> 'replacement_room' <> ''
+WITH upgrade AS MATERIALIZED (
+    SELECT s.room_id, s.event_id,
+           CASE WHEN lower(substr(s.sender, strpos(s.sender, ':') + 1) COLLATE "C")
+                     IN (SELECT name FROM pg_temp.retentiond_server)
+                THEN pg_temp.retentiond_sent_at(s.headered_event_json) END AS sent_ms,
+           coalesce(t.id, s.added_at) AS place
+    FROM syncapi_current_room_state s LEFT JOIN syncapi_output_room_events t ON t.event_id = s.event_id
+    WHERE s.type = 'm.room.tombstone' AND s.state_key = ''
+      AND pg_temp.retentiond_content(s.headered_event_json, s.room_id || ' ' || s.event_id) ->> 'replacement_room' <> ''
+), claimed AS (
+    -- `+ 0` keeps an index on the numbers from being read from its beginning, once for each room.
+    SELECT u.event_id, u.sent_ms, pg_temp.retentiond_sent_at(o.headered_event_json) AS earlier_ms
+    FROM upgrade u JOIN syncapi_output_room_events o ON o.room_id = u.room_id AND o.id + 0 < u.place
+    WHERE u.sent_ms IS NOT NULL
+      AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server)
+    OFFSET 0
+)
+SELECT u.room_id, 'upgraded' AS kind,
+       CASE WHEN u.event_id NOT IN (SELECT DISTINCT c.event_id FROM claimed c WHERE c.earlier_ms > c.sent_ms + 60000)
+            THEN u.sent_ms END AS since_ms,
+       u.event_id AS event
+FROM upgrade u
 
 -- name: take_room_kinds
 -- Takes the rooms of a statement in the same database.
@@ -72,12 +81,13 @@ SELECT r.room_id, r.kind, r.since_ms, r.event FROM ({source}) r
 -- invite to it is pending, whatever the other tables say.
 DELETE FROM pg_temp.retentiond_room v
 WHERE v.kind = 'no_local_members'
-  AND (EXISTS (SELECT FROM syncapi_current_room_state s
-               WHERE s.room_id COLLATE "C" = v.room_id AND s.type = 'm.room.member'
-                 AND s.membership IN ('join', 'invite', 'knock')
-                 AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1) COLLATE "C")
-                     IN (SELECT name FROM pg_temp.retentiond_server))
-       OR EXISTS (SELECT FROM syncapi_invite_events i WHERE i.room_id COLLATE "C" = v.room_id AND NOT i.deleted))
+  AND v.room_id IN (
+      SELECT s.room_id COLLATE "C" FROM syncapi_current_room_state s
+      WHERE s.type = 'm.room.member' AND s.membership IN ('join', 'invite', 'knock')
+        AND lower(substr(s.state_key, strpos(s.state_key, ':') + 1) COLLATE "C")
+            IN (SELECT name FROM pg_temp.retentiond_server)
+      UNION
+      SELECT i.room_id COLLATE "C" FROM syncapi_invite_events i WHERE NOT i.deleted)
 
 -- name: date_vacated_rooms
 -- A room is left since the last of our users left it, if the time of each leave is known.
@@ -100,8 +110,13 @@ WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id
 -- name: doubt_dates
 -- After all of our users have left a room, none of them can send anything to it.
 UPDATE pg_temp.retentiond_room v SET since_ms = NULL
-WHERE v.kind = 'no_local_members' AND v.since_ms IS NOT NULL
-  AND (SELECT bool_or(pg_temp.retentiond_sent_at(o.headered_event_json) > v.since_ms + 60000)
-       FROM syncapi_output_room_events o
-       WHERE o.room_id = v.room_id COLLATE "default"
-         AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C") IN (SELECT name FROM pg_temp.retentiond_server))
+FROM (SELECT c.room_id, max(c.sent_ms) AS sent_ms
+      FROM (SELECT r.room_id, pg_temp.retentiond_sent_at(o.headered_event_json) AS sent_ms
+            FROM pg_temp.retentiond_room r
+            JOIN syncapi_output_room_events o ON o.room_id = r.room_id COLLATE "default"
+            WHERE r.kind = 'no_local_members' AND r.since_ms IS NOT NULL
+              AND lower(substr(o.sender, strpos(o.sender, ':') + 1) COLLATE "C")
+                  IN (SELECT name FROM pg_temp.retentiond_server)
+            OFFSET 0) c
+      GROUP BY c.room_id) l
+WHERE v.kind = 'no_local_members' AND v.room_id = l.room_id AND l.sent_ms > v.since_ms + 60000

@@ -169,11 +169,13 @@ class Sources:
         with refusing(beside, _VACATED_ROOMS):
             await self._take_rooms(connection, beside, _VACATED_ROOMS)
         with refusing(beside, _VACATED_STATE):
+            await connection.execute(ROOM_SQL["analyze_room_kinds"])
             await connection.execute(_VACATED_STATE.text)
             for statement in ("date_vacated_rooms", "doubt_dates"):
                 await connection.execute(ROOM_SQL[statement])
         with refusing(beside, _UPGRADED_ROOMS):
             await self._take_rooms(connection, beside, _UPGRADED_ROOMS)
+        await connection.execute(ROOM_SQL["analyze_room_kinds"])
         return True
 
     async def _take_rooms(self, connection: Conn, beside: Conn, statement: Statement) -> None:
