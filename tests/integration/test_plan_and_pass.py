@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from retentiond.engine.target import NullProgress
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.surveys import survey
 from tests.support.media_target import Retention
@@ -217,6 +218,10 @@ async def compare(
             | {"encrypted_remote": "keep" if len(items) % 2 else "fetch_again"}
         )
         plan, listed = await retention.one_plan(**keys)
+        # With quotas an explanation is a plan of the whole store.
+        async with retention.opened(**keys) as target:
+            for item in () if "quota" in keys else listed:
+                assert (await target.explain(item.media, NullProgress())).verdict == item
         orphans = await store.orphan_thumbnail_rows()
         before = {key.uri for key in await store.rows()}
         report = await retention.one_pass(**keys)
