@@ -55,7 +55,7 @@ class Announcer:
                 line.put(notice)
 
     async def close(self, within: float) -> None:
-        """Wait so many seconds for what is queued, and drop the rest, which is logged."""
+        """Wait so many seconds for the queued notices; drop and log the rest."""
         waiting = [line.task for line in self._lines if line.task is not None]
         if waiting:
             await asyncio.wait(waiting, timeout=within)

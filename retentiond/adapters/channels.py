@@ -103,7 +103,7 @@ class _NoticeChannel:
         self._host = host
 
     def wants(self, notice: Notice) -> bool:
-        """Return whether it is told of such an event."""
+        """Return whether the channel receives an event."""
         return notice.occasion == "test" or notice.occasion in self._events
 
 

@@ -103,7 +103,7 @@ class Forget:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Ask one target after another; that none of the media bore a mark is a failure."""
+        """Ask one target after another; it fails if no target had a mark on the media."""
         if bool(self.media) == self.everything:
             raise UsageError("use --media mxc://SERVER/ID, or --all")
         for uri in self.media:

@@ -61,7 +61,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
 
 
 def execute(arguments: Sequence[str], environment: "Environment") -> int:
-    """Do what the arguments ask for, and return the exit status; only SystemExit is raised."""
+    """Run the command of the arguments, and return its exit status; only SystemExit is raised."""
     options = Options(translate=_translation(environment))
     try:
         work = _read(arguments, options)

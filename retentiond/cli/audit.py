@@ -1,4 +1,4 @@
-"""`audit`: compare the database with the files on disk, and repair what is safe to repair."""
+"""`audit`: compare the database with the files on disk, and repair the differences that are safe to repair."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Callable, Iterator

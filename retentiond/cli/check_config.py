@@ -1,4 +1,4 @@
-"""`check-config`: all errors and warnings of the configuration, and a summary of what it makes each target do."""
+"""`check-config`: all errors and warnings of the configuration, and a summary of each target."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 
@@ -64,7 +64,7 @@ class CheckConfig:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Report all errors, and exit 2; or all warnings and what each target does."""
+        """Report all errors, and exit 2; or all warnings and a summary of each target."""
         try:
             config, document = session.load_with_places()
             settings = _resolved(config.targets, str(session.config_path))

@@ -87,7 +87,7 @@ def about(hold: Hold) -> str:
 
 
 def covers(coverage: Coverage) -> str:
-    """Return what the hold covers now."""
+    """Return the items that the hold covers now, in words."""
     words = f"covers {count_in_words(coverage.items, 'item')} now"
     if coverage.in_quarantine:
         words += f", and {coverage.in_quarantine:,} in quarantine, which the next sweep brings back"
@@ -101,7 +101,7 @@ def members(hold: Hold) -> Iterator[str]:
 
 
 def warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
-    """Print a warning for what the hold does not cover, or covers only in part."""
+    """Print a warning for media that the hold does not cover, or covers only in part."""
     if coverage.nothing:
         session.error(
             f"warning: {about(hold)} covers nothing now; check how it is written, which must be exact",
@@ -127,7 +127,7 @@ def warn(session: Session, target: str, hold: Hold, coverage: Coverage) -> None:
 
 
 def _hidden(session: Session, target: str, hold: Hold, coverage: Coverage) -> str:
-    """Say what a hold on an encrypted room covers, what it cannot, and which command covers more."""
+    """Explain which media a hold on an encrypted room covers, and which command covers more."""
     words = (
         "the room is encrypted"
         if coverage.encryption_known

@@ -1,4 +1,4 @@
-"""`hold`: add, list and release holds; what a hold covers is kept whatever the policies say."""
+"""`hold`: add, list and release holds; covered items are kept against all policies."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ class Add:
     with_members: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Add it in one target after another, and print what it covers there."""
+        """Add it in one target after another, and print the items that it covers there."""
         subject = self.subjects.read()
         if subject is None:
             raise UsageError(f"use one of {FLAGS}")
@@ -217,7 +217,7 @@ class Release:
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Release them in one target after another; exit 1 if there was none."""
+        """Release them in one target after another; exit 1 if no hold matched."""
         subject = self.subjects.read()
         numbers = [int(word) for word in self.words if _is_number(word)]
         names = tuple(word for word in self.words if not _is_number(word))

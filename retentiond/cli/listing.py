@@ -26,7 +26,7 @@ def write_item(out: Output, item: Item, *, as_json: bool, with_target: bool) -> 
 
 
 def write_finding(out: Output, target: str, finding: Finding, *, as_json: bool, with_target: bool) -> None:
-    """Write a finding of an audit: kind, size, path, URI and what was seen, or the same as a line of JSON."""
+    """Write a finding of an audit: kind, size, path, URI and details, or the same as a line of JSON."""
     if as_json:
         out.put(json.dumps(finding.as_json(target)) + "\n")
         return

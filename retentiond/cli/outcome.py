@@ -96,7 +96,7 @@ def _next_steps(
 
 
 async def _left_in_quarantine(target: Target) -> QuarantineSummary | None:
-    """Return what is in quarantine now; None if it cannot be read, which is no failure of the finished work."""
+    """Return the contents of the quarantine now; None if it cannot be read, which does not fail the finished work."""
     try:
         return (await target.status()).quarantine
     except RetentiondError:

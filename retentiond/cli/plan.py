@@ -1,4 +1,4 @@
-"""`plan`: what a pass would delete, with `--list`, `--what-if` and `--explain`."""
+"""`plan`: the deletions of a pass, without changes, with `--list`, `--what-if` and `--explain`."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Callable, Iterator, Mapping

@@ -69,7 +69,10 @@ def purge_chats(
         ),
     ] = False,
     purge_stats: Annotated[
-        bool, typer.Option("--purge-stats", help="Also delete the statistics of the days before that date, and their log.")
+        bool,
+        typer.Option(
+            "--purge-stats", help="Also delete the statistics of the days before that date, and their log."
+        ),
     ] = False,
     purge_clickhouse: Annotated[
         bool, typer.Option("--purge-clickhouse", help="Also delete the statistics in ClickHouse.")
@@ -129,7 +132,7 @@ _NAME_LIMIT = 120
 
 @dataclass(frozen=True, slots=True)
 class PurgeChats:
-    """Purge what is requested, in the target that has the account."""
+    """Carry out the request in the target that has the account."""
 
     request: PurgeRequest | Erasure
     target: str | None = None
@@ -138,7 +141,7 @@ class PurgeChats:
     patience: float = PATIENCE
 
     def __call__(self, session: Session) -> int:
-        """Do it, or say what would go."""
+        """Purge, or count in a dry run."""
         name, config = self._find(session)
         stop = Stop()
         reports: list[PurgeReport] = []
@@ -183,7 +186,7 @@ class PurgeChats:
         return report
 
     def _find(self, session: Session) -> tuple[str, Any]:
-        """Return the target that has the account; raise UsageError where there is none, or more than one."""
+        """Return the target that has the account; raise UsageError unless exactly one has it."""
         targets = session.load().targets
         capability = ErasesVisitors if isinstance(self.request, Erasure) else PurgesChats
         chats: dict[str, Any] = {name: config for name, config in targets.items() if has(config, capability)}
@@ -224,7 +227,7 @@ class PurgeChats:
 
 
 def _tell(session: Session, report: PurgeReport) -> None:
-    """Tell on standard error what is no success, where no account is shown."""
+    """Print refusals and failures to standard error, where no account is shown."""
     refusals = [
         ("", report.refused),
         *(

@@ -1,4 +1,4 @@
-"""`quarantine`: list and restore what passes deleted; purge, accept and forget are in their own files."""
+"""`quarantine`: list and restore deleted items; purge and accept are in files of their own."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ _WITHOUT_FILE = frozenset({"no_file", "size_mismatch", "lost"})
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """List what can be restored."""
+    """List the items that can be restored."""
 
     scope: Scope
     as_json: bool = False
@@ -117,7 +117,7 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Restore what a pass deleted, one media item, or everything."""
+    """Restore the items of a pass, one media item, or everything."""
 
     scope: Scope
     selection: Selection

@@ -1,4 +1,4 @@
-"""`quarantine purge`: end the grace of what is in quarantine, say what is purged when, and cancel it."""
+"""`quarantine purge`: end the grace of the entries in quarantine, print the time of their purge, and cancel it."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from collections.abc import Mapping
@@ -50,14 +50,14 @@ _NOTHING: QuarantineSummary = QuarantineSummary(0, {}, None)
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """End the grace of what is in quarantine; its settle, holds and protections stay in force."""
+    """End the grace of the entries in quarantine; settle, holds and protections stay in force."""
 
     scope: Scope
     yes: bool = False
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
-        """Ask unless `yes`, purge what has settled, and print when the rest is purged."""
+        """Ask unless `yes`, purge the settled entries, and print when the rest is purged."""
         targets = session.capable(self.scope, HasQuarantine, NO_QUARANTINE)
         if targets and not self.yes and not _agreed(session, targets):
             session.note("nothing was purged")
@@ -114,7 +114,7 @@ class CancelPurge:
 
 
 def _agreed(session: Session, targets: Mapping[str, TargetConfig]) -> bool:
-    """Show what would be purged and when, and ask; raise UsageError without a terminal."""
+    """Show the entries that would be purged and the time, and ask; raise UsageError without a terminal."""
 
     async def look(target: HasQuarantine, _config: TargetConfig) -> int:
         status = await target.status()

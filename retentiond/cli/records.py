@@ -57,7 +57,7 @@ class Export:
     scope: Scope
 
     def __call__(self, session: Session) -> int:
-        """Stream them: none is kept, however many there are."""
+        """Stream them, so that memory stays flat."""
         count = 0
 
         async def on_target(target: HasRecords, _config: TargetConfig) -> int:

@@ -176,7 +176,7 @@ class Session:
         return {name: config for name, config in targets.items() if name not in elsewhere}
 
     def run(self, work: Coroutine[Any, Any, int], stop: Stop | None = None) -> int:
-        """Run a coroutine; signals request `stop` first, or cancel where there is none."""
+        """Run a coroutine; signals request `stop` first, or cancel without one."""
         return run_interruptibly(work, stop, self.note)
 
     async def for_each(

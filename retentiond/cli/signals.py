@@ -18,7 +18,7 @@ LEAVE: Final = 5.0
 def run_interruptibly(
     work: Coroutine[Any, Any, int], stop: Stop | None, tell: Callable[[str], None] = lambda _: None
 ) -> int:
-    """Run the work to its end; SIGINT and SIGTERM ask `stop` first, and cancel where there is none, or the second time.
+    """Run the work to its end; SIGINT and SIGTERM ask `stop` first, and cancel without one, or the second time.
 
     Raise asyncio.CancelledError when it was cancelled.
     """

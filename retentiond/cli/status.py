@@ -40,7 +40,7 @@ class LastPass:
 
     @property
     def not_reached(self) -> tuple[int, int] | None:
-        """Items and bytes that it found due and did not come to; None where there are none."""
+        """Items and bytes that it found due and did not reach; None without such items."""
         tally = self._tally("not_reached")
         return tally if tally and tally[0] else None
 
@@ -62,7 +62,7 @@ class TargetState:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What keeps it from working."""
+        """The problems that keep the target from working."""
         return self.status.problems if self.status else (self.error or "cannot be reached",)
 
     @property
@@ -73,11 +73,11 @@ class TargetState:
 
     @property
     def quarantine(self) -> QuarantineSummary | None:
-        """What lies in quarantine, where that is known."""
+        """The contents of the quarantine, if they are known."""
         return self.status.quarantine if self.status else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it; what is not known is null."""
+        """Return the whole state; unknown values are null."""
         last_pass, quarantine = self.last_pass, self.quarantine
         return {
             "target": self.target,

@@ -1,4 +1,4 @@
-"""The streams of a command: what it prints, with colours and bars on a terminal, and its log."""
+"""The streams of a command: its output, with colours and bars on a terminal, and its log."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ _NOTED_AFTER = 30.0
 
 
 class ReaderGoneError(Exception):
-    """Who read our output has closed it, and wants no more: no reason to complain."""
+    """The reader of the output has closed it, such as `head`: not an error."""
 
 
 class Output(Console):
@@ -55,13 +55,13 @@ class Output(Console):
         return self.is_terminal and not self.is_dumb_terminal
 
     def put(self, text: str) -> None:
-        """Write text as it is, whatever its width; it must be printable. Raise ReaderGoneError if nobody reads it."""
+        """Write text as it is, without wrapping; it must be printable. Raise ReaderGoneError if its reader is gone."""
         self._outlet.write(text)
         if self._outlet.deserted:
             raise ReaderGoneError
 
     def settle(self) -> None:
-        """Write what is still held back."""
+        """Write the text that is still held back."""
         self._outlet.flush()
 
 
@@ -161,7 +161,7 @@ _IN_THE_ACCOUNT: Final = frozenset({
     "repair_refused",
     "unexpected_error",
 })  # fmt: skip
-"""Events whose text the summary, or the error printed instead, repeats."""
+"""Events that are not printed, since the summary or the error has the same text."""
 _STYLES: Final = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 

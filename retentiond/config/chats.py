@@ -105,7 +105,8 @@ class Account(Section):
         description="Scheduled passes also delete messages with files. Otherwise these messages and the rows of their chats are kept.",
     )
     stats: bool = Field(
-        default=False, description="Scheduled passes also delete the statistics of the days before their date."
+        default=False,
+        description="Scheduled passes also delete the statistics of the days before their date.",
     )
     purge_orphans: bool = Field(
         default=False,

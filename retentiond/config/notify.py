@@ -1,4 +1,4 @@
-"""The section `notify`: to whom the daemon and `once` tell failures, refusals and recoveries."""
+"""The section `notify`: the channels to which the daemon and `once` report failures, refusals and recoveries."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -175,7 +175,8 @@ class Notify(Section):
         "is always sent.",
     )
     quiet_hours: QuietTimes | None = Field(
-        default=None, description="The hours in which the daemon sends pings only; notices wait for the end of these hours."
+        default=None,
+        description="The hours in which the daemon sends pings only; notices wait for the end of these hours.",
     )
     title: NoticeTemplate = Field(
         default=Wording().title,
@@ -185,7 +186,7 @@ class Notify(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield the problem of a section that tells nobody."""
+        """Yield the problem of a section without a channel."""
         if not any(given.get(key) for key in ("ping", "webhooks", "apprise")):
             yield Conflict((), "needs `ping`, `webhooks` or `apprise`; add one, or leave `notify` out")
 

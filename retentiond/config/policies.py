@@ -1,4 +1,4 @@
-"""Policies and quotas: what each matches, and how long or how much is kept."""
+"""Policies and quotas: the media that each matches, and how long or how much is kept."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta

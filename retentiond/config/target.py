@@ -15,7 +15,7 @@ class ResolvedSettings(Protocol):
 
     @property
     def server_names(self) -> frozenset[str]:
-        """The names of this server in URIs of media; empty if they are unknown or the kind has none."""
+        """The names of this server in URIs of media; empty if they are unknown, or for a kind without URIs."""
 
     @property
     def secret_files(self) -> Sequence[Path]:

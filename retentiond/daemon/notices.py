@@ -27,7 +27,7 @@ _FAILED: Final = frozenset({"refused", "finished_with_failures"})
 
 
 class Notices:
-    """The notices of each target; without a section `notify` there are none.
+    """The notices of each target; without a section `notify` nothing is sent.
 
     A command sends `at_once`: it ends before the quiet hours do.
     """
@@ -42,7 +42,7 @@ class Notices:
         self._succeeded: dict[str, datetime] = {}
 
     def adopt(self, notify: Notify | None) -> None:
-        """Use the channels of this section; what is queued for others has a moment to be sent."""
+        """Use the channels of this section; notices queued for other channels have a moment to be sent."""
         if notify == self._notify:
             return
         self._leave(CLOSING)
@@ -64,12 +64,12 @@ class Notices:
                 self._history(name, notify).failing = True
 
     async def close(self, within: float = CLOSING) -> None:
-        """Send what is queued within so many seconds, and nothing more."""
+        """Send the queued notices within so many seconds, and no later ones."""
         self._leave(within)
         await asyncio.gather(*self._closing)
 
     def opened(self, name: str, status: TargetStatus) -> None:
-        """Take over what the ledger knows of earlier passes."""
+        """Take over the time of the last success, and a failure since, from the ledger."""
         now = self._clock.now()
         # A time in the future is another clock's.
         self._succeeded[name] = min(status.last_success or self._succeeded.get(name, now), now)

@@ -225,7 +225,7 @@ _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """What was asked for by signal. `noticed` is set by each of them, and may be set by others too.
+    """The requests made by signals. Each signal sets `noticed`, which others may set, too.
 
     `stop` is the signal that asked for the end, and `hurry` is set when there came another.
     """

@@ -1,4 +1,4 @@
-"""What the daemon goes by: the configuration file, and the files that it refers to, read and checked as a whole."""
+"""The daemon's settings: the configuration file and the files that it refers to, read and checked as a whole."""
 
 from __future__ import annotations
 

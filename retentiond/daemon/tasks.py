@@ -1,4 +1,4 @@
-"""The daemon's background tasks: none of them may die unnoticed."""
+"""The daemon's background tasks: a task that dies stops the daemon."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tasks:
         return task
 
     async def cancel(self, patience: Coroutine[Any, Any, None]) -> None:
-        """Cancel what still runs, and wait for its end.
+        """Cancel the running tasks, and wait for their end.
 
         A cancelled statement takes leave of its server, which may not answer: once `patience` is over, the connections
         to all databases are closed.

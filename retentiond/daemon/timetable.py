@@ -1,4 +1,4 @@
-"""APScheduler, kept to what it is good at: it asks for a pass at its time, and runs none."""
+"""APScheduler, as a clock only: it requests passes at their times, and does not run them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ScheduleTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no
 
 
 def jitter(schedule: Schedule) -> timedelta:
-    """Return a delay by chance, up to what the schedule allows."""
+    """Return a random delay, up to the jitter of the schedule."""
     return schedule.jitter * random.random()  # noqa: S311 - it hides nothing
 
 
@@ -58,7 +58,7 @@ class Timetable:
         self._scheduler.wakeup()
 
     def enter(self, name: str, schedule: Schedule, first: datetime, request: Callable[[], None]) -> None:
-        """Have passes of a target requested, first at this time; in place of what was said of it before."""
+        """Request passes of a target, first at this time; an earlier schedule is replaced."""
 
         async def ask() -> None:
             request()

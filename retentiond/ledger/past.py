@@ -62,7 +62,7 @@ async def read_last_success(connection: Conn, target: str) -> datetime | None:
 
 
 async def read_pass_state(pool: Db, pass_id: int) -> str | None:
-    """Return the state of a pass; None if there was none of this number."""
+    """Return the state of a pass; None for an unknown number."""
     state: str | None = await pool.fetchval(SQL["pass_state"], pass_id)
     return state
 

@@ -1,4 +1,4 @@
-"""Notices: what an administrator is told of a pass, when, and in which words; pure functions and values."""
+"""Notices to administrators about passes: their events, times and words; pure functions and values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if set(_SUMMARIES) != {*EVENTS, *get_args(Phase), "test"}:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One occasion to tell somebody; `message` is a sentence or more, `details` the document of a pass or an audit."""
+    """One event to report; `message` is a sentence or more, `details` the document of a pass or an audit."""
 
     occasion: Occasion
     target: str
@@ -88,7 +88,7 @@ class Wording:
 
 
 def unknown_placeholders(template: str) -> list[str]:
-    """Return what a template names and PLACEHOLDERS lacks; raise ValueError for a `$` without a name."""
+    """Return the names in a template that PLACEHOLDERS lacks; raise ValueError for a `$` without a name."""
     parsed = Template(template)
     if not parsed.is_valid():
         raise ValueError("a `$` must be followed by a name; write `$$` for the sign itself")

@@ -1,1 +1,1 @@
-"""The targets: one folder for each kind of store; none knows another."""
+"""The targets: one folder for each kind of store; they never import each other."""

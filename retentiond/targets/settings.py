@@ -1,4 +1,4 @@
-"""What a target's own keys come to with the files that they name: dendrite's configuration, or a layout."""
+"""Resolved settings of a target: its keys, completed by the files that they name (dendrite's configuration, or a layout)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
@@ -27,7 +27,7 @@ def resolve_target(config: TargetConfig) -> Resolved:
 
 
 def missing_extras(config: TargetConfig) -> Iterator[tuple[str, str, str]]:
-    """Yield each section whose optional extra is missing, with what it lacks and what to do."""
+    """Yield each section whose optional extra is missing, with the missing module and the next step."""
     for store in STORES if isinstance(config, ChatTarget) else ():
         module = missing(store) if getattr(config, store) is not None else None
         if module is not None:

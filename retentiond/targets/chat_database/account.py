@@ -1,4 +1,4 @@
-"""One account's purge, from the look at its tables to the count of what stays: the same for plans and for purges."""
+"""One account's purge, from the look at its tables to the count of the rows that stay; plans and purges share it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class AccountPurge:
 
     @property
     def going(self) -> int:
-        """How many chats, and rows that hang on none, a purge has to take in hand."""
+        """The number of chats, and of rows without a chat, to delete."""
         return sum(survey.going for survey in (self.chats, *self.others))
 
 
@@ -107,7 +107,7 @@ def check_wish(context: ChatContext, wish: PurgeRequest, now: datetime) -> None:
 
 
 def floor_of(context: ChatContext, wish: PurgeRequest) -> timedelta:
-    """Return the floor of a purge: the longest of the classes of what it takes."""
+    """Return the floor of a purge: the longest of the classes of its rows."""
     floors = {"messages": context.config.floor.messages, "facts": context.config.floor.facts}
     return max(floors[name] for name in context.layout.classes(stats=wish.stats))
 

@@ -31,7 +31,7 @@ FAILURES: Final = 3
 
 
 class Batches:
-    """The base of what deletes in batches; `connection` belongs to the pass."""
+    """The base of removals in batches; `connection` belongs to the pass."""
 
     def __init__(
         self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int

@@ -255,12 +255,12 @@ class MissingIndex:
 
     @property
     def name(self) -> str:
-        """What we call it, to know it again."""
+        """The name that we give it, by which it is recognised."""
         return f"retentiond_{self.table}_{self.column}".encode()[:60].decode(errors="ignore")
 
     @property
     def statement(self) -> str:
-        """The statement that makes it, beside those who write."""
+        """The statement that creates it without blocking writers."""
         return f"CREATE INDEX CONCURRENTLY {quoted(self.name)} ON {self.relation} ({quoted(self.column)})"
 
 

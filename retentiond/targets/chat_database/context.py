@@ -41,7 +41,7 @@ class ChatContext:
         return self.settings.layout
 
     def account(self, name: str) -> Account:
-        """Return an account; raise UsageError for a name that is none."""
+        """Return an account; raise UsageError for an unknown name."""
         if name not in self.config.accounts:
             known = ", ".join(printable(one) for one in self.config.accounts)
             raise UsageError(f"there is no account `{printable(name)}`; {self.name} has {known}")

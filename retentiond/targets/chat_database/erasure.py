@@ -46,7 +46,7 @@ async def begin_request(context: ChatContext, connection: Conn, purge: AccountPu
 
 
 def rules_of(wish: PurgeRequest) -> dict[str, Any]:
-    """Return what the ledger keeps of a purge's terms: everything but the ID of a visitor."""
+    """Return the terms of a purge for the ledger: everything but the ID of a visitor."""
     rules: dict[str, Any] = {
         "account": wish.account,
         "to_date": wish.to_date.isoformat(),

@@ -32,7 +32,7 @@ class ChatHolds(RecordedHolds):
         self._context = context
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
-        """Put a hold on, and say what it covers. Once this returns, no purge takes that any more."""
+        """Add a hold, and report the chats that it covers. Once this returns, no purge deletes them."""
         self._check(request.subject)
         context = self._context
         with translate_errors("the database"):

@@ -1,4 +1,4 @@
-"""How a chat is judged in SQL: what is asked of its row, of what hangs on it, and of holds."""
+"""The verdict on a chat, in SQL: the conditions on its row, on the rows below it, and on holds."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Judgement:
         )
 
     def _holding(self, dates: list[str]) -> dict[str, str]:
-        """Return what the statements on holds are made of."""
+        """Return the parts of the statements on holds."""
         newest = [
             f"{self._look(child)}.newest" for child in self.looked_at if self._layout.entities[child].dates
         ]
@@ -146,7 +146,7 @@ class Judgement:
         return joins
 
     def _tests(self, child: str) -> dict[str, str]:
-        """Return what a row of an entity can say against its chat."""
+        """Return the conditions under which a row of an entity keeps its chat, by reason."""
         entity = self._layout.entities[child]
         dates = [column("r", date) for date in entity.dates]
         tests = {

@@ -65,7 +65,7 @@ class Rows(Section):
 
 
 class Entity(Section):
-    """One table, and what it hangs on."""
+    """One table, and the tables that it references."""
 
     table: Name | None = Field(default=None, description="The table; without it, the entity's name.")
     class_: DataClass = Field(alias="class", description="The class that the floor goes by.")
@@ -170,7 +170,7 @@ class Layout(Section):
         return next((name for name, entity in self.entities.items() if entity.files is not None), None)
 
     def classes(self, *, stats: bool) -> frozenset[DataClass]:
-        """Return the classes of what a purge takes."""
+        """Return the classes of the rows of a purge."""
         return frozenset(
             entity.class_
             for name, entity in self.entities.items()
@@ -178,7 +178,7 @@ class Layout(Section):
         )
 
     def contradictions(self) -> Iterator[Conflict]:
-        """Yield what is wrong between the parts, each of which is right by itself."""
+        """Yield contradictions between parts that are each valid."""
         if self.chat not in self.entities:
             yield Conflict(
                 ("chat",), f"is not an entity of the layout; write one of {', '.join(self.entities)}"

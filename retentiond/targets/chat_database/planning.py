@@ -1,4 +1,4 @@
-"""A dry run: what a purge would do now. It changes nothing: no row, no schema, no index."""
+"""A dry run of a purge. It changes nothing: no row, no schema, no index."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Planner:
         self._purges: list[AccountPurge] = []
 
     async def plan(self, listen: Callable[[Item], None] | None = None) -> PassReport:
-        """Survey the accounts and count what would go; a refusal is told, and what can still be counted is counted."""
+        """Survey the accounts and count the rows to delete; after a refusal the rest is still counted."""
         report = PassReport(self._context.name, KIND, dry_run=True, started_at=datetime.now(UTC))
         async with connection_to(self._context.settings.database) as connection:
             with translate_errors("the database"):

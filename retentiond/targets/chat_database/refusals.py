@@ -23,7 +23,7 @@ _VISITORS: Final[Mapping[StoreName, str]] = {"clickhouse": "visitor_column", "el
 
 
 def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
-    """Turn what a store's own check found into a refusal; its first sentence is what was found."""
+    """Turn a problem of a store's own check into a refusal; its first sentence is the finding."""
     found, _, next_step = problems[0].removeprefix(f"{name}: ").partition("; ")
     return Refusal(
         StoreLimit(name),

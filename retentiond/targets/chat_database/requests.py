@@ -75,7 +75,7 @@ class RequestProblem:
 
 
 def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure], list[RequestProblem]]:
-    """Return the requests of the file in its order, and what is wrong with its other lines."""
+    """Return the requests of the file in its order, and the errors of its other lines."""
     shown = printable(str(path), 300)
     try:
         _check_writers(path)
@@ -106,7 +106,7 @@ def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure],
 
 
 class _LineError(Exception):
-    """What is wrong with a line."""
+    """The error of a line."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)

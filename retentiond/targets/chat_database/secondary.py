@@ -50,7 +50,7 @@ _NOT_BEGUN: Final = StoreReport(
 
 
 class SecondaryStores:
-    """What one pass does in the stores; without a lease it is a dry run, which counts, and writes nothing down."""
+    """The work of one pass in the stores; without a lease it is a dry run, which only counts."""
 
     def __init__(
         self, context: ChatContext, connection: Conn, order: PassOptions, lease: Lease | None = None
@@ -201,7 +201,7 @@ class SecondaryStores:
     async def _kept_from(
         self, name: StoreName, purge: AccountPurge, chats: DatabaseChats
     ) -> RetentiondError | None:
-        """Return what keeps a store from being told anything."""
+        """Return the reason for which a store receives no purge."""
         refusal = await refusals.held(self._context, name, purge)
         if refusal is None and purge.request is not None:
             refusal = refusals.without_visitor(self._context.config, name)

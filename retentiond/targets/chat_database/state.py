@@ -1,4 +1,4 @@
-"""The target's state: what the ledger knows, what `check-config --connect` tries, and the report's statistics."""
+"""The target's state: its status from the ledger, the checks of `check-config --connect`, and the report's statistics."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _STORE_STATES_SINCE: Final = 3
 
 
 async def read_status(context: ChatContext) -> TargetStatus:
-    """Read the target's last pass, who looks after it, and what a purge left undone."""
+    """Read the target's last pass, its daemon, and the unfinished work of purges."""
     async with context.pool.acquire() as connection:
         if not await context.ledger.exists(connection):
             daemon = await daemon_of(connection, context.name, ledger=False)
@@ -94,7 +94,7 @@ def _store(row: Record) -> StoreStatus:
 
 
 async def _open_requests(context: ChatContext, connection: Conn, holder: str | None) -> list[str]:
-    """Return what is left of requests to erase a visitor, a sentence each."""
+    """Return the unfinished requests to erase a visitor, a sentence each."""
     if not await connection.fetchval(ERASURE_SQL["knows_erasures"]):
         return []
     rows = await connection.fetch(ERASURE_SQL["open_erasures"], context.name, holder is not None)

@@ -119,7 +119,7 @@ class ChatSteps:
         return refused
 
     async def _note_backlog(self) -> None:
-        """Write down what is due, and since when: a backlog that grows is a purge that stalls."""
+        """Record the due items and since when they are due: a growing backlog is a stalled purge."""
         since: list[datetime] = []
         for purge in self.purges:
             keep, oldest = self._context.config.keeps[purge.wish.account], await purge.chats.oldest_due()

@@ -188,7 +188,7 @@ class ChatStore(Protocol):
         """Which it is."""
 
     async def check(self) -> list[str]:
-        """Try what a purge needs, changing nothing, and return the problems found; raises MissingRightError."""
+        """Test the requirements of a purge without changes, and return the problems; raises MissingRightError."""
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
         """Say which server it is, and what it has of these accounts."""

@@ -42,7 +42,7 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], str, str], ...]] = (
 _OTHER: Final = ("was lost", "look into its log for the reason, and at the network to it, then try again")
 _FIRST: Final = 0.1
 GRACE: Final = 5.0
-"""Seconds for an answer that is awaited when somebody asks to stop; a server that went silent has none."""
+"""Seconds to wait for an answer after a stop is requested; a silent server never answers."""
 
 
 class StoreError(Exception):

@@ -90,7 +90,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class StorePurgeRequest:
-    """What one store is told; without a number and a place in the ledger it is a dry run."""
+    """The request to one store; without a number and a place in the ledger it is a dry run."""
 
     purge_id: int | None
     account: str

@@ -27,7 +27,7 @@ NOT_THERE: Final = "is not installed, or cannot be loaded"
 
 
 def missing(store: StoreName) -> str | None:
-    """Return what a store's client lacks; None where all of it is there."""
+    """Return the missing module of a store's client; None if it is complete."""
     for module in _MODULES[store]:
         try:
             import_module(module)
@@ -37,7 +37,7 @@ def missing(store: StoreName) -> str | None:
 
 
 def require(store: StoreName) -> None:
-    """See that a store's client is there; raise UsageError with what to install."""
+    """Check that a store's client is installed; raise UsageError with the package to install."""
     module = missing(store)
     if module is not None:
         raise UsageError(f"`{store}` needs {module}, which {NOT_THERE}; {to_install(store)}")

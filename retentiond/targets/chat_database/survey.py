@@ -29,7 +29,7 @@ STRIPPED = "IN (SELECT key FROM {survey} WHERE verdict = 'has_file_messages')"
 
 
 class Survey:
-    """The verdicts on one tree, and what can be told from them."""
+    """The verdicts on one tree, and the counts that follow from them."""
 
     def __init__(self, connection: Conn, tree: Tree, terms: Terms) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ class Survey:
         return oldest
 
     async def count_rows(self, report: PurgeReport) -> None:
-        """Add what would go, by entity."""
+        """Add the rows to delete, by entity."""
         tree = self.tree
         for entity in tree.entities:
             report.entities[entity] += await self._count(tree.of_entity("count", entity, DUE))

@@ -1,4 +1,4 @@
-"""The target `chat_database`: what the verbs and the daemon ask of it, put together from its parts."""
+"""The target `chat_database`, put together from its parts."""
 
 from __future__ import annotations
 
@@ -94,21 +94,21 @@ class ChatDatabase(
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The target's name in the configuration."""
         return self._context.name
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """The kind of the target."""
         return KIND
 
     @property
     def holds(self) -> ChatHolds:
-        """What must stay because somebody said so."""
+        """The holds on chats."""
         return ChatHolds(self._context)
 
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
-        """Return what a pass would purge now; change nothing."""
+        """Return the deletions of a pass now; change nothing."""
         order, wishes = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
         report = await Planner(self._context, wishes, order, by_hand=False).plan(listen)
 
@@ -161,7 +161,7 @@ class ChatDatabase(
         return told
 
     def _scheduled(self, now: datetime) -> list[PurgeRequest]:
-        """Return what the configuration wants purged by now."""
+        """Return the purges that the configuration asks for now."""
         config = self._context.config
         return [
             PurgeRequest(
@@ -228,14 +228,14 @@ class ChatDatabase(
                 await record_end(self._context, report, steps.purges)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
-        """See that the database is there; what was purged needs no looking after."""
+        """Check that the database answers; purged chats need no sweep."""
         del everything
         with translate_errors("the database"):
             await self._context.ledger.exists(self._context.pool)
         return SweepReport()
 
     async def accept(self, *, yes: bool) -> Acceptance:
-        """Say what the ledger knows; with `yes` accept the clock."""
+        """Report the state of the ledger; with `yes` accept the clock."""
         context = self._context
         acceptance = Acceptance(context.name)
         with translate_errors("the database"):
@@ -261,10 +261,10 @@ class ChatDatabase(
             return await collect_statistics(self._context)
 
     async def status(self) -> TargetStatus:
-        """Tell what the ledger knows."""
+        """Read the status from the ledger."""
         with translate_errors("the database"):
             return await read_status(self._context)
 
     async def check(self) -> Check:
-        """Try what a pass needs, and return the problems found."""
+        """Check the requirements of a pass, and return the problems."""
         return await check(self._context, self._scheduled(datetime.now(UTC)))

@@ -51,7 +51,7 @@ class Cluster:
         return self._servers.several
 
     def heed(self, stop: Stop) -> None:
-        """End each query as soon as somebody asks to stop."""
+        """End each query as soon as a stop is requested."""
         self._servers.heed(stop)
 
     async def learn(self) -> Refusal | None:

@@ -92,7 +92,7 @@ class ServerError(StoreError):
 
     @property
     def told(self) -> str:
-        """The no, and what can be done about it."""
+        """The refusal, and the next step."""
         return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'repair that, and run it again')}"
 
 

@@ -144,7 +144,7 @@ class TablePurge(Engine[Condition]):
         return await self._rows.count(portion, tallied=True)
 
     async def recount(self, portion: Condition, tally: Tally) -> None:
-        """Count what a round has left; what is missing since the last count has gone."""
+        """Count the rows that a round has left; those missing since the last count are deleted."""
         tally.counted(await self.count(portion))
         await self.publish()
         await tally.note()

@@ -101,7 +101,7 @@ class ShardTally:
         return {node.number for node in self.nodes} - self.away.keys()
 
     def begin(self) -> None:
-        """Begin a round: only what is away from now on counts as missed."""
+        """Begin a round: only servers that are away from now on count as missed."""
         self.missed = dict(self.away)
 
     def note_away(self, away: Mapping[int, str]) -> None:
@@ -137,7 +137,7 @@ class ShardTally:
         return sum(now.values())
 
     def looked(self, mutations: Iterable[Mutation]) -> None:
-        """Take note of how our mutation stands on each server."""
+        """Record the state of our mutation on each server."""
         ours = [mutation for mutation in mutations if mutation.ours]
         self._mutating = {}
         self._reasons = {mutation.node: mutation.reason for mutation in ours if mutation.reason}

@@ -63,7 +63,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server of a cluster says: what it is, and whether it has the table."""
+    """The answer of a server of a cluster: its identity, and whether it has the table."""
 
     identity: Identity
     holds: bool
@@ -168,7 +168,7 @@ class Servers:
         return len(self._config.url) > 1
 
     def heed(self, stop: Stop) -> None:
-        """End each query as soon as somebody asks to stop, whichever server answers it."""
+        """End each query as soon as a stop is requested, whichever server answers it."""
         self._stop = stop
         if self._server is not None:
             self._server.heed(stop)

@@ -1,4 +1,4 @@
-"""The store `clickhouse`: from what is to be purged to rows that are gone, and what is still to be erased."""
+"""The store `clickhouse`: from a request to deleted rows, and the data that is still on the disk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ClickHouse:
         self._rows = MeantRows(self._server, self._relations)
 
     async def check(self) -> list[str]:
-        """Try what a purge needs, changing nothing."""
+        """Test the requirements of a purge; change nothing."""
         try:
             await ensure_rights(self._servers, self._config)
             await self._judged()

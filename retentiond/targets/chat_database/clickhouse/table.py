@@ -30,7 +30,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What the server says of a table; `columns` are the types of those that are configured."""
+    """The description of a table by the server; `columns` are the types of those that are configured."""
 
     engine: str
     engine_full: str
@@ -114,7 +114,7 @@ def _other_engine(facts: TableFacts) -> str:
 
 
 def _plain(declared: str) -> str:
-    """Return a type without what it is wrapped in."""
+    """Return a type without its wrappers."""
     while wrapped := _WRAPPED.fullmatch(declared):
         declared = wrapped["inner"]
     return declared
@@ -154,7 +154,7 @@ def _key(facts: TableFacts) -> set[str]:
 
 
 def privileges(config: ClickHouseStore) -> Iterator[str]:
-    """Yield what the user must be allowed, in the words of GRANT."""
+    """Yield the privileges that the user needs, in the words of GRANT."""
     database, dot, table = config.table.rpartition(".")
     name = f"{_named(database if dot else 'default')}.{_named(table)}"
     columns = [config.account_column, config.date_column, *filter(None, [config.thread_column]), *_VIRTUAL]

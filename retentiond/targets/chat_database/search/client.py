@@ -162,7 +162,7 @@ def with_port(url: str) -> str:
 
 @contextmanager
 def _configured(config: ElasticsearchStore, url: str) -> Iterator[None]:
-    """Turn what a client says of its options into an error that names ours."""
+    """Turn a client's error about its options into one that names ours."""
     from opensearchpy import ImproperlyConfigured  # noqa: PLC0415 - as above
 
     try:

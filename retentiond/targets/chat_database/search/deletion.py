@@ -198,7 +198,7 @@ class IndexPurge(Engine[Query]):
         await self._shards.report(self._inventory, self._query)
 
     async def _account(self, task: str, mark: str, tally: Tally, told: int, *, ended: bool) -> None:
-        """Add what it took to what is gone, and write that down."""
+        """Add its documents to the deleted ones, and record the sum."""
         deleted = max(self._follower.deleted, told)
         tally.gone += deleted - told
         if ended:
@@ -226,7 +226,7 @@ class IndexPurge(Engine[Query]):
         return True
 
     async def remarks(self, portions: Portions[Query], *, planned: bool) -> list[str]:
-        """Say what is deleted, and still on the disk, and how many documents stay."""
+        """Report deleted documents that are still on the disk, and how many documents stay."""
         waiting = [] if planned else await self._index.waiting()
         if not self._inventory.searched or not self._complete:
             return waiting

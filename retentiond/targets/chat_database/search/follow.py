@@ -165,7 +165,7 @@ class Follower:
         return str(answer["task"])
 
     async def pause(self) -> None:
-        """Wait for a moment before the next round, or until somebody asks to stop."""
+        """Wait for a moment before the next round, or until a stop is requested."""
         await self._stop.wait(self._patience.between)
 
     async def find(self, mark: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The index of a purge: what is in it, and what is still on the disk."""
+"""The index of a purge: its documents, and deleted ones that are still on the disk."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Index:
             )
 
     async def waiting(self) -> list[str]:
-        """Say what is deleted, and still on the disk."""
+        """Report deleted documents that are still on the disk."""
         stats = await self.search.ask("GET", f"{self.path}/_stats/docs", **THERE)
         deleted = stats["_all"]["primaries"].get("docs", {}).get("deleted", 0)
         if not deleted:

@@ -167,7 +167,7 @@ class Elasticsearch:
         self._index = Index(search, config)
 
     async def check(self) -> list[str]:
-        """Try what a purge needs, changing nothing."""
+        """Test the requirements of a purge; change nothing."""
         try:
             await Obstacles(self._index).look()
         except ServerError as error:

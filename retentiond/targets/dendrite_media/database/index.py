@@ -25,7 +25,7 @@ _LATER: Final = (
 
 
 async def index_stands(connection: Conn) -> bool:
-    """Return whether there is such an index, even one that is not valid."""
+    """Return whether the index exists, even if it is not valid."""
     return bool(await connection.fetchval(SQL["index_state"]))
 
 

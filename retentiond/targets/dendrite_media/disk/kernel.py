@@ -25,7 +25,7 @@ def sync_file_system(descriptor: int) -> None:
 
 
 def some_names(descriptor: int) -> list[str]:
-    """Return the next names in an open directory; none are left once the list is empty. Raise OSError."""
+    """Return the next names in an open directory; an empty list is its end. Raise OSError."""
     if not hasattr(_LIBC, "getdents64"):
         # An older libc; the directory is read whole, and the second list is empty.
         names = [] if os.lseek(descriptor, 0, os.SEEK_CUR) else os.listdir(descriptor)

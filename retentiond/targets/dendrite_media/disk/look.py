@@ -72,7 +72,7 @@ def look_at_blobs(
 
 
 class Parents(DirectoryCache):
-    """dendrite's second-level directories, with whether this user may rename what is in them."""
+    """dendrite's second-level directories, with whether this user may rename their entries."""
 
     def __init__(self, tree: MediaTree) -> None:
         super().__init__(tree)

@@ -1,4 +1,4 @@
-"""The plan: what is removed by policies or a request, then of thumbnails alone, then for quotas, each within limits.
+"""The plan: removals by policies or a request, then of thumbnails alone, then for quotas, each within limits.
 
 Each removal is a survey, whose candidates have verdicts, and the limits for it. A dry run (views/plan.py) counts the
 candidates, and a pass (passes/steps.py) releases them; the order, the surveys, the limits and the counts are here.
@@ -41,7 +41,7 @@ SQL: Final = named_queries(__package__, "plan.sql")
 
 
 class Plan(ABC):
-    """The removals of one pass or request; each counts what it removes in the report."""
+    """The removals of one pass or request; each counts its items in the report."""
 
     def __init__(self, plan: PlanContext, request: Request | None) -> None:
         self._plan = plan
@@ -66,7 +66,7 @@ class Plan(ABC):
 
     @abstractmethod
     async def _releaser(self, criteria: SurveyCriteria, report: PassReport) -> BatchReleaser:
-        """Return what releases the batches of a removal, or counts them."""
+        """Return the releaser of the batches of a removal; in a dry run it counts them."""
 
     @abstractmethod
     def _refuse(self, refusal: Refusal | None, report: PassReport) -> None:

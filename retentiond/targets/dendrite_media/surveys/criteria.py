@@ -39,7 +39,7 @@ _MOST_ORIGINS: Final = 3
 
 
 class RemovalCriteria(ABC):
-    """The criteria of a release: what it removes, and what is asked again in the transaction that deletes."""
+    """The criteria of a release: the rows that it removes, and the conditions that its transaction checks again."""
 
     references: References
     """The protections that apply; the purge uses the target's own."""

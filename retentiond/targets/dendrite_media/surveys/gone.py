@@ -1,4 +1,4 @@
-"""The rows and thumbnails that the earlier removals of a dry run would have removed; in a pass there are none.
+"""The rows and thumbnails that the earlier removals of a dry run would have removed; in a pass the tables stay empty.
 
 A later removal of a dry run leaves them out, and finds the files that they alone still reference.
 """

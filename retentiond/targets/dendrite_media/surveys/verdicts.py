@@ -173,7 +173,7 @@ all_handled(Rules, {"policies", "server_names"}, "surveys/verdicts.py: compiled"
 
 
 def compiled(rules: Rules, now: datetime, removes: Removes = "media") -> Compiled:
-    """Compile the policies that take such objects, as `decide` judges them at the time `now`."""
+    """Compile the policies that remove media, or thumbnails alone, as `decide` judges them at the time `now`."""
     made = _Expression(rules.server_names, int(now.timestamp() * 1000))
     policies = [(index, policy) for index, policy in enumerate(rules.policies) if policy.removes == removes]
     text = "0"
