@@ -130,6 +130,8 @@ class Facts:
 
 def facts_of_policy(row: MediaRow, rules: Rules, index: int, removes: Removes = "media") -> Facts | None:
     """Return the facts for which the policy at `index` takes the row; None where no reference matters."""
+    if not any(policy.match.sources for policy in rules.policies[: index + 1]):
+        return None
     before = [policy for policy in rules.policies[:index] if policy.removes == removes]
     # The last access of a released file is no longer known: an earlier policy by access keeps the rows that match now.
     may_match = (

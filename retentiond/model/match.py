@@ -73,12 +73,18 @@ class Match:
     @property
     def sources(self) -> frozenset[str]:
         """The sources that must be read before this can be decided."""
-        return frozenset(
-            source
-            for name in self.conditions
-            if (sources := CONDITIONS[name].sources)
-            for source in sources(getattr(self, name))
-        )
+        return _sources(self)
+
+
+@lru_cache(maxsize=256)
+def _sources(match: Match) -> frozenset[str]:
+    # A batch asks for each of its rows.
+    return frozenset(
+        source
+        for name in match.conditions
+        if (sources := CONDITIONS[name].sources)
+        for source in sources(getattr(match, name))
+    )
 
 
 def matches(

@@ -57,7 +57,7 @@ CREATE TABLE retentiond.entry (
     grace_until timestamptz,
     -- As in released_media.
     grace_before timestamptz,
-    -- When the rename was done and synced, and when a later sweep last found no row that needs the blob.
+    -- When the rename was done and synced, and when a sweep after it first found no row that needs the blob.
     renamed_at timestamptz,
     looked_at timestamptz,
     -- Why the last step failed, how often in a row, and when a sweep tries again.

@@ -7,6 +7,7 @@ dendrite keeps a blob in `<h0>/<h1>/<rest>/file`, from its base64hash, and its t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from retentiond.model.media import Hash, valid_hash
@@ -77,6 +78,7 @@ def blob_parts(blob: Hash) -> tuple[str, str, str]:
     return blob[0], blob[1], blob[2:]
 
 
+@lru_cache(maxsize=256)
 def parse_thumbnail(name: str) -> Thumbnail | None:
     """Parse a thumbnail file's name; None for any other, also for one that dendrite would write differently."""
     found = _THUMBNAIL.fullmatch(name)

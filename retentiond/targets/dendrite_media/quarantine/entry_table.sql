@@ -1,4 +1,6 @@
--- Every write to retentiond.entry; entry_table.py has the states of an entry, and sends these statements.
+-- Every write to retentiond.entry; entry_table.py has the states of an entry, and sends these statements. Behind
+-- IS TRUE stand conditions that must not choose the index: a whole store's entries may meet them, and the statement
+-- names those of a batch.
 
 -- name: record_entries
 -- Records the intent to quarantine each blob without rows, claimed by us.
@@ -58,12 +60,11 @@ FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::
 -- name: quarantine_done
 -- After the rename: the entry is in quarantine. In the same look: does a row have its hash now? These keep our claim.
 UPDATE retentiond.entry e
-SET state = 'quarantined', renamed_at = clock_timestamp(),
-    claimed_by = CASE WHEN wanted.yes THEN e.claimed_by END, problem = NULL, failures = 0, retry_at = NULL
-FROM (SELECT d.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = d.hash) AS yes
-      FROM retentiond.entry d WHERE d.entry_id = ANY ($1::bigint[])) wanted
-WHERE e.entry_id = wanted.entry_id AND e.claimed_by = $2 AND e.state = 'intended'
-RETURNING e.entry_id, e.pass_id, e.hash, wanted.yes AS wanted
+SET state = 'quarantined', renamed_at = clock_timestamp(), problem = NULL, failures = 0, retry_at = NULL,
+    claimed_by = CASE WHEN EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = e.hash)
+                 THEN e.claimed_by END
+WHERE e.entry_id = ANY ($1::bigint[]) AND (e.claimed_by = $2 AND e.state = 'intended') IS TRUE
+RETURNING e.entry_id, e.pass_id, e.hash, e.claimed_by IS NOT NULL AS wanted
 
 -- name: strays_quarantined
 UPDATE retentiond.entry
@@ -102,7 +103,7 @@ WHERE entry_id = ANY ($1::bigint[]) AND claimed_by = $2
 -- spare copy is one more name of a live file.
 UPDATE retentiond.entry e SET state = 'purging', files = coalesce(g.files, e.files), bytes = coalesce(g.bytes, e.bytes)
 FROM unnest($1::bigint[], $3::integer[], $4::bigint[]) AS g(entry_id, files, bytes)
-WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
+WHERE e.entry_id = g.entry_id AND (e.claimed_by = $2) IS TRUE
   AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
   AND NOT (e.kind = 'thumbnails'
            AND EXISTS (SELECT FROM retentiond.thumbnail_release r JOIN mediaapi_media_repository k
@@ -146,22 +147,32 @@ WHERE e.state = 'lost' AND e.claimed_by IS NULL
 
 -- name: look_quarantined
 -- A sweep's look at entries in quarantine, a page: entries with a row are claimed; the others are recorded as without
--- a row at the moment of this statement's snapshot.
+-- a row at the moment of this statement's snapshot, once after each rename, and where settle asks for it.
 WITH page AS (
-    SELECT entry_id, hash, pass_id FROM retentiond.entry
+    SELECT entry_id, pass_id, hash, settle = interval '0' OR coalesce(looked_at > renamed_at, false) AS looked
+    FROM retentiond.entry
     WHERE state = 'quarantined' AND kind = 'blob' AND claimed_by IS NULL AND entry_id > $1
       AND ($4 OR renamed_at > statement_timestamp() - interval '1 hour')
       AND ($4 OR retry_at IS NULL OR retry_at <= statement_timestamp())
-    ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED
-), look AS (
-    SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
+    ORDER BY entry_id LIMIT $2
+), look AS MATERIALIZED (
+    SELECT p.entry_id, p.pass_id, p.hash, p.looked,
+           EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
     FROM page p
+), free AS (
+    SELECT e.entry_id, l.wanted FROM look l JOIN retentiond.entry e ON e.entry_id = l.entry_id
+    WHERE (l.wanted OR NOT l.looked) AND (e.state = 'quarantined' AND e.claimed_by IS NULL) IS TRUE
+    FOR UPDATE OF e SKIP LOCKED
+), changed AS (
+    UPDATE retentiond.entry e
+    SET claimed_by = CASE WHEN f.wanted THEN $3::integer END,
+        looked_at = CASE WHEN f.wanted THEN e.looked_at ELSE statement_timestamp() END
+    FROM free f WHERE e.entry_id = f.entry_id
+    RETURNING e.entry_id, f.wanted
 )
-UPDATE retentiond.entry e
-SET claimed_by = CASE WHEN l.wanted THEN $3::integer END,
-    looked_at = CASE WHEN l.wanted THEN e.looked_at ELSE statement_timestamp() END
-FROM look l WHERE e.entry_id = l.entry_id
-RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
+-- A full join is never a nested loop, however few rows are expected.
+SELECT l.entry_id, l.pass_id, l.hash, coalesce(c.wanted, false) AS wanted
+FROM look l FULL JOIN changed c ON c.entry_id = l.entry_id
 
 -- name: claim_returned
 -- Claims a page of returned entries, to check whether their live file still exists; returns whether a row has the
@@ -252,7 +263,7 @@ RETURNING entry_id, pass_id, hash, state
 -- intent stays one. Are all their released rows restored?
 WITH copy AS (
     SELECT entry_id FROM retentiond.entry
-    WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND state IN ('quarantined', 'returned', 'intended')
+    WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND (state IN ('quarantined', 'returned', 'intended')) IS TRUE
     ORDER BY entry_id FOR UPDATE SKIP LOCKED
 )
 UPDATE retentiond.entry e SET claimed_by = $2, state = CASE WHEN e.state = 'quarantined' THEN 'restoring' ELSE e.state END
@@ -271,10 +282,10 @@ RETURNING e.entry_id, e.pass_id, e.hash
 -- name: lock_copies
 -- Locks the entries of these blobs, so that no entry is claimed between the look and the mark.
 SELECT e.entry_id FROM retentiond.entry e
-WHERE e.hash IN (SELECT r.base64hash FROM retentiond.released_media r
-                 WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
-                   AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
-                 GROUP BY 1 ORDER BY 1 LIMIT $2)
+WHERE e.hash = ANY (ARRAY(SELECT r.base64hash FROM retentiond.released_media r
+                          WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
+                            AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
+                          ORDER BY 1 LIMIT $2))
 ORDER BY e.entry_id FOR UPDATE
 
 -- name: lock_copies_of

@@ -8,36 +8,38 @@
 -- one a row beside the counts.
 WITH key AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
-        AS k(media_id, media_origin, policy, hash, file_bytes, before, facts)
+        WITH ORDINALITY AS k(media_id, media_origin, policy, hash, file_bytes, before, facts, number)
 ), gone_thumbnail AS (
     DELETE FROM mediaapi_thumbnail t USING key k
     WHERE t.media_id = k.media_id AND t.media_origin = k.media_origin
       AND (k.before IS NULL OR t.creation_ts BETWEEN $9 AND k.before)
-    RETURNING t.*, k.hash, k.before
+    RETURNING t.*, k.hash, k.before, k.number
 ), gone_media AS (
     DELETE FROM mediaapi_media_repository m USING key k
     WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin AND k.before IS NULL
-    RETURNING m.*, k.policy, k.file_bytes, k.facts
+    RETURNING m.*, k.policy, k.file_bytes, k.facts, k.number
 ), thumbnails AS (
-    SELECT t.media_id, t.media_origin, jsonb_agg(jsonb_build_object(
+    SELECT t.number, jsonb_agg(jsonb_build_object(
         'content_type', t.content_type, 'file_size_bytes', t.file_size_bytes, 'creation_ts', t.creation_ts,
         'width', t.width, 'height', t.height, 'resize_method', t.resize_method)) AS copied
-    FROM gone_thumbnail t GROUP BY t.media_id, t.media_origin
+    FROM gone_thumbnail t GROUP BY t.number
 ), copied AS (
     INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, file_bytes, facts,
         media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
     SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $10::interval, $11, m.file_bytes IS NOT NULL, m.file_bytes, m.facts::jsonb,
         m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
         coalesce(t.copied, '[]')
-    FROM gone_media m LEFT JOIN thumbnails t ON t.media_id = m.media_id AND t.media_origin = m.media_origin
+    -- A left join in effect; but a full one is never a nested loop, which a few expected rows would make it.
+    FROM gone_media m FULL JOIN thumbnails t ON t.number = m.number
+    WHERE coalesce(m.number, 0) > 0
     RETURNING jsonb_array_length(thumbnails) AS thumbnails
 ), copied_alone AS (
     INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, facts, media_id, media_origin,
         base64hash, thumbnails)
-    SELECT $1, k.policy, clock_timestamp(), clock_timestamp() + $10::interval, k.facts::jsonb, t.media_id, t.media_origin,
+    SELECT $1, k.policy, clock_timestamp(), clock_timestamp() + $10::interval, k.facts::jsonb, k.media_id, k.media_origin,
         k.hash, t.copied
-    FROM key k JOIN thumbnails t ON t.media_id = k.media_id AND t.media_origin = k.media_origin
-    WHERE k.before IS NOT NULL
+    FROM key k FULL JOIN thumbnails t ON t.number = k.number
+    WHERE coalesce(k.before + t.number, 0) <> 0
     RETURNING jsonb_array_length(thumbnails) AS thumbnails
 )
 SELECT c.*, g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g.file_size_bytes
@@ -103,10 +105,11 @@ RETURNING media_id, media_origin, width, height, resize_method, file_size_bytes
 -- did its way back. Of a key that was released more than once, with other blobs, the newest one with a file is
 -- restored, unless a pass is named.
 WITH page AS (
-    SELECT DISTINCT r.base64hash AS hash FROM retentiond.released_media r
-    WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
-      AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
-    ORDER BY 1 LIMIT $2
+    SELECT DISTINCT h.hash
+    FROM (SELECT r.base64hash AS hash FROM retentiond.released_media r
+          WHERE r.base64hash > $1 AND ($3::bigint IS NULL OR r.pass_id = $3)
+            AND ($4::text IS NULL OR r.media_id = $4 AND r.media_origin = $5)
+          ORDER BY 1 LIMIT $2) h
 ), free AS (
     SELECT p.hash FROM page p
     WHERE NOT EXISTS (SELECT FROM retentiond.entry e
@@ -394,9 +397,10 @@ UPDATE {released}
 SET grace_until = clock_timestamp() + (grace_until - released_at), released_at = least(released_at, clock_timestamp())
 
 -- name: forget_rows
--- Deletes the ledger's copies of rows whose grace is over and whose blob is not in quarantine any more.
+-- Deletes the ledger's copies of rows whose grace is over and whose blob is not in quarantine any more. The index on
+-- graces must not be chosen: all rows may be over.
 DELETE FROM retentiond.released_media r
-WHERE r.base64hash = ANY ($1::text[]) AND r.grace_until <= statement_timestamp() AND r.restoring IS NULL
+WHERE r.base64hash = ANY ($1::text[]) AND (r.grace_until <= statement_timestamp()) IS TRUE AND r.restoring IS NULL
   AND NOT EXISTS (SELECT FROM retentiond.entry e WHERE e.hash = r.base64hash)
 
 -- name: forget_rows_without_entry

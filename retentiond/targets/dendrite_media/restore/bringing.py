@@ -94,7 +94,8 @@ async def _let_go(
         if row["kind"] == "blob" and row["hash"] in there and moved.get(row["entry_id"], True)
     ]
     await change(session, Change.RETURNED, spares)
-    others = [row for row in copies if row["entry_id"] not in {*closed, *spares}]
+    done = {*closed, *spares}
+    others = [row for row in copies if row["entry_id"] not in done]
     problems = [(entry_path(row), failed[row["hash"]]) for row in others if row["hash"] in failed]
     await note_failures(session, problems)
     others = [row for row in others if row["hash"] not in failed]
