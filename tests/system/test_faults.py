@@ -115,16 +115,14 @@ async def test_a_claim_whose_holder_lives_is_left_alone(copy: WornStore) -> None
     worn, program = copy, copy.program
     run = program.start("once", orders=[program.order("before unlink purging", "pause")])
     await run.until_paused()
-    held = await worn.connection.fetch(
-        "SELECT * FROM retentiond.entry WHERE state = 'purging' ORDER BY entry_id"
-    )
+    held = await worn.connection.fetch("SELECT * FROM retentiond.entry WHERE state = 'purging'")
     lying = worn.store.left_of_ours()
     swept = await program.run("quarantine", "restore", "--all")
     assert swept.status == 1, swept
     assert held
-    assert held == await worn.connection.fetch(
-        "SELECT * FROM retentiond.entry WHERE state = 'purging' ORDER BY entry_id"
-    )
+    # The purge marks its next batch meanwhile.
+    still = await worn.connection.fetch("SELECT * FROM retentiond.entry WHERE state = 'purging'")
+    assert set(held) <= set(still)
     assert [path for path in lying if path.startswith("purging/")] == [
         path for path in worn.store.left_of_ours() if path.startswith("purging/")
     ]
@@ -168,11 +166,9 @@ async def test_a_postgresql_that_crashes_has_forgotten_nothing_that_the_disk_rel
                 # A crash right after the copying would give a sequence's numbers twice, which is PostgreSQL's own.
                 await copy.connection.execute("CHECKPOINT")
                 broken = await copy.broken()
-                # Some steps after the point, so that a lost commit leaves a renamed file behind.
-                run = copy.program.start(
-                    "once",
-                    orders=[copy.program.order(at, "pause", 2 if at.startswith("before rename") else 1)],
-                )
+                # Some steps after the point, so that a lost commit leaves a renamed file behind; one file comes back.
+                nth = 2 if at in {"before rename live>quarantine", "before rename quarantine>purging"} else 1
+                run = copy.program.start("once", orders=[copy.program.order(at, "pause", nth)])
                 await run.until_paused()
                 await asyncio.to_thread(postgres.crash)
                 run.go_on()
@@ -273,10 +269,8 @@ _CALLS = (
     "before rename quarantine>purging",
     "before unlink purging",
     "before rmdir purging",
+    "before rmdir quarantine",
     "before link quarantine>staging",
-    "before link staging>staging",
-    "before unlink staging",
-    "before rmdir staging",
     "before rename staging>live",
     "before rename own>own",
     "before create own",
@@ -299,11 +293,10 @@ async def test_a_call_of_the_disk_that_fails_is_tried_again_and_breaks_nothing(
 
 
 async def test_what_a_crash_left_in_staging_and_cannot_be_removed_holds_nobody_up(copy: WornStore) -> None:
-    at = "before unlink staging"
-    assert await kill_at(copy, ("once",), at, 1) == []
+    assert await kill_at(copy, ("once",), "before rename staging>live", 1) == []
     left = copy.left_of_a_step()
     assert left != []
-    ended = await copy.program.run("once", orders=[copy.program.order(at, "EIO", 0)])
+    ended = await copy.program.run("once", orders=[copy.program.order("before unlink staging", "EIO", 0)])
     assert ended.status in {0, 1}, ended
     assert copy.due & set(await copy.store.rows()) == set()
     assert set(left) <= set(copy.left_of_a_step())
