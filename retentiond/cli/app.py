@@ -40,6 +40,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
     {
         "demo": _Verb("setup", "Try retentiond on a generated store."),
         "run": _Verb("setup", "Run as a daemon: scheduled passes and sweeps."),
+        "init": _Verb("init", "Make a configuration from what is on this machine."),
         "check-config": _Verb("check_config", "Check the configuration."),
         "example-config": _Verb("setup", "Print the commented example configuration."),
         "config-schema": _Verb("setup", "Print the JSON Schema of the configuration."),

@@ -3,7 +3,7 @@
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
@@ -62,6 +62,8 @@ class CheckConfig:
 
     connect: bool = False
     as_json: bool = False
+    checks: dict[str, Check | None] = field(default_factory=dict)
+    """The result of each target; None for a target that could not be opened."""
 
     def __call__(self, session: Session) -> int:
         """Report all errors, and exit 2; or all warnings and a summary of each target."""
@@ -75,16 +77,16 @@ class CheckConfig:
             return error.exit_status
         warnings = list(warnings_of(session.config_path, document, config, settings))
         self._tell(session, warnings)
-        checks: dict[str, Check | None] = dict.fromkeys(config.targets)
+        self.checks.update(dict.fromkeys(config.targets))
         status = 0
         try:
             if self.connect:
-                status = self._connect(session, config, document, checks, warnings)
+                status = self._connect(session, config, document, warnings)
         finally:
             if self.as_json:
-                session.document(_as_json(session, [], warnings, checks))
+                session.document(_as_json(session, [], warnings, self.checks))
         if not (self.as_json or session.options.quiet):
-            _describe(session, config.targets, settings, checks)
+            _describe(session, config.targets, settings, self.checks)
         if not (self.as_json or self.connect or warnings):
             session.note(
                 f"{printable(str(session.config_path))} has no problems; --connect tries what it names, too"
@@ -96,13 +98,12 @@ class CheckConfig:
         session: Session,
         config: Config,
         document: Document,
-        checks: dict[str, Check | None],
         warnings: list[Problem],
     ) -> int:
         async def check_target(target: Target, of_target: TargetConfig) -> int:
-            check = checks[target.name] = await target.check()
+            check = self.checks[target.name] = await target.check()
             for problem in check.problems:
-                _tell_problem(session, target.name, problem)
+                tell_problem(session, target.name, problem)
             if not check.problems:
                 session.note(f"{target.name}: reached, and all that a pass needs is there")
             for note in check.notes:
@@ -135,7 +136,7 @@ def _describe(
         session.line(f"{name} ({config.kind})", *(f"  {line}" for line in lines))
 
 
-def _tell_problem(session: Session, target: str, problem: RetentiondError) -> None:
+def tell_problem(session: Session, target: str, problem: RetentiondError) -> None:
     """Report a problem; statements that grant missing rights follow one a line, to be copied."""
     if isinstance(problem, MissingRightError) and problem.statements:
         session.error(printable(problem.summary, _TEXT_LIMIT), about=target)

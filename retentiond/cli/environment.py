@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from retentiond.model.errors import UsageError
@@ -13,7 +14,6 @@ from retentiond.model.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -76,6 +76,8 @@ class Environment:
     run_daemon: RunDaemon = _run_daemon
     run_demo: RunDemo = _run_demo
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    root: Path = field(default_factory=lambda: Path("/"))
+    """The directory below which `init` looks for dendrite."""
 
 
 def open_missing_streams() -> None:

@@ -105,6 +105,8 @@ class Session:
         self.translate = translator(environment.variables)
         self.keep_records = Records().keep
         self.notify: Notify | None = None
+        self.draft: str | None = None
+        """The text of a configuration that is not written yet, in place of the file."""
         self._log = CommandLog(self.err, everything=options.debug)
         self._log_by(Logging())
 
@@ -120,7 +122,7 @@ class Session:
 
     def load_with_places(self) -> tuple[Config, Document]:
         """Read the configuration, and return its document as well, for warnings."""
-        config, document = load_with_places(self.config_path, self.environment.variables)
+        config, document = load_with_places(self.config_path, self.environment.variables, self.draft)
         self._log_by(config.logging)
         self.keep_records = config.records.keep
         self.notify = config.notify

@@ -27,6 +27,7 @@ COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api", "room_server
 # Few policies ask it, and those that do find out whether its tables are there.
 _OPTIONAL: Final[frozenset[Component]] = frozenset({"room_server"})
 _CONNECTION: Final = "connection_string"
+_MEDIA_PATH: Final[KeyPath] = ("media_api", "base_path")
 _GLOBAL: Final[KeyPath] = ("global", "database", _CONNECTION)
 _OWN: Final[Mapping[str, KeyPath]] = {
     "media_api": ("media_api", "database", _CONNECTION),
@@ -79,6 +80,12 @@ def read_dendrite_config(path: Path, *, known: AbstractSet[Part] = frozenset()) 
     return DendriteConfig(database, databases, media_path, server_names)
 
 
+def media_directory(path: Path) -> Path | None:
+    """Return the media directory as dendrite's file has it, relative perhaps; None if the file does not say it."""
+    text = _Reading(read_document(path, when_missing=_MISSING, foreign=True)).media_text()
+    return None if text is None or "\0" in text or _VARIABLE.search(text) else Path(text)
+
+
 class _Reading:
     """Reads values from the document, and notes their problems there."""
 
@@ -116,10 +123,14 @@ class _Reading:
             return None
         return self.database(component)
 
+    def media_text(self) -> str | None:
+        """Return the directory of the media as it is written."""
+        return self._text(_MEDIA_PATH)
+
     def media_path(self) -> Path | None:
         """Return the directory of the media, which must be absolute."""
-        where: KeyPath = ("media_api", "base_path")
-        text = self._text(where)
+        where = _MEDIA_PATH
+        text = self.media_text()
         hint = "set `media_path` in the target to the absolute path"
         if text is None:
             self._problem(where, "is missing", hint)

@@ -72,16 +72,22 @@ class Document:
 
 
 def read_document(
-    path: Path, *, when_missing: str, foreign: bool = False, may_be_none: Collection[tuple[str, str]] = ()
+    path: Path,
+    *,
+    when_missing: str,
+    foreign: bool = False,
+    may_be_none: Collection[tuple[str, str]] = (),
+    text: str | None = None,
 ) -> Document:
     """Read one YAML file; raise ConfigError if it cannot be parsed at all, else note its faults in `problems`.
 
     A foreign file is another program's: merge keys and duplicates are its own affair, as are odd values. `may_be_none`
-    are the keys, each with the one above it, that a `null` in the file switches off.
+    are the keys, each with the one above it, that a `null` in the file switches off. `text` is that of a file that is
+    not written yet.
     """
     document = Document(printable(str(path), 300))
     try:
-        root = _compose(read_text(path, when_missing=when_missing))
+        root = _compose(read_text(path, when_missing=when_missing) if text is None else text)
         if root is not None:
             document.value = _Builder(document, may_be_none, foreign=foreign).build(root, (), 0)
     except UnreadableError as error:

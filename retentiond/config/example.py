@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -18,6 +19,7 @@ from retentiond.config.schema import KINDS, Config, check_kinds
 from retentiond.config.units import format_duration
 
 _WIDTH: Final = 96
+_TEXT: Final = "tag:yaml.org,2002:str"
 _CLOCK: Final = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_.-]+)*", re.ASCII)
 
@@ -76,9 +78,13 @@ _HEAD: Final = f"""\
 """
 
 
-def example_config(kind: str = "dendrite_media") -> str:
-    """Return the example for a kind of target; for media it is the text of `config.example.yaml`."""
-    return _HEAD + "".join(f"{line}\n" for line in _section(Config, {"targets": _LIVE[kind]}))
+def example_config(kind: str = "dendrite_media", values: Mapping[str, Any] | None = None) -> str:
+    """Return the example for a kind of target; for media it is the text of `config.example.yaml`.
+
+    `values` replace keys of its target.
+    """
+    live = {name: {**keys, **(values or {})} for name, keys in _LIVE[kind].items()}
+    return _HEAD + "".join(f"{line}\n" for line in _section(Config, {"targets": live}))
 
 
 def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]:
@@ -109,8 +115,12 @@ def _key(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
     if get_origin(field.annotation) is not dict:
         yield from _indented(_section(inner, value))
         return
-    for name, one in value.items():
-        yield f"  {name}:"
+    for place, (name, one) in enumerate(value.items()):
+        if place and "kind" not in one:
+            # The comments are above the keys of the first.
+            yield f"  {_flow(name)}: {_flow(one)}"
+            continue
+        yield f"  {_flow(name)}:"
         yield from _indented(_indented(_section(KINDS.get(one.get("kind"), inner), one)))
     if any(KINDS.get(one.get("kind")) is MediaTarget for one in value.values()):
         yield ""
@@ -188,7 +198,12 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(_flow(inner) for inner in value) + "]"
     if isinstance(value, timedelta):
         return format_duration(value)
-    # YAML 1.1 reads 22:00 as a number of minutes.
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _CLOCK.fullmatch(value):
+    # YAML 1.1 reads 22:00 as a number of minutes, and `on`, 17 and 2025-01-31 as other types.
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _CLOCK.fullmatch(value) and _is_text(value):
         return value
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_text(value: str) -> bool:
+    node = yaml.compose(value, Loader=yaml.SafeLoader)
+    return node is not None and node.tag == _TEXT

@@ -106,7 +106,7 @@ def _read(path: Path, noun: str) -> str:
     return value
 
 
-_MISSING = "write one with `retentiond example-config > FILE`, or name another with --config"
+_MISSING = "make one with `retentiond init`, or name another with --config"
 _KEY_MARK = "[key]"
 _MAY_BE_NONE = frozenset({("clickhouse", "cluster")})
 
@@ -116,9 +116,14 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
     return load_with_places(path, environment)[0]
 
 
-def load_with_places(path: Path, environment: Mapping[str, str]) -> tuple[Config, Document]:
-    """Load a configuration, and return the document as well, which has the place of each key for warnings."""
-    document = read_document(path, when_missing=_MISSING, may_be_none=_MAY_BE_NONE)
+def load_with_places(
+    path: Path, environment: Mapping[str, str], text: str | None = None
+) -> tuple[Config, Document]:
+    """Load a configuration, and return the document as well, which has the place of each key for warnings.
+
+    `text` is that of a file that is not written yet.
+    """
+    document = read_document(path, when_missing=_MISSING, may_be_none=_MAY_BE_NONE, text=text)
     if not isinstance(document.value, dict):
         document.spoil((), *_not_a_configuration(document.value))
         raise ConfigError(document.problems)

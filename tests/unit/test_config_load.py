@@ -212,9 +212,7 @@ def test_what_a_bad_reference_would_have_said_is_no_second_problem(tmp_path: Pat
 
 
 def test_a_missing_file_is_answered_with_how_to_write_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"there is no such file; .*retentiond example-config > FILE"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"there is no such file; .*`retentiond init`") as caught:
         load_config(tmp_path / "nowhere.yaml", {})
     (problem,) = caught.value.problems
     assert (problem.line, problem.column) == (None, None)
