@@ -93,7 +93,7 @@ class Ping(Section):
     style: Literal["healthchecks", "uptime_kuma"] = Field(
         default="healthchecks",
         description="healthchecks: /start and /fail are added to the URL, and failures have their text as the body. "
-        "uptime_kuma: the parameters status and msg are added, and the start is not told.",
+        "uptime_kuma: the parameters status and msg are added, and the start of a pass is not sent.",
     )
     targets: tuple[str, ...] | None = Field(
         default=None,

@@ -34,7 +34,7 @@ def check_clocks(state: StoreState, leap: float, target: str) -> None:
             "clock_behind",
             f"{state.now:%Y-%m-%d %H:%M:%S%z}",
             f"after the last pass, {state.last_pass_at:%Y-%m-%d %H:%M:%S%z}",
-            f"the database server's clock is behind the ledger's last pass; set it right; if it is: {next_step(target)}",
+            f"the database server's clock is behind the ledger's last pass; set it right. If it is right already: {next_step(target)}",
         )
     check_leap(leap, target)
 
