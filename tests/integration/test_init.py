@@ -622,7 +622,7 @@ def test_options_that_exclude_each_other_are_refused(machine: Machine, words: li
     assert machine.type(*words).status == 2
 
 
-def test_at_a_real_terminal_the_question_comes_after_the_plan(machine: Machine, tmp_path: Path) -> None:
+def test_at_a_real_terminal_the_file_is_written_after_the_plan(machine: Machine, tmp_path: Path) -> None:
     machine.arrange(fill)
     file = machine.add()
     output = tmp_path / "new.yaml"
