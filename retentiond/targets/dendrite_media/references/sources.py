@@ -52,8 +52,6 @@ _NOT_THERE: Final = (
 )
 _UNREAD: Final = "retentiond_unread"
 _NAMED: Final = 5
-_EXCEPTIONS_IN_WORKERS: Final = 17
-"""The first version of PostgreSQL whose workers may run functions that catch an exception."""
 _FUNCTIONS: Final = tuple(text for name, text in {**SQL, **ROOM_SQL}.items() if name.endswith("_function"))
 _ROOM_SOURCES: Final = frozenset({MESSAGES_IN, *(room_source(kind) for kind in ROOM_KINDS)})
 
@@ -267,7 +265,7 @@ async def prepare(connection: Conn) -> None:
     """
     await ensure_temporary(connection)
     await connection.execute(SQL["widen_memory"])
-    version = connection.get_server_version()
-    parallel = "PARALLEL SAFE" if version.major >= _EXCEPTIONS_IN_WORKERS else "PARALLEL UNSAFE"
+    # With workers, a process that makes a table of a query may not begin a command, as a function does that catches an
+    # exception: every event of its share would look as if it could not be parsed.
     for function in _FUNCTIONS:
-        await connection.execute(function.replace("{parallel}", parallel))
+        await connection.execute(function.replace("{parallel}", "PARALLEL UNSAFE"))
