@@ -34,14 +34,14 @@ class Batches:
     """The base of removals in batches; `connection` belongs to the pass."""
 
     def __init__(
-        self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int
+        self, context: ChatContext, connection: Conn, lease: Lease, options: PassOptions, pass_id: int
     ) -> None:
         self._context = context
         self._connection = connection
         self._lease = lease
-        self._order = order
+        self._options = options
         self._pass_id = pass_id
-        self._gate = Throttle(context.config.pace, order.stop, context.look_at_replicas)
+        self._gate = Throttle(context.config.pace, options.stop, context.look_at_replicas)
         self._failures = 0
         """How many batches in a row deleted nothing."""
 
@@ -50,9 +50,9 @@ class Batches:
 
     async def _is_stopped(self, report: PurgeReport) -> bool:
         await self._gate.wait()
-        if self._order.stop.asked:
+        if self._options.stop.asked:
             report.state = "interrupted"
-        return self._order.stop.asked
+        return self._options.stop.asked
 
     @asynccontextmanager
     async def _transaction(self, connection: Conn | None = None) -> AsyncIterator[None]:

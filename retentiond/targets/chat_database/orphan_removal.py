@@ -53,9 +53,9 @@ class OrphanRemoval(Batches):
     """Deletes the orphans that a search found due, and counts them in the transaction that deletes them."""
 
     def __init__(
-        self, context: ChatContext, search: OrphanSearch, lease: Lease, order: PassOptions, pass_id: int
+        self, context: ChatContext, search: OrphanSearch, lease: Lease, options: PassOptions, pass_id: int
     ) -> None:
-        super().__init__(context, search.connection, lease, order, pass_id)
+        super().__init__(context, search.connection, lease, options, pass_id)
         self._search = search
         self._at: str | None = None
 
@@ -122,12 +122,12 @@ class OrphanRemoval(Batches):
                 if attempt >= TRIES or not may_pass(error):
                     self._at = batch.at
                     return error
-                await self._order.stop.wait(0.1 * 2**attempt)
+                await self._options.stop.wait(0.1 * 2**attempt)
             else:
                 report.orphans.removed.update(removed.rows)
                 await self._gate.count(removed.rows.total())
                 attempt, more = 0, removed.more
-            if more and self._order.stop.asked:
+            if more and self._options.stop.asked:
                 report.state = "interrupted"
                 return None
         return None
@@ -179,7 +179,7 @@ async def survey_orphans(connection: Conn, purge: AccountPurge, *, limited: bool
 
 
 async def purge_orphans(
-    purge: AccountPurge, lease: Lease, order: PassOptions, pass_id: int, connection: Conn
+    purge: AccountPurge, lease: Lease, options: PassOptions, pass_id: int, connection: Conn
 ) -> None:
     """Delete the orphans that are due, where that is asked for and not refused; count those that are there after it."""
     if purge.request is not None:
@@ -188,10 +188,10 @@ async def purge_orphans(
     report = purge.report.orphans
     search = await search_orphans(connection, purge)
     if report.requested and report.refused is None and report.found is not None and report.found.due.total():
-        await OrphanRemoval(purge.context, search, lease, order, pass_id).run(purge.report)
-    if purge.report.state == "interrupted" or order.stop.asked:
+        await OrphanRemoval(purge.context, search, lease, options, pass_id).run(purge.report)
+    if purge.report.state == "interrupted" or options.stop.asked:
         return
-    now = await order.stop.unless_asked(search.find())
+    now = await options.stop.unless_asked(search.find())
     if report.requested:
         report.left = now
     else:

@@ -35,11 +35,11 @@ class Planner:
     """One dry run over some accounts; by hand the limits do not hold, and the floor always does."""
 
     def __init__(
-        self, context: ChatContext, wishes: Sequence[PurgeRequest], order: PassOptions, *, by_hand: bool
+        self, context: ChatContext, wishes: Sequence[PurgeRequest], options: PassOptions, *, by_hand: bool
     ) -> None:
         self._context = context
         self._wishes = wishes
-        self._order = order
+        self._options = options
         self._by_hand = by_hand
         self._purges: list[AccountPurge] = []
 
@@ -66,22 +66,22 @@ class Planner:
             self._purges.append(
                 await look_at(self._context, connection, wish, number, dry_run=True, now=state.now)
             )
-        stores = SecondaryStores(self._context, connection, self._order)
+        stores = SecondaryStores(self._context, connection, self._options)
         await stores.look_first(self._wishes)
         for fault in stores.faults.values():
             # What is refused is told with what can be counted all the same; a slip of who asks is not.
             if self._by_hand and isinstance(fault, UsageError):
                 raise fault
-        self._order.progress.stage("survey", len(self._purges))
+        self._options.progress.stage("survey", len(self._purges))
         for purge in self._purges:
             await purge.survey()
             await purge.count()
             if purge.request is not None:
                 await count_left(connection, purge)
             else:
-                limited = not (self._by_hand or self._order.over_limits)
+                limited = not (self._by_hand or self._options.over_limits)
                 await survey_orphans(connection, purge, limited=limited)
-            self._order.progress.advance(1)
+            self._options.progress.advance(1)
             if not self._by_hand and purge.request is None:
                 report.refused = report.refused or judge_limits(purge, first=state.first)
             if listen is not None:

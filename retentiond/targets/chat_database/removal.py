@@ -63,9 +63,9 @@ class Removal(Batches):
     """Takes what surveys found due, and keeps the account of it; `connection` is the pass's own."""
 
     def __init__(
-        self, context: ChatContext, connection: Conn, lease: Lease, order: PassOptions, pass_id: int
+        self, context: ChatContext, connection: Conn, lease: Lease, options: PassOptions, pass_id: int
     ) -> None:
-        super().__init__(context, connection, lease, order, pass_id)
+        super().__init__(context, connection, lease, options, pass_id)
         self._size = BatchSize(context.config.pace)
         self._ending = asyncio.Lock()
         self._unknown = False
@@ -158,7 +158,7 @@ class Removal(Batches):
         for part, refused in left:
             await self._fail(survey, part, report, refused)
         self._failures = 0 if went else self._failures + 1
-        self._order.progress.advance(len(page))
+        self._options.progress.advance(len(page))
 
     async def _take_two(self, survey: Survey, page: Page, report: PurgeReport) -> list[Page]:
         """Take both halves of a page at once, on two connections; return what did not go, and has to be taken alone.
@@ -207,9 +207,9 @@ class Removal(Batches):
                     raise
                 if attempt == tries or not may_pass(error):
                     return _Refused(error, batch.at)
-                await self._order.stop.wait(0.1 * 2**attempt)
+                await self._options.stop.wait(0.1 * 2**attempt)
                 # Each try may wait for a lock as long as it did before; what was not taken is not lost.
-                if self._order.stop.asked:
+                if self._options.stop.asked:
                     report.state = "interrupted"
                     return None
             else:
@@ -244,7 +244,7 @@ class Removal(Batches):
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
                 after = await self._write_down(survey, report, removed) if removed is not None else None
         if removed is not None and after is not None:
-            self._order.progress.advance(removed.chats)
+            self._options.progress.advance(removed.chats)
             if survey.tree.is_chat:
                 report.reach(removed.chats)
             self._count(survey.tree, report, removed, after)

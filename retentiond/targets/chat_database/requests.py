@@ -188,7 +188,7 @@ def _check_writers(path: Path) -> None:
 async def carry_out(
     context: ChatContext,
     report: PassReport,
-    order: PassOptions,
+    options: PassOptions,
     erase: Callable[[Erasure], Awaitable[PassReport]],
 ) -> None:
     """Carry out the requests of the configured file, each by `erase`, and add what became of them to the pass's report.
@@ -203,7 +203,7 @@ async def carry_out(
     for problem in problems:
         _refuse(report, str(problem))
     for request in requests:
-        if order.stop.asked:
+        if options.stop.asked:
             report.state, report.error = "interrupted", STOPPED
             return
         try:

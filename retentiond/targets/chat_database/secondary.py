@@ -53,11 +53,11 @@ class SecondaryStores:
     """The work of one pass in the stores; without a lease it is a dry run, which only counts."""
 
     def __init__(
-        self, context: ChatContext, connection: Conn, order: PassOptions, lease: Lease | None = None
+        self, context: ChatContext, connection: Conn, options: PassOptions, lease: Lease | None = None
     ) -> None:
         self._context = context
         self._connection = connection
-        self._order = order
+        self._options = options
         self._lease = lease
         self.faults: dict[StoreName, RetentiondError] = {}
         """What the look found: UsageError or RefusedError."""
@@ -76,7 +76,7 @@ class SecondaryStores:
 
     async def _look(self, name: StoreName) -> RetentiondError | None:
         try:
-            problems = await self._order.stop.unless_asked(self._check(name))
+            problems = await self._options.stop.unless_asked(self._check(name))
         except StoppedError:
             # The database hears it next, and nothing is begun.
             return None
@@ -98,7 +98,7 @@ class SecondaryStores:
             return
         chats = DatabaseChats(self._connection, purge)
         for name in wished:
-            begun = purge.report.state != "interrupted" and not self._order.stop.asked
+            begun = purge.report.state != "interrupted" and not self._options.stop.asked
             if begun:
                 await chats.learn_holds()
             if pass_id is None or self._lease is None:
@@ -149,11 +149,11 @@ class SecondaryStores:
         notes: Notes | None,
         pass_id: int | None,
     ) -> StoreReport:
-        stop = self._order.stop
+        stop = self._options.stop
         cutoff = in_zone(purge.store_cutoff, self._context.config.zone)
         account = purge.wish.account
         states = ShardStates(
-            self._context.name, account, name, self._order.progress, notes.write_shards if notes else None
+            self._context.name, account, name, self._options.progress, notes.write_shards if notes else None
         )
         request = StorePurgeRequest(pass_id, account, cutoff, chats, notes, stop, states, _erased(purge))
         try:
@@ -181,10 +181,10 @@ class SecondaryStores:
     async def _watched(self, name: StoreName, store: ChatStore, request: StorePurgeRequest) -> StoreReport:
         """Purge, and let a hold that comes meanwhile end what was sent."""
         if request.dry_run:
-            return await store.purge(request, self._order.progress)
+            return await store.purge(request, self._options.progress)
         opening = partial(open_store, name, self._context.config)
         async with HoldWatch(request.notes, request.chats.newest_hold, opening) as watch:
-            report = await store.purge(request, self._order.progress)
+            report = await store.purge(request, self._options.progress)
         if watch.late is None or report.state == "finished":
             return report
         return replace(report, state="refused", refused=refusals.late(watch.late))
@@ -214,7 +214,7 @@ class SecondaryStores:
         log = get_logger(target=self._context.name, account=account, store=name)
         if store.refused is not None:
             log.warning("pass_refused", **asdict(store.refused))
-        elif store.error is not None and not self._order.stop.asked:
+        elif store.error is not None and not self._options.stop.asked:
             log.error("item_failed", reason=store.state, error=store.error)
 
 

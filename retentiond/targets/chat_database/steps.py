@@ -48,7 +48,7 @@ class ChatSteps:
         context: ChatContext,
         connection: Conn,
         lease: Lease,
-        order: PassOptions,
+        options: PassOptions,
         wishes: Sequence[PurgeRequest],
         *,
         by_hand: bool,
@@ -56,13 +56,13 @@ class ChatSteps:
         self._context = context
         self._connection = connection
         self._lease = lease
-        self._order = order
+        self._options = options
         self._wishes = wishes
         self._by_hand = by_hand
         self._first = False
         # A request has no part in what is due by schedule.
         self._erases = any(wish.erasure is not None for wish in wishes)
-        self._stores = SecondaryStores(context, connection, order, lease)
+        self._stores = SecondaryStores(context, connection, options, lease)
         self.purges: list[AccountPurge] = []
         self._log = get_logger(target=context.name)
 
@@ -100,13 +100,13 @@ class ChatSteps:
 
     async def survey(self, report: PassReport) -> Refusal | None:  # noqa: ARG002 - summed up at the end
         """Judge every chat of the accounts, and hold a scheduled pass's counts against the limits."""
-        self._order.progress.stage("survey", None)
+        self._options.progress.stage("survey", None)
         refused: Refusal | None = None
         for purge in self.purges:
             await purge.survey()
             purge.report.not_reached = purge.chats.due
             if purge.wish.orphans:
-                limited = not (self._by_hand or self._order.over_limits)
+                limited = not (self._by_hand or self._options.over_limits)
                 await survey_orphans(self._connection, purge, limited=limited)
             if purge.report.refused is not None:
                 # Not returned: `--yes` goes over limits, and over no hold.
@@ -115,7 +115,7 @@ class ChatSteps:
                 refused = refused or judge_limits(purge, first=self._first)
         if not self._by_hand and not self._erases:
             await self._note_backlog()
-        self._order.progress.stage("remove", sum(purge.going for purge in self.purges))
+        self._options.progress.stage("remove", sum(purge.going for purge in self.purges))
         return refused
 
     async def _note_backlog(self) -> None:
@@ -135,7 +135,7 @@ class ChatSteps:
         header = PassHeader(
             target=self._context.name,
             kind=report.kind,
-            command=self._order.command,
+            command=self._options.command,
             started_at=report.started_at,
             rules={"accounts": [rules_of(purge.wish) for purge in self.purges]},
             grace=timedelta(0),
@@ -166,16 +166,16 @@ class ChatSteps:
                         report.pass_id,
                         purge.cutoff,
                     )
-        self._log.info("pass_started", pass_id=report.pass_id, command=self._order.command)
+        self._log.info("pass_started", pass_id=report.pass_id, command=self._options.command)
 
     async def remove(self, report: PassReport) -> None:
         """Take what is due of each account, and then see to its stores."""
         if report.pass_id is None:
             return
-        removal = Removal(self._context, self._connection, self._lease, self._order, report.pass_id)
+        removal = Removal(self._context, self._connection, self._lease, self._options, report.pass_id)
         for purge in self.purges:
             await removal.run((purge.chats, *purge.others), purge.report)
-            await purge_orphans(purge, self._lease, self._order, report.pass_id, self._connection)
+            await purge_orphans(purge, self._lease, self._options, report.pass_id, self._connection)
             await self._stores.purge(purge, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
@@ -190,7 +190,7 @@ class ChatSteps:
         for purge in self.purges:
             await end_request(self._connection, self._lease, purge, report)
         await record_end(self._context, report, self.purges)
-        await prune_after(self._connection, report, self._order.keep_records)
+        await prune_after(self._connection, report, self._options.keep_records)
 
 
 def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:

@@ -109,36 +109,36 @@ class ChatDatabase(
 
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return the deletions of a pass now; change nothing."""
-        order, wishes = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
-        report = await Planner(self._context, wishes, order, by_hand=False).plan(listen)
+        options, wishes = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
+        report = await Planner(self._context, wishes, options, by_hand=False).plan(listen)
 
         async def plan_erasure(erasure: Erasure) -> PassReport:
             wish = self._erasing(erasure, report.started_at)
-            return await Planner(self._context, [wish], order, by_hand=False).plan(listen)
+            return await Planner(self._context, [wish], options, by_hand=False).plan(listen)
 
-        await carry_out(self._context, report, order, plan_erasure)
+        await carry_out(self._context, report, options, plan_erasure)
         return report
 
-    async def run_pass(self, order: PassOptions) -> PassReport:
+    async def run_pass(self, options: PassOptions) -> PassReport:
         """Purge all accounts that have a `keep`, and then carry out the requests of the configured file."""
-        report = await self._run(self._scheduled, order, by_hand=False)
+        report = await self._run(self._scheduled, options, by_hand=False)
 
         async def erase(erasure: Erasure) -> PassReport:
-            return await self._run(lambda now: [self._erasing(erasure, now)], order, by_hand=False)
+            return await self._run(lambda now: [self._erasing(erasure, now)], options, by_hand=False)
 
         with translate_errors("the database"):
-            await carry_out(self._context, report, order, erase)
+            await carry_out(self._context, report, options, erase)
         return report
 
-    async def purge_chats(self, wish: PurgeRequest, order: PassOptions, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, wish: PurgeRequest, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Purge one account up to a date, as asked for by hand."""
         self._context.account(wish.account)
-        return await self._by_hand(lambda _now: wish, order, dry_run=dry_run)
+        return await self._by_hand(lambda _now: wish, options, dry_run=dry_run)
 
-    async def erase(self, erasure: Erasure, order: PassOptions, *, dry_run: bool) -> PurgeReport:
+    async def erase(self, erasure: Erasure, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Erase the chats of one visitor, as asked for by hand."""
         check_erasure(self._context, erasure)
-        return await self._by_hand(lambda now: self._erasing(erasure, now), order, dry_run=dry_run)
+        return await self._by_hand(lambda now: self._erasing(erasure, now), options, dry_run=dry_run)
 
     def _erasing(self, erasure: Erasure, now: datetime) -> PurgeRequest:
         """Return the purge that an erasure is: files and all, in every store; its date is set by the floor later."""
@@ -146,13 +146,13 @@ class ChatDatabase(
         return PurgeRequest(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
 
     async def _by_hand(
-        self, wished: Callable[[datetime], PurgeRequest], order: PassOptions, *, dry_run: bool
+        self, wished: Callable[[datetime], PurgeRequest], options: PassOptions, *, dry_run: bool
     ) -> PurgeReport:
         wish = wished(datetime.now(UTC))
         if dry_run:
-            report = await Planner(self._context, [wish], order, by_hand=True).plan()
+            report = await Planner(self._context, [wish], options, by_hand=True).plan()
         else:
-            report = await self._run(lambda now: [wished(now)], order, by_hand=True)
+            report = await self._run(lambda now: [wished(now)], options, by_hand=True)
         if report.purges:
             return report.purges[0]
         # It was refused before anything was looked at.
@@ -177,12 +177,12 @@ class ChatDatabase(
         ]
 
     async def _run(
-        self, wishes: Callable[[datetime], list[PurgeRequest]], order: PassOptions, *, by_hand: bool
+        self, wishes: Callable[[datetime], list[PurgeRequest]], options: PassOptions, *, by_hand: bool
     ) -> PassReport:
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
         with translate_errors("the database"):
-            if order.command == "run":
+            if options.command == "run":
                 await self._leadership.take()
             # Before the first commit, which would wait; and no lag that is hidden is met half-way.
             refuse_waiting_commits(await context.look_at_replicas())
@@ -190,23 +190,26 @@ class ChatDatabase(
                 await context.ledger.make(connection, SCHEMA)
             async with AsyncExitStack() as opened:
                 try:
-                    if order.command == "run":
-                        await order.stop.unless_asked(opened.enter_async_context(self._turn))
+                    if options.command == "run":
+                        await options.stop.unless_asked(opened.enter_async_context(self._turn))
                 except StoppedError:
                     report.state, report.error = "interrupted", STOPPED
                     return report
                 lease = await opened.enter_async_context(
                     hold_lease(
-                        context.settings.database, order.command, patience=order.patience, stop=order.stop
+                        context.settings.database,
+                        options.command,
+                        patience=options.patience,
+                        stop=options.stop,
                     )
                 )
-                await self._work(wishes, order, lease, report, by_hand=by_hand)
+                await self._work(wishes, options, lease, report, by_hand=by_hand)
         return report
 
     async def _work(
         self,
         wishes: Callable[[datetime], list[PurgeRequest]],
-        order: PassOptions,
+        options: PassOptions,
         lease: Lease,
         report: PassReport,
         *,
@@ -216,10 +219,10 @@ class ChatDatabase(
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
             # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
             steps = ChatSteps(
-                self._context, connection, lease, order, wishes(report.started_at), by_hand=by_hand
+                self._context, connection, lease, options, wishes(report.started_at), by_hand=by_hand
             )
             try:
-                await run_steps(steps, order, report)
+                await run_steps(steps, options, report)
             except (*LOST, asyncpg.PostgresError) as error:
                 # The batch under way was rolled back: the next purge goes on from there.
                 report.state, report.error = "interrupted", f"the database {describe(error)}"
