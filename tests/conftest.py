@@ -20,7 +20,7 @@ from tests.support.closing_lines import (
     say_at_the_end,
     send_closing_lines,
 )
-from tests.support.database import DatabaseServer, directory_in_memory
+from tests.support.database import DatabaseServer, directory_in_memory, remove_dead_servers
 from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
@@ -44,9 +44,10 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
         where = "RETENTIOND_TEST_DSN" if dsn else "embedded"
         if not dsn:
             try:
-                dsn = stack.enter_context(
-                    EmbeddedPostgres({"fsync": "off"}, parent=directory_in_memory())
-                ).dsn()
+                memory = directory_in_memory()
+                if memory is not None:
+                    remove_dead_servers(memory)
+                dsn = stack.enter_context(EmbeddedPostgres({"fsync": "off"}, parent=memory)).dsn()
             except UnreachableError as error:
                 pytest.fail(f"{error}; or set RETENTIOND_TEST_DSN to a server to test on", pytrace=False)
         server = DatabaseServer(dsn)

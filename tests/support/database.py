@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -28,6 +29,17 @@ def directory_in_memory() -> Path | None:
         return None
     fits = not about.f_flag & os.ST_NOEXEC and about.f_bavail * about.f_frsize >= _LEAST_ROOM
     return _MEMORY if fits and os.access(_MEMORY, os.W_OK) else None
+
+
+def remove_dead_servers(parent: Path) -> None:
+    """Remove the directories of servers whose run was killed: those in memory take room until the next boot."""
+    for pid_file in parent.glob("retentiond-*/data/postmaster.pid"):
+        try:
+            os.kill(int(pid_file.read_text(encoding="ascii").partition("\n")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(pid_file.parents[1], ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # of another user, or just being made
 
 
 class DatabaseServer:
