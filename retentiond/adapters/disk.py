@@ -37,8 +37,9 @@ class DiskWorkers:
     UnreachableError, so that it is not taken for the database's.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, clock: Callable[[], float] = monotonic) -> None:
         self._concurrency = concurrency
+        self._clock = clock
         self._slow = False
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="disk")
 
@@ -60,9 +61,9 @@ class DiskWorkers:
             return []
         size = max(1, -(-len(items) // (self._concurrency if self._slow else 1)))
         shares = [items[start : start + size] for start in range(0, len(items), size)]
-        began = monotonic()
+        began = self._clock()
         results = await self._all([partial(work, share) for share in shares])
-        self._slow = (monotonic() - began) / size > _SLOW
+        self._slow = (self._clock() - began) / size > _SLOW
         return [result for share in results for result in share]
 
     async def _all(self, pieces: Sequence[Callable[[], R]]) -> list[R]:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import threading
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from retentiond.adapters.disk import DiskWorkers
 from retentiond.model.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 
 @pytest.fixture
@@ -22,6 +23,31 @@ def disk() -> Iterator[DiskWorkers]:
     workers = DiskWorkers(2)
     yield workers
     workers.close()
+
+
+@pytest.fixture
+async def slow_disk() -> AsyncIterator[DiskWorkers]:
+    """Workers whose first item took seconds, by a clock that only goes on when it is asked."""
+    workers = DiskWorkers(2, clock=count().__next__)
+    await workers.share(list, [0])
+    yield workers
+    workers.close()
+
+
+async def test_a_batch_on_a_fast_disk_is_one_piece_of_work() -> None:
+    pieces: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        pieces.append(len(items))
+        return list(items)
+
+    still = DiskWorkers(2, clock=lambda: 0.0)
+    try:
+        for _ in range(2):
+            await still.share(work, range(1000))
+    finally:
+        still.close()
+    assert pieces == [1000, 1000]
 
 
 async def test_results_come_in_the_order_of_the_items(disk: DiskWorkers) -> None:
@@ -53,7 +79,7 @@ async def test_who_is_cancelled_still_waits_for_what_a_thread_has_in_its_hands(d
     assert sorted(done) == [1, 2, 3, 4]
 
 
-async def test_every_share_ends_also_when_another_fails(disk: DiskWorkers) -> None:
+async def test_every_share_ends_also_when_another_fails(slow_disk: DiskWorkers) -> None:
     done: list[int] = []
 
     def work(items: Sequence[int]) -> list[int]:
@@ -63,7 +89,7 @@ async def test_every_share_ends_also_when_another_fails(disk: DiskWorkers) -> No
         return list(items)
 
     with pytest.raises(ValueError, match="1"):
-        await disk.share(work, [1, 2, 3, 4])
+        await slow_disk.share(work, [1, 2, 3, 4])
     assert done == [3, 4]
 
 
