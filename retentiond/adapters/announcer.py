@@ -48,7 +48,7 @@ class Announcer:
     ) -> None:
         await self.close(0.0)
 
-    def tell(self, notices: Iterable[Notice]) -> None:
+    def queue(self, notices: Iterable[Notice]) -> None:
         """Queue notices; never waits."""
         for notice in notices:
             for line in self._lines:

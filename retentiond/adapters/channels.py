@@ -41,7 +41,7 @@ class Channel(Protocol):
 
     @property
     def is_ping(self) -> bool:
-        """Whether it must be told at once, in quiet hours, too."""
+        """Whether its notices are sent at once, in quiet hours, too."""
 
     def wants(self, notice: Notice) -> bool:
         """Return whether this notice is for it."""
@@ -60,10 +60,10 @@ def channels_of(notify: Notify, host: str) -> list[Channel]:
 
 
 class PingChannel:
-    """A dead man's switch: told of the start, the success and the failure of each pass."""
+    """A dead man's switch: receives the start, the success and the failure of each pass."""
 
     is_ping = True
-    _TOLD: Final[frozenset[Occasion]] = frozenset({"start", "success", "failure", "refusal", "test"})
+    _OCCASIONS: Final[frozenset[Occasion]] = frozenset({"start", "success", "failure", "refusal", "test"})
 
     def __init__(self, ping: Ping) -> None:
         self._url = ping.url.get_secret_value()
@@ -73,7 +73,9 @@ class PingChannel:
 
     def wants(self, notice: Notice) -> bool:
         """Return whether it is a phase of a pass over one of its targets."""
-        if notice.occasion not in self._TOLD or (self._style == "uptime_kuma" and notice.occasion == "start"):
+        if notice.occasion not in self._OCCASIONS or (
+            self._style == "uptime_kuma" and notice.occasion == "start"
+        ):
             return False
         return notice.occasion == "test" or self._targets is None or notice.target in self._targets
 
@@ -93,7 +95,7 @@ class PingChannel:
 
 
 class _NoticeChannel:
-    """A channel that is told of the configured events."""
+    """A channel that receives the configured events."""
 
     is_ping = False
 
@@ -131,7 +133,7 @@ class AppriseChannel(_NoticeChannel):
         self.name = f"apprise {url.partition(':')[0]}"
 
     async def send(self, notice: Notice) -> None:
-        """Hand the notice to the service, which does not tell why it failed."""
+        """Hand the notice to the service, whose answer has no reason for a failure."""
         from apprise import Apprise  # noqa: PLC0415 - large, and only for those who use it
 
         title, body = self._wording.of(notice, self._host)

@@ -92,7 +92,7 @@ def to_url(connection_string: str) -> str:
 
 
 def password_of(secret: str) -> str:
-    """Return the password in a connection string, or a secret that is none; empty without a password."""
+    """Return the password in a connection string, empty without one; a secret that is no connection string is returned whole."""
     try:
         return unquote(urlsplit(to_url(secret)).password or "")
     except (ConnectionStringError, ValueError):

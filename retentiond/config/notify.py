@@ -160,10 +160,10 @@ class Notify(Section):
     events: tuple[Event, ...] = Field(
         default=EVENTS,
         min_length=1,
-        description="What webhooks and Apprise are told of: " + ", ".join(EVENTS) + ".",
+        description="The events that webhooks and Apprise receive: " + ", ".join(EVENTS) + ".",
     )
     inconsistencies_above: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="The number of inconsistencies that is not told of."
+        default=0, description="The number of inconsistencies up to which no notice is sent."
     )
     overdue_after: LongerThanZero = Field(
         default=timedelta(days=3),

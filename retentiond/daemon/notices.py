@@ -127,7 +127,7 @@ class Notices:
 
     def _send(self, notices: Iterable[Notice]) -> None:
         if self._announcer is not None:
-            self._announcer.tell(notices)
+            self._announcer.queue(notices)
 
     def _leave(self, within: float) -> None:
         announcer, self._announcer = self._announcer, None

@@ -46,7 +46,7 @@ class NullProgress:
 
 
 PATIENCE: Final = 10.0
-"""The seconds that a command waits for another one on the same store, unless told otherwise."""
+"""The seconds that a command waits for another one on the same store, without `--wait`."""
 STOPPED: Final = "stopped by Ctrl-C or SIGTERM"
 """The error in the report of work that was stopped early."""
 

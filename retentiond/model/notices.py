@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from retentiond.model.report import PassReport
 
 Event = Literal["failure", "refusal", "inconsistencies", "overdue", "recovery"]
-"""What a webhook or Apprise may be told of."""
+"""The events that a webhook or Apprise may receive."""
 Phase = Literal["start", "success"]
-"""What a ping is told of besides: failures and refusals are pings, too."""
+"""The phases that a ping receives besides failures and refusals."""
 Occasion = Literal[Event, Phase, "test"]
 
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
@@ -155,7 +155,7 @@ class History:
         now: datetime,
         details: Mapping[str, Any] | None = None,
     ) -> Iterator[Notice]:
-        """Yield the notice of a failure, unless the last one is too recent; the next success is told."""
+        """Yield the notice of a failure, unless the last one is too recent; the next success is a recovery."""
         self.failing = True
         yield from self._unless_recent(Notice(event, target, message, now, details or {}))
 

@@ -170,7 +170,7 @@ async def test_a_notice_that_could_not_be_sent_is_logged_and_sent_later(log: lis
         receiver.statuses += [500, 500]
         section = notify(webhooks=[{"url": f"{receiver.url}/secret"}])
         async with Announcer(channels_of(section, "host.test"), clock) as announcer:
-            announcer.tell([notice()])
+            announcer.queue([notice()])
             for attempts in (1, 2, 3):
                 await receiver.until(attempts)
                 while len(clock.pauses) < min(attempts, 2):
@@ -187,7 +187,7 @@ async def test_a_silent_receiver_holds_up_neither_the_other_channels_nor_the_end
         silent.answers = False
         section = notify(webhooks=[{"url": silent.url}, {"url": healthy.url}])
         announcer = Announcer(channels_of(section, "host.test"), FakeClock())
-        announcer.tell([notice()])
+        announcer.queue([notice()])
         await healthy.until(1)
         await silent.until(1)
         while not any(entry["event"] == "notice_sent" for entry in log):
@@ -201,7 +201,7 @@ async def test_the_queue_of_a_channel_is_bounded(log: list[Any]) -> None:
         silent.answers = False
         section = notify(webhooks=[{"url": silent.url}])
         async with Announcer(channels_of(section, "host.test"), FakeClock()) as announcer:
-            announcer.tell([notice()] * (MOST_WAITING + 7))
+            announcer.queue([notice()] * (MOST_WAITING + 7))
             assert len([entry for entry in log if entry["event"] == "notice_dropped"]) == 7
 
 
@@ -214,7 +214,7 @@ async def test_notices_wait_for_the_end_of_the_quiet_hours_and_pings_do_not() ->
             quiet_hours={"begin": "11:00", "end": "13:00", "timezone": "UTC"},
         )
         async with Announcer(channels_of(section, "host.test"), clock, quiet=section.quiet) as announcer:
-            announcer.tell([notice()])
+            announcer.queue([notice()])
             await receiver.until(1)
             await clock.advance(59 * 60)
             assert [request.path for request in receiver.requests] == ["/ping/fail"]
