@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import time, timedelta
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from retentiond.config.section import Conflict, Section
-from retentiond.config.values import LongerThanZero, Timezone, one_or_more
+from retentiond.config.values import LongerThanZero, Timezone, is_http_url, one_or_more
 from retentiond.model.notices import EVENTS, PLACEHOLDERS, Event, QuietHours, Wording, unknown_placeholders
 
 _CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
@@ -20,13 +19,8 @@ _MOST: Final = 20
 
 def _secret_url(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    try:
-        parts = urlsplit(text)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
     # The message shows no part of it: whoever knows the URL can use it.
-    if not fits or not text.isprintable() or " " in text or len(text) > _LONGEST:
+    if not is_http_url(text) or len(text) > _LONGEST:
         raise ValueError("not a URL; write one such as https://hc-ping.com/UUID, or credential:NAME")
     return secret
 

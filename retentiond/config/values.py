@@ -86,14 +86,20 @@ def check_server_name(name: str) -> str:
     return name
 
 
-def _http_url(text: str) -> str:
+def is_http_url(text: str) -> bool:
+    """Return whether a text is the URL of an HTTP server."""
     try:
         parts = urlsplit(text)
         fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fits = False
-    if not fits or not text.isprintable() or " " in text:
+        return False
+    return fits and text.isprintable() and " " not in text
+
+
+def _http_url(text: str) -> str:
+    if not is_http_url(text):
         raise ValueError("not a URL; write one such as http://localhost:8123 or https://host.example.org")
+    parts = urlsplit(text)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a password, which logs may show; write `user` and `password`")
     return text
