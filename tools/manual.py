@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
-
-import typer
-from typer.core import TyperGroup
+from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
-from retentiond.cli import app
 from retentiond.cli.options import PROGRAM
+from tools.command_line import commands, exit_statuses, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from tools.command_line import Command
 
 FILE: Final = f"man/{PROGRAM}.1"
 _FILES: Final = (
@@ -28,52 +27,37 @@ _FILES: Final = (
 )
 
 
-def manual(exit_statuses: Sequence[tuple[int, str]]) -> str:
+def manual() -> str:
     """Return the page as the text of its file."""
-    return "\n".join([*_head(), *_commands(), *_exit_statuses(exit_statuses), *_tail()]) + "\n"
+    return "\n".join([*_head(), *_commands(), *_exit_statuses(), *_tail()]) + "\n"
 
 
 def _head() -> Iterator[str]:
-    main = typer.main.get_command(app._line)  # noqa: SLF001 - its help is public
+    main = program()
     yield f'.TH {PROGRAM.upper()} 1 "" "{PROGRAM} {__version__}" "User Commands"'
-    yield from (".SH NAME", f"{PROGRAM} \\- {_text((main.help or '').partition('.')[0].lower())}")
+    yield from (".SH NAME", f"{PROGRAM} \\- {_text(main.help.partition('.')[0].lower())}")
     yield from (".SH SYNOPSIS", f".B {PROGRAM}", "[OPTIONS] COMMAND [ARGUMENTS]")
     yield from (".SH OPTIONS", *_options(main))
 
 
 def _commands() -> Iterator[str]:
     yield ".SH COMMANDS"
-    for name in app.VERBS:
-        yield from _command(app.load(name), name)
+    for command in commands():
+        yield f".SS {_text(f'{command.words} {command.usage}'.strip())}"
+        yield from _paragraphs(command.help)
+        yield from _options(command)
+        if command.examples:
+            yield from (".PP", ".nf", *map(_text, command.examples), ".fi")
 
 
-def _command(command: Any, words: str) -> Iterator[str]:
-    if isinstance(command, TyperGroup):
-        for name, one in command.commands.items():
-            yield from _command(one, f"{words} {name}")
-        return
-    usage = " ".join(command.collect_usage_pieces(typer.Context(command)))
-    yield from (
-        f".SS {_text(f'{words} {usage}'.strip())}",
-        *_paragraphs(command.help or ""),
-        *_options(command),
-    )
-    examples = [row.strip() for row in (command.epilog or "").splitlines() if row.startswith("  ")]
-    if examples:
-        yield from (".PP", ".nf", *(_text(line) for line in examples), ".fi")
+def _options(command: Command) -> Iterator[str]:
+    for option, meaning in command.options:
+        yield from (".TP", f".B {_text(option)}", _text(meaning))
 
 
-def _options(command: Any) -> Iterator[str]:
-    context = typer.Context(command, info_name=command.name)
-    for parameter in command.params:
-        record = parameter.get_help_record(context)
-        if record is not None:
-            yield from (".TP", f".B {_text(record[0])}", _text(record[1]))
-
-
-def _exit_statuses(statuses: Sequence[tuple[int, str]]) -> Iterator[str]:
+def _exit_statuses() -> Iterator[str]:
     yield ".SH EXIT STATUS"
-    for status, meaning in statuses:
+    for status, meaning in exit_statuses():
         yield from (".TP", f".B {status}", _text(meaning))
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from retentiond.cli.app import VERBS
-from tools.documents import exit_statuses
 from tools.manual import FILE, manual
 
 PAGE = Path(__file__).parents[2] / FILE
 
 
 def test_the_manual_page_is_that_of_the_command_line() -> None:
-    text = manual(exit_statuses())
+    text = manual()
     assert PAGE.read_text(encoding="utf-8") == text, "run `.venv/bin/python tools/documents.py`"
     assert all(f".SS {verb}".replace("-", "\\-") in text for verb in VERBS)
 
