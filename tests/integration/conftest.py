@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.targets.chat_database import secondary
+from retentiond.targets.chat_database.batch import Batch
+from tests.support.chats import ChatStore
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.closing_lines import not_run
 from tests.support.secondary import Beside
@@ -18,9 +20,34 @@ from tests.support.stats_table import Stats
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.chats import ChatStore
+    import asyncpg
+
+    from retentiond.targets.chat_database.batch import Page, Removed
+
 
 _HOW = "set RETENTIOND_TEST_CLICKHOUSE_URL to a server to test on, or let pip fetch chdb-core"
+
+
+@pytest.fixture
+async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
+    """The tables of a live-chat product in the test's database, without chats."""
+    store = ChatStore(database, connection)
+    await store.make()
+    return store
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many chats each try of a batch was about."""
+    tried: list[int] = []
+    remove = Batch.remove
+
+    async def count(self: Batch, page: Page) -> Removed:
+        tried.append(len(page))
+        return await remove(self, page)
+
+    monkeypatch.setattr(Batch, "remove", count)
+    return tried
 
 
 @pytest.fixture

@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 UUID_KEY = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
 
 
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
-
-
 async def status(chats: ChatStore) -> TargetStatus:
     async with open_chat_database("chats", chats.config()) as target:
         return await target.status()

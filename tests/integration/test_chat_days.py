@@ -10,21 +10,13 @@ import pytest
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database import target as chat_target
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.chats import ChatStore
 
 if TYPE_CHECKING:
-    import asyncpg
+    from tests.support.chats import ChatStore
 
 HAVANA: dict[str, Any] = {"timezone": "America/Havana"}
 TWICE = date(2023, 11, 5)
 """In Havana it begins at 04:00 UTC; at 05:00 UTC it is midnight once more."""
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,8 @@ from tests.support.chats import OLD, ChatStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import asyncpg
 
 DAY = OLD.date()
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 async def hold(chats: ChatStore, account: str = "testcom", **narrowed: Any) -> tuple[Hold, Coverage]:

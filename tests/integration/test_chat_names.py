@@ -12,19 +12,10 @@ from tests.support.chats import ChatStore
 from tests.support.secondary import STORES, Beside
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from retentiond.model.purge import PurgeReport
 
 CLICKHOUSE = {"stores": ("clickhouse",)}
 RENAMED: dict[str, Any] = {"account": "acme", "accounts": {"acme": {"schema": "pro"}}, **STORES}
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 async def hold(chats: ChatStore, account: str = "testcom", **narrowed: Any) -> None:

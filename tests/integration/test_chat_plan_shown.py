@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from rich.console import Console
 
 from retentiond.engine.target import NullProgress
@@ -15,16 +14,6 @@ from retentiond.terminal.account import show_pass
 from retentiond.terminal.purge import show_purge
 from tests.support.chats import OLD, ChatStore
 from tests.support.secondary import STORES, Beside
-
-if TYPE_CHECKING:
-    import asyncpg
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 async def shown_plan(chats: ChatStore, **changes: Any) -> str:

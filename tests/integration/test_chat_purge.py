@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 JUST_BEFORE = CUTOFF - timedelta(microseconds=1)
 
 
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
-
-
 async def test_a_chat_that_is_due_goes_with_all_that_hangs_on_it(chats: ChatStore) -> None:
     session = await chats.session()
     await chats.chat(session=session)

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from retentiond.model.errors import UnreachableError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.model.purge import StoreReport
 from retentiond.targets.chat_database import removal
 from retentiond.targets.chat_database.target import open_chat_database
-from tests.support.chats import ChatStore
 from tests.support.secondary import BOTH, STORES, Beside
 
 if TYPE_CHECKING:
-    import asyncpg
+    import pytest
 
     from retentiond.engine.target import Progress
     from retentiond.targets.chat_database.store import StorePurge
+    from tests.support.chats import ChatStore
 
 CLICKHOUSE = {"stores": ("clickhouse",)}
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 async def records(chats: ChatStore) -> list[dict[str, Any]]:

@@ -22,27 +22,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.batch import Page, Removed
 
 
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
-
-
-@pytest.fixture
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each try of a batch was about."""
-    tried: list[int] = []
-    remove = batch.Batch.remove
-
-    async def count(self: batch.Batch, page: Page) -> Removed:
-        tried.append(len(page))
-        return await remove(self, page)
-
-    monkeypatch.setattr(batch.Batch, "remove", count)
-    return tried
-
-
 async def refuse(chats: ChatStore, *refused: int, how: str = "RAISE 'evidence'") -> None:
     """Let a trigger refuse these chats, or all where none is named."""
     among = f"WHEN (old.threadid = ANY('{{{','.join(map(str, refused))}}}'))" if refused else ""

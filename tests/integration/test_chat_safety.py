@@ -41,13 +41,6 @@ TREE = ("chatmessage", "chatthreadhistory", "chatrate", "surveylaunch", "thread_
 
 
 @pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
-
-
-@pytest.fixture
 async def other(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """The product's own connection."""
     opened = await asyncpg.connect(database)

@@ -11,21 +11,13 @@ from structlog.testing import capture_logs
 
 from retentiond.model.errors import UsageError
 from retentiond.targets.chat_database import secondary
-from tests.support.chats import ChatStore
 from tests.support.secondary import BOTH, STORES, Beside
 
 if TYPE_CHECKING:
-    import asyncpg
+    from tests.support.chats import ChatStore
 
 NO_COLUMN = "clickhouse: no column creatd; set date_column to a column of the table"
 SCHEDULED = {"testcom": {"schema": "pro", "keep": "400d", "clickhouse": True}}
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 @pytest.mark.parametrize(

@@ -17,21 +17,12 @@ from tests.support.chats import TO_DATE, ChatStore
 from tests.support.secondary import BOTH, STORES, Beside, DiedError
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from retentiond.engine.target import Progress
     from retentiond.model.holds import Coverage
     from retentiond.model.purge import StoreReport
     from retentiond.targets.chat_database.store import StorePurge
 
 CLICKHOUSE = {"stores": ("clickhouse",)}
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
 
 
 async def hold(chats: ChatStore, account: str = "testcom", **narrowed: Any) -> Coverage:

@@ -21,33 +21,10 @@ from tests.support.chats import CUTOFF, OLD, ChatStore
 from tests.support.two_batches import at_statement, take_two_at_once
 
 if TYPE_CHECKING:
-    import asyncpg
-
-    from retentiond.targets.chat_database.batch import Page, Removed
+    from retentiond.targets.chat_database.batch import Page
 
 _SEEDS = 30 if NIGHTLY else 3
 _MOST_STATEMENTS = 60
-
-
-@pytest.fixture
-async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -> ChatStore:
-    store = ChatStore(database, connection)
-    await store.make()
-    return store
-
-
-@pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many chats each try of a batch was about."""
-    tried: list[int] = []
-    remove = Batch.remove
-
-    async def count(self: Batch, page: Page) -> Removed:
-        tried.append(len(page))
-        return await remove(self, page)
-
-    monkeypatch.setattr(Batch, "remove", count)
-    return tried
 
 
 async def recorded(chats: ChatStore) -> tuple[Counter[str], list[int]]:
@@ -104,7 +81,7 @@ async def test_a_batch_beside_one_whose_commit_is_unknown_is_not_committed_witho
 
 
 async def test_what_stands_in_the_way_of_one_of_two_batches_is_met_alone(
-    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, pages: list[int]
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
     ids = [await chats.chat() for _ in range(4)]
     take_two_at_once(monkeypatch, 2)
@@ -119,12 +96,12 @@ async def test_what_stands_in_the_way_of_one_of_two_batches_is_met_alone(
 
     monkeypatch.setattr(Batch, "_look_again", refuse)
     report = await chats.purge()
-    assert (report.state, report.chats, pages) == ("finished", 4, [2, 2, 2, 2])
+    assert (report.state, report.chats, sizes) == ("finished", 4, [2, 2, 2, 2])
     assert (report.failed.total(), await chats.chats()) == (0, set())
 
 
 async def test_without_a_second_connection_one_batch_comes_after_the_other(
-    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, pages: list[int]
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
     for _ in range(8):
         await chats.chat()
@@ -145,7 +122,7 @@ async def test_without_a_second_connection_one_batch_comes_after_the_other(
 
     monkeypatch.setattr(Removal, "_take_two", refuse_connections)
     report = await chats.purge()
-    assert (report.state, report.chats, pages) == ("finished", 8, [2, 2, 2, 2])
+    assert (report.state, report.chats, sizes) == ("finished", 8, [2, 2, 2, 2])
     assert asked == 1
 
 
@@ -186,7 +163,7 @@ _FIRST_WITH_NOT_ENFORCED = 18
 
 @pytest.mark.parametrize("why", ["trigger", *_NO_GUARD])
 async def test_where_batches_could_wait_for_each_other_they_come_one_after_the_other(
-    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, pages: list[int], why: str
+    chats: ChatStore, monkeypatch: pytest.MonkeyPatch, sizes: list[int], why: str
 ) -> None:
     for _ in range(4):
         await chats.chat()
@@ -203,7 +180,7 @@ async def test_where_batches_could_wait_for_each_other_they_come_one_after_the_o
 
     monkeypatch.setattr(Removal, "_take_two", two)
     report = await chats.purge()
-    assert (report.state, report.chats, pages) == ("finished", 4, [2, 2])
+    assert (report.state, report.chats, sizes) == ("finished", 4, [2, 2])
 
 
 class Drawn:
