@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import os
@@ -15,7 +14,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import asyncpg
 import pytest
 import structlog
 import yaml
@@ -27,15 +25,17 @@ from retentiond.config.example import example_config
 from retentiond.config.load import load_config
 from retentiond.demo.chat_show import make_chat_tables
 from tests.support.chatwoot import TABLES
-from tests.support.command_line import Outcome, Terminal
+from tests.support.command_line import Arranges, Outcome, Terminal
 from tests.support.pseudo_terminal import run_on_terminal
-from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
+    import asyncpg
+
     from retentiond.cli.session import Session
+    from tests.support.store import DendriteStore
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -52,14 +52,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @dataclass
-class Machine:
+class Machine(Arranges):
     """A machine with a dendrite: its files below `root`, its database, and the configuration that is still to be made."""
 
     root: Path
     database: str
     media_path: Path
     variables: dict[str, str] = field(default_factory=dict)
-    _added: int = 0
 
     @property
     def config(self) -> Path:
@@ -76,23 +75,6 @@ class Machine:
         }
         file.write_text(yaml.safe_dump(given))
         return file
-
-    def arrange(self, work: Callable[[DendriteStore, Connection], Awaitable[Any]]) -> Any:
-        """Do something to the store, or look at it."""
-
-        async def arranged() -> Any:
-            connection = await asyncpg.connect(self.database)
-            try:
-                store = DendriteStore(connection, self.media_path)
-                store._added = self._added
-                result = await work(store, connection)
-                self._added = store._added
-                return result
-            finally:
-                await connection.close()
-
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(arranged())
 
     def type(self, *words: str, answer: str | None = None) -> Outcome:
         """Run `init`, on a terminal if there is an answer to give."""

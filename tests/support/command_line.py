@@ -133,14 +133,40 @@ def _text(stream: TextIO) -> str:
 T = TypeVar("T")
 
 
+class Arranges:
+    """Has a store of dendrite's, which a test arranges between two commands."""
+
+    database: str
+    media_path: Path | None
+    _added = 0
+
+    def arrange(self, work: Callable[[DendriteStore, Connection], Awaitable[T]]) -> T:
+        """Do something to the store, or look at it."""
+
+        async def arranged() -> T:
+            connection = await asyncpg.connect(self.database)
+            try:
+                assert self.media_path is not None
+                store = DendriteStore(connection, self.media_path)
+                # It goes on counting where the one before ended.
+                store._added = self._added
+                result = await work(store, connection)
+                self._added = store._added
+                return result
+            finally:
+                await connection.close()
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(arranged())
+
+
 @dataclass
-class RealCommandLine(CommandLine):
+class RealCommandLine(CommandLine, Arranges):
     """A configuration of one target `media`, and a prompt; `keys` may be changed between two commands, None for no key."""
 
     database: str = ""
     media_path: Path | None = None
     keys: dict[str, Any] = field(default_factory=dict)
-    _added: int = 0
 
     @property
     def open_target(self) -> OpenTarget:
@@ -162,25 +188,6 @@ class RealCommandLine(CommandLine):
     def type(self, *words: str, **others: Any) -> Outcome:
         self.config.write_text(self.text())
         return super().type(*words, **others)
-
-    def arrange(self, work: Callable[[DendriteStore, Connection], Awaitable[T]]) -> T:
-        """Do something to the store, or look at it."""
-
-        async def arranged() -> T:
-            connection = await asyncpg.connect(self.database)
-            try:
-                assert self.media_path is not None
-                store = DendriteStore(connection, self.media_path)
-                # It goes on counting where the one before ended.
-                store._added = self._added
-                result = await work(store, connection)
-                self._added = store._added
-                return result
-            finally:
-                await connection.close()
-
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(arranged())
 
     def execute(self, statement: str) -> None:
         """Do a statement."""
