@@ -2,10 +2,8 @@
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -14,121 +12,15 @@ from rich.text import Text
 
 from retentiond.cli.options import Json, commands, example
 from retentiond.cli.session import Scope, Session, Work
-from retentiond.config.schedule import Schedule
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.target import Target
 from retentiond.model.errors import FAILED, Refusal, RetentiondError
-from retentiond.model.report import QuarantineSummary, StoreStatus, TargetStatus
-from retentiond.model.text import instant, printable
+from retentiond.model.report import QuarantineSummary, StoreStatus
+from retentiond.model.text import printable
+from retentiond.report.target_state import TargetState, reached, status_document
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.purge import shard_lines
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
-
-
-@dataclass(frozen=True, slots=True)
-class LastPass:
-    """The newest pass that the ledger knows; without a report it is still running, or it died."""
-
-    state: str
-    started_at: datetime
-    account: Mapping[str, Any]
-
-    @property
-    def removed(self) -> tuple[int, int] | None:
-        """Items and bytes that it took, where its report says so."""
-        return self._tally("removed")
-
-    @property
-    def not_reached(self) -> tuple[int, int] | None:
-        """Items and bytes that it found due and did not reach; None without such items."""
-        tally = self._tally("not_reached")
-        return tally if tally and tally[0] else None
-
-    def _tally(self, name: str) -> tuple[int, int] | None:
-        tally = self.account.get(name)
-        return (int(tally["items"]), int(tally["bytes"])) if isinstance(tally, Mapping) else None
-
-
-@dataclass(frozen=True, slots=True)
-class TargetState:
-    """The state of a target from its ledger, or the error that hides it."""
-
-    target: str
-    kind: str
-    schedule: Schedule | None
-    status: TargetStatus | None = None
-    next_pass: datetime | None = None
-    error: str | None = None
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """The problems that keep the target from working."""
-        return self.status.problems if self.status else (self.error or "cannot be reached",)
-
-    @property
-    def last_pass(self) -> LastPass | None:
-        """The newest pass, if there was one."""
-        row = self.status.last_pass if self.status else None
-        return None if row is None else _read(row)
-
-    @property
-    def quarantine(self) -> QuarantineSummary | None:
-        """The contents of the quarantine, if they are known."""
-        return self.status.quarantine if self.status else None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the whole state; unknown values are null."""
-        last_pass, quarantine = self.last_pass, self.quarantine
-        return {
-            "target": self.target,
-            "kind": self.kind,
-            "ledger": self.status.ledger if self.status else None,
-            "last_pass": dict(last_pass.account) if last_pass else None,
-            "next_pass": instant(self.next_pass) if self.next_pass else None,
-            "backlog": self.status.backlog.as_json() if self.status and self.status.backlog else None,
-            "quarantine": quarantine.as_json() if quarantine else None,
-            "holds": self.status.holds if self.status else None,
-            "holder": self.status.holder if self.status else None,
-            "daemon": self.status.daemon if self.status else None,
-            **self._stores(),
-            "problems": list(self.problems),
-            "error": self.error,
-        }
-
-    def _stores(self) -> dict[str, Any]:
-        """Return the key `stores`, of a target that has some beside its database."""
-        stores = self.status.stores if self.status else ()
-        return {"stores": [store.as_json() for store in stores]} if stores else {}
-
-
-def reached(config: TargetConfig, status: TargetStatus, now: datetime) -> TargetState:
-    """Return the state of a target that answered."""
-    # The daemon's package brings its scheduler with it, which no other command needs.
-    from retentiond.daemon.schedule import next_run  # noqa: PLC0415
-
-    state = TargetState(status.target, status.kind, config.schedule, status)
-    if config.schedule is None:
-        return state
-    last = state.last_pass
-    due = next_run(config.schedule, last.started_at if last else None, now)
-    return TargetState(status.target, status.kind, config.schedule, status, due)
-
-
-def _read(row: Mapping[str, Any]) -> LastPass:
-    """Join the ledger's row of a pass with the report in it."""
-    report = row.get("report")
-    report = json.loads(report) if isinstance(report, str) else report or {}
-    columns = {
-        name: instant(value) if isinstance(value, datetime) else value
-        for name, value in row.items()
-        if name != "report"
-    }
-    return LastPass(str(row["state"]), _moment(row["started_at"]), {**report, **columns})
-
-
-def _moment(value: datetime | str) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
-
 
 app = commands()
 
@@ -167,7 +59,7 @@ class Status:
 
         status = session.run(session.for_each(targets, on_target, failed=failed))
         if self.as_json:
-            session.document({"targets": [state.as_json() for state in states.values()]})
+            session.document(status_document(states.values()))
         else:
             for state in states.values():
                 session.out.print(_table(session, state))

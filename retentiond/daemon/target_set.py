@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retentiond.config.next_run import following, next_run
 from retentiond.daemon.policies import EffectivePolicies
-from retentiond.daemon.schedule import following, next_run
 from retentiond.daemon.timetable import jitter
 from retentiond.daemon.worker import TargetWorker
 

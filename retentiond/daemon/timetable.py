@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from retentiond.daemon.schedule import following
+from retentiond.config.next_run import following
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

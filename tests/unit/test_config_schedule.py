@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from retentiond.config.schedule import Schedule
-from retentiond.daemon.schedule import following
+from retentiond.config.next_run import following
 
 # A Monday.
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
