@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from retentiond.model.records import Verified
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
+    from retentiond.model.samples import Sample
     from retentiond.model.statistics import StoreStatistics
+    from retentiond.model.usage import UsageBy, UsageRow
 
 
 class Holds(Protocol):
@@ -125,6 +127,29 @@ class HasStatistics(Target, Protocol):
 
     async def statistics(self, progress: Progress) -> StoreStatistics:
         """Collect the statistics, without changes."""
+
+
+@runtime_checkable
+class HasUsage(Target, Protocol):
+    """The space of the store can be divided by a property of its items."""
+
+    @property
+    def divisions(self) -> tuple[UsageBy, ...]:
+        """The divisions that the target has; the first is the default."""
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        """Return the `top` largest keys, and the rest as one row, without changes: the sums are those of the store."""
+
+
+@runtime_checkable
+class HasSamples(Target, Protocol):
+    """The ledger has a sample of the store for each day."""
+
+    async def take_sample(self, progress: Progress) -> bool:
+        """Take the sample of today; return False, without work, where there is one already or no ledger yet."""
+
+    async def samples(self) -> list[Sample]:
+        """Return the samples, oldest first."""
 
 
 @runtime_checkable

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__, "migrations.sql")
-VERSION: Final = 4
+VERSION: Final = 5
 """The version that `schema.sql` of each package makes. It also covers the quarantine on the disk: version 4 changed no
-table, but programs of version 3 do not find entries on its shelves.
+table, but programs of version 3 do not find entries on its shelves. Version 5 has daily samples.
 """
 
 

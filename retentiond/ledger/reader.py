@@ -1,4 +1,4 @@
-"""Records and heartbeats in the ledger of a target of any kind."""
+"""Records, samples and heartbeats in the ledger of a target of any kind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from retentiond.adapters.postgres import translate_errors
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL
 from retentiond.ledger.records import read_records, verify_records
+from retentiond.ledger.samples import read_samples
 from retentiond.model.records import Chain
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Db
     from retentiond.ledger.ledger import Ledger
     from retentiond.model.records import Verified
+    from retentiond.model.samples import Sample
 
 
 class LedgerOwner(Protocol):
@@ -35,7 +37,7 @@ class LedgerOwner(Protocol):
 
 
 class LedgerReader:
-    """The records and heartbeats of a target."""
+    """The records, samples and heartbeats of a target."""
 
     def __init__(self, owner: LedgerOwner) -> None:
         self._desk = owner
@@ -58,6 +60,15 @@ class LedgerReader:
                     return Chain().result()
                 await self._desk.ledger.check_version(connection)
                 return await verify_records(connection)
+
+    async def samples(self) -> list[Sample]:
+        """Return the samples, oldest first; none without a ledger."""
+        with translate_errors("the database"):
+            async with self._desk.pool.acquire() as connection:
+                if not await self._desk.ledger.exists(connection):
+                    return []
+                await self._desk.ledger.check_version(connection)
+                return await read_samples(connection, self._desk.name)
 
     async def beat(self) -> None:
         """Write a heartbeat of the daemon, if there is a ledger."""

@@ -1,4 +1,4 @@
--- The ledger, version 4: what every target needs. Text that is compared with a target's own is COLLATE "C",
+-- The ledger, version 5: what every target needs. Text that is compared with a target's own is COLLATE "C",
 -- so that its order does not depend on a locale.
 
 CREATE SCHEMA IF NOT EXISTS retentiond;
@@ -97,4 +97,24 @@ CREATE TABLE retentiond.audit (
     started_at timestamptz NOT NULL,
     finished_at timestamptz NOT NULL,
     report jsonb NOT NULL
+);
+
+-- The store of each target as it was once on each day, in UTC. `classes` and `largest` hold items and bytes by origin
+-- class and by the largest keys; the other figures of passes are totals since the first pass.
+CREATE TABLE retentiond.sample (
+    target text NOT NULL,
+    day date NOT NULL,
+    at timestamptz NOT NULL,
+    items bigint NOT NULL,
+    bytes bigint NOT NULL,
+    classes jsonb NOT NULL,
+    largest jsonb NOT NULL,
+    free_bytes bigint,
+    database_bytes bigint NOT NULL,
+    taken_items bigint NOT NULL,
+    taken_bytes bigint NOT NULL,
+    purged_items bigint NOT NULL,
+    purged_bytes bigint NOT NULL,
+    restored_items bigint NOT NULL,
+    PRIMARY KEY (target, day)
 );

@@ -146,7 +146,8 @@ async def test_a_program_that_finds_no_entry_on_the_shelves_of_today_is_refused(
             await Ledger().make(connection, MEDIA)
     # The ledger of such a program is brought up to date by the next one that works on it.
     await connection.execute(
-        "UPDATE retentiond.ledger_version SET version = 3; UPDATE retentiond.ledger_part SET version = 3"
+        "UPDATE retentiond.ledger_version SET version = 3; UPDATE retentiond.ledger_part SET version = 3; "
+        "DROP TABLE retentiond.sample"
     )
     async with retention.opened() as target:
         assert len((await target.restore(Selection())).restored) == 1

@@ -1,0 +1,56 @@
+"""The use of a store's space: its items and bytes, divided by one of their properties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from retentiond.model.report import Tally
+
+UsageBy = Literal["server", "room", "user", "type", "age", "file", "account", "month", "department"]
+"""A division of a store; a target names those that it has (engine/capabilities.py)."""
+DIVISIONS: Final[tuple[UsageBy, ...]] = get_args(UsageBy)
+
+OTHERS: Final = "(others)"
+"""The key of the items beyond the largest keys."""
+NOT_KNOWN: Final = "(not known)"
+"""The key of the items whose property is not known."""
+SEVERAL_ROOMS: Final = "(several rooms)"
+"""The key of the media that several rooms refer to: each counts once."""
+
+MOST_ROWS: Final = 1000
+"""The largest number of keys that a division names."""
+LONGEST_KEY: Final = 255
+"""The largest number of characters of a key; a longer one ends in its digest (SQL shortens it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The items with one key, and their bytes. The key may hold a stranger's text: see `key_of`."""
+
+    key: str
+    items: int
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row of `usage --json`."""
+        return {"key": self.key, "items": self.items, "bytes": self.bytes}
+
+
+def key_of(text: str) -> str:
+    r"""Return the key of a text from a database: a text that looks like a key of our own gets a backslash before it.
+
+    `(others)` of a stranger is `\(others)`.
+    """
+    return f"\\{text}" if text.startswith(("(", "\\")) else text
+
+
+def with_rest(largest: Iterable[UsageRow], total: Tally) -> list[UsageRow]:
+    """Return the largest rows, and the rest of the total as the row OTHERS: the sums are those of the store."""
+    rows: Sequence[UsageRow] = tuple(largest)
+    items = total.items - sum(row.items for row in rows)
+    size = total.bytes - sum(row.bytes for row in rows)
+    return [*rows, UsageRow(OTHERS, items, max(size, 0))] if items > 0 or size > 0 else list(rows)
