@@ -19,6 +19,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.policies import unnamed_quota
 from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.resolve import MediaSettings
+from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, Config, TargetConfig
 from retentiond.config.warnings import unmatched, warnings_of
 from retentiond.engine.target import Target
@@ -26,6 +27,7 @@ from retentiond.model.check import Check, PolicyCount, StoreOverview
 from retentiond.model.errors import MissingRightError, RetentiondError, worst
 from retentiond.model.protections import keep_reason
 from retentiond.model.text import printable, sentence
+from retentiond.targets.dendrite_rooms.settings import RoomSettings
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
 from retentiond.terminal.words import (
     age_in_words,
@@ -260,6 +262,21 @@ def _media(config: MediaTarget, settings: MediaSettings, counts: Mapping[str, Po
         yield f"quota:     {printable(name)}: {quota_in_words(quota)}{_count(counts.get(name))}"
 
 
+def _rooms(config: RoomTarget, settings: RoomSettings, counts: Mapping[str, PolicyCount]) -> Iterator[str]:
+    for component, url in settings.databases.items():
+        if url != settings.database:
+            yield f"  {component}: {printable(redacted(url), _TEXT_LIMIT)}"
+    address = config.admin_api.url or str(config.admin_api.unix_socket)
+    yield f"admin API: {printable(address, _TEXT_LIMIT)}"
+    yield f"server:    {printable(', '.join(sorted(settings.server_names)), _TEXT_LIMIT)}"
+    yield f"schedule:  {printable(schedule_in_words(config.schedule))}"
+    yield f"cool-off:  {age_in_words(config.cool_off)}, whatever a policy says"
+    for number, policy in enumerate(config.policies, 1):
+        keep = "kept forever" if policy.keep is None else f"purged after {age_in_words(policy.keep)}"
+        yield f"policy {number}:  {printable(policy.name)}: {keep}{_count(counts.get(policy.name))}"
+    yield "           rooms without a policy, and rooms with local members, are kept"
+
+
 def _count(count: PolicyCount | None) -> str:
     if count is None:
         return ""
@@ -271,6 +288,7 @@ def _count(count: PolicyCount | None) -> str:
 _SUMMARIES: Final[Mapping[type, Callable[[Any, Any, Mapping[str, PolicyCount]], Iterator[str]]]] = {
     MediaTarget: _media,
     ChatTarget: _chats,
+    RoomTarget: _rooms,
 }
 # A section without a summary must not print that of another.
 if set(_SUMMARIES) != set(KINDS.values()):

@@ -35,6 +35,14 @@ _LIVE: Final[Mapping[str, Mapping[str, Any]]] = {
             "policies": [{"name": "remote", "match": {"origin": "remote"}, "keep": "30d"}],
         }
     },
+    "dendrite_rooms": {
+        "rooms": {
+            "kind": "dendrite_rooms",
+            "dendrite_config": "/etc/dendrite/dendrite.yaml",
+            "admin_api": {"url": "http://localhost:8008", "token": "credential:dendrite_admin"},
+            "policies": [{"name": "left", "match": {"left_by_all": True}, "keep": "90d"}],
+        }
+    },
     # Without a `keep` and a schedule: chats are purged only by a command.
     "chat_database": {
         "chats": {

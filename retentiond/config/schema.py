@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.notify import Notify
+from retentiond.config.rooms import RoomTarget
 from retentiond.config.section import Section
 from retentiond.config.values import Listen, LongerThanZero
 
@@ -19,7 +20,7 @@ TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """The name of a target in commands and log lines."""
 
 
-TargetConfig: TypeAlias = MediaTarget | ChatTarget
+TargetConfig: TypeAlias = MediaTarget | ChatTarget | RoomTarget
 """A target of any kind."""
 
 
@@ -29,7 +30,7 @@ def left_alone_on(target: TargetConfig, host: str) -> bool:
     return bool(target.only_on) and not any(name.lower() in names for name in target.only_on)
 
 
-KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget]]] = {
+KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget | RoomTarget]]] = {
     kind: section
     for section in get_args(TargetConfig)
     for kind in get_args(section.model_fields["kind"].annotation)

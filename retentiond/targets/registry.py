@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond import adapters, targets
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
+from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS
 
 if TYPE_CHECKING:
@@ -44,9 +45,16 @@ def _chat_database() -> Kind:
     return Kind(ChatDatabase, open_chat_database)
 
 
+def _dendrite_rooms() -> Kind:
+    from retentiond.targets.dendrite_rooms.target import DendriteRooms, open_dendrite_rooms  # noqa: PLC0415
+
+    return Kind(DendriteRooms, open_dendrite_rooms)
+
+
 _KINDS: Final[Mapping[type, Callable[[], Kind]]] = MappingProxyType({
     MediaTarget: _dendrite_media,
     ChatTarget: _chat_database,
+    RoomTarget: _dendrite_rooms,
 })  # fmt: skip
 
 # A section without a kind must not be taken for another one.

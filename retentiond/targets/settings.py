@@ -6,16 +6,19 @@ from typing import Any, Final, TypeAlias
 from retentiond.config.chats import ChatTarget
 from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import MediaSettings, resolve
+from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, TargetConfig
 from retentiond.targets.chat_database.settings import ChatSettings, resolve_chats
 from retentiond.targets.chat_database.stores import NOT_THERE, STORES, missing, to_install
+from retentiond.targets.dendrite_rooms.settings import RoomSettings, resolve_rooms
 
-Resolved: TypeAlias = MediaSettings | ChatSettings
+Resolved: TypeAlias = MediaSettings | ChatSettings | RoomSettings
 
 
 _RESOLVERS: Final[Mapping[type, Callable[[Any], Resolved]]] = {
     MediaTarget: resolve,
     ChatTarget: resolve_chats,
+    RoomTarget: resolve_rooms,
 }
 if set(_RESOLVERS) != set(KINDS.values()):
     raise TypeError("targets/settings.py: _RESOLVERS must have each section of a target, and no other")

@@ -169,6 +169,7 @@ _REMOVED_HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
     "dendrite_media": ("Moved to quarantine", "policy"),
     # Chats have no quarantine, and policies are by account.
     "chat_database": ("Purged", "account"),
+    "dendrite_rooms": ("Purged", "policy"),
 }
 """For each kind of target: the heading of the deleted items, and the column that groups them."""
 check_kinds(_REMOVED_HEADINGS, "terminal/account.py: _REMOVED_HEADINGS")

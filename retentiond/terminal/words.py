@@ -39,6 +39,23 @@ CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "changed": "it changed during the purge; the next purge checks it again",
 })  # fmt: skip
 """The words for every reason to keep a chat."""
+ROOM_REASONS: Final[Mapping[str, str]] = MappingProxyType({
+    "joined": "a local user is in it",
+    "invite": "a local user is invited to it, or knocks",
+    "members_differ": "dendrite's databases disagree about its local members",
+    "no_policy": "no policy matches",
+    "undated": "unknown age: the event that dates it is missing or cannot be read",
+    "first_seen": "not seen without local members before; its time begins with a pass or the daemon",
+    "not_due": "not without local members for long enough, or the policy says `keep: forever`",
+    "hold": "on hold",
+    "local_alias": "it has an alias of this server",
+    "space_child": "the space of another room names it",
+    "busy": "something happened in it lately; the next pass checks it again",
+    "too_large": "its purge would take longer than `max_duration` allows",
+    "media": "media that only it refers to are still there, and go first",
+    "changed": "it changed during the pass; the next pass checks it again",
+})  # fmt: skip
+"""The words for every reason to keep a room."""
 
 _UNITS: Final = {"y": "year", "d": "day", "h": "hour", "m": "minute", "s": "second"}
 _KIBI: Final = 1024
@@ -47,7 +64,7 @@ _ORIGINS: Final = {"remote": "media of other servers", "local": "media of this s
 
 
 _REASONS_OF: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
-    {"dendrite_media": REASONS, "chat_database": CHAT_REASONS}
+    {"dendrite_media": REASONS, "chat_database": CHAT_REASONS, "dendrite_rooms": ROOM_REASONS}
 )
 check_kinds(_REASONS_OF, "terminal/words.py: _REASONS_OF")
 

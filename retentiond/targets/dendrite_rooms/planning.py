@@ -1,0 +1,139 @@
+"""The plan of a pass over rooms: a survey, the verdicts counted, and the limits; `plan` stops there, a pass goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries, read_only_connection
+from retentiond.engine.passes import conclude
+from retentiond.model.errors import RefusedError
+from retentiond.model.report import Item, PassReport
+from retentiond.model.rooms import RoomTotals, judge_room_limits
+from retentiond.targets.dendrite_rooms.context import KIND
+from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
+from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.errors import Refusal
+    from retentiond.model.rooms import Room, Verdict
+    from retentiond.targets.dendrite_rooms.context import RoomContext
+
+SQL: Final = named_queries(__package__, "planning.sql")
+
+
+class RoomPlan:
+    """The rooms of a server as one connection surveys them now, each with its verdict."""
+
+    def __init__(
+        self,
+        context: RoomContext,
+        connection: Conn,
+        now: datetime,
+        listen: Callable[[Room, Verdict], None] | None = None,
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._listen = listen
+        self.survey = RoomSurvey(context, connection, now)
+        self.due = RoomTotals()
+        self.oldest: datetime | None = None
+
+    async def judge(self, report: PassReport, *, seeing: bool) -> Refusal | None:
+        """Judge every room; return the first limit that a pass would exceed. With `seeing` the ledger learns what is empty."""
+        await self.survey.take()
+        if seeing:
+            await self.survey.note_seen()
+        await self.survey.read_ledger()
+        matched, due_by = Counter[str](), Counter[str]()
+        waits: datetime | None = None
+        async for page in self.survey.judged():
+            for room, verdict in page:
+                if verdict.policy is not None:
+                    matched[verdict.policy] += 1
+                if verdict.reason is None:
+                    continue
+                report.kept[verdict.reason] += 1
+                if verdict.due_from is not None:
+                    waits = min(waits or verdict.due_from, verdict.due_from)
+                self._tell(room, verdict)
+        async for room, verdict in self.survey.due():
+            due_by[verdict.policy or ""] += 1
+            self.due += RoomTotals(1, room.events, room.bytes)
+            self.oldest = self.oldest or verdict.due
+            self._tell(room, verdict)
+        report.count_policies(matched, due_by)
+        report.await_turn(self.due.rooms, self.due.bytes)
+        if waits is not None:
+            report.remarks.append(
+                f"rooms that are kept for their age alone: the first is due on {waits:%Y-%m-%d %H:%M} UTC"
+            )
+        return await self._judge_limits()
+
+    async def _judge_limits(self) -> Refusal | None:
+        if not self.due.rooms:
+            return None
+        known = await self._connection.fetchrow(CONTEXT_SQL["ledger_tables"])
+        first = (
+            known is None
+            or not known["passes"]
+            or await self._connection.fetchval(SQL["first_purge"], self._context.name, KIND)
+        )
+        stored = RoomTotals(*await self.survey.totals())
+        return judge_room_limits(
+            self._context.name, self._context.config.limits, self.due, stored, first=first
+        )
+
+    def _tell(self, room: Room, verdict: Verdict) -> None:
+        if self._listen is not None:
+            self._listen(room, verdict)
+
+
+async def plan_rooms(
+    context: RoomContext,
+    listen: Callable[[Item], None] | None,
+    progress: Progress,
+    witness: Callable[[Room, Verdict], None] | None = None,
+) -> PassReport:
+    """Return a pass as a report; change nothing. `witness` gets each room with its verdict."""
+    report = PassReport(context.name, KIND, dry_run=True, started_at=datetime.now(UTC))
+
+    def tell(room: Room, verdict: Verdict) -> None:
+        if witness is not None:
+            witness(room, verdict)
+        if listen is not None:
+            listen(item_of(context.name, room, verdict))
+
+    progress.stage("survey", None)
+    async with read_only_connection(context.settings.database) as connection:
+        report.started_at = now = await connection.fetchval("SELECT pg_catalog.clock_timestamp()")
+        planned = RoomPlan(context, connection, now, tell)
+        try:
+            report.refused = await planned.judge(report, seeing=False)
+        except RefusedError as error:
+            report.refused = error.refusal
+        else:
+            async for room, verdict in planned.survey.due():
+                report.remove(verdict.policy or "", 1, room.bytes)
+                report.reach(1, room.bytes)
+    conclude(report)
+    if report.refused is None:
+        report.state = "planned"
+    return report
+
+
+def item_of(target: str, room: Room, verdict: Verdict) -> Item:
+    """Return a room as an item of a plan."""
+    return Item(
+        target,
+        room.room_id,
+        "remove" if verdict.reason is None else "keep",
+        verdict.reason or "due",
+        verdict.policy,
+        room.bytes,
+    )

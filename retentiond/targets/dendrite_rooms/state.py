@@ -1,0 +1,70 @@
+"""The state of a room target: its status from the ledger, and the checks of `check-config --connect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.postgres import translate_errors
+from retentiond.engine.target import NullProgress
+from retentiond.ledger.holds import count_holds
+from retentiond.ledger.leadership import daemon_of
+from retentiond.ledger.lease import current_holder, try_session
+from retentiond.ledger.past import read_backlog, read_last_audit, read_last_pass, read_last_success
+from retentiond.model.check import Check, PolicyCount
+from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
+from retentiond.model.report import TargetStatus
+from retentiond.targets.dendrite_rooms.context import KIND, ensure_tables
+from retentiond.targets.dendrite_rooms.planning import plan_rooms
+
+if TYPE_CHECKING:
+    from retentiond.targets.dendrite_rooms.context import RoomContext
+
+
+async def read_status(context: RoomContext) -> TargetStatus:
+    """Read the target's last pass and its running processes."""
+    async with context.pool.acquire() as connection:
+        if not await context.ledger.exists(connection):
+            daemon = await daemon_of(connection, context.name, ledger=False)
+            return TargetStatus(context.name, KIND, ledger=False, daemon=daemon)
+        await context.ledger.check_version(connection)
+        return TargetStatus(
+            context.name,
+            KIND,
+            ledger=True,
+            last_pass=await read_last_pass(connection, context.name),
+            last_audit=await read_last_audit(connection, context.name),
+            holds=await count_holds(connection),
+            holder=await current_holder(connection),
+            daemon=await daemon_of(connection, context.name, ledger=True),
+            backlog=await read_backlog(connection, context.name),
+            last_success=await read_last_success(connection, context.name),
+        )
+
+
+async def check(context: RoomContext) -> Check:
+    """Test the database, the rights and a plan, which counts the rooms of each policy."""
+    problems: list[RetentiondError] = []
+    try:
+        with translate_errors("the database"):
+            try:
+                await try_session(context.settings.database)
+            except RefusedError as error:
+                problems.append(error)
+            await ensure_tables(context.pool)
+            async with context.pool.acquire() as connection:
+                missing = await context.ledger.missing_right(connection)
+            if missing is not None:
+                problems.append(UnreachableError(missing))
+            report = await plan_rooms(context, None, NullProgress())
+    except RetentiondError as error:
+        return Check([*problems, error])
+    # A first pass is always refused without --yes: that is no mistake of the configuration.
+    if report.refused is not None and report.refused.limit != "first_pass":
+        problems.append(RefusedError(report.refused))
+    if (matched := report.matched) is None:
+        return Check(problems, (), report.remarks)
+    counts = [
+        PolicyCount(one.name, matched[one.name], report.due_by[one.name])
+        for one in context.settings.rules.policies
+    ]
+    return Check(problems, counts, report.remarks)

@@ -1,0 +1,121 @@
+"""The steps of a pass over rooms, as the engine asks for them: the plan, carried out, one room after another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST
+from retentiond.ledger import past
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
+from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.records import prune_after
+from retentiond.targets.dendrite_rooms.planning import RoomPlan
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import PassOptions
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.errors import Refusal
+    from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_rooms.context import RoomContext
+
+
+class RoomSteps:
+    """One pass; the connection is its own, for the survey and its temporary tables."""
+
+    def __init__(
+        self, context: RoomContext, connection: Conn, lease: Lease, options: PassOptions, now: datetime
+    ) -> None:
+        self._context = context
+        self._connection = connection
+        self._lease = lease
+        self._options = options
+        self._plan = RoomPlan(context, connection, now)
+        self._log = get_logger(target=context.name)
+
+    async def make_safe(self) -> None:
+        """Check the clocks."""
+        context, connection = self._context, self._connection
+        state = await context.ledger.store(connection)
+        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+        await context.ledger.save_clock(connection, read_clock())
+
+    async def sweep(self) -> None:
+        """Finish purges that an earlier pass left open."""
+
+    async def survey(self, report: PassReport) -> Refusal | None:
+        """Judge every room, and record how much is due."""
+        self._options.progress.stage("survey", None)
+        refusal = await self._plan.judge(report, seeing=True)
+        due = self._plan.due
+        await past.save_backlog(self._connection, self._context.name, due.rooms, due.bytes, self._plan.oldest)
+        self._options.progress.stage("remove", due.rooms)
+        return refusal
+
+    async def begin(self, report: PassReport) -> None:
+        """Give the pass its number, and record its rules."""
+        config, rules = self._context.config, self._context.settings.rules
+        cutoffs = {one.name: one.keep for one in rules.policies if one.keep is not None}
+        header = PassHeader(
+            target=self._context.name,
+            kind=report.kind,
+            command=self._options.command,
+            started_at=report.started_at,
+            rules={
+                "policies": [one.model_dump(mode="json", exclude_none=True) for one in config.policies],
+                "cool_off_seconds": int(rules.cool_off.total_seconds()),
+                "protect": sorted(rules.protect),
+                "media": config.media,
+            },
+            grace=timedelta(0),
+            settle=timedelta(0),
+            cutoffs={
+                name: (report.started_at - max(keep, rules.cool_off)).isoformat()
+                for name, keep in cutoffs.items()
+            },
+        )
+        async with self._connection.transaction():
+            await self._lease.check(self._connection)
+            report.pass_id = await self._context.ledger.begin_pass(self._connection, header)
+        self._log.info("pass_started", pass_id=report.pass_id, command=self._options.command)
+
+    async def remove(self, report: PassReport) -> None:
+        """Purge the due rooms, one after another."""
+
+    async def account(self, report: PassReport) -> None:
+        """Take off the backlog what was purged."""
+        due = self._plan.due
+        await past.save_backlog(
+            self._connection,
+            report.target,
+            max(due.rooms - report.removed_items, 0),
+            max(due.bytes - report.removed_bytes, 0),
+            self._plan.oldest if due.rooms > report.removed_items else None,
+        )
+
+    async def end(self, report: PassReport) -> None:
+        """Record the report, and delete records that are too old."""
+        await record_end(self._context, report)
+        await prune_after(self._connection, report, self._options.keep_records)
+
+
+async def record_end(context: RoomContext, report: PassReport) -> None:
+    """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
+    log = get_logger(target=context.name)
+    fields = report.as_json()
+    if report.refused is not None:
+        log.warning("pass_refused", **asdict(report.refused))
+    try:
+        if report.pass_id is not None:
+            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
+        elif report.refused is not None:
+            await context.ledger.save_refusal(context.pool, context.name, report.refused)
+    except LOST as error:
+        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+    if report.refused is None or report.pass_id is not None:
+        fields.pop("target")
+        log.info("pass_finished", **fields, error=report.error)

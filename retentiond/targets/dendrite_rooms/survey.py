@@ -1,0 +1,170 @@
+"""The survey: the facts of every room, set by set, in a temporary table, and the verdict on each."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from retentiond.adapters.postgres import named_queries, pages, read_only_connection
+from retentiond.model.errors import Refusal, RefusedError, UnreachableError
+from retentiond.model.rooms import Room, Verdict, decide
+from retentiond.model.text import sentence
+from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
+from retentiond.targets.dendrite_rooms.context import ensure_tables
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+    from retentiond.targets.dendrite_rooms.context import RoomContext
+    from retentiond.targets.dendrite_rooms.settings import RoomComponent
+
+SQL: Final = named_queries(__package__, "survey.sql")
+SEEN_SQL: Final = named_queries(__package__, "seen.sql")
+_PAGE: Final = 1000
+_FUNCTIONS: Final = ("sent_at_function", "sender_function", "content_function")
+_FIELDS: Final = tuple(field.name for field in fields(Room))
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+_TABLES: Final = {
+    "sync_api": "syncapi_output_room_events, syncapi_current_room_state, syncapi_invite_events",
+    "user_api": "userapi_profiles, userapi_account_datas",
+    "media_api": "mediaapi_media_repository",
+}
+
+
+class RoomSurvey:
+    """The rooms as one connection to the room server's database surveys them."""
+
+    def __init__(self, context: RoomContext, connection: Conn, now: datetime) -> None:
+        self._context = context
+        self._connection = connection
+        self.now = now
+
+    async def take(self, room_id: str | None = None) -> None:
+        """Collect the facts of all rooms, or of one; what a pass has seen before is not among them yet."""
+        connection = self._connection
+        await ensure_tables(connection)
+        await _prepare(connection)
+        await connection.execute(SQL["take_rooms"], room_id)
+        await connection.execute(SQL["analyze_rooms"])
+        await connection.execute(SQL["date_rooms"])
+        await connection.execute(SQL["take_aliases"])
+        names = sorted(self._context.settings.server_names)
+        async with self.reading("sync_api") as sync:
+            if sync is connection:
+                source = SQL["take_state"].replace("{source}", SQL["state_of_rooms"])
+                await connection.execute(source, names)
+            else:
+                await self._take_state_from(sync, names)
+        await connection.execute(SQL["find_successors"])
+
+    async def _take_state_from(self, sync: Conn, names: Sequence[str]) -> None:
+        await _prepare(sync)
+        async for page in _stream(self._connection, SQL["wanted_rooms"]):
+            await _copy(sync, "retentiond_room", ("room_nid", "room_id"), page)
+        await sync.execute(SQL["analyze_rooms"])
+        await self._connection.execute(SQL["drop_state"])
+        await self._connection.execute(SQL["make_state"])
+        columns = ("room_id", "bytes", "successor", "upgraded_ms", "parents", "state_disagrees")
+        async for page in _stream(sync, SQL["state_of_rooms"], names):
+            await _copy(self._connection, "retentiond_room_state", columns, page)
+        await self._connection.execute(SQL["take_state"].replace("{source}", SQL["state_table"]))
+
+    async def read_ledger(self) -> None:
+        """Add what the ledger knows: since when each room was seen so, and holds. Without a ledger there is nothing."""
+        known = await self._connection.fetchrow(CONTEXT_SQL["ledger_tables"])
+        if known is not None and known["seen"]:
+            await self._connection.execute(SEEN_SQL["take_seen"])
+        if known is not None and known["holds"]:
+            await self._connection.execute(SEEN_SQL["take_holds"])
+
+    async def note_seen(self) -> None:
+        """Write to the ledger which rooms are without local users now; of a survey of all rooms only."""
+        async with self._connection.transaction():
+            await self._connection.execute(SEEN_SQL["forget_seen"])
+            await self._connection.execute(SEEN_SQL["note_seen"])
+
+    async def judged(self) -> AsyncIterator[list[tuple[Room, Verdict]]]:
+        """Stream all rooms with their verdicts, a page at a time; note the due ones in the table."""
+        rules = self._context.settings.rules
+        async for page in pages(self._connection, SQL["rooms_page"], size=_PAGE, after=(-1,)):
+            verdicts = [(room, decide(room, rules, self.now)) for room in map(room_of, page)]
+            due = [(room.room_nid, one.policy, one.due) for room, one in verdicts if one.due is not None]
+            if due:
+                await self._connection.execute(SQL["note_due"], *map(list, zip(*due, strict=True)))
+            yield verdicts
+
+    async def due(self) -> AsyncIterator[tuple[Room, Verdict]]:
+        """Stream the due rooms, those that are due the longest first."""
+        after = _BEGINNING, -1
+        while page := await self._connection.fetch(SQL["due_page"], *after, _PAGE):
+            for row in page:
+                yield room_of(row), Verdict(None, row["policy"], row["due"])
+            after = page[-1]["due"], page[-1]["room_nid"]
+
+    async def totals(self) -> tuple[int, int, int]:
+        """Return the rooms and events of the server, and the bytes of the tables with events."""
+        [row] = await self._connection.fetch(SQL["totals"])
+        async with self.reading("sync_api") as sync:
+            size = await sync.fetchval(SQL["sync_totals"])
+        return row["rooms"], row["events"], row["bytes"] + size
+
+    @asynccontextmanager
+    async def reading(self, component: RoomComponent) -> AsyncIterator[Conn]:
+        """Yield a connection to a component's database: our own if it is the room server's.
+
+        An error of its tables becomes a refusal with the next step.
+        """
+        tables, settings = _TABLES[component], self._context.settings
+        url = settings.databases[component]
+        try:
+            if url == settings.database:
+                yield self._connection
+                return
+            async with read_only_connection(url, f"the database of {tables}") as other:
+                yield other
+        except (asyncpg.PostgresError, UnreachableError) as error:
+            if self._connection.is_closed():
+                raise
+            hint = (
+                f"let this role read {tables} (GRANT SELECT), or name their database under `databases: {{{component}: ...}}`; "
+                "no room is purged until they can be read"
+            )
+            found = f"{tables}: {sentence(str(error))}"
+            raise RefusedError(Refusal("protection_unreadable", found, "readable", hint)) from error
+
+
+def room_of(row: Record) -> Room:
+    """Return a row of the temporary table as a room."""
+    values: dict[str, Any] = {name: row[name] for name in _FIELDS}
+    return Room(**values | {name: tuple(values[name]) for name in ("aliases", "parents")})
+
+
+async def _prepare(connection: Conn) -> None:
+    for function in _FUNCTIONS:
+        await connection.execute(SQL[function])
+    await connection.execute(SQL["drop_rooms"])
+    await connection.execute(SQL["make_rooms"])
+
+
+async def _copy(connection: Conn, table: str, columns: Sequence[str], page: Sequence[Record]) -> None:
+    records = [tuple(row) for row in page]
+    await connection.copy_records_to_table(table, schema_name="pg_temp", columns=columns, records=records)
+
+
+async def _stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
+    """Stream a statement's rows, a page at a time."""
+    async with connection.transaction(readonly=True):
+        page: list[Record] = []
+        async for row in connection.cursor(query, *arguments, prefetch=_PAGE):
+            page.append(row)
+            if len(page) == _PAGE:
+                yield page
+                page = []
+        yield page

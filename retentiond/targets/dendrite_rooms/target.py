@@ -1,0 +1,135 @@
+"""The target `dendrite_rooms`: its contract and capabilities, put together from their parts."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from retentiond.adapters.postgres import LOST, connection_to, pool, translate_errors
+from retentiond.adapters.postgres_errors import describe
+from retentiond.engine.capabilities import HasHolds, HasRecords
+from retentiond.engine.passes import conclude, run_steps
+from retentiond.ledger.leadership import Leadership
+from retentiond.ledger.lease import hold_lease
+from retentiond.ledger.reader import LedgerReader
+from retentiond.model.errors import BusyError, RefusedError
+from retentiond.model.report import PassReport, SweepReport
+from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLedger, ensure_tables
+from retentiond.targets.dendrite_rooms.holds import RoomHolds
+from retentiond.targets.dendrite_rooms.planning import plan_rooms
+from retentiond.targets.dendrite_rooms.settings import resolve_rooms
+from retentiond.targets.dendrite_rooms.state import check, read_status
+from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end
+from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from retentiond.config.rooms import RoomTarget
+    from retentiond.engine.target import PassOptions, Progress
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.check import Check
+    from retentiond.model.report import Item, TargetStatus
+
+_DAEMON_WAITS: Final = 3600.0
+"""Seconds that a scheduled pass waits for another on the same database: one over dendrite's media, at the same hour."""
+
+
+@asynccontextmanager
+async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[DendriteRooms]:
+    """Open the target and connect to its database. Nothing is changed before a method is called."""
+    settings = resolve_rooms(config)
+    async with pool(settings.database) as opened, Leadership(settings.database, name) as leadership:
+        yield DendriteRooms(RoomContext(name, config, settings, opened, RoomLedger()), leadership)
+
+
+class DendriteRooms(LedgerReader, HasHolds, HasRecords):
+    """The rooms of a dendrite server. Purged rooms cannot be restored."""
+
+    def __init__(self, context: RoomContext, leadership: Leadership) -> None:
+        super().__init__(context)
+        self._context = context
+        self._leadership = leadership
+
+    @property
+    def name(self) -> str:
+        """The target's name in the configuration."""
+        return self._context.name
+
+    @property
+    def kind(self) -> str:
+        """The kind of the target."""
+        return KIND
+
+    @property
+    def holds(self) -> RoomHolds:
+        """The holds on rooms."""
+        return RoomHolds(self._context)
+
+    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+        """Return the purges of a pass now; change nothing."""
+        with translate_errors("the database"):
+            return await plan_rooms(self._context, listen, progress)
+
+    async def run_pass(self, options: PassOptions) -> PassReport:
+        """Run one pass."""
+        context = self._context
+        report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
+        patience = options.patience
+        with translate_errors("the database"):
+            if options.command == "run":
+                await self._leadership.take()
+                patience = max(patience, _DAEMON_WAITS)
+            await ensure_tables(context.pool)
+            await context.make_ledger()
+            try:
+                async with hold_lease(
+                    context.settings.database, options.command, patience=patience, stop=options.stop
+                ) as lease:
+                    await self._work(options, lease, report)
+            except RefusedError as error:
+                report.refused = error.refusal
+                conclude(report)
+                await record_end(context, report)
+        return report
+
+    async def _work(self, options: PassOptions, lease: Lease, report: PassReport) -> None:
+        async with connection_to(self._context.settings.database) as connection:
+            report.started_at = now = await connection.fetchval("SELECT pg_catalog.clock_timestamp()")
+            steps = RoomSteps(self._context, connection, lease, options, now)
+            try:
+                await run_steps(steps, options, report)
+            except (*LOST, asyncpg.PostgresError) as error:
+                report.state, report.error = "interrupted", f"the database {describe(error)}"
+                conclude(report)
+                await record_end(self._context, report)
+
+    async def sweep(self, *, everything: bool) -> SweepReport:
+        """Note once an hour which rooms are without local members."""
+        with translate_errors("the database"):
+            await ensure_tables(self._context.pool)
+            if not everything or not await self._context.ledger.exists(self._context.pool):
+                return SweepReport()
+            with suppress(BusyError):
+                await self._leadership.take()
+                await self._note_seen()
+        return SweepReport()
+
+    async def _note_seen(self) -> None:
+        await self._context.make_ledger()
+        async with connection_to(self._context.settings.database) as connection:
+            survey = RoomSurvey(self._context, connection, datetime.now(UTC))
+            await survey.take()
+            await survey.note_seen()
+
+    async def status(self) -> TargetStatus:
+        """Read the status from the ledger."""
+        with translate_errors("the database"):
+            return await read_status(self._context)
+
+    async def check(self) -> Check:
+        """Check the requirements of a pass, and count the rooms of each policy."""
+        return await check(self._context)
