@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from retentiond.config.schedule import Schedule
 from retentiond.config.next_run import following
+from retentiond.config.schedule import Schedule
 
 # A Monday.
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from retentiond.config.schedule import Schedule
 from retentiond.config.next_run import following, next_run
+from retentiond.config.schedule import Schedule
 
 HALF_PAST_THREE = Schedule(cron="30 3 * * *", timezone="UTC")
 SIX_HOURLY = Schedule(every=timedelta(hours=6))

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.engine.passes import conclude
 from retentiond.model.errors import RefusedError
-from retentiond.model.report import Item, PassReport
+from retentiond.model.report import Item, PassReport, Tally
 from retentiond.model.rooms import RoomTotals, judge_room_limits
 from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
+from retentiond.targets.dendrite_rooms.media import find_media
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
@@ -50,30 +51,49 @@ class RoomPlan:
         if seeing:
             await self.survey.note_seen()
         await self.survey.read_ledger()
-        matched, due_by = Counter[str](), Counter[str]()
-        waits: datetime | None = None
+        if await self._judge_all(report):
+            await self._find_media(report)
+        await self._count_due(report)
+        return await self._judge_limits()
+
+    async def _judge_all(self, report: PassReport) -> bool:
+        """Judge each room, and count those that are kept; return whether any room is due."""
+        found, matched = False, Counter[str]()
+        first_due: datetime | None = None
         async for page in self.survey.judged():
             for room, verdict in page:
                 if verdict.policy is not None:
                     matched[verdict.policy] += 1
                 if verdict.reason is None:
+                    found = True
                     continue
                 report.kept[verdict.reason] += 1
                 if verdict.due_from is not None:
-                    waits = min(waits or verdict.due_from, verdict.due_from)
+                    first_due = min(first_due or verdict.due_from, verdict.due_from)
                 self._tell(room, verdict)
+        report.count_policies(matched, {})
+        if first_due is not None:
+            report.remarks.append(
+                f"rooms that are kept for their age alone: the first is due on {first_due:%Y-%m-%d %H:%M} UTC"
+            )
+        return found
+
+    async def _find_media(self, report: PassReport) -> None:
+        """Count the media that only due rooms refer to; rooms that wait for theirs are due no more."""
+        wait = self._context.config.media == "wait"
+        media, waits = await find_media(self.survey, self._connection, wait=wait)
+        report.remarks.extend(_about_media(media, waits=waits))
+        async for room, verdict in self.survey.waiting():
+            report.kept["media"] += 1
+            self._tell(room, verdict)
+
+    async def _count_due(self, report: PassReport) -> None:
         async for room, verdict in self.survey.due():
-            due_by[verdict.policy or ""] += 1
+            report.due_by[verdict.policy or ""] += 1
             self.due += RoomTotals(1, room.events, room.bytes)
             self.oldest = self.oldest or verdict.due
             self._tell(room, verdict)
-        report.count_policies(matched, due_by)
         report.await_turn(self.due.rooms, self.due.bytes)
-        if waits is not None:
-            report.remarks.append(
-                f"rooms that are kept for their age alone: the first is due on {waits:%Y-%m-%d %H:%M} UTC"
-            )
-        return await self._judge_limits()
 
     async def _judge_limits(self) -> Refusal | None:
         if not self.due.rooms:
@@ -92,6 +112,16 @@ class RoomPlan:
     def _tell(self, room: Room, verdict: Verdict) -> None:
         if self._listen is not None:
             self._listen(room, verdict)
+
+
+def _about_media(media: Tally, *, waits: bool) -> Iterator[str]:
+    if not media.items:
+        return
+    size = f"{media.items:,} media items ({media.bytes:,} bytes) are referred to by due rooms only"
+    if waits:
+        yield f"{size}; these rooms wait until a policy of the media target (`room: no_local_members`) has deleted them"
+    else:
+        yield f"{size}; they stay, and no table will show where they were"
 
 
 async def plan_rooms(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_rooms.settings import RoomComponent
 
 SQL: Final = named_queries(__package__, "survey.sql")
+MEDIA_SQL: Final = named_queries(__package__, "media.sql")
 SEEN_SQL: Final = named_queries(__package__, "seen.sql")
 _PAGE: Final = 1000
 _FUNCTIONS: Final = ("sent_at_function", "sender_function", "content_function")
@@ -66,14 +67,14 @@ class RoomSurvey:
 
     async def _take_state_from(self, sync: Conn, names: Sequence[str]) -> None:
         await _prepare(sync)
-        async for page in _stream(self._connection, SQL["wanted_rooms"]):
-            await _copy(sync, "retentiond_room", ("room_nid", "room_id"), page)
+        async for page in stream(self._connection, SQL["wanted_rooms"]):
+            await copy_rows(sync, "retentiond_room", ("room_nid", "room_id"), page)
         await sync.execute(SQL["analyze_rooms"])
         await self._connection.execute(SQL["drop_state"])
         await self._connection.execute(SQL["make_state"])
         columns = ("room_id", "bytes", "successor", "upgraded_ms", "parents", "state_disagrees")
-        async for page in _stream(sync, SQL["state_of_rooms"], names):
-            await _copy(self._connection, "retentiond_room_state", columns, page)
+        async for page in stream(sync, SQL["state_of_rooms"], names):
+            await copy_rows(self._connection, "retentiond_room_state", columns, page)
         await self._connection.execute(SQL["take_state"].replace("{source}", SQL["state_table"]))
 
     async def read_ledger(self) -> None:
@@ -99,6 +100,12 @@ class RoomSurvey:
             if due:
                 await self._connection.execute(SQL["note_due"], *map(list, zip(*due, strict=True)))
             yield verdicts
+
+    async def waiting(self) -> AsyncIterator[tuple[Room, Verdict]]:
+        """Stream the rooms that are old enough and wait for their media."""
+        async for page in pages(self._connection, MEDIA_SQL["waiting_page"], size=_PAGE, after=(-1,)):
+            for row in page:
+                yield room_of(row), Verdict("media", row["policy"])
 
     async def due(self) -> AsyncIterator[tuple[Room, Verdict]]:
         """Stream the due rooms, those that are due the longest first."""
@@ -153,12 +160,13 @@ async def _prepare(connection: Conn) -> None:
     await connection.execute(SQL["make_rooms"])
 
 
-async def _copy(connection: Conn, table: str, columns: Sequence[str], page: Sequence[Record]) -> None:
+async def copy_rows(connection: Conn, table: str, columns: Sequence[str], page: Sequence[Record]) -> None:
+    """Copy rows of another connection into a temporary table."""
     records = [tuple(row) for row in page]
     await connection.copy_records_to_table(table, schema_name="pg_temp", columns=columns, records=records)
 
 
-async def _stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
+async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
     """Stream a statement's rows, a page at a time."""
     async with connection.transaction(readonly=True):
         page: list[Record] = []

@@ -219,7 +219,8 @@ ORDER BY r.due, r.room_nid LIMIT $3
 
 -- name: note_due
 UPDATE pg_temp.retentiond_room r SET policy = d.policy, due = d.due
-FROM pg_catalog.unnest($1::bigint[], $2::text[], $3::timestamptz[]) AS d (room_nid, policy, due)
+FROM ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::timestamptz[]))
+     AS d (room_nid, policy, due)
 WHERE d.room_nid = r.room_nid
 
 -- name: totals
