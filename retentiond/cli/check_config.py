@@ -21,7 +21,7 @@ from retentiond.config.problems import ConfigError, Problem
 from retentiond.config.resolve import MediaSettings
 from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, Config, TargetConfig
-from retentiond.config.warnings import unmatched, warnings_of
+from retentiond.config.warnings import certificate_problems, unmatched, warnings_of
 from retentiond.engine.target import Target
 from retentiond.model.check import Check, PolicyCount, StoreOverview
 from retentiond.model.errors import MissingRightError, RetentiondError, worst
@@ -71,7 +71,7 @@ class CheckConfig:
         """Report all errors, and exit 2; or all warnings and a summary of each target."""
         try:
             config, document = session.load_with_places()
-            settings = _resolved(config.targets, str(session.config_path))
+            settings = _resolved(config, document, str(session.config_path))
         except ConfigError as error:
             self._tell(session, error.problems)
             if self.as_json:
@@ -188,20 +188,21 @@ def _as_json(
     }
 
 
-def _resolved(targets: Mapping[str, TargetConfig], file: str) -> dict[str, Resolved]:
-    """Read the files that targets name as well, and look for the extras; raise ConfigError with all problems."""
+def _resolved(config: Config, document: Document, file: str) -> dict[str, Resolved]:
+    """Read the files that it names as well, and look for the extras; raise ConfigError with all problems."""
     settings: dict[str, Resolved] = {}
     problems: list[Problem] = []
-    for name, config in targets.items():
+    for name, target in config.targets.items():
         try:
-            settings[name] = resolve_target(config)
+            settings[name] = resolve_target(target)
         except ConfigError as error:
             # Several targets may name one file.
             problems += [problem for problem in error.problems if problem not in problems]
         problems += [
             Problem(file, None, None, f"targets.{name}.{section}", message, hint)
-            for section, message, hint in missing_extras(config)
+            for section, message, hint in missing_extras(target)
         ]
+    problems += certificate_problems(document, config)
     if problems:
         raise ConfigError(problems)
     return settings

@@ -3,18 +3,19 @@
 The descriptions become the comments of the example, and `examples` its values where there is no default.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import Field, StringConstraints
 
 from retentiond.config.chats import ChatTarget
+from retentiond.config.http import DEFAULT_ADDRESS, Http, shared_address
 from retentiond.config.media import MediaTarget
 from retentiond.config.notify import Notify
 from retentiond.config.rooms import RoomTarget
-from retentiond.config.section import Section
-from retentiond.config.values import Listen, LongerThanZero
+from retentiond.config.section import Conflict, Section
+from retentiond.config.values import Listen, LongerThanZero, one_or_more, to_address
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """The name of a target in commands and log lines."""
@@ -56,8 +57,9 @@ class Metrics(Section):
     """Figures for Prometheus."""
 
     listen: Listen = Field(
-        description="The address and port of the HTTP endpoint. It has no access control.",
-        examples=["127.0.0.1:19187"],
+        description="The address and port of the HTTP endpoint: /metrics, /healthz and /readyz only. It has no access "
+        "control.",
+        examples=["127.0.0.1:19188"],
     )
 
 
@@ -88,9 +90,30 @@ class Config(Section):
     metrics: Metrics | None = Field(
         default=None, description="Metrics for Prometheus. By default none are served."
     )
+    http: Http | None = Field(
+        default=None,
+        description="Pages and documents of the daemon by HTTP: a landing page, the report, the status, the usage, and the "
+        "metrics. By default none are served.",
+    )
     logging: Logging = Field(default=Logging(), description="The log.")
     notify: Notify | None = Field(
         default=None,
         description="Notices about passes: pings for a dead man's switch, webhooks, and all services that Apprise knows. "
         "By default none are sent.",
     )
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        """Yield the problem of two servers at one address."""
+        metrics, http = given.get("metrics"), given.get("http")
+        if not isinstance(metrics, Mapping) or not isinstance(http, Mapping):
+            return
+        of_metrics = to_address(metrics.get("listen"))
+        for place, value in enumerate(one_or_more(http.get("listen", DEFAULT_ADDRESS))):
+            address = to_address(value)
+            if of_metrics and address and shared_address(of_metrics, address):
+                where = ("http", "listen", place) if "listen" in http else ("http",)
+                yield Conflict(
+                    where,
+                    "listens at the address of `metrics.listen`; leave `metrics` out, since `http` serves /metrics, too",
+                )

@@ -123,7 +123,8 @@ def repeated_urls(value: object) -> Iterator[tuple[int, int]]:
             yield place, first[same]
 
 
-def _listen(value: object) -> object:
+def to_address(value: object) -> tuple[str, int] | None:
+    """Return the IP address and the port that a text names; None for any other value."""
     if isinstance(value, tuple):
         return value
     host, _, port = str(value).rpartition(":")
@@ -132,12 +133,17 @@ def _listen(value: object) -> object:
         ip_address(host)
         number = int(port)
     except ValueError:
-        number = -1
-    if not 0 <= number < 2**16:
+        return None
+    return (host, number) if 0 <= number < 2**16 else None
+
+
+def _listen(value: object) -> object:
+    address = to_address(value)
+    if address is None:
         raise ValueError(
             "not an address to listen at; write an IP address and a port, such as 127.0.0.1:19187"
         )
-    return host, number
+    return address
 
 
 def _host_name(name: str) -> str:

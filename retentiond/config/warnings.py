@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, SecretStr
 
 from retentiond.config.connection import password_of
+from retentiond.config.http import is_loopback
 from retentiond.config.problems import KeyPath, Problem
 from retentiond.model.text import printable
 
@@ -115,7 +116,40 @@ def warnings_of(
     """Return all warnings; `resolved` are the targets' settings, with the values from the files that they name."""
     names = {name: settings.server_names for name, settings in resolved.items()}
     exposed = exposed_secrets(path, document, config, resolved)
-    return (*exposed, *policy_warnings(document, config, names))
+    return (*exposed, *http_warnings(document, config), *policy_warnings(document, config, names))
+
+
+def certificate_problems(document: Document, config: Config) -> Iterator[Problem]:
+    """Yield the problem of a certificate or a key that cannot be used."""
+    if config.http is None or config.http.tls is None:
+        return
+    try:
+        config.http.tls.context()
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        yield document.problem(("http", "tls", "certificate"), message, hint)
+
+
+def http_warnings(document: Document, config: Config) -> Iterator[Problem]:
+    """Yield the warnings about a token that a network can read, and a private key that other users can."""
+    http = config.http
+    if http is None:
+        return
+    outside = [f"{host}:{port}" for host, port in http.listen if not is_loopback(host)]
+    if outside and http.tls is None:
+        yield warning(
+            document,
+            ("http", "listen"),
+            f"sends the token and the names of users in clear text over the network ({', '.join(outside)})",
+            "add `tls`, or listen at 127.0.0.1 behind a proxy with TLS",
+        )
+    if http.tls is not None and (readers := _readers(http.tls.key)):
+        yield warning(
+            document,
+            ("http", "tls", "key"),
+            f"is a private key, and {readers} can read it",
+            f"chmod 600 {printable(str(http.tls.key))}",
+        )
 
 
 def policy_warnings(

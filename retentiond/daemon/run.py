@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
 from retentiond.adapters.clock import SystemClock
-from retentiond.adapters.http import Listener
 from retentiond.adapters.logging import configure_logging, get_logger
 from retentiond.adapters.metrics import Metrics
 from retentiond.adapters.systemd import Notifier, keep_alive
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Logging, left_alone_on
+from retentiond.daemon.http import HttpServers
 from retentiond.daemon.notices import Notices
+from retentiond.daemon.pages import Pages
+from retentiond.daemon.quiet import QuietTimes
 from retentiond.daemon.settings import policies_as_fields, read_settings
+from retentiond.daemon.states import TargetStates
 from retentiond.daemon.status import StatusReporter
 from retentiond.daemon.target_set import TargetSet
 from retentiond.daemon.tasks import Tasks
@@ -117,11 +120,20 @@ class _Daemon:
         self._tasks = Tasks(self._signals.noticed.set)
         self._timetable = Timetable()
         self._metrics = Metrics()
-        self._listener = Listener({"/metrics": self._metrics.answer})
         self._notices = Notices(clock)
+        self._states = TargetStates(clock)
+        quiet = QuietTimes()
+        self._pages = Pages(open_target, clock, quiet)
         self._status = StatusReporter(
-            notifier, self._metrics, clock, lambda: self._timetable.next_times, self._notices
+            notifier,
+            self._metrics,
+            clock,
+            lambda: self._timetable.next_times,
+            self._notices,
+            self._states,
+            quiet,
         )
+        self._http = HttpServers(self._metrics, self._states, self._pages, clock, self._status.text)
         self._targets = TargetSet(open_target, clock, self._status, self._timetable, self._tasks)
 
     async def run(self) -> int:
@@ -137,7 +149,7 @@ class _Daemon:
                 return await self._work(settings)
             finally:
                 await self._tasks.cancel(self._clock.sleep(LEAVE))
-                await self._listener.close()
+                await self._http.close()
                 await self._notices.close()
                 self._timetable.shut()
                 # APScheduler only asks the loop to shut it.
@@ -147,6 +159,7 @@ class _Daemon:
         await self._adopt(settings)
         self._tasks.start("watchdog", keep_alive(self._notifier))
         self._tasks.start("minute", self._look_at_the_clock())
+        self._tasks.start("pages", self._pages.run())
         self._notifier.ready(self._status.text())
         while self._signals.stop is None and self._tasks.failed is None:
             self._signals.noticed.clear()
@@ -169,14 +182,18 @@ class _Daemon:
             return None
 
     async def _adopt(self, settings: Settings) -> None:
-        await self._listener.adopt(settings.metrics.listen if settings.metrics else None)
-        self._metrics.served = self._listener.port is not None
+        await self._http.adopt(settings.metrics, settings.http)
+        self._metrics.served = self._http.is_open
         self._notices.adopt(settings.notify)
         host = host_name()
         elsewhere = {n: t for n, t in settings.targets.items() if left_alone_on(t.config, host)}
         for name, target in elsewhere.items():
             _log.info("target_left_alone", target=name, host=host, hosts=target.config.only_on)
-        self._targets.adopt({n: t for n, t in settings.targets.items() if n not in elsewhere})
+        here = {name: target for name, target in settings.targets.items() if name not in elsewhere}
+        configs = {name: target.config for name, target in here.items()}
+        self._states.adopt(configs, {name: target.config for name, target in elsewhere.items()})
+        self._pages.adopt(settings.http.refresh if settings.http else None, configs)
+        self._targets.adopt(here)
         policies = {name: policies_as_fields(target.config) for name, target in settings.targets.items()}
         _log.info("config_loaded", config=str(self._config_path), targets=policies)
         for warning in settings.warnings:

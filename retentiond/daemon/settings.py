@@ -10,7 +10,7 @@ from retentiond.config.policies import FOREVER
 from retentiond.config.problems import ConfigError
 from retentiond.config.schema import Records
 from retentiond.config.units import format_duration
-from retentiond.config.warnings import warnings_of
+from retentiond.config.warnings import certificate_problems, warnings_of
 from retentiond.targets.settings import Resolved, resolve_target
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
+    from retentiond.config.http import Http
     from retentiond.config.notify import Notify
     from retentiond.config.problems import Problem
     from retentiond.config.schema import Logging, Metrics, TargetConfig
@@ -43,6 +44,7 @@ class Settings:
     logging: Logging
     metrics: Metrics | None = None
     notify: Notify | None = None
+    http: Http | None = None
     warnings: tuple[Problem, ...] = ()
 
 
@@ -56,11 +58,12 @@ def read_settings(path: Path, environment: Mapping[str, str]) -> Settings:
             targets[name] = TargetSettings(target, resolve_target(target), config.records.keep)
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
+    problems += certificate_problems(document, config)
     if problems:
         raise ConfigError(problems)
     resolved = {name: target.resolved for name, target in targets.items()}
     warnings = warnings_of(path, document, config, resolved)
-    return Settings(targets, config.logging, config.metrics, config.notify, warnings)
+    return Settings(targets, config.logging, config.metrics, config.notify, config.http, warnings)
 
 
 def policies_as_fields(target: TargetConfig) -> list[dict[str, Any]]:

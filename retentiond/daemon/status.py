@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from retentiond.adapters.metrics import Hindrance, Metrics
     from retentiond.adapters.systemd import Notifier
     from retentiond.daemon.notices import Notices
+    from retentiond.daemon.quiet import QuietTimes
+    from retentiond.daemon.states import TargetStates
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import PassLimit, RetentiondError, StoreLimit
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
@@ -36,12 +38,16 @@ class StatusReporter:
         clock: Clock,
         next_times: Callable[[], Mapping[str, datetime]],
         notices: Notices,
+        states: TargetStates,
+        quiet: QuietTimes,
     ) -> None:
         self._notifier = notifier
         self._metrics = metrics
         self._clock = clock
         self._next_times = next_times
         self._notices = notices
+        self._states = states
+        self._quiet = quiet
         self._lost: dict[str, datetime] = {}
         self._at_work: dict[str, str] = {}
         self._last = ""
@@ -53,6 +59,7 @@ class StatusReporter:
         self._lost[name] = since
         self._notices.failed(name, error)
         self._metrics.reachable(name, yes=False)
+        self._states.lost(name, error)
         self.refresh()
 
     def found(self, name: str) -> None:
@@ -71,16 +78,19 @@ class StatusReporter:
     def opened(self, name: str, status: TargetStatus) -> None:
         """Record the state in which a target was opened."""
         self._notices.opened(name, status)
+        self._states.stands(status)
 
     def begun(self, name: str) -> None:
         """Record the start of a pass."""
         self._notices.begun(name)
+        self._quiet.begun(name)
         self._at_work[name] = f"{name}: a pass begins"
         self.refresh()
 
     def ended(self, name: str, report: PassReport | None, *, stopped: bool, scheduled: bool) -> None:
         """Record the end of a pass; `report` is None if it did not begin."""
         self._at_work.pop(name, None)
+        self._quiet.ended(name)
         if report is not None:
             self._metrics.passed(report)
             self._notices.ended(name, report, stopped=stopped, scheduled=scheduled)
@@ -116,9 +126,15 @@ class StatusReporter:
     def stands(self, status: TargetStatus) -> None:
         """Record the status of a target."""
         self._metrics.stands(status)
+        self._states.stands(status)
+
+    def beaten(self, name: str) -> None:
+        """Record a heartbeat that was written to the ledger."""
+        self._states.beaten(name)
 
     def forget(self, name: str) -> None:
         """Remove a target."""
+        self._quiet.ended(name)
         self._metrics.forget(name)
         self._notices.forget(name)
         self._lost.pop(name, None)

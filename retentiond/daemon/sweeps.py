@@ -52,6 +52,7 @@ class SweepLoop:
         while True:
             try:
                 await self._target.beat()
+                self._status.beaten(self._target.name)
             except RetentiondError as error:
                 # The sweeps report the same error.
                 _log.debug("beat_failed", target=self._target.name, error=str(error))

@@ -15,7 +15,9 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
 from retentiond.daemon.notices import Notices
 from retentiond.daemon.policies import EffectivePolicies
+from retentiond.daemon.quiet import QuietTimes
 from retentiond.daemon.settings import TargetSettings
+from retentiond.daemon.states import TargetStates
 from retentiond.daemon.status import StatusReporter
 from retentiond.daemon.worker import TargetWorker
 from retentiond.targets.dendrite_media.surveys.assess import assess
@@ -68,7 +70,9 @@ async def kept(retention: Retention, **keys: Any) -> AsyncIterator[Kept]:
         EffectivePolicies(TargetSettings(config, resolve(config))),
         open_target,
         clock,
-        StatusReporter(Notifier({}), Metrics(), clock, dict, Notices(clock)),
+        StatusReporter(
+            Notifier({}), Metrics(), clock, dict, Notices(clock), TargetStates(clock), QuietTimes()
+        ),
         lambda _worker: reached.set(),
     )
     with capture_logs() as log:

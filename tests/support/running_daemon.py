@@ -57,11 +57,12 @@ class RunningDaemon:
         text: str | None = None,
         logging: dict[str, str] | None = None,
         metrics: dict[str, str] | None = None,
+        http: dict[str, Any] | None = None,
         **targets: Any,
     ) -> None:
         """Write the configuration file."""
-        sections = {"targets": targets, "logging": logging, "metrics": metrics}
-        document = {name: section for name, section in sections.items() if section}
+        sections = {"targets": targets, "logging": logging, "metrics": metrics, "http": http}
+        document = {name: section for name, section in sections.items() if section is not None}
         self.config_path.write_text(
             yaml.safe_dump(document, sort_keys=False) if text is None else text, encoding="utf-8"
         )

@@ -19,6 +19,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
     path.write_text(text)
     (tmp_path / "ping").write_text("https://ping.example.org/uuid")
     (tmp_path / "hook").write_text("Bearer token")
+    (tmp_path / "http").write_text("0123456789abcdef")
     return load_config(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
 

@@ -15,7 +15,9 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import resolve
 from retentiond.daemon.notices import Notices
 from retentiond.daemon.policies import EffectivePolicies
+from retentiond.daemon.quiet import QuietTimes
 from retentiond.daemon.settings import TargetSettings
+from retentiond.daemon.states import TargetStates
 from retentiond.daemon.status import StatusReporter
 from retentiond.daemon.worker import TargetWorker
 from retentiond.model.errors import BusyError, Refusal, RefusedError, UnreachableError
@@ -41,7 +43,15 @@ class Kept:
         self.stores = FakeStores()
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self.status = StatusReporter(Notifier({}), self.metrics, self.clock, dict, Notices(self.clock))
+        self.status = StatusReporter(
+            Notifier({}),
+            self.metrics,
+            self.clock,
+            dict,
+            Notices(self.clock),
+            TargetStates(self.clock),
+            QuietTimes(),
+        )
         self.reached: list[str] = []
         self.worker = TargetWorker(
             "media",

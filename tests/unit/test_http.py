@@ -13,18 +13,22 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 from structlog.testing import capture_logs
 
-from retentiond.adapters import http
-from retentiond.adapters.http import MAX_CONNECTIONS, Listener
+from retentiond.adapters import http, http_connections
+from retentiond.adapters.http import Endpoint, Listener
+from retentiond.adapters.http_access import Access
+from retentiond.adapters.http_connections import MAX_CONNECTIONS
 from tests.support.fake_clock import NOON
 from tests.support.running_daemon import RunningDaemon, media
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from retentiond.adapters.http import Route
 
 _MANY = 300
+_ANYBODY = Access()
 
 
 @pytest.fixture
@@ -43,12 +47,14 @@ async def _fail(request: web.BaseRequest) -> web.Response:
 
 
 @asynccontextmanager
-async def _listening(routes: Mapping[str, Route]) -> AsyncIterator[int]:
-    listener = Listener(routes)
-    await listener.adopt(("127.0.0.1", 0))
-    assert listener.port is not None
+async def _listening(
+    routes: Mapping[str, Route], access: Access = _ANYBODY, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    listener = Listener("http", routes)
+    await listener.adopt(Endpoint((("127.0.0.1", 0),), access, tls))
+    (port,) = listener.ports
     try:
-        yield listener.port
+        yield port
     finally:
         await listener.close()
 
@@ -117,13 +123,13 @@ async def test_300_clients_that_trickle_take_few_descriptors_and_hold_up_neither
 
 async def test_a_client_that_sends_a_byte_at_a_time_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_LINE_SIZE", 2**30)
-    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.01)
+    monkeypatch.setattr(http_connections, "REQUEST_TIMEOUT", 0.01)
     async with _listening({"/hello": _greet}) as port, _connected(port) as (reader, writer):
         assert await _trickle(reader, writer) == b""
 
 
 async def test_an_answer_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "ANSWER_TIMEOUT", 0.01)
+    monkeypatch.setattr(http_connections, "ANSWER_TIMEOUT", 0.01)
     ended = asyncio.Event()
 
     async def endless(request: web.BaseRequest) -> web.Response:
