@@ -145,8 +145,11 @@ class HasUsage(Target, Protocol):
 class HasSamples(Target, Protocol):
     """The ledger has a sample of the store for each day."""
 
-    async def take_sample(self, progress: Progress) -> bool:
-        """Take the sample of today; return False, without work, where there is one already or no ledger yet."""
+    async def take_sample(self, command: str, progress: Progress) -> bool:
+        """Take the sample of today; return False, without work, where there is one already or no ledger yet.
+
+        Raise BusyError for the command `run`, that of a daemon, if another daemon works on the target.
+        """
 
     async def samples(self) -> list[Sample]:
         """Return the samples, oldest first."""

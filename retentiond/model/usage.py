@@ -21,6 +21,9 @@ NOT_KNOWN: Final = "(not known)"
 SEVERAL_ROOMS: Final = "(several rooms)"
 """The key of the media that several rooms refer to: each counts once."""
 
+SEVERAL_USERS: Final = "(several users)"
+"""The key of the media of other servers that several users sent: each counts once."""
+
 MOST_ROWS: Final = 1000
 """The largest number of keys that a division names."""
 LONGEST_KEY: Final = 255

@@ -20,7 +20,9 @@ from retentiond.engine.capabilities import (
     HasQuarantine,
     HasQuotas,
     HasRecords,
+    HasSamples,
     HasStatistics,
+    HasUsage,
     TakesRequests,
 )
 from retentiond.ledger.leadership import Leadership
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import Item, RestoreReport, TargetStatus
     from retentiond.model.request import Request
     from retentiond.model.statistics import StoreStatistics
+    from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.targets.dendrite_media.holds.holds import MediaHolds
 
 KIND: Final = "dendrite_media"
@@ -75,7 +78,9 @@ class DendriteMedia(
     HasQuotas,
     HasHolds,
     HasRecords,
+    HasSamples,
     HasStatistics,
+    HasUsage,
     AcceptsStores,
 ):
     """The media of a dendrite server."""
@@ -276,6 +281,31 @@ class DendriteMedia(
 
         with translate_errors("the database"):
             return await collect_statistics(self._context, progress)
+
+    @property
+    def divisions(self) -> tuple[UsageBy, ...]:
+        """The divisions of media."""
+        from retentiond.targets.dendrite_media.views.usage import DIVISIONS
+
+        return DIVISIONS
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        """Divide the stored media; change nothing."""
+        from retentiond.targets.dendrite_media.views.usage import read_usage
+
+        with translate_errors("the database"):
+            return await read_usage(self._context, by, top, progress)
+
+    async def take_sample(self, command: str, progress: Progress) -> bool:
+        """Take the sample of today; False where there is one, or no ledger yet."""
+        from retentiond.targets.dendrite_media.views.usage import take_sample
+
+        with translate_errors("the database"):
+            if not await self._context.ledger.exists(self._context.pool):
+                return False
+            await self._take_leadership(command)
+            await self._context.make_ledger()
+            return await take_sample(self._context, progress)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

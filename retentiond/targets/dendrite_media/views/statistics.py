@@ -6,30 +6,29 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import named_queries, read_only_connection
+from retentiond.adapters.postgres import read_only_connection
 from retentiond.ledger.past import read_freed
 from retentiond.model.report import Tally
 from retentiond.model.statistics import AgeCurve, Slice, StoreStatistics, with_others
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
-from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, due_by_age, milliseconds
+from retentiond.targets.dendrite_media.references.shown import read_shown
+from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
+from retentiond.targets.dendrite_media.views.stored import largest_keys, make_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from asyncpg import Record
+    from collections.abc import Iterable, Mapping
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.policy import Policy
     from retentiond.model.report import TargetStatus
+    from retentiond.model.usage import UsageRow
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
-SQL: Final = named_queries(__package__, "statistics.sql", blobs=BLOBS)
 _MOST_SLICES: Final = 9
-_AGES: Final = {7: "up to a week", 30: "up to a month", 90: "up to three months", 365: "up to a year"}
-_OLDER: Final = "older than that"
 
 
 async def collect_statistics(context: TargetContext, progress: Progress) -> StoreStatistics:
@@ -39,16 +38,23 @@ async def collect_statistics(context: TargetContext, progress: Progress) -> Stor
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(context)
         await ensure_temporary(connection)
-        await connection.execute(SQL["make_stored"])
-        total = Tally(**dict(await _row(connection, "total")))
+        await read_shown(Sources.of(context.settings), connection, reading=False)
+        total = await make_stored(connection)
+        largest = await largest_keys(
+            connection,
+            ("server", "type", "age"),
+            _MOST_SLICES,
+            server_names=context.settings.server_names,
+            now=now,
+        )
         return StoreStatistics(
             context.name,
             "dendrite_media",
             now,
             total,
-            by_origin=with_others(await _slices(connection, "by_origin"), total, "other servers"),
-            by_type=with_others(await _slices(connection, "by_type"), total, "other types"),
-            by_age=await _by_age(connection, now),
+            by_origin=with_others(_slices(largest["server"]), total, "other servers"),
+            by_type=with_others(_slices(largest["type"]), total, "other types"),
+            by_age=_slices(largest["age"]),
             curves=await _curves(context, connection, now, progress, ledger=ledger),
             freed=await read_freed(connection, context.name) if ledger else (),
             kept=_kept(status),
@@ -57,18 +63,8 @@ async def collect_statistics(context: TargetContext, progress: Progress) -> Stor
         )
 
 
-async def _row(connection: Conn, statement: str) -> Record:
-    (row,) = await connection.fetch(SQL[statement])
-    return row
-
-
-async def _slices(connection: Conn, statement: str) -> tuple[Slice, ...]:
-    return tuple(Slice(**dict(row)) for row in await connection.fetch(SQL[statement], _MOST_SLICES))
-
-
-async def _by_age(connection: Conn, now: datetime) -> tuple[Slice, ...]:
-    rows = await connection.fetch(SQL["by_age"], milliseconds(now), list(_AGES))
-    return tuple(Slice(_AGES.get(row["days"], _OLDER), row["items"], row["bytes"]) for row in rows)
+def _slices(rows: Iterable[UsageRow]) -> tuple[Slice, ...]:
+    return tuple(Slice(row.key, row.items, row.bytes) for row in rows)
 
 
 async def _curves(

@@ -1,0 +1,85 @@
+"""What is stored: every row with its bytes, in a temporary table, and the largest parts of it by one property or more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.media import MediaKey
+from retentiond.model.report import Tally
+from retentiond.model.usage import NOT_KNOWN, SEVERAL_ROOMS, SEVERAL_USERS, UsageRow, key_of
+from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from asyncpg import Record
+
+    from retentiond.adapters.postgres import Conn
+
+SQL: Final = named_queries(__package__, "stored.sql", blobs=BLOBS)
+Division = Literal["class", "server", "room", "user", "type", "age"]
+"""A property of a row; `class` is `local` or `remote`."""
+_AGES: Final[Mapping[int, str]] = {
+    7: "up to a week",
+    30: "up to a month",
+    90: "up to three months",
+    365: "up to a year",
+}
+_OLDER: Final = "older than that"
+_SEVERAL: Final = {"room": SEVERAL_ROOMS, "user": SEVERAL_USERS}
+
+
+async def make_stored(connection: Conn) -> Tally:
+    """Fill the table `pg_temp.stored` of the connection, and return the total."""
+    await connection.execute(SQL["make_stored"])
+    (row,) = await connection.fetch(SQL["total"])
+    return Tally(**dict(row))
+
+
+async def largest_keys(
+    connection: Conn,
+    divisions: Sequence[Division],
+    top: int,
+    *,
+    server_names: Collection[str],
+    now: datetime,
+) -> dict[Division, list[UsageRow]]:
+    """Return the largest keys of each division, by size; the tables `stored` and `shown` are there.
+
+    Ages are in their own order.
+    """
+    places = ",\n".join(SQL[f"by_{division}"] for division in divisions)
+    rows = await connection.fetch(
+        SQL["largest"].replace("{divisions}", places),
+        top,
+        sorted(server_names),
+        milliseconds(now),
+        list(_AGES),
+    )
+    found: dict[Division, list[UsageRow]] = {division: [] for division in divisions}
+    for row in rows:
+        found[row["division"]].append(UsageRow(_key(row), row["items"], row["bytes"]))
+    if "age" in found:
+        order = [*_AGES.values(), _OLDER]
+        found["age"].sort(key=lambda part: order.index(part.key))
+    return found
+
+
+def _key(row: Record) -> str:
+    division, own, key = row["division"], row["own"], row["key"]
+    if division == "age":
+        return _OLDER if key is None else _AGES[int(key)]
+    if own is not None:
+        return NOT_KNOWN if own == "not_known" else _SEVERAL[division]
+    return key_of(key)
+
+
+async def largest_files(connection: Conn, top: int) -> list[UsageRow]:
+    """Return the largest files, each by the URI of the oldest media item that has it; items are those that share it."""
+    rows = await connection.fetch(SQL["largest_files"], top)
+    return [
+        UsageRow(key_of(MediaKey(row["media_id"], row["origin"]).uri), row["items"], row["bytes"])
+        for row in rows
+    ]

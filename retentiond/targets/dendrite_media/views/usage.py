@@ -1,0 +1,101 @@
+"""Who uses the space of a store, and its daily sample. Like a plan, reading changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import read_only_connection
+from retentiond.ledger.samples import has_sample, save_sample
+from retentiond.model.errors import UnreachableError
+from retentiond.model.report import Tally
+from retentiond.model.samples import LARGEST
+from retentiond.model.usage import with_rest
+from retentiond.targets.dendrite_media.database.rights import ensure_temporary
+from retentiond.targets.dendrite_media.quotas.space import free_now
+from retentiond.targets.dendrite_media.references.shown import read_shown
+from retentiond.targets.dendrite_media.references.sources import Sources
+from retentiond.targets.dendrite_media.store.context import open_media
+from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
+
+if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.engine.target import Progress
+    from retentiond.model.usage import UsageBy, UsageRow
+    from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.views.stored import Division
+
+DIVISIONS: Final[tuple[UsageBy, ...]] = ("server", "room", "user", "type", "age", "file")
+_BY_EVENTS: Final = frozenset({"room", "user"})
+"""The divisions for which events are read."""
+_SAMPLED: Final[tuple[Division, ...]] = ("class", "server", "room", "user")
+MOST_EVENTS: Final = 16 << 30
+"""The bytes of events that a daily sample reads; with more of them it has no rooms, and users by their uploads alone."""
+
+
+async def read_usage(context: TargetContext, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+    """Divide the store, changing nothing; the rest beyond the largest keys is one row."""
+    async with read_only_connection(context.settings.database) as connection:
+        await ensure_temporary(connection)
+        progress.stage("references", None)
+        await read_shown(Sources.of(context.settings), connection, reading=by in _BY_EVENTS)
+        progress.stage("sizes", None)
+        total = await make_stored(connection)
+        if by == "file":
+            return with_rest(await largest_files(connection, top), total)
+        division = cast("Division", by)
+        return with_rest((await _largest(context, connection, (division,), top))[division], total)
+
+
+async def _largest(
+    context: TargetContext, connection: Conn, divisions: tuple[Division, ...], top: int
+) -> dict[Division, list[UsageRow]]:
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    return await largest_keys(connection, divisions, top, server_names=context.settings.server_names, now=now)
+
+
+async def take_sample(context: TargetContext, progress: Progress) -> bool:
+    """Add the sample of today to the ledger; return False where there is one already."""
+    if await has_sample(context.pool, context.name):
+        return False
+    async with read_only_connection(context.settings.database) as connection:
+        await ensure_temporary(connection)
+        progress.stage("sample", None)
+        shown = await _read_events(context, connection)
+        total = await make_stored(connection)
+        largest = await _largest(context, connection, _SAMPLED, LARGEST)
+    classes = {row.key: Tally(row.items, row.bytes) for row in largest.pop("class")}
+    if not shown:
+        del largest["room"]
+    return await save_sample(
+        context.pool,
+        context.name,
+        total,
+        classes=classes,
+        largest={cast("UsageBy", by): rows for by, rows in largest.items()},
+        free_bytes=await _free_bytes(context),
+    )
+
+
+async def _read_events(context: TargetContext, connection: Conn) -> bool:
+    """Read the events that show media; return False for too many of them, and for those that cannot be read."""
+    sources = Sources.of(context.settings)
+    try:
+        return await read_shown(sources, connection, largest=MOST_EVENTS)
+    except UnreachableError as error:
+        if connection.is_closed():
+            raise
+        get_logger(target=context.name).warning("sample_without_rooms", reason=str(error))
+        return await read_shown(sources, connection, reading=False)
+
+
+async def _free_bytes(context: TargetContext) -> int | None:
+    """Return the free bytes of the media's disk; None where its directory cannot be opened."""
+    try:
+        tree = await open_media(context, context.pool)
+        if isinstance(tree, str):
+            return None
+        with tree:
+            return await free_now(context, tree)
+    except UnreachableError:
+        return None
