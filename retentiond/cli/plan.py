@@ -14,14 +14,13 @@ from retentiond.cli.outcome import may_show_bars, over_limit, pass_words
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import UnitError, parse_duration
-from retentiond.engine.capabilities import Explains, TakesRequests
+from retentiond.engine.capabilities import ComparesAges, Explains
 from retentiond.engine.target import Target
 from retentiond.model.errors import UsageError
-from retentiond.model.media import parse_media_uri
 from retentiond.model.report import Item, PassReport
 from retentiond.model.text import printable
 from retentiond.terminal.account import show_pass, show_what_if
-from retentiond.terminal.explanation import show_explanation
+from retentiond.terminal.explanations import show_any_explanation
 from retentiond.terminal.progress import watched
 
 app = commands()
@@ -48,7 +47,8 @@ def plan(
     explain: Annotated[
         str | None,
         typer.Option(
-            metavar="mxc://SERVER/ID", help="Explain one item: each policy, and everything that keeps it."
+            metavar="mxc://SERVER/ID",
+            help="Explain one item: each policy, and everything that keeps it. A room by its ID or an alias.",
         ),
     ] = None,
     as_json: Json = False,
@@ -148,7 +148,7 @@ class WhatIf:
         """Plan for one target after another, an age at a time."""
         passes: list[dict[str, Any]] = []
 
-        async def on_target(target: TakesRequests, _config: TargetConfig) -> int:
+        async def on_target(target: ComparesAges, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 report = await target.plan(None, progress)
                 supposed = {
@@ -162,7 +162,7 @@ class WhatIf:
             return report.exit_status
 
         targets = session.capable(
-            self.scope, TakesRequests, "no policies with ages to compare; name a media target"
+            self.scope, ComparesAges, "no policies with ages to compare; name a media target"
         )
         try:
             return session.run(session.for_each(targets, on_target))
@@ -181,22 +181,26 @@ class Explain:
     """Explain one item: each policy, everything that keeps it, and the outcome."""
 
     scope: Scope
-    media: str
+    item: str
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
         """Explain it in one target after another."""
-        if parse_media_uri(self.media) is None:
-            raise UsageError(f"`{printable(self.media)}` is not a media URI; write it as mxc://SERVER/ID")
         targets = session.capable(self.scope, Explains, "no items to explain; name a media target")
+        targets = {name: config for name, config in targets.items() if config.names_item(self.item)}
+        if not targets:
+            raise UsageError(
+                f"`{printable(self.item)}` is not a media URI; write it as mxc://SERVER/ID, or a room of a target of rooms as "
+                "'!ROOM:SERVER' or '#ALIAS:SERVER'"
+            )
         stories: list[dict[str, Any]] = []
 
         async def on_target(target: Explains, _config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                story = await target.explain(self.media, progress)
+                story = await target.explain(self.item, progress)
             stories.append(story.as_json())
             if not self.as_json:
-                show_explanation(session.out, story)
+                show_any_explanation(story, session.out)
             return 0
 
         try:

@@ -22,6 +22,7 @@ from retentiond.config.values import (
     ServerNames,
     Share,
 )
+from retentiond.model.media import parse_media_uri
 from retentiond.model.policy import Rules
 from retentiond.model.policy_coverage import contradiction, shadowed
 from retentiond.model.protections import (
@@ -261,6 +262,10 @@ class MediaTarget(TargetSection):
     def restorable_for(self) -> timedelta:
         """How long deleted media can be restored."""
         return self.grace
+
+    def names_item(self, text: str) -> bool:
+        """Return whether a text is the URI of a media item."""
+        return parse_media_uri(text) is not None
 
     def has_subject(self, kind: str, name: str) -> bool:
         """Return whether a hold of this kind is on media."""

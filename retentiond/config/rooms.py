@@ -348,6 +348,10 @@ class RoomTarget(TargetSection):
         """The names under which a pass reports its purges."""
         return list(self.keeps)
 
+    def names_item(self, text: str) -> bool:
+        """Return whether a text is the ID or the alias of a room."""
+        return text[:1] in {"!", "#"} and len(text) > 1
+
     def has_subject(self, kind: str, name: str) -> bool:
         """Return whether a hold of this kind is on rooms."""
         del name

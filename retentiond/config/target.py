@@ -60,6 +60,11 @@ class TargetSection(Section):
         del server_names
         yield from ()
 
+    def names_item(self, text: str) -> bool:
+        """Return whether a text is written as the name of an item that can be explained."""
+        del text
+        return False
+
     def has_subject(self, kind: str, name: str) -> bool:
         """Return whether the target has subjects of this kind for holds."""
         raise NotImplementedError

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from retentiond.model.records import Verified
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
+    from retentiond.model.room_explanation import RoomExplanation
     from retentiond.model.samples import Sample
     from retentiond.model.statistics import StoreStatistics
     from retentiond.model.usage import UsageBy, UsageRow
@@ -41,8 +42,18 @@ class Holds(Protocol):
 
 
 @runtime_checkable
-class TakesRequests(Target, Protocol):
-    """Items can be deleted by name at any age, and a plan can be made with other ages."""
+class ComparesAges(Target, Protocol):
+    """A plan can be made with other ages."""
+
+    async def plan(
+        self, listen: Callable[[Item], None] | None, progress: Progress, *, keep: timedelta | None = None
+    ) -> PassReport:
+        """Return the plan of a pass; with `keep` each policy keeps items for that time; `keep: forever` is unchanged."""
+
+
+@runtime_checkable
+class TakesRequests(ComparesAges, Protocol):
+    """Items can be deleted by name at any age, too."""
 
     async def plan(
         self,
@@ -61,7 +72,7 @@ class TakesRequests(Target, Protocol):
 class Explains(Target, Protocol):
     """The verdict on one item can be explained."""
 
-    async def explain(self, media: str, progress: Progress) -> Explanation:
+    async def explain(self, item: str, progress: Progress) -> Explanation | RoomExplanation:
         """Explain one item, without changes. Raise UsageError for an invalid name."""
 
 

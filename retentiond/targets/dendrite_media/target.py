@@ -121,11 +121,11 @@ class DendriteMedia(
         context = self._context if keep is None else self._context.keeping(keep)
         return await plan(context, listen, progress, request)
 
-    async def explain(self, media: str, progress: Progress) -> Explanation:
+    async def explain(self, item: str, progress: Progress) -> Explanation:
         """Explain the verdict on one item and its history; change nothing."""
         from retentiond.targets.dendrite_media.views.explanation import explain
 
-        return await explain(self._context, media, progress)
+        return await explain(self._context, item, progress)
 
     async def run_pass(self, options: PassOptions) -> PassReport:
         """Run one pass, and sweep at its end."""

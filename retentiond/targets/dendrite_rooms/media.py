@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
 # A JSON text may have a slash behind backslashes. The work grows with the text, never with its square.
 _PATTERN: Final = r"'mxc:\\*/\\*/([^/\\\"[:space:]]{1,255})\\*/([A-Za-z0-9_=-]{1,255})'"
 SQL: Final = named_queries(__package__, "media.sql", pattern=_PATTERN)
+_NAMED: Final = 1000
 _KEYS: Final = ("media_origin", "media_id")
 
 
-async def find_media(survey: RoomSurvey, home: Conn, *, wait: bool) -> tuple[Tally, bool]:
-    """Count the media that only due rooms refer to, by room in the survey's table; return them, and whether rooms wait.
+@dataclass(frozen=True, slots=True)
+class FoundMedia:
+    """The media that only due rooms refer to, whether the rooms wait for them, and the URIs in the room asked about."""
+
+    total: Tally
+    waits: bool
+    named: tuple[str, ...]
+
+
+async def find_media(survey: RoomSurvey, home: Conn, *, wait: bool, about: str | None = None) -> FoundMedia:
+    """Count the media that only due rooms refer to, by room in the survey's table, and name those `about` one room.
 
     With `wait` such rooms are due no more, but only where a media target works on the same dendrite: without one nothing would ever delete the media.
     """
@@ -40,9 +51,11 @@ async def find_media(survey: RoomSurvey, home: Conn, *, wait: bool) -> tuple[Tal
             columns = [row["room_id"] for row in page], [row["media"] for row in page]
             await home.execute(SQL["note_media"], *columns)
         [total] = await sync.fetch(SQL["total"])
+        named = await sync.fetch(SQL["of_room"], about, _NAMED)
     if waits:
         await home.execute(SQL["let_wait"])
-    return Tally(total["items"], total["bytes"]), waits
+    names = tuple(f"mxc://{row['media_origin']}/{row['media_id']}" for row in named)
+    return FoundMedia(Tally(total["items"], total["bytes"]), waits, names)
 
 
 async def _find_stored(survey: RoomSurvey, sync: Conn) -> bool:

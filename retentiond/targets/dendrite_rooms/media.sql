@@ -108,6 +108,11 @@ WHERE e.media_id = n.media_id AND e.media_origin = n.media_origin
 -- name: by_room
 SELECT n.room_id, pg_catalog.count(*) AS media FROM pg_temp.retentiond_named n GROUP BY n.room_id
 
+-- name: of_room
+-- The first media of one room.
+SELECT n.media_origin, n.media_id FROM pg_temp.retentiond_named n WHERE n.room_id = $1
+ORDER BY n.media_origin, n.media_id LIMIT $2
+
 -- name: total
 SELECT pg_catalog.count(*) AS items, coalesce(pg_catalog.sum(s.bytes), 0)::bigint AS bytes
 FROM pg_temp.retentiond_stored s

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.engine.passes import conclude
 from retentiond.model.errors import RefusedError
-from retentiond.model.report import Item, PassReport, Tally
+from retentiond.model.report import Item, PassReport
 from retentiond.model.rooms import RoomTotals, judge_room_limits
 from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.errors import Refusal
+    from retentiond.model.room_explanation import RoomExplanation
     from retentiond.model.rooms import Room, Verdict
     from retentiond.targets.dendrite_rooms.context import RoomContext
+    from retentiond.targets.dendrite_rooms.media import FoundMedia
 
 SQL: Final = named_queries(__package__, "planning.sql")
 
@@ -37,10 +39,13 @@ class RoomPlan:
         connection: Conn,
         now: datetime,
         listen: Callable[[Room, Verdict], None] | None = None,
+        about: str | None = None,
     ) -> None:
         self._context = context
         self._connection = connection
         self._listen = listen
+        self._about = about
+        self.named: tuple[str, ...] = ()
         self.survey = RoomSurvey(context, connection, now)
         self.due = RoomTotals()
         self.oldest: datetime | None = None
@@ -81,8 +86,9 @@ class RoomPlan:
     async def _find_media(self, report: PassReport) -> None:
         """Count the media that only due rooms refer to; rooms that wait for theirs are due no more."""
         wait = self._context.config.media == "wait"
-        media, waits = await find_media(self.survey, self._connection, wait=wait)
-        report.remarks.extend(_about_media(media, waits=waits))
+        media = await find_media(self.survey, self._connection, wait=wait, about=self._about)
+        self.named = media.named
+        report.remarks.extend(_about_media(media))
         async for room, verdict in self.survey.waiting():
             report.kept["media"] += 1
             self._tell(room, verdict)
@@ -114,11 +120,13 @@ class RoomPlan:
             self._listen(room, verdict)
 
 
-def _about_media(media: Tally, *, waits: bool) -> Iterator[str]:
-    if not media.items:
+def _about_media(media: FoundMedia) -> Iterator[str]:
+    if not media.total.items:
         return
-    size = f"{media.items:,} media items ({media.bytes:,} bytes) are referred to by due rooms only"
-    if waits:
+    size = (
+        f"{media.total.items:,} media items ({media.total.bytes:,} bytes) are referred to by due rooms only"
+    )
+    if media.waits:
         yield f"{size}; these rooms wait until a policy of the media target (`room: no_local_members`) has deleted them"
     else:
         yield f"{size}; they stay, and no table will show where they were"
@@ -128,26 +136,28 @@ async def plan_rooms(
     context: RoomContext,
     listen: Callable[[Item], None] | None,
     progress: Progress,
-    witness: Callable[[Room, Verdict], None] | None = None,
+    explained: tuple[str, RoomExplanation] | None = None,
 ) -> PassReport:
-    """Return a pass as a report; change nothing. `witness` gets each room with its verdict."""
+    """Return a pass as a report; change nothing. The facts of the room that is `explained`, by its ID, are added to that."""
     report = PassReport(context.name, KIND, dry_run=True, started_at=datetime.now(UTC))
 
     def tell(room: Room, verdict: Verdict) -> None:
-        if witness is not None:
-            witness(room, verdict)
+        if explained is not None and room.room_id == explained[0]:
+            explained[1].judge(room, verdict, context.settings.rules)
         if listen is not None:
             listen(item_of(context.name, room, verdict))
 
     progress.stage("survey", None)
     async with read_only_connection(context.settings.database) as connection:
         report.started_at = now = await connection.fetchval("SELECT pg_catalog.clock_timestamp()")
-        planned = RoomPlan(context, connection, now, tell)
+        planned = RoomPlan(context, connection, now, tell, about=explained and explained[0])
         try:
             report.refused = await planned.judge(report, seeing=False)
         except RefusedError as error:
             report.refused = error.refusal
         else:
+            if explained is not None:
+                explained[1].media = list(planned.named)
             async for room, verdict in planned.survey.due():
                 report.remove(verdict.policy or "", 1, room.bytes)
                 report.reach(1, room.bytes)

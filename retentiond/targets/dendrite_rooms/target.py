@@ -10,7 +10,7 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, connection_to, pool, translate_errors
 from retentiond.adapters.postgres_errors import describe
-from retentiond.engine.capabilities import HasHolds, HasRecords
+from retentiond.engine.capabilities import ComparesAges, Explains, HasHolds, HasRecords
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
@@ -18,6 +18,7 @@ from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.report import PassReport, SweepReport
 from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLedger, ensure_tables
+from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
@@ -27,12 +28,14 @@ from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import timedelta
 
     from retentiond.config.rooms import RoomTarget
     from retentiond.engine.target import PassOptions, Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.check import Check
     from retentiond.model.report import Item, TargetStatus
+    from retentiond.model.room_explanation import RoomExplanation
 
 _DAEMON_WAITS: Final = 3600.0
 """Seconds that a scheduled pass waits for another on the same database: one over dendrite's media, at the same hour."""
@@ -46,7 +49,7 @@ async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[De
         yield DendriteRooms(RoomContext(name, config, settings, opened, RoomLedger()), leadership)
 
 
-class DendriteRooms(LedgerReader, HasHolds, HasRecords):
+class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords):
     """The rooms of a dendrite server. Purged rooms cannot be restored."""
 
     def __init__(self, context: RoomContext, leadership: Leadership) -> None:
@@ -69,10 +72,18 @@ class DendriteRooms(LedgerReader, HasHolds, HasRecords):
         """The holds on rooms."""
         return RoomHolds(self._context)
 
-    async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
+    async def plan(
+        self, listen: Callable[[Item], None] | None, progress: Progress, *, keep: timedelta | None = None
+    ) -> PassReport:
         """Return the purges of a pass now; change nothing."""
+        context = self._context if keep is None else self._context.keeping(keep)
         with translate_errors("the database"):
-            return await plan_rooms(self._context, listen, progress)
+            return await plan_rooms(context, listen, progress)
+
+    async def explain(self, item: str, progress: Progress) -> RoomExplanation:
+        """Explain the verdict on one room, by its ID or a local alias; change nothing."""
+        with translate_errors("the database"):
+            return await explain_room(self._context, item, progress)
 
     async def run_pass(self, options: PassOptions) -> PassReport:
         """Run one pass."""
