@@ -34,7 +34,7 @@ _CLEAN_PATH: Final = "SET search_path TO pg_catalog, pg_temp"
 # Run before the path is clean: the call is qualified and its argument is a literal, so that no other function fits better.
 _OWN_PATH: Final = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]"
 _ANY_BYTES: Final = "SET client_encoding TO LATIN1"
-_PREFIXES: Final = "mediaapi|roomserver|syncapi|userapi"
+_PREFIXES: Final = "federationsender|mediaapi|roomserver|syncapi|userapi"
 _FOUND: Final = rf"""
 SELECT quote_ident(s.name) AS schema, ARRAY(
     SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

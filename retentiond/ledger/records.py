@@ -39,6 +39,8 @@ RecordKind = Literal[
     "erased",
     "restored",
     "accepted",
+    "room_evacuated",
+    "room_purged",
     "records_pruned",
 ]
 

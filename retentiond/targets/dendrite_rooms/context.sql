@@ -9,6 +9,6 @@ SELECT pg_catalog.current_database() AS database, CURRENT_USER AS role,
 
 -- name: ledger_tables
 -- The tables of the ledger that a survey reads, which a plan may find missing.
-SELECT pg_catalog.to_regclass('retentiond.room_seen') IS NOT NULL AS seen,
+SELECT pg_catalog.to_regclass('retentiond.room_empty') IS NOT NULL AS seen,
        pg_catalog.to_regclass('retentiond.hold_in_force') IS NOT NULL AS holds,
        pg_catalog.to_regclass('retentiond.pass') IS NOT NULL AS passes

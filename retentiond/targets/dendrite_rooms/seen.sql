@@ -2,7 +2,7 @@
 
 -- name: note_seen
 -- Follows the survey in the temporary table: new rooms from now on, rooms with a newer event anew, and others not at all.
-INSERT INTO retentiond.room_seen AS s (room_id, room_nid, last_event_nid, first_seen)
+INSERT INTO retentiond.room_empty AS s (room_id, room_nid, last_event_nid, first_seen)
 SELECT r.room_id, r.room_nid, r.last_event_nid, pg_catalog.clock_timestamp()
 FROM pg_temp.retentiond_room r WHERE r.joined = 0 AND r.invites = 0 AND NOT r.state_disagrees
 ON CONFLICT (room_id) DO UPDATE
@@ -11,13 +11,13 @@ WHERE s.room_nid <> excluded.room_nid OR s.last_event_nid <> excluded.last_event
 
 -- name: forget_seen
 -- Rooms that a user is in again or is awaited in, and rooms that are not there any more.
-DELETE FROM retentiond.room_seen s
+DELETE FROM retentiond.room_empty s
 WHERE NOT EXISTS (SELECT FROM pg_temp.retentiond_room r
                   WHERE r.room_id = s.room_id AND r.joined = 0 AND r.invites = 0 AND NOT r.state_disagrees)
 
 -- name: take_seen
 UPDATE pg_temp.retentiond_room r SET first_seen = s.first_seen
-FROM retentiond.room_seen s
+FROM retentiond.room_empty s
 WHERE s.room_id = r.room_id AND s.room_nid = r.room_nid AND s.last_event_nid = r.last_event_nid
 
 -- name: take_holds

@@ -1,0 +1,54 @@
+"""The second look at a room, immediately before its purge: what the databases say in that moment, and how long it would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.postgres import named_queries
+from retentiond.model.room_purge import RoomLook
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from retentiond.adapters.postgres import Conn, Db
+
+SQL: Final = named_queries(__package__, "second_look.sql")
+
+
+async def look_at_room(
+    connection: Conn, room_id: str, *, watched: tuple[int, datetime] | None = None
+) -> RoomLook | None:
+    """Look at a room in the room server's database, by one statement; None where it is not there.
+
+    `watched` is the newest event and since when it has been that, of a caller that has watched the room itself.
+    """
+    row = await connection.fetchrow(SQL["look"], room_id)
+    if row is None:
+        return None
+    fields = dict(row)
+    if watched is not None:
+        fields["seen_event_nid"], fields["seen_at"] = watched
+    return RoomLook(**fields)
+
+
+async def sync_knows(sync: Db, room_id: str, event_id: str | None) -> tuple[bool, bool]:
+    """Return whether sync has the room's last event, and whether it knows of a pending invite."""
+    row = await sync.fetchrow(SQL["sync"], room_id, event_id)
+    assert row is not None  # noqa: S101 - the statement has one row always
+    return row["has_event"], row["invited"]
+
+
+async def count_previous_events(room_server: Db) -> int:
+    """Estimate the rows of roomserver_previous_events on the whole server; a purge compares each with the room's events."""
+    estimate = await room_server.fetchval(SQL["previous_events_estimate"])
+    return int(estimate or await room_server.fetchval(SQL["previous_events"]))
+
+
+async def is_locked(room_server: Db, room_id: str) -> bool:
+    """Return whether a transaction under way has locked the room's row, as a purge does first."""
+    return bool(await room_server.fetchval(SQL["locked"], room_id))
+
+
+async def is_there(room_server: Db, room_id: str, room_nid: int | None = None) -> bool:
+    """Return whether the room server has a room, and under that number if one is given: a room that came back has another."""
+    return bool(await room_server.fetchval(SQL["is_there"], room_id, room_nid))
