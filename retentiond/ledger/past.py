@@ -89,6 +89,11 @@ async def save_backlog(connection: Conn, target: str, items: int, size: int, sin
     await connection.execute(SQL["save_backlog"], target, items, size, since)
 
 
+async def shrink_backlog(connection: Conn, target: str, removed: int) -> None:
+    """Take removed items off the backlog, of items without a size; the last one ends it."""
+    await connection.execute(SQL["shrink_backlog"], target, removed)
+
+
 async def count_purged(connection: Conn, purged: Sequence[tuple[int, int]]) -> None:
     """Add purged blobs to the totals of their passes: the pass and the bytes of each."""
     passes, sizes = [pass_id for pass_id, _ in purged], [size for _, size in purged]

@@ -9,10 +9,10 @@ from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import ATTACHMENTS_STAY, PurgeReport
 from retentiond.model.text import printable
+from retentiond.targets.chat_database.account_holds import has_dated_hold
 from retentiond.targets.chat_database.catalogue import missing_indexes, read_catalogue
-from retentiond.targets.chat_database.context import names_of
 from retentiond.targets.chat_database.kinds import held_as
-from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.purge_table import names_of
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
 from retentiond.targets.chat_database.visitor import (
@@ -193,7 +193,7 @@ async def check_value(
 async def _holds(context: ChatContext, connection: Conn, names: list[str]) -> Holds:
     if not await context.ledger.exists(connection):
         return "no_ledger"
-    return "dated" if await connection.fetchval(HOLDS_SQL["dated"], names) else "undated"
+    return "dated" if await has_dated_hold(connection, names) else "undated"
 
 
 def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import Record, add_record
+from retentiond.targets.chat_database.purge_table import note_purge
 from retentiond.targets.chat_database.refused_rows import reason_in_words, reason_of
-from retentiond.targets.chat_database.throttle import SQL, Throttle
+from retentiond.targets.chat_database.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -68,8 +68,8 @@ class Batches:
         self, report: PurgeReport, deleted: Mapping[str, Any] | None, connection: Conn | None = None
     ) -> None:
         """Write the report into the ledger, and a record of the deleted rows, in the transaction of the batch."""
-        connection, document = connection or self._connection, json.dumps(report.as_json())
-        await connection.execute(SQL["note_purge"], self._pass_id, report.account, document)
+        connection = connection or self._connection
+        await note_purge(connection, self._pass_id, report)
         if deleted is not None:
             body = {"account": report.account, "to_date": str(report.to_date), **deleted}
             await add_record(connection, Record("purged", self._context.name, self._pass_id, body))

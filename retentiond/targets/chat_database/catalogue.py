@@ -121,6 +121,12 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
     )
 
 
+async def kind_of_column(connection: Conn, schema: str, table: str, column: str | None) -> str | None:
+    """Return the type of a column; None if the table has no such column."""
+    kind: str | None = await connection.fetchval(SQL["column"], schema, table, column)
+    return kind
+
+
 async def deletes_run_code(connection: Conn, relations: Mapping[str, int]) -> bool:
     """Tell whether a trigger or a rule sees deletions from one of the tables."""
     found: bool = await connection.fetchval(SQL["deletes_run_code"], list(relations.values()))

@@ -12,7 +12,7 @@ SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, -1) 
 FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: column
--- The type of one column, as above; none where there is no such.
+-- The type of one column, as above; no row if there is no such column.
 SELECT format_type(a.atttypid, -1)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND a.attnum > 0 AND NOT a.attisdropped

@@ -1,4 +1,4 @@
-"""The settings of a chat target and the means to work on it, and the names that its accounts have had."""
+"""The settings of a chat target and the means to work on it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from retentiond.adapters.postgres import Conn, Db
+    from retentiond.adapters.postgres import Db
     from retentiond.config.chats import Account, ChatTarget
     from retentiond.ledger.ledger import Ledger
     from retentiond.model.replication import Replication
@@ -59,20 +58,3 @@ class ChatContext:
     def column_value_of(self, name: str) -> str | None:
         """Return what the layout's account column holds for an account; None where an account is a schema."""
         return self.settings.whereabouts(name, self.account(name))[1]
-
-
-async def note_name(connection: Conn, context: ChatContext, account: str) -> None:
-    """Remember where the chats of an account are."""
-    await connection.execute(SQL["note_name"], *_whereabouts(context, account), account)
-
-
-async def names_of(connection: Conn, context: ChatContext, account: str) -> list[str]:
-    """Return the account's name, and those under which its chats were known before."""
-    if not await connection.fetchval(SQL["knows_names"]):
-        return [account]
-    rows = await connection.fetch(SQL["names"], *_whereabouts(context, account))
-    return [account, *(row["account"] for row in rows if row["account"] != account)]
-
-
-def _whereabouts(context: ChatContext, account: str) -> tuple[str, str]:
-    return context.schema_of(account), context.column_value_of(account) or ""

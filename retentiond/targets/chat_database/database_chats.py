@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from retentiond.ledger.holds import lock_holds
 from retentiond.targets.chat_database import statements
-from retentiond.targets.chat_database.statements import HOLDS_SQL, SQL
+from retentiond.targets.chat_database.account_holds import newest_hold
+from retentiond.targets.chat_database.statements import SQL
 from retentiond.targets.chat_database.store import Comparison, names_no_chat
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ class DatabaseChats:
     async def learn_holds(self) -> None:
         """Learn which hold is the newest: while one store is purged, a hold may come for the next."""
         if not self._purge.report.dry_run:
-            # One that is being put on is waited for: its number may be lower than that of another, which is there.
-            async with self._connection.transaction():
-                await lock_holds(self._connection)
-                self.newest_hold = await self._connection.fetchval(HOLDS_SQL["newest"])
+            self.newest_hold = await newest_hold(self._connection)
 
     async def compare(self, ids: Sequence[ChatId], *, of_visitor: bool = False) -> Comparison:
         """Compare chats of a store with those of the database, as they are now.

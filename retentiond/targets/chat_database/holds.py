@@ -12,11 +12,11 @@ from retentiond.model.holds import Coverage
 from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
-from retentiond.targets.chat_database.catalogue import SQL as CATALOGUE_SQL
-from retentiond.targets.chat_database.context import SCHEMA, note_name
+from retentiond.targets.chat_database.catalogue import kind_of_column
+from retentiond.targets.chat_database.context import SCHEMA
 from retentiond.targets.chat_database.kinds import held_as
-from retentiond.targets.chat_database.statements import HOLDS_SQL
-from retentiond.targets.chat_database.throttle import SQL
+from retentiond.targets.chat_database.purge_table import note_name
+from retentiond.targets.chat_database.store_notes import running_stores
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -63,7 +63,7 @@ class ChatHolds(RecordedHolds):
         typed = {layout.root.key: narrowed.chat, layout.root.visitor: narrowed.visitor}
         schema, table = self._context.schema_of(subject.name), layout.table(layout.chat)
         for column, value in typed.items():
-            kind = value and await connection.fetchval(CATALOGUE_SQL["column"], schema, table, column)
+            kind = value and await kind_of_column(connection, schema, table, column)
             held = value and kind and await held_as(connection, value, kind)
             if held and held != value:
                 raise UsageError(
@@ -74,8 +74,8 @@ class ChatHolds(RecordedHolds):
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
         wish = PurgeRequest(hold.subject.name, hold.added_at.date())
         purge = await look_at(self._context, connection, wish, 0, dry_run=True, now=hold.added_at)
-        statement = purge.chats.tree.fill(HOLDS_SQL["count_covered"])
+        statement = purge.chats.tree.statement("count_covered")
         values = purge.chats.values | {"hold_id": hold.hold_id}
         items = int(await statements.fetchval(connection, statement, values))
-        under_way = await connection.fetch(SQL["running_stores"], self._context.name, hold.subject.name)
-        return Coverage(items, 0, under_way=tuple(row["store"] for row in under_way))
+        under_way = await running_stores(connection, self._context.name, hold.subject.name)
+        return Coverage(items, 0, under_way=under_way)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from retentiond.targets.chat_database.statements import HOLDS_SQL, column, of_entity, quoted
+from retentiond.adapters.postgres import named_queries
+from retentiond.targets.chat_database.statements import column, of_entity, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from retentiond.targets.chat_database.layout import Layout
+
+_HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
 
 # A moment as the layout's tables hold it.
 _MOMENT: Final = {
@@ -77,18 +80,18 @@ class Judgement:
         newest = [
             f"{self._look(child)}.newest" for child in self.looked_at if self._layout.entities[child].dates
         ]
-        of_whom = [HOLDS_SQL["of_chat" if self._top == self._layout.chat else "of_all"]]
+        of_whom = [_HOLDS_SQL["of_chat" if self._top == self._layout.chat else "of_all"]]
         if self._root.visitor is not None:
-            of_whom.append(HOLDS_SQL["of_visitor"])
+            of_whom.append(_HOLDS_SQL["of_visitor"])
         return {
-            "held": "false" if self._holds == "no_ledger" else HOLDS_SQL["held"],
-            "covers": HOLDS_SQL["covers"],
+            "held": "false" if self._holds == "no_ledger" else _HOLDS_SQL["held"],
+            "covers": _HOLDS_SQL["covers"],
             "of_whom": " AND ".join(of_whom),
             "visitor": quoted(self._root.visitor) if self._root.visitor else "",
             "first": dates[0],
             "last": f"greatest({', '.join(dates + newest)})",
-            "hold_from": self._moment(HOLDS_SQL["day"].replace("{end}", "from")),
-            "hold_before": self._moment(HOLDS_SQL["day"].replace("{end}", "before")),
+            "hold_from": self._moment(_HOLDS_SQL["day"].replace("{end}", "from")),
+            "hold_before": self._moment(_HOLDS_SQL["day"].replace("{end}", "before")),
         }
 
     def _as_moment(self, date: str) -> str:

@@ -16,9 +16,9 @@ from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.erasure import count_left
 from retentiond.targets.chat_database.orphan_removal import survey_orphans
+from retentiond.targets.chat_database.purge_table import database_clock
 from retentiond.targets.chat_database.secondary import SecondaryStores
 from retentiond.targets.chat_database.steps import sum_up
-from retentiond.targets.chat_database.throttle import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +99,7 @@ class Planner:
             state = await ledger.store(connection)
             check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._context.name)
         else:
-            state = StoreState(NO_STORE, 0, None, await connection.fetchval(SQL["clock"]))
+            state = StoreState(NO_STORE, 0, None, await database_clock(connection))
             check_clocks(state, 0.0, self._context.name)
         return state
 

@@ -183,3 +183,8 @@ DELETE FROM {survey} WHERE key IN (SELECT key FROM pg_temp.retentiond_members)
 
 -- name: listing
 SELECT key::text AS key, verdict FROM {survey} ORDER BY key
+
+-- name: count_covered
+-- How many chats a hold covers now, at any age.
+SELECT count(*) FROM {top} t {hanging_as_a_whole} JOIN retentiond.hold h ON h.hold_id = $hold_id::bigint
+WHERE {of_account} AND {covers}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, StoreLimit
-from retentiond.targets.chat_database.statements import HOLDS_SQL
+from retentiond.targets.chat_database.account_holds import hold_beyond_stores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,13 +42,8 @@ async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Re
     """Say which hold a store cannot be told of: it knows an account, dates and the ids of chats, and no more."""
     if not await context.ledger.exists(context.pool):
         return None
-    row = await context.pool.fetchrow(
-        HOLDS_SQL["beyond_other_stores"],
-        purge.names,
-        purge.cutoff,
-        context.config.timezone,
-        purge.wish.erasure.visitor if purge.wish.erasure is not None else None,
-    )
+    visitor = purge.wish.erasure.visitor if purge.wish.erasure is not None else None
+    row = await hold_beyond_stores(context.pool, purge.names, purge.cutoff, context.config.timezone, visitor)
     if row is None:
         return None
     hold = f"hold {row['hold_id']}"

@@ -7,7 +7,6 @@ is wrong with the installation, the configuration or a right is found by the loo
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,7 +29,8 @@ from retentiond.targets.chat_database import refusals
 from retentiond.targets.chat_database.database_chats import DatabaseChats
 from retentiond.targets.chat_database.store import ErasedVisitor
 from retentiond.targets.chat_database.store_access import GRACE
-from retentiond.targets.chat_database.store_request import HoldWatch, Notes, ShardStates, StorePurgeRequest
+from retentiond.targets.chat_database.store_notes import Notes
+from retentiond.targets.chat_database.store_request import HoldWatch, ShardStates, StorePurgeRequest
 from retentiond.targets.chat_database.stores import STORES, open_store
 
 if TYPE_CHECKING:
@@ -122,22 +122,15 @@ class SecondaryStores:
         notes = Notes(context.pool, lease, context.name, purge.names, name, erasure_id)
         store, continued = _NOT_BEGUN, False
         if begun:
-            continued = bool(await notes.read())
-            await context.pool.execute(notes.sql["store_runs"], *notes.key)
+            continued = await notes.start()
             store = await self._work(name, purge, chats, notes, pass_id)
         async with context.pool.acquire() as connection, connection.transaction():
             await lease.check(connection)
-            why = store.error or (store.refused and store.refused.hint)
-            shards = json.dumps(shards_as_json(store.shards))
-            await connection.execute(
-                notes.sql["note_store"], *notes.key, store.state, purge.cutoff, why, shards
-            )
+            await notes.end(connection, store, purge.cutoff)
             if begun and (store.state != "refused" or store.rows):
                 body = _body(name, purge, store, continued=continued)
                 await add_record(connection, Record("store_purged", context.name, pass_id, body))
-                await connection.execute(
-                    notes.sql["settle_store_notes"], *notes.key, store.rows, store.at_least
-                )
+                await notes.settle(connection, store)
         self._tell(account, name, store)
         return store
 

@@ -12,9 +12,8 @@ from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.migrations import part_version
-from retentiond.ledger.past import read_backlog, read_freed, read_last_pass
+from retentiond.ledger.past import read_backlog, read_freed, read_last_pass, read_last_success
 from retentiond.model.check import AccountRows, Check, StoreOverview
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import day_before
@@ -22,14 +21,13 @@ from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, Tally, TargetStatus
 from retentiond.model.statistics import StoreStatistics
 from retentiond.model.text import printable
+from retentiond.targets.chat_database import erasure_table, store_notes
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import read_requests
 from retentiond.targets.chat_database.stores import STORES, open_store
-from retentiond.targets.chat_database.throttle import SQL
-from retentiond.targets.chat_database.visitor import SQL as ERASURE_SQL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +54,10 @@ async def read_status(context: ChatContext) -> TargetStatus:
         holder = await current_holder(connection)
         version = await part_version(connection, __package__)
         known = version is not None
-        undone = await connection.fetch(SQL["open_stores"], context.name, holder is not None) if known else []
-        stores = (
-            await connection.fetch(SQL["store_states"], context.name)
-            if (version or 0) >= _STORE_STATES_SINCE
-            else []
-        )
+        at_work = holder is not None
+        undone = await store_notes.read_unfinished(connection, context.name, at_work=at_work) if known else []
+        has_states = (version or 0) >= _STORE_STATES_SINCE
+        stores = await store_notes.read_stores(connection, context.name) if has_states else []
         return TargetStatus(
             context.name,
             KIND,
@@ -75,7 +71,7 @@ async def read_status(context: ChatContext) -> TargetStatus:
                 *(_undone(context, row) for row in undone),
                 *await _open_requests(context, connection, holder),
             ),
-            last_success=await connection.fetchval(LEDGER_SQL["last_success"], context.name),
+            last_success=await read_last_success(connection, context.name),
             stores=tuple(_store(row) for row in stores),
         )
 
@@ -95,9 +91,9 @@ def _store(row: Record) -> StoreStatus:
 
 async def _open_requests(context: ChatContext, connection: Conn, holder: str | None) -> list[str]:
     """Return the unfinished requests to erase a visitor, a sentence each."""
-    if not await connection.fetchval(ERASURE_SQL["knows_erasures"]):
+    if not await erasure_table.has_requests(connection):
         return []
-    rows = await connection.fetch(ERASURE_SQL["open_erasures"], context.name, holder is not None)
+    rows = await erasure_table.read_unfinished(connection, context.name, at_work=holder is not None)
     return [_open_request(row) for row in rows]
 
 

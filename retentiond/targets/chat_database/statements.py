@@ -13,7 +13,7 @@ from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.layout import Entity
@@ -23,7 +23,6 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _LONGEST: Final = 63  # bytes; PostgreSQL cuts what is longer, and means another table
 
 SQL: Final = named_queries(__package__, "purge.sql")
-HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _PARAMETER: Final = re.compile(r"\$([a-z_]+)")
 
@@ -80,6 +79,14 @@ def bind(statement: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         return f"${names.index(match[1]) + 1}"
 
     return _PARAMETER.sub(number, statement), [values[name] for name in names]
+
+
+async def may_count_visitor_rows(
+    connection: Conn, schema: str, table: str, columns: Sequence[str]
+) -> bool | None:
+    """Return whether this role may read these columns; None if there is no such table."""
+    readable: bool | None = await connection.fetchval(SQL["may_count_visitor_rows"], schema, table, columns)
+    return readable
 
 
 async def fetch(connection: Conn, statement: str, values: Mapping[str, Any]) -> list[Any]:

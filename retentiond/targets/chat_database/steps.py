@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,20 +10,20 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
 from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.past import save_backlog, shrink_backlog
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
 from retentiond.targets.chat_database.catalogue import make_indexes, refuse
-from retentiond.targets.chat_database.context import note_name
 from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
 from retentiond.targets.chat_database.orphan_removal import purge_orphans, survey_orphans
+from retentiond.targets.chat_database.purge_table import begin_purge, committed_report, end_purge, note_name
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.secondary import SecondaryStores
-from retentiond.targets.chat_database.throttle import SQL
+from retentiond.targets.chat_database.store_notes import begin_stores_of_account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,9 +125,7 @@ class ChatSteps:
             if keep is not None and oldest is not None:
                 since.append(oldest + keep)
         due = sum(purge.chats.due for purge in self.purges)
-        await self._connection.execute(
-            LEDGER_SQL["save_backlog"], self._context.name, due, 0, min(since, default=None)
-        )
+        await save_backlog(self._connection, self._context.name, due, 0, min(since, default=None))
 
     async def begin(self, report: PassReport) -> None:
         """Give the pass its number, and write down what each account's purge goes by."""
@@ -147,22 +144,15 @@ class ChatSteps:
             report.pass_id = await self._context.ledger.begin_pass(self._connection, header)
             for purge in self.purges:
                 wish = purge.wish
-                await self._connection.execute(
-                    SQL["begin_purge"],
-                    report.pass_id,
-                    wish.account,
-                    wish.to_date,
-                    purge.cutoff,
-                    wish.file_messages,
-                    wish.stats,
-                )
+                await begin_purge(self._connection, report.pass_id, wish, purge.cutoff)
                 await note_name(self._connection, self._context, wish.account)
                 await begin_request(self._context, self._connection, purge, report.pass_id)
-                # Whoever dies from here on leaves word of the stores that were not begun, too.
-                for store in wish.stores if purge.request is None else ():
-                    await self._connection.execute(
-                        SQL["begin_store"],
-                        *(self._context.name, wish.account, store),
+                if purge.request is None:
+                    await begin_stores_of_account(
+                        self._connection,
+                        self._context.name,
+                        wish.account,
+                        wish.stores,
                         report.pass_id,
                         purge.cutoff,
                     )
@@ -182,7 +172,7 @@ class ChatSteps:
         """Take off the backlog what was taken; all else each batch has counted."""
         if not self._by_hand and not self._erases:
             taken = sum(purge.report.chats for purge in self.purges)
-            await self._connection.execute(LEDGER_SQL["shrink_backlog"], report.target, taken)
+            await shrink_backlog(self._connection, report.target, taken)
 
     async def end(self, report: PassReport) -> None:
         """Say the last word, for each account and for the pass."""
@@ -222,12 +212,11 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
 
 async def _learn_committed(context: ChatContext, report: PassReport, purge: PurgeReport) -> None:
     """Count the batch whose COMMIT was done and never answered: each commits with the counts that include it."""
-    committed = await context.pool.fetchval(SQL["committed_purge"], report.pass_id, purge.account)
-    told = json.loads(committed) if committed else {}
-    more = told.get("chats", 0) - purge.chats
-    for entity, rows in told.get("entities", {}).items():
+    committed = await committed_report(context.pool, report.pass_id, purge.account)
+    more = committed.get("chats", 0) - purge.chats
+    for entity, rows in committed.get("entities", {}).items():
         purge.entities[entity] = max(purge.entities[entity], rows)
-    for entity, rows in (told.get("orphans") or {}).get("removed", {}).items():
+    for entity, rows in (committed.get("orphans") or {}).get("removed", {}).items():
         purge.orphans.removed[entity] = max(purge.orphans.removed[entity], rows)
     if more > 0:
         purge.chats += more
@@ -246,9 +235,7 @@ async def record_end(context: ChatContext, report: PassReport, purges: Sequence[
             for purge in purges:
                 one = purge.report
                 await _learn_committed(context, report, one)
-                await context.pool.execute(
-                    SQL["end_purge"], report.pass_id, one.account, one.state, json.dumps(one.as_json())
-                )
+                await end_purge(context.pool, report.pass_id, one)
             fields = report.as_json()
             await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
         elif report.refused is not None:

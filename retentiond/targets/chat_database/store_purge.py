@@ -41,7 +41,7 @@ class Tally:
     """The rows of a purge: `left` by the last count, and `gone` for certain; `at_least`: a break hides whether more went.
 
     `gone` is in the notes of the store before each step and after it, until it is in a record, so that no death loses it:
-    the transaction that adds the record takes these rows out of the notes (`settle_store_notes`).
+    the transaction that adds the record takes these rows out of the notes (`Notes.settle`).
     """
 
     purge: StorePurge

@@ -92,9 +92,9 @@ class Tree:
         """Fill a template with this tree's names."""
         return fill(template, {**self._places, **places})
 
-    def statement(self, name: str) -> str:
-        """Return a statement on the top rows."""
-        return self.fill(SQL[name])
+    def statement(self, name: str, **places: str) -> str:
+        """Return a statement on the top rows, with more names where it needs them."""
+        return self.fill(SQL[name], **places)
 
     def of_entity(self, name: str, entity: str, among: str = BY_KEYS, *, keep_files: bool = False) -> str:
         """Return a statement on an entity's rows that belong to chats; `among` says to which."""

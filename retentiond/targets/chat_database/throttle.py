@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Stop
 
 
-SQL: Final = named_queries(__package__, "ledger.sql")
-_REPLICATION_SQL: Final = named_queries(__package__, "replication.sql")
+_SQL: Final = named_queries(__package__, "replication.sql")
 _MOST_NAMED: Final = 5
 POLL: Final = 1.0
 """Seconds between two looks at the replicas."""
@@ -85,8 +84,8 @@ async def read_replication(pool: Db) -> Replication:
 
 async def look_at_replication(connection: Conn) -> Replication:
     """Read the replicas, those without a visible state too."""
-    rows = await connection.fetch(_REPLICATION_SQL["replicas"])
-    waits_for = await connection.fetchrow(_REPLICATION_SQL["synchronous"])
+    rows = await connection.fetch(_SQL["replicas"])
+    waits_for = await connection.fetchrow(_SQL["synchronous"])
     assert waits_for is not None  # noqa: S101 - a SELECT without FROM has one row
     return Replication(
         [

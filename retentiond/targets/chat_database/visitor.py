@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
 from retentiond.model.errors import Refusal, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import ErasureReport
 from retentiond.model.text import can_be_stored, instant, printable
+from retentiond.targets.chat_database import erasure_table
 from retentiond.targets.chat_database.kinds import NUMBERS, held_as
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.context import ChatContext
 
-SQL: Final = named_queries(__package__, "erasure.sql")
 MOST_CHATS: Final = 100_000
 """The most chats of one visitor: an ID that more have is not that of a person."""
 LONGEST_ID: Final = 500
@@ -107,17 +106,19 @@ async def find_request(
 ) -> ErasureRequest:
     """Return the request in the ledger that this one goes on with, or a new one; raise UsageError where they differ."""
     new = ErasureRequest(erasure, None, None, now, actor(), _day_after(context, now))
-    if not await connection.fetchval(SQL["knows_erasures"]):
+    if not await erasure_table.has_requests(connection):
         return new
-    key = await connection.fetchval(SQL["erasure_key"])
+    key = await erasure_table.read_key(connection)
     if key is None:
         return new
     new.digest = digest_of(context, erasure, key)
     names = (context.name, erasure.account)
     if erasure.name is not None:
-        row = await connection.fetchrow(SQL["erasure_by_name"], *names, erasure.name)
+        row = await erasure_table.find_by_name(connection, *names, erasure.name)
     else:
-        row = await connection.fetchrow(SQL["open_erasure"], *names, new.digest, erasure.even_under_floor)
+        row = await erasure_table.find_unfinished(
+            connection, *names, new.digest, even_under_floor=erasure.even_under_floor
+        )
     if row is None:
         return new
     if row["visitor"] != new.digest:
@@ -129,7 +130,6 @@ async def find_request(
             f"the request `{printable(erasure.name or '')}` is recorded with another `even_under_floor`; give this one a "
             "name of its own"
         )
-    chats = await connection.fetch(SQL["erasure_chats"], row["erasure_id"])
     return ErasureRequest(
         replace(erasure, reason=row["reason"]),
         row["erasure_id"],
@@ -138,7 +138,7 @@ async def find_request(
         row["requested_by"],
         # By hand the one who asks again means what is there now; a request in a file stays in the file for months.
         _day_after(context, row["requested_at"] if erasure.name is not None else now),
-        frozenset(chat["chat"] for chat in chats),
+        await erasure_table.read_chats(connection, row["erasure_id"]),
     )
 
 
@@ -148,13 +148,13 @@ def _day_after(context: ChatContext, moment: datetime) -> date:
 
 async def is_done(context: ChatContext, connection: Conn, erasure: Erasure) -> bool:
     """Tell whether a request in a file is done: it is not carried out again. Raises UsageError as `find_request` does."""
-    if erasure.name is None or not await connection.fetchval(SQL["knows_erasures"]):
+    if erasure.name is None or not await erasure_table.has_requests(connection):
         return False
-    row = await connection.fetchrow(SQL["erasure_by_name"], context.name, erasure.account, erasure.name)
+    row = await erasure_table.find_by_name(connection, context.name, erasure.account, erasure.name)
     if row is None or row["finished_at"] is None:
         return False
-    key = await connection.fetchval(SQL["erasure_key"])
-    if row["visitor"] != digest_of(context, erasure, key):
+    key = await erasure_table.read_key(connection)
+    if key is None or row["visitor"] != digest_of(context, erasure, key):
         raise UsageError(
             f"the request `{printable(erasure.name)}` was made for another visitor; give this one a name of its own"
         )
