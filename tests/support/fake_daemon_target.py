@@ -15,6 +15,7 @@ from retentiond.model.report import (
     Tally,
     TargetStatus,
 )
+from retentiond.model.statistics import StoreStatistics
 from tests.support.fake_target import FakeTarget
 from tests.support.media_target import as_media
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOptions, PassOptions, Progress
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
+    from retentiond.model.statistics import Slice
 
 
 class FakeStore:
@@ -67,6 +69,12 @@ class FakeStore:
         self.released: list[Released] = []
         self.quota_checks: list[int] = []
         self.records: list[dict[str, Any]] = []
+        self.drawn = 0
+        self.drawing_cancelled = 0
+        self.statistics_error: BaseException | None = None
+        self.let_draw = asyncio.Event()
+        self.let_draw.set()
+        self.origins: tuple[Slice, ...] = ()
 
     def down_error(self) -> UnreachableError:
         return UnreachableError("the database cannot be reached; check that it runs")
@@ -151,6 +159,20 @@ class DaemonTarget(FakeTarget):
         report = AuditReport(self.name, datetime(2026, 1, 1, tzinfo=UTC))
         report.error = "it was asked to stop" if order.stop.asked else None
         return report
+
+    async def statistics(self, progress: Progress) -> StoreStatistics:
+        store = self._store
+        store.drawn += 1
+        if store.statistics_error is not None:
+            raise store.statistics_error
+        try:
+            await store.let_draw.wait()
+        except asyncio.CancelledError:
+            store.drawing_cancelled += 1
+            raise
+        return StoreStatistics(
+            self.name, self.kind, datetime.now(UTC), Tally(5, 2**20), by_origin=store.origins
+        )
 
     async def status(self) -> TargetStatus:
         store = self._store
