@@ -211,7 +211,9 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], _Kind], ...]] = (
     (
         (socket.gaierror,),
         _Kind(
-            "has a host name that cannot be resolved", "correct the host, or the name service of this machine"
+            "has a host name that cannot be resolved",
+            "correct the host, or the name service of this machine; the name of a container is known while it runs, "
+            "to containers of the same network",
         ),
     ),
     (

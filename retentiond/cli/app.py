@@ -51,6 +51,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
         "report": _Verb("report", "Write an HTML page about the targets."),
         "purge-chats": _Verb("purge_chats", "Delete an account's chats up to a date."),
         "status": _Verb("status", "Show the status of each target."),
+        "health": _Verb("health", "Check that a daemon of this host works."),
         "quarantine": _Verb("quarantine", "List, restore or purge what passes deleted."),
         "records": _Verb("records", "Export and verify the proof of disposal."),
         "hold": _Verb("holds", "Keep items whatever the policies say."),

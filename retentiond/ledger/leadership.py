@@ -26,17 +26,29 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "leadership.sql")
 _SIGNATURE: Final = "retentiond daemon on "
+_LONGEST_HOST: Final = 30
+"""The name of a session has 63 bytes at most."""
 
 
 async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | None:
-    """Return the daemons of a target, by their heartbeats (one a minute), or by the lock of the leader."""
+    """Return the daemons of a target in one line; None without any."""
+    return ", ".join(await daemons_of(connection, target, ledger=ledger)) or None
+
+
+async def daemons_of(connection: Conn, target: str, *, ledger: bool) -> list[str]:
+    """Return the daemons of a target as `host, pid N`, by their heartbeats (one a minute), or by the lock of the leader."""
     alive = await connection.fetch(LEDGER_SQL["daemons"]) if ledger else []
     if alive:
-        return ", ".join(f"{row['host']}, pid {row['pid']}" for row in alive)
+        return [f"{row['host']}, pid {row['pid']}" for row in alive]
     on_duty = await _on_duty(connection, target, ledger=ledger)
     if on_duty is None:
-        return None
-    return _named(on_duty) if _signed(on_duty) else str(on_duty)
+        return []
+    return [_named(on_duty) if _signed(on_duty) else str(on_duty)]
+
+
+def is_daemon_of(daemon: str, host: str) -> bool:
+    """Return whether a daemon, as `daemons_of` names it, is on this host; a session has the beginning of a long name only."""
+    return daemon.startswith((f"{host}, pid ", f"{printable(host[:_LONGEST_HOST])}, pid "))
 
 
 async def _on_duty(connection: Conn, target: str, *, ledger: bool) -> LockHolder | None:
@@ -118,7 +130,7 @@ class Leadership:
             if holder is None or holder.asking:
                 if await connection.fetchval(locks["try_lock"], DUTY, self._target):
                     await connection.execute(
-                        SQL["sign"], f"{_SIGNATURE}{host_name()[:30]}, pid {process_id()}"
+                        SQL["sign"], f"{_SIGNATURE}{host_name()[:_LONGEST_HOST]}, pid {process_id()}"
                     )
                     return None
                 holder = await _on_duty(connection, self._target, ledger=of_store)

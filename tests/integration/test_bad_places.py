@@ -366,6 +366,18 @@ def test_what_this_user_may_not_change_stays_with_its_rows(
     assert len(media_ids(line)) == 4
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have files of two users")
+def test_another_user_than_the_owner_of_the_media_learns_which_user_to_set(
+    line: RealCommandLine, media_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert line.type("check-config", "--connect").status == 0
+    with without_rights([line.config]):
+        said = line.type("check-config", "--connect").stderr
+    assert f"{media_path} belongs to user and group 0:0, and this process runs as 65534:65534" in said
+    assert 'set `User=root` in the unit, or `user: "0:0"` in the compose file' in said
+
+
 @contextmanager
 def without_rights(paths: list[Path]) -> Iterator[None]:
     """Root takes the part of a user whom rights bind, and who owns these; all others are bound already."""

@@ -43,7 +43,9 @@ _COMMANDS = sorted(
     | set(re.findall(r"^(?:sudo )?(retentiond .+)$", _BLOCKS, re.MULTILINE))
 )
 # They bring a machine or a server of their own, and have tests of their own.
-_ELSEWHERE = re.compile(r"retentiond (--config \S+ )?(run|demo|notify|init)\b|retentiond (COMMAND )?--help$")
+_ELSEWHERE = re.compile(
+    r"retentiond (--config \S+ )?(run|demo|notify|init|health)\b|retentiond (COMMAND )?--help$"
+)
 _SHELL = {
     "pipx install '.[clickhouse,elasticsearch]'": "test_install.py",
     "journalctl -u retentiond RETENTIOND_EVENT=pass_finished -o json": "test_service.py",

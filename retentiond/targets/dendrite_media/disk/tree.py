@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Self
 
+from retentiond.config.rights import beside_owner
 from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import UnreachableError
 from retentiond.targets.dendrite_media.disk import kernel
@@ -39,6 +40,10 @@ def inside(parent: int, name: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _owner(path: Path, error: OSError) -> str:
+    return beside_owner(path) if error.errno == errno.EACCES else ""
+
+
 class NoMediaDirectoryError(UnreachableError):
     """The media directory does not exist in its parent, which does: dendrite makes it at its first upload."""
 
@@ -59,7 +64,7 @@ class MediaTree:
             ) from error
         except OSError as error:
             raise UnreachableError(
-                f"the media directory {path} cannot be opened: {disk_error(error)}"
+                f"the media directory {path} cannot be opened: {disk_error(error)}{_owner(path, error)}"
             ) from error
         about = os.fstat(self.root)
         self.device = about.st_dev
@@ -232,7 +237,9 @@ class MediaTree:
 
     def unwritable(self, error: OSError) -> UnreachableError:
         """Return the error that directories cannot be made and renamed here, with the things to check."""
-        return UnreachableError(f"directories cannot be made and renamed in {self.path}: {disk_error(error)}")
+        return UnreachableError(
+            f"directories cannot be made and renamed in {self.path}: {disk_error(error)}{_owner(self.path, error)}"
+        )
 
     def first_level(self) -> list[tuple[str, int]]:
         """Return dendrite's `<h0>` directories with their device numbers."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.postgres import translate_errors
+from retentiond.config.rights import beside_owner
 from retentiond.engine.target import NullProgress
 from retentiond.ledger.lease import try_session
 from retentiond.model.check import Check, PolicyCount
@@ -40,8 +41,8 @@ async def check(context: TargetContext) -> Check:
         if report.refused is not None and not any(_tells(problem, report.refused) for problem in problems):
             problems.append(RefusedError(report.refused))
         if report.failed.total():
-            words = f"{report.failed.total()} due items cannot be moved by this user"
-            problems.append(UnreachableError(f"{words}; run retentiond as the user of dendrite"))
+            words = f"{report.failed.total()} due items cannot be moved by this user; run retentiond as the user of dendrite"
+            problems.append(UnreachableError(words + beside_owner(context.settings.media_path)))
     except RetentiondError as error:
         problems.append(error)
     return Check(problems, policies, notes)
@@ -107,7 +108,9 @@ async def _check_directory(context: TargetContext) -> list[str]:
 
 def _check_rights_in(tree: MediaTree) -> list[str]:
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
-        return [f"this user may not write in {tree.path}; run retentiond as the user of dendrite"]
+        return [
+            f"this user may not write in {tree.path}; run retentiond as the user of dendrite{beside_owner(tree.path)}"
+        ]
     if _quarantine_stands(tree):
         # It leaves nothing behind; before the first pass there is no directory to test.
         tree.probe()
