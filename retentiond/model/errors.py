@@ -130,9 +130,15 @@ class BusyError(RetentiondError):
 PassState = Literal["planned", "finished", "finished_with_failures", "refused", "interrupted"]
 
 FailureKind = Literal[
-    "not_movable", "not_moved", "database_refused", "in_the_way", "miscount", "request_refused"
+    "not_movable",
+    "not_moved",
+    "database_refused",
+    "in_the_way",
+    "miscount",
+    "request_refused",
+    "room_not_purged",
 ]
-"""Why an item of a pass failed: the disk (the first two), or a database of chats."""
+"""Why an item of a pass failed: the disk (the first two), a database of chats, or dendrite (the last)."""
 
 FAILED: Final = 1
 """The exit status of work that reached its end with some failed items."""

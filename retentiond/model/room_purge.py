@@ -18,41 +18,39 @@ if TYPE_CHECKING:
 Obstacle = Literal[
     "purge_under_way",
     "room_gone",
-    "room_joined",
-    "room_invited",
-    "room_knocked",
+    "joined",
+    "invite",
+    "knock",
     "hold",
     "room_not_listed",
-    "room_changed",
+    "changed",
     "sync_behind_room",
     "recent_event",
     "room_in_cache",
-    "purge_too_long",
+    "too_large",
     "purge_too_late",
 ]
 """The reasons for which the second look keeps a room, in the order in which they are asked."""
 
-OBSTACLES: Final[Mapping[Obstacle, str]] = {
+OBSTACLES: Final[Mapping[str, str]] = {
     "purge_under_way": "an earlier purge of it is not over",
     "room_gone": "the database does not have it any more",
-    "room_joined": "a local user is in it",
-    "room_invited": "a local user is invited to it",
-    "room_knocked": "a local user knocks at it",
+    "joined": "a local user is in it",
+    "invite": "a local user is invited to it",
+    "knock": "a local user knocks at it",
     "hold": "on hold",
     "room_not_listed": "dendrite does not list it among the empty rooms",
-    "room_changed": "it has changed since the pass looked at it",
+    "changed": "it has changed since the pass looked at it",
     "sync_behind_room": "dendrite's sync has not caught up with it",
     "recent_event": "it had an event, such as a join or a leave, within the last minutes",
     "room_in_cache": "it had an event so lately that dendrite's cache may still have it",
-    "purge_too_long": "its purge would take longer than `limits: {max_duration: …}` allows",
+    "too_large": "its purge would take longer than `limits: {max_duration: …}` allows",
     "purge_too_late": "too much time passed between the last look and the purge",
 }
 if tuple(OBSTACLES) != get_args(Obstacle):
     raise TypeError("model/room_purge.py: OBSTACLES must have each obstacle, in the same order")
 
-BY_HAND: Final[frozenset[Obstacle]] = frozenset(
-    {"room_invited", "room_knocked", "room_not_listed", "room_in_cache"}
-)
+BY_HAND: Final[frozenset[Obstacle]] = frozenset({"invite", "knock", "room_not_listed", "room_in_cache"})
 """The obstacles that a purge by hand passes over: a user has seen its plan. A hold is never among them."""
 
 PurgeState = Literal["sent", "emptied", "purged", "rows_stay", "refused", "withdrawn", "undone"]
@@ -181,12 +179,12 @@ def find_obstacle(
     if look is None:
         return "room_gone"
     found: dict[Obstacle, bool] = {
-        "room_joined": look.joined,
-        "room_invited": look.invited or invited_in_sync,
-        "room_knocked": look.knocked,
+        "joined": look.joined,
+        "invite": look.invited or invited_in_sync,
+        "knock": look.knocked,
         "hold": look.held,
         "room_not_listed": not listed,
-        "room_changed": look.events != events,
+        "changed": look.events != events,
         "sync_behind_room": not in_sync,
         "recent_event": look.unchanged_for < terms.quiet,
         "room_in_cache": look.unchanged_for < terms.cache,

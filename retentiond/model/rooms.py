@@ -32,12 +32,9 @@ RoomKeepReason = Literal[
     "hold",
     "local_alias",
     "space_child",
-    "busy",
-    "too_large",
     "media",
-    "changed",
 ]
-"""Why a room is kept; of several the first in this order is reported."""
+"""Why a room is kept; of several the first in this order is reported. The last look has its own, in `room_purge.py`."""
 ROOM_KEEP_REASONS: Final[tuple[str, ...]] = get_args(RoomKeepReason)
 RoomSince = Literal["left", "upgraded", "last_event"]
 """The event from which a policy's time counts."""

@@ -12,6 +12,7 @@ from retentiond.config.schema import check_kinds
 from retentiond.config.units import format_duration
 from retentiond.model.fields import all_handled
 from retentiond.model.protections import PROTECTIONS
+from retentiond.model.room_purge import OBSTACLES
 from retentiond.model.text import printable
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType({
@@ -40,6 +41,7 @@ CHAT_REASONS: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 """The words for every reason to keep a chat."""
 ROOM_REASONS: Final[Mapping[str, str]] = MappingProxyType({
+    **OBSTACLES,
     "joined": "a local user is in it",
     "invite": "a local user is invited to it, or knocks",
     "members_differ": "dendrite's databases disagree about its local members",
@@ -50,10 +52,7 @@ ROOM_REASONS: Final[Mapping[str, str]] = MappingProxyType({
     "hold": "on hold",
     "local_alias": "it has an alias of this server",
     "space_child": "the space of another room names it",
-    "busy": "something happened in it lately; the next pass checks it again",
-    "too_large": "its purge would take longer than `max_duration` allows",
     "media": "media that only it refers to are still there, and go first",
-    "changed": "it changed during the pass; the next pass checks it again",
 })  # fmt: skip
 """The words for every reason to keep a room."""
 

@@ -13,7 +13,10 @@ from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.records import prune_after
+from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
+from retentiond.targets.dendrite_rooms.purges.due import purge_due_rooms
+from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -22,30 +25,42 @@ if TYPE_CHECKING:
     from retentiond.model.errors import Refusal
     from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_rooms.context import RoomContext
+    from retentiond.targets.dendrite_rooms.purges.purge import Purger
 
 
 class RoomSteps:
     """One pass; the connection is its own, for the survey and its temporary tables."""
 
     def __init__(
-        self, context: RoomContext, connection: Conn, lease: Lease, options: PassOptions, now: datetime
+        self,
+        context: RoomContext,
+        connection: Conn,
+        lease: Lease,
+        options: PassOptions,
+        now: datetime,
+        purger: Purger,
     ) -> None:
         self._context = context
         self._connection = connection
         self._lease = lease
         self._options = options
         self._plan = RoomPlan(context, connection, now)
+        self._purger = purger
         self._log = get_logger(target=context.name)
 
     async def make_safe(self) -> None:
-        """Check the clocks."""
+        """Check the clocks, and whether trouble with dendrite has stopped the target."""
         context, connection = self._context, self._connection
         state = await context.ledger.store(connection)
         check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
         await context.ledger.save_clock(connection, read_clock())
+        stopped = await find_stop(connection, context.name)
+        if stopped is not None:
+            raise RefusedError(stopped)
 
     async def sweep(self) -> None:
         """Finish purges that an earlier pass left open."""
+        await self._purger.resume()
 
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every room, and record how much is due."""
@@ -85,6 +100,9 @@ class RoomSteps:
 
     async def remove(self, report: PassReport) -> None:
         """Purge the due rooms, one after another."""
+        await purge_due_rooms(
+            self._context, self._purger, self._plan.survey, self._lease, self._options, report
+        )
 
     async def account(self, report: PassReport) -> None:
         """Take off the backlog what was purged."""

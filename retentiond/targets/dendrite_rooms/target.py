@@ -10,7 +10,7 @@ import asyncpg
 
 from retentiond.adapters.postgres import LOST, connection_to, pool, translate_errors
 from retentiond.adapters.postgres_errors import describe
-from retentiond.engine.capabilities import ComparesAges, Explains, HasHolds, HasRecords
+from retentiond.engine.capabilities import AcceptsStores, ComparesAges, Explains, HasHolds, HasRecords
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
@@ -21,6 +21,8 @@ from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLed
 from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
+from retentiond.targets.dendrite_rooms.purges.acceptance import accept
+from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from retentiond.config.rooms import RoomTarget
     from retentiond.engine.target import PassOptions, Progress
     from retentiond.ledger.lease import Lease
+    from retentiond.model.acceptance import Acceptance
     from retentiond.model.check import Check
     from retentiond.model.report import Item, TargetStatus
     from retentiond.model.room_explanation import RoomExplanation
@@ -49,7 +52,7 @@ async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[De
         yield DendriteRooms(RoomContext(name, config, settings, opened, RoomLedger()), leadership)
 
 
-class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords):
+class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, AcceptsStores):
     """The rooms of a dendrite server. Purged rooms cannot be restored."""
 
     def __init__(self, context: RoomContext, leadership: Leadership) -> None:
@@ -108,9 +111,12 @@ class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords):
         return report
 
     async def _work(self, options: PassOptions, lease: Lease, report: PassReport) -> None:
-        async with connection_to(self._context.settings.database) as connection:
+        async with (
+            connection_to(self._context.settings.database) as connection,
+            purger_of(self._context) as purger,
+        ):
             report.started_at = now = await connection.fetchval("SELECT pg_catalog.clock_timestamp()")
-            steps = RoomSteps(self._context, connection, lease, options, now)
+            steps = RoomSteps(self._context, connection, lease, options, now, purger)
             try:
                 await run_steps(steps, options, report)
             except (*LOST, asyncpg.PostgresError) as error:
@@ -119,15 +125,18 @@ class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords):
                 await record_end(self._context, report)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
-        """Note once an hour which rooms are without local members."""
+        """Go on with open purges; once an hour note which rooms are without local members."""
         with translate_errors("the database"):
             await ensure_tables(self._context.pool)
-            if not everything or not await self._context.ledger.exists(self._context.pool):
+            if not await self._context.ledger.exists(self._context.pool):
                 return SweepReport()
+            swept = await sweep_purges(self._context)
+            if not everything:
+                return swept
             with suppress(BusyError):
                 await self._leadership.take()
                 await self._note_seen()
-        return SweepReport()
+        return swept
 
     async def _note_seen(self) -> None:
         await self._context.make_ledger()
@@ -135,6 +144,11 @@ class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords):
             survey = RoomSurvey(self._context, connection, datetime.now(UTC))
             await survey.take()
             await survey.note_seen()
+
+    async def accept(self, *, yes: bool) -> Acceptance:
+        """Report the trouble that stopped the target, and the clock; with `yes` accept both."""
+        with translate_errors("the database"):
+            return await accept(self._context, yes=yes)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

@@ -63,10 +63,11 @@ _MOMENT: Final = 5.0
 
 @dataclass(slots=True)
 class Swept:
-    """The outcome of a sweep: the purges that are over now, those still open, and rooms that came back."""
+    """The outcome of a sweep: the purges that are over now, those still open, those whose rows stay, and rooms that came back."""
 
     purged: list[Purge] = field(default_factory=list)
     open: int = 0
+    stay: int = 0
     returned: list[str] = field(default_factory=list)
 
 
@@ -146,7 +147,7 @@ class Purger:
         rows = await self.databases.count_rows(first.room_id, first.room_nid)
         previous = await count_previous_events(self._ledger)
         if expected_duration(first.events, previous) > self._terms.max_duration:
-            return _kept("purge_too_long")
+            return _kept("too_large")
         began = self._clock()
         found = await self._decide(
             order, first, rows, listed=listed, lease=lease, pass_id=pass_id, watched=watched
@@ -323,7 +324,8 @@ class Purger:
                 swept.purged += [purge] if purge.state != "rows_stay" else []
             else:
                 await leave(self._ledger, purge)
-                swept.open += 1
+                swept.open += purge.state != "rows_stay"
+                swept.stay += purge.state == "rows_stay"
         swept.returned = await note_returned(self._ledger, self._target)
         for room_id in swept.returned:
             self._log.warning("purged_room_returned", room=room_id)

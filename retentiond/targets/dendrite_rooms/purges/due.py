@@ -1,0 +1,143 @@
+"""The due rooms of a pass: purged one after the other, within the hours and with the pause of the configuration."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from retentiond.adapters.logging import get_logger
+from retentiond.engine.target import StoppedError
+from retentiond.ledger.migrations import part_version
+from retentiond.model.errors import RefusedError
+from retentiond.model.report import SweepReport
+from retentiond.model.room_purge import PurgeTerms, RoomOrder
+from retentiond.targets.dendrite_rooms.admin_api import AdminAddress
+from retentiond.targets.dendrite_rooms.context import SCHEMA
+from retentiond.targets.dendrite_rooms.purges.export import export_state
+from retentiond.targets.dendrite_rooms.purges.purge import open_purger
+from retentiond.targets.dendrite_rooms.purges.purge_table import unfinished
+from retentiond.targets.dendrite_rooms.purges.tables import vacuum_statement
+from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from retentiond.engine.target import PassOptions
+    from retentiond.ledger.lease import Lease
+    from retentiond.model.report import PassReport
+    from retentiond.model.room_purge import PurgeOutcome
+    from retentiond.model.rooms import Room
+    from retentiond.targets.dendrite_rooms.context import RoomContext
+    from retentiond.targets.dendrite_rooms.purges.purge import Purger
+    from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+
+_WORTH_NAMING: Final = 1 << 20
+"""Tables with less reusable space are not named."""
+
+
+def address_of(context: RoomContext) -> AdminAddress:
+    """Return the address of the admin API as configured."""
+    api = context.config.admin_api
+    url = None if api.url is None else str(api.url)
+    return AdminAddress(url, api.unix_socket, api.token.get_secret_value(), api.ca_file)
+
+
+@asynccontextmanager
+async def purger_of(context: RoomContext) -> AsyncIterator[Purger]:
+    """Open the purger of a target; dendrite is not asked yet."""
+    settings, config = context.settings, context.config
+    databases = {
+        "room_server": settings.database,
+        **{str(one): url for one, url in settings.databases.items()},
+    }
+    terms = PurgeTerms(cache=config.pace.cache, max_duration=config.limits.max_duration)
+    async with open_purger(context.name, databases, address_of(context), terms) as purger:
+        yield purger
+
+
+async def sweep_purges(context: RoomContext) -> SweepReport:
+    """Go on with the open purges of a target, if there are any; say what stops the target."""
+    async with context.pool.acquire() as connection:
+        if await part_version(connection, SCHEMA[0]) is None:
+            return SweepReport()
+    swept = SweepReport()
+    if await unfinished(context.pool, context.name):
+        async with purger_of(context) as purger:
+            found = await purger.resume()
+        swept.purged, swept.lost = len(found.purged), found.stay
+    swept.refused = await find_stop(context.pool, context.name)
+    return swept
+
+
+async def purge_due_rooms(
+    context: RoomContext,
+    purger: Purger,
+    survey: RoomSurvey,
+    lease: Lease,
+    options: PassOptions,
+    report: PassReport,
+) -> None:
+    """Purge the due rooms; the first failure or open purge ends that, and trouble raises RefusedError."""
+    pause = False
+    async for room, verdict in survey.due():
+        if pause:
+            await options.stop.wait(context.config.pace.pause.total_seconds())
+        if options.stop.asked:
+            raise StoppedError
+        if not context.config.is_open(datetime.now(UTC)):
+            report.remarks.append(
+                f"{report.not_reached.items} due rooms wait for the hours of `pace: {{window: …}}`"
+            )
+            return
+        about = await _about(context, purger, room)
+        order = RoomOrder(room.room_id, verdict.policy or "", room.bytes, about)
+        outcome = await purger.purge_room(order, lease=lease, pass_id=report.pass_id, stop=options.stop)
+        pause = outcome.kind != "kept"
+        _count(report, room, order, outcome)
+        options.progress.advance(1, room.bytes if outcome.kind == "purged" else 0)
+        if outcome.trouble is not None:
+            raise RefusedError(outcome.trouble)
+        if outcome.kind in {"failed", "open"}:
+            if options.stop.asked:
+                raise StoppedError
+            report.remarks.append(f"nothing more is purged in this pass: {outcome.reason}")
+            return
+    await _name_reusable_space(context, purger, report)
+
+
+async def _about(context: RoomContext, purger: Purger, room: Room) -> dict[str, object]:
+    """Return what the ledger keeps of a room: how to find it again, and with `keep_state` its state."""
+    about: dict[str, object] = {"creator": room.creator, "version": room.version, "successor": room.successor}
+    if context.config.keep_state:
+        about |= await export_state(purger.databases, room.room_id, room.room_nid)
+    return about
+
+
+def _count(report: PassReport, room: Room, order: RoomOrder, outcome: PurgeOutcome) -> None:
+    if outcome.kind == "open":
+        return  # not reached: a sweep goes on with it
+    report.reach(1, room.bytes)
+    if outcome.kind == "purged":
+        report.remove(order.policy, 1, room.bytes)
+    elif outcome.kind == "failed":
+        report.failed["room_not_purged"] += 1
+    elif outcome.obstacle is not None:
+        report.kept[outcome.obstacle] += 1
+
+
+async def _name_reusable_space(context: RoomContext, purger: Purger, report: PassReport) -> None:
+    """Say how much space VACUUM can make reusable; it is never run from here, and gives nothing back to the disk."""
+    if not report.removed:
+        return
+    spaces = [one for one in await purger.databases.reusable_space() if one.reusable >= _WORTH_NAMING]
+    if not spaces:
+        return
+    total = sum(one.reusable for one in spaces)
+    report.remarks.append(
+        f"about {total >> 20} MiB of dead rows in dendrite's tables can be reused after a VACUUM, by the server's statistics; "
+        f"autovacuum does it in its time, or run: {vacuum_statement(spaces)} The files stay as large as they are"
+    )
+    get_logger(target=context.name).info(
+        "reusable_space", bytes=total, tables={one.table: one.reusable for one in spaces}
+    )

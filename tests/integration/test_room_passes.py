@@ -1,0 +1,124 @@
+"""Passes over rooms: due rooms are purged through dendrite one after the other, and trouble stops the target until it is accepted."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
+from retentiond.targets.dendrite_rooms.purges import due
+from tests.integration.test_room_purges import FAST
+from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
+from tests.support.room_target import RoomRetention
+from tests.support.rooms_store import RoomsStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+GONE = [f"!gone{number}:there.test" for number in range(3)]
+STAYS = "!joined:there.test"
+
+
+@pytest.fixture
+async def rooms(connection: asyncpg.Connection[asyncpg.Record]) -> RoomsStore:
+    store = RoomsStore(connection)
+    await store.prepare()
+    await RoomLedger().make(connection, SCHEMA)
+    for room in GONE:
+        await store.add(room)
+    await store.add(STAYS, members={"@in:here.test": "join"})
+    await store.see_empty()
+    return store
+
+
+@pytest.fixture
+async def dendrite(database: str) -> AsyncIterator[RecordedDendrite]:
+    async with recorded_dendrite(database) as server:
+        yield server
+
+
+@pytest.fixture
+def retention(database: str, dendrite: RecordedDendrite) -> RoomRetention:
+    return RoomRetention(database, dendrite.url)
+
+
+async def test_a_pass_purges_what_is_due_and_nothing_else(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    report = await retention.one_pass()
+    assert (report.state, report.removed_items, report.error, report.not_reached.items) == (
+        "finished",
+        3,
+        None,
+        0,
+    )
+    assert await rooms.rooms() == {STAYS}
+    assert dendrite.purges == dict.fromkeys(GONE, 1)
+    assert (await retention.one_pass()).removed_items == 0
+    async with retention.opened() as target:
+        kinds = [one["kind"] async for one in target.records()]
+    assert kinds.count("room_purged") == 3
+
+
+async def test_trouble_stops_the_target_until_it_is_accepted(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
+    dendrite.sync = "never"
+    report = await retention.one_pass()
+    assert (report.state, report.refused and report.refused.limit) == ("refused", "dendrite_trouble")
+    assert sum(dendrite.purges.values()) == 1
+    assert (await retention.one_pass()).refused == report.refused
+    dendrite.sync = "now"
+    await dendrite.restart()
+    await dendrite.delivered()
+    assert (await retention.one_pass()).state == "refused"
+    async with retention.opened() as target:
+        assert [one.limit for one in (await target.accept(yes=False)).refused] == ["dendrite_trouble"]
+        assert (await target.accept(yes=True)).accepted
+    monkeypatch.undo()
+    assert (await retention.one_pass()).removed_items == 2
+    assert await rooms.rooms() == {STAYS}
+    assert dendrite.purges == dict.fromkeys(GONE, 1)
+
+
+async def test_rooms_wait_for_the_hours_of_the_window(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    begin = datetime.now(UTC).astimezone() + timedelta(hours=2)
+    window = f"{begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}"
+    report = await retention.one_pass(pace={"window": window})
+    assert (report.removed_items, report.not_reached.items) == (0, 3)
+    assert any("window" in remark for remark in report.remarks)
+    assert not dendrite.purges
+    assert len(await rooms.rooms()) == 4
+
+
+async def test_the_state_of_a_room_is_kept_without_its_messages(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    assert (await retention.one_pass(keep_state=True)).removed_items == 3
+    row = await rooms.connection.fetchval(
+        "SELECT about FROM retentiond.room_purge WHERE room_id = $1", GONE[0]
+    )
+    about = json.loads(row)
+    assert {event["type"] for event in about["state"]} == {"m.room.create", "m.room.member"}
+    assert len(about["events"]) == 6
+    assert "message 1" not in row
+    assert about["creator"] == "here.test"
+
+
+async def test_a_dendrite_that_is_down_interrupts_the_pass_and_says_what_to_do(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    await dendrite.kill()
+    report = await retention.one_pass()
+    assert report.state == "interrupted"
+    assert report.error is not None
+    assert "start dendrite" in report.error
+    assert len(await rooms.rooms()) == 4
