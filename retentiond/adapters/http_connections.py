@@ -8,6 +8,8 @@ oldest that has not sent its request yet, so that clients that only keep connect
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from itertools import count
@@ -16,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.logging import get_logger
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Iterable
 
@@ -26,6 +27,7 @@ REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the connection to the end of the request's headers."""
 ANSWER_TIMEOUT: Final = 60.0
 """Seconds from there to the last byte of the answer."""
+_DROP: Final = struct.pack("ii", 1, 0)
 _GOODBYE: Final = 1.0  # seconds for the end of TLS
 _PAUSE: Final = 1.0  # seconds after an error of accepting, such as too many open files
 _NETWORK: Final = 64  # bits of an IPv6 address: a host has all addresses of such a network
@@ -134,6 +136,8 @@ class _Connection:
         """End the connection now; unsent data are dropped."""
         self._timer.cancel()
         if isinstance(self._transport, asyncio.Transport):
+            # The kernel drops what it has not sent yet, too: it would offer it to a client that does not read.
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
             self._transport.abort()
         else:
             self.opening.cancel()

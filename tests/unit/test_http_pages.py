@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import ssl
 import stat
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from aiohttp import ClientSession, UnixConnector
+from aiohttp import ClientSession, ClientSSLError, UnixConnector
 
 from retentiond import __version__
 from retentiond.daemon import pages
 from retentiond.daemon.http import openapi
 from retentiond.model.errors import UnreachableError
 from retentiond.model.statistics import Slice
+from tests.support.certificates import make_certificate
 from tests.support.fake_clock import NOON
 from tests.support.running_daemon import RunningDaemon, media
 
@@ -310,4 +312,34 @@ async def test_the_landing_page_has_each_target_in_words_no_script_and_one_style
     assert "unsafe-inline" not in answer.headers["Content-Security-Policy"]
     for link in re.findall(r'href="([^"]+)"', page):
         assert (await client.get(f"{url}/{link}")).status in {200, 503}, link
+    assert await daemon.stop() == 0
+
+
+async def test_a_reload_reads_a_renewed_certificate_and_keeps_the_old_one_before_a_broken_one(
+    daemon: RunningDaemon, client: ClientSession, tmp_path: Path
+) -> None:
+    tls = make_certificate(tmp_path)
+    section = _LISTEN | {"tls": {"certificate": str(tls.certificate), "key": str(tls.key)}}
+    daemon.configure(http=section, media=media())
+    daemon.begin()
+    await daemon.until(lambda: daemon.told("READY=1"))
+    url = f"https://{daemon.entries('http_served')[0]['listen']}/healthz"
+
+    async def served() -> bytes:
+        async with ClientSession() as fresh:
+            answer = await fresh.get(url, ssl=ssl.create_default_context(cafile=str(tls.certificate)))
+            return await answer.read()
+
+    assert await served() == b"ok\n"
+    make_certificate(tmp_path)
+    with pytest.raises(ClientSSLError):
+        await served()
+    await daemon.reload()
+    assert await served() == b"ok\n"
+    good = tls.key.read_text()
+    tls.key.write_text("broken")
+    await daemon.reload()
+    assert "certificate and key cannot be used" in daemon.entries("config_rejected")[0]["problems"][0]
+    tls.key.write_text(good)
+    assert await served() == b"ok\n"
     assert await daemon.stop() == 0
