@@ -36,8 +36,8 @@ WHERE pg_catalog.strpos(e.event, 'mxc:') > 0
 SELECT DISTINCT n.media_origin, n.media_id FROM pg_temp.retentiond_named n
 
 -- name: stored
--- Those that dendrite's media tables have, or that the quarantine can restore ({quarantined}); media that a hold or a mark
--- of a restore keeps for good ({kept}) are not waited for.
+-- Those that dendrite's media tables have. Where a media target works there, those in quarantine are added, since they can
+-- be restored; and those that a hold or the mark of a restore keeps for good are left out, since none of them goes.
 SELECT n.media_origin, n.media_id, pg_catalog.max(m.bytes) AS bytes
 FROM ({names}) n
 JOIN (SELECT r.media_origin, r.media_id, r.file_size_bytes AS bytes, r.user_id FROM mediaapi_media_repository r {quarantined}) m
