@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 _REPOSITORY: Final = Path(__file__).parents[2]
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -19,11 +21,11 @@ def project() -> dict[str, Any]:
     return tomllib.loads((_REPOSITORY / "pyproject.toml").read_text())
 
 
-def hashed() -> dict[str, str]:
+def hashed(lock: str = "requirements-hashed.lock") -> dict[str, str]:
     """Return the requirements with hashes, by name."""
-    text = (_REPOSITORY / "requirements-hashed.lock").read_text()
+    text = (_REPOSITORY / lock).read_text()
     found = {}
-    for entry in re.split(r"\n(?=[A-Za-z])", text.partition("-o requirements-hashed.lock\n")[2]):
+    for entry in re.split(r"\n(?=[A-Za-z])", text.partition(f"-o {lock}\n")[2]):
         requirement, *hashes = entry.split(" \\\n")
         assert hashes, requirement
         assert all(re.fullmatch(r" *--hash=sha256:[0-9a-f]{64}\s*", one) for one in hashes), requirement
@@ -39,8 +41,9 @@ def constrained() -> dict[str, str]:
     return {normal(name): version for name, _, version in pairs}
 
 
-def test_every_package_that_a_service_installs_has_the_tested_version_and_hashes() -> None:
-    versions = hashed()
+@pytest.mark.parametrize("lock", sorted(path.name for path in _REPOSITORY.glob("requirements-*hashed.lock")))
+def test_every_package_that_a_service_installs_has_the_tested_version_and_hashes(lock: str) -> None:
+    versions = hashed(lock)
     needed = [_NAME.match(requirement) for requirement in project()["project"]["dependencies"]]
     assert {normal(match[0]) for match in needed if match} <= versions.keys()
     known = constrained()
@@ -57,5 +60,5 @@ def test_the_build_backend_and_its_dependencies_are_pinned_and_hashed() -> None:
 
 
 def test_a_lock_file_names_no_host() -> None:
-    for name in ("requirements.lock", "requirements-hashed.lock"):
-        assert "://" not in (_REPOSITORY / name).read_text()
+    for path in _REPOSITORY.glob("requirements*.lock"):
+        assert "://" not in path.read_text()
