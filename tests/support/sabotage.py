@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import aiohttp
 from asyncpg.transaction import Transaction
 
 from retentiond.adapters.names import NamingConnection
@@ -112,6 +113,7 @@ def install(given: Mapping[str, Any]) -> None:
     for name in ("execute", "fetch", "fetchrow", "fetchval"):
         _wrap_statement(saboteur, name)
     _wrap_commit(saboteur)
+    _wrap_requests(saboteur)
 
 
 def _place(descriptor: int | None) -> str:
@@ -226,6 +228,26 @@ def _wrap_commit(saboteur: _Saboteur) -> None:
         saboteur.reach(f"after commit {names}")
 
     Transaction._Transaction__commit = wrapped  # type: ignore[attr-defined]
+
+
+_ADMIN = "/_dendrite/admin/"
+
+
+def _wrap_requests(saboteur: _Saboteur) -> None:
+    """Wrap the requests to dendrite that change something there."""
+    call = aiohttp.ClientSession._request
+
+    @wraps(call)
+    async def wrapped(self: aiohttp.ClientSession, method: str, url: Any, **keywords: Any) -> Any:
+        name = str(url).partition(_ADMIN)[2].partition("/")[0]
+        if method != "POST" or not name:
+            return await call(self, method, url, **keywords)
+        saboteur.reach(f"before request {name}")
+        answer = await call(self, method, url, **keywords)
+        saboteur.reach(f"after request {name}")
+        return answer
+
+    aiohttp.ClientSession._request = wrapped  # type: ignore[assignment,method-assign]
 
 
 def as_environment(orders: list[PassOptions], log: Path | None = None) -> dict[str, str]:
