@@ -48,6 +48,7 @@ VERBS: Final[Mapping[str, _Verb]] = MappingProxyType(
         "once": _Verb("once", "Run one pass now."),
         "delete": _Verb("delete", "Delete media by name, whatever their age."),
         "audit": _Verb("audit", "Compare database and disk; report and repair differences."),
+        "usage": _Verb("usage", "Show the used space by server, room, user, type or age."),
         "report": _Verb("report", "Write an HTML page about the targets."),
         "purge-chats": _Verb("purge_chats", "Delete an account's chats up to a date."),
         "status": _Verb("status", "Show the status of each target."),

@@ -1,24 +1,30 @@
 """`once`: one pass now."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
 
 from retentiond.adapters.clock import SystemClock
+from retentiond.adapters.logging import get_logger
 from retentiond.cli.options import Days, DendriteConfig, Json, Local, Targets, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, print_outcome
 from retentiond.cli.plan import Plan
 from retentiond.cli.session import Scope, Session, Work, patience_of
 from retentiond.config.schema import TargetConfig
 from retentiond.daemon.notices import Notices
-from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target
+from retentiond.engine.capabilities import HasSamples
+from retentiond.engine.target import PATIENCE, PassOptions, Progress, Stop, StoppedError, Target
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError
 from retentiond.terminal.progress import watched
 
 _LAST_NOTICES: Final = 30.0
 """Seconds that notices have after the last pass."""
+
+_SAMPLE_WITHIN: Final = 600.0
+"""Seconds that a sample may add to a run; the next run, or a daemon, tries again."""
 
 app = commands()
 
@@ -85,6 +91,8 @@ class Once:
                     stop=stop,
                 )
                 report = await target.run_pass(options)
+                if report.state != "interrupted":
+                    await _take_sample(target, progress, stop)
             notices.ended(target.name, report, stopped=stop.asked, scheduled=True)
             passes.append(report.as_json())
             await print_outcome(session, target, config, report, self.scope, shown=not self.as_json)
@@ -106,3 +114,18 @@ class Once:
         finally:
             if self.as_json:
                 session.document({"passes": passes})
+
+
+async def _take_sample(target: Target, progress: Progress, stop: Stop) -> None:
+    """Take the sample of today for stores without a daemon; an error is a warning, since the pass is done."""
+    if not isinstance(target, HasSamples):
+        return
+    try:
+        async with asyncio.timeout(_SAMPLE_WITHIN):
+            await stop.unless_asked(target.take_sample("once", progress))
+    except StoppedError:
+        return
+    except (RetentiondError, TimeoutError) as error:
+        get_logger(target=target.name).warning(
+            "sample_not_taken", error=str(error) or f"not done within {_SAMPLE_WITHIN:.0f} s"
+        )

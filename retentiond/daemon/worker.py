@@ -11,6 +11,7 @@ import tenacity
 from retentiond.adapters.logging import get_logger
 from retentiond.daemon.audits import Audits
 from retentiond.daemon.policies import OpenTarget, ShorteningPreview
+from retentiond.daemon.samples import take_samples
 from retentiond.daemon.status import Reachability
 from retentiond.daemon.sweeps import SweepLoop
 from retentiond.engine.capabilities import HasQuotas
@@ -148,6 +149,7 @@ class TargetWorker:
             beats = group.create_task(sweep_loop.beat())
             preview = group.create_task(self._preview.tell(policies))
             quotas = group.create_task(self._ask_for_quotas(settings))
+            samples = group.create_task(take_samples(target, self._clock))
             while self._still_in_force(policies, settings):
                 self._attention.clear()
                 if self._requested:
@@ -160,6 +162,7 @@ class TargetWorker:
                     await self._attention.wait()
             preview.cancel()
             quotas.cancel()
+            samples.cancel()
             audits.end(auditing)
             await sweep_loop.end(sweeps, beats)
 

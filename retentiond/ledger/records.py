@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries, pages
+from retentiond.ledger.samples import prune_samples
 from retentiond.model.records import Break, Chain, Link, Verified, canonical, digest, read_content
 
 if TYPE_CHECKING:
@@ -106,12 +107,13 @@ async def prune_records(connection: Conn, target: str, keep: timedelta) -> int:
 
 
 async def prune_after(connection: Conn, report: PassReport, keep: timedelta | None) -> None:
-    """Prune at the end of a pass; None keeps all. Where the server is lost, the next pass does it."""
+    """Prune records and samples at the end of a pass; None keeps all. If the server is lost, the next pass does it."""
     # A refusal may be for the clock, and by a wrong clock every record is old.
     if keep is None or report.state not in {"finished", "finished_with_failures"}:
         return
     try:
         await prune_records(connection, report.target, keep)
+        await prune_samples(connection, keep)
     except LOST as error:
         get_logger(target=report.target).warning("records_not_pruned", reason=str(error))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Tally
 from retentiond.model.samples import Sample
-from retentiond.model.usage import UsageRow
+from retentiond.model.usage import DIVISIONS, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,8 @@ def _sample(row: Record) -> Sample:
         row["at"],
         Tally(row["items"], row["bytes"]),
         classes={name: Tally(*counts) for name, counts in classes.items()},
-        largest={by: tuple(UsageRow(*part) for part in rows) for by, rows in largest.items()},
+        # A column of JSON has an order of its own.
+        largest={by: tuple(UsageRow(*part) for part in largest[by]) for by in DIVISIONS if by in largest},
         free_bytes=row["free_bytes"],
         database_bytes=row["database_bytes"],
         taken=Tally(row["taken_items"], row["taken_bytes"]),

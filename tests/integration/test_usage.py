@@ -1,4 +1,4 @@
-"""Who uses the space of a media store: the rows of each division, and their sums."""
+"""The usage of a media store's space: the rows of each division, and their sums."""
 
 from __future__ import annotations
 

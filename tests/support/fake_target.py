@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retentiond.model.holds import HoldRequest, HoldSubject
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
+    from retentiond.model.usage import UsageBy, UsageRow
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -76,6 +77,8 @@ class FakeTarget:
     marked: list[str] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=lambda: Acceptance("media"))
     recorded: tuple[dict[str, Any], ...] = ()
+    divisions: tuple[UsageBy, ...] = ("server", "room", "user", "type", "age", "file")
+    used: tuple[UsageRow, ...] = ()
     verified: Verified = field(default_factory=Chain().result)
     coverage: Coverage = field(default_factory=lambda: Coverage(2, 1))
     members: HeldMembers = field(default_factory=HeldMembers)
@@ -236,6 +239,12 @@ class FakeTarget:
         """Draw an empty store."""
         del progress
         return StoreStatistics(self.name, self.kind, datetime.now(UTC), Tally())
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        """Return the rows, and remember the question."""
+        del progress
+        self.asked.append(f"usage {by} {top}")
+        return list(self.used)
 
     async def status(self) -> TargetStatus:
         """Return the standing, which is that of a new store unless told otherwise."""

@@ -1,4 +1,4 @@
-"""Who uses the space of a store, and its daily sample. Like a plan, reading changes nothing."""
+"""The usage of a store's space, and its daily sample. Reading changes nothing, as with a plan."""
 
 from __future__ import annotations
 
