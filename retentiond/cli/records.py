@@ -1,6 +1,7 @@
 """`records`: export the proof of disposal, and verify its chain."""
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ import typer
 from retentiond.cli.options import Json, Targets, commands, example
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
-from retentiond.engine.capabilities import HasRecords
+from retentiond.engine.capabilities import HasRecords, KeepsRooms
 from retentiond.model.errors import FAILED, UnreachableError, UsageError
 from retentiond.model.records import Chain, Verified, canonical, read_content
 from retentiond.model.text import printable
 from retentiond.terminal.words import count_in_words
 
 app = commands("Export and verify the proof of disposal.")
+_NO_ROOMS = "no purged rooms; name a target of rooms"
 
 _NO_RECORDS = "no records; name a target that has them"
 
@@ -30,6 +32,25 @@ def export(targets: Targets = None) -> Work:
     targets are exported.
     """
     return Export(Scope(tuple(targets or ())))
+
+
+@app.command(
+    epilog=example(
+        "retentiond records rooms rooms", "retentiond records rooms rooms --room '!abc:example.org'"
+    ),
+)
+def rooms(
+    targets: Targets = None,
+    room: Annotated[
+        str | None, typer.Option(metavar="!ROOM:SERVER", help="This room only, by its ID.")
+    ] = None,
+) -> Work:
+    """Print what is kept of purged rooms as JSON lines, oldest first.
+
+    With `keep_state: true` that is the room's state and the IDs of its events: what it was, and how to join it again.
+    Without TARGET it covers all targets of rooms.
+    """
+    return KeptRooms(Scope(tuple(targets or ())), room)
 
 
 @app.command(
@@ -72,6 +93,31 @@ class Export:
         # A sum that lacks a target would be taken for the whole.
         if not status:
             session.note(count_in_words(count, "record"))
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRooms:
+    """Print what is kept of the purged rooms of one target after another, a room a line."""
+
+    scope: Scope
+    room: str | None = None
+
+    def __call__(self, session: Session) -> int:
+        """Stream them, so that memory stays flat."""
+        count = 0
+
+        async def on_target(target: KeepsRooms, _config: TargetConfig) -> int:
+            nonlocal count
+            async for room in target.kept_rooms(self.room):
+                session.out.put(json.dumps({"target": target.name} | room) + "\n")
+                count += 1
+            return 0
+
+        targets = session.capable(self.scope, KeepsRooms, _NO_ROOMS, anywhere=True)
+        status = session.run(session.for_each(targets, on_target))
+        if not status:
+            session.note(count_in_words(count, "room"))
         return status
 
 

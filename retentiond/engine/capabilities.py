@@ -133,6 +133,14 @@ class HasRecords(Target, Protocol):
 
 
 @runtime_checkable
+class KeepsRooms(Target, Protocol):
+    """What a purged room was is kept, and can be read."""
+
+    def kept_rooms(self, room_id: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Stream what is kept of purged rooms, or of one, oldest first."""
+
+
+@runtime_checkable
 class HasStatistics(Target, Protocol):
     """The store can be described in a report."""
 

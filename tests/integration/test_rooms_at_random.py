@@ -14,7 +14,7 @@ from retentiond.ledger.ledger import Ledger
 from retentiond.targets.dendrite_media.database.rows import SCHEMA as MEDIA_SCHEMA
 from retentiond.targets.dendrite_rooms.context import SCHEMA
 from tests.support.chance import AGAIN, NIGHTLY, SEED
-from tests.support.rooms_target import open_rooms
+from tests.support.room_target import RoomRetention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -385,7 +385,7 @@ async def test_a_plan_of_rooms_agrees_with_the_oracle(database: str, connection:
         await made.make()
         keys = drawn_keys(rng)
         items: list[Item] = []
-        async with open_rooms(database, **keys) as target:
+        async with RoomRetention(database, "http://127.0.0.1:9").opened(**keys) as target:
             report = await target.plan(items.append, NullProgress())
         assert report.refused is None or report.refused.limit == "first_pass", f"{AGAIN}: {report.refused}"
         told = {item.media: shown(item) for item in items}

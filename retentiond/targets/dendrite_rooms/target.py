@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from retentiond.adapters.postgres import LOST, connection_to, pool, translate_errors
 from retentiond.adapters.postgres_errors import describe
-from retentiond.engine.capabilities import AcceptsStores, ComparesAges, Explains, HasHolds, HasRecords
+from retentiond.engine.capabilities import (
+    AcceptsStores,
+    ComparesAges,
+    Explains,
+    HasHolds,
+    HasRecords,
+    KeepsRooms,
+)
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
@@ -23,6 +30,7 @@ from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
 from retentiond.targets.dendrite_rooms.purges.acceptance import accept
 from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
+from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end
@@ -52,7 +60,7 @@ async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[De
         yield DendriteRooms(RoomContext(name, config, settings, opened, RoomLedger()), leadership)
 
 
-class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, AcceptsStores):
+class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, KeepsRooms, AcceptsStores):
     """The rooms of a dendrite server. Purged rooms cannot be restored."""
 
     def __init__(self, context: RoomContext, leadership: Leadership) -> None:
@@ -149,6 +157,13 @@ class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, 
         """Report the trouble that stopped the target, and the clock; with `yes` accept both."""
         with translate_errors("the database"):
             return await accept(self._context, yes=yes)
+
+    async def kept_rooms(self, room_id: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Stream what the ledger keeps of purged rooms, or of one, oldest first."""
+        with translate_errors("the database"):
+            if await self._context.ledger.exists(self._context.pool):
+                async for room in kept_rooms(self._context.pool, self._context.name, room_id):
+                    yield room
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

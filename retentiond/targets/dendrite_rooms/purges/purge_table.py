@@ -21,7 +21,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.postgres import named_queries, pages
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import LeaseLostError
 from retentiond.model.room_purge import CHANGES
@@ -158,6 +158,23 @@ async def purged_rooms(db: Db, target: str) -> AsyncIterator[list[tuple[str, int
     while page := await db.fetch(SQL["purged_page"], after, _PAGE, target):
         yield [(row["room_id"], row["room_nid"]) for row in page]
         after = page[-1]["purge_id"]
+
+
+async def kept_rooms(db: Db, target: str, room_id: str | None) -> AsyncIterator[dict[str, Any]]:
+    """Stream what is kept of purged rooms, or of one, in the order of their purges."""
+    async with db.acquire() as connection:
+        if not await connection.fetchval(SQL["is_there"]):
+            return
+        # A row may have megabytes of state.
+        async for page in pages(connection, SQL["kept_page"], target, room_id, size=1, after=(0,)):
+            for row in page:
+                yield {
+                    "room": row["room_id"],
+                    "policy": row["policy"],
+                    "purged_at": row["closed_at"].isoformat(),
+                    "bytes": row["bytes"],
+                    "kept": json.loads(row["about"]),
+                }
 
 
 async def open_purges(connection: Conn | Db, target: str) -> list[Row]:

@@ -52,3 +52,12 @@ ORDER BY p.purge_id LIMIT $2
 -- The unfinished purges, for a status.
 SELECT room_id, state, sent_at FROM retentiond.room_purge
 WHERE target = $1 AND state IN ('sent', 'emptied', 'rows_stay') ORDER BY purge_id LIMIT $2
+
+-- name: is_there
+SELECT pg_catalog.to_regclass('retentiond.room_purge') IS NOT NULL
+
+-- name: kept_page
+-- What is kept of purged rooms of a target ($3), or of one room ($4), after a number.
+SELECT p.purge_id, p.room_id, p.policy, p.state, p.closed_at, p.bytes, p.about FROM retentiond.room_purge p
+WHERE p.purge_id > $1 AND p.target = $3 AND p.state IN ('purged', 'rows_stay') AND ($4::text IS NULL OR p.room_id = $4)
+ORDER BY p.purge_id LIMIT $2
