@@ -144,6 +144,25 @@ async def test_a_role_with_exactly_the_named_rights_can_check_plan_and_purge(
         await own.close()
 
 
+async def test_a_role_with_exactly_the_named_rights_sees_the_usage_but_by_department(
+    guest: Guest, store: ChatStore | Chatwoot
+) -> None:
+    await guest.grant(await guest.missing())
+    if isinstance(store, Chatwoot):
+        await store.connection.execute("ALTER TABLE chatwoot.conversations ADD team_id bigint")
+    table = "pro.chatthread" if isinstance(store, ChatStore) else "chatwoot.conversations"
+    column = "departmentid" if isinstance(store, ChatStore) else "team_id"
+    async with open_chat_database("chats", guest.config()) as target:
+        for by in ("account", "month"):
+            assert sum(row.items for row in await target.usage(by, 9, NullProgress())) == 2
+        with pytest.raises(
+            UnreachableError, match=f"{column}, is missing, or this role may not read it; let"
+        ):
+            await target.usage("department", 9, NullProgress())
+        await store.connection.execute(f"GRANT SELECT ({column}) ON {table} TO {guest.role}")
+        assert sum(row.items for row in await target.usage("department", 9, NullProgress())) == 2
+
+
 async def test_a_role_with_exactly_the_named_rights_can_purge_orphans(
     guest: Guest, store: ChatStore | Chatwoot
 ) -> None:

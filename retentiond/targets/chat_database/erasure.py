@@ -93,7 +93,7 @@ async def count_left(connection: Conn, purge: AccountPurge) -> None:
     if purge.report.dry_run:
         proof.remaining -= purge.chats.due
     for one in context.layout.visitor_rows:
-        readable = await statements.may_count_visitor_rows(connection, purge.schema, one.table, one.columns)
+        readable = await statements.may_count_rows(connection, purge.schema, one.table, one.columns)
         if readable is None:
             # This product has no such table.
             continue

@@ -76,6 +76,9 @@ class Entity(Section):
     dates: tuple[Name, ...] = Field(default=(), description="Its dates; of a chat, the first is its begin.")
     state: State | None = Field(default=None, description="Of a chat: how it says that it is over.")
     visitor: Name | None = Field(default=None, description="Of a chat: the column of its visitor.")
+    department: Name | None = Field(
+        default=None, description="Of a chat: the column of its department or team, for `usage` alone."
+    )
     files: Files | None = Field(default=None, description="Of messages: which have files.")
     rows: Rows | None = Field(
         default=None, description="Which rows of the table are meant; without it, all of them."
@@ -234,6 +237,7 @@ class Layout(Section):
             "shared_by": not is_chat,
             "state": is_chat,
             "visitor": is_chat,
+            "department": is_chat,
             "files": entity.parent == self.chat,
             "rows": entity.parent is not None,
             "only_with": top and not is_chat,

@@ -161,7 +161,7 @@ SELECT count(*) FILTER (WHERE {first} IS NULL OR {first} < {until}) AS covered,
        count(*) FILTER (WHERE {first} >= {until}) AS later
 FROM {top} t WHERE {of_account}
 
--- name: may_count_visitor_rows
+-- name: may_count_rows
 -- Whether this role may read all rows of a table by these columns; no row where there is no such table.
 SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')) AND NOT row_security_active(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

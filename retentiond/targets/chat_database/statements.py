@@ -81,11 +81,9 @@ def bind(statement: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return _PARAMETER.sub(number, statement), [values[name] for name in names]
 
 
-async def may_count_visitor_rows(
-    connection: Conn, schema: str, table: str, columns: Sequence[str]
-) -> bool | None:
+async def may_count_rows(connection: Conn, schema: str, table: str, columns: Sequence[str]) -> bool | None:
     """Return whether this role may read these columns; None if there is no such table."""
-    readable: bool | None = await connection.fetchval(SQL["may_count_visitor_rows"], schema, table, columns)
+    readable: bool | None = await connection.fetchval(SQL["may_count_rows"], schema, table, columns)
     return readable
 
 

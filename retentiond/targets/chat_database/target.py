@@ -17,7 +17,9 @@ from retentiond.engine.capabilities import (
     ErasesVisitors,
     HasHolds,
     HasRecords,
+    HasSamples,
     HasStatistics,
+    HasUsage,
     PurgesChats,
 )
 from retentiond.engine.passes import conclude, run_steps
@@ -43,6 +45,7 @@ from retentiond.targets.chat_database.throttle import (
     read_replication,
     refuse_waiting_commits,
 )
+from retentiond.targets.chat_database.usage import divisions_of, read_usage, take_sample
 from retentiond.targets.chat_database.visitor import check_erasure
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from retentiond.model.replication import Replication
     from retentiond.model.report import Item, TargetStatus
     from retentiond.model.statistics import StoreStatistics
+    from retentiond.model.usage import UsageBy, UsageRow
 
 _TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 """One a database: targets of one daemon that share it, and are due at the same hour, wait for each other. By the lease
@@ -82,7 +86,15 @@ async def open_chat_database(
 
 
 class ChatDatabase(
-    LedgerReader, HasHolds, HasRecords, HasStatistics, AcceptsStores, PurgesChats, ErasesVisitors
+    LedgerReader,
+    HasHolds,
+    HasRecords,
+    HasSamples,
+    HasStatistics,
+    HasUsage,
+    AcceptsStores,
+    PurgesChats,
+    ErasesVisitors,
 ):
     """The chats of one database. Purged chats cannot be restored."""
 
@@ -262,6 +274,28 @@ class ChatDatabase(
         progress.stage("draw", None)
         with translate_errors("the database"):
             return await collect_statistics(self._context)
+
+    @property
+    def divisions(self) -> tuple[UsageBy, ...]:
+        """The divisions of chats."""
+        return divisions_of(self._context)
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        """Divide the chats; change nothing."""
+        with translate_errors("the database"):
+            return await read_usage(self._context, by, top, progress)
+
+    async def take_sample(self, command: str, progress: Progress) -> bool:
+        """Take the sample of today; False where there is one, or no ledger yet."""
+        context = self._context
+        with translate_errors("the database"):
+            if not await context.ledger.exists(context.pool):
+                return False
+            if command == "run":
+                await self._leadership.take()
+            async with context.pool.acquire() as connection:
+                await context.ledger.make(connection, SCHEMA)
+            return await take_sample(context, progress)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""
