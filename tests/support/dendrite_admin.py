@@ -108,7 +108,7 @@ class RecordedDendrite:
         """Start it, at the same port each time; what is queued is delivered."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.0, handle_signals=False)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handle_signals=False)
         await self._runner.setup()
         if self.socket_path is not None:
             await web.UnixSite(self._runner, str(self.socket_path)).start()
