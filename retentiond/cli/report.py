@@ -13,10 +13,10 @@ from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session, Work
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasStatistics
+from retentiond.engine.target import Target
 from retentiond.model.errors import RetentiondError
-from retentiond.model.report import Tally
-from retentiond.model.statistics import StoreStatistics
 from retentiond.report.page import render, write_page
+from retentiond.report.target_report import TargetReport, collect, unreadable
 from retentiond.terminal.progress import watched
 
 app = commands()
@@ -29,8 +29,8 @@ def report(
 ) -> Work:
     """Write an HTML page about the targets.
 
-    The page shows what is stored, what was freed, what each policy would free at other ages, and what is kept and why.
-    It is one file without external resources.
+    The page shows the state of each target, when the disk is full, what uses the space, what was deleted, what each
+    policy would delete at other ages, and what is kept and why. It is one file without external resources.
     """
     return Report(Scope(tuple(targets or ())), html)
 
@@ -47,25 +47,25 @@ class Report:
         targets = session.capable(
             self.scope, HasStatistics, "no statistics to report; name a target that has them"
         )
-        pictures: dict[str, StoreStatistics] = {}
+        reports: dict[str, TargetReport] = {}
         errors: dict[str, str] = {}
 
-        async def on_target(target: HasStatistics, _config: TargetConfig) -> int:
+        async def on_target(target: Target, config: TargetConfig) -> int:
             with watched(session.err, bars=may_show_bars(session)) as progress:
-                pictures[target.name] = await target.statistics(progress)
+                reports[target.name] = await collect(target, config, session.environment.now(), progress)
             return 0
 
         def failed(name: str, error: RetentiondError) -> None:
             errors[name] = str(error)
 
         status = session.run(session.for_each(targets, on_target, failed=failed))
-        now = session.environment.now()
-        for name in targets.keys() - pictures.keys():
+        for name in targets.keys() - reports.keys():
             error = errors.get(
                 name, "an error of retentiond's own; the command that wrote this page printed it"
             )
-            pictures[name] = StoreStatistics(name, targets[name].kind, now, Tally(), error=error)
-        if pictures:
-            write_page(self.html, render([pictures[name] for name in targets], now, __version__))
+            reports[name] = unreadable(name, targets[name], error)
+        if reports:
+            now = session.environment.now()
+            write_page(self.html, render([reports[name] for name in targets], now, __version__))
             session.note(f"the report is in {self.html}")
         return status

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond import __version__
 from retentiond.adapters.logging import get_logger
-from retentiond.engine.capabilities import HasStatistics, HasUsage
+from retentiond.engine.capabilities import HasUsage
 from retentiond.engine.target import NullProgress
 from retentiond.model.errors import RetentiondError
-from retentiond.model.report import Tally
-from retentiond.model.statistics import StoreStatistics
 from retentiond.model.text import printable
-from retentiond.model.usage import MOST_ROWS
-from retentiond.report.page import render
+from retentiond.report.page import render, security_policy
+from retentiond.report.target_report import collect, unreadable
 from retentiond.terminal.words import time_in_words
 
 if TYPE_CHECKING:
@@ -34,14 +32,13 @@ if TYPE_CHECKING:
     from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.quiet import QuietTimes
     from retentiond.model.usage import UsageBy, UsageRow
+    from retentiond.report.target_report import TargetReport
 
 _LONGEST: Final = 1800.0
 """Seconds that one target may take."""
 _SHARE: Final = 4
-_CSP: Final = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 _BODY: Final = re.compile(r"<body[^>]*>")
 _ERROR_LIMIT: Final = 1000
-_NO_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _IN_NO_FRAME: Final = "; frame-ancestors 'none'"
 
 _log = get_logger()
@@ -74,7 +71,7 @@ class Failure:
 
 @dataclass(slots=True)
 class _Computed:
-    statistics: dict[str, StoreStatistics]
+    reports: dict[str, TargetReport]
     usage: dict[str, Usage]
     errors: dict[str, str]
 
@@ -158,14 +155,11 @@ class Pages:
         return computed
 
     async def _read(self, name: str, config: TargetConfig, computed: _Computed) -> None:
-        progress = NullProgress()
         async with self._open_target(name, config) as target:
-            if isinstance(target, HasStatistics):
-                computed.statistics[name] = await target.statistics(progress)
+            report = await collect(target, config, self._clock.now(), NullProgress())
+            computed.reports[name] = report
             if isinstance(target, HasUsage):
-                divisions = {
-                    by: tuple(await target.usage(by, MOST_ROWS, progress)) for by in target.divisions
-                }
+                divisions = {by: tuple(rows) for by, rows in report.usage.items()}
                 computed.usage[name] = Usage(self._clock.now(), divisions)
 
     async def _show(self, computed: _Computed) -> None:
@@ -174,17 +168,15 @@ class Pages:
         # Usage of a target that cannot be read now stays, with its age.
         self.usage |= computed.usage
         for name, error in computed.errors.items():
-            computed.statistics[name] = StoreStatistics(
-                name, self._targets[name].kind, now, Tally(), error=error
-            )
+            computed.reports[name] = unreadable(name, self._targets[name], error)
         if computed.errors and len(computed.errors) == len(self._targets):
             # A page of nothing but errors does not take the place of one with figures.
             await self._fail(next(iter(computed.errors.values())), now)
             return
-        pictures = [computed.statistics[name] for name in self._targets if name in computed.statistics]
+        reports = [computed.reports[name] for name in self._targets if name in computed.reports]
         try:
             # Rendering and compression take a tenth of a second, in which no request waits.
-            self.report = await asyncio.to_thread(_make_page, pictures, now)
+            self.report = await asyncio.to_thread(_make_page, reports, now)
         except Exception as error:  # noqa: BLE001 - likewise
             _log.exception("report_failed")
             await self._fail(f"unexpected {type(error).__name__}; see the log", now)
@@ -217,8 +209,6 @@ def _with_notice(page: Page, failure: Failure) -> Page:
     return Page(gzip.compress(html.encode(), mtime=0), page.policy, page.at)
 
 
-def _make_page(pictures: list[StoreStatistics], at: datetime) -> Page:
-    html = render(pictures, at, __version__)
-    found = _CSP.search(html)
-    policy = (found[1].replace("&#39;", "'") if found else _NO_POLICY) + _IN_NO_FRAME
-    return Page(gzip.compress(html.encode(), mtime=0), policy, at)
+def _make_page(reports: list[TargetReport], at: datetime) -> Page:
+    html = render(reports, at, __version__)
+    return Page(gzip.compress(html.encode(), mtime=0), security_policy() + _IN_NO_FRAME, at)

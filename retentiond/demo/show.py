@@ -27,6 +27,7 @@ from retentiond.engine.target import AuditOptions, PassOptions, Selection
 from retentiond.model.errors import UnreachableError, UsageError
 from retentiond.model.text import printable
 from retentiond.report.page import render, write_page
+from retentiond.report.target_report import collect
 from retentiond.targets.dendrite_media.target import DendriteMedia, open_dendrite_media
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.audit import show_audit
@@ -218,8 +219,8 @@ class _Demo:
 
     async def _report(self, target: DendriteMedia, path: Path) -> None:
         with self._watched() as progress:
-            picture = await target.statistics(progress)
-        write_page(path, render([picture], datetime.now(UTC), __version__))
+            report = await collect(target, self.config, datetime.now(UTC), progress)
+        write_page(path, render([report], datetime.now(UTC), __version__))
         self.say(f"The report is in {path}.")
 
     async def _purge(self, target: DendriteMedia) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from retentiond.engine.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import timedelta
 
     from retentiond.engine.target import AuditOptions, Erasure, PassOptions, Progress, PurgeRequest, Selection
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retentiond.model.explanation import Explanation
     from retentiond.model.holds import Coverage, Hold, HoldRequest, HoldSubject
     from retentiond.model.purge import PurgeReport
-    from retentiond.model.records import Verified
+    from retentiond.model.records import Link, Verified
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
     from retentiond.model.room_explanation import RoomExplanation
@@ -131,6 +131,9 @@ class HasRecords(Target, Protocol):
     async def verify_records(self) -> Verified:
         """Verify the chain of records."""
 
+    async def newest_record(self) -> Link | None:
+        """Return the end of the chain of records; None without a record."""
+
 
 @runtime_checkable
 class KeepsRooms(Target, Protocol):
@@ -158,6 +161,14 @@ class HasUsage(Target, Protocol):
 
     async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
         """Return the `top` largest keys, and the rest as one row, without changes: the sums are those of the store."""
+
+
+@runtime_checkable
+class NamesRooms(Target, Protocol):
+    """Rooms have names that people know."""
+
+    async def room_names(self, rooms: Sequence[str]) -> Mapping[str, str]:
+        """Return the names of those of these rooms that have one, by room ID; the names are untrusted."""
 
 
 @runtime_checkable

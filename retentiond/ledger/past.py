@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retentiond.ledger.ledger import SQL
-from retentiond.model.report import Backlog
-from retentiond.model.statistics import FREED_DAYS, Freed
+from retentiond.model.report import Backlog, Tally
+from retentiond.model.statistics import FREED_DAYS, Freed, PassTotals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,17 @@ async def read_freed(connection: Conn, target: str) -> tuple[Freed, ...]:
     """Return the deletions of a target's passes, by day in UTC, for the last days."""
     rows = await connection.fetch(SQL["freed"], target, FREED_DAYS)
     return tuple(Freed(row["day"], row["items"], row["bytes"]) for row in rows)
+
+
+async def read_totals(connection: Conn, target: str) -> PassTotals:
+    """Return the deletions, purges and restores of all passes of a target."""
+    row = await connection.fetchrow(SQL["totals"], target)
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return PassTotals(
+        Tally(row["taken_items"], row["taken_bytes"]),
+        Tally(row["purged_items"], row["purged_bytes"]),
+        row["restored"],
+    )
 
 
 async def read_backlog(connection: Conn, target: str) -> Backlog | None:

@@ -136,6 +136,15 @@ WHERE target = $1 AND report IS NOT NULL
   AND (started_at AT TIME ZONE 'UTC')::date > (clock_timestamp() AT TIME ZONE 'UTC')::date - $2::integer
 GROUP BY 1 ORDER BY 1
 
+-- name: totals
+-- All passes of a target together.
+SELECT coalesce(sum((report -> 'removed' ->> 'items')::bigint), 0)::bigint AS taken_items,
+       least(coalesce(sum((report -> 'removed' ->> 'bytes')::bigint), 0), 9223372036854775807)::bigint AS taken_bytes,
+       coalesce(sum(purged_entries), 0)::bigint AS purged_items,
+       least(coalesce(sum(purged_bytes), 0), 9223372036854775807)::bigint AS purged_bytes,
+       coalesce(sum(restored_items), 0)::bigint AS restored
+FROM retentiond.pass WHERE target = $1
+
 -- name: last_success
 -- The end of the newest pass of a target that did all of its work.
 SELECT finished_at FROM retentiond.pass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from retentiond.adapters.postgres import translate_errors
 from retentiond.ledger.host import host_name, process_id
 from retentiond.ledger.ledger import SQL
-from retentiond.ledger.records import read_records, verify_records
+from retentiond.ledger.records import read_newest, read_records, verify_records
 from retentiond.ledger.samples import read_samples
 from retentiond.model.records import Chain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Db
     from retentiond.ledger.ledger import Ledger
-    from retentiond.model.records import Verified
+    from retentiond.model.records import Link, Verified
     from retentiond.model.samples import Sample
 
 
@@ -60,6 +60,15 @@ class LedgerReader:
                     return Chain().result()
                 await self._desk.ledger.check_version(connection)
                 return await verify_records(connection)
+
+    async def newest_record(self) -> Link | None:
+        """Return the end of the chain; None without a record."""
+        with translate_errors("the database"):
+            async with self._desk.pool.acquire() as connection:
+                if not await self._desk.ledger.exists(connection):
+                    return None
+                await self._desk.ledger.check_version(connection)
+                return await read_newest(connection)
 
     async def samples(self) -> list[Sample]:
         """Return the samples, oldest first; none without a ledger."""

@@ -128,6 +128,12 @@ async def read_records(connection: Conn) -> AsyncIterator[dict[str, Any]]:
             yield read_content(row["content"]) | {"hash": row["hash"]}
 
 
+async def read_newest(connection: Conn) -> Link | None:
+    """Return the end of the chain; None without a record."""
+    chain = await connection.fetchrow(SQL["chain"])
+    return Link(chain["head"], chain["head_hash"]) if chain is not None and chain["head"] else None
+
+
 async def verify_records(connection: Conn) -> Verified:
     """Follow the chain from where it was pruned to its end."""
     # One snapshot: a record that is pruned or added meanwhile is no break.

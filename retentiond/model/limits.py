@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from retentiond.model.errors import PassLimit
     from retentiond.model.policy import Policy
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -61,6 +62,36 @@ class Counts:
         """The share of the rows that is due, growth left out on both sides."""
         rest = self.rows - self.growth
         return max(self.due - self.growth, 0) / rest if rest > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """A limit of a pass that would begin now: its value, and the largest that is allowed."""
+
+    limit: PassLimit
+    value: float
+    allowed: float
+
+    @property
+    def used(self) -> float:
+        """The part of the allowed value that is used; above 1 a pass is refused."""
+        if not self.allowed:
+            return float(self.value > 0) * 2
+        return self.value / self.allowed
+
+
+def headroom(limits: Limits, counts: Counts) -> tuple[Headroom, ...]:
+    """Return how near the counts of a survey are to the limits; that of missing files only if they were sampled."""
+    missing = (
+        (Headroom("max_missing_files", counts.missing / counts.sampled, limits.max_missing_files),)
+        if counts.sampled
+        else ()
+    )
+    return (
+        Headroom("max_share", counts.share, limits.max_share),
+        Headroom("max_items", counts.due, limits.max_items),
+        *missing,
+    )
 
 
 def growth_starts(policies: Sequence[Policy], now: datetime, within: timedelta) -> dict[int, int]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, datetime
 
+    from retentiond.model.limits import Headroom
+    from retentiond.model.usage import UsageBy, UsageRow
+
 LONGEST_AGE: Final = 3650
 """Days; an older item counts as that old."""
 FREED_DAYS: Final = 120
@@ -61,6 +64,15 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
+class PassTotals:
+    """All passes of a target together: items taken, blobs purged, rows restored."""
+
+    taken: Tally
+    purged: Tally
+    restored: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStatistics:
     """The statistics of one target.
 
@@ -80,6 +92,9 @@ class StoreStatistics:
     kept: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
     quarantine: Tally = field(default_factory=Tally)
+    totals: PassTotals | None = None
+    limits: tuple[Headroom, ...] = ()
+    usage: Mapping[UsageBy, Sequence[UsageRow]] = field(default_factory=dict)
     error: str | None = None
 
 

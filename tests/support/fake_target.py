@@ -13,7 +13,7 @@ from retentiond.model.check import Check
 from retentiond.model.errors import MissingRightError, UnreachableError
 from retentiond.model.explanation import Explanation
 from retentiond.model.holds import Coverage, HeldMembers, Hold
-from retentiond.model.records import Chain, Verified
+from retentiond.model.records import Chain, Link, Verified
 from retentiond.model.report import (
     CancelledPurge,
     PassReport,
@@ -210,6 +210,10 @@ class FakeTarget:
         """Return the account."""
         self.asked.append("verify_records")
         return self.verified
+
+    async def newest_record(self) -> Link | None:
+        """Return the end of the chain."""
+        return self.verified.last if self.verified.records else None
 
     async def forget(self, media: Sequence[str] | None) -> list[str]:
         """Forget those that are marked."""

@@ -13,7 +13,7 @@ from retentiond.ledger.holds import count_holds
 from retentiond.ledger.leadership import daemon_of
 from retentiond.ledger.lease import current_holder, try_session
 from retentiond.ledger.migrations import part_version
-from retentiond.ledger.past import read_backlog, read_freed, read_last_pass, read_last_success
+from retentiond.ledger.past import read_backlog, read_freed, read_last_pass, read_last_success, read_totals
 from retentiond.model.check import AccountRows, Check, StoreOverview
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError, UsageError
 from retentiond.model.floor import day_before
@@ -214,5 +214,6 @@ async def collect_statistics(context: ChatContext) -> StoreStatistics:
             purge = await look_at(context, connection, wish, number, dry_run=True, now=now)
             chats += await purge.chats.count_all()
         freed = await read_freed(connection, context.name) if status.ledger else ()
+        totals = await read_totals(connection, context.name) if status.ledger else None
     kept = last.get("kept", {}).get("by_reason", {})
-    return StoreStatistics(context.name, KIND, now, Tally(chats, 0), freed=freed, kept=kept)
+    return StoreStatistics(context.name, KIND, now, Tally(chats, 0), freed=freed, kept=kept, totals=totals)

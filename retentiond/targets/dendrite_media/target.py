@@ -23,6 +23,7 @@ from retentiond.engine.capabilities import (
     HasSamples,
     HasStatistics,
     HasUsage,
+    NamesRooms,
     TakesRequests,
 )
 from retentiond.ledger.leadership import Leadership
@@ -36,7 +37,7 @@ from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.store.context import TargetContext, no_media_yet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from retentiond.config.media import MediaTarget
     from retentiond.engine.target import AuditOptions, PassOptions, Progress, Selection
@@ -81,6 +82,7 @@ class DendriteMedia(
     HasSamples,
     HasStatistics,
     HasUsage,
+    NamesRooms,
     AcceptsStores,
 ):
     """The media of a dendrite server."""
@@ -306,6 +308,13 @@ class DendriteMedia(
             await self._take_leadership(command)
             await self._context.make_ledger()
             return await take_sample(self._context, progress)
+
+    async def room_names(self, rooms: Sequence[str]) -> Mapping[str, str]:
+        """Return the names of rooms, by room ID."""
+        from retentiond.targets.dendrite_media.views.statistics import read_room_names
+
+        with translate_errors("the database"):
+            return await read_room_names(self._context, rooms)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

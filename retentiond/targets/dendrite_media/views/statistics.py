@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from retentiond.adapters.postgres import read_only_connection
-from retentiond.ledger.past import read_freed
+import asyncpg
+
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import named_queries, read_only_connection
+from retentiond.ledger.past import read_freed, read_totals
+from retentiond.model.errors import UnreachableError
+from retentiond.model.limits import Counts, headroom
 from retentiond.model.report import Tally
 from retentiond.model.statistics import AgeCurve, Slice, StoreStatistics, with_others
+from retentiond.model.usage import MOST_ROWS, OTHERS, with_rest
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
-from retentiond.targets.dendrite_media.references.shown import read_shown
-from retentiond.targets.dendrite_media.references.sources import Sources
-from retentiond.targets.dendrite_media.surveys.sizes import due_by_age
+from retentiond.targets.dendrite_media.references.sources import Sources, Statement
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth
+from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
-from retentiond.targets.dendrite_media.views.stored import largest_keys, make_stored
+from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
+from retentiond.targets.dendrite_media.views.usage import read_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
+    from retentiond.model.limits import Headroom
     from retentiond.model.policy import Policy
     from retentiond.model.report import TargetStatus
-    from retentiond.model.usage import UsageRow
+    from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.views.stored import Division
 
+SQL: Final = named_queries(__package__, "statistics.sql")
+_NAMES: Final = Statement(SQL["room_names"], "sync_api", "syncapi_current_room_state")
+_LONGEST_NAME: Final = 255
 _MOST_SLICES: Final = 9
+_DIVISIONS: Final[tuple[Division, ...]] = ("server", "room", "user", "type", "age")
+
+_log = get_logger()
 
 
 async def collect_statistics(context: TargetContext, progress: Progress) -> StoreStatistics:
@@ -38,33 +54,72 @@ async def collect_statistics(context: TargetContext, progress: Progress) -> Stor
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         status = await read_status(context)
         await ensure_temporary(connection)
-        await read_shown(Sources.of(context.settings), connection, reading=False)
+        progress.stage("references", None)
+        shown = await read_events(context, connection)
+        progress.stage("sizes", None)
         total = await make_stored(connection)
-        largest = await largest_keys(
-            connection,
-            ("server", "type", "age"),
-            _MOST_SLICES,
-            server_names=context.settings.server_names,
-            now=now,
-        )
+        usage = await _usage(context, connection, now, total, rooms=shown)
         return StoreStatistics(
             context.name,
             "dendrite_media",
             now,
             total,
-            by_origin=with_others(_slices(largest["server"]), total, "other servers"),
-            by_type=with_others(_slices(largest["type"]), total, "other types"),
-            by_age=_slices(largest["age"]),
+            usage=usage,
+            by_origin=with_others(_slices(usage["server"]), total, "other servers"),
+            by_type=with_others(_slices(usage["type"]), total, "other types"),
+            by_age=_slices(usage["age"]),
             curves=await _curves(context, connection, now, progress, ledger=ledger),
+            limits=await _limits(context, connection, now, total, ledger=ledger),
             freed=await read_freed(connection, context.name) if ledger else (),
+            totals=await read_totals(connection, context.name) if ledger else None,
             kept=_kept(status),
             findings=_findings(status),
             quarantine=_in_quarantine(status),
         )
 
 
+async def read_room_names(context: TargetContext, rooms: Sequence[str]) -> dict[str, str]:
+    """Return the names, or else the aliases, of those of these rooms that have one; the texts are untrusted."""
+    async with read_only_connection(context.settings.database) as connection:
+        try:
+            async with Sources.of(context.settings).reading(connection, _NAMES) as source:
+                rows = await source.fetch(_NAMES.text, [room for room in rooms if "\0" not in room])
+        except (asyncpg.PostgresError, UnreachableError) as error:
+            # The page has the room's ID then.
+            _log.warning("rooms_not_named", target=context.name, reason=str(error))
+            return {}
+    named = ((row["room_id"], row["type"], _name_in(row["event"], row["type"])) for row in rows)
+    # The name comes last, and wins over the alias.
+    return {room: name for room, kind, name in sorted(named) if name}
+
+
+def _name_in(event: str, kind: str) -> str:
+    try:
+        name = json.loads(event)["content"]["name" if kind == "m.room.name" else "alias"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return name[:_LONGEST_NAME] if isinstance(name, str) else ""
+
+
+async def _usage(
+    context: TargetContext, connection: Conn, now: datetime, total: Tally, *, rooms: bool
+) -> dict[UsageBy, tuple[UsageRow, ...]]:
+    """Return all divisions of the store, by one reading of it; without `rooms` their events were not read."""
+    names = context.settings.server_names
+    largest = await largest_keys(
+        connection,
+        [division for division in _DIVISIONS if rooms or division != "room"],
+        MOST_ROWS,
+        server_names=names,
+        now=now,
+    )
+    rows = {cast("UsageBy", by): rows for by, rows in largest.items()}
+    rows["file"] = await largest_files(connection, MOST_ROWS)
+    return {by: tuple(with_rest(parts, total)) for by, parts in rows.items()}
+
+
 def _slices(rows: Iterable[UsageRow]) -> tuple[Slice, ...]:
-    return tuple(Slice(row.key, row.items, row.bytes) for row in rows)
+    return tuple(Slice(row.key, row.items, row.bytes) for row in list(rows)[:_MOST_SLICES] if row.key != OTHERS)
 
 
 async def _curves(
@@ -89,6 +144,21 @@ async def _curves(
     for part in await due_by_age(connection, rules.policies, now):
         curves[part.policy].add(part.age, part.items, part.bytes)
     return tuple(curves)
+
+
+async def _limits(
+    context: TargetContext, connection: Conn, now: datetime, total: Tally, *, ledger: bool
+) -> tuple[Headroom, ...]:
+    """Compare the rows that are due now, of those that the curves found, with the limits; a pass samples the files."""
+    policies = context.settings.rules.policies
+    if not policies:
+        return ()
+    keeps = [policy.keep and policy.keep // timedelta(milliseconds=1) for policy in policies]
+    await connection.execute(SQL["drop_not_due"], milliseconds(now), keeps)
+    due = await connection.fetchval(SQL["count_due"])
+    rules = PolicyCriteria(context, connection, now).rules()
+    growth = await count_growth(context, connection, rules, now) if ledger else 0
+    return headroom(context.config.limits, Counts(total.items, due, growth=growth))
 
 
 def _days(policy: Policy) -> int | None:

@@ -61,7 +61,7 @@ async def take_sample(context: TargetContext, progress: Progress) -> bool:
     async with read_only_connection(context.settings.database) as connection:
         await ensure_temporary(connection)
         progress.stage("sample", None)
-        shown = await _read_events(context, connection)
+        shown = await read_events(context, connection)
         total = await make_stored(connection)
         largest = await _largest(context, connection, _SAMPLED, LARGEST)
     classes = {row.key: Tally(row.items, row.bytes) for row in largest.pop("class")}
@@ -77,7 +77,7 @@ async def take_sample(context: TargetContext, progress: Progress) -> bool:
     )
 
 
-async def _read_events(context: TargetContext, connection: Conn) -> bool:
+async def read_events(context: TargetContext, connection: Conn) -> bool:
     """Read the events that show media; return False for too many of them, and for those that cannot be read."""
     sources = Sources.of(context.settings)
     try:
