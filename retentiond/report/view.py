@@ -80,6 +80,7 @@ class TargetView:
         self.kind = report.state.kind
         self.error = report.state.error
         self.newest_record = report.newest_record
+        self.described = report.statistics is not None
         self.statistics = report.statistics or StoreStatistics(self.name, self.kind, now, Tally())
         self.troubles = find_troubles(report, now)
         self.passed = report.state.last_pass is not None

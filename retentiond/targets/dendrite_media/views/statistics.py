@@ -119,7 +119,9 @@ async def _usage(
 
 
 def _slices(rows: Iterable[UsageRow]) -> tuple[Slice, ...]:
-    return tuple(Slice(row.key, row.items, row.bytes) for row in list(rows)[:_MOST_SLICES] if row.key != OTHERS)
+    return tuple(
+        Slice(row.key, row.items, row.bytes) for row in list(rows)[:_MOST_SLICES] if row.key != OTHERS
+    )
 
 
 async def _curves(
