@@ -214,7 +214,7 @@ def test_the_command_writes_a_page_about_its_targets(tmp_path: Path) -> None:
     outcome = CommandLine(tmp_path).type("report", "--html", str(page))
     assert outcome.status == 0
     assert str(page) in outcome.stderr
-    assert '-name">media ' in page.read_text()
+    assert "<h2>media " in page.read_text()
 
 
 def test_the_command_exits_4_with_the_page_where_a_target_cannot_be_reached(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_command_exits_4_with_the_page_where_a_target_cannot_be_reached(tmp_
     assert "retentiond: lost: the database cannot be reached" in outcome.stderr
     lost, _, rest = page.read_text().partition("</article>")
     assert "the database cannot be reached" in lost
-    assert '-name">media ' in rest
+    assert "<h2>media " in rest
 
 
 def test_the_page_names_every_target_also_where_an_error_is_our_own(tmp_path: Path) -> None:
