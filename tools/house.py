@@ -33,7 +33,7 @@ QUARANTINE: Final = (
 """The tables of the ledger that only the quarantine's own module may write."""
 PROTECTIONS: Final = frozenset({"profile_avatars", "room_state", "account_data", "invites"})
 KIND_CLASSES: Final = frozenset({"MediaTarget", "ChatTarget", "MediaSettings", "ChatSettings", "PurgesChats"})
-KINDS: Final = frozenset({"dendrite_media", "chat_database"})
+KINDS: Final = frozenset({"dendrite_media", "dendrite_rooms", "chat_database"})
 
 _WRITES: Final = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?)\s+(?:ONLY\s+)?retentiond\.(\w+)",

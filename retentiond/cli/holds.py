@@ -23,7 +23,8 @@ app = commands("Keep items whatever the policies say.")
 Room = Annotated[
     str | None,
     typer.Option(
-        metavar="!ROOM:SERVER", help="Media that this room's events and state refer to, now and later."
+        metavar="!ROOM:SERVER",
+        help="Media that this room's events and state refer to, now and later, and in a target of rooms the room itself.",
     ),
 ]
 AccountName = Annotated[
@@ -152,7 +153,9 @@ class Add:
                 if config.has_subject(subject.kind, subject.name)
             }
         if not targets:
-            what = "media" if subject.kind != "account" else f"the account `{printable(subject.name)}`"
+            what = (
+                "media or rooms" if subject.kind != "account" else f"the account `{printable(subject.name)}`"
+            )
             raise UsageError(f"no target has {what}; name a TARGET")
         holds: list[dict[str, Any]] = []
 

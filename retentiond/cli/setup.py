@@ -58,7 +58,7 @@ def be_the_daemon() -> Work:
 )
 def print_example(
     kind: Annotated[
-        str, typer.Option(metavar="KIND", help="The kind of its target: dendrite_media or chat_database.")
+        str, typer.Option(metavar="KIND", help=f"The kind of its target: {', '.join(KINDS)}.")
     ] = "dendrite_media",
 ) -> Work:
     """Print the commented example configuration."""

@@ -13,8 +13,9 @@ from pydantic.fields import FieldInfo
 
 from retentiond.config.chats import ChatTarget
 from retentiond.config.json_schema import FILE
-from retentiond.config.media import MediaTarget
-from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
+from retentiond.config.media import Databases, MediaTarget
+from retentiond.config.policies import QuotaConfig
+from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, Config, check_kinds
 from retentiond.config.units import format_duration
 
@@ -60,6 +61,24 @@ _CHATS: Final[Mapping[str, Any]] = {
     "schedule": {"cron": "0 4 * * 0"},
     "accounts": {"testcom": {"schema": "pro", "keep": "400d"}},
 }
+_ROOMS: Final[Mapping[str, Any]] = {
+    **_LIVE["dendrite_rooms"]["rooms"],
+    "schedule": {"cron": "30 4 * * *"},
+}
+_OTHER_KINDS: Final[tuple[tuple[str, str, type[BaseModel], Mapping[str, Any]], ...]] = (
+    (
+        "The rooms that no user of this server is in. A purge cannot be undone. A target of this kind has other keys:",
+        "rooms",
+        RoomTarget,
+        _ROOMS,
+    ),
+    (
+        "The chats of a live-chat product. A target of this kind has other keys:",
+        "chats",
+        ChatTarget,
+        _CHATS,
+    ),
+)
 _OTHER_POLICIES: Final = (
     {"name": "local-bots", "match": {"origin": "local", "user": "@bot-*:example.org"}, "keep": "90d"},
     {"name": "left-rooms", "match": {"origin": "local", "room": "no_local_members"}, "keep": "90d"},
@@ -71,9 +90,14 @@ _STRICTER_POLICY: Final = {
     "match": {"origin": "remote", "content_type": "video/*", "larger_than": "20MiB"},
     "keep": "7d",
 }
+_MORE_POLICIES: Final[Mapping[type[BaseModel], tuple[Sequence[Mapping[str, Any]], ...]]] = {
+    MediaTarget: ((_STRICTER_POLICY,), _OTHER_POLICIES),
+    RoomTarget: (({"name": "upgraded", "match": {"upgraded": True}, "keep": "30d"},), ()),
+}
+"""Policies that stand as comments before and after the live ones."""
 _QUOTA: Final = {"match": {"origin": "remote"}, "max_size": "50GiB", "min_free_disk": "10GiB"}
 # Another name for `database`.
-_NOT_SHOWN: Final = frozenset({"media_api"})
+_NOT_SHOWN: Final = frozenset({(Databases, "media_api")})
 _HEAD: Final = f"""\
 # yaml-language-server: $schema={FILE}
 #
@@ -99,7 +123,7 @@ def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]
     """Write a section's keys, each below its description."""
     for name, field in section.model_fields.items():
         key = field.alias or name
-        if key in _NOT_SHOWN:
+        if (section, key) in _NOT_SHOWN:
             continue
         if _is_roomy(section):
             yield ""
@@ -109,7 +133,7 @@ def _section(section: type[BaseModel], live: Mapping[str, Any]) -> Iterator[str]
         elif key not in live:
             yield from ("#" + line for line in _key(key, field, _all_of(field)))
         elif key == "policies":
-            yield from _policies(live[key])
+            yield from _policies(live[key], section)
         else:
             yield from _key(key, field, live[key])
 
@@ -131,28 +155,28 @@ def _key(key: str, field: FieldInfo, value: Any) -> Iterator[str]:
         yield f"  {_flow(name)}:"
         yield from _indented(_indented(_section(KINDS.get(one.get("kind"), inner), one)))
     if any(KINDS.get(one.get("kind")) is MediaTarget for one in value.values()):
-        yield ""
-        yield from _indented(
-            iter(_prose("The chats of a live-chat product. A target of this kind has other keys:"))
-        )
-        yield from _indented(f"#{line}" for line in _chats())
+        for words, name, section, keys in _OTHER_KINDS:
+            yield ""
+            yield from _indented(_prose(words))
+            lines = _indented(line for line in _section(section, keys) if line)
+            yield from _indented(f"#{line}" for line in (f"{name}:", *lines))
 
 
-def _chats() -> Iterator[str]:
-    yield "chats:"
-    yield from _indented(line for line in _section(ChatTarget, _CHATS) if line)
-
-
-def _policies(live: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _policies(live: Sequence[Mapping[str, Any]], target: type[BaseModel]) -> Iterator[str]:
     yield from _prose("The keys of a policy; `match` has at least one condition:")
-    for section, prefix in ((PolicyConfig, ""), (MatchConfig, "match: ")):
+    policy_section = _section_of(target.model_fields["policies"].annotation)
+    assert policy_section is not None  # noqa: S101 - a key of this name holds sections
+    match_section = _section_of(policy_section.model_fields["match"].annotation)
+    assert match_section is not None  # noqa: S101 - so does this one
+    for section, prefix in ((policy_section, ""), (match_section, "match: ")):
         for key, field in section.model_fields.items():
-            if key not in _NOT_SHOWN and key != "match":
+            if key != "match":
                 yield from _prose(f"{prefix}{key}: {field.description}")
+    before, after = _MORE_POLICIES.get(target, ((), ()))
     yield "policies:"
-    yield f"  #- {_flow(_STRICTER_POLICY)}"
+    yield from (f"  #- {_flow(policy)}" for policy in before)
     yield from (f"  - {_flow(policy)}" for policy in live)
-    yield from (f"  #- {_flow(policy)}" for policy in _OTHER_POLICIES)
+    yield from (f"  #- {_flow(policy)}" for policy in after)
 
 
 def _quotas() -> Iterator[str]:
@@ -168,7 +192,9 @@ def _all_of(field: FieldInfo) -> Any:
     """Return the shown value of an unset key: its default, or an example; of a section, each of its keys'."""
     inner = _section_of(field.annotation)
     if inner is not None:
-        return {key: _all_of(one) for key, one in inner.model_fields.items() if key not in _NOT_SHOWN}
+        return {
+            key: _all_of(one) for key, one in inner.model_fields.items() if (inner, key) not in _NOT_SHOWN
+        }
     unset = field.is_required() or not field.default
     return field.examples[0] if field.examples and unset else field.default
 

@@ -31,7 +31,7 @@ def left_alone_on(target: TargetConfig, host: str) -> bool:
     return bool(target.only_on) and not any(name.lower() in names for name in target.only_on)
 
 
-KINDS: Final[Mapping[str, type[MediaTarget | ChatTarget | RoomTarget]]] = {
+KINDS: Final[Mapping[str, type[TargetConfig]]] = {
     kind: section
     for section in get_args(TargetConfig)
     for kind in get_args(section.model_fields["kind"].annotation)

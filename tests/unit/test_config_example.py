@@ -17,6 +17,7 @@ SHIPPED = Path(__file__).parents[2] / "config.example.yaml"
 def loaded(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "config.yaml"
     path.write_text(text)
+    (tmp_path / "dendrite_admin").write_text("a-token")
     (tmp_path / "ping").write_text("https://ping.example.org/uuid")
     (tmp_path / "hook").write_text("Bearer token")
     (tmp_path / "http").write_text("0123456789abcdef")
