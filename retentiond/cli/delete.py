@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from retentiond.cli.delete_room import DeleteRoom
 from retentiond.cli.options import Json, Media, Origin, Targets, User, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars, print_outcome, print_problems
 from retentiond.cli.session import Scope, Session, Work, agreed, patience_of, refuse_unasked
 from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import TakesRequests
 from retentiond.engine.target import PATIENCE, PassOptions, Stop, Target
-from retentiond.model.errors import FAILED, RefusedError
+from retentiond.model.errors import FAILED, RefusedError, UsageError
 from retentiond.model.report import PassReport
 from retentiond.model.request import Request, RequestKind, read_request
 from retentiond.model.text import printable
@@ -29,6 +30,7 @@ app = commands()
         "retentiond delete --media mxc://example.org/abc",
         "retentiond delete media --user @spam:example.org --dry-run",
         "retentiond delete --room '!abc:example.org' --even-protected --yes",
+        "retentiond delete --room '!abc:example.org' --and-purge",
     ),
 )
 def delete(
@@ -46,6 +48,13 @@ def delete(
     even_protected: Annotated[
         bool, typer.Option("--even-protected", help="Delete protected media, too; holds still keep them.")
     ] = False,
+    and_purge: Annotated[
+        bool,
+        typer.Option(
+            "--and-purge",
+            help="With --room: afterwards let local users leave the room, and purge it from dendrite, for good.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
     wait: Wait = None,
@@ -55,11 +64,16 @@ def delete(
 
     The plan is printed first, and needs confirmation. Deleted media go to quarantine, and `quarantine restore` brings
     them back. The limits of passes do not apply. Use one of --media, --user, --origin and --room. Without TARGET all
-    targets are searched.
+    targets are searched. With --and-purge the room itself is purged after its media, which cannot be undone.
     """
     said: dict[RequestKind, str | None] = {"media": media, "user": user, "origin": origin, "room": room}
     request = read_request(said, even_protected=even_protected)
-    return Delete(Scope(tuple(targets or ())), request, yes, dry_run, as_json, patience_of(wait))
+    scope, patience = Scope(tuple(targets or ())), patience_of(wait)
+    if and_purge:
+        if request.kind != "room":
+            raise UsageError("--and-purge needs --room !ID: it purges that room")
+        return DeleteRoom(scope, request, yes, dry_run, as_json, patience)
+    return Delete(scope, request, yes, dry_run, as_json, patience)
 
 
 _ASKED = 5

@@ -77,6 +77,17 @@ class Explains(Target, Protocol):
 
 
 @runtime_checkable
+class PurgesRooms(Target, Protocol):
+    """One room can be purged by hand, at any age; its local users leave it first."""
+
+    async def plan_room(self, room_id: str) -> PassReport:
+        """Return what a purge of the room would do; change nothing."""
+
+    async def purge_room(self, room_id: str, options: PassOptions) -> PassReport:
+        """Purge the room; refusals and interruptions are in the report."""
+
+
+@runtime_checkable
 class HasQuarantine(Target, Protocol):
     """Deleted items go to a quarantine first, and can be restored from there."""
 

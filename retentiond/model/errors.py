@@ -42,6 +42,7 @@ PassLimit = Literal[
     "quarantine_not_a_directory",
     "request_unreadable",
     "restored_database",
+    "room_not_evacuated",
     "rows_taken_along",
     "standby",
     "sync_behind",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.engine.target import PassOptions
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import due
-from tests.integration.test_room_purges import FAST
+from tests.integration.test_room_purges import FAST, PATIENT
 from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
 from tests.support.room_target import RoomRetention
 from tests.support.rooms_store import RoomsStore
@@ -122,3 +125,66 @@ async def test_a_dendrite_that_is_down_interrupts_the_pass_and_says_what_to_do(
     assert report.error is not None
     assert "start dendrite" in report.error
     assert len(await rooms.rooms()) == 4
+
+
+async def test_a_room_is_purged_by_hand_after_its_local_users_have_left(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: replace(PATIENT, quiet=timedelta(seconds=0.1)))
+    async with retention.opened() as target:
+        plan = await target.plan_room(STAYS)
+        assert plan.removed_items == 1
+        assert any("@in:here.test" in remark for remark in plan.remarks)
+        assert await rooms.rooms() == {*GONE, STAYS}
+        report = await target.purge_room(STAYS, PassOptions("delete"))
+    assert (report.state, report.removed_items, report.error) == ("finished", 1, None)
+    assert await rooms.rooms() == set(GONE)
+    async with retention.opened() as target:
+        records = [one async for one in target.records()]
+    assert [one["kind"] for one in records if one["kind"].startswith("room")] == [
+        "room_evacuated",
+        "room_purged",
+    ]
+    assert records[-2]["body"]["room"] == STAYS
+
+
+async def test_a_hold_stops_a_purge_by_hand_before_any_user_leaves(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    await rooms.connection.execute(
+        "INSERT INTO retentiond.hold (kind, subject, reason, added_at, added_by) VALUES ('room', $1, '', now(), '')",
+        STAYS,
+    )
+    async with retention.opened() as target:
+        assert (await target.plan_room(STAYS)).kept == {"hold": 1}
+        report = await target.purge_room(STAYS, PassOptions("delete"))
+    assert report.refused is not None
+    assert report.refused.limit == "hold"
+    assert not any("evacuate" in path for _, path in dendrite.requests)
+    assert STAYS in await rooms.rooms()
+
+
+async def test_users_that_dendrite_does_not_let_leave_stop_a_purge_by_hand(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    dendrite.evacuates = False
+    async with retention.opened() as target:
+        report = await target.purge_room(STAYS, PassOptions("delete"))
+    assert report.refused is not None
+    assert report.refused.limit == "room_not_evacuated"
+    assert not dendrite.purges
+
+
+async def test_a_stop_while_a_purge_by_hand_waits_for_quiet_purges_nothing(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+) -> None:
+    options = PassOptions("delete")
+    async with retention.opened() as target:
+        waiting = asyncio.ensure_future(target.purge_room(STAYS, options))
+        while not any("evacuate" in path for _, path in dendrite.requests):
+            await asyncio.sleep(0.005)
+        options.stop.ask()
+        report = await waiting
+    assert report.state == "interrupted"
+    assert not dendrite.purges
+    assert STAYS in await rooms.rooms()

@@ -76,7 +76,7 @@ class RecordedDendrite:
 
     `die_at`: it is killed at this point of the next purge. `wait_at`: each purge waits there for `go_on`. `answers`: the
     answer to a purge is sent. `sync`: when its messages are delivered, at once, after a restart, or never. `queue_on_disk`:
-    a kill keeps the queue. `purges` counts the requests by room, `purged` those that emptied a room.
+    a kill keeps the queue. `evacuates`: users leave as it says. `purges` counts the requests by room, `purged` those that emptied a room.
     """
 
     database: str
@@ -89,6 +89,7 @@ class RecordedDendrite:
     sync: Literal["now", "after_restart", "never"] = "now"
     queue_on_disk: bool = True
     healthy: bool = True
+    evacuates: bool = True
     purges: Counter[str] = field(default_factory=Counter)
     purged: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -228,7 +229,7 @@ class RecordedDendrite:
             if room_nid is None:
                 return _json(404, errcode="M_NOT_FOUND", error="room does not exist")
             left = await connection.fetch(
-                "UPDATE roomserver_membership m SET membership_nid = 1 FROM roomserver_event_state_keys k"
+                f"UPDATE roomserver_membership m SET membership_nid = {1 if self.evacuates else 3} FROM roomserver_event_state_keys k"
                 " WHERE m.room_nid = $1 AND m.target_local AND m.membership_nid = 3"
                 " AND k.event_state_key_nid = m.target_nid RETURNING k.event_state_key AS name",
                 room_nid,

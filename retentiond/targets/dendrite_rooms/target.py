@@ -17,6 +17,7 @@ from retentiond.engine.capabilities import (
     HasHolds,
     HasRecords,
     KeepsRooms,
+    PurgesRooms,
 )
 from retentiond.engine.passes import conclude, run_steps
 from retentiond.ledger.leadership import Leadership
@@ -29,6 +30,7 @@ from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
 from retentiond.targets.dendrite_rooms.purges.acceptance import accept
+from retentiond.targets.dendrite_rooms.purges.by_hand import plan_by_hand, purge_by_hand
 from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
 from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
@@ -60,7 +62,9 @@ async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[De
         yield DendriteRooms(RoomContext(name, config, settings, opened, RoomLedger()), leadership)
 
 
-class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, KeepsRooms, AcceptsStores):
+class DendriteRooms(
+    LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, KeepsRooms, AcceptsStores, PurgesRooms
+):
     """The rooms of a dendrite server. Purged rooms cannot be restored."""
 
     def __init__(self, context: RoomContext, leadership: Leadership) -> None:
@@ -152,6 +156,18 @@ class DendriteRooms(LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, 
             survey = RoomSurvey(self._context, connection, datetime.now(UTC))
             await survey.take()
             await survey.note_seen()
+
+    async def plan_room(self, room_id: str) -> PassReport:
+        """Return what a purge of the room by hand would do; change nothing."""
+        with translate_errors("the database"):
+            return await plan_by_hand(self._context, room_id)
+
+    async def purge_room(self, room_id: str, options: PassOptions) -> PassReport:
+        """Let local users leave the room, and purge it."""
+        with translate_errors("the database"):
+            report = await purge_by_hand(self._context, room_id, options)
+            await record_end(self._context, report)
+        return report
 
     async def accept(self, *, yes: bool) -> Acceptance:
         """Report the trouble that stopped the target, and the clock; with `yes` accept both."""

@@ -103,7 +103,7 @@ class Purger:
         self._target = target
         self._ledger = databases.room_server
         self._owner = owner
-        self._terms = terms
+        self.terms = terms
         self._clock = clock
         self._log = get_logger(target=target)
         self._active: set[int] = set()
@@ -146,7 +146,7 @@ class Purger:
             return _kept("room_gone")
         rows = await self.databases.count_rows(first.room_id, first.room_nid)
         previous = await count_previous_events(self._ledger)
-        if expected_duration(first.events, previous) > self._terms.max_duration:
+        if expected_duration(first.events, previous) > self.terms.max_duration:
             return _kept("too_large")
         began = self._clock()
         found = await self._decide(
@@ -154,7 +154,7 @@ class Purger:
         )
         if not isinstance(found, Purge):
             return _kept(found)
-        if stop.asked or self._clock() - began > self._terms.look_lasts.total_seconds():
+        if stop.asked or self._clock() - began > self.terms.look_lasts.total_seconds():
             await change_state(self._ledger, found, "withdrawn", reason="purge_too_late")
             return _kept("purge_too_late")
         lease.guard.ensure()
@@ -191,7 +191,7 @@ class Purger:
             look = await look_at_room(connection, first.room_id, watched=watched)
             obstacle = find_obstacle(
                 look,
-                self._terms,
+                self.terms,
                 listed=listed,
                 in_sync=in_sync and look is not None and look.last_event == first.last_event,
                 invited_in_sync=invited,
@@ -208,9 +208,7 @@ class Purger:
     async def _carry_out(self, purge: Purge, stop: Stop) -> PurgeOutcome:
         """Send the request, and follow it in the databases until it is over, or waited for long enough."""
         try:
-            answer = await stop.unless_asked(
-                self.api.purge(purge.room_id, self._terms.answer.total_seconds())
-            )
+            answer = await stop.unless_asked(self.api.purge(purge.room_id, self.terms.answer.total_seconds()))
         except AdminApiError as error:
             if error.failure != "refused":
                 # It was never begun: not sent, or turned away at the door.
@@ -255,7 +253,7 @@ class Purger:
 
     async def _count_left(self, purge: Purge) -> dict[str, int]:
         """Count the rows that are left; other parts of dendrite remove theirs a moment after sync."""
-        until = self._clock() + min(_MOMENT, self._terms.patience.total_seconds())
+        until = self._clock() + min(_MOMENT, self.terms.patience.total_seconds())
         while True:
             left = await self.databases.count_rows(purge.room_id, purge.room_nid)
             if not left_rows(left) or self._clock() >= until:
@@ -355,20 +353,20 @@ class Purger:
     async def _end_if_undone(self, purge: Purge) -> None:
         """End a purge whose room is whole, once its request can be under way no more."""
         assert purge.sent_ago is not None  # noqa: S101 - `claim` has read it
-        if purge.sent_ago > self._terms.patience and not await is_locked(self._ledger, purge.room_id):
+        if purge.sent_ago > self.terms.patience and not await is_locked(self._ledger, purge.room_id):
             await change_state(self._ledger, purge, "undone", reason="interrupted")
             self._log.warning("room_not_purged", room=purge.room_id, reason="interrupted; the room is whole")
 
     async def _judge_rows(self, purge: Purge) -> None:
         """Stop the target where rows of sync stay although dendrite runs, and at last report them."""
-        if purge.emptied_ago is None or purge.emptied_ago <= self._terms.patience:
+        if purge.emptied_ago is None or purge.emptied_ago <= self.terms.patience:
             return
         try:
             await self.api.check_health()
         except AdminApiError:
             return  # sync removes them after dendrite's next start
         await self._stop(purge, "rows_stay")
-        if purge.emptied_ago > self._terms.gives_up:
+        if purge.emptied_ago > self.terms.gives_up:
             left = await self.databases.count_rows(purge.room_id, purge.room_nid)
             await change_state(self._ledger, purge, "rows_stay", rows=left)
             self._log.error("purged_room_rows_stay", room=purge.room_id, left=left_rows(left))
@@ -378,13 +376,13 @@ class Purger:
         return await is_there(self._ledger, purge.room_id, purge.room_nid)
 
     def _deadline(self) -> float:
-        return self._clock() + self._terms.patience.total_seconds()
+        return self._clock() + self.terms.patience.total_seconds()
 
     async def _pause(self, stop: Stop | None = None) -> None:
         if stop is None:
-            await asyncio.sleep(self._terms.poll.total_seconds())
+            await asyncio.sleep(self.terms.poll.total_seconds())
             return
-        await stop.wait(self._terms.poll.total_seconds())
+        await stop.wait(self.terms.poll.total_seconds())
         if stop.asked:
             raise StoppedError
 

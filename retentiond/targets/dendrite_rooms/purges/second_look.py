@@ -52,3 +52,8 @@ async def is_locked(room_server: Db, room_id: str) -> bool:
 async def is_there(room_server: Db, room_id: str, room_nid: int | None = None) -> bool:
     """Return whether the room server has a room, and under that number if one is given: a room that came back has another."""
     return bool(await room_server.fetchval(SQL["is_there"], room_id, room_nid))
+
+
+async def is_held(connection: Conn, room_id: str) -> bool:
+    """Return whether a hold on the room is in force."""
+    return bool(await connection.fetchval(SQL["held"], room_id))

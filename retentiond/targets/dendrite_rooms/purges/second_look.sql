@@ -42,3 +42,33 @@ SELECT EXISTS (SELECT FROM roomserver_rooms r
 -- name: is_there
 -- Whether a room is there; with a number, under that one.
 SELECT EXISTS (SELECT FROM roomserver_rooms WHERE room_id = $1 AND ($2::bigint IS NULL OR room_nid = $2))
+
+-- name: held
+SELECT EXISTS (SELECT FROM retentiond.hold_in_force WHERE kind = 'room' AND subject = $1)
+
+-- name: joined
+-- The local users that are in a room.
+SELECT pg_catalog.count(*) FROM roomserver_membership m JOIN roomserver_rooms r ON r.room_nid = m.room_nid
+WHERE r.room_id = $1 AND m.target_local AND m.membership_nid NOT IN (1, 2, 4)
+
+-- name: joined_users
+SELECT k.event_state_key AS name FROM roomserver_membership m
+JOIN roomserver_rooms r ON r.room_nid = m.room_nid
+JOIN roomserver_event_state_keys k ON k.event_state_key_nid = m.target_nid
+WHERE r.room_id = $1 AND m.target_local AND m.membership_nid NOT IN (1, 2, 4) ORDER BY 1 LIMIT 1000
+
+-- name: bytes
+-- The room's events, as stored.
+SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(j.event_json)), 0)::bigint
+FROM roomserver_rooms r JOIN roomserver_events e ON e.room_nid = r.room_nid
+JOIN roomserver_event_json j ON j.event_nid = e.event_nid WHERE r.room_id = $1
+
+-- name: size
+-- What a purge by hand would remove; no row for an unknown room.
+SELECT (SELECT pg_catalog.count(*) FROM roomserver_events e WHERE e.room_nid = r.room_nid) AS events,
+       (SELECT pg_catalog.count(*) FROM roomserver_membership m
+        WHERE m.room_nid = r.room_nid AND m.target_local AND m.membership_nid IN (2, 4)) AS invites,
+       (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(j.event_json)), 0)::bigint
+        FROM roomserver_events e JOIN roomserver_event_json j ON j.event_nid = e.event_nid
+        WHERE e.room_nid = r.room_nid) AS bytes
+FROM roomserver_rooms r WHERE r.room_id = $1
