@@ -18,13 +18,14 @@ from retentiond.cli.plan import Plan
 from retentiond.cli.session import Scope, Session, Work, agreed
 from retentiond.config.chats import ChatLimits, Floor
 from retentiond.config.connection import ConnectionStringError, password_of, to_url
-from retentiond.config.dendrite_paths import UNITS, Mount, compose_mounts, find_configuration, find_media
+from retentiond.config.dendrite_paths import Mount, compose_mounts, find_configuration, find_media
 from retentiond.config.dendrite_yaml import media_directory
 from retentiond.config.example import example_config
 from retentiond.config.load import ReferenceProblemError, resolve_reference
 from retentiond.config.media import Limits
 from retentiond.config.new_file import check_new, may_write, write_new
 from retentiond.config.problems import ConfigError
+from retentiond.config.service import DROP_IN, as_account, drop_in, has_service, service_user, write_drop_in
 from retentiond.model.errors import MissingRightError, RefusedError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.discovery import Accounts, find_accounts
@@ -97,6 +98,8 @@ class Draft:
     notes: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
     """Commands of retentiond, without its name."""
+    media: Path | None = None
+    """The media directory that the service must be able to write, if it is one of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,37 +122,51 @@ class Init:
         draft = self.source.draft(session)
         if isinstance(draft, int):
             return draft
+        for_service = self.output is None and session.options.config is None and os.geteuid() == 0
         if self.output is not None:
             session.options.config = path
-        return self._offer(session, path, draft, asks=asks)
+        unit = None
+        if for_service and draft.media is not None and draft.owner is not None and draft.group is not None:
+            unit = drop_in(session.environment.root, draft.owner, draft.group, draft.media)
+        return self._offer(session, path, draft, unit, asks=asks)
 
-    def _offer(self, session: Session, path: Path, draft: Draft, *, asks: bool) -> int:
+    def _offer(self, session: Session, path: Path, draft: Draft, unit: str | None, *, asks: bool) -> int:
         session.draft = draft.text
         if not session.options.quiet:
-            _print_configuration(session, path, draft)
+            _print_configuration(session, path, draft, unit)
         check = CheckConfig(connect=True)
-        status = check(session)
+        with as_account(draft.owner, draft.group):
+            status = _look(session, check)
         if status == UsageError.exit_status:
             session.note("nothing was written")
             return status
-        hindered = _hindered(check)
-        if not hindered:
-            status = Plan(Scope())(session)
-        elif any(result is not None and result.policies for result in check.checks.values()):
-            Plan(Scope())(session)
-        else:
-            session.note("the plan needs what is missing; correct it, then run `retentiond plan`")
         if not self.yes and not asks:
             session.note("nothing was written; not a terminal: confirm with --yes")
             return status
         name = printable(str(path), _TEXT_LIMIT)
-        if asks and not agreed(session, f"Write {name}{', all the same' if hindered else ''}?"):
+        if asks and not agreed(session, f"Write {name}{', all the same' if _hindered(check) else ''}?"):
             session.note("nothing was written")
             return status
         session.draft = None
         write_new(path, draft.text, draft.group)
+        if unit is not None:
+            write_drop_in(session.environment.root, unit)
         session.line(f"Written: {name}. Next:", *_next_steps(session, draft, check))
         return status
+
+
+def _look(session: Session, check: CheckConfig) -> int:
+    """Check the configuration and show its plan, and return the exit status."""
+    status = check(session)
+    if status == UsageError.exit_status:
+        return status
+    if not _hindered(check):
+        return Plan(Scope())(session)
+    if any(result is not None and result.policies for result in check.checks.values()):
+        Plan(Scope())(session)
+    else:
+        session.note("the plan needs what is missing; correct it, then run `retentiond plan`")
+    return status
 
 
 def _hindered(check: CheckConfig) -> bool:
@@ -164,7 +181,7 @@ def _hindered(check: CheckConfig) -> bool:
     )
 
 
-def _print_configuration(session: Session, path: Path, draft: Draft) -> None:
+def _print_configuration(session: Session, path: Path, draft: Draft, unit: str | None) -> None:
     """Print the whole text where a program reads it, and the keys that are set on a terminal."""
     session.line(*draft.notes)
     if session.out.is_terminal:
@@ -174,6 +191,9 @@ def _print_configuration(session: Session, path: Path, draft: Draft) -> None:
         session.line("The configuration, without its comments:", *(f"  {line}" for line in keys), "")
     else:
         session.out.put(f"# {printable(str(path), _TEXT_LIMIT)}\n{draft.text}\n")
+    if unit is not None:
+        settings = [line for line in unit.splitlines() if line.partition("=")[2]]
+        session.line(f"The service, in /{DROP_IN}:", *(f"  {line}" for line in settings), "")
 
 
 def _next_steps(session: Session, draft: Draft, check: CheckConfig) -> Iterator[str]:
@@ -186,15 +206,11 @@ def _next_steps(session: Session, draft: Draft, check: CheckConfig) -> Iterator[
             user = f"sudo -u '#{draft.owner}' "
     config = f" --config {quote(str(session.options.config))}" if session.options.config else ""
     for step in ("check-config --connect", "plan") if _hindered(check) else draft.next_steps:
-        if step == "run" and not config and _has_unit(session.environment.root):
+        if step == "run" and not config and has_service(session.environment.root):
             yield "  systemctl enable --now retentiond"
             continue
         over = " --yes" if step.startswith("once ") and _is_limited(check) else ""
         yield printable(f"  {user}retentiond{config} {step}{over}", 1000)
-
-
-def _has_unit(root: Path) -> bool:
-    return any((root / directory / "retentiond.service").is_file() for directory in UNITS)
 
 
 def _is_limited(check: CheckConfig) -> bool:
@@ -226,7 +242,7 @@ class MediaSource:
                 "These are the paths and host names of dendrite's container. If they differ here, run `init` in a container with the same "
                 "volumes and network, or name the directory with --media-path DIR."
             )
-        return Draft(text, owner, group, tuple(notes), ("once media", "run"))
+        return Draft(text, owner, group, tuple(notes), ("once media", "run"), found)
 
     def _configuration(self, session: Session, directory: Path | None, mounts: tuple[Mount, ...]) -> Path:
         if self.file is not None:
@@ -284,14 +300,17 @@ def _working_directory() -> Path | None:
 
 
 def _owner(media: Path | None) -> tuple[int | None, int | None]:
-    """Return the user that retentiond runs as, and the group that may read its configuration: those of the media."""
+    """Return the user that retentiond runs as, the owner of the media, and the group that may read its configuration."""
     if media is None or os.geteuid() != 0:
         return None, None
     try:
         about = media.stat()
     except OSError:
         return None, None
-    return about.st_uid, about.st_gid
+    try:
+        return about.st_uid, pwd.getpwuid(about.st_uid).pw_gid
+    except KeyError:
+        return about.st_uid, about.st_gid
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +323,8 @@ class ChatSource:
     def draft(self, session: Session) -> Draft | int:
         """Find the accounts; return the exit status if this role may not read them."""
         dsn = self._dsn(session)
+        account = service_user(session.environment.root) if os.geteuid() == 0 else None
+        owner, group = (account.pw_uid, account.pw_gid) if account else (None, None)
         found: list[Accounts] = []
 
         async def find() -> int:
@@ -311,7 +332,8 @@ class ChatSource:
             return 0
 
         try:
-            session.run(find())
+            with as_account(owner, group):
+                session.run(find())
         except MissingRightError as error:
             tell_problem(session, "chats", error)
             return error.exit_status
@@ -324,7 +346,7 @@ class ChatSource:
         purge = f"purge-chats --account {first} --to-date {day}"
         notes = (f"accounts found: {printable(', '.join(accounts.accounts), 1000)}",)
         return Draft(
-            example_config("chat_database", values), None, None, notes, (f"{purge} --dry-run", purge)
+            example_config("chat_database", values), owner, group, notes, (f"{purge} --dry-run", purge)
         )
 
     def _dsn(self, session: Session) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pwd
 import re
 import secrets
 import stat
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -30,7 +33,6 @@ from tests.support.pseudo_terminal import run_on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import asyncpg
 
@@ -612,3 +614,99 @@ def test_at_a_real_terminal_the_file_is_written_after_the_plan(machine: Machine,
     assert screen.status == 0, screen.text
     assert screen.text.index("To be deleted") < screen.text.index("Written: ")
     assert output.read_text() == example_config("dendrite_media", {"dendrite_config": str(file)})
+
+
+_OWNER = 64_018
+_DROP_IN = "etc/systemd/system/retentiond.service.d/store.conf"
+
+
+@pytest.fixture
+def packaged(database: str) -> Iterator[Machine]:
+    """A machine with a unit, and with media of a user of dendrite's own, where others than root may look."""
+    if os.geteuid() != 0:
+        pytest.skip("only root acts as dendrite's user")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        media_path = directory / "media"
+        media_path.mkdir(mode=0o750)
+        os.chown(media_path, _OWNER, _OWNER)
+        made = Machine(directory, database, media_path)
+        unit = directory / "usr/lib/systemd/system/retentiond.service"
+        unit.parent.mkdir(parents=True)
+        unit.write_text("[Service]\nUser=retentiond\n")
+        made.arrange(fill)
+        for parent, _, names in os.walk(media_path):
+            for path in (parent, *(os.path.join(parent, one) for one in names)):
+                os.chown(path, _OWNER, _OWNER)
+        yield made
+
+
+def test_the_service_gets_the_user_and_the_directory_of_the_media(packaged: Machine) -> None:
+    packaged.add()
+    shown = packaged.type()
+    assert shown.status == 0, shown.stderr
+    assert f"  ReadWritePaths={packaged.media_path}\n" in shown.stdout
+    assert not (packaged.root / _DROP_IN).exists()
+    outcome = packaged.type("--yes")
+    assert outcome.status == 0, outcome.stderr
+    text = (packaged.root / _DROP_IN).read_text()
+    media = packaged.media_path
+    assert (
+        f"[Unit]\nAfter=dendrite.service\nRequiresMountsFor={media}\n[Service]\nUser={_OWNER}\nGroup={_OWNER}\n"
+        in text
+    )
+    assert f"ReadWritePaths=\nReadWritePaths={media}\n" in text
+    once = packaged.root / "etc/systemd/system/retentiond-once.service.d/store.conf"
+    assert once.read_text() == text
+    assert (packaged.config.stat().st_gid, packaged.config.stat().st_mode & 0o777) == (_OWNER, 0o640)
+    assert f"  sudo -u '#{_OWNER}' retentiond once media" in outcome.stdout
+
+
+@pytest.mark.parametrize("there", [_DROP_IN, None])
+def test_a_drop_in_that_is_there_stays_and_without_a_unit_there_is_none(
+    packaged: Machine, there: str | None
+) -> None:
+    packaged.add()
+    if there is None:
+        (packaged.root / "usr/lib/systemd/system/retentiond.service").unlink()
+    else:
+        (packaged.root / there).parent.mkdir(parents=True)
+        (packaged.root / there).write_text("[Service]\nUser=matrix\n")
+    outcome = packaged.type("--yes")
+    assert outcome.status == 0, outcome.stderr
+    assert "ReadWritePaths" not in outcome.stdout
+    if there is None:
+        assert not (packaged.root / _DROP_IN).exists()
+    else:
+        assert (packaged.root / there).read_text() == "[Service]\nUser=matrix\n"
+
+
+def test_root_sees_what_the_service_could_not_read(packaged: Machine) -> None:
+    file = packaged.add()
+    file.chmod(0o600)
+    outcome = packaged.type("--yes")
+    assert outcome.status == 2, outcome.stdout
+    assert str(file) in outcome.stderr
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+    assert not packaged.config.exists()
+    os.chown(file, _OWNER, _OWNER)
+    assert packaged.type("--yes").status == 0
+
+
+def test_the_configuration_for_chats_is_readable_for_the_service(
+    packaged: Machine, without_password: str
+) -> None:
+    async def make(_store: DendriteStore, connection: Connection) -> None:
+        await make_chat_tables(connection, "pro")
+
+    packaged.arrange(make)
+    unit = packaged.root / "usr/lib/systemd/system/retentiond.service"
+    account = pwd.getpwnam("nobody")
+    unit.write_text("[Service]\nUser=root\n")
+    (packaged.root / _DROP_IN).parent.mkdir(parents=True)
+    (packaged.root / _DROP_IN).write_text(f"[Service]\nUser={account.pw_name}\n")
+    outcome = packaged.type("--chats", without_password, "--yes")
+    assert outcome.status == 0, outcome.stderr
+    assert packaged.config.stat().st_gid == account.pw_gid
+    assert f"  sudo -u {account.pw_name} retentiond purge-chats" in outcome.stdout

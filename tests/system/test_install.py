@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import debian
+
 _REPOSITORY = Path(__file__).parents[2]
 # A shared cache of compiled modules would keep those of each installation.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
@@ -28,19 +30,24 @@ def _install(root: Path, *words: str, clone: Path = _REPOSITORY) -> subprocess.C
 
 
 @pytest.mark.timeout(1200)
-def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_changes_alone(
+def test_an_installation_has_command_and_unit_no_configuration_and_a_second_leaves_changes_alone(
     tmp_path: Path,
 ) -> None:
     done = _install(tmp_path, "matrix", "/srv/media")
     assert done.returncode == 0, done.stderr
-    # The example comes from the installed package: its statements and schema came with it.
+    assert done.stdout.endswith("Installed. Next: sudo retentiond init\n")
+    # `retentiond init` makes it, and overwrites none.
     config = tmp_path / "etc/retentiond/config.yaml"
-    for name, shipped in (
-        ("config.yaml", "config.example.yaml"),
-        ("config.schema.json", "config.schema.json"),
-    ):
-        installed = tmp_path / "etc/retentiond" / name
-        assert installed.read_text() == (_REPOSITORY / shipped).read_text()
+    assert os.listdir(config.parent) == ["config.schema.json"]
+    # The schema comes from the installed package: its files came with it.
+    assert (config.parent / "config.schema.json").read_text() == (
+        _REPOSITORY / "config.schema.json"
+    ).read_text()
+    command = tmp_path / "usr/bin/retentiond"
+    example = subprocess.check_output([command, "example-config"], text=True)
+    assert example == (_REPOSITORY / "config.example.yaml").read_text()
+    for shell, path in debian.COMPLETIONS.items():
+        assert (tmp_path / path).read_text().strip() == debian.completion(shell).strip()
     units = tmp_path / "etc/systemd/system"
     assert (units / "retentiond.service").read_text() == (
         _REPOSITORY / "systemd/retentiond.service"
@@ -55,7 +62,7 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert "User=matrix\n" in drop_in
     assert "ReadWritePaths=\nReadWritePaths=/srv/media\n" in drop_in
     demo = subprocess.run(
-        [tmp_path / "usr/bin/retentiond", "demo", "--media", "100"],
+        [command, "demo", "--media", "100"],
         capture_output=True,
         text=True,
         check=False,
@@ -63,10 +70,11 @@ def test_an_installation_has_command_unit_and_configuration_and_a_second_leaves_
     assert demo.returncode == 2
     assert "pip install 'retentiond[demo]'" in demo.stderr
 
-    assert config.stat().st_mode & 0o007 == 0
     config.write_text("targets: {}\n")
+    config.chmod(0o640)
     again = _install(tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
+    assert "Next: sudo -u dendrite retentiond check-config --connect" in again.stdout
     assert config.read_text() == "targets: {}\n"
     assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
     # Who names another store must not believe that it is the service's now.
@@ -96,15 +104,8 @@ def test_an_installation_for_chats_alone_knows_nothing_of_dendrite_and_has_the_c
         command = ["systemd-analyze", "verify", str(unit)]
         told = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
         assert [line for line in told if "is not executable" not in line] == []
-    config = tmp_path / "etc/retentiond/config.yaml"
-    checked = subprocess.run(
-        [tmp_path / "usr/bin/retentiond", "--config", config, "check-config"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stderr
-    assert checked.stdout.startswith("chats (chat_database)\n")
+    assert "Next: sudo retentiond init --chats DATABASE" in done.stdout
+    assert not (tmp_path / "etc/retentiond/config.yaml").exists()
     clients = "import clickhouse_connect, elasticsearch, opensearchpy"
     subprocess.run([tmp_path / "opt/retentiond/bin/python", "-c", clients], check=True)
     # The other kind of service would lose its rights, or get some that it must not have.
