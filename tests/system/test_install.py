@@ -46,8 +46,8 @@ def test_an_installation_has_command_and_unit_no_configuration_and_a_second_leav
     command = tmp_path / "usr/bin/retentiond"
     example = subprocess.check_output([command, "example-config"], text=True)
     assert example == (_REPOSITORY / "config.example.yaml").read_text()
-    for shell, path in debian.COMPLETIONS.items():
-        assert (tmp_path / path).read_text().strip() == debian.completion(shell).strip()
+    for shell, name in debian.COMPLETIONS.items():
+        assert (tmp_path / name).read_text().strip() == debian.completion(shell).strip()
     units = tmp_path / "etc/systemd/system"
     assert (units / "retentiond.service").read_text() == (
         _REPOSITORY / "systemd/retentiond.service"
