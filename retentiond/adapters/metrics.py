@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import nan
+from platform import python_version
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
+from retentiond import __version__
 from retentiond.model.audit import KINDS
 from retentiond.model.errors import PASS_LIMITS, FailureKind, PassLimit, PassState, StoreLimit
 from retentiond.model.report import Tally
@@ -17,11 +20,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.audit import AuditReport
+    from retentiond.model.limits import Headroom
     from retentiond.model.report import PassReport, SweepReport, TargetStatus
 
 _PREFIX: Final = "retentiond"
 
 _SWEEP: Final = "sweep"
+_LIMITS: Final[tuple[PassLimit, ...]] = ("max_share", "max_items", "max_missing_files")
 
 Hindrance = Literal["busy", "error"]
 """Obstacles to a pass other than limits."""
@@ -77,6 +82,34 @@ class Metrics:
         self._quarantine_items = self._gauge("quarantine_items", "Released rows that can be restored.")
         self._quarantine_bytes = self._gauge("quarantine_bytes", "Bytes in quarantine.")
 
+        self._next_pass = self._gauge(
+            "next_pass_timestamp_seconds", "When the next pass is due; 0 for a target without a schedule."
+        )
+        self._stored_items = self._gauge("stored_items", "Items in the store, when it was last measured.")
+        self._stored_bytes = self._gauge(
+            "stored_bytes", "Bytes in the store, as the database records them, when it was last measured."
+        )
+        self._free_bytes = self._gauge(
+            "free_bytes", "Free bytes of the store's file system, when a sample was last taken: once a day."
+        )
+        self._measured = self._gauge(
+            "measured_timestamp_seconds", "When the stored items and bytes were last measured; 0 for never."
+        )
+        self._headroom = self._gauge(
+            "limit_headroom_ratio",
+            "The part of a limit that the last survey left: 1 for all of it, below 0 for a refused pass.",
+            "limit",
+        )
+        # Of no target: it stays when one is forgotten.
+        build = Gauge(
+            "build_info",
+            "1, with the version of retentiond and of Python.",
+            ("version", "python"),
+            namespace=_PREFIX,
+            registry=self.registry,
+        )
+        build.labels(__version__, python_version()).set(1)
+
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(name, meaning, ("target", *labels), namespace=_PREFIX, registry=self.registry)
 
@@ -109,6 +142,13 @@ class Metrics:
             # Sweeps that fail from the start are as silent as those that stopped.
             self._expected.add(target)
             self._swept.labels(target).set_to_current_time()
+            self._next_pass.labels(target).set(0)
+            self._measured.labels(target).set(0)
+            # Unknown is not zero, which would be a full disk.
+            for gauge in (self._stored_items, self._stored_bytes, self._free_bytes):
+                gauge.labels(target).set(nan)
+            for limit in _LIMITS:
+                self._headroom.labels(target, limit).set(nan)
 
     def reachable(self, target: str, *, yes: bool) -> None:
         """Note whether a target can be reached."""
@@ -125,6 +165,7 @@ class Metrics:
             self._removed_bytes.labels(target, policy).inc(tally.bytes)
         for kind, items in report.failed.items():
             self._failures.labels(target, kind).inc(items)
+        self.surveyed(target, report.limits)
         if report.refused is None:
             found = {"missing_file": report.missing_file, "orphan_thumbnail_row": report.orphan_thumbnail_row}
             self._note_found(target, "pass", found)
@@ -177,6 +218,24 @@ class Metrics:
         )
         if refused is not None:
             self._refused.labels(target, refused["limit"]).set(1)
+
+    def next_passes(self, times: Mapping[str, datetime]) -> None:
+        """Set when the next pass of each target is due."""
+        for target in self._expected:
+            self._next_pass.labels(target).set(_seconds(times.get(target)))
+
+    def measured(self, target: str, at: datetime, stored: Tally, free_bytes: int | None = None) -> None:
+        """Set the size of a store; the free bytes of its disk stay as they are where they were not measured."""
+        self._stored_items.labels(target).set(stored.items)
+        self._stored_bytes.labels(target).set(stored.bytes)
+        self._measured.labels(target).set(_seconds(at))
+        if free_bytes is not None:
+            self._free_bytes.labels(target).set(free_bytes)
+
+    def surveyed(self, target: str, limits: Iterable[Headroom]) -> None:
+        """Set how much of each limit a survey left."""
+        for limit in limits:
+            self._headroom.labels(target, limit.limit).set(1 - limit.used)
 
     def forget(self, target: str) -> None:
         """Remove a target's metrics."""

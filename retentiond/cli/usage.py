@@ -2,7 +2,7 @@
 
 # Typer reads the annotations when it runs: no `from __future__ import annotations`, and no imports for types only.
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -15,12 +15,18 @@ from retentiond.config.schema import TargetConfig
 from retentiond.engine.capabilities import HasUsage
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
-from retentiond.model.usage import DIVISIONS, LONGEST_KEY, MOST_ROWS, UsageBy, UsageRow
+from retentiond.model.usage import (
+    DEFAULT_ROWS,
+    DIVISIONS,
+    LONGEST_KEY,
+    MOST_ROWS,
+    UsageBy,
+    UsageRow,
+    usage_document,
+)
 from retentiond.terminal.frames import table
 from retentiond.terminal.progress import watched
 from retentiond.terminal.words import size_in_words
-
-_TOP: Final = 20
 
 app = commands()
 
@@ -43,7 +49,7 @@ def usage(
     top: Annotated[
         int,
         typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Largest keys to name; the rest is one row."),
-    ] = _TOP,
+    ] = DEFAULT_ROWS,
     as_json: Json = False,
 ) -> Work:
     """Show the used space by server, room, user, type or age.
@@ -69,7 +75,7 @@ class Usage:
 
     scope: Scope
     by: UsageBy | None = None
-    top: int = _TOP
+    top: int = DEFAULT_ROWS
     as_json: bool = False
 
     def __call__(self, session: Session) -> int:
@@ -77,7 +83,7 @@ class Usage:
         targets = session.capable(
             self.scope, HasUsage, "no usage to show; name a target of media", anywhere=True
         )
-        found: list[dict[str, Any]] = []
+        found: list[tuple[str, UsageBy, list[UsageRow]]] = []
         without: list[str] = []
 
         async def on_target(target: HasUsage, _config: TargetConfig) -> int:
@@ -91,7 +97,7 @@ class Usage:
                 return 0
             with watched(session.err, bars=may_show_bars(session)) as progress:
                 rows = await target.usage(by, self.top, progress)
-            found.append({"target": target.name, "by": by, "rows": [row.as_json() for row in rows]})
+            found.append((target.name, by, rows))
             if not self.as_json:
                 session.out.print(_table(target.name, by, rows))
             return 0
@@ -100,7 +106,7 @@ class Usage:
         if without and not found:
             raise UsageError(f"{printable(', '.join(without))}: no division by {self.by}; leave --by out")
         if self.as_json:
-            session.document({"usage": found})
+            session.document(usage_document(found))
         return status
 
 

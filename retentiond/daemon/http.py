@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import format_datetime
 from functools import cache
@@ -19,13 +21,15 @@ from retentiond.adapters.http_access import LOOPBACK_NAMES, Access
 from retentiond.adapters.logging import get_logger
 from retentiond.config.http import WILDCARDS
 from retentiond.ledger.host import host_name
+from retentiond.model.text import printable
+from retentiond.model.usage import DEFAULT_ROWS, DIVISIONS, MOST_ROWS, cut, usage_document
 from retentiond.report.landing import Landing, landing_policy, render_landing
 from retentiond.report.target_state import status_document
 from retentiond.terminal.words import age_in_words, time_in_words
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from retentiond.adapters.clock import Clock
@@ -33,11 +37,13 @@ if TYPE_CHECKING:
     from retentiond.adapters.metrics import Metrics
     from retentiond.config.http import Http
     from retentiond.config.schema import Metrics as MetricsSection
-    from retentiond.daemon.pages import Pages
+    from retentiond.daemon.pages import Pages, Usage
     from retentiond.daemon.states import TargetStates
+    from retentiond.model.usage import UsageBy, UsageRow
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _RETRY_AFTER: Final = "60"
+_PARAMETERS: Final = ("target", "by", "top")
 
 _log = get_logger()
 
@@ -161,7 +167,16 @@ class HttpServers:
         return _json(status_document(self._states.states), headers=age)
 
     async def _usage(self, request: web.BaseRequest) -> web.Response:
-        return self._not_yet(request)
+        computed = self._pages.usage
+        if not computed:
+            return self._not_yet(request)
+        try:
+            wanted = _usage_query(request)
+            usage = wanted.of(computed)
+        except ValueError as error:
+            return refuse(request, 400, str(error))
+        oldest = min(computed[target].at for target, _, _ in usage)
+        return _json(usage_document(usage), headers=self._dated(oldest))
 
     async def _openapi(self, _request: web.BaseRequest) -> web.Response:
         return _json(openapi())
@@ -178,6 +193,49 @@ class HttpServers:
     def _dated(self, at: datetime) -> dict[str, str]:
         age = max(int((self._clock.now() - at).total_seconds()), 0)
         return {"Last-Modified": format_datetime(at.astimezone(UTC), usegmt=True), "Age": str(age)}
+
+
+@dataclass(frozen=True, slots=True)
+class _UsageQuery:
+    """The parameters of `/api/v1/usage`, which are the options of `usage`."""
+
+    target: str | None
+    by: UsageBy | None
+    top: int
+
+    def of(self, computed: Mapping[str, Usage]) -> list[tuple[str, UsageBy, Sequence[UsageRow]]]:
+        """Return what `usage` would print; raise ValueError, fit to be shown, without anything to print."""
+        if self.target is not None and self.target not in computed:
+            raise ValueError(f"no such target, or no usage of it; `target` is one of {', '.join(computed)}")
+        found: list[tuple[str, UsageBy, Sequence[UsageRow]]] = []
+        for name, usage in computed.items():
+            by = self.by or next(iter(usage.divisions), None)
+            if by is not None and by in usage.divisions and self.target in {None, name}:
+                found.append((name, by, cut(usage.divisions[by], self.top)))
+        if not found:
+            chosen = [computed[self.target]] if self.target else computed.values()
+            known = dict.fromkeys(by for usage in chosen for by in usage.divisions)
+            raise ValueError(f"no division by {self.by}; `by` is one of {', '.join(known)}")
+        return found
+
+
+def _usage_query(request: web.BaseRequest) -> _UsageQuery:
+    """Read the parameters; raise ValueError, fit to be shown."""
+    query = request.query
+    for name in query:
+        if name not in _PARAMETERS:
+            raise ValueError(f"no parameter {printable(name, 64)}; there is {', '.join(_PARAMETERS)}")
+        if len(query.getall(name)) > 1:
+            raise ValueError(f"`{name}` is given more than once; give it once")
+    by = next((division for division in DIVISIONS if division == query.get("by")), None)
+    if "by" in query and by is None:
+        raise ValueError(
+            f"no division by {printable(query['by'], 64)}; `by` is one of {', '.join(DIVISIONS)}"
+        )
+    top = query.get("top", str(DEFAULT_ROWS))
+    if not re.fullmatch(r"[0-9]{1,4}", top) or not 1 <= int(top) <= MOST_ROWS:
+        raise ValueError(f"`top` is a number from 1 to {MOST_ROWS}")
+    return _UsageQuery(query.get("target"), by, int(top))
 
 
 @cache

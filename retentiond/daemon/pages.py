@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from retentiond.config.schema import TargetConfig
     from retentiond.daemon.policies import OpenTarget
     from retentiond.daemon.quiet import QuietTimes
+    from retentiond.daemon.status import StatusReporter
     from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.report.target_report import TargetReport
 
@@ -79,10 +80,13 @@ class _Computed:
 class Pages:
     """The newest report and usage; without `refresh` none are computed. An unexpected error ends `run`."""
 
-    def __init__(self, open_target: OpenTarget, clock: Clock, quiet: QuietTimes) -> None:
+    def __init__(
+        self, open_target: OpenTarget, clock: Clock, quiet: QuietTimes, status: StatusReporter
+    ) -> None:
         self._open_target = open_target
         self._clock = clock
         self._quiet = quiet
+        self._status = status
         self._refresh: timedelta | None = None
         self._targets: Mapping[str, TargetConfig] = {}
         self._changed = asyncio.Event()
@@ -121,7 +125,8 @@ class Pages:
                 continue
             began = self._clock.now()
             computed = await self._quiet.run(self._compute(dict(self._targets)))
-            if computed is None:
+            if computed is None or self._changed.is_set():
+                # A pass began, or the targets are others by now.
                 continue
             await self._show(computed)
             took = self._clock.now() - began
@@ -158,6 +163,9 @@ class Pages:
         async with self._open_target(name, config) as target:
             report = await collect(target, config, self._clock.now(), NullProgress())
             computed.reports[name] = report
+            if report.statistics is not None:
+                self._status.measured(name, report.statistics.at, report.statistics.total)
+                self._status.surveyed(name, report.statistics.limits)
             if isinstance(target, HasUsage):
                 divisions = {by: tuple(rows) for by, rows in report.usage.items()}
                 computed.usage[name] = Usage(self._clock.now(), divisions)

@@ -123,7 +123,6 @@ class _Daemon:
         self._notices = Notices(clock)
         self._states = TargetStates(clock)
         quiet = QuietTimes()
-        self._pages = Pages(open_target, clock, quiet)
         self._status = StatusReporter(
             notifier,
             self._metrics,
@@ -133,6 +132,7 @@ class _Daemon:
             self._states,
             quiet,
         )
+        self._pages = Pages(open_target, clock, quiet, self._status)
         self._http = HttpServers(self._metrics, self._states, self._pages, clock, self._status.text)
         self._targets = TargetSet(open_target, clock, self._status, self._timetable, self._tasks)
 

@@ -11,6 +11,7 @@ from retentiond.model.errors import BusyError, RetentiondError
 
 if TYPE_CHECKING:
     from retentiond.adapters.clock import Clock
+    from retentiond.daemon.status import StatusReporter
     from retentiond.engine.target import Target
 
 LOOK_EVERY: Final = 3600.0
@@ -19,8 +20,11 @@ LOOK_EVERY: Final = 3600.0
 _log = get_logger()
 
 
-async def take_samples(target: Target, clock: Clock) -> None:
-    """Take the samples of one opened target until cancelled; an error is a warning, and the next look tries again."""
+async def take_samples(target: Target, clock: Clock, status: StatusReporter) -> None:
+    """Take the samples of one opened target until cancelled; an error is a warning, and the next look tries again.
+
+    The newest one goes to the metrics, whoever took it.
+    """
     if not isinstance(target, HasSamples):
         return
     complaint = ""
@@ -28,6 +32,8 @@ async def take_samples(target: Target, clock: Clock) -> None:
         try:
             if await target.take_sample("run", NullProgress()):
                 _log.info("sample_taken", target=target.name)
+            for sample in await target.samples(1):
+                status.measured(target.name, sample.at, sample.stored, sample.free_bytes)
             complaint = ""
         except BusyError:
             # Another daemon works on the target, and takes its samples.

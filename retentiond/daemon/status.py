@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from retentiond.daemon.states import TargetStates
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import PassLimit, RetentiondError, StoreLimit
-    from retentiond.model.report import PassReport, SweepReport, TargetStatus
+    from retentiond.model.limits import Headroom
+    from retentiond.model.report import PassReport, SweepReport, Tally, TargetStatus
 
 _log = get_logger()
 
@@ -128,6 +129,14 @@ class StatusReporter:
         self._metrics.stands(status)
         self._states.stands(status)
 
+    def measured(self, name: str, at: datetime, stored: Tally, free_bytes: int | None = None) -> None:
+        """Record the size of a store."""
+        self._metrics.measured(name, at, stored, free_bytes)
+
+    def surveyed(self, name: str, limits: Iterable[Headroom]) -> None:
+        """Record how much of each limit a survey left."""
+        self._metrics.surveyed(name, limits)
+
     def beaten(self, name: str) -> None:
         """Record a heartbeat that was written to the ledger."""
         self._states.beaten(name)
@@ -147,7 +156,8 @@ class StatusReporter:
         return self.text()
 
     def refresh(self) -> None:
-        """Send the text to systemd if it has changed."""
+        """Send the text to systemd if it has changed, and the times of the next passes to the metrics."""
+        self._metrics.next_passes(self._next_times())
         text = self.text()
         if self._shown is None or self._shown[0] != text:
             self._shown = (text, self._clock.now())

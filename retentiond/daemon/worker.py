@@ -149,7 +149,7 @@ class TargetWorker:
             beats = group.create_task(sweep_loop.beat())
             preview = group.create_task(self._preview.tell(policies))
             quotas = group.create_task(self._ask_for_quotas(settings))
-            samples = group.create_task(take_samples(target, self._clock))
+            samples = group.create_task(take_samples(target, self._clock, self._status))
             while self._still_in_force(policies, settings):
                 self._attention.clear()
                 if self._requested:

@@ -192,8 +192,8 @@ class HasSamples(Target, Protocol):
         Raise BusyError for the command `run`, that of a daemon, if another daemon works on the target.
         """
 
-    async def samples(self) -> list[Sample]:
-        """Return the samples, oldest first."""
+    async def samples(self, most: int | None = None) -> list[Sample]:
+        """Return the newest samples, at most so many, oldest first."""
 
 
 @runtime_checkable

@@ -70,14 +70,14 @@ class LedgerReader:
                 await self._desk.ledger.check_version(connection)
                 return await read_newest(connection)
 
-    async def samples(self) -> list[Sample]:
-        """Return the samples, oldest first; none without a ledger."""
+    async def samples(self, most: int | None = None) -> list[Sample]:
+        """Return the newest samples, at most so many, oldest first; none without a ledger."""
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
                 if not await self._desk.ledger.exists(connection):
                     return []
                 await self._desk.ledger.check_version(connection)
-                return await read_samples(connection, self._desk.name)
+                return await read_samples(connection, self._desk.name, most)
 
     async def beat(self) -> None:
         """Write a heartbeat of the daemon, if there is a ledger."""

@@ -51,9 +51,9 @@ async def save_sample(
     return day is not None
 
 
-async def read_samples(connection: Conn | Db, target: str) -> list[Sample]:
-    """Return the samples of a target, oldest first."""
-    return [_sample(row) for row in await connection.fetch(SQL["samples"], target)]
+async def read_samples(connection: Conn | Db, target: str, most: int | None) -> list[Sample]:
+    """Return the newest samples of a target, at most so many, oldest first."""
+    return [_sample(row) for row in await connection.fetch(SQL["samples"], target, most)]
 
 
 def _sample(row: Record) -> Sample:

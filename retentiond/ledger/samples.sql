@@ -24,8 +24,9 @@ ON CONFLICT (target, day) DO NOTHING
 RETURNING day
 
 -- name: samples
--- The samples of a target, oldest first, each with the difference of its totals from the one before. A ledger that was
+-- The newest samples of a target, at most so many (NULL: all), oldest first, each with the difference of its totals from the one before. A ledger that was
 -- restored from a backup has smaller totals than before: no difference is below zero.
+SELECT * FROM (
 SELECT day, at, items, bytes, classes, largest, free_bytes, database_bytes,
        greatest(taken_items - lag(taken_items, 1, taken_items) OVER w, 0) AS taken_items,
        greatest(taken_bytes - lag(taken_bytes, 1, taken_bytes) OVER w, 0) AS taken_bytes,
@@ -34,6 +35,8 @@ SELECT day, at, items, bytes, classes, largest, free_bytes, database_bytes,
        greatest(restored_items - lag(restored_items, 1, restored_items) OVER w, 0) AS restored_items
 FROM retentiond.sample WHERE target = $1
 WINDOW w AS (ORDER BY day)
+ORDER BY day DESC LIMIT $2
+) newest
 ORDER BY day
 
 -- name: prune_samples

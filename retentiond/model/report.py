@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.model.errors import Refusal
+    from retentiond.model.limits import Headroom
     from retentiond.model.ownership import Ownership
     from retentiond.model.purge import PurgeReport
 
@@ -34,7 +35,8 @@ class PassReport:
     reason of an interruption. `not_reached` are items that the survey found due and that are not removed, kept or
     failed so far, with their recorded sizes: the four together are the survey's count.
     In a plan `matched` are the rows that each policy or quota matches, None before they were counted, and `due_by`
-    those of them that are due: nothing keeps them. `growth` are the due items that no limit counts (model/limits.py).
+    those of them that are due: nothing keeps them. `growth` are the due items that no limit counts, and `limits` are how
+    near the limits the survey was (model/limits.py).
     `ownership` is set if mentions decide on deletions.
     """
 
@@ -58,6 +60,7 @@ class PassReport:
     remarks: list[str] = field(default_factory=list)
     error: str | None = None
     growth: int = 0
+    limits: tuple[Headroom, ...] = ()
     purges: list[PurgeReport] = field(default_factory=list)
     ownership: Ownership | None = None
 

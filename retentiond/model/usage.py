@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from retentiond.model.report import Tally
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from retentiond.model.report import Tally
 
 UsageBy = Literal["server", "room", "user", "type", "age", "file", "account", "month", "department"]
 """A division of a store; a target names those that it has (engine/capabilities.py)."""
@@ -24,6 +24,8 @@ SEVERAL_ROOMS: Final = "(several rooms)"
 SEVERAL_USERS: Final = "(several users)"
 """The key of the media of other servers that several users sent: each counts once."""
 
+DEFAULT_ROWS: Final = 20
+"""The number of keys that a division names without a wish for another."""
 MOST_ROWS: Final = 1000
 """The largest number of keys that a division names."""
 LONGEST_KEY: Final = 255
@@ -49,6 +51,23 @@ def key_of(text: str) -> str:
     `(others)` of a stranger is `\(others)`.
     """
     return f"\\{text}" if text.startswith(("(", "\\")) else text
+
+
+def cut(rows: Iterable[UsageRow], top: int) -> list[UsageRow]:
+    """Return the `top` largest of these rows, and the rest as one row: what a division by fewer keys would be."""
+    rows = tuple(rows)
+    total = Tally(sum(row.items for row in rows), sum(row.bytes for row in rows))
+    return with_rest([row for row in rows if row.key != OTHERS][:top], total)
+
+
+def usage_document(usage: Iterable[tuple[str, UsageBy, Sequence[UsageRow]]]) -> dict[str, Any]:
+    """Return the document of `usage --json`: a target's division each."""
+    return {
+        "usage": [
+            {"target": target, "by": by, "rows": [row.as_json() for row in rows]}
+            for target, by, rows in usage
+        ]
+    }
 
 
 def with_rest(largest: Iterable[UsageRow], total: Tally) -> list[UsageRow]:

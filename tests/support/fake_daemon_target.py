@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import AuditOptions, PassOptions, Progress
     from retentiond.model.report import Item, Released
     from retentiond.model.request import Request
-    from retentiond.model.statistics import Slice
+    from retentiond.model.usage import UsageBy, UsageRow
 
 
 class FakeStore:
@@ -43,6 +43,7 @@ class FakeStore:
         self.let_opening_end.set()
         self.last_pass: dict[str, Any] | None = None
         self.last_audit: dict[str, Any] | None = None
+        self.more: dict[str, Any] = {}  # of the status
         self.audits: list[AuditOptions] = []
         self.audit_error: BaseException | None = None
         self.let_audit = asyncio.Event()
@@ -74,7 +75,7 @@ class FakeStore:
         self.statistics_error: BaseException | None = None
         self.let_draw = asyncio.Event()
         self.let_draw.set()
-        self.origins: tuple[Slice, ...] = ()
+        self.servers: tuple[UsageRow, ...] = ()
 
     def down_error(self) -> UnreachableError:
         return UnreachableError("the database cannot be reached; check that it runs")
@@ -120,7 +121,10 @@ class DaemonTarget(FakeTarget):
         finally:
             store.running -= 1
         state = "interrupted" if order.stop.asked else "finished"
-        return self._report(pass_id=len(store.orders), state=state, removed={"remote": store.removed})
+        ended = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+        return self._report(
+            pass_id=len(store.orders), state=state, finished_at=ended, removed={"remote": store.removed}
+        )
 
     async def check_quotas(self, order: PassOptions) -> PassReport | None:
         self._store.quota_checks.append(self._store.running)
@@ -171,13 +175,23 @@ class DaemonTarget(FakeTarget):
             store.drawing_cancelled += 1
             raise
         return StoreStatistics(
-            self.name, self.kind, datetime.now(UTC), Tally(5, 2**20), by_origin=store.origins
+            self.name, self.kind, datetime.now(UTC), Tally(5, 2**20), usage={"server": store.servers}
         )
+
+    divisions: tuple[UsageBy, ...] = ("server", "user")
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        return list(self._store.servers)
 
     async def status(self) -> TargetStatus:
         store = self._store
         return TargetStatus(
-            self.name, self.kind, ledger=True, last_pass=store.last_pass, last_audit=store.last_audit
+            self.name,
+            self.kind,
+            ledger=True,
+            last_pass=store.last_pass,
+            last_audit=store.last_audit,
+            **store.more,
         )
 
     async def released(self) -> AsyncIterator[Released]:

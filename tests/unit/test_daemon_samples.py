@@ -60,7 +60,7 @@ class SamplingTarget(DaemonTarget):
         del progress
         return await self.table.take(command)
 
-    async def samples(self) -> list[Sample]:
+    async def samples(self, most: int | None = None) -> list[Sample]:
         return []
 
 
@@ -149,7 +149,7 @@ class OnceTarget(FakeTarget):
             await asyncio.Event().wait()
         return await self.table.take(command)
 
-    async def samples(self) -> list[Sample]:
+    async def samples(self, most: int | None = None) -> list[Sample]:
         return []
 
 

@@ -8,6 +8,7 @@ import re
 import ssl
 import stat
 from datetime import timedelta
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -18,7 +19,7 @@ from retentiond import __version__
 from retentiond.daemon import pages
 from retentiond.daemon.http import openapi
 from retentiond.model.errors import UnreachableError
-from retentiond.model.statistics import Slice
+from retentiond.model.usage import UsageRow
 from tests.support.certificates import make_certificate
 from tests.support.fake_clock import NOON
 from tests.support.running_daemon import RunningDaemon, media
@@ -76,7 +77,7 @@ async def test_the_report_says_that_it_is_not_there_yet_and_then_is_with_its_age
 ) -> None:
     store = daemon.stores["media"]
     store.let_draw.clear()
-    store.origins = (Slice(_HOSTILE, 1, 5),)
+    store.servers = (UsageRow(_HOSTILE, 1, 5),)
     url = await _start(daemon)
     early = await client.get(f"{url}/report")
     assert (early.status, early.headers["Retry-After"]) == (503, "60")
@@ -89,7 +90,7 @@ async def test_the_report_says_that_it_is_not_there_yet_and_then_is_with_its_age
     assert answer.headers["Age"] == "0"
     policy = answer.headers["Content-Security-Policy"]
     assert policy.endswith("; frame-ancestors 'none'")
-    assert policy.removesuffix("; frame-ancestors 'none'") in page
+    assert policy.removesuffix("; frame-ancestors 'none'") in unescape(page)
     assert re.search(r"script-src ('sha256-[A-Za-z0-9+/=]{44}' ?)+;", policy)
     await daemon.clock.advance(120)
     assert (await client.get(f"{url}/report")).headers["Age"] == "120"
@@ -342,4 +343,60 @@ async def test_a_reload_reads_a_renewed_certificate_and_keeps_the_old_one_before
     assert "certificate and key cannot be used" in daemon.entries("config_rejected")[0]["problems"][0]
     tls.key.write_text(good)
     assert await served() == b"ok\n"
+    assert await daemon.stop() == 0
+
+
+async def test_the_usage_is_served_from_what_was_computed_cut_as_the_command_cuts_it(
+    daemon: RunningDaemon, client: ClientSession
+) -> None:
+    store = daemon.stores["media"]
+    store.servers = (UsageRow(_HOSTILE, 5, 50), UsageRow("b.test", 3, 30), UsageRow("(others)", 2, 20))
+    url = await _start(daemon)
+    early = await client.get(f"{url}/api/v1/usage")
+    assert early.status in {200, 503}
+    await _until(client, f"{url}/api/v1/usage", _is_there)
+    answer = await client.get(f"{url}/api/v1/usage", params={"by": "server", "top": "1", "target": "media"})
+    assert answer.headers["Age"] == "0"
+    assert await answer.json() == {
+        "usage": [
+            {
+                "target": "media",
+                "by": "server",
+                "rows": [
+                    {"key": _HOSTILE, "items": 5, "bytes": 50},
+                    {"key": "(others)", "items": 5, "bytes": 50},
+                ],
+            }
+        ]
+    }
+    whole = await (await client.get(f"{url}/api/v1/usage")).json()
+    assert [row["key"] for row in whole["usage"][0]["rows"]] == [_HOSTILE, "b.test", "(others)"]
+    assert store.drawn == 1
+    assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("by=planet", "no division by planet; `by` is one of server, room"),
+        ("by=month", "no division by month; `by` is one of server"),
+        ("by=server&by=user", "`by` is given more than once"),
+        ("top=0", "`top` is a number from 1 to 1000"),
+        ("top=1001", "`top` is a number"),
+        ("top=-5", "`top` is a number"),
+        ("top=%D9%A3", "`top` is a number"),
+        ("target=other", "`target` is one of media"),
+        ("target=%00%1b[31m", "`target` is one of media"),
+        ("limit=5", "no parameter limit; there is target, by, top"),
+    ],
+)
+async def test_a_query_that_asks_for_nothing_there_gets_the_next_step(
+    daemon: RunningDaemon, client: ClientSession, query: str, said: str
+) -> None:
+    daemon.stores["media"].servers = (UsageRow("b.test", 3, 30),)
+    url = await _start(daemon)
+    await _until(client, f"{url}/api/v1/usage", _is_there)
+    answer = await client.get(f"{url}/api/v1/usage?{query}")
+    assert answer.status == 400
+    assert said in (await answer.json())["error"]
     assert await daemon.stop() == 0

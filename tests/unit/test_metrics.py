@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import isnan
+from platform import python_version
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
+from retentiond import __version__
 from retentiond.adapters.metrics import Metrics
 from retentiond.model.audit import AuditReport, Finding
 from retentiond.model.errors import Refusal
+from retentiond.model.limits import Headroom
 from retentiond.model.report import Backlog, PassReport, QuarantineSummary, SweepReport, Tally, TargetStatus
 
 _BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -152,3 +156,51 @@ def test_the_name_of_a_hostile_policy_adds_no_line(metrics: Metrics) -> None:
     report.remove('a"} 1\nretentiond_up 0 # \\', 1)
     metrics.passed(report)
     assert b"\nretentiond_up" not in generate_latest(metrics.registry)
+
+
+def test_the_size_of_a_store_is_unknown_and_not_zero_until_it_is_measured(metrics: Metrics) -> None:
+    metrics.expect("media", ["remote"])
+    unknown = [_value(metrics, name) for name in ("stored_items", "stored_bytes", "free_bytes")]
+    assert all(value is not None and isnan(value) for value in unknown)
+    assert _value(metrics, "measured_timestamp_seconds") == 0
+    metrics.measured("media", _BEGAN, Tally(3, 70), 9)
+    # The report measures the store, and not the disk.
+    metrics.measured("media", _BEGAN + timedelta(days=1), Tally(4, 80))
+    assert _value(metrics, "stored_items") == 4
+    assert _value(metrics, "stored_bytes") == 80
+    assert _value(metrics, "free_bytes") == 9
+    assert _value(metrics, "measured_timestamp_seconds") == (_BEGAN + timedelta(days=1)).timestamp()
+    metrics.expect("media", ["remote", "local"])
+    assert _value(metrics, "stored_items") == 4
+
+
+def test_a_survey_says_how_much_of_each_limit_is_left(metrics: Metrics) -> None:
+    metrics.expect("media", ["remote"])
+    report = _report()
+    report.limits = (Headroom("max_share", 0.1, 0.5), Headroom("max_items", 30, 20))
+    metrics.passed(report)
+    assert _value(metrics, "limit_headroom_ratio", limit="max_share") == pytest.approx(0.8)
+    assert _value(metrics, "limit_headroom_ratio", limit="max_items") == pytest.approx(-0.5)
+    left = _value(metrics, "limit_headroom_ratio", limit="max_missing_files")
+    assert left is not None
+    assert isnan(left)
+
+
+def test_the_next_pass_is_a_time_and_zero_without_one(metrics: Metrics) -> None:
+    metrics.expect("media", ["remote"])
+    metrics.next_passes({"media": _BEGAN, "unknown": _BEGAN})
+    assert _value(metrics, "next_pass_timestamp_seconds") == _BEGAN.timestamp()
+    metrics.next_passes({})
+    assert _value(metrics, "next_pass_timestamp_seconds") == 0
+    assert (
+        metrics.registry.get_sample_value("retentiond_next_pass_timestamp_seconds", {"target": "unknown"})
+        is None
+    )
+
+
+def test_the_build_outlives_the_targets(metrics: Metrics) -> None:
+    metrics.expect("media", ["remote"])
+    metrics.forget("media")
+    labels = {"version": __version__, "python": python_version()}
+    assert metrics.registry.get_sample_value("retentiond_build_info", labels) == 1
+    assert b'target="media"' not in generate_latest(metrics.registry)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
+from datetime import timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from aiohttp import ClientSession
+from aiohttp import ClientConnectionError, ClientSession
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from retentiond.adapters.metrics import Metrics
+from retentiond.model.report import Backlog, QuarantineSummary, Tally, TargetStatus
 from tests.support.closing_lines import not_run
+from tests.support.fake_clock import NOON
+from tests.support.ports import free_port
 from tests.support.running_daemon import RunningDaemon, media
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 _MONITORING = files("retentiond") / "monitoring"
@@ -55,6 +61,13 @@ def test_each_figure_that_is_served_is_shown_or_warned_of() -> None:
     assert served - asked == {"retentiond_passes", "retentiond_purged_blobs", "retentiond_removed_items"}
 
 
+def test_prometheus_takes_the_names_and_units_of_all_metrics(promtool: Callable[..., None]) -> None:
+    metrics = Metrics()
+    metrics.expect("media", ["remote"])
+    metrics.stands(TargetStatus("media", "dendrite_media", ledger=True))
+    promtool("check", "metrics", stdin=generate_latest(metrics.registry).decode())
+
+
 @pytest.fixture
 def promtool(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Prometheus's own tool; where there is none, that is one of the closing lines."""
@@ -63,9 +76,10 @@ def promtool(request: pytest.FixtureRequest) -> Callable[..., None]:
         not_run(request.config, "promtool on the alert rules", _HOW)
         pytest.skip(f"there is no promtool on this machine; {_HOW}")
 
-    def run(*words: str) -> None:
-        done = subprocess.run([tool, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def run(*words: str, stdin: str = "") -> None:
+        done = subprocess.run([tool, *words], capture_output=True, text=True, check=False, input=stdin)
+        # `check metrics` prints its advice, too, and exits with 0 then.
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
     return run
 
@@ -119,3 +133,82 @@ async def test_each_counter_that_an_alert_watches_is_at_0_in_a_fresh_daemon(tmp_
         (("policy", "remote"), ("target", "media")),
         (("policy", "quota"), ("target", "media")),
     } <= labels
+
+
+_INTERVAL = 1
+_STEP = 0.05
+
+
+@pytest.fixture
+async def prometheus(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Start a Prometheus that scrapes one address; return its own URL."""
+    program = shutil.which("prometheus")
+    if program is None:
+        not_run(request.config, "the queries of the dashboard on a Prometheus", _HOW)
+        pytest.skip(f"there is no prometheus on this machine; {_HOW}")
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(address: str) -> str:
+        scrape = {"job_name": "retentiond", "static_configs": [{"targets": [address]}]}
+        config = {"global": {"scrape_interval": f"{_INTERVAL}s"}, "scrape_configs": [scrape]}
+        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        port = free_port()
+        words = [f"--config.file={tmp_path}/prometheus.yaml", f"--storage.tsdb.path={tmp_path}/data"]
+        command = [program, *words, f"--web.listen-address=127.0.0.1:{port}"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        started.append(process)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in started:
+        process.kill()
+        await process.wait()
+
+
+async def test_each_query_of_the_dashboard_finds_figures_of_a_real_daemon(
+    tmp_path: Path, prometheus: Callable[[str], Awaitable[str]]
+) -> None:
+    daemon = RunningDaemon(tmp_path)
+    store = daemon.stores["media"]
+    began = NOON - timedelta(days=5)
+    store.last_pass = {"started_at": began, "state": "finished"}
+    quarantine = QuarantineSummary(2, {"quarantined": Tally(2, 70)}, None)
+    backlog = Backlog(NOON, 1, 9, began)
+    store.more = {"last_success": began, "quarantine": quarantine, "backlog": backlog}
+    try:
+        daemon.configure(http={"listen": "127.0.0.1:0"}, media=media())
+        daemon.begin()
+        await daemon.until(lambda: store.orders and not store.running and store.drawn)
+        await daemon.clock.advance(60)
+        url = await prometheus(daemon.entries("http_served")[0]["listen"])
+        async with ClientSession(url) as client:
+            # An increase has two scrapes.
+            while not await _ask(client, "count_over_time(retentiond_problems[1h]) > 1"):
+                await asyncio.sleep(_STEP)
+            without = [
+                text
+                for text in _EXPRESSIONS
+                if not await _ask(client, text.replace("$target", ".*").replace("$__rate_interval", "1m"))
+            ]
+        assert without == []
+        assert await daemon.stop() == 0
+    finally:
+        await daemon.close()
+
+
+async def _ask(client: ClientSession, text: str) -> list[Any]:
+    """Return the series of a query; none while the server is starting."""
+    try:
+        answer = await client.get("/api/v1/query", params={"query": text})
+    except ClientConnectionError:
+        return []
+    if answer.status == 503:
+        return []
+    document = await answer.json()
+    assert document["status"] == "success", (text, document)
+    series: list[Any] = document["data"]["result"]
+    return series

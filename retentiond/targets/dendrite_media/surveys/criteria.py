@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.facts import facts_of_policy, facts_of_request
-from retentiond.model.limits import Counts, growth_starts, judge_limits
+from retentiond.model.limits import Counts, growth_starts, headroom, judge_limits
 from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
@@ -147,6 +147,7 @@ class PolicyCriteria(SurveyCriteria):
         if not first:
             report.growth = await self.growth()
         counts = Counts(survey.rows, survey.due, *missing, report.growth)
+        report.limits = headroom(self._context.config.limits, counts)
         return await over_limit(self._context, self._connection, counts, first=first)
 
     async def growth(self) -> int:
