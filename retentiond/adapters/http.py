@@ -15,6 +15,7 @@ import stat
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +38,7 @@ _LINE_SIZE: Final = 4096
 _MOST_HEADERS: Final = 64
 _SOCKET_MODE: Final = 0o660
 _METHODS: Final = ("GET", "HEAD")
+_PAUSE_OF_GUESSES: Final = 60.0
 _HANG_UP: Final = 2.0  # seconds for answers under way when the server closes
 
 _log = get_logger()
@@ -196,6 +198,7 @@ class _BoundedServer(web.Server):
         self._routes = routes
         self.access = _ANYBODY
         self.bounds = Connections(self)
+        self._guessed: float | None = None
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(
@@ -228,6 +231,8 @@ class _BoundedServer(web.Server):
         refused = self.access.refusal(request, local=_is_local(request))
         if refused is not None:
             status, sentence, headers = refused
+            if status == HTTPStatus.UNAUTHORIZED and "Authorization" in request.headers:
+                self._note_guess(request)
             return refuse(request, status, sentence, **dict(headers))
         # As it was sent: an encoded or a doubled slash is another path, and there is none such.
         route = self._routes.get(request.raw_path.partition("?")[0])
@@ -240,6 +245,13 @@ class _BoundedServer(web.Server):
         except Exception:  # noqa: BLE001 - a mistake in a page must not end the daemon; it is logged whole
             _log.exception("http_answer_failed", path=request.path)
             return refuse(request, 500, "internal error; see the log")
+
+    def _note_guess(self, request: web.BaseRequest) -> None:
+        """Log a wrong token, and not each of a thousand."""
+        now = asyncio.get_running_loop().time()
+        if self._guessed is None or now - self._guessed >= _PAUSE_OF_GUESSES:
+            self._guessed = now
+            _log.warning("http_token_refused", client=request.remote)
 
 
 def _is_local(request: web.BaseRequest) -> bool:

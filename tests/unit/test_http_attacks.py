@@ -303,6 +303,15 @@ async def test_a_guessed_token_opens_nothing(port: int, header: str) -> None:
     assert _TOKEN not in answer
 
 
+async def test_a_hundred_guesses_are_one_line_of_the_log_without_the_guess(port: int) -> None:
+    with capture_logs() as log:
+        for number in range(100):
+            await _get(port, extra=_bearer(f"guess-{number}-of-a-token"))
+        await _get(port)
+    assert [(entry["event"], entry["client"]) for entry in log] == [("http_token_refused", "127.0.0.1")]
+    assert "guess-" not in str(log)
+
+
 async def test_a_token_in_the_path_opens_nothing_and_the_right_one_does(port: int) -> None:
     assert _status(await _get(port, f"/secret?token={_TOKEN}")) == 401
     assert "@ann" in await _get(port, extra=_bearer(_TOKEN))
