@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PassLimit = Literal[
     "access_log_unreadable",
+    "another_dendrite",
     "another_device",
     "another_store",
     "clock_behind",

@@ -8,11 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from retentiond.engine.target import PassOptions
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import due
+from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
+from retentiond.targets.dendrite_rooms.purges.tables import Databases
 from tests.integration.test_room_purges import FAST, PATIENT
 from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
 from tests.support.room_target import RoomRetention
@@ -21,7 +24,8 @@ from tests.support.rooms_store import RoomsStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import asyncpg
+    from tests.support.database import DatabaseServer
+
 
 GONE = [f"!gone{number}:there.test" for number in range(3)]
 STAYS = "!joined:there.test"
@@ -188,3 +192,86 @@ async def test_a_stop_while_a_purge_by_hand_waits_for_quiet_purges_nothing(
     assert report.state == "interrupted"
     assert not dendrite.purges
     assert STAYS in await rooms.rooms()
+
+
+async def test_the_dendrite_of_another_database_is_asked_to_purge_nothing(
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    retention: RoomRetention,
+    postgres: DatabaseServer,
+    database: str,
+) -> None:
+    """Two servers have the same rooms; the other one would purge its own."""
+    other = await postgres.clone()
+    connection = await asyncpg.connect(other)
+    store = RoomsStore(connection)
+    await store.prepare()
+    for room in [*GONE, *(f"!of-the-other{number}:there.test" for number in range(9))]:
+        await store.add(room)
+    try:
+        dendrite.database = other
+        report = await retention.one_pass()
+        assert report.refused is not None
+        assert report.refused.limit == "another_dendrite"
+        assert not dendrite.purges
+        async with retention.opened() as target:
+            check = await target.check()
+        assert any("another_dendrite" in str(problem) for problem in check.problems)
+    finally:
+        await connection.close()
+
+
+async def test_status_and_check_config_say_what_stops_the_target(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with retention.opened() as target:
+        assert (await target.status()).problems == ()
+        assert not [one for one in (await target.check()).problems if "first_pass" not in str(one)]
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
+    dendrite.sync = "never"
+    await retention.one_pass()
+    async with retention.opened() as target:
+        stopped, unfinished = (await target.status()).problems
+        assert "quarantine accept rooms" in stopped
+        assert "rows of sync are awaited" in unfinished
+        assert any("dendrite_trouble" in str(problem) for problem in (await target.check()).problems)
+
+
+async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, database: str
+) -> None:
+    number = await rooms.connection.fetchval(
+        "SELECT room_nid FROM roomserver_rooms WHERE room_id = $1", GONE[0]
+    )
+    assert (await retention.one_pass()).removed_items == 3
+    # A join with a stale number in dendrite's cache leaves the event of a room that is not there.
+    await rooms.connection.execute(
+        "INSERT INTO roomserver_events (room_nid, event_type_nid, event_state_key_nid, event_id) VALUES ($1, 1, 1, '$stale')",
+        number,
+    )
+    await rooms.connection.execute(
+        "INSERT INTO syncapi_memberships VALUES ($1, '@u:here.test', 'leave', '$e')", GONE[1]
+    )
+    pools = await asyncpg.create_pool(database, min_size=1, max_size=2)
+    try:
+        found = [one async for one in find_left_rows(Databases(pools, pools, pools), "rooms")]
+    finally:
+        await pools.close()
+    assert found == [(GONE[0], {"roomserver_events": 1}), (GONE[1], {"syncapi_memberships": 1})]
+
+
+async def test_a_sweep_goes_on_with_an_open_purge(
+    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
+    dendrite.sync = "never"
+    await retention.one_pass()
+    async with retention.opened() as target:
+        assert (await target.sweep(everything=False)).purged == 0
+        dendrite.sync = "now"
+        await dendrite.restart()
+        await dendrite.delivered()
+        swept = await target.sweep(everything=False)
+    assert swept.purged == 1
+    assert swept.refused is not None
+    assert swept.refused.limit == "dendrite_trouble"

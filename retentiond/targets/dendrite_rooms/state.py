@@ -15,6 +15,7 @@ from retentiond.model.errors import RefusedError, RetentiondError, UnreachableEr
 from retentiond.model.report import TargetStatus
 from retentiond.targets.dendrite_rooms.context import KIND, ensure_tables
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
+from retentiond.targets.dendrite_rooms.purges.health import check_dendrite, purge_problems
 
 if TYPE_CHECKING:
     from retentiond.targets.dendrite_rooms.context import RoomContext
@@ -38,6 +39,7 @@ async def read_status(context: RoomContext) -> TargetStatus:
             daemon=await daemon_of(connection, context.name, ledger=True),
             backlog=await read_backlog(connection, context.name),
             last_success=await read_last_success(connection, context.name),
+            problems=await purge_problems(connection, context.name),
         )
 
 
@@ -55,6 +57,7 @@ async def check(context: RoomContext) -> Check:
                 missing = await context.ledger.missing_right(connection)
             if missing is not None:
                 problems.append(UnreachableError(missing))
+            problems += await check_dendrite(context)
             report = await plan_rooms(context, None, NullProgress())
     except RetentiondError as error:
         return Check([*problems, error])

@@ -41,6 +41,7 @@ from retentiond.targets.dendrite_rooms.purges.second_look import (
     is_locked,
     is_there,
     look_at_room,
+    refuse_another_dendrite,
     sync_knows,
 )
 from retentiond.targets.dendrite_rooms.purges.sync_lag import read_lag
@@ -140,7 +141,9 @@ class Purger:
         dendrite cannot be asked, RefusedError where the target is stopped.
         """
         await self.ensure_ready()
-        listed = order.room_id in await self.api.empty_rooms()
+        empty = await self.api.empty_rooms()
+        await refuse_another_dendrite(self._ledger, empty)
+        listed = order.room_id in empty
         first = await self._look(order.room_id, watched)
         if first is None:
             return _kept("room_gone")

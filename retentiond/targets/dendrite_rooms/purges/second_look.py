@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
+from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.room_purge import RoomLook
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__, "second_look.sql")
+_COMPARED: Final = 1000
 
 
 async def look_at_room(
@@ -57,3 +60,23 @@ async def is_there(room_server: Db, room_id: str, room_nid: int | None = None) -
 async def is_held(connection: Conn, room_id: str) -> bool:
     """Return whether a hold on the room is in force."""
     return bool(await connection.fetchval(SQL["held"], room_id))
+
+
+async def refuse_another_dendrite(room_server: Db, empty_rooms: AbstractSet[str]) -> None:
+    """Raise RefusedError where most of the rooms that dendrite calls empty are not in this database.
+
+    Two servers may have one room: what the other one calls empty must not be taken for ours.
+    """
+    rooms = sorted(empty_rooms)[:_COMPARED]
+    known = int(await room_server.fetchval(SQL["known"], rooms))
+    # A room may go in between.
+    if known * 2 < len(rooms):
+        raise RefusedError(
+            Refusal(
+                "another_dendrite",
+                f"{len(rooms) - known} of {len(rooms)} rooms that dendrite calls empty are not in the database",
+                0,
+                "nothing was purged; `admin_api` and `database` belong to different servers, or dendrite works on SQLite: correct "
+                "one of them",
+            )
+        )

@@ -72,3 +72,6 @@ SELECT (SELECT pg_catalog.count(*) FROM roomserver_events e WHERE e.room_nid = r
         FROM roomserver_events e JOIN roomserver_event_json j ON j.event_nid = e.event_nid
         WHERE e.room_nid = r.room_nid) AS bytes
 FROM roomserver_rooms r WHERE r.room_id = $1
+
+-- name: known
+SELECT pg_catalog.count(*) FROM roomserver_rooms WHERE room_id = ANY ($1::text[])

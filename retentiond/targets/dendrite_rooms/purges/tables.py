@@ -86,7 +86,7 @@ class Databases:
         for component in ("room_server", "sync_api", "user_api"):
             tables = [table for table in TABLES if table.component == component]
             async with self.of(component).acquire() as connection:
-                for table in await _there(connection, tables):
+                for table in await there(connection, tables):
                     key: str | int = room_nid if table.key == "room_nid" else room_id
                     count = await connection.fetchval(_COUNT[table], key)
                     if count:
@@ -133,7 +133,7 @@ _COUNT: Final[Mapping[RoomTable, str]] = {
 }
 
 
-async def _there(connection: Conn, tables: list[RoomTable]) -> list[RoomTable]:
+async def there(connection: Conn, tables: list[RoomTable]) -> list[RoomTable]:
     """Return those tables that this version of dendrite has, in this database."""
     rows = await connection.fetch(_listing("there", [one.name for one in tables]))
     return [tables[row["place"]] for row in sorted(rows, key=lambda row: row["place"])]
