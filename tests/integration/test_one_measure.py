@@ -125,6 +125,48 @@ async def test_a_store_s_size_counts_what_rows_share_once_and_thumbnails_too(
         assert sum(part.bytes for part in slices) == on_disk
 
 
+async def test_a_policy_that_keeps_for_no_time_has_a_backlog_and_a_report(
+    retention: Retention, store: DendriteStore
+) -> None:
+    media = await store.add()
+    at_once = [{"name": "remote", "match": {"origin": "remote"}, "keep": "0s"}]
+    async with retention.opened(policies=at_once, limits={"max_share": 0.0}) as target:
+        report = await target.run_pass(PassOptions("run"))
+        backlog = (await target.status()).backlog
+        (curve,) = (await target.statistics(NullProgress())).curves
+    assert (report.state, report.error) == ("refused", None)
+    assert backlog is not None
+    assert (backlog.items, backlog.bytes) == (1, len(media.content))
+    assert curve.older_than(0).items == 1
+
+
+@pytest.mark.parametrize("run", range(2))
+async def test_usage_sample_and_a_plan_of_everything_have_the_size_of_the_store(
+    retention: Retention, store: DendriteStore, run: int
+) -> None:
+    await _fill(store, random.Random(f"{SEED} usage {run}"))
+    everything = [{"name": "all", "match": {"uploaded_before": "2100-01-01"}, "keep": "0s"}]
+    async with retention.opened(policies=everything, protect=[]) as target:
+        plan = await target.plan(None, NullProgress())
+        total = (await target.statistics(NullProgress())).total
+        sums = [
+            (sum(row.items for row in rows), sum(row.bytes for row in rows))
+            for by in target.divisions
+            for top in (2, 1000)
+            for rows in [await target.usage(by, top, NullProgress())]
+        ]
+        # The pass of a limit makes the ledger, and takes nothing.
+        async with retention.opened(policies=everything, limits={"max_share": 0.0}) as refusing:
+            await refusing.run_pass(PassOptions("run"))
+        assert await target.take_sample("once", NullProgress())
+        (sample,) = await target.samples()
+    assert {*sums, (total.items, total.bytes)} == {(plan.removed_items, plan.removed_bytes)}, AGAIN
+    assert (sample.stored.items, sample.stored.bytes) == (total.items, total.bytes)
+    assert sum(tally.bytes for tally in sample.classes.values()) == total.bytes
+    for rows in sample.largest.values():
+        assert sum(row.bytes for row in rows) == total.bytes
+
+
 async def test_what_lies_in_quarantine_has_the_size_that_the_pass_took(
     retention: Retention, store: DendriteStore
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ import pytest
 from retentiond.adapters.postgres import connect
 from retentiond.model.match import Match
 from retentiond.model.policy import Policy, Rules
+from retentiond.targets.dendrite_media.references.shown import SQL as SHOWN
 from retentiond.targets.dendrite_media.references.sources import prepare
 from retentiond.targets.dendrite_media.surveys.gone import SQL as GONE
 from retentiond.targets.dendrite_media.surveys.survey import SQL
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
 from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
 from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
+from retentiond.targets.dendrite_media.views.stored import SQL as STORED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -34,6 +37,13 @@ INSERT INTO syncapi_output_room_events (event_id, room_id, headered_event_json, 
 SELECT '$' || n, '!room', '{"content":{"url":"mxc://a/' || n || '"}}', 'm.room.message', '@a:here.test', true
 FROM generate_series(1, 30000) n;
 ANALYZE;
+"""
+FILL_THUMBNAILS = """
+INSERT INTO mediaapi_thumbnail
+    (media_id, media_origin, content_type, file_size_bytes, creation_ts, width, height, resize_method)
+SELECT media_id, media_origin, content_type, 1, 1, width, width, 'crop'
+FROM mediaapi_media_repository CROSS JOIN (VALUES (32), (96)) AS made (width);
+ANALYZE mediaapi_thumbnail;
 """
 SMALL_IS_LARGE = "SET min_parallel_table_scan_size TO 0; SET parallel_setup_cost TO 0"
 RULES = Rules(
@@ -103,3 +113,45 @@ async def test_no_event_is_unread_in_the_share_of_the_process_that_makes_the_tab
     )
     await large.execute(f"CREATE TEMPORARY TABLE found AS {reading}")
     assert await large.fetchval("SELECT count(*) FROM pg_temp.found WHERE content IS NULL") == 0
+
+
+async def scans(connection: Conn, statement: str, *arguments: Any) -> tuple[Counter[str], set[str]]:
+    """Return how often the plan of a statement reads each relation, and the kinds of its nodes."""
+    found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+    read: Counter[str] = Counter()
+    kinds: set[str] = set()
+
+    def walk(node: dict[str, Any]) -> None:
+        kinds.add(node["Node Type"])
+        if name := node.get("Relation Name"):
+            assert node["Node Type"] == "Seq Scan", node
+            read[name] += 1
+        for child in node.get("Plans", ()):
+            walk(child)
+
+    walk(json.loads(found)[0]["Plan"])
+    return read, kinds
+
+
+async def test_the_used_space_is_measured_by_whole_readings_however_many_keys_there_are(large: Conn) -> None:
+    """No row, no key and no division is looked for by itself: the cost of a sample grows as its tables do."""
+    await large.execute(FILL_THUMBNAILS)
+    read, kinds = await scans(large, STORED["make_stored"])
+    assert (read["mediaapi_media_repository"], read["mediaapi_thumbnail"]) == (3, 1)
+    assert "Nested Loop" not in kinds
+    await large.execute(STORED["make_stored"])
+    await prepare(large)
+    shown = SHOWN["make_shown"].replace("{source}", SHOWN["shown"])
+    read, _ = await scans(large, shown)
+    assert read == {"syncapi_output_room_events": 1, "syncapi_current_room_state": 1}
+    await large.execute(shown)
+    await large.execute("ANALYZE pg_temp.stored, pg_temp.shown")
+    places = ",\n".join(
+        STORED[f"by_{division}"] for division in ("class", "server", "room", "user", "type", "age")
+    )
+    read, _ = await scans(
+        large, STORED["largest"].replace("{divisions}", places), 100, ["here.test"], 10**12, [7, 30]
+    )
+    assert read == {"stored": 1, "shown": 1}
+    read, _ = await scans(large, STORED["largest_files"], 100)
+    assert read == {"stored": 1}

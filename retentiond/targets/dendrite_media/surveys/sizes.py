@@ -43,8 +43,7 @@ class DuePart:
 
 async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime) -> list[DuePart]:
     """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist."""
-    keeps = [policy.keep and policy.keep // timedelta(milliseconds=1) for policy in policies]
-    rows = await connection.fetch(SQL["due_by_age"], milliseconds(now), keeps)
+    rows = await connection.fetch(SQL["due_by_age"], milliseconds(now), keeps_of(policies))
     return [
         DuePart(
             row["policy"],
@@ -55,6 +54,11 @@ async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime
         )
         for row in rows
     ]
+
+
+def keeps_of(policies: Sequence[Policy]) -> list[int | None]:
+    """Return the keeps of policies in milliseconds, in their order; None is for ever, and zero is no time at all."""
+    return [None if policy.keep is None else policy.keep // timedelta(milliseconds=1) for policy in policies]
 
 
 def milliseconds(moment: datetime) -> int:

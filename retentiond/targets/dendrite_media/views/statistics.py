@@ -20,7 +20,7 @@ from retentiond.model.usage import MOST_ROWS, OTHERS, with_rest
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement
 from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth
-from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, milliseconds
+from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
 from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
@@ -155,7 +155,7 @@ async def _limits(
     policies = context.settings.rules.policies
     if not policies:
         return ()
-    keeps = [policy.keep and policy.keep // timedelta(milliseconds=1) for policy in policies]
+    keeps = keeps_of(policies)
     await connection.execute(SQL["drop_not_due"], milliseconds(now), keeps)
     due = await connection.fetchval(SQL["count_due"])
     rules = PolicyCriteria(context, connection, now).rules()
