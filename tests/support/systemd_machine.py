@@ -1,4 +1,4 @@
-"""A real systemd as the first process of namespaces of its own, over a throw-away copy of this machine's root.
+"""A real systemd as the first process of namespaces of its own, over a throw-away copy of a root, such as this machine's.
 
 Nothing outside changes: what is written goes to memory and is gone at the end. The network is this machine's own.
 """
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 _SYSTEMD = Path("/lib/systemd/systemd")
 _START_SECONDS = 120.0
 
-# Run inside the new namespaces: $1 is the working directory. It builds a root, puts it in the place of the old one,
-# and becomes systemd.
+# Run inside the new namespaces: $1 is the working directory, $2 the root that is copied. It builds a root, puts it in the
+# place of the old one, and becomes systemd.
 _BOOT = r"""
 set -eu
 lab=$1
 mount -t tmpfs retentiond "$lab/memory"
 mkdir "$lab/memory/upper" "$lab/memory/work"
 root=$lab/root
-mount -t overlay retentiond -o "lowerdir=/,upperdir=$lab/memory/upper,workdir=$lab/memory/work" "$root"
+mount -t overlay retentiond -o "lowerdir=$2,upperdir=$lab/memory/upper,workdir=$lab/memory/work" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -37,8 +37,8 @@ mount -t tmpfs tmpfs "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 # A unit with devices of its own copies these.
 for device in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
-  set -- $device
-  mknod -m 0666 "$root/dev/$1" c "$2" "$3"
+  read -r name major minor <<<"$device"
+  mknod -m 0666 "$root/dev/$name" c "$major" "$minor"
 done
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
@@ -98,12 +98,15 @@ def _cgroup_root() -> Path | None:
 class SystemdMachine:
     """A context manager: `files` (path within the root, to text) are there before systemd starts.
 
-    `binds` make directories of this machine visible at other places. `directory` must not be below /tmp or /var/tmp,
+    `binds` make directories of this machine visible at other places; `base` is the root to copy. `directory` must not be below /tmp or /var/tmp,
     which units with a private /tmp do not see.
     """
 
-    def __init__(self, directory: Path, files: dict[str, str], binds: dict[Path, str]) -> None:
+    def __init__(
+        self, directory: Path, files: dict[str, str], binds: dict[Path, str], base: Path = Path("/")
+    ) -> None:
         self._lab = directory
+        self._base = base
         for name in ("memory", "root", "files"):
             (directory / name).mkdir(parents=True)
         self.write("/etc/systemd/system/machine.target", _TARGET, before=True)
@@ -121,11 +124,18 @@ class SystemdMachine:
         self._cgroup = root / f"retentiond-test-{os.getpid()}"
         self._cgroup.mkdir()
         words = "echo $$ > {0}/cgroup.procs && exec unshare --mount --propagation private --pid --fork --kill-child"
-        words += " --cgroup --ipc --uts bash {1}/boot {1}"
+        words += " --cgroup --ipc --uts bash {1}/boot {1} {2}"
         with (self._lab / "boot.log").open("wb") as log:
             self._outer = subprocess.Popen(
                 # It ends with us, also when nobody is left to end it.
-                ["setpriv", "--pdeathsig", "KILL", "bash", "-c", words.format(self._cgroup, self._lab)],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "bash",
+                    "-c",
+                    words.format(self._cgroup, self._lab, self._base),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,7 +191,7 @@ class SystemdMachine:
         place.write_text(text)
         place.chmod(0o755 if text.startswith("#!") else 0o644)
 
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, check: bool = True, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
         command = [
             "nsenter",
@@ -194,7 +204,7 @@ class SystemdMachine:
             "--uts",
             *words,
         ]
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=seconds)
 
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
