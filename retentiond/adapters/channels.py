@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import aiohttp
 
 from retentiond import __version__
+from retentiond.config.notify import apprise_class
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
@@ -134,10 +135,8 @@ class AppriseChannel(_NoticeChannel):
 
     async def send(self, notice: Notice) -> None:
         """Hand the notice to the service, whose answer has no reason for a failure."""
-        from apprise import Apprise  # noqa: PLC0415 - large, and only for those who use it
-
         title, body = self._wording.of(notice, self._host)
-        service = Apprise()
+        service = apprise_class()()
         service.add(self._url)
         try:
             async with asyncio.timeout(TIMEOUT):

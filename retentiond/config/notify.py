@@ -1,15 +1,19 @@
 """The section `notify`: the channels to which the daemon and `once` report failures, refusals and recoveries."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from datetime import time, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from retentiond.config.section import Conflict, Section
 from retentiond.config.values import LongerThanZero, Timezone, is_http_url, one_or_more
 from retentiond.model.notices import EVENTS, PLACEHOLDERS, Event, QuietHours, Wording, unknown_placeholders
+
+if TYPE_CHECKING:
+    from apprise import Apprise
 
 _CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
@@ -25,13 +29,20 @@ def _secret_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def apprise_class() -> "type[Apprise]":
+    """Load Apprise, and keep its log quiet: its messages quote URLs, which are secrets; raise ImportError."""
+    from apprise import Apprise  # noqa: PLC0415 - large, and only for those who use it
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    return Apprise
+
+
 def _apprise_url(secret: SecretStr) -> SecretStr:
     try:
-        # Large, and only for those who use it.
-        from apprise import Apprise  # noqa: PLC0415
+        apprise = apprise_class()
     except ImportError:
         raise ValueError("needs the package Apprise; install it: pip install 'retentiond[notify]'") from None
-    if not Apprise.instantiate(secret.get_secret_value()):
+    if not apprise.instantiate(secret.get_secret_value()):
         raise ValueError("not a URL that Apprise knows; see the list of services in its documentation")
     return secret
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +44,12 @@ def test_an_unusable_value_is_refused_without_a_secret(keys: dict[str, Any], wor
         Notify.model_validate(keys)
     if "title" not in keys:
         assert "secret" not in str(caught.value)
+
+
+def test_a_url_that_apprise_cannot_use_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(ValidationError, match="not a URL that Apprise knows"):
+        Notify.model_validate({"apprise": ["tgram://secret-token/chat"]})
+    assert "secret" not in caplog.text
 
 
 def test_apprise_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
