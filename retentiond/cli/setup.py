@@ -31,13 +31,16 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Write the HTML report to this file.")
     ] = None,
     chats: Annotated[bool, typer.Option("--chats", help="Also show a purge of chats.")] = False,
+    rooms: Annotated[
+        bool, typer.Option("--rooms", help="Also show a purge of rooms, through a stand-in for dendrite.")
+    ] = False,
     as_json: Json = False,
 ) -> Work:
     """Try retentiond on a generated store.
 
     The demo brings its own PostgreSQL, and needs no configuration.
     """
-    return Demo(DemoOptions(media, keep, report, as_json, chats))
+    return Demo(DemoOptions(media, keep, report, as_json, chats, rooms))
 
 
 @app.command("run", epilog=example("retentiond --config /etc/retentiond/config.yaml run"))

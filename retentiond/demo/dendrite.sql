@@ -160,3 +160,9 @@ CREATE TABLE roomserver_room_aliases (
     creator_id text NOT NULL
 );
 CREATE INDEX roomserver_room_id_idx ON roomserver_room_aliases (room_id);
+
+-- Which events follow which; a purge reads all of it, since there is no index on the numbers.
+CREATE TABLE roomserver_previous_events (
+    previous_event_id text NOT NULL CONSTRAINT roomserver_previous_event_id_unique UNIQUE,
+    event_nids bigint[] NOT NULL
+);

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class DemoOptions:
     """The number of media to invent, paths for the store and the report (None: not kept), and whether to print JSON.
 
-    `chats` shows a purge of chats as well.
+    `chats` shows a purge of chats as well, `rooms` one of rooms.
     """
 
     media: int
@@ -21,3 +21,4 @@ class DemoOptions:
     report: Path | None = None
     as_json: bool = False
     chats: bool = False
+    rooms: bool = False

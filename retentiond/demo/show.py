@@ -22,6 +22,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.demo.cases import cases_table, expected_cases, look_at_cases
 from retentiond.demo.chat_show import show_chats
 from retentiond.demo.postgres import EmbeddedPostgres
+from retentiond.demo.room_show import show_rooms
 from retentiond.demo.store import SERVER_NAME, make_tables, make_up_store
 from retentiond.engine.target import AuditOptions, PassOptions, Selection
 from retentiond.model.errors import UnreachableError, UsageError
@@ -103,14 +104,16 @@ async def run_demo(options: DemoOptions, console: Console, screen: Console | Non
         demo = _Demo(server, directory, console, screen, quiet=options.as_json)
         seen = await demo.show(options)
         chats = await show_chats(server, console, quiet=options.as_json) if options.chats else None
+        rooms = await show_rooms(server, console, quiet=options.as_json) if options.rooms else None
         if options.keep is not None:
             await export_demo(server, _DATABASE, directory, demo.config)
             demo.say(f"The store, its database's dump and a configuration are kept in {directory}.")
     if options.as_json:
-        document = demo.document(seen) | ({"chats": chats.as_json()} if chats is not None else {})
+        parts = {"chats": chats, "rooms": rooms}
+        document = demo.document(seen) | {name: part.as_json() for name, part in parts.items() if part}
         console.file.write(json.dumps(document, indent=2) + "\n")
-    good = all(case.as_it_should_be for case in seen) and (chats is None or not chats.wrong)
-    return 0 if good else 1
+    good = all(case.as_it_should_be for case in seen)
+    return 0 if good and not any(part.wrong for part in (chats, rooms) if part is not None) else 1
 
 
 def _directory(stack: ExitStack, keep: Path | None) -> Path:

@@ -158,7 +158,7 @@ class RoomRules:
 class Verdict:
     """The judgement of a room: `due` since that time by `policy`, or kept for `reason`.
 
-    `due_from` is when the room would become due, of a room that is kept for its age alone.
+    `due_from` is when a kept room would become due by its age, or did.
     """
 
     reason: RoomKeepReason | None
@@ -196,7 +196,7 @@ def judge(room: Room, policy: RoomPolicy, rules: RoomRules, now: datetime) -> Ve
     if due > now:
         return Verdict("not_due", policy.name, due_from=due)
     reason = next(_keeping(room, rules), None)
-    return Verdict(reason, policy.name) if reason is not None else Verdict(None, policy.name, due)
+    return Verdict(reason, policy.name, due_from=due) if reason else Verdict(None, policy.name, due)
 
 
 def claimed_time(room: Room, since: RoomSince) -> datetime | None:

@@ -102,4 +102,6 @@ def _verdict(story: RoomExplanation) -> str:
         due = f", due since {time_in_words(verdict.due)}" if verdict.due else ""
         return f"Outcome: purged by {printable(verdict.policy or 'no policy')}{due}; this cannot be undone."
     words = f"Outcome: kept: {verdict.reason} ({reason_in_words(verdict.reason, 'dendrite_rooms')})"
-    return f"{words}, until {time_in_words(verdict.due_from)}." if verdict.due_from else f"{words}."
+    if verdict.due_from is None or verdict.due_from <= story.now:
+        return f"{words}."
+    return f"{words}, until {time_in_words(verdict.due_from)}."

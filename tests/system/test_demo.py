@@ -67,6 +67,22 @@ def test_the_demo_shows_each_case_as_it_should_be_and_leaves_nothing_behind(temp
     assert list(temporary.iterdir()) == []
 
 
+def test_the_demo_purges_the_rooms_that_all_have_left_and_no_other(temporary: Path) -> None:
+    done = _demo(temporary, "--media", "25", "--rooms", "--json")
+    assert done.returncode == 0, done.stderr
+    rooms = json.loads(done.stdout)["rooms"]
+    assert rooms["wrong"] == []
+    assert rooms["planned"]["refused"]["limit"] == "first_pass"
+    assert rooms["purged"]["removed"] == rooms["planned"]["removed"]
+    assert rooms["purged"]["removed"]["items"] == 8
+    assert rooms["purged"]["kept"]["by_reason"] == {
+        "joined": 4,
+        "invite": 4,
+        "local_alias": 4,
+        "space_child": 4,
+    }
+
+
 def test_the_smallest_demo_shows_each_case_too_and_keeps_it_in_an_empty_directory(
     temporary: Path, tmp_path: Path
 ) -> None:

@@ -189,7 +189,15 @@ class Prompt:
         }
         accounts = {name: {"schema": schema} for name, schema in _ACCOUNTS.items()}
         target = {"kind": "chat_database", "database": chats, "accounts": accounts}
-        (directory / "config.yaml").write_text(json.dumps({"targets": {"media": media, "chats": target}}))
+        rooms = {
+            "kind": "dendrite_rooms",
+            "database": database,
+            "server_name": "here.test",
+            "admin_api": {"url": "http://127.0.0.1:9", "token": "a-token"},
+            "policies": [{"name": "left", "match": {"left_by_all": True}, "keep": "90d"}],
+        }
+        targets = {"media": media, "rooms": rooms, "chats": target}
+        (directory / "config.yaml").write_text(json.dumps({"targets": targets}))
         dendrite = {
             "global": {
                 "server_name": "here.test",

@@ -73,7 +73,7 @@ class RoomPlan:
                     found = True
                     continue
                 report.kept[verdict.reason] += 1
-                if verdict.due_from is not None:
+                if verdict.due_from is not None and verdict.due_from > self.survey.now:
                     first_due = min(first_due or verdict.due_from, verdict.due_from)
                 self._tell(room, verdict)
         report.count_policies(matched, {})
