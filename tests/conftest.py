@@ -118,6 +118,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 _MOST_PROCESSES = 8
 """Each has servers of its own."""
+_WITH_AN_IMAGE = "tests/system/test_containers.py"
+"""Its tests share an image, whose build takes minutes."""
 _LONGEST_FIRST = ("tests/integration/search/", "tests/system/", "tests/integration/", "tests/")
 """The order of the run: short tests at the end keep all processes busy until then."""
 
@@ -135,7 +137,7 @@ class _Scopes(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
     """Gives each test of the system to any process, and those of a file, or of a folder with a server, to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/system/"):
+        if nodeid.startswith("tests/system/") and not nodeid.startswith(_WITH_AN_IMAGE):
             return nodeid
         # tests/integration/test_paths.py is by itself, tests/integration/search/test_tasks.py is not.
         return "/".join(nodeid.partition("::")[0].split("/")[:3])

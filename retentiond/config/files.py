@@ -31,7 +31,8 @@ def read_text(path: Path, *, when_missing: str, largest: int = LARGEST_FILE) -> 
         raise UnreadableError("this is a directory", "name a file in it") from None
     except PermissionError:
         raise UnreadableError(
-            "this user may not read it", "let the user that retentiond runs as read it"
+            "this user may not read it",
+            f"let the user and group that retentiond runs as, {os.geteuid()}:{os.getegid()}, read it",
         ) from None
     except _NoPlainFileError:
         raise UnreadableError("is not a plain file", "name a plain file") from None
