@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from retentiond.engine.target import Stop
 from retentiond.ledger.lease import hold_lease
@@ -16,9 +18,10 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.room_purge import OBSTACLES, Obstacle, PurgeTerms, RoomOrder
 from retentiond.targets.dendrite_rooms.admin_api import AdminAddress, AdminApiError
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
+from retentiond.targets.dendrite_rooms.purges import purge
 from retentiond.targets.dendrite_rooms.purges.purge import Purger, open_purger
 from retentiond.targets.dendrite_rooms.purges.trouble import accept_trouble, find_stop
-from tests.support.dendrite_admin import ADMIN, RecordedDendrite, Step, recorded_dendrite
+from tests.support.dendrite_admin import ADMIN, GUEST, USER, RecordedDendrite, Step, recorded_dendrite
 from tests.support.rooms_store import RoomsStore
 
 if TYPE_CHECKING:
@@ -354,3 +357,93 @@ async def test_a_hold_that_is_added_at_the_last_moment_waits_for_the_purge_or_st
     add = "INSERT INTO retentiond.hold (kind, subject, reason, added_at, added_by) VALUES ('room', $1, '', now(), '')"
     outcome, _ = await asyncio.gather(bench.purge(), bench.connection.execute(add, ROOM))
     assert (outcome.obstacle == "hold") == (not bench.dendrite.purges)
+
+
+@pytest.mark.parametrize(
+    "obstacle", ["joined", "invite", "hold", "sync_behind_room", "recent_event", "room_in_cache"]
+)
+async def test_without_its_guard_each_of_these_rooms_would_be_purged(
+    bench: Bench, obstacle: Obstacle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests above would notice a guard that is missing."""
+    terms = await block(bench, obstacle)
+    monkeypatch.setattr(purge, "find_obstacle", lambda *_some, **_keys: None)
+    assert (await bench.purge(terms=terms)).kind == "purged"
+    assert bench.dendrite.purges == {ROOM: 1}
+
+
+RECORDED: list[tuple[str, str, str | None, int, dict[str, Any]]] = [
+    ("GET", "emptyRooms", None, 401, {"errcode": "M_MISSING_TOKEN", "error": "missing access token"}),
+    (
+        "GET",
+        "emptyRooms",
+        "Basic eDp5",
+        401,
+        {"errcode": "M_MISSING_TOKEN", "error": "invalid Authorization header"},
+    ),
+    ("GET", "emptyRooms", "Bearer nonsense", 401, {"errcode": "M_UNKNOWN_TOKEN", "error": "Unknown token"}),
+    (
+        "GET",
+        "emptyRooms",
+        f"Bearer {USER}",
+        403,
+        {"errcode": "M_FORBIDDEN", "error": "This API can only be used by admin users."},
+    ),
+    (
+        "GET",
+        "emptyRooms",
+        f"Bearer {GUEST}",
+        403,
+        {"errcode": "M_GUEST_ACCESS_FORBIDDEN", "error": "Guest access not allowed"},
+    ),
+    (
+        "POST",
+        "emptyRooms",
+        f"Bearer {ADMIN}",
+        405,
+        {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"},
+    ),
+    ("GET", "nosuch", f"Bearer {ADMIN}", 404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"}),
+    (
+        "GET",
+        "purgeRoom/%21nosuchroom%3Ahall.test",
+        f"Bearer {ADMIN}",
+        405,
+        {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"},
+    ),
+    (
+        "POST",
+        "purgeRoom/%21nosuchroom%3Ahall.test",
+        f"Bearer {ADMIN}",
+        500,
+        {"message": "room !nosuchroom:hall.test does not exist"},
+    ),
+    (
+        "POST",
+        "purgeRoom/%21nosuchroom%3Ahall.test/",
+        f"Bearer {ADMIN}",
+        404,
+        {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"},
+    ),
+    (
+        "POST",
+        "evacuateRoom/%21nosuchroom%3Ahall.test",
+        f"Bearer {ADMIN}",
+        404,
+        {"errcode": "M_NOT_FOUND", "error": "room does not exist"},
+    ),
+]
+"""Requests, and the answers that a dendrite 0.15.2 was recorded with."""
+
+
+async def test_the_dendrite_of_these_tests_answers_as_a_recorded_one(bench: Bench) -> None:
+    async with aiohttp.ClientSession() as session:
+        for method, path, authorization, status, body in RECORDED:
+            headers = {} if authorization is None else {"Authorization": authorization}
+            url = URL(f"{bench.dendrite.url}/_dendrite/admin/{path}", encoded=True)
+            async with session.request(method, url, headers=headers) as response:
+                assert (response.status, await response.json()) == (status, body), (method, path)
+        listed = f"{bench.dendrite.url}/_dendrite/admin/emptyRooms"
+        await bench.connection.execute("TRUNCATE roomserver_rooms")
+        async with session.get(listed, headers={"Authorization": f"Bearer {ADMIN}"}) as response:
+            assert await response.json() == {"empty_rooms": None}

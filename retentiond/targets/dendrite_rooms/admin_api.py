@@ -110,10 +110,13 @@ PurgeAnswer = Literal["done", "not_there", "lost"]
 
 @asynccontextmanager
 async def open_admin_api(address: AdminAddress) -> AsyncIterator[AdminApi]:
-    """Open a client; raise AdminApiError for an unreadable certificate. Nothing is sent yet."""
+    """Open a client; raise AdminApiError for an unreadable certificate. Nothing is sent yet.
+
+    Each request has a connection of its own: one that is kept may be closed as a purge is sent, and leave its fate open.
+    """
     connector: aiohttp.BaseConnector
     if address.unix_socket is not None:
-        connector = aiohttp.UnixConnector(str(address.unix_socket), limit=1)
+        connector = aiohttp.UnixConnector(str(address.unix_socket), limit=1, force_close=True)
         base = "http://dendrite"
     else:
         try:
@@ -124,7 +127,7 @@ async def open_admin_api(address: AdminAddress) -> AsyncIterator[AdminApi]:
             raise AdminApiError(
                 "certificate", f"cannot be used: `ca_file` {address.ca_file}: {error.strerror or error}"
             ) from error
-        connector = aiohttp.TCPConnector(limit=1, ssl=tls)
+        connector = aiohttp.TCPConnector(limit=1, ssl=tls, force_close=True)
         base = (address.url or "").rstrip("/")
     headers = {
         "Authorization": f"Bearer {address.token}",
