@@ -233,6 +233,7 @@ async def test_a_server_that_is_not_there_was_sent_nothing() -> None:
         with pytest.raises(AdminApiError) as caught:
             await api.purge(ROOM, 5)
     assert (caught.value.failure, caught.value.sent) == ("not_reachable", False)
+    assert "cannot be reached: Connection refused; start dendrite" in str(caught.value)
 
 
 async def test_a_unix_socket_is_an_address_too(tmp_path: Path) -> None:

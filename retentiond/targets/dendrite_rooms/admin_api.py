@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -305,5 +306,7 @@ def _reason(error: BaseException) -> str:
     """Return the system's words; those of the library hold the URL."""
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
-    words = error.strerror if isinstance(error, OSError) else None
+    # The event loop puts the address in place of the system's words.
+    number = error.errno if isinstance(error, OSError) else None
+    words = os.strerror(number) if number is not None and number > 0 else None
     return printable(words or type(error).__name__, 200)
