@@ -111,8 +111,10 @@ class StatusReporter:
             self._notices.failed(name, error, refused=reason not in ("unreachable", "error"))
 
     def swept(self, name: str, report: SweepReport) -> None:
-        """Record a sweep."""
+        """Record a sweep; trouble that stops the target is sent, too."""
         self._metrics.swept(name, report)
+        if report.stopped is not None:
+            self._notices.failed(name, str(report.stopped), refused=True)
 
     def audited(self, report: AuditReport) -> None:
         """Record an audit."""

@@ -205,7 +205,8 @@ class Released:
 class SweepReport:
     """The report of a sweep: blobs returned to rows that use them again, restored for a protection, purged, lost.
 
-    `refused` is the reason if the purge was refused as a whole.
+    `refused` is the reason if the purge was refused as a whole. `stopped` is the trouble that stops the target until it is
+    accepted.
     """
 
     returned: int = 0
@@ -216,6 +217,7 @@ class SweepReport:
     failed: int = 0
     unknown: int = 0
     refused: Refusal | None = None
+    stopped: Refusal | None = None
 
 
 @dataclass(slots=True)

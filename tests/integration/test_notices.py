@@ -15,10 +15,16 @@ from aiosmtpd.controller import Controller
 from retentiond.adapters import channels
 from retentiond.adapters.announcer import MOST_WAITING, Announcer
 from retentiond.adapters.channels import NotSentError, channels_of
+from retentiond.adapters.metrics import Metrics
+from retentiond.adapters.systemd import Notifier
 from retentiond.config.notify import Notify
 from retentiond.daemon.notices import Notices
+from retentiond.daemon.quiet import QuietTimes
+from retentiond.daemon.states import TargetStates
+from retentiond.daemon.status import StatusReporter
 from retentiond.model.errors import Refusal
 from retentiond.model.notices import Notice
+from retentiond.model.report import SweepReport
 from tests.support.fake_clock import NOON, FakeClock, settle
 from tests.support.fake_target import make_report
 from tests.support.http_receiver import Receiver, receiving
@@ -237,6 +243,21 @@ async def test_the_first_success_after_a_failure_is_told_and_the_next_is_not() -
         for report in (refused, make_report(), make_report()):
             notices.ended("media", report, stopped=False, scheduled=True)
         assert await _sent(receiver, notices, 2) == ["refusal", "recovery"]
+
+
+async def test_trouble_that_a_sweep_finds_is_sent_once() -> None:
+    clock = FakeClock()
+    async with receiving() as receiver:
+        notices = Notices(clock)
+        notices.adopt(notify(webhooks=[{"url": receiver.url}]))
+        status = StatusReporter(
+            Notifier({}), Metrics(), clock, dict, notices, TargetStates(clock), QuietTimes()
+        )
+        for _ in range(3):
+            status.swept("rooms", SweepReport(stopped=Refusal("dendrite_trouble", "rows stay", None, "look")))
+            await settle()
+            await clock.advance(60)
+        assert await _sent(receiver, notices, 1) == ["refusal"]
 
 
 async def test_the_same_failure_is_told_again_only_after_a_while() -> None:

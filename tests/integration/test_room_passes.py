@@ -273,5 +273,5 @@ async def test_a_sweep_goes_on_with_an_open_purge(
         await dendrite.delivered()
         swept = await target.sweep(everything=False)
     assert swept.purged == 1
-    assert swept.refused is not None
-    assert swept.refused.limit == "dendrite_trouble"
+    assert swept.stopped is not None
+    assert swept.stopped.limit == "dendrite_trouble"

@@ -66,7 +66,7 @@ async def sweep_purges(context: RoomContext) -> SweepReport:
         async with purger_of(context) as purger:
             found = await purger.resume()
         swept.purged, swept.lost = len(found.purged), found.stay
-    swept.refused = await find_stop(context.pool, context.name)
+    swept.stopped = await find_stop(context.pool, context.name)
     return swept
 
 
