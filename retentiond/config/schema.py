@@ -49,7 +49,8 @@ class Records(Section):
     """The proof of disposal: a record of each deletion, its time and its rules, without the content."""
 
     keep: LongerThanZero = Field(
-        default=timedelta(days=3 * 365), description="How long records are kept; y is 365 days."
+        default=timedelta(days=3 * 365),
+        description="How long records and daily samples are kept; y is 365 days.",
     )
 
 

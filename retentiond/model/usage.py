@@ -57,7 +57,10 @@ def cut(rows: Iterable[UsageRow], top: int) -> list[UsageRow]:
     """Return the `top` largest of these rows, and the rest as one row: what a division by fewer keys would be."""
     rows = tuple(rows)
     total = Tally(sum(row.items for row in rows), sum(row.bytes for row in rows))
-    return with_rest([row for row in rows if row.key != OTHERS][:top], total)
+    named = [row for row in rows if row.key != OTHERS]
+    # Ages and months are in an order of their own, which stays.
+    largest = sorted(named, key=lambda row: (-row.bytes, -row.items))[:top]
+    return with_rest([row for row in named if row in largest], total)
 
 
 def usage_document(usage: Iterable[tuple[str, UsageBy, Sequence[UsageRow]]]) -> dict[str, Any]:

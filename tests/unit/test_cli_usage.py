@@ -8,7 +8,7 @@ import pytest
 
 from retentiond.model.errors import UnreachableError
 from retentiond.model.report import Tally
-from retentiond.model.usage import OTHERS, UsageRow, key_of, with_rest
+from retentiond.model.usage import OTHERS, UsageRow, cut, key_of, with_rest
 from tests.support.command_line import CommandLine, Terminal
 from tests.support.fake_target import FakeTarget
 
@@ -104,6 +104,15 @@ def test_the_rest_is_one_row_and_without_a_rest_there_is_none() -> None:
     assert with_rest(ROWS[:1], Tally(4, 4 << 20)) == [ROWS[0], UsageRow(OTHERS, 1, 1 << 20)]
     # Sums that a stranger's numbers made too large for a column.
     assert with_rest(ROWS, Tally(5, 0)) == [*ROWS, UsageRow(OTHERS, 1, 0)]
+
+
+def test_a_cut_names_the_largest_in_the_order_that_they_had() -> None:
+    rows = [
+        UsageRow("up to a week", 1, 1),
+        UsageRow("up to a month", 2, 5),
+        UsageRow("older than that", 1, 9),
+    ]
+    assert cut([*rows, UsageRow(OTHERS, 1, 1)], 2) == [*rows[1:], UsageRow(OTHERS, 2, 2)]
 
 
 @pytest.mark.parametrize("text", ["", "there.test", "(others)", "\\(others)", "\\\\", "("])
