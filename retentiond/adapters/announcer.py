@@ -9,6 +9,7 @@ import tenacity
 
 from retentiond.adapters.channels import NotSentError
 from retentiond.adapters.logging import get_logger
+from retentiond.model.notices import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +39,9 @@ class Announcer:
         quiet: QuietHours | None = None,
         pause: float = 5.0,
     ) -> None:
-        self._lines = [_Line(channel, clock, quiet, pause) for channel in channels]
+        self.sent: dict[str, Sent] = {}
+        """The last notice about each target that was sent."""
+        self._lines = [_Line(channel, clock, quiet, pause, self.sent) for channel in channels]
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,12 +70,20 @@ class Announcer:
 class _Line:
     """The queue of one channel; its task runs while there is something to send."""
 
-    def __init__(self, channel: Channel, clock: Clock, quiet: QuietHours | None, pause: float) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        clock: Clock,
+        quiet: QuietHours | None,
+        pause: float,
+        sent: dict[str, Sent],
+    ) -> None:
         self.task: asyncio.Task[None] | None = None
         self._channel = channel
         self._clock = clock
         self._quiet = None if channel.is_ping else quiet
         self._pause = pause
+        self._sent = sent
         self._waiting: list[Notice] = []
 
     def put(self, notice: Notice) -> None:
@@ -120,6 +131,7 @@ class _Line:
         except Exception as error:  # noqa: BLE001 - a fault in a service of Apprise must not end the daemon
             self._log_drop(notice, f"{type(error).__name__} in the channel")
         else:
+            self._sent[notice.target] = Sent(notice, self._channel.name, self._clock.now())
             _log.info("notice_sent", channel=self._channel.name, notice=notice.occasion, target=notice.target)
         # The queue may have lost it meanwhile, as its oldest.
         if self._waiting and self._waiting[0] is notice:

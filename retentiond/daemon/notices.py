@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.clock import Clock
     from retentiond.config.notify import Notify
     from retentiond.model.audit import AuditReport
+    from retentiond.model.notices import Sent
     from retentiond.model.report import PassReport, TargetStatus
 
 CLOSING: Final = 2.0
@@ -67,6 +68,10 @@ class Notices:
         """Send the queued notices within so many seconds, and no later ones."""
         self._leave(within)
         await asyncio.gather(*self._closing)
+
+    def last_sent(self, name: str) -> Sent | None:
+        """Return the last notice about a target that these channels have sent."""
+        return self._announcer.sent.get(name) if self._announcer is not None else None
 
     def opened(self, name: str, status: TargetStatus) -> None:
         """Take over the time of the last success, and a failure since, from the ledger."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Final
 
@@ -162,7 +162,7 @@ class Pages:
     async def _read(self, name: str, config: TargetConfig, computed: _Computed) -> None:
         async with self._open_target(name, config) as target:
             report = await collect(target, config, self._clock.now(), NullProgress())
-            computed.reports[name] = report
+            computed.reports[name] = replace(report, last_notice=self._status.last_notice(name))
             if report.statistics is not None:
                 self._status.measured(name, report.statistics.at, report.statistics.total)
                 self._status.surveyed(name, report.statistics.limits)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retentiond.model.audit import AuditReport
     from retentiond.model.errors import PassLimit, RetentiondError, StoreLimit
     from retentiond.model.limits import Headroom
+    from retentiond.model.notices import Sent
     from retentiond.model.report import PassReport, SweepReport, Tally, TargetStatus
 
 _log = get_logger()
@@ -75,6 +76,10 @@ class StatusReporter:
         self._at_work[name] = f"{name}: {stage}, {done}{of_all} items"
         if self._shown is None or not timedelta(0) <= self._clock.now() - self._shown[1] < _LEAST_PAUSE:
             self.refresh()
+
+    def last_notice(self, name: str) -> Sent | None:
+        """Return the last notice about a target that was sent."""
+        return self._notices.last_sent(name)
 
     def opened(self, name: str, status: TargetStatus) -> None:
         """Record the state in which a target was opened."""

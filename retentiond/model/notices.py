@@ -69,6 +69,15 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A notice that a channel has taken."""
+
+    notice: Notice
+    channel: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Wording:
     """The templates of title and message; `$name` is one of PLACEHOLDERS."""
 

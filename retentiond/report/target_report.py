@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import Progress, Target
+    from retentiond.model.notices import Sent
     from retentiond.model.records import Link
     from retentiond.model.samples import Sample
     from retentiond.model.statistics import StoreStatistics
@@ -37,7 +38,7 @@ class TargetReport:
     samples: Sequence[Sample] = ()
     rooms: Mapping[str, str] = field(default_factory=dict)
     newest_record: Link | None = None
-    last_notice: str = ""
+    last_notice: Sent | None = None
 
 
 async def collect(target: Target, config: TargetConfig, now: datetime, progress: Progress) -> TargetReport:

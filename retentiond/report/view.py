@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.model.forecast import forecast_full
 from retentiond.model.report import Tally
 from retentiond.model.statistics import StoreStatistics
-from retentiond.model.usage import DIVISIONS, OTHERS, UsageRow, with_rest
+from retentiond.model.usage import DIVISIONS, OTHERS, UsageRow
 from retentiond.report.plots import (
     AGES,
     MOST_DAYS,
@@ -31,7 +31,7 @@ from retentiond.report.target_report import MOST_KEYS
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date, datetime
 
     from retentiond.model.report import QuarantineSummary
@@ -140,10 +140,14 @@ class TargetView:
             (store.store, f"{store.account}: {store.state} since {time_in_words(store.since)}")
             for store in status.stores[:_MOST_STORES]
         ]
-        facts.append(
-            ("last notice", self._report.last_notice or "not known: the page of a running daemon shows it")
-        )
+        facts.append(("last notice", self._describe_notice()))
         return facts
+
+    def _describe_notice(self) -> str:
+        sent = self._report.last_notice
+        if sent is None:
+            return "none known: only a running daemon knows its notices, since its start"
+        return f"{time_in_words(sent.at)} by {sent.channel}: {sent.notice.summary}"
 
     def _describe_last_pass(self) -> str:
         last = self._report.state.last_pass
@@ -243,7 +247,7 @@ class TargetView:
     @cached_property
     def usage(self) -> list[tuple[UsageBy, str, list[tuple[str, str, UsageRow, float]]]]:
         """The divisions of the store: name, title, and rows of label, key, part, and length of the bar in percent."""
-        found: dict[UsageBy, Iterable[UsageRow]] = {}
+        found: dict[UsageBy, Sequence[UsageRow]] = {}
         old: tuple[tuple[UsageBy, Sequence[Slice]], ...] = (
             ("server", self.statistics.by_origin),
             ("type", self.statistics.by_type),
@@ -255,16 +259,22 @@ class TargetView:
         found |= self._report.usage
         return [(by, _TITLES[by], self._rows(by, rows)) for by, rows in found.items()]
 
-    def _rows(self, by: UsageBy, rows: Iterable[UsageRow]) -> list[tuple[str, str, UsageRow, float]]:
-        rows = with_rest([row for row in rows if row.key != OTHERS][:MOST_KEYS], self.statistics.total)
-        lengths = [row.bytes if self.sized else row.items for row in rows]
-        longest = max(lengths, default=0) or 1
+    def _rows(self, by: UsageBy, rows: Sequence[UsageRow]) -> list[tuple[str, str, UsageRow, float]]:
+        named = [row for row in rows if row.key != OTHERS]
+        rest = [row for row in rows if row.key == OTHERS] + named[MOST_KEYS:]
+        shown = named[:MOST_KEYS]
+        longest = max((self._length(row) for row in shown), default=0) or 1
+        if rest and by != "file":
+            shown.append(UsageRow(OTHERS, sum(row.items for row in rest), sum(row.bytes for row in rest)))
         result = []
-        for row, length in zip(rows, lengths, strict=True):
+        for row in shown:
             room = self._report.rooms.get(row.key) if by == "room" else None
             label, key = (room, row.key) if room else (row.key, "")
-            result.append((label, key, row, 100 * length / longest))
+            result.append((label, key, row, min(100 * self._length(row) / longest, 100)))
         return result
+
+    def _length(self, row: UsageRow) -> int:
+        return row.bytes if self.sized else row.items
 
     @cached_property
     def curve_rows(self) -> list[tuple[AgeCurve, str, Tally | None, list[Tally]]]:

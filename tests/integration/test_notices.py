@@ -299,3 +299,19 @@ async def test_a_check_of_the_quotas_is_no_success_of_the_schedule() -> None:
         notices.ended("media", make_report(), stopped=False, scheduled=False)
         await notices.close(60.0)
     assert receiver.requests == []
+
+
+async def test_the_last_notice_about_a_target_is_known_once_a_channel_has_taken_it() -> None:
+    clock = FakeClock()
+    async with receiving() as receiver:
+        notices = Notices(clock)
+        assert notices.last_sent("media") is None
+        notices.adopt(notify(webhooks=[{"url": receiver.url}]))
+        notices.failed("media", "the database does not answer")
+        assert notices.last_sent("media") is None
+        await receiver.until(1)
+        while (sent := notices.last_sent("media")) is None:
+            await settle()
+        assert (sent.notice.occasion, sent.channel, sent.at) == ("failure", "webhook 127.0.0.1", clock.now())
+        assert notices.last_sent("other") is None
+        await notices.close(60.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -172,7 +172,7 @@ async def test_growth_does_not_bring_a_limit_nearer(retention: Retention, store:
 async def test_rooms_have_their_names_else_their_aliases_and_no_text_of_a_stranger_breaks_them(
     retention: Retention, store: DendriteStore
 ) -> None:
-    rooms = {
+    rooms: dict[str, tuple[str, dict[str, Any] | str]] = {
         "!named:a.test": ("m.room.name", {"name": "Cats & <dogs>"}),
         "!alias:a.test": ("m.room.canonical_alias", {"alias": "#cats:a.test"}),
         "!number:a.test": ("m.room.name", {"name": 7}),

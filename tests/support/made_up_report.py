@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.config.schedule import Schedule
 from retentiond.model.limits import Headroom
+from retentiond.model.notices import Notice, Sent
 from retentiond.model.records import Link
 from retentiond.model.report import Backlog, QuarantineSummary, Tally, TargetStatus
 from retentiond.model.samples import Sample
@@ -174,7 +175,9 @@ def media_report(
         }
         | ({hostile: hostile} if hostile else {}),
         Link(8812, "5b1d" * 16),
-        "to webhook, 2026-11-28 03:31 UTC: recovery",
+        Sent(
+            Notice("recovery", name, "", NOW), "webhook chat.here.example", NOW - timedelta(days=2, hours=4)
+        ),
     )
 
 
