@@ -11,7 +11,6 @@ from retentiond.cli.listing import write_finding
 from retentiond.cli.options import Json, Targets, Wait, commands, example
 from retentiond.cli.outcome import may_show_bars
 from retentiond.cli.session import Scope, Session, Work, patience_of
-from retentiond.config.media import MediaTarget
 from retentiond.config.schema import TargetConfig
 from retentiond.config.units import parse_size
 from retentiond.engine.capabilities import HasAudit
@@ -104,7 +103,7 @@ class Audit:
         """Audit, and print the result."""
         if self.drop_damaged_remote and not self.repair:
             raise UsageError("--drop-damaged-remote needs --repair")
-        targets = session.capable(self.scope, HasAudit, "no files to audit; name a media target")
+        targets = session.capable(self.scope, HasAudit, "nothing to audit; name a target of media or rooms")
         several = len(targets) > 1
         audits: list[dict[str, Any]] = []
         stop = Stop()
@@ -146,7 +145,7 @@ class Audit:
             session.out, target, finding, as_json=self.as_json, with_target=several
         )
 
-    def _show(self, session: Session, report: AuditReport, config: MediaTarget) -> None:
+    def _show(self, session: Session, report: AuditReport, config: TargetConfig) -> None:
         if self.as_json or session.options.quiet:
             self._tell(session, report)
             return
@@ -169,14 +168,17 @@ class Audit:
             reasons = ", ".join(f"{reason} {items}" for reason, items in sorted(report.failed.items()))
             session.error(f"failed: {reasons}; `retentiond -v COMMAND` lists each", about=report.target)
 
-    def _next_steps(self, session: Session, report: AuditReport, config: MediaTarget) -> Iterator[str]:
+    def _next_steps(self, session: Session, report: AuditReport, config: TargetConfig) -> Iterator[str]:
         if not report.findings:
             return
         if not self.listed:
             yield f"List each: {session.command(f'audit {report.target} --list')}"
+        # What cannot be restored is not repaired, either.
+        if config.restorable_for is None:
+            return
         if not self.repair:
             yield f"Repair what is safe to repair: {session.command(f'audit {report.target} --repair')}"
         elif report.repaired and report.pass_id is not None:
             words = f"quarantine restore {report.target} --pass {report.pass_id}"
-            yield f"For {age_in_words(config.grace)} one command restores what was removed:"
+            yield f"For {age_in_words(config.restorable_for)} one command restores what was removed:"
             yield f"  {session.command(words)}"

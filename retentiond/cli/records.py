@@ -80,10 +80,18 @@ class Export:
     def __call__(self, session: Session) -> int:
         """Stream them, so that memory stays flat."""
         count = 0
+        exported: dict[str, str] = {}
 
         async def on_target(target: HasRecords, _config: TargetConfig) -> int:
             nonlocal count
             async for record in target.records():
+                # Targets on one database share its chain, which is exported once: twice it would not verify.
+                first = exported.setdefault(str(record.get("store")), target.name)
+                if first != target.name:
+                    session.note(
+                        f"{target.name}: its records are in the chain of {first}, in the same database"
+                    )
+                    break
                 session.out.put(canonical(record) + "\n")
                 count += 1
             return 0

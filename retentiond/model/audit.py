@@ -27,6 +27,8 @@ FindingKind = Literal[
     "invalid_hash",
     "stale_upload",
     "unknown_path",
+    "room_only_in_sync",
+    "room_missing_in_sync",
 ]
 """The kinds of findings, in the order of reports."""
 
@@ -35,7 +37,7 @@ KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One inconsistency. `path` is below the media directory (empty where no path can be made), and untrusted.
+    """One inconsistency. `path` is below the media directory (empty where no path can be made), or a room's ID; untrusted.
 
     `bytes` are the size on the disk, or, if a file is missing, the size in its row. Of several rows of one blob only
     the first counts them.
@@ -72,6 +74,7 @@ class AuditReport:
 
     `contents` are the blobs that rows reference, `missing_contents` those of them without a file. `left` has the
     reasons for which repairable findings were not repaired. `failed` counts failed looks and repairs, by reason.
+    `compared` says what was compared, of an audit that is not of files.
     """
 
     target: str
@@ -88,6 +91,7 @@ class AuditReport:
     failed: Counter[str] = field(default_factory=Counter)
     refused: Refusal | None = None
     error: str | None = None
+    compared: str | None = None
 
     def add(self, finding: Finding) -> None:
         """Count one more."""

@@ -26,6 +26,8 @@ MEANINGS: Final[Mapping[FindingKind, str]] = MappingProxyType({
     "invalid_hash": "invalid hash in the database: no file belongs to the entry",
     "stale_upload": "unfinished upload, not written to for a day",
     "unknown_path": "not a file of dendrite; never touched",
+    "room_only_in_sync": "a room of sync's tables that the room server does not have: no purge takes its rows",
+    "room_missing_in_sync": "a room of the room server whose events sync does not have: its users do not see it",
 })  # fmt: skip
 """The meaning of each kind of finding for users of the server."""
 
@@ -48,13 +50,12 @@ def show_audit(console: Console, report: AuditReport, next_step: Iterable[str]) 
     """Print a report, and then the lines of `next_step`."""
     number = "" if report.pass_id is None else f", repair {report.pass_id}"
     rows, blobs = count_in_words(report.rows, "row"), count_in_words(report.blobs, "file")
-    console.print(Text(f"{report.target}{number}: {rows} in the database, {blobs} on disk", style="bold"))
+    compared = report.compared or f"{rows} in the database, {blobs} on disk"
+    console.print(Text(f"{report.target}{number}: {compared}", style="bold"))
     if report.findings:
         console.print(_findings(report))
     else:
-        console.print(
-            Text("Database and disk agree; no findings." if not report.error else "No findings so far.")
-        )
+        console.print(Text("No findings so far." if report.error else f"{_pair(report)} agree; no findings."))
     if report.left:
         console.print(_left(report))
     if report.failed:
@@ -68,6 +69,10 @@ def show_audit(console: Console, report: AuditReport, next_step: Iterable[str]) 
     for line in next_step:
         console.print(Text(line), soft_wrap=True)
     console.print()
+
+
+def _pair(report: AuditReport) -> str:
+    return "Database and disk" if report.compared is None else "dendrite's databases"
 
 
 def _findings(report: AuditReport) -> Table:

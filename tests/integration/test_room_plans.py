@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from retentiond.engine.target import NullProgress, PassOptions
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions
 from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import UsageError
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.database.rows import SCHEMA as MEDIA_SCHEMA
+from retentiond.targets.dendrite_rooms import audit
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
 from tests.support.room_target import LEFT, RoomRetention
@@ -21,6 +22,7 @@ from tests.support.rooms_store import RoomsStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from retentiond.model.audit import Finding
     from retentiond.model.report import PassReport
     from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention
@@ -275,6 +277,28 @@ async def test_the_tables_of_components_may_be_in_databases_of_their_own(
     finally:
         await other.close()
         await postgres.drop(elsewhere)
+
+
+async def test_rooms_of_one_database_that_another_does_not_have_are_reported(
+    rooms: RoomsStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_MOMENT", 0.0)
+    await rooms.add(GONE)
+    await rooms.add("!lost:there.test", in_sync=False)
+    await rooms.add("!left-behind:there.test")
+    await rooms.connection.execute("DELETE FROM roomserver_rooms WHERE room_id = '!left-behind:there.test'")
+    await RoomLedger().make(rooms.connection, SCHEMA)
+    found: list[Finding] = []
+    async with RoomRetention(database, NOWHERE).opened() as target:
+        report = await target.audit(AuditOptions("audit", listen=found.append))
+        status = await target.status()
+    assert [(one.kind, one.path) for one in found] == [
+        ("room_only_in_sync", "!left-behind:there.test"),
+        ("room_missing_in_sync", "!lost:there.test"),
+    ]
+    assert found[0].bytes > 0
+    assert (report.rows, report.found_items, report.exit_status) == (2, 2, 0)
+    assert status.last_audit is not None
 
 
 async def test_what_is_kept_of_purged_rooms_can_be_read(

@@ -227,6 +227,16 @@ class Prompt:
         return status, out.getvalue() + err.getvalue()
 
 
+def test_the_chain_of_two_targets_on_one_database_is_exported_once_and_verifies(
+    after_a_pass: Prompt,
+) -> None:
+    status, said = after_a_pass.type("records export > records.jsonl")
+    assert status == 0, said
+    assert "rooms: its records are in the chain of media" in said
+    status, said = after_a_pass.type("records verify --file records.jsonl")
+    assert status == 0, said
+
+
 @pytest.mark.parametrize("command", [command for command in _COMMANDS if not _ELSEWHERE.match(command)])
 def test_a_command_of_the_documents_works(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, command: str

@@ -11,6 +11,8 @@ from retentiond.model.holds import Coverage
 from retentiond.targets.dendrite_rooms.context import SCHEMA, ensure_tables
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from retentiond.model.holds import Hold, HoldRequest
     from retentiond.targets.dendrite_rooms.context import RoomContext
 
@@ -23,6 +25,12 @@ class RoomHolds(RecordedHolds):
     def __init__(self, context: RoomContext) -> None:
         super().__init__(context.name, context.pool, context.ledger)
         self._context = context
+
+    async def on_record(self, *, closed: bool) -> AsyncIterator[Hold]:
+        """Stream the holds on rooms; a media target that shares the ledger has others, too."""
+        async for hold in super().on_record(closed=closed):
+            if hold.subject.kind == "room":
+                yield hold
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
         """Add a hold. Once this returns, no purge of the room begins.

@@ -14,6 +14,7 @@ from retentiond.engine.capabilities import (
     AcceptsStores,
     ComparesAges,
     Explains,
+    HasAudit,
     HasHolds,
     HasRecords,
     KeepsRooms,
@@ -25,6 +26,7 @@ from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.report import PassReport, SweepReport
+from retentiond.targets.dendrite_rooms.audit import audit_rooms
 from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLedger, ensure_tables
 from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
@@ -43,9 +45,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from retentiond.config.rooms import RoomTarget
-    from retentiond.engine.target import PassOptions, Progress
+    from retentiond.engine.target import AuditOptions, PassOptions, Progress
     from retentiond.ledger.lease import Lease
     from retentiond.model.acceptance import Acceptance
+    from retentiond.model.audit import AuditReport
     from retentiond.model.check import Check
     from retentiond.model.report import Item, TargetStatus
     from retentiond.model.room_explanation import RoomExplanation
@@ -63,7 +66,15 @@ async def open_dendrite_rooms(name: str, config: RoomTarget) -> AsyncIterator[De
 
 
 class DendriteRooms(
-    LedgerReader, ComparesAges, Explains, HasHolds, HasRecords, KeepsRooms, AcceptsStores, PurgesRooms
+    LedgerReader,
+    ComparesAges,
+    Explains,
+    HasAudit,
+    HasHolds,
+    HasRecords,
+    KeepsRooms,
+    AcceptsStores,
+    PurgesRooms,
 ):
     """The rooms of a dendrite server. Purged rooms cannot be restored."""
 
@@ -173,6 +184,15 @@ class DendriteRooms(
         """Report the trouble that stopped the target, and the clock; with `yes` accept both."""
         with translate_errors("the database"):
             return await accept(self._context, yes=yes)
+
+    async def audit(self, options: AuditOptions) -> AuditReport:
+        """Compare dendrite's databases with each other; report what one has and another has not."""
+        with translate_errors("the database"):
+            if options.command == "run":
+                await self._leadership.take()
+                # The daemon schedules by the time of the last audit, which the ledger holds.
+                await self._context.make_ledger()
+            return await audit_rooms(self._context, options)
 
     async def kept_rooms(self, room_id: str | None) -> AsyncIterator[dict[str, Any]]:
         """Stream what the ledger keeps of purged rooms, or of one, oldest first."""
