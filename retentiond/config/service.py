@@ -14,6 +14,7 @@ NAME: Final = "retentiond.service"
 DROP_IN: Final = Path("etc/systemd/system", f"{NAME}.d", "store.conf")
 _ONCE: Final = Path("etc/systemd/system", "retentiond-once.service.d", "store.conf")
 _USER: Final = re.compile(r"(?m)^User=[ \t]*(\S+)[ \t]*$")
+_PROTECTED: Final = ("/home/", "/root", "/run/user/")
 _PATH: Final = re.compile(r"/[A-Za-z0-9/._@+:,=-]*")
 """A path that a unit takes as it is, without quotes or specifiers."""
 
@@ -43,9 +44,13 @@ def drop_in(root: Path, owner: int, group: int, media_path: Path) -> str | None:
     """
     if not has_service(root) or os.path.lexists(root / DROP_IN) or not _PATH.fullmatch(str(media_path)):
         return None
+    home = ""
     try:
+        account = pwd.getpwuid(owner)
         # Without a group of its own the service has the user's.
-        user, own_group = pwd.getpwuid(owner).pw_name, ""
+        user, own_group = account.pw_name, ""
+        if account.pw_dir.startswith(_PROTECTED):
+            home = "# ProtectHome= hides the user's own, where a client of PostgreSQL looks for certificates.\nEnvironment=HOME=/nonexistent\n"
     except KeyError:
         user, own_group = str(owner), str(group)
     return f"""\
@@ -56,7 +61,7 @@ RequiresMountsFor={media_path}
 [Service]
 User={user}
 Group={own_group}
-ReadWritePaths=
+{home}ReadWritePaths=
 ReadWritePaths={media_path}
 """
 

@@ -26,6 +26,7 @@ from retentiond.cli.environment import Environment
 from retentiond.config.chats import ChatTarget
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
+from retentiond.config.service import drop_in
 from retentiond.demo.chat_show import make_chat_tables
 from tests.support.chatwoot import TABLES
 from tests.support.command_line import Arranges, Outcome, Terminal
@@ -661,6 +662,19 @@ def test_the_service_gets_the_user_and_the_directory_of_the_media(packaged: Mach
     assert once.read_text() == text
     assert (packaged.config.stat().st_gid, packaged.config.stat().st_mode & 0o777) == (_OWNER, 0o640)
     assert f"  sudo -u '#{_OWNER}' retentiond once media" in outcome.stdout
+
+
+def test_a_home_that_the_unit_hides_is_not_the_service_s(
+    packaged: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def account(home: str) -> pwd.struct_passwd:
+        return pwd.struct_passwd(("dendrite", "x", _OWNER, _OWNER, "", home, "/bin/false"))
+
+    for home, hidden in (("/home/dendrite", True), ("/var/lib/dendrite", False)):
+        monkeypatch.setattr(pwd, "getpwuid", lambda _uid, home=home: account(home))
+        text = drop_in(packaged.root, _OWNER, _OWNER, packaged.media_path) or ""
+        assert "User=dendrite\nGroup=\n" in text
+        assert ("Environment=HOME=/nonexistent\n" in text) is hidden
 
 
 @pytest.mark.parametrize("there", [_DROP_IN, None])
