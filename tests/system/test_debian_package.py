@@ -164,6 +164,7 @@ def test_the_package_is_installed_upgraded_removed_and_purged(clean: Debian) -> 
     clean.run("systemctl", "start", "retentiond-once.service")
     assert len(clean.media()) == 3
     clean.run("systemctl", "enable", "--now", "retentiond")
+    assert clean.state() == ("active", "enabled")
     clean.run("systemctl", "enable", "--now", "retentiond-once.timer")
     before = clean.machine.show("retentiond", "MainPID")
 
