@@ -63,13 +63,15 @@ class Debian:
 
     def run(self, *words: str) -> str:
         """Run a command, and return all that it said."""
-        done = self.machine.run(*words, check=False, seconds=_MINUTES)
+        # Without the variables of the tests, of which one moves bytecode elsewhere.
+        clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive")
+        done = self.machine.run(*clean, *words, check=False, seconds=_MINUTES)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def apt(self, *words: str) -> str:
         """Run apt-get, without a question."""
-        return self.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes", *words)
+        return self.run("apt-get", "--quiet", "--yes", *words)
 
     def install(self, version: str) -> str:
         """Install a version of the package, without what it recommends."""
