@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from retentiond.engine.target import NullProgress, PassOptions, Selection
@@ -20,10 +21,9 @@ from tests.support.media_target import let_pass
 from tests.support.store import COMMON_THUMBNAILS
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from retentiond.model.samples import Sample
     from retentiond.targets.dendrite_media.target import DendriteMedia
+    from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
 
@@ -209,6 +209,23 @@ async def test_events_that_are_too_many_or_cannot_be_read_leave_a_sample_without
         assert found.stored.items == 1
         assert list(found.largest) == ["server", "user"]
         assert [row.key for row in found.largest["user"]] == [NOT_KNOWN]
+
+
+async def test_events_of_another_database_that_cannot_be_read_leave_a_sample_without_rooms(
+    retention: Retention, store: DendriteStore, connection: Connection, postgres: DatabaseServer
+) -> None:
+    await store.add()
+    await Ledger().make(connection, SCHEMA)
+    url = await postgres.clone()
+    try:
+        elsewhere = await asyncpg.connect(url)
+        await elsewhere.execute("ALTER TABLE syncapi_output_room_events RENAME TO elsewhere")
+        await elsewhere.close()
+        async with retention.opened(databases={"sync_api": url}) as target:
+            taken = await sample(target)
+    finally:
+        await postgres.drop(url)
+    assert (taken.stored.items, list(taken.largest)) == (1, ["server", "user"])
 
 
 async def test_a_sample_of_a_store_with_thousands_of_long_names_is_bounded(

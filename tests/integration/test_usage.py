@@ -221,7 +221,10 @@ async def test_events_that_cannot_be_read_are_an_error_with_the_next_step_and_ot
     await connection.execute("ALTER TABLE syncapi_output_room_events RENAME TO elsewhere")
     async with retention.opened() as target:
         for by in _BY_EVENTS:
-            with pytest.raises(UnreachableError, match="let this role read syncapi_output_room_events"):
+            with pytest.raises(
+                UnreachableError,
+                match=r"^syncapi_output_room_events, .* let this role read syncapi_output_room_events",
+            ):
                 await usage(target, by)
         for by in set(_DIVISIONS) - set(_BY_EVENTS):
             assert sum(row.items for row in await usage(target, by)) == 1

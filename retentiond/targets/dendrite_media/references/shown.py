@@ -25,6 +25,8 @@ async def read_shown(
     It stays empty if events are not to be `reading`, or if they have more than `largest` bytes. Raise UnreachableError
     for events that cannot be read.
     """
+    # A reading that broke off may have left a part.
+    await connection.execute(SQL["drop_shown"])
     if not reading:
         await connection.execute(SQL["make_shown_empty"])
         return False
@@ -37,7 +39,7 @@ async def read_shown(
                 await _fill(source, connection)
     except RefusedError as error:
         # The refusal is one of a pass, which deletes nothing; here nothing is deleted anyway.
-        raise UnreachableError(f"{error.refusal.found}; {error.refusal.hint}") from error
+        raise UnreachableError(f"{error.refusal.value}; {error.refusal.hint}") from error
     await connection.execute(SQL["analyze_shown"])
     return True
 

@@ -21,6 +21,9 @@ FROM (SELECT DISTINCT e.room_id, e.sender, s.mention
 CROSS JOIN LATERAL pg_temp.retentiond_keys(m.mention) k
 GROUP BY 1, 2
 
+-- name: drop_shown
+DROP TABLE IF EXISTS pg_temp.shown
+
 -- name: make_shown
 CREATE TEMPORARY TABLE shown AS {source}
 
