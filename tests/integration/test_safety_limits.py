@@ -439,8 +439,8 @@ REFUSED = (
     (few_items, "max_items"),
     (missing_files, "max_missing_files"),
 )
-OF_OTHER_COMMANDS = {"empty_table", "request_unreadable", "unreachable", "floor", "date_rule"}
-"""Refusals of a repair, of a delete and of chats, and the note of what was no refusal."""
+OF_OTHER_COMMANDS = {"empty_table", "request_unreadable", "unreachable", "floor", "date_rule", "first_pass"}
+"""Refusals of a repair, of a delete, of chats and of rooms, and the note of what was no refusal."""
 
 
 @pytest.mark.parametrize(("arrange", "limit"), REFUSED)

@@ -61,7 +61,9 @@ def test_each_table_of_the_ledger_is_written_by_one_sql_file(house: Any) -> None
     assert owners["entry"] == [f"{QUARANTINE}/entry_table.sql"]
     for table in ("released_media", "thumbnail_release", "released_thumbnail", "restored", "shared_blob"):
         assert owners[table] == [f"{QUARANTINE}/released_rows.sql"], table
-    for table, paths in owners.items():
+    for table, written in owners.items():
+        # The demo lets time pass in the ledger of its own database.
+        paths = [path for path in written if not path.startswith("retentiond/demo/")]
         assert [path for path in paths if not path.endswith(".sql")] == [], table
         assert len(paths) == 1, table
     # A relation that a statement leaves open is the ledger's table, or a plan's copy of it.
