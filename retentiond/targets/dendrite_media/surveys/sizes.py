@@ -28,6 +28,9 @@ _DUE_BLOBS: Final = named_queries(
     where='WHERE m.base64hash COLLATE "C" IN (SELECT d.hash FROM pg_temp.due d WHERE d.kept IS NULL)',
 )["blobs"]
 SQL: Final = named_queries(__package__, _FILE, due_blobs=_DUE_BLOBS)
+_OF_MEASURED: Final = named_queries(
+    __package__, _FILE, due_blobs="SELECT hash, rows, bytes FROM pg_temp.blobs"
+)["due_by_age"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,15 @@ class DuePart:
     oldest: datetime
 
 
-async def due_by_age(connection: Conn, policies: Sequence[Policy], now: datetime) -> list[DuePart]:
-    """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist."""
-    rows = await connection.fetch(SQL["due_by_age"], milliseconds(now), keeps_of(policies))
+async def due_by_age(
+    connection: Conn, policies: Sequence[Policy], now: datetime, *, measured: bool = False
+) -> list[DuePart]:
+    """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist.
+
+    If all blobs are `measured` already, their table `pg_temp.blobs` is read.
+    """
+    statement = _OF_MEASURED if measured else SQL["due_by_age"]
+    rows = await connection.fetch(statement, milliseconds(now), keeps_of(policies))
     return [
         DuePart(
             row["policy"],

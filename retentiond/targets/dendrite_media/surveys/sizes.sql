@@ -21,18 +21,25 @@ LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
 -- policy and age in whole days the rows, the bytes that are freed with them, and when the time of the oldest began. A
 -- blob is freed with the row that comes due last, and not at all if a row with its hash stays. $2 are the keeps of
 -- the policies in their order, in milliseconds; null for ever.
+-- Of a blob with a single row, most of them, that needs no order.
+WITH found AS (
+    SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began, b.rows, b.bytes
+    FROM pg_temp.due d
+    JOIN mediaapi_media_repository m
+      ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+    JOIN ({due_blobs}) b ON b.hash = d.hash
+    CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
+    WHERE d.kept IS NULL AND m.creation_ts <= $1
+)
 SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
        min(s.began) AS oldest
-FROM (SELECT d.policy, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,
-             CASE WHEN count(*) OVER (PARTITION BY d.hash) = b.rows
-                   AND row_number() OVER (PARTITION BY d.hash
-                                          ORDER BY c.began::numeric + ($2::bigint[])[d.policy + 1] DESC NULLS FIRST,
-                                                   d.due_id) = 1
-                  THEN b.bytes ELSE 0 END AS bytes
-      FROM pg_temp.due d
-      JOIN mediaapi_media_repository m
-        ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
-      JOIN ({due_blobs}) b ON b.hash = d.hash
-      CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
-      WHERE d.kept IS NULL AND m.creation_ts <= $1) s
+FROM (SELECT f.policy, f.age, f.began, f.bytes FROM found f WHERE f.rows = 1
+      UNION ALL
+      SELECT f.policy, f.age, f.began,
+             CASE WHEN count(*) OVER (PARTITION BY f.hash) = f.rows
+                   AND row_number() OVER (PARTITION BY f.hash
+                                          ORDER BY f.began::numeric + ($2::bigint[])[f.policy + 1] DESC NULLS FIRST,
+                                                   f.due_id) = 1
+                  THEN f.bytes ELSE 0 END
+      FROM found f WHERE f.rows > 1) s
 GROUP BY s.policy, s.age

@@ -143,7 +143,7 @@ async def _curves(
         survey, ledger=ledger, copy=copy, protections=context.references.protections, plan=True
     )
     curves = [AgeCurve(policy.name, _days(policy)) for policy in rules.policies]
-    for part in await due_by_age(connection, rules.policies, now):
+    for part in await due_by_age(connection, rules.policies, now, measured=True):
         curves[part.policy].add(part.age, part.items, part.bytes)
     return tuple(curves)
 

@@ -32,8 +32,9 @@ _SEVERAL: Final = {"room": SEVERAL_ROOMS, "user": SEVERAL_USERS}
 
 
 async def make_stored(connection: Conn) -> Tally:
-    """Fill the table `pg_temp.stored` of the connection, and return the total."""
-    await connection.execute(SQL["make_stored"])
+    """Fill the tables `pg_temp.blobs` and `pg_temp.stored` of the connection, and return the total."""
+    for statement in ("make_blobs", "analyze_blobs", "make_stored"):
+        await connection.execute(SQL[statement])
     (row,) = await connection.fetch(SQL["total"])
     return Tally(**dict(row))
 

@@ -1,5 +1,12 @@
 -- What is stored, row by row, and its largest parts: for the report, `usage` and the daily samples.
 
+-- name: make_blobs
+-- Every blob with its rows and bytes, by the one measure.
+CREATE TEMPORARY TABLE blobs AS {blobs}
+
+-- name: analyze_blobs
+ANALYZE pg_temp.blobs
+
 -- name: make_stored
 -- Every row with its part of the stored bytes by the database: the first row of a blob has the bytes of the blob, and the
 -- number of rows that share it; the others have none. The table ends with the connection.
@@ -10,7 +17,7 @@ FROM (SELECT m.media_id, m.media_origin AS origin, m.user_id, m.creation_ts, b.b
              lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type,
              row_number() OVER (PARTITION BY b.hash ORDER BY m.creation_ts, m.media_id, m.media_origin) AS place
       FROM mediaapi_media_repository m
-      JOIN ({blobs}) b ON b.hash = m.base64hash COLLATE "C") r
+      JOIN pg_temp.blobs b ON b.hash = m.base64hash COLLATE "C") r
 
 -- name: total
 SELECT count(*) AS items, least(coalesce(sum(bytes), 0), 9223372036854775807)::bigint AS bytes FROM pg_temp.stored
