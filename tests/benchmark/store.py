@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SQL: Final = {**named_queries(__package__, "store.sql"), **named_queries(__package__, "protections.sql")}
 NAMES: Final = ("file", "thumbnail-32x32-crop", "thumbnail-96x96-crop", "thumbnail-640x480-scale")
 SMALL: Final = 2000
+_KEPT_ROWS: Final = 12_000_000
 _SIZE: Final = 256
 
 
@@ -110,6 +111,7 @@ class Bench:
     prefix: tuple[str, ...] = ()
     """Words before the command: a program that watches it."""
     _shapes: dict[Shape, str] = field(default_factory=dict)
+    _made: int = 0
     _last: Path | None = None
 
     @property
@@ -139,13 +141,15 @@ class Bench:
         execute(self.server.dsn(), f"CREATE DATABASE bench TEMPLATE {base} STRATEGY file_copy", "CHECKPOINT")
 
     def _make_base(self, shape: Shape) -> str:
-        # One at a time: the largest has gigabytes.
-        for old in self._shapes.values():
-            execute(self.server.dsn(), f"DROP DATABASE {old}")
-        self._shapes = {shape: "base"}
-        execute(self.server.dsn(), "CREATE DATABASE base")
-        asyncio.run(_fill_database(self.server.dsn("base"), shape))
-        return "base"
+        # Rows have shapes in common, and the largest takes long to make, and gigabytes.
+        while self._shapes and shape.media + sum(kept.media for kept in self._shapes) > _KEPT_ROWS:
+            execute(self.server.dsn(), f"DROP DATABASE {self._shapes.pop(next(iter(self._shapes)))}")
+        self._made += 1
+        base = f"base_{self._made}"
+        execute(self.server.dsn(), f"CREATE DATABASE {base}")
+        asyncio.run(_fill_database(self.server.dsn(base), shape))
+        self._shapes[shape] = base
+        return base
 
     def command(self, *words: str) -> tuple[Sample, Any]:
         """Time the command; return what it printed, parsed if it was JSON."""

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 1200)
 PAUSES = (
     "after commit lock_candidates*",
     "before rename live>quarantine",
-    "after commit entries_purging",
+    "after commit lock_due_entries*",
     "before rename quarantine>purging",
     "before unlink purging",
     "before rename staging>live",

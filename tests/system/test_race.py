@@ -306,7 +306,7 @@ async def test_in_a_storm_of_uploads_fetches_and_thumbnails_no_row_loses_its_fil
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks a second time whether a row bears what was renamed."""
     bears = 'EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" ='
-    for name in ("quarantine_done", "look_quarantined", "claim_due_entries"):
+    for name in ("quarantine_done", "look_quarantined", "lock_due_entries"):
         assert bears in ENTRY_SQL[name]
         monkeypatch.setitem(ENTRY_SQL, name, ENTRY_SQL[name].replace(bears, "EXISTS (SELECT WHERE '' ="))
 

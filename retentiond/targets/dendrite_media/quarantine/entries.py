@@ -24,6 +24,7 @@ from retentiond.targets.dendrite_media.quarantine.entry_table import (
     intend,
     lose,
     note_failures,
+    note_freed,
     purging,
     quarantined,
 )
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.disk.moves import MoveResult
+    from retentiond.targets.dendrite_media.disk.moves import Freed, MoveResult
     from retentiond.targets.dendrite_media.store.context import StoreSession
 
 SQL: Final = named_queries(__package__, "entries.sql")
@@ -172,31 +173,32 @@ async def record_lost(session: StoreSession, entries: Sequence[EntryPath], probl
 async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int]:
     """Mark entries that we have claimed as purging, except held ones; return the marked.
 
-    From then on the ledger has the bytes that their purge frees.
+    From then on the ledger has the bytes that their purge frees: they are, or may be, further names of live files.
     """
     if not rows:
         return set()
     entries = sorted(entry_path(row) for row in rows)
-    disk, tree = session.context.disk, session.tree
-    shared = await disk.share(linked_elsewhere(tree), entries)
-    # Spare copies are further names of live files, which may have been made there file by file.
-    spares = {row["entry_id"] for row in rows if row.get("state", "returned") == "returned"}
-    unsure = [
-        entry
-        for entry, is_shared in zip(entries, shared, strict=True)
-        if is_shared or entry.entry_id in spares
-    ]
-    freed = dict(zip(unsure, await disk.share(measure_entries(tree), unsure), strict=True))
-    measured = [freed.get(entry) for entry in entries]
+    measured = await session.context.disk.share(measure_entries(session.tree), entries)
     async with session.context.pool.acquire() as connection, connection.transaction():
         await lock_holds(connection)
-        return await purging(
-            connection,
-            session,
-            entries,
-            [of_entry.files if of_entry else None for of_entry in measured],
-            [of_entry.bytes if of_entry else None for of_entry in measured],
-        )
+        return await purging(connection, session, entries, *_freed_columns(measured))
+
+
+async def measure_shared(session: StoreSession, entries: Sequence[EntryPath]) -> None:
+    """Record the bytes that the purge of entries frees, of those with files that have other names."""
+    disk, tree = session.context.disk, session.tree
+    shared = await disk.share(linked_elsewhere(tree), entries)
+    unsure = [entry for entry, is_shared in zip(entries, shared, strict=True) if is_shared]
+    if unsure:
+        measured = await disk.share(measure_entries(tree), unsure)
+        await note_freed(session, unsure, *_freed_columns(measured))
+
+
+def _freed_columns(measured: Sequence[Freed | None]) -> tuple[list[int | None], list[int | None]]:
+    return (
+        [of_entry.files if of_entry else None for of_entry in measured],
+        [of_entry.bytes if of_entry else None for of_entry in measured],
+    )
 
 
 async def known_entries(pool: Db, entries: Sequence[EntryPath]) -> set[EntryPath]:

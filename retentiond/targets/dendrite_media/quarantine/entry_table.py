@@ -65,6 +65,10 @@ CHANGES: Final[Mapping[str | None, frozenset[str | None]]] = {
 """The states that an entry may get, by its present state; None is no entry."""
 
 
+_BY_ID: Final = "SET LOCAL enable_sort = off"
+"""For pages in the order of the ids: else each would read and sort all entries that are left."""
+
+
 class Claim(StrEnum):
     """Claims of a page of entries: the statement's name, with its arguments after the batch."""
 
@@ -72,8 +76,6 @@ class Claim(StrEnum):
     """A sweep's look at entries in quarantine: (everything)."""
     RETURNED = "claim_returned"
     """Spares: (everything)."""
-    DUE = "claim_due_entries"
-    """Entries whose grace and settle are over: (references read at, everything)."""
     THUMBNAILS = "claim_strays"
     """Thumbnails in quarantine: (everything)."""
     INHERITED = "inherit_claims"
@@ -103,9 +105,8 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
     while True:
         session.claimant.guard.ensure()
         async with session.context.pool.acquire() as connection, connection.transaction():
-            if after or claim is Claim.DUE:
-                # By the ids: else each page would read and sort all entries that are left.
-                await connection.execute("SET LOCAL enable_sort = off")
+            if after:
+                await connection.execute(_BY_ID)
             page = await connection.fetch(
                 SQL[claim], after, session.context.batch, session.claimant.claimant_id, *arguments
             )
@@ -115,6 +116,47 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
         if len(page) < session.context.batch:
             return
         after = max(row["entry_id"] for row in page)
+
+
+async def lock_due(
+    connection: Conn, session: StoreSession, after: int, read_at: datetime, *, everything: bool
+) -> list[Record]:
+    """Lock a page of entries whose grace and settle are over (settle before `read_at`), in the order of their ids.
+
+    Each has `wanted`: whether a row has its hash.
+    """
+    session.claimant.guard.ensure()
+    await connection.execute(_BY_ID)
+    page = await connection.fetch(SQL["lock_due_entries"], after, session.context.batch, read_at, everything)
+    await connection.execute("SET LOCAL enable_sort TO DEFAULT")
+    return sorted(page, key=lambda row: int(row["entry_id"]))
+
+
+async def claim_locked(connection: Conn, session: StoreSession, entry_ids: Sequence[int]) -> None:
+    """Claim entries that this transaction has locked."""
+    if entry_ids:
+        await connection.execute(SQL["claim_locked"], list(entry_ids), session.claimant.claimant_id)
+
+
+async def due_purging(connection: Conn, session: StoreSession, entry_ids: Sequence[int]) -> set[int]:
+    """Claim entries that this transaction has locked, and mark them as purging, except held ones; return the marked."""
+    if not entry_ids:
+        return set()
+    marked = await connection.fetch(SQL["due_purging"], list(entry_ids), session.claimant.claimant_id)
+    return {row["entry_id"] for row in marked}
+
+
+async def note_freed(
+    session: StoreSession,
+    entries: Sequence[EntryPath],
+    files: Sequence[int | None],
+    sizes: Sequence[int | None],
+) -> None:
+    """Record the files and bytes that a purge of claimed entries frees; None: unknown."""
+    ids = [entry.entry_id for entry in entries]
+    await session.context.pool.execute(
+        SQL["note_freed"], ids, session.claimant.claimant_id, list(files), list(sizes)
+    )
 
 
 async def claim_copies(session: StoreSession, connection: Conn, blobs: Sequence[Hash]) -> list[Record]:

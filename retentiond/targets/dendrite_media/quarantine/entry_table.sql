@@ -189,15 +189,15 @@ FROM (SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m
 WHERE e.entry_id = l.entry_id
 RETURNING e.entry_id, e.pass_id, e.hash, l.wanted
 
--- name: claim_due_entries
--- Claims a batch of entries whose settle (before the protections' copy was begun) and grace are over, and looks a
+-- name: lock_due_entries
+-- Locks a batch of entries whose settle (before the protections' copy was begun) and grace are over, and looks a
 -- last time: do rows have the hash? Without a settle (dendrite does not run) this look is enough; otherwise a sweep
 -- must have looked before.
 WITH page AS (
-    SELECT e.entry_id, e.hash FROM retentiond.entry e
+    SELECT e.entry_id, e.pass_id, e.hash, e.state FROM retentiond.entry e
     WHERE e.state IN ('quarantined', 'returned') AND e.kind = 'blob' AND e.claimed_by IS NULL
-      AND e.renamed_at + e.settle <= $4
-      AND ($5 OR e.retry_at IS NULL OR e.retry_at <= statement_timestamp())
+      AND e.renamed_at + e.settle <= $3
+      AND ($4 OR e.retry_at IS NULL OR e.retry_at <= statement_timestamp())
       AND (e.state = 'returned' OR e.settle = interval '0' OR e.looked_at > e.renamed_at)
       AND (e.grace_until IS NULL OR e.grace_until <= statement_timestamp())
       AND NOT EXISTS (SELECT FROM retentiond.released_media r
@@ -205,11 +205,26 @@ WITH page AS (
       AND e.entry_id > $1
     ORDER BY e.entry_id LIMIT $2 FOR UPDATE OF e SKIP LOCKED
 )
-UPDATE retentiond.entry e SET claimed_by = $3
-FROM (SELECT p.entry_id, EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
-      FROM page p) l
-WHERE e.entry_id = l.entry_id
-RETURNING e.entry_id, e.pass_id, e.hash, e.state, e.bytes, l.wanted
+SELECT p.entry_id, p.pass_id, p.hash, p.state,
+       EXISTS (SELECT FROM mediaapi_media_repository m WHERE m.base64hash COLLATE "C" = p.hash) AS wanted
+FROM page p
+
+-- name: due_purging
+-- Claims locked entries that nothing needs, and marks them as purging; held ones are left as they are.
+UPDATE retentiond.entry e SET state = 'purging', claimed_by = $2
+WHERE e.entry_id = ANY ($1::bigint[]) AND (e.claimed_by IS NULL AND e.state = 'quarantined') IS TRUE
+  AND NOT EXISTS (SELECT FROM retentiond.released_media k WHERE k.base64hash = e.hash AND k.had_file AND {held})
+RETURNING e.entry_id
+
+-- name: claim_locked
+-- Claims locked entries with which something else is to be done.
+UPDATE retentiond.entry SET claimed_by = $2 WHERE entry_id = ANY ($1::bigint[]) AND claimed_by IS NULL
+
+-- name: note_freed
+-- Records the bytes that the purge of our entries frees, where they are not those of the release.
+UPDATE retentiond.entry e SET files = coalesce(g.files, e.files), bytes = coalesce(g.bytes, e.bytes)
+FROM unnest($1::bigint[], $3::integer[], $4::bigint[]) AS g(entry_id, files, bytes)
+WHERE e.entry_id = g.entry_id AND e.claimed_by = $2
 
 -- name: claim_strays
 -- Claims a page of stray thumbnails in quarantine; returns whether settle and grace are over, and whether a sweep has

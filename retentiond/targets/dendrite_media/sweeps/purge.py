@@ -7,9 +7,12 @@ were read after settle.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.past import count_purged
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
@@ -20,16 +23,18 @@ from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
 from retentiond.targets.dendrite_media.quarantine.entries import (
     mark_purging,
+    measure_shared,
     quarantine_again,
     return_to_rows,
 )
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
-    Claim,
     change,
     change_on,
-    claimed_pages,
+    claim_locked,
+    due_purging,
     forget_lost,
+    lock_due,
 )
 from retentiond.targets.dendrite_media.quarantine.refused_moves import give_up
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
@@ -37,6 +42,8 @@ from retentiond.targets.dendrite_media.restore.wanted import Wanted, find_wanted
 from retentiond.targets.dendrite_media.surveys.asked import references_asked_again
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from asyncpg import Record
 
     from retentiond.model.media import Hash
@@ -67,52 +74,98 @@ async def purge_due(
     # References that were read during an entry's settle prove nothing about it.
     read_at = min(now, copy.begun_at if copy else now, reading or now)
     unlinking: asyncio.Task[None] | None = None
+    after: int | None = 0
     try:
-        async for page in claimed_pages(session, Claim.DUE, read_at, everything):
-            unwanted, spares = await _look_last(session, report, page, references, copy)
-            marked = await _mark(session, unwanted)
+        while after is not None:
+            page = await _look_last(session, after, read_at, references, copy, everything=everything)
+            after = page.last
             if unlinking is not None:
                 await unlinking
-            # An upload that fails removes a live file at any moment, so the spare copies are asked for right before.
-            marked += await _mark(session, await _dispensable(session, report, spares))
             # While one batch is unlinked, the next is claimed and asked for: never more.
-            unlinking = asyncio.create_task(finish_purge(session, report, marked))
+            unlinking = asyncio.create_task(_unlink(session, report, page.purging))
+            await _keep(session, report, page)
+            if page.spares:
+                await unlinking
+                # An upload that fails removes a live file at any moment: the spares are asked for right before.
+                marked = await _mark(session, await _dispensable(session, report, page.spares))
+                unlinking = asyncio.create_task(finish_purge(session, report, marked))
     finally:
         if unlinking is not None:
             await unlinking
     await _forget(session, report)
 
 
+@dataclass(slots=True)
+class _Page:
+    """A page of expired entries after the last look; all but those of `later` are claimed. `last`: the next begins there.
+
+    `purging` are marked. `returning` have a row. `alone` are spare copies without a row, `spares` those with one.
+    """
+
+    purging: list[Record] = field(default_factory=list)
+    returning: list[Record] = field(default_factory=list)
+    alone: list[Record] = field(default_factory=list)
+    spares: list[Record] = field(default_factory=list)
+    needed: list[Record] = field(default_factory=list)
+    wanted: Wanted = field(default_factory=Wanted)
+    last: int | None = None
+
+
 async def _look_last(
-    session: StoreSession, report: SweepReport, page: list[Record], references: References, copy: Copy | None
-) -> tuple[list[Record], list[Record]]:
-    """Look a last time at a page of expired entries; return those that nothing needs, and the spare copies."""
-    unwanted = [row for row in page if row["state"] == "quarantined" and not row["wanted"]]
-    report.returned += await return_to_rows(
-        session, [entry_path(row) for row in page if row["state"] == "quarantined" and row["wanted"]]
-    )
-    # A spare copy whose rows were deleted is a copy like any other again, and waits anew.
-    await quarantine_again(session, [row for row in page if row["state"] == "returned" and not row["wanted"]])
-    spares = [row for row in page if row["state"] == "returned" and row["wanted"]]
-    last = unwanted + spares
-    wanted = await _ask(session, [row["hash"] for row in last], references, copy)
-    report.restored += await restore_wanted(session, wanted, last)
-    later = [row["entry_id"] for row in last if row["hash"] in wanted.blobs - wanted.back]
-    await change(session, Change.LET_GO, later)
-    unwanted, spares = (
-        [row for row in rows if row["hash"] not in wanted.blobs] for rows in (unwanted, spares)
-    )
-    return unwanted, spares
-
-
-async def _ask(session: StoreSession, blobs: list[Hash], references: References, copy: Copy | None) -> Wanted:
-    if not blobs:
-        return Wanted()
-    async with session.context.pool.acquire() as connection:
+    session: StoreSession,
+    after: int,
+    read_at: datetime,
+    references: References,
+    copy: Copy | None,
+    *,
+    everything: bool,
+) -> _Page:
+    """Lock a page of expired entries, look a last time, and claim them: those that nothing needs for their purge."""
+    page = _Page()
+    async with session.context.pool.acquire() as connection, AsyncExitStack() as opened:
+        held = None
         if copy is None:
-            return await find_wanted(session.context, connection, references, None, blobs)
-        async with references.held(connection, begun_after=copy.begun_at) as held:
-            return await find_wanted(session.context, connection, references, held, blobs)
+            await opened.enter_async_context(connection.transaction())
+        else:
+            held = await opened.enter_async_context(references.held(connection, begun_after=copy.begun_at))
+        await lock_holds(connection)
+        rows = await lock_due(connection, session, after, read_at, everything=everything)
+        if not rows:
+            return page
+        if len(rows) == session.context.batch:
+            page.last = rows[-1]["entry_id"]
+        last = [row for row in rows if (row["state"] == "returned") == row["wanted"]]
+        if last:
+            hashes = [row["hash"] for row in last]
+            page.wanted = await find_wanted(session.context, connection, references, held, hashes)
+        unwanted: list[Record] = []
+        for row in rows:
+            if row["wanted"] != (row["state"] == "returned"):
+                (page.returning if row["wanted"] else page.alone).append(row)
+            elif row["hash"] in page.wanted.back:
+                page.needed.append(row)
+            elif row["hash"] not in page.wanted.unknown:
+                (page.spares if row["wanted"] else unwanted).append(row)
+        marked = await due_purging(connection, session, [row["entry_id"] for row in unwanted])
+        page.purging = [row for row in unwanted if row["entry_id"] in marked]
+        claimed = (*page.returning, *page.alone, *page.needed, *page.spares)
+        await claim_locked(connection, session, [row["entry_id"] for row in claimed])
+    return page
+
+
+async def _keep(session: StoreSession, report: SweepReport, page: _Page) -> None:
+    """Return and restore the claimed entries of a page that are needed."""
+    report.returned += await return_to_rows(session, [entry_path(row) for row in page.returning])
+    # A spare copy whose rows were deleted is a copy like any other again, and waits anew.
+    await quarantine_again(session, page.alone)
+    report.restored += await restore_wanted(session, page.wanted, page.needed)
+
+
+async def _unlink(session: StoreSession, report: SweepReport, rows: list[Record]) -> None:
+    """Purge entries that are marked; before a file of theirs is gone, the ledger has the bytes that this frees."""
+    if rows:
+        await measure_shared(session, [entry_path(row) for row in rows])
+    await finish_purge(session, report, rows)
 
 
 async def _dispensable(session: StoreSession, report: SweepReport, spares: list[Record]) -> list[Record]:
@@ -127,7 +180,7 @@ async def _dispensable(session: StoreSession, report: SweepReport, spares: list[
 
 async def _mark(session: StoreSession, rows: list[Record]) -> list[Record]:
     marked = await mark_purging(session, rows)
-    # Held since the sweep looked: the next one restores it.
+    # Held since the look: the next sweep restores it.
     await change(session, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
     return [row for row in rows if row["entry_id"] in marked]
 
