@@ -246,7 +246,7 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
     )
     await large.execute(
         "INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, media_id, media_origin,"
-        f" base64hash, thumbnails) SELECT {copied}, media_id, media_origin, base64hash, '[]' FROM retentiond.released_media"
+        f" base64hash, thumbnails) SELECT {copied}, media_id, media_origin, base64hash, '{{}}' FROM retentiond.released_media"
     )
     for relation in ("released_media", "thumbnail_release", "entry"):
         await large.execute(f"VACUUM ANALYZE retentiond.{relation}")

@@ -65,9 +65,13 @@ async def make_older(connection: Connection) -> None:
     )
     for row in columns:
         table, names = row["table"], row["columns"]
+        # Until version 5 they were JSON.
+        values = ", ".join(
+            "to_jsonb(thumbnails)" if name == "thumbnails" else name for name in names.split(", ")
+        )
         await connection.execute(
             f"INSERT INTO retentiond.{table} ({names}) OVERRIDING SYSTEM VALUE "
-            f"SELECT {names} FROM newer.{table}"
+            f"SELECT {values} FROM newer.{table}"
         )
     sequences = await connection.fetch(
         "SELECT s.relname AS name FROM pg_class s WHERE s.relnamespace = 'retentiond'::regnamespace AND s.relkind = 'S'"
@@ -147,7 +151,10 @@ async def test_a_program_that_finds_no_entry_on_the_shelves_of_today_is_refused(
     # The ledger of such a program is brought up to date by the next one that works on it.
     await connection.execute(
         "UPDATE retentiond.ledger_version SET version = 3; UPDATE retentiond.ledger_part SET version = 3; "
-        "DROP TABLE retentiond.sample"
+        "DROP TABLE retentiond.sample; "
+        "ALTER TABLE retentiond.released_media ALTER thumbnails TYPE jsonb USING to_jsonb(thumbnails); "
+        "ALTER TABLE retentiond.thumbnail_release ALTER thumbnails TYPE jsonb USING to_jsonb(thumbnails); "
+        "DROP TYPE retentiond.thumbnail_copy"
     )
     async with retention.opened() as target:
         assert len((await target.restore(Selection())).restored) == 1

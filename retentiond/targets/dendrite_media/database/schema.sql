@@ -1,5 +1,15 @@
 -- The quarantine's part of the ledger. base64hash is COLLATE "C" throughout, see docs/adr/0006-own-index.md.
 
+-- A copy of a thumbnail row beside its key.
+CREATE TYPE retentiond.thumbnail_copy AS (
+    content_type text,
+    file_size_bytes bigint,
+    creation_ts bigint,
+    width integer,
+    height integer,
+    resize_method text
+);
+
 -- A copy of each released row, with its thumbnail rows, until its grace is over and the copy is deleted.
 CREATE TABLE retentiond.released_media (
     release_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -27,8 +37,7 @@ CREATE TABLE retentiond.released_media (
     upload_name text NOT NULL,
     base64hash text COLLATE "C" NOT NULL,
     user_id text NOT NULL,
-    -- The thumbnail rows as objects: content_type, file_size_bytes, creation_ts, width, height, resize_method.
-    thumbnails jsonb NOT NULL
+    thumbnails retentiond.thumbnail_copy[] NOT NULL
 );
 CREATE INDEX released_media_by_hash ON retentiond.released_media (base64hash);
 CREATE INDEX released_media_by_key ON retentiond.released_media (media_id, media_origin);
@@ -236,7 +245,7 @@ CREATE TABLE retentiond.thumbnail_release (
     media_id text COLLATE "C" NOT NULL,
     media_origin text COLLATE "C" NOT NULL,
     base64hash text COLLATE "C" NOT NULL,
-    thumbnails jsonb NOT NULL
+    thumbnails retentiond.thumbnail_copy[] NOT NULL
 );
 CREATE INDEX thumbnail_release_by_hash ON retentiond.thumbnail_release (base64hash);
 CREATE INDEX thumbnail_release_by_grace ON retentiond.thumbnail_release (grace_until);

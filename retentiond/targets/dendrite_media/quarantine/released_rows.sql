@@ -19,20 +19,19 @@ WITH key AS (
     WHERE m.media_id = k.media_id AND m.media_origin = k.media_origin AND k.before IS NULL
     RETURNING m.*, k.policy, k.file_bytes, k.facts, k.number
 ), thumbnails AS (
-    SELECT t.number, jsonb_agg(jsonb_build_object(
-        'content_type', t.content_type, 'file_size_bytes', t.file_size_bytes, 'creation_ts', t.creation_ts,
-        'width', t.width, 'height', t.height, 'resize_method', t.resize_method)) AS copied
+    SELECT t.number, array_agg(ROW(t.content_type, t.file_size_bytes, t.creation_ts, t.width, t.height,
+                                   t.resize_method)::retentiond.thumbnail_copy) AS copied
     FROM gone_thumbnail t GROUP BY t.number
 ), copied AS (
     INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, file_bytes, facts,
         media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)
     SELECT $1, m.policy, clock_timestamp(), clock_timestamp() + $10::interval, $11, m.file_bytes IS NOT NULL, m.file_bytes, m.facts::jsonb,
         m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
-        coalesce(t.copied, '[]')
+        coalesce(t.copied, '{}')
     -- A left join in effect; but a full one is never a nested loop, which a few expected rows would make it.
     FROM gone_media m FULL JOIN thumbnails t ON t.number = m.number
     WHERE coalesce(m.number, 0) > 0
-    RETURNING jsonb_array_length(thumbnails) AS thumbnails
+    RETURNING cardinality(thumbnails) AS thumbnails
 ), copied_alone AS (
     INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, facts, media_id, media_origin,
         base64hash, thumbnails)
@@ -40,7 +39,7 @@ WITH key AS (
         k.hash, t.copied
     FROM key k FULL JOIN thumbnails t ON t.number = k.number
     WHERE coalesce(k.before + t.number, 0) <> 0
-    RETURNING jsonb_array_length(thumbnails) AS thumbnails
+    RETURNING cardinality(thumbnails) AS thumbnails
 )
 SELECT c.*, g.media_id, g.media_origin, g.hash, g.width, g.height, g.resize_method, g.file_size_bytes
 FROM (SELECT (SELECT count(*) FROM gone_media) AS media, (SELECT count(*) FROM copied) AS media_copied,
@@ -221,8 +220,7 @@ INSERT INTO mediaapi_thumbnail (media_id, media_origin, content_type, file_size_
     resize_method)
 SELECT r.media_id, r.media_origin, t.content_type, t.file_size_bytes, t.creation_ts, t.width, t.height, t.resize_method
 FROM retentiond.released_media r
-CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(content_type text, file_size_bytes bigint, creation_ts bigint,
-    width integer, height integer, resize_method text)
+CROSS JOIN LATERAL unnest(r.thumbnails) AS t
 LEFT JOIN unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
           AS l(hash, width, height, resize_method, size)
        ON l.hash = r.base64hash AND l.width = t.width AND l.height = t.height
@@ -301,8 +299,7 @@ WITH back AS (
     SELECT b.media_id, b.media_origin, t.content_type, t.file_size_bytes, t.creation_ts, t.width, t.height,
         t.resize_method
     FROM back b
-    CROSS JOIN LATERAL jsonb_to_recordset(b.thumbnails) AS t(content_type text, file_size_bytes bigint,
-        creation_ts bigint, width integer, height integer, resize_method text)
+    CROSS JOIN LATERAL unnest(b.thumbnails) AS t
     ON CONFLICT DO NOTHING
 )
 SELECT b.pass_id, b.policy, b.media_id, b.media_origin, b.base64hash AS hash, b.reason, NULL::text AS by FROM back b
@@ -316,8 +313,7 @@ WITH live AS (
 ), wanted AS (
     SELECT r.release_id, r.media_id, r.media_origin, t.*
     FROM retentiond.thumbnail_release r
-    CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(content_type text, file_size_bytes bigint,
-        creation_ts bigint, width integer, height integer, resize_method text)
+    CROSS JOIN LATERAL unnest(r.thumbnails) AS t
     JOIN live l ON l.hash = r.base64hash AND l.width = t.width AND l.height = t.height
                AND l.resize_method = t.resize_method AND l.size = t.file_size_bytes
     WHERE (r.restoring ->> 'claimant')::integer = $1

@@ -13,5 +13,5 @@ WHERE (r.restoring ->> 'claimant')::integer = $3 AND (r.file_size_bytes <= 0 OR 
 -- The thumbnails of rows that are being restored.
 SELECT r.base64hash AS hash, t.width, t.height, t.resize_method
 FROM retentiond.released_media r
-CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(width integer, height integer, resize_method text)
+CROSS JOIN LATERAL unnest(r.thumbnails) AS t
 WHERE r.restoring IS NOT NULL AND r.base64hash = ANY ($1::text[])

@@ -4,5 +4,5 @@
 -- The thumbnails to be restored.
 SELECT r.base64hash AS hash, t.width, t.height, t.resize_method
 FROM retentiond.thumbnail_release r
-CROSS JOIN LATERAL jsonb_to_recordset(r.thumbnails) AS t(width integer, height integer, resize_method text)
+CROSS JOIN LATERAL unnest(r.thumbnails) AS t
 WHERE (r.restoring ->> 'claimant')::integer = $2 AND r.base64hash = ANY ($1::text[])
