@@ -36,6 +36,11 @@ class Pace:
         self._sleep = sleep
         self._free_at = clock()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the next items may go at once."""
+        return self._free_at <= self._clock()
+
     async def take(self, items: int) -> None:
         """Wait until these items may go; an idle time is not saved up for a burst."""
         now = self._clock()

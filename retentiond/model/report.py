@@ -66,7 +66,9 @@ class PassReport:
 
     def remove(self, policy: str, items: int, size: int = 0) -> None:
         """Count items, and the bytes that leave with them, for a policy."""
-        tally = self.removed.setdefault(policy, Tally())
+        tally = self.removed.get(policy)
+        if tally is None:
+            tally = self.removed[policy] = Tally()
         tally.items += items
         tally.bytes += size
 

@@ -94,15 +94,15 @@ async def end_by_hand(context: TargetContext, options: PassOptions | AuditOption
     """Sweep once more if no daemon will: after a removal, once dendrite's time-outs are over.
 
     A grace or a settle may have ended during the run: a daily job begins just before the grace of the day before is
-    over. Without a settle the released files are purged now.
+    over. Without a settle the released files are purged now. The sweep at the beginning has listed the disk.
     """
     if context.config.settle == timedelta(0):
         # Files that a dead pass had released are purged as well.
-        await sweep_store(context, everything=True, fresh=True)
+        await sweep_store(context, everything=True, fresh=True, stock=False)
         return
     if await has_daemon(context.pool):
         return
     if removed and context.config.settle >= LAST_SWEEP_AFTER:
         options.progress.stage("wait", None)
         await options.stop.wait(LAST_SWEEP_AFTER.total_seconds())
-    await sweep_store(context, everything=True)
+    await sweep_store(context, everything=True, stock=False)

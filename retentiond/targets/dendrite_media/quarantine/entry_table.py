@@ -73,7 +73,7 @@ class Claim(StrEnum):
     """Claims of a page of entries: the statement's name, with its arguments after the batch."""
 
     LOOK = "look_quarantined"
-    """A sweep's look at entries in quarantine: (everything)."""
+    """A sweep's look at entries in quarantine, of which it returns those with a row, and the last: (everything)."""
     RETURNED = "claim_returned"
     """Spares: (everything)."""
     THUMBNAILS = "claim_strays"
@@ -113,7 +113,8 @@ async def claimed_pages(session: StoreSession, claim: Claim, *arguments: Any) ->
         if not page:
             return
         yield sorted(page, key=lambda row: int(row["entry_id"]))
-        if len(page) < session.context.batch:
+        # A look returns a few of its page.
+        if claim is not Claim.LOOK and len(page) < session.context.batch:
             return
         after = max(row["entry_id"] for row in page)
 

@@ -170,9 +170,11 @@ WITH page AS (
     FROM free f WHERE e.entry_id = f.entry_id
     RETURNING e.entry_id, f.wanted
 )
--- A full join is never a nested loop, however few rows are expected.
+-- Entries with a row, and the last of the page, behind which the next begins. A full join is never a nested loop,
+-- however few rows are expected.
 SELECT l.entry_id, l.pass_id, l.hash, coalesce(c.wanted, false) AS wanted
 FROM look l FULL JOIN changed c ON c.entry_id = l.entry_id
+WHERE c.wanted OR l.entry_id = (SELECT max(entry_id) FROM look)
 
 -- name: claim_returned
 -- Claims a page of returned entries, to check whether their live file still exists; returns whether a row has the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -17,19 +17,21 @@ from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED
 from retentiond.model.errors import RetentiondError, UnreachableError
 from retentiond.model.report import Item
-from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.assess import assess, look_at_batch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from retentiond.model.media import MediaKey
     from retentiond.model.report import PassReport
+    from retentiond.targets.dendrite_media.disk.look import BlobLook
     from retentiond.targets.dendrite_media.quarantine.entries import Moves
     from retentiond.targets.dendrite_media.quarantine.release import BatchReleaser, ReleasedBatch
     from retentiond.targets.dendrite_media.store.context import PlanContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
+    from retentiond.targets.dendrite_media.surveys.survey import Due
 
 _FAILED_BATCHES_THAT_STOP: Final = 2
 
@@ -61,17 +63,14 @@ class Removal:
     async def run(self) -> None:
         """Work until nothing is due, a stop is requested, or two batches in a row cannot be moved."""
         plan = self._plan
-        async with self._mover() as moving:
-            async for batch in self._criteria.surveyor.due(plan.target.batch):
-                if not plan.dry:
-                    await self._pace.take(len(batch))
+        async with self._mover() as moving, aclosing(self._looked()) as batches:
+            async for batch, looks in batches:
                 if self._failed_in_a_row >= _FAILED_BATCHES_THAT_STOP:
                     break
                 if plan.stop.asked:
                     self._report.state, self._report.error = "interrupted", STOPPED
                     break
-                freed = await self._releaser.freed({due.blob for due in batch})
-                assessed = await assess(plan.tree, plan.target.disk, batch, self._accesses, freed)
+                assessed = await assess(batch, looks, self._accesses)
                 self._count_staying(assessed)
                 released = await self._releaser.release([item for item in assessed if self._goes(item)])
                 sizes = self._count_released(released)
@@ -79,6 +78,35 @@ class Removal:
                     self._tell(assessed, sizes, self._listen)
                 await moving.put(released)
                 plan.progress.advance(len(batch), sum(released.leaving.values()))
+
+    async def _looked(self) -> AsyncGenerator[tuple[list[Due], list[BlobLook]], None]:
+        """Yield the batches of due rows, each with the look at its blobs.
+
+        While one is released, the next is looked at. Not in a plan, whose looks need the releases before them; nor
+        where access times count, nor at a slow pace, which would let a look become old.
+        """
+        plan = self._plan
+        alone = plan.dry or (self._accesses is not None and self._accesses.tell)
+        looked: tuple[list[Due], asyncio.Task[list[BlobLook]]] | None = None
+        try:
+            async for batch in self._criteria.surveyor.due(plan.target.batch):
+                if looked is not None and (alone or not self._pace.is_free):
+                    yield looked[0], await looked[1]
+                    looked = None
+                if not plan.dry:
+                    await self._pace.take(len(batch))
+                freed = await self._releaser.freed({due.blob for due in batch})
+                look = look_at_batch(plan.tree, plan.target.disk, batch, freed)
+                next_one = batch, asyncio.create_task(look)
+                if looked is not None:
+                    before, looked = looked, next_one
+                    yield before[0], await before[1]
+                looked = next_one
+            if looked is not None:
+                yield looked[0], await looked[1]
+        finally:
+            if looked is not None:
+                await asyncio.wait({looked[1]})
 
     @asynccontextmanager
     async def _mover(self) -> AsyncIterator[asyncio.Queue[ReleasedBatch | None]]:
@@ -160,20 +188,28 @@ class Removal:
 
     def _count_released(self, released: ReleasedBatch) -> dict[MediaKey, int]:
         """Count a released batch; return the bytes that leave with each row that is gone."""
+        report, criteria = self._report, self._criteria
         for item in (*released.changed, *released.gone):
             self._reach(item)
         for item in released.changed:
-            if self._criteria.stayed(item.due) is None:
-                self._report.kept["changed"] += 1
+            if criteria.stayed(item.due) is None:
+                report.kept["changed"] += 1
         leaving, sizes = dict(released.leaving), {}
+        removed: Counter[str] = Counter()
+        freed: Counter[str] = Counter()
         # The bytes of a blob leave with its last row; the batch is sorted by hash.
         for item in reversed(released.gone):
-            self._report.stays_no_more(self._criteria.stayed(item.due))
-            size = sizes[item.due.key] = leaving.pop(item.due.blob, 0)
-            self._report.remove(self._criteria.name_of(item.due), 1, size)
+            due = item.due
+            report.stays_no_more(criteria.stayed(due))
+            size = sizes[due.key] = leaving.pop(due.blob, 0)
+            name = criteria.name_of(due)
+            removed[name] += 1
+            freed[name] += size
             if not item.look.has_file:
-                self._report.missing_file += 1
+                report.missing_file += 1
                 self._warn("missing_file", item)
+        for name, items in removed.items():
+            report.remove(name, items, freed[name])
         return sizes
 
     def _tell(

@@ -14,7 +14,7 @@ from retentiond.targets.dendrite_media.quarantine.disposal import orphans_record
 from retentiond.targets.dendrite_media.quarantine.entries import carry_out
 from retentiond.targets.dendrite_media.quarantine.entry_table import intend_orphans
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
-from retentiond.targets.dendrite_media.surveys.assess import assess
+from retentiond.targets.dendrite_media.surveys.assess import assess, look_at_batch
 from retentiond.targets.dendrite_media.surveys.criteria import RemovalCriteria
 from retentiond.targets.dendrite_media.surveys.survey import Due
 
@@ -155,7 +155,8 @@ async def _assess(running: RepairContext, kind: FindingKind, rows: Sequence[Medi
     """Look at the files to be moved; leave those that must not or cannot be."""
     due = [Due(_hash(row), row.key, 0, None) for row in sorted(rows, key=lambda row: row.base64hash)]
     goes = []
-    for item in await assess(running.session.tree, running.session.context.disk, due):
+    looks = await look_at_batch(running.session.tree, running.session.context.disk, due)
+    for item in await assess(due, looks):
         if item.goes:
             goes.append(item)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retentiond.targets.dendrite_media.disk.look import BlobLook, look_at_blobs
+from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retentiond.model.errors import FailureKind
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.layout import Thumbnail
+    from retentiond.targets.dendrite_media.disk.look import BlobLook
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
     from retentiond.targets.dendrite_media.surveys.survey import Due
@@ -40,18 +41,23 @@ class Assessed:
         return self.kept is None and self.failed is None
 
 
-async def assess(
+async def look_at_batch(
     tree: MediaTree,
     disk: DiskWorkers,
     batch: Sequence[Due],
-    accesses: AccessTimes | None = None,
     freed: Mapping[Hash, Collection[Thumbnail]] | None = None,
-) -> list[Assessed]:
-    """Look at each blob of the batch once; the batch is sorted by hash. Access times count if they are given.
+) -> list[BlobLook]:
+    """Look at each blob of the batch once; the batch is sorted by hash.
 
     Thumbnails that a plan has `freed` already are ignored.
     """
-    looks = await disk.share(look_at_blobs(tree, freed or {}), sorted({due.blob for due in batch}))
+    return await disk.share(look_at_blobs(tree, freed or {}), sorted({due.blob for due in batch}))
+
+
+async def assess(
+    batch: Sequence[Due], looks: Sequence[BlobLook], accesses: AccessTimes | None = None
+) -> list[Assessed]:
+    """Judge the rows of a batch by the looks at their blobs, and by access times if they are given."""
     by_blob = {look.blob: look for look in looks}
     accessed = await accesses.accessed(batch, looks) if accesses else ()
     return [_judge(due, by_blob[due.blob], accessed=due.key in accessed) for due in batch]

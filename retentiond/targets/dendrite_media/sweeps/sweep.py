@@ -43,20 +43,31 @@ _PROTECTIONS_EVERY: Final = timedelta(hours=1)
 
 
 async def sweep_store(
-    context: TargetContext, *, everything: bool, fresh: bool = False, purging: bool = True
+    context: TargetContext,
+    *,
+    everything: bool,
+    fresh: bool = False,
+    purging: bool = True,
+    stock: bool = True,
 ) -> SweepReport:
     """Open the store anew and sweep once, as `sweep` does."""
     async with open_store(context) as session:
-        return await sweep(session, everything=everything, fresh=fresh, purging=purging)
+        return await sweep(session, everything=everything, fresh=fresh, purging=purging, stock=stock)
 
 
 async def sweep(
-    session: StoreSession, *, everything: bool, fresh: bool = False, purging: bool = True
+    session: StoreSession,
+    *,
+    everything: bool,
+    fresh: bool = False,
+    purging: bool = True,
+    stock: bool = True,
 ) -> SweepReport:
     """Sweep once: open steps, needed entries, expired entries.
 
     `everything` reads all entries and the disk, too, and tries failed steps again; `fresh` requires protections read
-    from now on; without `purging` no entry is deleted for good.
+    from now on; without `purging` no entry is deleted for good; without `stock` the quarantine on the disk is not listed:
+    this process has just done it.
     """
     report = SweepReport()
     if session.fit == "new":
@@ -66,7 +77,8 @@ async def sweep(
     await _look_at_returned(session, report, everything=everything)
     if everything:
         await clear_staging(session, report)
-        report.unknown += await take_stock(session)
+        if stock:
+            report.unknown += await take_stock(session)
     # With a database restored from a backup no entry is purged.
     if session.fit == "fits":
         await _restore_held(session, report, everything=everything)
