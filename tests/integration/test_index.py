@@ -242,7 +242,7 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
     )
     await large.execute(
         "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file,"
-        f" {row}, thumbnails) SELECT {copied}, false, true, {row}, '[]' FROM mediaapi_media_repository LIMIT 50000"
+        f" {row}, thumbnails) SELECT {copied}, false, true, {row}, '{{}}' FROM mediaapi_media_repository LIMIT 50000"
     )
     await large.execute(
         "INSERT INTO retentiond.thumbnail_release (pass_id, policy, released_at, grace_until, media_id, media_origin,"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retentiond.model.media import Hash
 
 LookResult = Literal["present", "missing", "unsafe", "failed"]
+_OWNERS: Final = stat.S_IWUSR | stat.S_IXUSR
 _NOTHING: Final[Mapping[Hash, Collection[Thumbnail]]] = {}
 
 
@@ -76,6 +77,7 @@ class Parents(DirectoryCache):
 
     def __init__(self, tree: MediaTree) -> None:
         super().__init__(tree)
+        self.user = os.geteuid()
         self._changeable: dict[int, bool] = {}
 
     def changeable(self, parent: int) -> bool:
@@ -104,8 +106,14 @@ def _look_at_blob(tree: MediaTree, parents: Parents, blob: Hash, freed: Collecti
             return BlobLook(blob, "unsafe", problem="a link or a file is in its path")
         return BlobLook(blob, "failed", problem=f"its directory cannot be read: {disk_error(error)}")
     try:
-        look = _look_inside(tree, blob, descriptor, freed)
-        if look.result == "present" and not (parents.changeable(parent) and _may_change(parent, rest)):
+        about = os.fstat(descriptor)
+        look = _look_inside(tree, about, blob, descriptor, freed)
+        # To its owner the kernel's answer is these bits; a directory that cannot be changed for another reason, by an
+        # attribute of the file system, is shown by its rename.
+        ours = about.st_uid == parents.user and about.st_mode & _OWNERS == _OWNERS
+        if look.result == "present" and not (
+            parents.changeable(parent) and (ours or _may_change(parent, rest))
+        ):
             return BlobLook(blob, "failed", problem="this user may not move its directory")
         return look
     except OSError as error:
@@ -114,12 +122,14 @@ def _look_at_blob(tree: MediaTree, parents: Parents, blob: Hash, freed: Collecti
         os.close(descriptor)
 
 
-def _look_inside(tree: MediaTree, blob: Hash, descriptor: int, freed: Collection[Thumbnail]) -> BlobLook:
+def _look_inside(
+    tree: MediaTree, directory: os.stat_result, blob: Hash, descriptor: int, freed: Collection[Thumbnail]
+) -> BlobLook:
     file_size: int | None = None
     thumbnails: list[tuple[Thumbnail, int]] = []
     accessed: float | None = None
     # Of the directory itself: in an overlay its files may have other device numbers.
-    if os.fstat(descriptor).st_dev != tree.device:
+    if directory.st_dev != tree.device:
         return BlobLook(blob, "unsafe", problem="its directory is on another device")
     for name in all_names(descriptor):
         about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
