@@ -90,7 +90,7 @@ WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL
 _NAME = re.compile(r"^-- name: (?P<name>\w+)\s*$", re.MULTILINE)
 
 
-def named_queries(package: str, file: str = "queries.sql", **identifiers: str) -> Mapping[str, str]:
+def named_queries(package: str, file: str, **identifiers: str) -> Mapping[str, str]:
     """Read a `.sql` file of a package into its statements by name.
 
     `identifiers` replace `{name}` in the text: they are relations of our own, never a value from outside.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import actor, read_clock
-from retentiond.ledger.ledger import SQL
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import RefusedError
@@ -32,8 +31,7 @@ async def look_at_ledger(db: Db, ledger: Ledger, state: StoreState, acceptance: 
 async def save_acceptance(connection: Conn, ledger: Ledger, acceptance: Acceptance, last_pass: int) -> Row:
     """Accept the clock, continue after the last pass of either side, and record the user, in one transaction."""
     await ledger.save_clock(connection, read_clock())
-    store = await connection.fetchrow(SQL["accept_store"], last_pass)
-    assert store is not None  # noqa: S101 - `look_at_ledger` has had it
+    store = await ledger.accept_store(connection, last_pass)
     body = {
         "by": actor(),
         "refused": sorted(refusal.limit for refusal in acceptance.refused),

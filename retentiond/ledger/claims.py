@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from retentiond.ledger.ledger import SQL
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.session import CLAIMANT, Guard, Session, open_session
-from retentiond.ledger.session import SQL as LOCKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+
+SQL: Final = named_queries(__package__, "claims.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class ClaimOwner:
         for other in others:
             if other == self.claimant_id:
                 continue
-            if await self._session.ask(LOCKS["try_lock"], CLAIMANT, str(other)):
-                await self._session.ask(LOCKS["unlock"], CLAIMANT, str(other))
+            if await self._session.try_lock(CLAIMANT, str(other)):
+                await self._session.unlock(CLAIMANT, str(other))
                 gone.append(other)
         return gone
 
@@ -46,5 +47,5 @@ async def claimant(dsn: str) -> AsyncIterator[ClaimOwner]:
     async with open_session(dsn) as session:
         claimant_id = await session.ask(SQL["new_claimant"])
         # Nothing is claimed before the lock is taken, so no process takes this owner for dead.
-        await session.ask(LOCKS["try_lock"], CLAIMANT, str(claimant_id))
+        await session.try_lock(CLAIMANT, str(claimant_id))
         yield ClaimOwner(claimant_id, session.guard, session)

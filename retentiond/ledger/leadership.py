@@ -12,22 +12,34 @@ from typing import TYPE_CHECKING, Final, Self
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.host import host_name, process_id
-from retentiond.ledger.ledger import SQL as LEDGER_SQL
-from retentiond.ledger.session import DUTY, LockHolder, Session, lock_holder, open_session
-from retentiond.ledger.session import SQL as LOCKS
-from retentiond.ledger.session import SQL_WITHOUT_LEDGER as LOCKS_WITHOUT_LEDGER
+from retentiond.ledger.session import DUTY, LockHolder, Session, lock_holder, open_session, try_lock
 from retentiond.model.errors import BusyError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from retentiond.adapters.postgres import Conn
+    from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__, "leadership.sql")
 _SIGNATURE: Final = "retentiond daemon on "
 _LONGEST_HOST: Final = 30
 """The name of a session has 63 bytes at most."""
+
+
+async def beat(db: Db) -> None:
+    """Write a heartbeat of the daemon in this process."""
+    await db.execute(SQL["beat"], host_name(), process_id())
+
+
+async def end_beat(db: Db) -> None:
+    """Remove the heartbeat."""
+    await db.execute(SQL["end_beat"], host_name(), process_id())
+
+
+async def has_daemon(db: Db) -> bool:
+    """Return whether a daemon was alive lately on any target of this database."""
+    return bool(await db.fetch(SQL["daemons"]))
 
 
 async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | None:
@@ -37,7 +49,7 @@ async def daemon_of(connection: Conn, target: str, *, ledger: bool) -> str | Non
 
 async def daemons_of(connection: Conn, target: str, *, ledger: bool) -> list[str]:
     """Return the daemons of a target as `host, pid N`, by their heartbeats (one a minute), or by the lock of the leader."""
-    alive = await connection.fetch(LEDGER_SQL["daemons"]) if ledger else []
+    alive = await connection.fetch(SQL["daemons"]) if ledger else []
     if alive:
         return [f"{row['host']}, pid {row['pid']}" for row in alive]
     on_duty = await _on_duty(connection, target, ledger=ledger)
@@ -105,7 +117,7 @@ class Leadership:
                 session = await self._open.enter_async_context(open_session(self._dsn))
             elif self._of_store:
                 return
-            of_store = bool(await session.ask(LEDGER_SQL["ledger_exists"]))
+            of_store = await session.has_ledger()
             if self._session is not None and not of_store:
                 return
             holder = await self._try(session, of_store=of_store)
@@ -123,12 +135,11 @@ class Leadership:
 
     async def _try(self, session: Session, *, of_store: bool) -> str | None:
         """Take the lock, and write our name to the session; return the holder if another session has it."""
-        locks = LOCKS if of_store else LOCKS_WITHOUT_LEDGER
         async with session.turn:
             connection = session.connection
             holder = await _on_duty(connection, self._target, ledger=of_store)
             if holder is None or holder.asking:
-                if await connection.fetchval(locks["try_lock"], DUTY, self._target):
+                if await try_lock(connection, DUTY, self._target, ledger=of_store):
                     await connection.execute(
                         SQL["sign"], f"{_SIGNATURE}{host_name()[:_LONGEST_HOST]}, pid {process_id()}"
                     )

@@ -8,26 +8,27 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from retentiond.adapters.postgres import LOST, Conn
+from retentiond.adapters.postgres import LOST, Conn, named_queries
 from retentiond.engine.target import Stop
 from retentiond.ledger.host import host_name, process_id
-from retentiond.ledger.ledger import SQL, refuse_standby
+from retentiond.ledger.ledger import refuse_standby
 from retentiond.ledger.session import (
     LEASE,
-    SQL_WITHOUT_LEDGER,
     TRIAL,
     Guard,
     Session,
+    holds_lock,
     lock_holder,
     open_session,
+    try_lock,
 )
-from retentiond.ledger.session import SQL as LOCKS
 from retentiond.model.errors import BusyError, LeaseLostError, Refusal, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+SQL: Final = named_queries(__package__, "lease.sql")
 _PLAIN_CONNECTION: Final = "point `database` at PostgreSQL itself, or at a pooler in session mode that hands on the settings of a connection"
 _TRY_EVERY: Final = 0.2
 
@@ -71,9 +72,7 @@ async def hold_lease(
         async with session.turn:
             await refuse_standby(session.connection)
             await _take_lock(session.connection, patience, stop or Stop())
-            await _refuse_pooler(
-                session.connection, await session.connection.fetchval(LOCKS["holds_lock"], LEASE, "")
-            )
+            await _refuse_pooler(session.connection, await holds_lock(session.connection, LEASE))
             epoch = await session.connection.fetchval(SQL["take_lease"], command, host_name(), process_id())
         try:
             yield Lease(epoch, session.guard)
@@ -87,11 +86,9 @@ async def try_session(dsn: str) -> None:
     async with open_session(dsn) as session, session.turn:
         connection = session.connection
         await refuse_standby(connection)
-        await connection.fetchval(SQL_WITHOUT_LEDGER["try_lock"], TRIAL, name)
+        await try_lock(connection, TRIAL, name, ledger=False)
         # It ends with the session.
-        await _refuse_pooler(
-            connection, await connection.fetchval(SQL_WITHOUT_LEDGER["holds_lock"], TRIAL, name)
-        )
+        await _refuse_pooler(connection, await holds_lock(connection, TRIAL, name, ledger=False))
 
 
 async def current_holder(connection: Conn) -> str | None:
@@ -104,18 +101,15 @@ async def current_holder(connection: Conn) -> str | None:
 
 
 async def _take_lock(connection: Conn, patience: float, stop: Stop) -> None:
-    async def try_lock() -> bool:
-        return bool(await connection.fetchval(LOCKS["try_lock"], LEASE, ""))
-
     async def until_taken() -> None:
-        while not await try_lock():
+        while not await try_lock(connection, LEASE):
             await stop.wait(_TRY_EVERY)
             if stop.asked:
                 raise TimeoutError
 
     try:
         # At least one attempt, also without any waiting time.
-        if not await try_lock():
+        if not await try_lock(connection, LEASE):
             await asyncio.wait_for(until_taken(), patience)
     except TimeoutError as error:
         raise BusyError(await _busy(connection)) from error
@@ -158,4 +152,4 @@ async def _give_back(session: Session, epoch: int) -> None:
     with suppress(*LOST):
         await session.ask(SQL["end_lease"], epoch)
         # Who closes a connection does not wait for the server to notice, and our own next try may come at once.
-        await session.ask(LOCKS["unlock"], LEASE, "")
+        await session.unlock(LEASE)

@@ -21,15 +21,19 @@ from retentiond.ledger.migrations import (
     update_ledger,
 )
 from retentiond.ledger.records import Record, add_record
+from retentiond.ledger.session import ledger_exists
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.records import version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+    from asyncpg import Record as Row
 
     from retentiond.adapters.postgres import Conn, Db
 
-SQL: Final = named_queries(__package__)
+SQL: Final = named_queries(__package__, "ledger.sql")
 NO_STORE: Final = UUID(int=0)
 """The store of a database that has no ledger."""
 _NAME_TAKEN: Final = (
@@ -73,7 +77,7 @@ class Ledger:
 
     async def exists(self, connection: Conn | Db) -> bool:
         """Return whether this database has a ledger."""
-        return bool(await connection.fetchval(SQL["ledger_exists"]))
+        return await ledger_exists(connection)
 
     async def make(self, connection: Conn, *schemas: tuple[str, str]) -> None:
         """Create a missing ledger; `schemas` are (package, file) of the targets' own tables.
@@ -200,11 +204,30 @@ class Ledger:
             await connection.execute(SQL["end_pass"], pass_id, state, json.dumps(report))
             await add_record(connection, Record("pass_ended", target, pass_id, report))
 
+    async def count_purged(self, connection: Conn, purged: Sequence[tuple[int, int]]) -> None:
+        """Add purged blobs to the totals of their passes: the pass and the bytes of each."""
+        passes, sizes = [pass_id for pass_id, _ in purged], [size for _, size in purged]
+        await connection.execute(SQL["count_purged"], passes, sizes)
+
+    async def count_restored(self, connection: Conn, passes: Sequence[int]) -> None:
+        """Add restored rows to the totals of their passes: the pass of each."""
+        await connection.execute(SQL["count_restored"], list(passes))
+
+    async def accept_store(self, connection: Conn, last_pass: int) -> Row:
+        """Continue after the later of this pass and our last one; return the store's ID and its last pass."""
+        row = await connection.fetchrow(SQL["accept_store"], last_pass)
+        assert row is not None  # noqa: S101 - a ledger has a store
+        return row
+
     async def save_refusal(self, db: Db, target: str, refusal: Refusal) -> None:
         """Remember why a pass did not begin, until one does."""
         async with db.acquire() as connection, connection.transaction():
             await connection.execute(SQL["save_refusal"], target, json.dumps(asdict(refusal)))
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
+
+    async def clear_refusal(self, db: Db, target: str) -> None:
+        """Forget why a pass did not begin."""
+        await db.execute(SQL["clear_refusal"], target)
 
     async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
         """Return by how many seconds this machine's wall clock leapt since it was last noted."""

@@ -1,6 +1,12 @@
 -- The session locks. Each key has two parts: its kind ($1), and a hash of the store and the lock's name ($2), so that a
 -- role that does not know the store cannot hold one of them in advance.
 
+-- name: ledger_exists
+-- Whether this database has a ledger. Read from the catalogue itself: to_regclass uses a cache of the session, which is
+-- out of date after the wait for another process that creates the ledger.
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'retentiond' AND c.relname = 'ledger_version')
+
 -- name: key
 -- A part of the other statements, where there is a ledger.
 SELECT ('x' || left(encode(sha256(convert_to(s.store_id || ' ' || $2::text, 'UTF8')), 'hex'), 8))::bit(32)::integer AS key

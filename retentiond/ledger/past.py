@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.ledger.ledger import SQL
+from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Backlog, Tally
 from retentiond.model.statistics import FREED_DAYS, Freed, PassTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn, Db
+
+SQL: Final = named_queries(__package__, "past.sql")
 
 
 async def read_last_pass(connection: Conn, target: str) -> dict[str, Any] | None:
@@ -78,16 +79,6 @@ async def read_pass_state(pool: Db, pass_id: int) -> str | None:
     return state
 
 
-async def has_daemon(pool: Db) -> bool:
-    """Return whether a daemon was alive lately on any target of this database."""
-    return bool(await pool.fetch(SQL["daemons"]))
-
-
-async def clear_refusal(pool: Db, target: str) -> None:
-    """Forget why a pass did not begin."""
-    await pool.execute(SQL["clear_refusal"], target)
-
-
 async def save_audit(
     pool: Db, target: str, command: str, began: datetime, ended: datetime, report: dict[str, Any]
 ) -> None:
@@ -103,14 +94,3 @@ async def save_backlog(connection: Conn, target: str, items: int, size: int, sin
 async def shrink_backlog(connection: Conn, target: str, removed: int) -> None:
     """Take removed items off the backlog, of items without a size; the last one ends it."""
     await connection.execute(SQL["shrink_backlog"], target, removed)
-
-
-async def count_purged(connection: Conn, purged: Sequence[tuple[int, int]]) -> None:
-    """Add purged blobs to the totals of their passes: the pass and the bytes of each."""
-    passes, sizes = [pass_id for pass_id, _ in purged], [size for _, size in purged]
-    await connection.execute(SQL["count_purged"], passes, sizes)
-
-
-async def count_restored(connection: Conn, passes: Sequence[int]) -> None:
-    """Add restored rows to the totals of their passes: the pass of each."""
-    await connection.execute(SQL["count_restored"], list(passes))

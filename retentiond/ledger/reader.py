@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retentiond.adapters.postgres import translate_errors
-from retentiond.ledger.host import host_name, process_id
-from retentiond.ledger.ledger import SQL
+from retentiond.ledger.leadership import beat, end_beat
 from retentiond.ledger.records import read_newest, read_records, verify_records
 from retentiond.ledger.samples import read_samples
 from retentiond.model.records import Chain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from retentiond.adapters.postgres import Db
     from retentiond.ledger.ledger import Ledger
@@ -81,13 +80,13 @@ class LedgerReader:
 
     async def beat(self) -> None:
         """Write a heartbeat of the daemon, if there is a ledger."""
-        await self._execute("beat")
+        await self._with_ledger(beat)
 
     async def end_beat(self) -> None:
         """Remove the heartbeat."""
-        await self._execute("end_beat")
+        await self._with_ledger(end_beat)
 
-    async def _execute(self, statement: str) -> None:
+    async def _with_ledger(self, write: Callable[[Db], Awaitable[None]]) -> None:
         with translate_errors("the database"):
             if await self._desk.ledger.exists(self._desk.pool):
-                await self._desk.pool.execute(SQL[statement], host_name(), process_id())
+                await write(self._desk.pool)

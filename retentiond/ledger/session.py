@@ -17,10 +17,10 @@ from retentiond.model.errors import LeaseLostError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from retentiond.adapters.postgres import Conn
+    from retentiond.adapters.postgres import Conn, Db
 
 LEASE: Final = 1380931140
 CLAIMANT: Final = 1380931141
@@ -31,7 +31,7 @@ TRIAL: Final = 1380931143
 _FILE: Final = "locks.sql"
 _KEYS: Final = named_queries(__package__, _FILE)
 SQL: Final = named_queries(__package__, _FILE, key=_KEYS["key"])
-SQL_WITHOUT_LEDGER: Final = named_queries(__package__, _FILE, key=_KEYS["key_without_ledger"])
+_SQL_WITHOUT_LEDGER: Final = named_queries(__package__, _FILE, key=_KEYS["key_without_ledger"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,31 @@ class LockHolder:
         return f"role {printable(self.role)}, process {self.process} of the database server, {rest}"
 
 
+async def ledger_exists(db: Conn | Db) -> bool:
+    """Return whether this database has a ledger, and a store that the keys of the locks come from."""
+    return bool(await db.fetchval(SQL["ledger_exists"]))
+
+
+async def try_lock(connection: Conn, kind: int, name: str = "", *, ledger: bool = True) -> bool:
+    """Take a lock on this session; return False where another session has it."""
+    return bool(await connection.fetchval(_statements(ledger=ledger)["try_lock"], kind, name))
+
+
+async def holds_lock(connection: Conn, kind: int, name: str = "", *, ledger: bool = True) -> bool:
+    """Return whether the backend of this transaction holds a lock: a pooler may have given us another one."""
+    return bool(await connection.fetchval(_statements(ledger=ledger)["holds_lock"], kind, name))
+
+
 async def lock_holder(
     connection: Conn, kind: int, name: str = "", *, ledger: bool = True
 ) -> LockHolder | None:
     """Return the session that holds a lock; None where it is free."""
-    row = await connection.fetchrow((SQL if ledger else SQL_WITHOUT_LEDGER)["holder"], kind, name)
+    row = await connection.fetchrow(_statements(ledger=ledger)["holder"], kind, name)
     return LockHolder(**dict(row)) if row else None
+
+
+def _statements(*, ledger: bool) -> Mapping[str, str]:
+    return SQL if ledger else _SQL_WITHOUT_LEDGER
 
 
 _PING_EVERY: Final = 5.0
@@ -107,6 +126,18 @@ class Session:
         """Return the first value of an answer that must come soon: during the wait there is no watch."""
         async with self.turn:
             return await self.connection.fetchval(query, *arguments, timeout=_PATIENCE)
+
+    async def has_ledger(self) -> bool:
+        """Return whether the database has a ledger."""
+        return bool(await self.ask(SQL["ledger_exists"]))
+
+    async def try_lock(self, kind: int, name: str) -> bool:
+        """Take a lock; return False where another session has it."""
+        return bool(await self.ask(SQL["try_lock"], kind, name))
+
+    async def unlock(self, kind: int, name: str = "") -> None:
+        """Release a lock."""
+        await self.ask(SQL["unlock"], kind, name)
 
     async def watch(self) -> None:
         """Ask the server for a sign of life now and then; a network that swallows everything is a loss, too."""

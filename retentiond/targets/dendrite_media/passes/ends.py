@@ -15,7 +15,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.past import has_daemon
+from retentiond.ledger.leadership import has_daemon
 from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory, check_tables

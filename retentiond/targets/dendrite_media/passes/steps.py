@@ -18,7 +18,6 @@ from retentiond.engine.passes import conclude
 from retentiond.ledger import past
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import PassHeader
-from retentiond.ledger.past import clear_refusal
 from retentiond.ledger.records import prune_after
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import ensure_index
@@ -211,7 +210,7 @@ async def _unopened_recorded(
             await note_unreachable(context, error)
             raise
         report.remarks.append(sentence)
-        await clear_refusal(context.pool, context.name)
+        await context.ledger.clear_refusal(context.pool, context.name)
         conclude(report)
         await record_end(context, report)
 

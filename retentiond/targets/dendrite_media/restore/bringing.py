@@ -14,7 +14,6 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
-from retentiond.ledger.past import count_restored
 from retentiond.ledger.records import add_record
 from retentiond.model.text import sentence
 from retentiond.targets.dendrite_media.database.rows import entry_path, media_key
@@ -189,7 +188,7 @@ async def _insert_at_once(
     async with session.context.pool.acquire() as connection, connection.transaction():
         rows, left = await released_rows.insert_restored(connection, session.claimant.claimant_id, live)
         inserted = [row for row in rows if row["inserted"]]
-        await count_restored(connection, [row["pass_id"] for row in inserted])
+        await session.context.ledger.count_restored(connection, [row["pass_id"] for row in inserted])
         if inserted:
             await add_record(connection, restored_record(session.context.name, inserted))
     swallowed = {media_key(row) for row in rows} & {media_key(row) for row in left}

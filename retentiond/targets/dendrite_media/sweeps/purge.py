@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.holds import lock_holds
-from retentiond.ledger.past import count_purged
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
@@ -198,7 +197,9 @@ async def finish_purge(session: StoreSession, report: SweepReport, rows: list[Re
     async with session.context.pool.acquire() as connection, connection.transaction():
         closed = await change_on(connection, session, Change.FORGOTTEN, [entry.entry_id for entry in gone])
         await released_rows.forget_purged(connection, {entry.hash for entry in gone})
-        await count_purged(connection, [(row["pass_id"], row["bytes"]) for row in closed])
+        await session.context.ledger.count_purged(
+            connection, [(row["pass_id"], row["bytes"]) for row in closed]
+        )
         unlinked = [row for row in closed if row["files"]]
         if unlinked:
             await add_record(connection, purged_record(session.context.name, unlinked))

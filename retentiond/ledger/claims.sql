@@ -1,0 +1,4 @@
+-- The owners of claims.
+
+-- name: new_claimant
+SELECT nextval('retentiond.claimant')::integer
