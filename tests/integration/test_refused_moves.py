@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from retentiond.engine.target import AuditOptions, Selection
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import asyncpg
-    import pytest
 
     from retentiond.model.report import RestoreReport, SweepReport
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
@@ -53,14 +53,15 @@ def errors(logs: list[Any]) -> list[str]:
     return [entry["error"] for entry in logs if entry["event"] == "item_failed"]
 
 
+@pytest.mark.parametrize("letter", ["a", "i"])
 async def test_a_blob_that_cannot_be_renamed_keeps_its_rows_its_thumbnails_and_its_file(
-    connection: Connection, store: DendriteStore, retention: Retention
+    connection: Connection, store: DendriteStore, retention: Retention, letter: str
 ) -> None:
     stuck = await store.add(thumbnails=COMMON_THUMBNAILS)
     await store.add(content=stuck.content, origin="elsewhere.test", size=7)
     before = await everything(store)
     free = await store.add()
-    with attribute("a", store.path_of(stuck.base64hash)), capture_logs() as logs:
+    with attribute(letter, store.path_of(stuck.base64hash)), capture_logs() as logs:
         report = await retention.one_pass()
     assert (report.state, report.exit_status) == ("finished_with_failures", 1)
     assert dict(report.failed) == {"not_moved": 2}
