@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -23,6 +24,7 @@ from retentiond.cli import execute
 from retentiond.cli.environment import Environment
 from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.targets.dendrite_media.passes import ends
+from tests.support.dendrite_admin import ADMIN, RecordedDendrite
 from tests.support.media_target import REMOTE
 from tests.support.store import DendriteStore
 
@@ -44,7 +46,8 @@ _COMMANDS = sorted(
 )
 # They bring a machine or a server of their own, and have tests of their own.
 _ELSEWHERE = re.compile(
-    r"retentiond (--config \S+ )?(run|demo|notify|init|health)\b|retentiond (COMMAND )?--help$"
+    r"retentiond (--config \S+ |--quiet )?(run|demo|notify|init|health)\b|retentiond (COMMAND )?--help$"
+    r"|retentiond delete --room \S+ --and-purge$"
 )
 _SHELL = {
     "pipx install '.[clickhouse,elasticsearch]'": "test_install.py",
@@ -131,10 +134,32 @@ def _made(postgres: DatabaseServer, many_chats: str, directory: Path) -> Iterato
     media_path = directory / "media"
     media_path.mkdir()
     try:
-        yield Prompt(directory, database, media_path, chats, _run(_fill(database, media_path)))
+        with _dendrite(database) as url:
+            yield Prompt(directory, database, media_path, chats, _run(_fill(database, media_path)), url)
     finally:
         _run(postgres.drop(database))
         _run(postgres.drop(chats))
+
+
+@contextmanager
+def _dendrite(database: str) -> Iterator[str]:
+    """Run dendrite's admin API beside the commands, which have loops of their own; lend its URL."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+
+    def there(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    dendrite = RecordedDendrite(database)
+    try:
+        there(dendrite.start())
+        yield dendrite.url
+        there(dendrite.kill())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _fill(database: str, media_path: Path) -> str:
@@ -164,7 +189,9 @@ async def _fill_chats(database: str) -> None:
 class Prompt:
     """Where the documents' commands are typed."""
 
-    def __init__(self, directory: Path, database: str, media_path: Path, chats: str, uri: str) -> None:
+    def __init__(
+        self, directory: Path, database: str, media_path: Path, chats: str, uri: str, admin_api: str
+    ) -> None:
         self._directory = directory
         self._stands_for = {
             "TARGET": "media",
@@ -193,7 +220,7 @@ class Prompt:
             "kind": "dendrite_rooms",
             "database": database,
             "server_name": "here.test",
-            "admin_api": {"url": "http://127.0.0.1:9", "token": "a-token"},
+            "admin_api": {"url": admin_api, "token": ADMIN},
             "policies": [{"name": "left", "match": {"left_by_all": True}, "keep": "90d"}],
         }
         targets = {"media": media, "rooms": rooms, "chats": target}
@@ -211,7 +238,7 @@ class Prompt:
     def type(self, command: str) -> tuple[int, str]:
         """Type a command as the documents have it, and return its exit status and all that it said."""
         line, _, file = re.sub(r"\[[^\]]*\]", "", command).partition(" > ")
-        words = [self._stands_for.get(word, word) for word in shlex.split(line)]
+        words = [self._stands_for.get(word, word) for word in shlex.split(line, comments=True)]
         out, err = io.StringIO(), io.StringIO()
         variables = {"RETENTIOND_CONFIG": str(self._directory / "config.yaml")}
         place = Environment(variables=variables, stdin=io.StringIO(), stdout=out, stderr=err)

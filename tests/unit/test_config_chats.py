@@ -148,7 +148,7 @@ def test_an_account_that_wants_a_store_needs_its_section(tmp_path: Path) -> None
     ("change", "problem"),
     [
         ("", "2:3: targets.chats.kind: is missing; add it"),
-        ("kind: chat_databse", "3:11: targets.chats.kind: must be dendrite_media or chat_database; did you mean `chat_database`?"),
+        ("kind: chat_databse", "3:11: targets.chats.kind: must be dendrite_media or chat_database or dendrite_rooms; did you mean `chat_database`?"),
     ],
 )  # fmt: skip
 def test_a_target_says_which_kind_it_is(tmp_path: Path, change: str, problem: str) -> None:

@@ -55,7 +55,7 @@ AND NOT EXISTS (SELECT FROM retentiond.restored k WHERE k.media_id = m.media_id 
 AND NOT EXISTS (SELECT FROM retentiond.hold_in_force h
                 WHERE h.kind = 'media' AND h.subject = 'mxc://' || m.media_origin || '/' || m.media_id
                    OR h.kind = 'user' AND h.subject = m.user_id
-                   OR h.kind = 'origin' AND h.subject = pg_catalog.lower(m.media_origin))
+                   OR h.kind = 'origin' AND h.subject = pg_catalog.lower(m.media_origin COLLATE "C"))
 
 -- name: media_ledger
 -- Whether a media target has worked on this database.

@@ -20,7 +20,7 @@ DECLARE
     sender text;
 BEGIN
     sender := CASE WHEN pg_catalog.octet_length(given) <= 1048576 THEN given::json ->> 'sender' END;
-    RETURN CASE WHEN sender ~ '^@[^:]*:.' THEN pg_catalog.lower(pg_catalog.substr(sender, pg_catalog.strpos(sender, ':') + 1)) END;
+    RETURN CASE WHEN sender ~ '^@[^:]*:.' THEN pg_catalog.lower(pg_catalog.substr(sender, pg_catalog.strpos(sender, ':') + 1) COLLATE "C") END;
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END
@@ -145,7 +145,7 @@ WITH wanted AS MATERIALIZED (
            pg_catalog.max(pg_temp.retentiond_claimed(s.headered_event_json))
                FILTER (WHERE s.type = 'm.room.tombstone' AND s.state_key = '') AS upgraded_ms,
            pg_catalog.bool_or(s.type = 'm.room.member' AND s.membership IN ('join', 'invite', 'knock')
-               AND pg_catalog.lower(pg_catalog.substr(s.state_key, pg_catalog.strpos(s.state_key, ':') + 1)) = ANY ($1::text[]))
+               AND pg_catalog.lower(pg_catalog.substr(s.state_key, pg_catalog.strpos(s.state_key, ':') + 1) COLLATE "C") = ANY ($1::text[]))
                AS present
     FROM syncapi_current_room_state s JOIN wanted w ON w.room_id = s.room_id GROUP BY s.room_id
 ), parent AS (
