@@ -130,8 +130,8 @@ def clean(
                 lab / "machine", files, {media_path: _MEDIA, packages: "/packages"}, base
             ) as machine:
                 made = Debian(machine, media_path)
-                made.run("groupadd", "--system", "--gid", str(_UID), "dendrite")
-                made.run("useradd", "--system", "--uid", str(_UID), "--gid", str(_UID), "dendrite")
+                # Its group is another one than that of its media.
+                made.run("useradd", "--system", "--uid", str(_UID), "--user-group", "dendrite")
                 made.apt("update")
                 yield made
         finally:

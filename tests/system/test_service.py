@@ -118,7 +118,7 @@ class Service:
             finally:
                 runner.run(connection.close())
 
-    def fill(self, media: int) -> None:
+    def fill(self, media: int, group: int = _UID) -> None:
         """Make that many old remote media, owned as dendrite's are."""
 
         async def add_all(store: DendriteStore) -> None:
@@ -129,7 +129,7 @@ class Service:
             runner.run(add_all(store))
         for directory, _, names in os.walk(self.media_path):
             for path in (directory, *(os.path.join(directory, name) for name in names)):
-                os.chown(path, _UID, _UID, follow_symlinks=False)
+                os.chown(path, _UID, group, follow_symlinks=False)
 
 
 @pytest.fixture
@@ -219,6 +219,23 @@ def test_a_timer_runs_passes_without_a_daemon_and_a_refused_pass_leaves_its_unit
     assert started.returncode != 0
     assert service.machine.show("retentiond-once", "ExecMainStatus") == "3"
     assert service.machine.show("retentiond-once", "ActiveState") == "failed"
+
+
+def test_media_of_a_group_that_the_unit_does_not_know_are_deleted_and_restored(service: Service) -> None:
+    """PrivateUsers= shows such a group as nobody's, and RestrictSUIDSGID= lets no directory have the bit of its group."""
+    service.configure()
+    service.fill(1, group=_UID + 1)
+    directories = [path for path in (service.media_path, *service.media_path.rglob("*")) if path.is_dir()]
+    for directory in directories:
+        directory.chmod(0o2750)
+    before = {path: path.read_bytes() for path in service.media_path.rglob("*") if path.is_file()}
+    service.machine.run("systemctl", "start", "retentiond-once.service")
+    assert not any(path.exists() for path in before)
+
+    with service.store() as (runner, store):
+        runner.run(store.add_profile("alice", "mxc://there.test/media0001"))
+    service.machine.run("systemctl", "start", "retentiond-once.service")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_service_knows_a_restart_of_the_machine_from_a_clock_that_leapt(service: Service) -> None:

@@ -166,12 +166,22 @@ class MediaTree:
         return opened
 
     def adopt(self, descriptor: int, owner: tuple[int, int], mode: int) -> None:
-        """Give a directory or file of ours this owner and mode; the owner only if permitted."""
+        """Give a directory or file of ours this owner and mode; the owner, and the bit of the group, only if permitted."""
         about = os.fstat(descriptor)
         if (about.st_uid, about.st_gid) != owner:
-            with suppress(PermissionError):
+            try:
                 os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode)
+            except OSError as error:
+                # A namespace of users that lacks an owner shows another number, which cannot be set.
+                if error.errno not in {errno.EPERM, errno.EACCES, errno.EINVAL}:
+                    raise
+        try:
+            os.fchmod(descriptor, mode)
+        except PermissionError:
+            # RestrictSUIDSGID= refuses these bits, even to a directory's own owner.
+            if not mode & (stat.S_ISUID | stat.S_ISGID):
+                raise
+            os.fchmod(descriptor, mode & ~(stat.S_ISUID | stat.S_ISGID))
 
     def prepare(self) -> None:
         """Make `.retentiond` and its directories; raise UnreachableError if nothing can be written."""
