@@ -42,7 +42,7 @@ def usage(
         str | None,
         typer.Option(
             metavar="|".join(DIVISIONS),
-            help="The property by which the store is divided; default: server for media, account for chats. `file` lists "
+            help="The property by which the store is divided; default: server for media and rooms, account for chats. `file` lists "
             "the largest files.",
         ),
     ] = None,
@@ -81,7 +81,7 @@ class Usage:
     def __call__(self, session: Session) -> int:
         """Read one target after another, and print what was read."""
         targets = session.capable(
-            self.scope, HasUsage, "no usage to show; name a target of media", anywhere=True
+            self.scope, HasUsage, "no usage to show; name a target that has it", anywhere=True
         )
         found: list[tuple[str, UsageBy, list[UsageRow]]] = []
         without: list[str] = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from retentiond.model.errors import Refusal
 from retentiond.model.fields import all_handled
+from retentiond.model.limits import Headroom
 from retentiond.model.match import glob
 from retentiond.model.text import instant
 
@@ -252,6 +253,22 @@ class Limits(Protocol):
         """The largest share of the tables of events that may be due."""
 
 
+def room_headroom(limits: Limits, due: RoomTotals, stored: RoomTotals) -> tuple[Headroom, ...]:
+    """Return how near the due rooms are to the limits; the shares come in the order in which they refuse a pass."""
+    shares: tuple[tuple[PassLimit, int, int, float], ...] = (
+        ("max_share", due.rooms, stored.rooms, limits.max_share),
+        ("max_events_share", due.events, stored.events, limits.max_events_share),
+        ("max_database_share", due.bytes, stored.bytes, limits.max_database_share),
+    )
+    return (
+        *(
+            Headroom(limit, part / whole if whole else float(part > 0), allowed)
+            for limit, part, whole, allowed in shares
+        ),
+        Headroom("max_items", due.rooms, limits.max_items),
+    )
+
+
 def judge_room_limits(
     target: str, limits: Limits, due: RoomTotals, stored: RoomTotals, *, first: bool
 ) -> Refusal | None:
@@ -265,15 +282,9 @@ def judge_room_limits(
     opening = (
         f"this is the first pass that purges rooms, which cannot be undone, and {found}" if first else found
     )
-    shares: tuple[tuple[PassLimit, int, int, float], ...] = (
-        ("max_share", due.rooms, stored.rooms, limits.max_share),
-        ("max_events_share", due.events, stored.events, limits.max_events_share),
-        ("max_database_share", due.bytes, stored.bytes, limits.max_database_share),
-    )
-    for limit, part, whole, allowed in shares:
-        share = part / whole if whole else 1.0
-        if share > allowed:
-            return Refusal(limit, round(share, 4), allowed, f"{opening}; {next_step}")
+    for one in room_headroom(limits, due, stored):
+        if one.limit != "max_items" and one.value > one.allowed:
+            return Refusal(one.limit, round(one.value, 4), one.allowed, f"{opening}; {next_step}")
     if due.rooms > limits.max_items:
         return Refusal("max_items", due.rooms, limits.max_items, f"{opening}; {next_step}")
     if first:

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 UsageBy = Literal["server", "room", "user", "type", "age", "file", "account", "month", "department"]
 """A division of a store; a target names those that it has (engine/capabilities.py)."""
 DIVISIONS: Final[tuple[UsageBy, ...]] = get_args(UsageBy)
+
+AGES: Final[Mapping[int, str]] = {
+    7: "up to a week",
+    30: "up to a month",
+    90: "up to three months",
+    365: "up to a year",
+}
+"""The keys of the division by age, by their days, ascending."""
+OLDER: Final = "older than that"
 
 OTHERS: Final = "(others)"
 """The key of the items beyond the largest keys."""

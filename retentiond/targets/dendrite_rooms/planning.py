@@ -50,9 +50,12 @@ class RoomPlan:
         self.due = RoomTotals()
         self.oldest: datetime | None = None
 
-    async def judge(self, report: PassReport, *, seeing: bool) -> Refusal | None:
-        """Judge every room; return the first limit that a pass would exceed. With `seeing` the ledger learns what is empty."""
-        await self.survey.take()
+    async def judge(self, report: PassReport, *, seeing: bool, everything: bool = False) -> Refusal | None:
+        """Judge every room; return the first limit that a pass would exceed.
+
+        With `seeing` the ledger learns what is empty; with `everything` rooms with local users have their sizes, too.
+        """
+        await self.survey.take(everything=everything)
         if seeing:
             await self.survey.note_seen()
         await self.survey.read_ledger()

@@ -47,12 +47,15 @@ class RoomSurvey:
         self._connection = connection
         self.now = now
 
-    async def take(self, room_id: str | None = None) -> None:
-        """Collect the facts of all rooms, or of one; what a pass has seen before is not among them yet."""
+    async def take(self, *, everything: bool = False) -> None:
+        """Collect the facts of all rooms; what a pass has seen before is not among them yet.
+
+        Events of rooms with a joined local user are read with `everything` alone: no verdict needs them.
+        """
         connection = self._connection
         await ensure_tables(connection)
         await _prepare(connection)
-        await connection.execute(SQL["take_rooms"], room_id)
+        await connection.execute(SQL["take_rooms"], everything)
         await connection.execute(SQL["analyze_rooms"])
         await connection.execute(SQL["date_rooms"])
         await connection.execute(SQL["take_aliases"])

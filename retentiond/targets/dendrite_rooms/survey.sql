@@ -45,6 +45,7 @@ CREATE TEMPORARY TABLE retentiond_room (
     room_nid bigint PRIMARY KEY,
     room_id text COLLATE "C" NOT NULL UNIQUE,
     version text NOT NULL DEFAULT '',
+    wanted boolean NOT NULL DEFAULT true,
     joined bigint NOT NULL DEFAULT 0,
     invites bigint NOT NULL DEFAULT 0,
     creator text,
@@ -71,21 +72,21 @@ CREATE TEMPORARY TABLE retentiond_room (
 DROP TABLE IF EXISTS pg_temp.retentiond_room
 
 -- name: take_rooms
--- Every room, or one ($1), with its local users: joined (3), and each that is neither joined nor has left (1).
-INSERT INTO pg_temp.retentiond_room (room_nid, room_id, version, joined, invites)
-SELECT r.room_nid, r.room_id, r.room_version, coalesce(m.joined, 0), coalesce(m.awaited, 0)
+-- Every room, with its local users: joined (3), and each that is neither joined nor has left (1). The events of
+-- rooms with a joined user are wanted with $1 alone.
+INSERT INTO pg_temp.retentiond_room (room_nid, room_id, version, wanted, joined, invites)
+SELECT r.room_nid, r.room_id, r.room_version, $1::boolean OR coalesce(m.joined, 0) = 0, coalesce(m.joined, 0), coalesce(m.awaited, 0)
 FROM roomserver_rooms r
 LEFT JOIN (SELECT m.room_nid, pg_catalog.count(*) FILTER (WHERE m.membership_nid = 3) AS joined,
                   pg_catalog.count(*) FILTER (WHERE m.membership_nid NOT IN (1, 3)) AS awaited
            FROM roomserver_membership m WHERE m.target_local GROUP BY m.room_nid) m ON m.room_nid = r.room_nid
-WHERE $1::text IS NULL OR r.room_id = $1
 
 -- name: analyze_rooms
 -- Else the planner takes the table for an almost empty one, and reads others once for each room.
 ANALYZE pg_temp.retentiond_room
 
 -- name: date_rooms
--- The events of rooms without local members: how many, how large as stored, and the times that they claim. A room is left
+-- The events of the wanted rooms: how many, how large as stored, and the times that they claim. A room is left
 -- since the last event about a local user's membership, if all of these can be read; dendrite numbers events as it stores
 -- them. Rejected events count in size alone.
 WITH kind AS MATERIALIZED (
@@ -103,7 +104,7 @@ WITH kind AS MATERIALIZED (
     JOIN roomserver_events e ON e.room_nid = r.room_nid
     LEFT JOIN roomserver_event_json j ON j.event_nid = e.event_nid
     CROSS JOIN kind k
-    WHERE r.joined = 0
+    WHERE r.wanted
 ), counted AS (
     SELECT v.room_nid, pg_catalog.count(*) AS events,
            coalesce(pg_catalog.sum(pg_catalog.pg_column_size(v.event_json)), 0) AS bytes,
@@ -130,11 +131,11 @@ FROM (SELECT a.room_id, (pg_catalog.array_agg(a.alias ORDER BY a.alias))[1:10] A
 WHERE a.room_id = r.room_id
 
 -- name: state_of_rooms
--- What sync's tables say of rooms without local members: the size of their events, an upgrade, the spaces that name them,
+-- What sync's tables say of the wanted rooms: the size of their events, an upgrade, the spaces that name them,
 -- and whether a user of the servers $1 is shown as a member, or invited, after all. A tombstone that cannot be read is no
 -- upgrade; a space's entry that cannot be read names the room.
 WITH wanted AS MATERIALIZED (
-    SELECT r.room_id FROM pg_temp.retentiond_room r WHERE r.joined = 0
+    SELECT r.room_id FROM pg_temp.retentiond_room r WHERE r.wanted
 ), timeline AS (
     SELECT o.room_id, pg_catalog.sum(pg_catalog.pg_column_size(o.headered_event_json)) AS bytes
     FROM syncapi_output_room_events o JOIN wanted w ON w.room_id = o.room_id GROUP BY o.room_id
@@ -169,7 +170,7 @@ LEFT JOIN invite i ON i.room_id = w.room_id
 
 -- name: wanted_rooms
 -- The rooms to ask sync's database about, where that is another one.
-SELECT r.room_nid, r.room_id FROM pg_temp.retentiond_room r WHERE r.joined = 0
+SELECT r.room_nid, r.room_id FROM pg_temp.retentiond_room r WHERE r.wanted
 
 -- name: take_state
 -- Takes the rows of `state_of_rooms`.

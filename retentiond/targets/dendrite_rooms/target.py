@@ -17,6 +17,9 @@ from retentiond.engine.capabilities import (
     HasAudit,
     HasHolds,
     HasRecords,
+    HasSamples,
+    HasStatistics,
+    HasUsage,
     KeepsRooms,
     PurgesRooms,
 )
@@ -39,6 +42,7 @@ from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+from retentiond.targets.dendrite_rooms.usage import DIVISIONS, collect_statistics, read_usage, take_sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
     from retentiond.model.check import Check
     from retentiond.model.report import Item, TargetStatus
     from retentiond.model.room_explanation import RoomExplanation
+    from retentiond.model.statistics import StoreStatistics
+    from retentiond.model.usage import UsageBy, UsageRow
 
 _DAEMON_WAITS: Final = 3600.0
 """Seconds that a scheduled pass waits for another on the same database: one over dendrite's media, at the same hour."""
@@ -72,6 +78,9 @@ class DendriteRooms(
     HasAudit,
     HasHolds,
     HasRecords,
+    HasSamples,
+    HasStatistics,
+    HasUsage,
     KeepsRooms,
     AcceptsStores,
     PurgesRooms,
@@ -200,6 +209,31 @@ class DendriteRooms(
             if await self._context.ledger.exists(self._context.pool):
                 async for room in kept_rooms(self._context.pool, self._context.name, room_id):
                     yield room
+
+    async def statistics(self, progress: Progress) -> StoreStatistics:
+        """Collect the statistics for the report; change nothing."""
+        with translate_errors("the database"):
+            return await collect_statistics(self._context, progress)
+
+    @property
+    def divisions(self) -> tuple[UsageBy, ...]:
+        """The divisions of rooms."""
+        return DIVISIONS
+
+    async def usage(self, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
+        """Divide the rooms; change nothing."""
+        with translate_errors("the database"):
+            return await read_usage(self._context, by, top, progress)
+
+    async def take_sample(self, command: str, progress: Progress) -> bool:
+        """Take the sample of today; False where there is one, or no ledger yet."""
+        with translate_errors("the database"):
+            if not await self._context.ledger.exists(self._context.pool):
+                return False
+            if command == "run":
+                await self._leadership.take()
+            await self._context.make_ledger()
+            return await take_sample(self._context, progress)
 
     async def status(self) -> TargetStatus:
         """Read the status from the ledger."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.media import MediaKey
 from retentiond.model.report import Tally
-from retentiond.model.usage import NOT_KNOWN, SEVERAL_ROOMS, SEVERAL_USERS, UsageRow, key_of
+from retentiond.model.usage import AGES, NOT_KNOWN, OLDER, SEVERAL_ROOMS, SEVERAL_USERS, UsageRow, key_of
 from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from asyncpg import Record
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "stored.sql", blobs=BLOBS)
 Division = Literal["class", "server", "room", "user", "type", "age"]
 """A property of a row; `class` is `local` or `remote`."""
-_AGES: Final[Mapping[int, str]] = {
-    7: "up to a week",
-    30: "up to a month",
-    90: "up to three months",
-    365: "up to a year",
-}
-_OLDER: Final = "older than that"
 _SEVERAL: Final = {"room": SEVERAL_ROOMS, "user": SEVERAL_USERS}
 
 
@@ -57,13 +50,13 @@ async def largest_keys(
         top,
         sorted(server_names),
         milliseconds(now),
-        list(_AGES),
+        list(AGES),
     )
     found: dict[Division, list[UsageRow]] = {division: [] for division in divisions}
     for row in rows:
         found[row["division"]].append(UsageRow(_key(row), row["items"], row["bytes"]))
     if "age" in found:
-        order = [*_AGES.values(), _OLDER]
+        order = [*AGES.values(), OLDER]
         found["age"].sort(key=lambda part: order.index(part.key))
     return found
 
@@ -71,7 +64,7 @@ async def largest_keys(
 def _key(row: Record) -> str:
     division, own, key = row["division"], row["own"], row["key"]
     if division == "age":
-        return _OLDER if key is None else _AGES[int(key)]
+        return OLDER if key is None else AGES[int(key)]
     if own is not None:
         return NOT_KNOWN if own == "not_known" else _SEVERAL[division]
     return key_of(key)
