@@ -25,7 +25,15 @@ from retentiond.config.load import ReferenceProblemError, resolve_reference
 from retentiond.config.media import Limits
 from retentiond.config.new_file import check_new, may_write, write_new
 from retentiond.config.problems import ConfigError
-from retentiond.config.service import DROP_IN, as_account, drop_in, has_service, service_user, write_drop_in
+from retentiond.config.service import (
+    DROP_IN,
+    as_account,
+    drop_in,
+    has_service,
+    is_in_container,
+    service_user,
+    write_drop_in,
+)
 from retentiond.model.errors import MissingRightError, RefusedError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.discovery import Accounts, find_accounts
@@ -197,7 +205,14 @@ def _print_configuration(session: Session, path: Path, draft: Draft, unit: str |
 
 
 def _next_steps(session: Session, draft: Draft, check: CheckConfig) -> Iterator[str]:
-    """Yield the next two commands, for the user that they must run as."""
+    """Yield the next two commands, for the user that they must run as, or for the compose file."""
+    steps = ("check-config --connect", "plan") if _hindered(check) else draft.next_steps
+    over = " --yes" if _is_limited(check) else ""
+    if is_in_container(session.environment.root):
+        for step in steps:
+            once = f"run --rm retentiond-once {step}{over if step.startswith('once ') else ''}"
+            yield f"  docker compose … {'up -d retentiond' if step == 'run' else once}"
+        return
     user = ""
     if draft.owner and os.geteuid() == 0:
         try:
@@ -205,12 +220,11 @@ def _next_steps(session: Session, draft: Draft, check: CheckConfig) -> Iterator[
         except KeyError:
             user = f"sudo -u '#{draft.owner}' "
     config = f" --config {quote(str(session.options.config))}" if session.options.config else ""
-    for step in ("check-config --connect", "plan") if _hindered(check) else draft.next_steps:
+    for step in steps:
         if step == "run" and not config and has_service(session.environment.root):
             yield "  systemctl enable --now retentiond"
             continue
-        over = " --yes" if step.startswith("once ") and _is_limited(check) else ""
-        yield printable(f"  {user}retentiond{config} {step}{over}", 1000)
+        yield printable(f"  {user}retentiond{config} {step}{over if step.startswith('once ') else ''}", 1000)
 
 
 def _is_limited(check: CheckConfig) -> bool:

@@ -216,6 +216,17 @@ def test_the_next_commands_allow_a_limit_and_start_the_unit_where_there_is_one(m
     )
 
 
+def test_the_next_commands_in_a_container_are_those_of_the_compose_file(machine: Machine) -> None:
+    machine.arrange(fill)
+    machine.add()
+    (machine.root / ".dockerenv").touch()
+    outcome = machine.type("--yes")
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.stdout.rstrip().endswith(
+        "  docker compose … run --rm retentiond-once once media\n  docker compose … up -d retentiond"
+    )
+
+
 @pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("n\n", False), ("", False), ("\n", False)])
 def test_on_a_terminal_a_question_is_asked_and_only_yes_writes(
     machine: Machine, answer: str, written: bool
