@@ -29,6 +29,7 @@ FindingKind = Literal[
     "unknown_path",
     "room_only_in_sync",
     "room_missing_in_sync",
+    "rows_without_room",
 ]
 """The kinds of findings, in the order of reports."""
 

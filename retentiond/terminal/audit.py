@@ -28,6 +28,7 @@ MEANINGS: Final[Mapping[FindingKind, str]] = MappingProxyType({
     "unknown_path": "not a file of dendrite; never touched",
     "room_only_in_sync": "a room of sync's tables that the room server does not have: no purge takes its rows",
     "room_missing_in_sync": "a room of the room server whose events sync does not have: its users do not see it",
+    "rows_without_room": "rows of a room that dendrite does not have any more: they only take space, and no purge takes them",
 })  # fmt: skip
 """The meaning of each kind of finding for users of the server."""
 

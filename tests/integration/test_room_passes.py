@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from retentiond.engine.target import PassOptions
+from retentiond.engine.target import AuditOptions, PassOptions
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import due
 from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
@@ -24,6 +24,7 @@ from tests.support.rooms_store import RoomsStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from retentiond.model.audit import Finding
     from tests.support.database import DatabaseServer
 
 
@@ -258,6 +259,22 @@ async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
     finally:
         await pools.close()
     assert found == [(GONE[0], {"roomserver_events": 1}), (GONE[1], {"syncapi_memberships": 1})]
+    # A purge that is not in the ledger leaves such an event, too.
+    await rooms.connection.execute(
+        "INSERT INTO roomserver_events (room_nid, event_type_nid, event_state_key_nid, event_id) VALUES (99999, 1, 1, '$other')"
+    )
+    findings: list[Finding] = []
+    async with retention.opened() as target:
+        report = await target.audit(AuditOptions("audit", listen=findings.append))
+        status = await target.status()
+    assert [(one.kind, one.path, one.detail) for one in sorted(findings, key=lambda one: one.detail)] == [
+        ("rows_without_room", GONE[0], "1 in roomserver_events"),
+        ("rows_without_room", GONE[1], "1 in syncapi_memberships"),
+        ("rows_without_room", "", "room number 99999; 1 in roomserver_events"),
+    ]
+    assert report.found_items == 3
+    assert status.last_audit is not None
+    assert status.last_audit["findings"]["rows_without_room"]["items"] == 3
 
 
 async def test_a_sweep_goes_on_with_an_open_purge(

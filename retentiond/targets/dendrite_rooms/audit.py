@@ -1,4 +1,7 @@
-"""The audit of rooms: those that one of dendrite's databases has and another has not. It reports, and repairs nothing."""
+"""The audit of rooms: those that one of dendrite's databases has and another has not, and rows without a room.
+
+It reports, and repairs nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import named_queries, read_only_connection
+from retentiond.adapters.postgres import named_queries, pool, read_only_connection
 from retentiond.ledger.past import save_audit
 from retentiond.model.audit import AuditReport, Finding
+from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
+from retentiond.targets.dendrite_rooms.purges.tables import AWAITED, Databases
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey, copy_rows, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from asyncpg import Record
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_rooms.context import RoomContext
 
 SQL: Final = named_queries(__package__, "audit.sql")
+_EVENTS: Final = "roomserver_events"
 _MOMENT: Final = 2.0
 """Seconds in which an event reaches sync, or a new room the room server's table."""
 
@@ -37,6 +43,8 @@ async def audit_rooms(context: RoomContext, options: AuditOptions) -> AuditRepor
             audit = _Audit(home, sync, options, report)
             await audit.find_orphans()
             await audit.find_missing()
+        await audit.find_stale_events()
+        await audit.find_left_rows(context)
     report.finished_at = datetime.now(UTC)
     fields = report.as_json()
     if await context.ledger.exists(context.pool):
@@ -88,6 +96,35 @@ class _Audit:
                 if room_id in known and room_id not in there:
                     self._report_one(Finding("room_missing_in_sync", room_id))
 
+    async def find_stale_events(self) -> None:
+        """Report events in the room server without a room: a join after a purge leaves one, by dendrite's cache."""
+        knows_purges = await self._home.fetchval(SQL["has_purges"])
+        async for page in stream(self._home, SQL["events_without_room"]):
+            numbers = [row["room_nid"] for row in page]
+            rows = await self._home.fetch(SQL["purged_numbers"], numbers) if knows_purges else []
+            purged = {row["room_nid"]: row["room_id"] for row in rows}
+            for row in page:
+                number, events = row["room_nid"], {_EVENTS: row["events"]}
+                detail = _by_table(events)
+                self._report_one(
+                    Finding(
+                        "rows_without_room",
+                        purged.get(number, ""),
+                        detail=detail if number in purged else f"room number {number}; {detail}",
+                    )
+                )
+
+    async def find_left_rows(self, context: RoomContext) -> None:
+        """Report what purges have left in other tables than those that are compared above."""
+        if not await self._home.fetchval(SQL["has_purges"]):
+            return
+        async with pool(context.settings.databases["sync_api"], "the database of sync", size=1) as sync:
+            databases = Databases(context.pool, sync, context.pool)
+            async for room_id, rows in find_left_rows(databases, context.name):
+                left = {name: count for name, count in rows.items() if name not in {_EVENTS, *AWAITED}}
+                if left:
+                    self._report_one(Finding("rows_without_room", room_id, detail=_by_table(left)))
+
     async def _copy(self, statement: str) -> None:
         await self._sync.execute(SQL["drop_others"])
         await self._sync.execute(SQL["make_others"])
@@ -110,3 +147,7 @@ class _Audit:
             get_logger(target=self._report.target).warning(
                 "inconsistency", kind=finding.kind, room=finding.path, detail=finding.detail
             )
+
+
+def _by_table(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} in {name}" for name, count in rows.items())

@@ -46,5 +46,16 @@ SELECT DISTINCT o.room_id FROM syncapi_output_room_events o WHERE o.room_id = AN
 SELECT p.room_id, pg_catalog.max(p.sent_at) AS at FROM retentiond.room_purge p
 WHERE p.room_id = ANY ($1::text[]) AND p.state IN ('emptied', 'purged', 'rows_stay') GROUP BY p.room_id
 
+-- name: events_without_room
+-- The numbers of rooms that the room server does not have, although it has events of them.
+SELECT e.room_nid, pg_catalog.count(*) AS events FROM roomserver_events e
+WHERE NOT EXISTS (SELECT FROM roomserver_rooms r WHERE r.room_nid = e.room_nid)
+GROUP BY e.room_nid
+
+-- name: purged_numbers
+-- The rooms that had some numbers when they were purged.
+SELECT DISTINCT ON (p.room_nid) p.room_nid, p.room_id FROM retentiond.room_purge p
+WHERE p.room_nid = ANY ($1::bigint[]) ORDER BY p.room_nid, p.purge_id DESC
+
 -- name: has_purges
 SELECT pg_catalog.to_regclass('retentiond.room_purge') IS NOT NULL
