@@ -98,12 +98,12 @@ async def test_a_store_that_comes_back_between_the_look_and_its_turn_is_purged(
 ) -> None:
     await chats.chat()
     stores.down = {"clickhouse"}
-    look = secondary.SecondaryStores.look_first
+    look = secondary.SecondaryStores.check_stores
 
     async def look_and_mend(self: secondary.SecondaryStores, *arguments: object) -> None:
         await look(self, *arguments)  # type: ignore[arg-type]  # as it was asked
         stores.down.clear()
 
-    monkeypatch.setattr(secondary.SecondaryStores, "look_first", look_and_mend)
+    monkeypatch.setattr(secondary.SecondaryStores, "check_stores", look_and_mend)
     report = await chats.purge(wish=BOTH, **STORES)
     assert [store.state for store in report.stores.values()] == ["finished", "finished"]

@@ -41,7 +41,7 @@ class AccountPurge:
     """The work on one account: `names` are what it is and was called, `chats` and `others` are its surveys, once it was surveyed."""
 
     context: ChatContext
-    wish: PurgeRequest
+    request: PurgeRequest
     names: list[str]
     cutoff: datetime
     schema: str
@@ -50,13 +50,15 @@ class AccountPurge:
     report: PurgeReport
     chats: Survey
     others: tuple[Survey, ...]
-    request: ErasureRequest | None = None
+    erasure_request: ErasureRequest | None = None
 
     @property
     def store_cutoff(self) -> datetime:
         """The first moment that stays in a store; of a visitor's chats that the database lost all rows go, whatever their date."""
         return (
-            self.cutoff if self.request is None else cutoff_of(self.request.until, self.context.config.zone)
+            self.cutoff
+            if self.erasure_request is None
+            else cutoff_of(self.erasure_request.until, self.context.config.zone)
         )
 
     async def survey(self) -> None:
@@ -68,13 +70,13 @@ class AccountPurge:
                 report.entities[entity] = 0
         report.all_chats = await self.chats.count_all()
         report.kept.update({reason: self.chats.verdicts[reason] for reason in _KEPT})
-        if self.request is not None:
-            if not self.request.erasure.even_under_floor:
+        if self.erasure_request is not None:
+            if not self.erasure_request.erasure.even_under_floor:
                 report.kept["under_floor"] = report.all_chats - self.chats.verdicts.total()
-            verdicts, to_date = self.chats.verdicts, self.wish.to_date
-            report.refused = refusal_of(self.request, verdicts, report.all_chats, to_date)
+            verdicts, to_date = self.chats.verdicts, self.request.to_date
+            report.refused = refusal_of(self.erasure_request, verdicts, report.all_chats, to_date)
             if report.refused is None:
-                self.request.chats |= await self.chats.due_keys()
+                self.erasure_request.chats |= await self.chats.due_keys()
 
     async def count(self) -> None:
         """Count the rows that would go."""
@@ -88,72 +90,78 @@ class AccountPurge:
         return sum(survey.going for survey in (self.chats, *self.others))
 
 
-def check_wish(context: ChatContext, wish: PurgeRequest, now: datetime) -> None:
+def check_request(context: ChatContext, request: PurgeRequest, now: datetime) -> None:
     """Raise RefusedError for a date that the floor forbids, UsageError for an account or a store that there is not."""
-    context.account(wish.account)
-    if wish.erasure is not None:
+    context.account(request.account)
+    if request.erasure is not None:
         # Its date follows from the floor.
-        check_erasure(context, wish.erasure)
+        check_erasure(context, request.erasure)
         return
     config = context.config
-    for store in wish.stores:
+    for store in request.stores:
         if getattr(config, store) is None:
             raise UsageError(
                 f"{context.name} has no `{store}`; add that section to it, or leave this store out"
             )
-    refusal = judge_date(wish.to_date, now, config.zone, floor_of(context, wish), config.date_rule)
+    refusal = judge_date(request.to_date, now, config.zone, floor_of(context, request), config.date_rule)
     if refusal is not None:
         raise RefusedError(refusal)
 
 
-def floor_of(context: ChatContext, wish: PurgeRequest) -> timedelta:
+def floor_of(context: ChatContext, request: PurgeRequest) -> timedelta:
     """Return the floor of a purge: the longest of the classes of its rows."""
     floors = {"messages": context.config.floor.messages, "facts": context.config.floor.facts}
-    return max(floors[name] for name in context.layout.classes(stats=wish.stats))
+    return max(floors[name] for name in context.layout.classes(stats=request.stats))
 
 
 async def look_at(
-    context: ChatContext, connection: Conn, wish: PurgeRequest, number: int, *, dry_run: bool, now: datetime
+    context: ChatContext,
+    connection: Conn,
+    request: PurgeRequest,
+    number: int,
+    *,
+    dry_run: bool,
+    now: datetime,
 ) -> AccountPurge:
     """Compare the account's tables with the layout; `number` distinguishes the surveys of the accounts.
 
     `now` is the time of the database, which an erasure uses.
     """
-    schema = context.schema_of(wish.account)
+    schema = context.schema_of(request.account)
     catalogue = await read_catalogue(connection, context.layout, schema)
-    await check_value(connection, context, catalogue, wish.account, stats=wish.stats)
-    request = None
-    if wish.erasure is not None:
-        await check_visitor(connection, context, catalogue, wish.erasure)
-        request = await find_request(context, connection, wish.erasure, now)
-        to_date = first_day_kept(context, request, now, floor_of(context, wish))
-        wish = replace(wish, erasure=request.erasure, to_date=to_date)
-    names = await names_of(connection, context, wish.account)
+    await check_value(connection, context, catalogue, request.account, stats=request.stats)
+    erasure_request = None
+    if request.erasure is not None:
+        await check_visitor(connection, context, catalogue, request.erasure)
+        erasure_request = await find_request(context, connection, request.erasure, now)
+        to_date = first_day_kept(context, erasure_request, now, floor_of(context, request))
+        request = replace(request, erasure=erasure_request.erasure, to_date=to_date)
+    names = await names_of(connection, context, request.account)
     by_top = trees(
         context.layout,
         schema,
         catalogue,
         number,
         holds=await _holds(context, connection, names),
-        of_visitor=request is not None,
+        of_visitor=erasure_request is not None,
     )
-    cutoff = cutoff_of(wish.to_date, context.config.zone)
+    cutoff = cutoff_of(request.to_date, context.config.zone)
     terms = Terms(
         names,
-        context.column_value_of(wish.account),
+        context.column_value_of(request.account),
         cutoff,
         context.config.timezone,
-        wish.file_messages,
-        wish.erasure.visitor if wish.erasure is not None else None,
+        request.file_messages,
+        request.erasure.visitor if request.erasure is not None else None,
     )
     surveys = {top: Survey(connection, tree, terms) for top, tree in by_top.items()}
     chats = surveys.pop(context.layout.chat)
-    remarks = [ATTACHMENTS_STAY] if wish.file_messages else []
-    report = PurgeReport(wish.account, wish.to_date, dry_run, remarks=remarks)
-    report.erasure = request.report() if request is not None else None
+    remarks = [ATTACHMENTS_STAY] if request.file_messages else []
+    report = PurgeReport(request.account, request.to_date, dry_run, remarks=remarks)
+    report.erasure = erasure_request.report() if erasure_request is not None else None
     return AccountPurge(
         context=context,
-        wish=wish,
+        request=request,
         names=names,
         cutoff=cutoff,
         schema=schema,
@@ -161,8 +169,8 @@ async def look_at(
         missing=await missing_indexes(connection, context.layout, catalogue),
         report=report,
         chats=chats,
-        others=tuple(surveys.values()) if wish.stats else (),
-        request=request,
+        others=tuple(surveys.values()) if request.stats else (),
+        erasure_request=erasure_request,
     )
 
 
@@ -201,7 +209,7 @@ def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
     context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
     limits = context.config.limits
     next_step = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
-    told = f"{due} of {rows} chats of {purge.wish.account} would go"
+    told = f"{due} of {rows} chats of {purge.request.account} would go"
     if rows and due / rows > limits.max_share:
         opening = f"this is the first pass over this database, and {told}" if first else told
         return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {next_step}")

@@ -55,8 +55,8 @@ class DatabaseChats:
         # Of one visitor no other chats go, even of those that the database does not have.
         self._theirs = (
             None
-            if purge.request is None
-            else frozenset(str(as_key(chat, self._key_type)) for chat in purge.request.chats)
+            if purge.erasure_request is None
+            else frozenset(str(as_key(chat, self._key_type)) for chat in purge.erasure_request.chats)
         )
         self.newest_hold = 0
         """The newest hold that a comparison knows; one that is put on later stops what is under way."""

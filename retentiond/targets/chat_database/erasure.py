@@ -26,67 +26,67 @@ if TYPE_CHECKING:
 
 async def begin_request(context: ChatContext, connection: Conn, purge: AccountPurge, pass_id: int) -> None:
     """Record the request and its chats, in the transaction that begins the pass."""
-    request = purge.request
-    if request is None:
+    erasure_request = purge.erasure_request
+    if erasure_request is None:
         return
-    erasure = request.erasure
-    if request.erasure_id is None:
-        request.digest = digest_of(context, erasure, await erasure_table.make_key(connection))
-        request.erasure_id = await erasure_table.add_request(
-            *(connection, context.name, erasure, request.digest),
-            *(request.requested_at, request.requested_by),
+    erasure = erasure_request.erasure
+    if erasure_request.erasure_id is None:
+        erasure_request.digest = digest_of(context, erasure, await erasure_table.make_key(connection))
+        erasure_request.erasure_id = await erasure_table.add_request(
+            *(connection, context.name, erasure, erasure_request.digest),
+            *(erasure_request.requested_at, erasure_request.requested_by),
         )
-    await erasure_table.add_pass(connection, request.erasure_id, pass_id, request.chats)
+    await erasure_table.add_pass(connection, erasure_request.erasure_id, pass_id, erasure_request.chats)
     await begin_stores_of_request(
-        connection, context.name, request.erasure_id, purge.wish.stores, purge.cutoff
+        connection, context.name, erasure_request.erasure_id, purge.request.stores, purge.cutoff
     )
 
 
-def rules_of(wish: PurgeRequest) -> dict[str, Any]:
+def rules_of(request: PurgeRequest) -> dict[str, Any]:
     """Return the terms of a purge for the ledger: everything but the ID of a visitor."""
     rules: dict[str, Any] = {
-        "account": wish.account,
-        "to_date": wish.to_date.isoformat(),
-        "file_messages": wish.file_messages,
-        "stats": wish.stats,
-        "stores": list(wish.stores),
+        "account": request.account,
+        "to_date": request.to_date.isoformat(),
+        "file_messages": request.file_messages,
+        "stats": request.stats,
+        "stores": list(request.stores),
     }
-    if (erasure := wish.erasure) is not None:
+    if (erasure := request.erasure) is not None:
         rules["erasure"] = {"request": erasure.name, "even_under_floor": erasure.even_under_floor}
     return rules
 
 
 async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, report: PassReport) -> None:
     """Count what is left of the visitor, and add the proof to the records; the request is done where nothing is left."""
-    request, context = purge.request, purge.context
-    if request is None:
+    erasure_request, context = purge.erasure_request, purge.context
+    if erasure_request is None:
         return
-    proof = purge.report.erasure = request.report()
+    proof = purge.report.erasure = erasure_request.report()
     await count_left(connection, purge)
-    if request.erasure_id is None or report.pass_id is None:
+    if erasure_request.erasure_id is None or report.pass_id is None:
         return
     async with connection.transaction():
         await lease.check(connection)
-        await erasure_table.sum_up(connection, request.erasure_id, proof)
+        await erasure_table.sum_up(connection, erasure_request.erasure_id, proof)
         proof.done = not proof.remaining and purge.report.state == "finished"
         body = {
-            "account": purge.wish.account,
+            "account": purge.request.account,
             "cutoff": purge.cutoff.isoformat(),
             "state": purge.report.state,
         }
         # By hand what stays was said, and nobody comes back to it.
-        if proof.done or (request.erasure.name is None and purge.report.state == "finished"):
-            await erasure_table.finish(connection, request.erasure_id)
+        if proof.done or (erasure_request.erasure.name is None and purge.report.state == "finished"):
+            await erasure_table.finish(connection, erasure_request.erasure_id)
         record = Record("erased", context.name, report.pass_id, body | proof.as_json())
         await add_record(connection, record)
 
 
 async def count_left(connection: Conn, purge: AccountPurge) -> None:
     """Count the visitor's chats that are there now, and the rows outside of chats that name the visitor, and stay."""
-    proof, request, context = purge.report.erasure, purge.request, purge.context
-    if proof is None or request is None:
+    proof, erasure_request, context = purge.report.erasure, purge.erasure_request, purge.context
+    if proof is None or erasure_request is None:
         return
-    values = purge.chats.values | {"until": cutoff_of(request.until, context.config.zone)}
+    values = purge.chats.values | {"until": cutoff_of(erasure_request.until, context.config.zone)}
     tree = purge.chats.tree
     (row,) = await statements.fetch(connection, tree.statement("count_of_visitor"), values)
     proof.remaining, proof.later = row["covered"], row["later"]

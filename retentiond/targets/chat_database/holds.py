@@ -72,8 +72,8 @@ class ChatHolds(RecordedHolds):
                 )
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:
-        wish = PurgeRequest(hold.subject.name, hold.added_at.date())
-        purge = await look_at(self._context, connection, wish, 0, dry_run=True, now=hold.added_at)
+        request = PurgeRequest(hold.subject.name, hold.added_at.date())
+        purge = await look_at(self._context, connection, request, 0, dry_run=True, now=hold.added_at)
         statement = purge.chats.tree.statement("count_covered")
         values = purge.chats.values | {"hold_id": hold.hold_id}
         items = int(await statements.fetchval(connection, statement, values))

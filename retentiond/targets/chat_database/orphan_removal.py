@@ -171,7 +171,7 @@ async def survey_orphans(connection: Conn, purge: AccountPurge, *, limited: bool
     `limited`: the limits of scheduled purges hold.
     """
     report = purge.report.orphans
-    report.requested = purge.wish.orphans
+    report.requested = purge.request.orphans
     search = await search_orphans(connection, purge)
     report.found = await search.find()
     if report.requested and report.found.due.total():
@@ -182,7 +182,7 @@ async def purge_orphans(
     purge: AccountPurge, lease: Lease, options: PassOptions, pass_id: int, connection: Conn
 ) -> None:
     """Delete the orphans that are due, where that is asked for and not refused; count those that are there after it."""
-    if purge.request is not None:
+    if purge.erasure_request is not None:
         # A request for one visitor does not report on the rest of the account.
         return
     report = purge.report.orphans
@@ -212,7 +212,7 @@ async def _refuse(
             "partitions, then run it again",
         )
     limits, share = purge.context.config.limits, missing / max(1, missing + chats)
-    told = f"rows of {missing} missing chats of {purge.wish.account} would be deleted, beside {chats} chats that are there"
+    told = f"rows of {missing} missing chats of {purge.request.account} would be deleted, beside {chats} chats that are there"
     next_step = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
     if limited and share > limits.max_share:
         return Refusal("max_share", round(share, 4), limits.max_share, f"{told}; {next_step}")

@@ -11,7 +11,7 @@ from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState
 from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.report import Item, PassReport
-from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.account import check_request, judge_limits, look_at
 from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
 from retentiond.targets.chat_database.erasure import count_left
@@ -35,10 +35,10 @@ class Planner:
     """One dry run over some accounts; by hand the limits do not hold, and the floor always does."""
 
     def __init__(
-        self, context: ChatContext, wishes: Sequence[PurgeRequest], options: PassOptions, *, by_hand: bool
+        self, context: ChatContext, requests: Sequence[PurgeRequest], options: PassOptions, *, by_hand: bool
     ) -> None:
         self._context = context
-        self._wishes = wishes
+        self._requests = requests
         self._options = options
         self._by_hand = by_hand
         self._purges: list[AccountPurge] = []
@@ -61,13 +61,13 @@ class Planner:
         self, connection: Conn, report: PassReport, listen: Callable[[Item], None] | None
     ) -> None:
         state = await self._state(connection)
-        for number, wish in enumerate(self._wishes):
-            check_wish(self._context, wish, state.now)
+        for number, request in enumerate(self._requests):
+            check_request(self._context, request, state.now)
             self._purges.append(
-                await look_at(self._context, connection, wish, number, dry_run=True, now=state.now)
+                await look_at(self._context, connection, request, number, dry_run=True, now=state.now)
             )
         stores = SecondaryStores(self._context, connection, self._options)
-        await stores.look_first(self._wishes)
+        await stores.check_stores(self._requests)
         for fault in stores.faults.values():
             # What is refused is told with what can be counted all the same; a slip of who asks is not.
             if self._by_hand and isinstance(fault, UsageError):
@@ -76,17 +76,17 @@ class Planner:
         for purge in self._purges:
             await purge.survey()
             await purge.count()
-            if purge.request is not None:
+            if purge.erasure_request is not None:
                 await count_left(connection, purge)
             else:
                 limited = not (self._by_hand or self._options.over_limits)
                 await survey_orphans(connection, purge, limited=limited)
             self._options.progress.advance(1)
-            if not self._by_hand and purge.request is None:
+            if not self._by_hand and purge.erasure_request is None:
                 report.refused = report.refused or judge_limits(purge, first=state.first)
             if listen is not None:
                 await self._list(connection, purge, listen)
-            if purge.request is None or purge.report.refused is None:
+            if purge.erasure_request is None or purge.report.refused is None:
                 await stores.purge(purge, None)
         missing = [index for purge in self._purges for index in purge.missing]
         if missing and not self._context.config.create_index:
@@ -111,10 +111,10 @@ class Planner:
                 listen(
                     Item(
                         target=self._context.name,
-                        media=f"{purge.wish.account}/{row['key']}",
+                        media=f"{purge.request.account}/{row['key']}",
                         action="remove" if due else "keep",
                         reason=row["verdict"],
-                        policy=purge.wish.account,
+                        policy=purge.request.account,
                         bytes=0,
                     )
                 )

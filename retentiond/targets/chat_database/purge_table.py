@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _SQL: Final = named_queries(__package__, "purge_table.sql")
 
 
-async def begin_purge(connection: Conn, pass_id: int, wish: PurgeRequest, cutoff: datetime) -> None:
+async def begin_purge(connection: Conn, pass_id: int, request: PurgeRequest, cutoff: datetime) -> None:
     """Record the terms of an account's purge, in the transaction that begins the pass."""
-    terms = (wish.account, wish.to_date, cutoff, wish.file_messages, wish.stats)
+    terms = (request.account, request.to_date, cutoff, request.file_messages, request.stats)
     await connection.execute(_SQL["begin"], pass_id, *terms)
 
 

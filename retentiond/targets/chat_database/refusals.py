@@ -42,7 +42,7 @@ async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Re
     """Say which hold a store cannot be told of: it knows an account, dates and the ids of chats, and no more."""
     if not await context.ledger.exists(context.pool):
         return None
-    visitor = purge.wish.erasure.visitor if purge.wish.erasure is not None else None
+    visitor = purge.request.erasure.visitor if purge.request.erasure is not None else None
     row = await hold_beyond_stores(context.pool, purge.names, purge.cutoff, context.config.timezone, visitor)
     if row is None:
         return None

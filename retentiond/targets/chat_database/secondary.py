@@ -62,10 +62,10 @@ class SecondaryStores:
         self.faults: dict[StoreName, RetentiondError] = {}
         """What the look found: UsageError or RefusedError."""
 
-    async def look_first(self, wishes: Sequence[PurgeRequest]) -> None:
-        """Try each store that is wished for, changing nothing, and tell the log what will not do."""
+    async def check_stores(self, requests: Sequence[PurgeRequest]) -> None:
+        """Check each requested store without changes; log its problems, and keep refusals and usage errors in `faults`."""
         for name in STORES:
-            if any(name in wish.stores for wish in wishes):
+            if any(name in request.stores for request in requests):
                 fault = await self._look(name)
                 if fault is not None:
                     get_logger(target=self._context.name).warning(
@@ -92,12 +92,12 @@ class SecondaryStores:
             return await store.check()
 
     async def purge(self, purge: AccountPurge, pass_id: int | None) -> None:
-        """Purge, or count in, each store that is wished for; what goes wrong with one does not keep the others from it."""
-        wished = [name for name in STORES if name in purge.wish.stores]
-        if not wished:
+        """Purge, or count in, each requested store; an error in one store does not stop the others."""
+        requested = [name for name in STORES if name in purge.request.stores]
+        if not requested:
             return
         chats = DatabaseChats(self._connection, purge)
-        for name in wished:
+        for name in requested:
             begun = purge.report.state != "interrupted" and not self._options.stop.asked
             if begun:
                 await chats.learn_holds()
@@ -117,8 +117,8 @@ class SecondaryStores:
         *,
         begun: bool,
     ) -> StoreReport:
-        context, account = self._context, purge.wish.account
-        erasure_id = purge.request.erasure_id if purge.request is not None else None
+        context, account = self._context, purge.request.account
+        erasure_id = purge.erasure_request.erasure_id if purge.erasure_request is not None else None
         notes = Notes(context.pool, lease, context.name, purge.names, name, erasure_id)
         store, continued = _NOT_BEGUN, False
         if begun:
@@ -131,7 +131,7 @@ class SecondaryStores:
                 body = _body(name, purge, store, continued=continued)
                 await add_record(connection, Record("store_purged", context.name, pass_id, body))
                 await notes.settle(connection, store)
-        self._tell(account, name, store)
+        self._log_outcome(account, name, store)
         return store
 
     async def _work(
@@ -144,7 +144,7 @@ class SecondaryStores:
     ) -> StoreReport:
         stop = self._options.stop
         cutoff = in_zone(purge.store_cutoff, self._context.config.zone)
-        account = purge.wish.account
+        account = purge.request.account
         states = ShardStates(
             self._context.name, account, name, self._options.progress, notes.write_shards if notes else None
         )
@@ -196,13 +196,13 @@ class SecondaryStores:
     ) -> RetentiondError | None:
         """Return the reason for which a store receives no purge."""
         refusal = await refusals.held(self._context, name, purge)
-        if refusal is None and purge.request is not None:
+        if refusal is None and purge.erasure_request is not None:
             refusal = refusals.without_visitor(self._context.config, name)
         elif refusal is None and not refusals.names_chats(self._context.config, name):
             refusal = refusals.without_ids(self._context.config, name, await chats.count_staying())
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
 
-    def _tell(self, account: str, name: StoreName, store: StoreReport) -> None:
+    def _log_outcome(self, account: str, name: StoreName, store: StoreReport) -> None:
         """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
         log = get_logger(target=self._context.name, account=account, store=name)
         if store.refused is not None:
@@ -212,11 +212,11 @@ class SecondaryStores:
 
 
 def _erased(purge: AccountPurge) -> ErasedVisitor | None:
-    if purge.wish.erasure is None:
+    if purge.request.erasure is None:
         return None
-    if purge.request is None:
+    if purge.erasure_request is None:
         raise AssertionError("a store was about to lose rows of all visitors in the place of one")
-    return ErasedVisitor(purge.wish.erasure.visitor, purge.request.chats, purge.cutoff)
+    return ErasedVisitor(purge.request.erasure.visitor, purge.erasure_request.chats, purge.cutoff)
 
 
 def _report(error: RetentiondError) -> StoreReport:
@@ -230,10 +230,10 @@ def _report(error: RetentiondError) -> StoreReport:
 def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued: bool) -> dict[str, Any]:
     """Return what a record tells of a store's purge; `rows` are those that were counted as gone, `at_least` so many."""
     return {
-        "account": purge.wish.account,
-        **({"erasure_id": purge.request.erasure_id} if purge.request is not None else {}),
+        "account": purge.request.account,
+        **({"erasure_id": purge.erasure_request.erasure_id} if purge.erasure_request is not None else {}),
         "store": name,
-        "to_date": purge.wish.to_date.isoformat(),
+        "to_date": purge.request.to_date.isoformat(),
         "cutoff": purge.cutoff.isoformat(),
         "state": store.state,
         "rows": store.rows,

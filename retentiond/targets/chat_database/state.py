@@ -126,7 +126,7 @@ def _undone(context: ChatContext, row: Record) -> str:
     )
 
 
-async def check(context: ChatContext, wishes: Sequence[PurgeRequest]) -> Check:
+async def check(context: ChatContext, requests: Sequence[PurgeRequest]) -> Check:
     """Try the tables of each account, the rights, the stores, and a plan; say what is wrong, and what was found."""
     problems: list[RetentiondError] = []
     stores: list[StoreOverview] = []
@@ -141,7 +141,7 @@ async def check(context: ChatContext, wishes: Sequence[PurgeRequest]) -> Check:
             version = await context.pool.fetchval("SHOW server_version")
             stores.append(StoreOverview("postgresql", f"PostgreSQL {version}", found))
             if not problems:
-                report = await Planner(context, wishes, PassOptions("check-config"), by_hand=False).plan()
+                report = await Planner(context, requests, PassOptions("check-config"), by_hand=False).plan()
                 if report.refused is not None:
                     problems.append(RefusedError(report.refused))
         if context.config.erasure_requests is not None:
@@ -179,8 +179,8 @@ async def _check_account(
     async with context.pool.acquire() as connection:
         try:
             now = datetime.now(UTC)
-            wish = PurgeRequest(name, now.date(), stats=context.account(name).stats)
-            purge = await look_at(context, connection, wish, 0, dry_run=True, now=now)
+            request = PurgeRequest(name, now.date(), stats=context.account(name).stats)
+            purge = await look_at(context, connection, request, 0, dry_run=True, now=now)
             items, oldest = await purge.chats.overview()
         except RetentiondError as error:
             return [error]
@@ -210,8 +210,8 @@ async def collect_statistics(context: ChatContext) -> StoreStatistics:
     async with connection_to(context.settings.database) as connection:
         chats = 0
         for number, name in enumerate(context.config.accounts):
-            wish = PurgeRequest(name, now.date())
-            purge = await look_at(context, connection, wish, number, dry_run=True, now=now)
+            request = PurgeRequest(name, now.date())
+            purge = await look_at(context, connection, request, number, dry_run=True, now=now)
             chats += await purge.chats.count_all()
         freed = await read_freed(connection, context.name) if status.ledger else ()
         totals = await read_totals(connection, context.name) if status.ledger else None

@@ -16,7 +16,7 @@ from retentiond.ledger.records import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.account import check_wish, judge_limits, look_at
+from retentiond.targets.chat_database.account import check_request, judge_limits, look_at
 from retentiond.targets.chat_database.catalogue import make_indexes, refuse
 from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
 from retentiond.targets.chat_database.orphan_removal import purge_orphans, survey_orphans
@@ -48,7 +48,7 @@ class ChatSteps:
         connection: Conn,
         lease: Lease,
         options: PassOptions,
-        wishes: Sequence[PurgeRequest],
+        requests: Sequence[PurgeRequest],
         *,
         by_hand: bool,
     ) -> None:
@@ -56,11 +56,11 @@ class ChatSteps:
         self._connection = connection
         self._lease = lease
         self._options = options
-        self._wishes = wishes
+        self._requests = requests
         self._by_hand = by_hand
         self._first = False
         # A request has no part in what is due by schedule.
-        self._erases = any(wish.erasure is not None for wish in wishes)
+        self._erases = any(request.erasure is not None for request in requests)
         self._stores = SecondaryStores(context, connection, options, lease)
         self.purges: list[AccountPurge] = []
         self._log = get_logger(target=context.name)
@@ -72,10 +72,12 @@ class ChatSteps:
         self._first = state.first
         check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
         await context.ledger.save_clock(connection, read_clock())
-        for number, wish in enumerate(self._wishes):
-            check_wish(context, wish, state.now)
-            self.purges.append(await look_at(context, connection, wish, number, dry_run=False, now=state.now))
-        await self._stores.look_first(self._wishes)
+        for number, request in enumerate(self._requests):
+            check_request(context, request, state.now)
+            self.purges.append(
+                await look_at(context, connection, request, number, dry_run=False, now=state.now)
+            )
+        await self._stores.check_stores(self._requests)
         if self._by_hand:
             self._refuse_faults()
 
@@ -104,13 +106,13 @@ class ChatSteps:
         for purge in self.purges:
             await purge.survey()
             purge.report.not_reached = purge.chats.due
-            if purge.wish.orphans:
+            if purge.request.orphans:
                 limited = not (self._by_hand or self._options.over_limits)
                 await survey_orphans(self._connection, purge, limited=limited)
             if purge.report.refused is not None:
                 # Not returned: `--yes` goes over limits, and over no hold.
                 raise RefusedError(purge.report.refused)
-            if not self._by_hand and purge.request is None:
+            if not self._by_hand and purge.erasure_request is None:
                 refused = refused or judge_limits(purge, first=self._first)
         if not self._by_hand and not self._erases:
             await self._note_backlog()
@@ -121,7 +123,7 @@ class ChatSteps:
         """Record the due items and since when they are due: a growing backlog is a stalled purge."""
         since: list[datetime] = []
         for purge in self.purges:
-            keep, oldest = self._context.config.keeps[purge.wish.account], await purge.chats.oldest_due()
+            keep, oldest = self._context.config.keeps[purge.request.account], await purge.chats.oldest_due()
             if keep is not None and oldest is not None:
                 since.append(oldest + keep)
         due = sum(purge.chats.due for purge in self.purges)
@@ -134,25 +136,25 @@ class ChatSteps:
             kind=report.kind,
             command=self._options.command,
             started_at=report.started_at,
-            rules={"accounts": [rules_of(purge.wish) for purge in self.purges]},
+            rules={"accounts": [rules_of(purge.request) for purge in self.purges]},
             grace=timedelta(0),
             settle=timedelta(0),
-            cutoffs={purge.wish.account: purge.cutoff.isoformat() for purge in self.purges},
+            cutoffs={purge.request.account: purge.cutoff.isoformat() for purge in self.purges},
         )
         async with self._connection.transaction():
             await self._lease.check(self._connection)
             report.pass_id = await self._context.ledger.begin_pass(self._connection, header)
             for purge in self.purges:
-                wish = purge.wish
-                await begin_purge(self._connection, report.pass_id, wish, purge.cutoff)
-                await note_name(self._connection, self._context, wish.account)
+                request = purge.request
+                await begin_purge(self._connection, report.pass_id, request, purge.cutoff)
+                await note_name(self._connection, self._context, request.account)
                 await begin_request(self._context, self._connection, purge, report.pass_id)
-                if purge.request is None:
+                if purge.erasure_request is None:
                     await begin_stores_of_account(
                         self._connection,
                         self._context.name,
-                        wish.account,
-                        wish.stores,
+                        request.account,
+                        request.stores,
                         report.pass_id,
                         purge.cutoff,
                     )

@@ -121,12 +121,12 @@ class ChatDatabase(
 
     async def plan(self, listen: Callable[[Item], None] | None, progress: Progress) -> PassReport:
         """Return the deletions of a pass now; change nothing."""
-        options, wishes = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
-        report = await Planner(self._context, wishes, options, by_hand=False).plan(listen)
+        options, requests = PassOptions("plan", progress=progress), self._scheduled(datetime.now(UTC))
+        report = await Planner(self._context, requests, options, by_hand=False).plan(listen)
 
         async def plan_erasure(erasure: Erasure) -> PassReport:
-            wish = self._erasing(erasure, report.started_at)
-            return await Planner(self._context, [wish], options, by_hand=False).plan(listen)
+            request = self._erasing(erasure, report.started_at)
+            return await Planner(self._context, [request], options, by_hand=False).plan(listen)
 
         await carry_out(self._context, report, options, plan_erasure)
         return report
@@ -142,10 +142,10 @@ class ChatDatabase(
             await carry_out(self._context, report, options, erase)
         return report
 
-    async def purge_chats(self, wish: PurgeRequest, options: PassOptions, *, dry_run: bool) -> PurgeReport:
+    async def purge_chats(self, request: PurgeRequest, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Purge one account up to a date, as asked for by hand."""
-        self._context.account(wish.account)
-        return await self._by_hand(lambda _now: wish, options, dry_run=dry_run)
+        self._context.account(request.account)
+        return await self._by_hand(lambda _now: request, options, dry_run=dry_run)
 
     async def erase(self, erasure: Erasure, options: PassOptions, *, dry_run: bool) -> PurgeReport:
         """Erase the chats of one visitor, as asked for by hand."""
@@ -158,17 +158,19 @@ class ChatDatabase(
         return PurgeRequest(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
 
     async def _by_hand(
-        self, wished: Callable[[datetime], PurgeRequest], options: PassOptions, *, dry_run: bool
+        self, make_request: Callable[[datetime], PurgeRequest], options: PassOptions, *, dry_run: bool
     ) -> PurgeReport:
-        wish = wished(datetime.now(UTC))
+        request = make_request(datetime.now(UTC))
         if dry_run:
-            report = await Planner(self._context, [wish], options, by_hand=True).plan()
+            report = await Planner(self._context, [request], options, by_hand=True).plan()
         else:
-            report = await self._run(lambda now: [wished(now)], options, by_hand=True)
+            report = await self._run(lambda now: [make_request(now)], options, by_hand=True)
         if report.purges:
             return report.purges[0]
         # It was refused before anything was looked at.
-        told = PurgeReport(wish.account, wish.to_date, dry_run, refused=report.refused, error=report.error)
+        told = PurgeReport(
+            request.account, request.to_date, dry_run, refused=report.refused, error=report.error
+        )
         told.state = "interrupted" if report.state == "interrupted" else "refused"
         return told
 
@@ -189,7 +191,7 @@ class ChatDatabase(
         ]
 
     async def _run(
-        self, wishes: Callable[[datetime], list[PurgeRequest]], options: PassOptions, *, by_hand: bool
+        self, make_requests: Callable[[datetime], list[PurgeRequest]], options: PassOptions, *, by_hand: bool
     ) -> PassReport:
         context = self._context
         report = PassReport(context.name, KIND, dry_run=False, started_at=datetime.now(UTC))
@@ -215,12 +217,12 @@ class ChatDatabase(
                         stop=options.stop,
                     )
                 )
-                await self._work(wishes, options, lease, report, by_hand=by_hand)
+                await self._work(make_requests, options, lease, report, by_hand=by_hand)
         return report
 
     async def _work(
         self,
-        wishes: Callable[[datetime], list[PurgeRequest]],
+        make_requests: Callable[[datetime], list[PurgeRequest]],
         options: PassOptions,
         lease: Lease,
         report: PassReport,
@@ -231,7 +233,7 @@ class ChatDatabase(
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
             # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
             steps = ChatSteps(
-                self._context, connection, lease, options, wishes(report.started_at), by_hand=by_hand
+                self._context, connection, lease, options, make_requests(report.started_at), by_hand=by_hand
             )
             try:
                 await run_steps(steps, options, report)

@@ -45,7 +45,7 @@ async def read_usage(context: ChatContext, by: UsageBy, top: int, progress: Prog
     async with connection_to(context.settings.database) as connection:
         async for account in _accounts(context, connection, progress):
             if by == "account":
-                found = {key_of(account.wish.account): await account.chats.count_all()}
+                found = {key_of(account.request.account): await account.chats.count_all()}
                 total += sum(found.values())
             else:
                 found, of_account = await _divided(context, connection, account, by, top)
@@ -64,8 +64,8 @@ async def _accounts(
     progress.stage("accounts", len(context.config.accounts))
     now = datetime.now(UTC)
     for number, name in enumerate(context.config.accounts):
-        wish = PurgeRequest(name, now.date())
-        yield await look_at(context, connection, wish, number, dry_run=True, now=now)
+        request = PurgeRequest(name, now.date())
+        yield await look_at(context, connection, request, number, dry_run=True, now=now)
         progress.advance(1)
 
 
@@ -79,7 +79,7 @@ async def _divided(
         await _check_department(context, connection, account.schema, department)
         places["department"] = quoted(department)
         # The numbers of departments are those of the account.
-        prefix = f"{account.wish.account}/"
+        prefix = f"{account.request.account}/"
     else:
         # Months are one set for all accounts, and few: all of them are needed for their sums.
         prefix, top = "", _MOST_MONTHS
