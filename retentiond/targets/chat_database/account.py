@@ -1,4 +1,4 @@
-"""One account's purge, from the look at its tables to the count of the rows that stay; plans and purges share it."""
+"""The purge of one account, from reading its tables to counting the rows that stay; used by plans and purges."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KEPT: Final = ("open", "undated", "newer", "hold", "has_file_messages")
 
 @dataclass(slots=True)
 class AccountPurge:
-    """The work on one account: `names` are what it is and was called, `chats` and `others` are its surveys, once it was surveyed."""
+    """The purge of one account. `names` are its present and former names; `chats` and `others` are its surveys."""
 
     context: ChatContext
     request: PurgeRequest
@@ -54,7 +54,7 @@ class AccountPurge:
 
     @property
     def store_cutoff(self) -> datetime:
-        """The first moment that stays in a store; of a visitor's chats that the database lost all rows go, whatever their date."""
+        """The first moment that stays in a store. In an erasure, rows of the listed chats are deleted whatever their date."""
         return (
             self.cutoff
             if self.erasure_request is None
@@ -62,7 +62,7 @@ class AccountPurge:
         )
 
     async def survey(self) -> None:
-        """Judge every chat that began before the date, and count those that stay by their reasons."""
+        """Judge every chat that began before the date, and count the kept chats by reason."""
         report = self.report
         for survey in (self.chats, *self.others):
             await survey.judge()
@@ -79,7 +79,7 @@ class AccountPurge:
                 self.erasure_request.chats |= await self.chats.due_keys()
 
     async def count(self) -> None:
-        """Count the rows that would go."""
+        """Count the rows that would be deleted."""
         self.report.chats = self.chats.due
         for survey in (self.chats, *self.others):
             await survey.count_rows(self.report)
@@ -91,7 +91,7 @@ class AccountPurge:
 
 
 def check_request(context: ChatContext, request: PurgeRequest, now: datetime) -> None:
-    """Raise RefusedError for a date that the floor forbids, UsageError for an account or a store that there is not."""
+    """Raise RefusedError for a date that the floor forbids, UsageError for an unknown account or store."""
     context.account(request.account)
     if request.erasure is not None:
         # Its date follows from the floor.
@@ -109,7 +109,7 @@ def check_request(context: ChatContext, request: PurgeRequest, now: datetime) ->
 
 
 def floor_of(context: ChatContext, request: PurgeRequest) -> timedelta:
-    """Return the floor of a purge: the longest of the classes of its rows."""
+    """Return the floor of a purge: the longest floor among the classes of its rows."""
     floors = {"messages": context.config.floor.messages, "facts": context.config.floor.facts}
     return max(floors[name] for name in context.layout.classes(stats=request.stats))
 
@@ -179,7 +179,7 @@ async def check_value(
 ) -> None:
     """Raise UsageError where an account's column cannot hold its value as it is written.
 
-    A cast makes something else of it without a word: the first letters of a name, or 1 of 01. That is another account.
+    A cast silently changes it (the first letters of a name, 01 to 1), and the result is another account.
     """
     value, layout = context.column_value_of(account), context.layout
     if value is None:
@@ -205,7 +205,7 @@ async def _holds(context: ChatContext, connection: Conn, names: list[str]) -> Ho
 
 
 def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
-    """Hold the counts of a scheduled purge against its limits."""
+    """Compare the counts of a scheduled purge with its limits."""
     context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
     limits = context.config.limits
     next_step = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"

@@ -19,7 +19,7 @@ _SQL: Final = named_queries(__package__, "account_holds.sql")
 
 
 async def has_dated_hold(connection: Conn, names: Sequence[str]) -> bool:
-    """Return whether a hold in force begins at a day: then the newest moment of each chat matters."""
+    """Return whether a hold in force begins on a day: then the newest date of each chat is needed."""
     return bool(await connection.fetchval(_SQL["dated"], names))
 
 
@@ -31,7 +31,7 @@ async def hold_beyond_stores(
 
 
 async def newest_hold(connection: Conn) -> int:
-    """Return the number of the newest hold of all, once each hold that is being added has its turn."""
+    """Return the number of the newest hold of all, after waiting for holds that are being added."""
     async with connection.transaction():
         # A number is given before its hold is visible.
         await lock_holds(connection)

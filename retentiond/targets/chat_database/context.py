@@ -36,7 +36,7 @@ class ChatContext:
 
     @property
     def layout(self) -> Layout:
-        """How the tables hang together."""
+        """The layout of the tables."""
         return self.settings.layout
 
     def account(self, name: str) -> Account:
@@ -47,7 +47,7 @@ class ChatContext:
         return self.config.accounts[name]
 
     def schema_of(self, name: str) -> str:
-        """Return the schema of an account's tables; raise UsageError where nobody says it."""
+        """Return the schema of an account's tables; raise UsageError if it is not configured."""
         schema, _ = self.settings.whereabouts(name, self.account(name))
         if schema is None:
             raise UsageError(
@@ -56,5 +56,5 @@ class ChatContext:
         return schema
 
     def column_value_of(self, name: str) -> str | None:
-        """Return what the layout's account column holds for an account; None where an account is a schema."""
+        """Return the value of the layout's account column for an account; None where an account is a schema."""
         return self.settings.whereabouts(name, self.account(name))[1]

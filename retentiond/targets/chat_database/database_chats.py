@@ -25,9 +25,9 @@ _FOLDING: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopq
 
 
 def fold(chat: str) -> str:
-    """Return an id in the form in which texts are compared: ASCII letters in lower case, no dashes, no blanks around.
+    """Return an ID in the form in which texts are compared: ASCII lower case, without dashes and surrounding blanks.
 
-    A UUID has several spellings, and each product chose one. What this makes alike is one chat, and stays.
+    A UUID has several spellings, and products differ in theirs. IDs with the same form are one chat, which is kept.
     """
     return chat.strip(" ").translate(_FOLDING)
 
@@ -52,14 +52,14 @@ class DatabaseChats:
         self._purge = purge
         self._tree = purge.chats.tree
         self._key_type = self._tree.key_type(self._tree.top)
-        # Of one visitor no other chats go, even of those that the database does not have.
+        # In an erasure only the chats of the visitor are purged, even among chats that the database does not have.
         self._theirs = (
             None
             if purge.erasure_request is None
             else frozenset(str(as_key(chat, self._key_type)) for chat in purge.erasure_request.chats)
         )
         self.newest_hold = 0
-        """The newest hold that a comparison knows; one that is put on later stops what is under way."""
+        """The newest hold that a comparison includes; a later hold stops the running step."""
 
     async def count_staying(self) -> int:
         """Count the chats that began before the date and stay, for a store that does not name its chats."""
@@ -67,7 +67,7 @@ class DatabaseChats:
         return int(await statements.fetchval(self._connection, statement, self._purge.chats.values))
 
     async def learn_holds(self) -> None:
-        """Learn which hold is the newest: while one store is purged, a hold may come for the next."""
+        """Read the number of the newest hold: a hold may be added while another store is purged."""
         if not self._purge.report.dry_run:
             self.newest_hold = await newest_hold(self._connection)
 
@@ -95,9 +95,9 @@ class DatabaseChats:
         return Comparison(absent, kept, unknown, stripped)
 
     def _stays(self, key: str, *, of_visitor: bool) -> bool:
-        """Tell whether a chat that the database does not have stays, since one visitor is erased, and it is not theirs.
+        """Return whether a missing chat is kept because one visitor is erased, and the chat is not theirs.
 
-        Those that the database had of them go by their ids, and not once more by what the store says of its rows.
+        Listed chats are purged by their IDs, and not a second time as rows that name the visitor.
         """
         return self._theirs is not None and (key in self._theirs) == of_visitor
 
@@ -115,8 +115,8 @@ class DatabaseChats:
         return await self._chats("held_by_text", [str(key) for key in keys], "(h.narrowed->>'chat')")
 
     async def _stripped(self, keys: Sequence[ChatId]) -> set[str]:
-        """Return those that keep their messages with files, and have lost, or in a dry run would lose, all others."""
-        # Where one visitor is erased, files go, too.
+        """Return the chats that keep their messages with files and have lost (in a dry run: would lose) all others."""
+        # An erasure deletes files, too.
         if not self._purge.chats.verdicts["has_file_messages"] or self._theirs is not None:
             return set()
         of_files = self._tree.layout.with_files or ""
@@ -130,7 +130,7 @@ class DatabaseChats:
         return await self._chats(name, keys, self._tree.fill("t.{key}::text"), no_texts=texts)
 
     def _in_range(self, keys: Sequence[ChatId]) -> list[ChatId]:
-        # A number that the key cannot hold is no chat of the database.
+        # A number that the key type cannot hold is not a chat of the database.
         end = 2 ** (_BITS[self._key_type] - 1)
         return [key for key in keys if isinstance(key, int) and -end <= key < end]
 

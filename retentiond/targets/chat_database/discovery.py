@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SQL: Final = named_queries(__package__, "discovery.sql")
 _MOST: Final = 5000
-"""How many accounts a configuration gets."""
+"""The most accounts that a configuration is written for."""
 _SECONDS: Final = 30.0
 
 
@@ -65,7 +65,7 @@ async def find_accounts(dsn: str, layout: str | None = None) -> Accounts:
 
 
 def _columns(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Yield tables with columns by which a layout is known: those of chats and of their messages, which each version has."""
+    """Yield the tables and columns that identify a layout: of chats and messages, which each version of the product has."""
     root = layout.root
     chat = [root.key, *root.dates, root.state.column if root.state else None, root.account_column]
     yield from ((layout.table(layout.chat), column) for column in chat if column)

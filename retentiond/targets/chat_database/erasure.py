@@ -1,7 +1,7 @@
-"""The erasure of one visitor in the ledger: the request with its chats, how far it is, and its proof.
+"""The erasure of one visitor in the ledger: the request with its chats, its progress, and its proof.
 
-The chats of a request are listed before the first of them goes. The stores lose rows of these chats only, so that a
-purge that broke off goes on with the same chats, when the database does not have them any more.
+The chats of a request are listed before the first of them is deleted. Only rows of these chats are deleted in the stores, so that an
+interrupted purge continues with the same chats after the database has lost them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def rules_of(request: PurgeRequest) -> dict[str, Any]:
 
 
 async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, report: PassReport) -> None:
-    """Count what is left of the visitor, and add the proof to the records; the request is done where nothing is left."""
+    """Count what is left of the visitor, and add the proof to the records; the request is done if nothing is left."""
     erasure_request, context = purge.erasure_request, purge.context
     if erasure_request is None:
         return
@@ -74,7 +74,7 @@ async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, repor
             "cutoff": purge.cutoff.isoformat(),
             "state": purge.report.state,
         }
-        # By hand what stays was said, and nobody comes back to it.
+        # A request by hand is not repeated: the remaining rows were reported.
         if proof.done or (erasure_request.erasure.name is None and purge.report.state == "finished"):
             await erasure_table.finish(connection, erasure_request.erasure_id)
         record = Record("erased", context.name, report.pass_id, body | proof.as_json())
@@ -82,7 +82,7 @@ async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, repor
 
 
 async def count_left(connection: Conn, purge: AccountPurge) -> None:
-    """Count the visitor's chats that are there now, and the rows outside of chats that name the visitor, and stay."""
+    """Count the remaining chats of the visitor, and the rows outside of chats that name the visitor and are kept."""
     proof, erasure_request, context = purge.report.erasure, purge.erasure_request, purge.context
     if proof is None or erasure_request is None:
         return

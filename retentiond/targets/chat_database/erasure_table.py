@@ -27,13 +27,13 @@ async def has_requests(connection: Conn) -> bool:
 
 
 async def read_key(connection: Conn) -> bytes | None:
-    """Return the key of the hashes that stand for visitors; None before the first request."""
+    """Return the key of the hashes of visitors; None before the first request."""
     key: bytes | None = await connection.fetchval(_SQL["key"])
     return key
 
 
 async def make_key(connection: Conn) -> bytes:
-    """Return the key, which the first request makes."""
+    """Return the key; create it for the first request."""
     await connection.execute(_SQL["make_key"], secrets.token_bytes(32))
     key: bytes = await connection.fetchval(_SQL["key"])
     return key
@@ -90,7 +90,7 @@ async def sum_up(connection: Conn, erasure_id: int, report: ErasureReport) -> No
 
 
 async def finish(connection: Conn, erasure_id: int) -> None:
-    """Record that a request is done, and forget its chats."""
+    """Record that a request is done, and delete its list of chats."""
     await connection.execute(_SQL["finish"], erasure_id)
     await connection.execute(_SQL["forget_chats"], erasure_id)
 

@@ -1,4 +1,4 @@
-"""The holds of a chat target: on an account, one chat or visitor of it, or a range of days; put on, told of, released."""
+"""The holds of a chat target: on an account, one chat or visitor of it, or a range of days; added, listed and released."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ChatHolds(RecordedHolds):
-    """The holds of one chat database, as the engine's Protocol wants them."""
+    """The holds of one chat database, by the engine's Protocol."""
 
     def __init__(self, context: ChatContext) -> None:
         super().__init__(context.name, context.pool, context.ledger)
@@ -58,7 +58,7 @@ class ChatHolds(RecordedHolds):
             )
 
     async def _check_spelling(self, connection: Conn, subject: HoldSubject) -> None:
-        """Raise UsageError for what the tables hold in another spelling: holds are compared as text, and keep nothing then."""
+        """Raise UsageError for an ID in another spelling than the tables have: holds are compared as text, so it would hold nothing."""
         layout, narrowed = self._context.layout, subject.narrowed
         typed = {layout.root.key: narrowed.chat, layout.root.visitor: narrowed.visitor}
         schema, table = self._context.schema_of(subject.name), layout.table(layout.chat)

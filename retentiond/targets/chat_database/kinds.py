@@ -1,7 +1,7 @@
-"""Values of columns: what a cast makes of one, and which kinds of messages have files.
+"""Values of columns: the result of a cast, and the kinds of messages that have files.
 
-A cast shortens or rewrites some values without a word. Where the layout's kinds are none that the column holds, no file
-is recognized, and all messages would go.
+A cast shortens or rewrites some values without an error. If the layout names kinds that the column never holds, no file
+is recognized, and all messages would be deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Kinds(NamedTuple):
 
 
 def files_of(layout: Layout) -> tuple[str, Kinds] | None:
-    """Return the entity whose rows have files by their kind, and the kinds; None where no kind tells."""
+    """Return the entity whose rows have files by their kind, and the kinds; None if files do not depend on a kind."""
     name = layout.with_files
     files = layout.entities[name].files if name else None
     if name is None or files is None or files.column is None or files.values is None:
@@ -40,26 +40,26 @@ def files_of(layout: Layout) -> tuple[str, Kinds] | None:
 
 
 def compared_as_numbers(layout: Layout, types: Mapping[str, Mapping[str, str]]) -> bool:
-    """Tell whether the kinds of messages are numbers, in the layout and in the table."""
+    """Return whether the kinds of messages are numbers, in the layout and in the table."""
     found = files_of(layout)
     return found is not None and types[found[0]].get(found[1].column) in NUMBERS and say_numbers(found[1])
 
 
 def say_numbers(files: Kinds) -> bool:
-    """Tell whether the layout writes nothing but numbers."""
+    """Return whether all kinds in the layout are numbers."""
     return all(kind.isascii() and kind.isdigit() and len(kind) < _LONGEST_NUMBER for kind in files.values)
 
 
 async def kind_problems(
     connection: Conn, layout: Layout, types: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    """Return which kinds of the layout no row can have, as it writes them."""
+    """Return a problem for each kind that the column cannot hold as the layout writes it."""
     found = files_of(layout)
     if found is None or compared_as_numbers(layout, types):
         return []
     name, files = found
     kind = types[name].get(files.column)
-    # One that is missing is told by name.
+    # A missing column is reported elsewhere, by name.
     held = {} if kind is None else {value: await held_as(connection, value, kind) for value in files.values}
     return [
         f"{printable(layout.table(name))}.{printable(files.column)} is {kind}, and no row of it is `{printable(value)}`"
@@ -69,7 +69,7 @@ async def kind_problems(
 
 
 async def held_as(connection: Conn, value: str, kind: str) -> str | None:
-    """Return what a column of a type makes of a value, as text; None where it can hold no such value."""
+    """Return a value cast to a type and back to text; None if the type cannot hold it."""
     try:
         held: str | None = await connection.fetchval(f"SELECT $1::text::{kind}::text", value)
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):

@@ -1,6 +1,6 @@
 """The purges of chats in the ledger: their beginning, the report that commits with each batch, and their end.
 
-Also the names of an account: where its chats are, and which names the configuration had for that place before.
+Also the names of an account: the place of its chats, and the earlier names of that place in the configuration.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The file of requests to erase single visitors: one JSON object a line, each checked by itself.
 
-A line of JSON that was cut off is no JSON: no half-written ID of a visitor is taken for another. What is wrong with a line
-is reported with its number, at each run, and without the ID; the other lines are carried out.
+A truncated line is not valid JSON, so a half-written ID of a visitor is never read as another. The error of a line is
+reported with its number, at each run, without the ID; the other lines are carried out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure],
     shown = printable(str(path), 300)
     try:
         _check_writers(path)
-        # By line feeds alone: a text of JSON, and a comment, may have characters in it that elsewhere end a line.
+        # Split at line feeds only: JSON strings and comments may contain other line separators.
         lines = read_text(path, when_missing=_MISSING, largest=LARGEST_FILE).split("\n")
     except UnreadableError as error:
         return [], [RequestProblem(shown, error.line or 0, error.message, error.hint)]
@@ -165,19 +165,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_writers(path: Path) -> None:
-    """Raise UnreadableError where every user may write to the file, or replace it: it would delete chats for them."""
+    """Raise UnreadableError if every user may write to or replace the file: they could delete chats by it."""
     try:
         file = os.stat(path).st_mode
-        # A link is replaced where it is, and the file where it is.
+        # Check the directory of a symbolic link, and that of its target.
         directories = {path.parent: os.stat(path.parent).st_mode}
         real = Path(os.path.realpath(path)).parent
         directories[real] = os.stat(real).st_mode
     except (OSError, ValueError):
-        return  # reading it says why
+        return  # reading the file reports the error
     if file & stat.S_IWOTH:
         raise UnreadableError("every user may write to it", "take that right away: chmod o-w")
     for directory, mode in directories.items():
-        # With the sticky bit only its owner may replace a file.
+        # With the sticky bit only the owner of a file may replace it.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise UnreadableError(
                 f"every user may replace it, by writing to {printable(str(directory), 300)}",
@@ -191,9 +191,9 @@ async def carry_out(
     options: PassOptions,
     erase: Callable[[Erasure], Awaitable[PassReport]],
 ) -> None:
-    """Carry out the requests of the configured file, each by `erase`, and add what became of them to the pass's report.
+    """Carry out the requests of the configured file, each by `erase`, and add the results to the report of the pass.
 
-    A request that is done is passed over. One that is refused keeps the others from nothing, and is reported at each run.
+    Finished requests are skipped. A refused request does not stop the others, and is reported at each run.
     """
     if context.config.erasure_requests is None or report.state == "interrupted":
         return

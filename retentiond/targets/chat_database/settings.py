@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """Where the chats are, as asyncpg's URL, and how their tables hang together."""
+    """The database of the chats, as asyncpg's URL, and the layout of its tables."""
 
     database: str = field(repr=False)
     layout: Layout
@@ -27,13 +27,13 @@ class ChatSettings:
     secret_files: ClassVar[tuple[Path, ...]] = ()
 
     def whereabouts(self, name: str, account: Account) -> tuple[str | None, str | None]:
-        """Return the schema of an account's tables, and what their account column holds; None for what nobody says."""
+        """Return the schema of an account's tables, and the value of their account column; None for what is not configured."""
         by_column = self.layout.root.account_column is not None
         return account.schema_ or self.layout.table_schema, (account.value or name) if by_column else None
 
 
 def resolve_chats(config: ChatTarget) -> ChatSettings:
-    """Read the layout; raise ConfigError with its problems, and UsageError for accounts that it cannot tell apart."""
+    """Read the layout; raise ConfigError with its problems, and UsageError for two accounts with the same chats."""
     settings = ChatSettings(to_url(config.database.get_secret_value()), read_layout(config.layout))
     _check_kinds(config, settings.layout)
     found: dict[tuple[str | None, str | None], str] = {}
@@ -53,7 +53,7 @@ def resolve_chats(config: ChatTarget) -> ChatSettings:
 
 
 def _check_kinds(config: ChatTarget, layout: Layout) -> None:
-    """Raise UsageError where the search is told to purge, as texts, a kind of message that the layout says has files."""
+    """Raise UsageError if `text_kinds` of the search names a kind that has files by the layout."""
     files = layout.entities[layout.with_files].files if layout.with_files else None
     kinds = config.elasticsearch.text_kinds if config.elasticsearch is not None else ()
     both = sorted(set(kinds) & set(files.values or ())) if files is not None else []

@@ -1,6 +1,6 @@
 """The statements of a purge for one account's tables: templates, filled with quoted names, with parameters by name.
 
-A layout may hold any name of a schema, a table or a column; none may become anything but a name.
+A layout may hold any name of a schema, a table or a column; each is quoted, so that it remains a name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
-_LONGEST: Final = 63  # bytes; PostgreSQL cuts what is longer, and means another table
+_LONGEST: Final = 63  # bytes; PostgreSQL truncates a longer name, which may be another table
 
 SQL: Final = named_queries(__package__, "purge.sql")
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
@@ -28,10 +28,10 @@ _PARAMETER: Final = re.compile(r"\$([a-z_]+)")
 
 
 def quoted(name: str) -> str:
-    """Return the name as a quoted identifier, in which nothing but letters, digits and escapes stands.
+    """Return the name as a quoted identifier that consists of letters, digits and escapes only.
 
-    So it can be put into a template whose other places are filled afterwards: a name that looks like such a place, or
-    like a parameter, is none. Raise UsageError for what PostgreSQL would cut.
+    So a name that looks like a place of a template, or like a parameter, is never filled as one. Raise UsageError for a
+    name that PostgreSQL would truncate.
     """
     if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > _LONGEST:
         raise UsageError(
@@ -43,7 +43,7 @@ def quoted(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a text as a constant, in which nothing but letters, digits and escapes stands, as in `quoted`."""
+    """Return a text as a constant that consists of letters, digits and escapes only, as in `quoted`."""
     if "\0" in text:
         raise UsageError(
             f"`{printable(text)}` has a zero character, which no text in PostgreSQL has; correct it"
@@ -52,7 +52,7 @@ def literal(text: str) -> str:
 
 
 def relation(schema: str, table: str) -> str:
-    """Return a table with its schema, so that no search_path has a say."""
+    """Return a table qualified with its schema, so that search_path has no effect."""
     return f"{quoted(schema)}.{quoted(table)}"
 
 
@@ -113,7 +113,7 @@ def column(alias: str, name: str) -> str:
 
 
 def of_entity(alias: str, entity: Entity) -> str | None:
-    """Return the condition for the rows of an entity in a table that holds those of several; None for a table of its own."""
+    """Return the condition for the rows of an entity in a table that several entities share; None for a table of its own."""
     if entity.rows is None:
         return None
     values = ", ".join(map(literal, entity.rows.values))

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store_notes import Notes
 
 EVERY: Final = 5.0
-"""Seconds from look to look: a mutation, or a task, may be at work for hours."""
+"""Seconds between two checks for holds: a mutation or a task may run for hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorePurgeRequest:
-    """The request to one store; without a number and a place in the ledger it is a dry run."""
+    """The request to one store; without a purge ID and notes in the ledger it is a dry run."""
 
     purge_id: int | None
     account: str
@@ -46,13 +46,13 @@ class StorePurgeRequest:
 
     @property
     def notes(self) -> Notes:
-        """The store's place in the ledger, which a dry run has none of."""
+        """The notes of the store in the ledger; a dry run has none."""
         if self.kept is None:
             raise AssertionError("a dry run was about to write something down, or to take a step")
         return self.kept
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
-        """Look at our lock and at the holds a last time, and write down what the step is found by."""
+        """Check the lease and the holds a last time, and record the step so that it can be found again."""
         await self.notes.begin_step(notes, self.chats.newest_hold)
 
     async def report_shards(self, shards: Sequence[ShardReport]) -> None:
@@ -64,7 +64,7 @@ class StorePurgeRequest:
 class ShardStates:
     """Publishes the shards of one store; without `write` (a dry run) nothing is written to the ledger.
 
-    The log gets an event where a shard or a replica changes its state, not for each look.
+    The log gets an event when a shard or a replica changes its state, not at each check.
     """
 
     target: str
@@ -75,24 +75,24 @@ class ShardStates:
     _states: list[tuple[str, ShardState]] = field(default_factory=list)
 
     async def report(self, shards: Sequence[ShardReport]) -> None:
-        """Publish the state of all shards, in place of what was published before."""
+        """Publish the state of all shards, replacing the last one."""
         if not shards:
             return
         self.progress.note(shards_in_words(shards))
         if self.write is None:
             return
-        told = shards_as_json(shards)
-        await self.write(told)
+        states_by_shard = shards_as_json(shards)
+        await self.write(states_by_shard)
         states = [(shard.name, shard.state) for shard in shards]
         states += [(replica.name, replica.state) for shard in shards for replica in shard.replicas]
         if states != self._states:
             self._states = states
             log = get_logger(target=self.target, account=self.account, store=self.store)
-            log.info("store_progress", summary=shards_in_words(shards), **told)
+            log.info("store_progress", summary=shards_in_words(shards), **states_by_shard)
 
 
 class HoldWatch:
-    """Looks while it is entered; `late` is the hold that came, once what was sent was ended for it."""
+    """Checks for new holds while it is entered; `late` is a hold that was added meanwhile, once the running step was ended."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class HoldWatch:
     ) -> None:
         self._notes = notes
         self._newest_hold = newest_hold
-        # The store at work is busy with its own requests.
+        # A connection of its own: the one of the purge is busy.
         self._open = open_beside
         self.late: int | None = None
 
@@ -114,7 +114,7 @@ class HoldWatch:
         self._task.cancel()
         await asyncio.wait({self._task})
         if not self._task.cancelled():
-            # It ended by itself: it had done its work, or died of something that nobody foresaw.
+            # The task ended by itself: raise its error, if it has one.
             self._task.result()
 
     async def _look(self) -> None:
@@ -128,7 +128,7 @@ class HoldWatch:
                         await store.halt(await self._notes.read())
                     self.late = late
             except (*LOST, RetentiondError) as error:
-                # The next step meets the hold, or the same loss; until then it is tried again.
+                # Try again; the next step sees the hold, or the same error.
                 if str(error) != complaint:
                     complaint = str(error)
                     get_logger().warning("not_halted", error=complaint)

@@ -1,6 +1,6 @@
-"""The survey of one account: every chat that began before the date, judged before anything is touched.
+"""The survey of one account: every chat that began before the date, judged before anything is changed.
 
-Its verdicts lie in a table of the session's own, so that memory does not follow the database.
+The verdicts are in a temporary table, so that memory does not grow with the database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Survey:
         self.verdicts: Counter[str] = Counter()
 
     async def judge(self) -> None:
-        """Judge all; nothing but a table of the session's own is written. Raises RefusedError."""
+        """Judge all top rows into a temporary table; change nothing else. Raises RefusedError."""
         await check_keys(self._connection, self.tree)
         await check_kinds(self._connection, self.tree, self.values)
         await self._execute("make_survey")
@@ -48,29 +48,29 @@ class Survey:
 
     @property
     def due(self) -> int:
-        """How many go as a whole."""
+        """The number of rows to delete as a whole, with all that belongs to them."""
         return self.verdicts["due"]
 
     @property
     def going(self) -> int:
-        """How many lose rows."""
+        """The number of top rows that lose rows, wholly or in part."""
         return self.due + self.verdicts["has_file_messages"]
 
     async def count_all(self) -> int:
-        """Count all that the account has."""
+        """Count all top rows of the account."""
         return int((await self._fetch("count_all"))[0][0])
 
     async def due_keys(self) -> frozenset[str]:
-        """Return the chats that go, as text; for the chats of one visitor, which are few."""
+        """Return the keys of the due chats as text; for one visitor, whose chats are few."""
         return frozenset([row["key"] for row in await self._fetch("due_chats")])
 
     async def overview(self) -> tuple[int, datetime | None]:
-        """Return how many the account has, and when the oldest began."""
+        """Return the number of top rows of the account, and the date of the oldest."""
         row = (await self._fetch("overview"))[0]
         return int(row["items"]), row["oldest"]
 
     async def oldest_due(self) -> datetime | None:
-        """Return when the due chat that has been over the longest ended."""
+        """Return the end of the due chat that ended first."""
         oldest: datetime | None = (await self._fetch("oldest_due"))[0][0]
         return oldest
 
@@ -88,9 +88,9 @@ class Survey:
     async def pages(
         self, size: Callable[[], int], *, backward: bool = False, end: Any = None
     ) -> AsyncIterator[list[tuple[Any, str]]]:
-        """Stream the keys and verdicts of what loses rows, by key; `size` is asked for each page.
+        """Stream the keys and verdicts of rows to purge, by key; `size` is called for each page.
 
-        Backward they come down to `end`, not including it.
+        Backward the stream ends before `end`.
         """
         name, after = "page_backward" if backward else "page", None
         bounds = {"end": end} if backward else {}
@@ -109,7 +109,7 @@ class Survey:
 
 
 async def check_kinds(connection: Conn, tree: Tree, values: Mapping[str, Any]) -> None:
-    """Raise RefusedError where files are to stay, and the layout has numbers for what the table has other words for."""
+    """Raise RefusedError if files are kept, and the layout names numbers as kinds where the table has other values."""
     found = files_of(tree.layout)
     if (
         found is None
@@ -123,22 +123,22 @@ async def check_kinds(connection: Conn, tree: Tree, values: Mapping[str, Any]) -
     statement = tree.fill(SQL["other_kind"], table=tree.table(name), kind=quoted(files.column))
     other = await statements.fetchval(connection, statement, values)
     if other is not None:
-        told = f"{printable(tree.layout.table(name))}.{printable(files.column)} has `{printable(other)}`"
+        finding = f"{printable(tree.layout.table(name))}.{printable(files.column)} has `{printable(other)}`"
         hint = (
-            f"{told}, and no row has {' or '.join(files.values)}, by which the layout tells messages with files: correct "
+            f"{finding}, and no row has {' or '.join(files.values)}, by which the layout tells messages with files: correct "
             "the `values` of its `files`, or say --delete-file-messages"
         )
-        raise RefusedError(Refusal("layout", told, "the kinds that the layout names", hint))
+        raise RefusedError(Refusal("layout", finding, "the kinds that the layout names", hint))
 
 
 async def check_keys(connection: Conn, tree: Tree) -> None:
-    """Raise RefusedError where a key that no index makes unique is there twice."""
+    """Raise RefusedError if a key without a unique index has duplicates."""
     for name, key in naming_keys(tree.layout):
         if name not in tree.catalogue.unproven or name not in (*tree.entities, *tree.shared):
             continue
         statement = tree.fill(SQL["twice"], table=tree.table(name), key=quoted(key))
         twice = await connection.fetchval(statement)
         if twice is not None:
-            told = f"{printable(tree.layout.table(name))}.{printable(key)} is {printable(twice)} in more than one row"
-            hint = f"{told}, and one could be deleted for the other: name a unique column as `key`"
-            raise RefusedError(Refusal("layout", told, "a key that names one row", hint))
+            finding = f"{printable(tree.layout.table(name))}.{printable(key)} is {printable(twice)} in more than one row"
+            hint = f"{finding}, and one could be deleted for the other: name a unique column as `key`"
+            raise RefusedError(Refusal("layout", finding, "a key that names one row", hint))

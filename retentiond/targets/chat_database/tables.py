@@ -1,4 +1,4 @@
-"""The tables of one account, and the statements that a purge of them takes, made from the layout."""
+"""The tables of one account, and the statements of its purge, made from the layout."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a purge of one account goes by, in the time zone of its days.
+    """The terms of a purge of one account, in the time zone of its days.
 
-    With a `visitor` only the chats of that one count.
-    `account_names` are what holds may call the account; `column_value` is what the account's column holds, and None where it has a schema of its own.
+    With `visitor`, only the chats of that visitor are purged. `account_names` are the names under which holds may name the
+    account; `column_value` is the value of its account column, and None where it has a schema of its own.
     """
 
     account_names: Sequence[str]
@@ -40,7 +40,7 @@ class Terms:
 
 
 class Tree:
-    """The chat, or an entity that hangs on none, with all that hangs on it, in one account's schema."""
+    """The chat, or another top entity, with all entities below it, in the schema of one account."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class Tree:
         self.schema = schema
         self.catalogue = catalogue
         self.counts_deletions = catalogue.deletes_run_code
-        """Whether something may hold rows back, so that they are counted before they are deleted; a batch that meets it
+        """Whether a trigger or a rule may keep rows, so that rows are counted before their deletion; a batch that finds one
         later sets this."""
         self.top = top
         self.survey = survey
-        """The name of the session's own table of verdicts."""
+        """The name of the temporary table of verdicts."""
         self.is_chat = top == layout.chat
         self.of_visitor = of_visitor
-        """Whether the top rows are those of one visitor, `$visitor`, alone."""
+        """Whether the top rows are only those of one visitor, `$visitor`."""
         self.entities = layout.tree(top)
         self.shared = layout.shared if self.is_chat else ()
         self._judgement = Judgement(layout, top, holds, self.table, numbers=self._kinds_are_numbers)
@@ -93,7 +93,7 @@ class Tree:
         return fill(template, {**self._places, **places})
 
     def statement(self, name: str, **places: str) -> str:
-        """Return a statement on the top rows, with more names where it needs them."""
+        """Return a statement on the top rows, filled with these names too."""
         return self.fill(SQL[name], **places)
 
     def of_entity(self, name: str, entity: str, among: str = BY_KEYS, *, keep_files: bool = False) -> str:
@@ -126,7 +126,7 @@ class Tree:
         }
 
     def of_reference(self, name: str, reference: Reference) -> str:
-        """Return a statement on the rows that refer to rows which are gone."""
+        """Return a statement on the rows that refer to deleted rows."""
         return self.fill(
             SQL[name],
             table=self.table(reference.child),
@@ -136,7 +136,7 @@ class Tree:
         )
 
     def _of_its_own(self, entity: str, alias: str = "r") -> str:
-        """Return the condition, after others, that tells an entity's rows from others of its table."""
+        """Return the condition, to append to others, for an entity's rows in a table that it shares."""
         own = of_entity(alias, self.layout.entities[entity])
         return f"AND {own}" if own else ""
 
@@ -155,7 +155,7 @@ class Tree:
                 f"SELECT {column(above, parent_key)} FROM {self.table(this.parent)} {above} WHERE {inner}"
             )
             conditions = [f"{column(alias, this.column or '')} IN ({parents})"]
-        # What came in since the look is never older, and so never taken.
+        # Rows that were added since the survey are not older than the date, and are kept.
         conditions += [f"{column(alias, date)} < {{cutoff}}" for date in this.dates]
         if keep_files and this.files is not None:
             conditions.append(f"({self.file(entity, alias)}) IS NOT TRUE")
@@ -185,7 +185,7 @@ class Tree:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """The entities whose rows the second look counts for each chat, so that they need not be read again."""
+        """The entities whose rows the second look counts for each chat, so that they are not counted again."""
         return self._judgement.looked_at
 
     @property
@@ -204,7 +204,7 @@ class Tree:
 
     @property
     def two_at_once(self) -> bool:
-        """Whether two batches may be under way: not where they lock whole tables, nor where triggers lock other rows."""
+        """Whether two batches may run at once: not if they lock whole tables, or if triggers may lock other rows."""
         return not self.unguarded and not self.counts_deletions
 
     def table(self, entity: str) -> str:
@@ -234,7 +234,7 @@ class Tree:
         judged = self._judgement.places()
         if self.of_visitor:
             of_account = f"{of_account} {self._of_visitor}"
-            # Of one visitor's chats the hanging rows are few, and those of all others are many.
+            # One visitor's chats have few rows: look them up by chat instead of reading the whole table.
             judged["hanging_as_a_whole"] = judged["hanging_by_chat"]
         return {
             "survey": f"pg_temp.{quoted(self.survey)}",
@@ -257,7 +257,7 @@ def trees(
     holds: Holds,
     of_visitor: bool = False,
 ) -> Mapping[str, Tree]:
-    """Return the trees of an account by their top entities; `number` keeps apart what several accounts survey."""
+    """Return the trees of an account by their top entities; `number` makes the temporary tables of several accounts distinct."""
     tops = (layout.chat, *layout.by_itself)
     return {
         top: Tree(

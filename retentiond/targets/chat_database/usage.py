@@ -78,10 +78,10 @@ async def _divided(
     if by == "department":
         await _check_department(context, connection, account.schema, department)
         places["department"] = quoted(department)
-        # The numbers of departments are those of the account.
+        # Department IDs are unique only within an account.
         prefix = f"{account.request.account}/"
     else:
-        # Months are one set for all accounts, and few: all of them are needed for their sums.
+        # Months are summed over all accounts, so all of them are needed; they are few.
         prefix, top = "", _MOST_MONTHS
     values = account.chats.values | {"top": top, "until": datetime.now(UTC) + timedelta(days=1)}
     rows = await statements.fetch(connection, tree.fill(SQL["divided"], **places), values)
@@ -106,7 +106,7 @@ async def take_sample(context: ChatContext, progress: Progress) -> bool:
         return False
     accounts = await read_usage(context, "account", LARGEST, progress)
     stored = Tally(sum(row.items for row in accounts), 0)
-    # The rest is the difference from all.
+    # The remaining accounts are the difference from the total.
     named = accounts[:LARGEST]
     return await save_sample(
         context.pool, context.name, stored, classes={}, largest={"account": named}, free_bytes=None
