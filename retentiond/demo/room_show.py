@@ -19,7 +19,7 @@ from retentiond.adapters.postgres import connection_to, named_queries
 from retentiond.config.rooms import RoomTarget
 from retentiond.demo.store import make_tables
 from retentiond.engine.target import NullProgress, PassOptions
-from retentiond.targets.dendrite_rooms.survey import SEEN_SQL
+from retentiond.targets.dendrite_rooms.survey import let_pass
 from retentiond.targets.dendrite_rooms.target import open_dendrite_rooms
 from retentiond.terminal.account import show_pass
 from retentiond.terminal.explanations import show_any_explanation
@@ -99,7 +99,7 @@ async def _make_rooms(connection: Conn) -> None:
 async def _purge(target: DendriteRooms, connection: Conn, show: _Show) -> RoomDemo:
     show.head("the daemon sees the rooms for the first time; a purge waits for its cool-off")
     show.report(await target.run_pass(PassOptions("demo")), ["Nothing was purged."])
-    await connection.execute(SEEN_SQL["let_pass"], _LATER)
+    await let_pass(connection, _LATER)
     show.head(
         f"`retentiond plan rooms`, {_LATER.days} days later (the demo sets the ledger's first looks back)"
     )

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, named_queries, pages
-from retentiond.ledger.samples import prune_samples
+from retentiond.adapters.postgres import named_queries, pages
 from retentiond.model.records import Break, Chain, Link, Verified, canonical, digest, read_content
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from asyncpg import Record as Row
 
     from retentiond.adapters.postgres import Conn
-    from retentiond.model.report import PassReport
 
 SQL: Final = named_queries(__package__, "records.sql")
 # A record holds a batch's items: two megabytes of them, where a batch is as large as it can be.
@@ -104,18 +101,6 @@ async def prune_records(connection: Conn, target: str, keep: timedelta) -> int:
         await connection.execute(SQL["prune"], last["number"])
         await connection.execute(SQL["save_pruned"], last["number"], last["hash"])
         return int(last["number"] - end["pruned"])
-
-
-async def prune_after(connection: Conn, report: PassReport, keep: timedelta | None) -> None:
-    """Prune records and samples at the end of a pass; None keeps all. If the server is lost, the next pass does it."""
-    # A refusal may be for the clock, and by a wrong clock every record is old.
-    if keep is None or report.state not in {"finished", "finished_with_failures"}:
-        return
-    try:
-        await prune_records(connection, report.target, keep)
-        await prune_samples(connection, keep)
-    except LOST as error:
-        get_logger(target=report.target).warning("records_not_pruned", reason=str(error))
 
 
 async def read_records(connection: Conn) -> AsyncIterator[dict[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST, named_queries
+from retentiond.ledger.records import prune_records
 from retentiond.model.report import Tally
 from retentiond.model.samples import Sample
 from retentiond.model.usage import DIVISIONS, UsageRow
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.report import PassReport
     from retentiond.model.usage import UsageBy
 
 SQL: Final = named_queries(__package__, "samples.sql")
@@ -74,6 +77,13 @@ def _sample(row: Record) -> Sample:
     )
 
 
-async def prune_samples(connection: Conn | Db, keep: timedelta) -> None:
-    """Remove the samples that are older than `keep`."""
-    await connection.execute(SQL["prune_samples"], keep)
+async def prune_after(connection: Conn, report: PassReport, keep: timedelta | None) -> None:
+    """Prune records and samples at the end of a pass; None keeps all. If the server is lost, the next pass does it."""
+    # A refusal may be for the clock, and by a wrong clock every record is old.
+    if keep is None or report.state not in {"finished", "finished_with_failures"}:
+        return
+    try:
+        await prune_records(connection, report.target, keep)
+        await connection.execute(SQL["prune_samples"], keep)
+    except LOST as error:
+        get_logger(target=report.target).warning("records_not_pruned", reason=str(error))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import PassOptions, Selection
-from retentiond.targets.dendrite_media.quotas import space
+from retentiond.targets.dendrite_media.disk.tree import MediaTree
 from tests.support.media_target import REMOTE, let_pass
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Disk:
         self._size = free + self._held()
         self.other = 0
 
-    def free(self, _tree: object = None) -> int:
+    def free(self) -> int:
         return self._size - self._held() - self.other
 
     def _held(self) -> int:
@@ -76,7 +76,7 @@ async def disk(store: DendriteStore, media_path: Path, monkeypatch: pytest.Monke
     for days in range(20, 10, -1):
         await add(store, days)
     disk = Disk(media_path, 7 * KIB)
-    monkeypatch.setattr(space, "free_bytes", disk.free)
+    monkeypatch.setattr(MediaTree, "free_bytes", disk.free)
     return disk
 
 

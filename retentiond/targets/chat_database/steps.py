@@ -12,7 +12,7 @@ from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.past import save_backlog, shrink_backlog
-from retentiond.ledger.records import prune_after
+from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.model.purge import StoreReport
 from retentiond.model.text import printable

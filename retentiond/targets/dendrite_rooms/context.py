@@ -13,6 +13,8 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from asyncpg import Record as Row
+
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.config.rooms import RoomTarget
     from retentiond.targets.dendrite_rooms.settings import RoomSettings
@@ -53,6 +55,12 @@ class RoomLedger(Ledger):
             return True
         await ensure_tables(connection)
         return False
+
+
+async def ledger_tables(connection: Conn) -> Row:
+    """Return which tables of the ledger there are: `seen`, `holds` and `passes`; a plan may find them missing."""
+    [there] = await connection.fetch(SQL["ledger_tables"])
+    return there
 
 
 async def ensure_tables(connection: Conn | Db) -> None:

@@ -10,7 +10,7 @@ from retentiond.model.errors import UsageError
 from retentiond.model.room_explanation import RoomExplanation
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
-from retentiond.targets.dendrite_rooms.survey import SQL
+from retentiond.targets.dendrite_rooms.survey import find_alias
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Progress
@@ -24,11 +24,9 @@ async def explain_room(context: RoomContext, name: str, progress: Progress) -> R
             f"`{printable(name)}` is not a room; write its ID, as '!ROOM:SERVER', or an alias, as '#NAME:SERVER'"
         )
     story = RoomExplanation(context.name, name, datetime.now(UTC))
-    room_id = name
-    if name.startswith("#"):
-        room_id = await context.pool.fetchval(SQL["room_of_alias"], name)
-        if room_id is None:
-            raise UsageError(f"this server has no alias `{printable(name)}`; write the room's ID")
+    room_id = await find_alias(context.pool, name) if name.startswith("#") else name
+    if room_id is None:
+        raise UsageError(f"this server has no alias `{printable(name)}`; write the room's ID")
     report = await plan_rooms(context, None, progress, (room_id, story))
     story.refusal = report.refused
     if await context.ledger.exists(context.pool):

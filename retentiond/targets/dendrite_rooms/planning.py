@@ -11,8 +11,7 @@ from retentiond.engine.passes import conclude
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import Item, PassReport
 from retentiond.model.rooms import RoomTotals, judge_room_limits
-from retentiond.targets.dendrite_rooms.context import KIND
-from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
+from retentiond.targets.dendrite_rooms.context import KIND, ledger_tables
 from retentiond.targets.dendrite_rooms.media import find_media
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
@@ -107,11 +106,9 @@ class RoomPlan:
     async def _judge_limits(self) -> Refusal | None:
         if not self.due.rooms:
             return None
-        known = await self._connection.fetchrow(CONTEXT_SQL["ledger_tables"])
-        first = (
-            known is None
-            or not known["passes"]
-            or await self._connection.fetchval(SQL["first_purge"], self._context.name, KIND)
+        known = await ledger_tables(self._connection)
+        first = not known["passes"] or await self._connection.fetchval(
+            SQL["first_purge"], self._context.name, KIND
         )
         stored = RoomTotals(*await self.survey.totals())
         return judge_room_limits(

@@ -12,7 +12,7 @@ from retentiond.ledger import past
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import PassHeader
-from retentiond.ledger.records import prune_after
+from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
 from retentiond.targets.dendrite_rooms.purges.due import purge_due_rooms

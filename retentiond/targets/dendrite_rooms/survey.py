@@ -13,21 +13,21 @@ from retentiond.adapters.postgres import named_queries, pages, read_only_connect
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.rooms import Room, Verdict, decide
 from retentiond.model.text import sentence
-from retentiond.targets.dendrite_rooms.context import SQL as CONTEXT_SQL
-from retentiond.targets.dendrite_rooms.context import ensure_tables
+from retentiond.targets.dendrite_rooms.context import ensure_tables, ledger_tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from datetime import timedelta
 
     from asyncpg import Record
 
-    from retentiond.adapters.postgres import Conn
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.targets.dendrite_rooms.context import RoomContext
     from retentiond.targets.dendrite_rooms.settings import RoomComponent
 
 SQL: Final = named_queries(__package__, "survey.sql")
 MEDIA_SQL: Final = named_queries(__package__, "media.sql")
-SEEN_SQL: Final = named_queries(__package__, "seen.sql")
+_SEEN_SQL: Final = named_queries(__package__, "seen.sql")
 _PAGE: Final = 1000
 _FUNCTIONS: Final = ("sent_at_function", "sender_function", "content_function")
 _FIELDS: Final = tuple(field.name for field in fields(Room))
@@ -82,17 +82,17 @@ class RoomSurvey:
 
     async def read_ledger(self) -> None:
         """Add what the ledger knows: since when each room was seen so, and holds. Without a ledger there is nothing."""
-        known = await self._connection.fetchrow(CONTEXT_SQL["ledger_tables"])
-        if known is not None and known["seen"]:
-            await self._connection.execute(SEEN_SQL["take_seen"])
-        if known is not None and known["holds"]:
-            await self._connection.execute(SEEN_SQL["take_holds"])
+        known = await ledger_tables(self._connection)
+        if known["seen"]:
+            await self._connection.execute(_SEEN_SQL["take_seen"])
+        if known["holds"]:
+            await self._connection.execute(_SEEN_SQL["take_holds"])
 
     async def note_seen(self) -> None:
         """Write to the ledger which rooms are without local users now; of a survey of all rooms only."""
         async with self._connection.transaction():
-            await self._connection.execute(SEEN_SQL["forget_seen"])
-            await self._connection.execute(SEEN_SQL["note_seen"])
+            await self._connection.execute(_SEEN_SQL["forget_seen"])
+            await self._connection.execute(_SEEN_SQL["note_seen"])
 
     async def judged(self) -> AsyncIterator[list[tuple[Room, Verdict]]]:
         """Stream all rooms with their verdicts, a page at a time; note the due ones in the table."""
@@ -154,6 +154,17 @@ def room_of(row: Record) -> Room:
     """Return a row of the temporary table as a room."""
     values: dict[str, Any] = {name: row[name] for name in _FIELDS}
     return Room(**values | {name: tuple(values[name]) for name in ("aliases", "parents")})
+
+
+async def find_alias(db: Db, alias: str) -> str | None:
+    """Return the room of an alias of this server."""
+    room_id: str | None = await db.fetchval(SQL["room_of_alias"], alias)
+    return room_id
+
+
+async def let_pass(connection: Conn, time: timedelta) -> None:
+    """Make the first looks so much older: for the demo, which cannot wait."""
+    await connection.execute(_SEEN_SQL["let_pass"], time)
 
 
 async def _prepare(connection: Conn) -> None:

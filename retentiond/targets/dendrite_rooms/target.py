@@ -34,10 +34,10 @@ from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLed
 from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
-from retentiond.targets.dendrite_rooms.purges.acceptance import accept
 from retentiond.targets.dendrite_rooms.purges.by_hand import plan_by_hand, purge_by_hand
 from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
 from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms
+from retentiond.targets.dendrite_rooms.purges.trouble import accept
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end

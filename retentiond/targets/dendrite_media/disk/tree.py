@@ -93,6 +93,11 @@ class MediaTree:
         if not self.synced_whole:
             os.fsync(descriptor)
 
+    def free_bytes(self) -> int:
+        """Return the bytes that dendrite, without superuser rights, may still write; a slow disk may block."""
+        about = os.fstatvfs(self.root)
+        return about.f_bavail * about.f_frsize
+
     @contextmanager
     def synced(self) -> Iterator[None]:
         """Write the changes of a thread's share to the disk at its end, where the file system is synced whole.

@@ -14,8 +14,12 @@ from retentiond.model.errors import MissingRightError, RefusedError
 from retentiond.model.holds import Coverage, HeldMembers
 from retentiond.model.media import parse_media_uri
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
-from retentiond.targets.dendrite_media.references.of_holds import KEPT_HOLDS, PLAN_HOLDS, HoldTables
-from retentiond.targets.dendrite_media.references.of_holds import SQL as READING_SQL
+from retentiond.targets.dendrite_media.references.of_holds import (
+    KEPT_HOLDS,
+    PLAN_HOLDS,
+    HoldTables,
+    has_unread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -63,7 +67,7 @@ async def lock_and_find_held(
     await lock_holds(connection)
     if not await any_hold(connection):
         return set()
-    if await connection.fetch(READING_SQL["unread_holds"], begun_after):
+    if await has_unread(connection, begun_after):
         return None
     rows = list(rows)
     found = await connection.fetch(

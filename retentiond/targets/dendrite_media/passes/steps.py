@@ -18,7 +18,7 @@ from retentiond.engine.passes import conclude
 from retentiond.ledger import past
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.ledger import PassHeader
-from retentiond.ledger.records import prune_after
+from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import ensure_index
 from retentiond.targets.dendrite_media.passes.ends import begin, make_safe, note_unreachable, record_end

@@ -7,7 +7,6 @@ more.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
@@ -30,20 +29,11 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "space.sql")
 
 
-def free_bytes(tree: MediaTree) -> int:
-    """Return the bytes that dendrite, without superuser rights, may still write on the media's file system."""
-    about = os.fstatvfs(tree.root)
-    return about.f_bavail * about.f_frsize
-
-
-async def free_now(context: TargetContext, tree: MediaTree) -> int:
-    """Read the free bytes in a thread: a file system may be slow to answer."""
-    return await context.disk.call(lambda: free_bytes(tree))
-
-
 async def _read_space(context: TargetContext, tree: MediaTree, connection: Conn) -> SpaceReading:
     """Read the free bytes, and the bytes ever purged."""
-    return SpaceReading(await free_now(context, tree), await connection.fetchval(SQL["purged_bytes"]))
+    return SpaceReading(
+        await context.disk.call(tree.free_bytes), await connection.fetchval(SQL["purged_bytes"])
+    )
 
 
 async def fits_at_a_glance(context: TargetContext, connection: Conn | Db) -> bool:
@@ -52,7 +42,7 @@ async def fits_at_a_glance(context: TargetContext, connection: Conn | Db) -> boo
     if isinstance(opened, str):
         return True
     with opened as tree:
-        free = await free_now(context, tree)
+        free = await context.disk.call(tree.free_bytes)
     quotas = context.settings.quotas
     if any(disk_shortage(quota, free) for quota in quotas):
         return False
@@ -68,7 +58,7 @@ async def shortage_in_plan(
     Zero if purging frees nothing, for then a pass evicts nothing for it.
     """
     if not ledger:
-        return disk_shortage(quota, await free_now(context, tree), report.removed_bytes)
+        return disk_shortage(quota, await context.disk.call(tree.free_bytes), report.removed_bytes)
     now = await _read_space(context, tree, connection)
     held = await connection.fetchval(SQL["held_bytes"])
     short = disk_shortage(quota, now.free, held + report.removed_bytes)

@@ -143,6 +143,11 @@ class HoldReferences:
                 await connection.execute(paged, [row["user_id"] for row in page], *arguments)
 
 
+async def has_unread(connection: Conn, begun_after: datetime) -> bool:
+    """Return whether a hold has references that were not read since then."""
+    return bool(await connection.fetch(SQL["unread_holds"], begun_after))
+
+
 @contextmanager
 def _refusing(connection: Conn, hold: Record, source: Statement) -> Iterator[None]:
     """Turn the error of a source into a refusal; a lost connection to the media's database passes through."""

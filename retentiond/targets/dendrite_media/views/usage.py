@@ -12,7 +12,6 @@ from retentiond.model.report import Tally
 from retentiond.model.samples import LARGEST
 from retentiond.model.usage import with_rest
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
-from retentiond.targets.dendrite_media.quotas.space import free_now
 from retentiond.targets.dendrite_media.references.shown import read_shown
 from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.store.context import open_media
@@ -97,6 +96,6 @@ async def _free_bytes(context: TargetContext) -> int | None:
         if isinstance(tree, str):
             return None
         with tree:
-            return await free_now(context, tree)
+            return await context.disk.call(tree.free_bytes)
     except UnreachableError:
         return None

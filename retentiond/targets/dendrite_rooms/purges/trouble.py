@@ -1,4 +1,4 @@
-"""The sign of trouble that stops a target, until an administrator accepts it."""
+"""The sign of trouble that stops a target, until an administrator accepts it by `quarantine accept`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
+from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
 from retentiond.ledger.clocks import next_step
+from retentiond.ledger.lease import hold_lease
+from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import Refusal
 from retentiond.model.room_purge import TROUBLES
 from retentiond.model.text import printable
@@ -14,8 +17,10 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.room_purge import Trouble
+    from retentiond.targets.dendrite_rooms.context import RoomContext
 
 SQL: Final = named_queries(__package__, "trouble.sql")
+_PATIENCE: Final = 10.0
 
 
 async def stop_target(
@@ -47,3 +52,27 @@ async def find_stop(connection: Conn | Db, target: str) -> Refusal | None:
 async def accept_trouble(connection: Conn, target: str) -> bool:
     """Let a target work again; return whether it was stopped."""
     return await connection.fetchval(SQL["accept"], target) is not None
+
+
+async def accept(context: RoomContext, *, yes: bool) -> Acceptance:
+    """Report what stops the target, trouble with dendrite or a wrong clock; with `yes` accept it, with the user and the time in the records."""
+    acceptance = Acceptance(context.name)
+    if not await context.ledger.exists(context.pool):
+        return acceptance
+    await context.make_ledger()
+    await look_at_ledger(context.pool, context.ledger, await context.ledger.store(context.pool), acceptance)
+    stopped = await find_stop(context.pool, context.name)
+    if stopped is not None:
+        acceptance.refused.append(stopped)
+    if not yes:
+        return acceptance
+    async with (
+        hold_lease(context.settings.database, "quarantine accept", patience=_PATIENCE) as lease,
+        context.pool.acquire() as connection,
+        connection.transaction(),
+    ):
+        await lease.check(connection)
+        await accept_trouble(connection, context.name)
+        await save_acceptance(connection, context.ledger, acceptance, last_pass=0)
+    acceptance.accepted = True
+    return acceptance
