@@ -286,7 +286,10 @@ async def test_rooms_of_one_database_that_another_does_not_have_are_reported(
     await rooms.add(GONE)
     await rooms.add("!lost:there.test", in_sync=False)
     await rooms.add("!left-behind:there.test")
-    await rooms.connection.execute("DELETE FROM roomserver_rooms WHERE room_id = '!left-behind:there.test'")
+    await rooms.connection.execute(
+        "WITH gone AS (DELETE FROM roomserver_rooms WHERE room_id = '!left-behind:there.test' RETURNING room_nid)"
+        " DELETE FROM roomserver_events e USING gone WHERE e.room_nid = gone.room_nid"
+    )
     await RoomLedger().make(rooms.connection, SCHEMA)
     found: list[Finding] = []
     async with RoomRetention(database, NOWHERE).opened() as target:

@@ -360,14 +360,31 @@ async def test_a_hold_that_is_added_at_the_last_moment_waits_for_the_purge_or_st
 
 
 @pytest.mark.parametrize(
-    "obstacle", ["joined", "invite", "hold", "sync_behind_room", "recent_event", "room_in_cache"]
+    "obstacle",
+    [
+        "joined",
+        "invite",
+        "knock",
+        "hold",
+        "room_not_listed",
+        "sync_behind_room",
+        "recent_event",
+        "room_in_cache",
+        "too_large",
+        "purge_under_way",
+    ],
 )
 async def test_without_its_guard_each_of_these_rooms_would_be_purged(
     bench: Bench, obstacle: Obstacle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tests above would notice a guard that is missing."""
     terms = await block(bench, obstacle)
-    monkeypatch.setattr(purge, "find_obstacle", lambda *_some, **_keys: None)
+    if obstacle == "purge_under_way":
+        await bench.connection.execute("DROP INDEX retentiond.room_purge_open")
+    elif obstacle == "too_large":
+        monkeypatch.setattr(purge, "expected_duration", lambda *_some: timedelta())
+    else:
+        monkeypatch.setattr(purge, "find_obstacle", lambda *_some, **_keys: None)
     assert (await bench.purge(terms=terms)).kind == "purged"
     assert bench.dendrite.purges == {ROOM: 1}
 
