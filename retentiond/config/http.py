@@ -145,7 +145,7 @@ class Http(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """Yield the problems of addresses that are open to a network, stand there twice, or are missing."""
+        """Yield the problems of addresses that are missing, named twice, or open to a network without a token."""
         listen = one_or_more(given.get("listen", DEFAULT_ADDRESS))
         if not listen and given.get("socket") is None:
             yield Conflict(

@@ -98,7 +98,7 @@ class Pages:
         """The failures of single targets."""
 
     def adopt(self, refresh: timedelta | None, targets: Mapping[str, TargetConfig]) -> None:
-        """Compute pages of these targets from now on, at once if they are others than before."""
+        """Compute pages of these targets from now on, at once if the targets have changed."""
         if (refresh, targets) == (self._refresh, self._targets):
             return
         self._refresh, self._targets = refresh, dict(targets)

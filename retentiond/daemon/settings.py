@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """A target as the file has it, what that comes to with the files that it names, and how long records stay.
+    """A target: its section of the file, that section with the files it refers to, and the time that records are kept.
 
-    Nobody reads `resolved`: by it a reload notices that one of those files has changed, and opens the target anew.
+    `resolved` is only compared: a reload opens the target again if one of those files has changed.
     """
 
     config: TargetConfig

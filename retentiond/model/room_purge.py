@@ -99,7 +99,7 @@ TROUBLES: Final[Mapping[Trouble, tuple[str, str]]] = {
         "check that `admin_api` and `database` belong to the same dendrite",
     ),
 }
-"""Each sign in words, and what heals it."""
+"""Each sign in words, and its repair."""
 if set(TROUBLES) != set(get_args(Trouble)):
     raise TypeError("model/room_purge.py: TROUBLES must have each sign, and no other")
 
@@ -135,7 +135,7 @@ class RoomLook:
 
     @property
     def unchanged_for(self) -> timedelta:
-        """How long the room has certainly had no new event, by the clock of its database."""
+        """The time in which the room was seen to have no new event, by the clock of its database."""
         if self.seen_at is None or self.seen_event_nid != self.last_event_nid:
             return timedelta()
         return self.at - self.seen_at

@@ -133,7 +133,7 @@ class _Audit:
         await self._sync.execute(SQL["analyze_others"])
 
     async def _wait(self, found: Sequence[Sequence[Record]]) -> None:
-        """Let what is under way arrive before it is asked for again."""
+        """Wait until events under way have arrived, before the second look."""
         if any(found):
             await self._options.stop.wait(_MOMENT)
 

@@ -52,7 +52,7 @@ class RoomPlan:
     async def judge(self, report: PassReport, *, seeing: bool, everything: bool = False) -> Refusal | None:
         """Judge every room; return the first limit that a pass would exceed.
 
-        With `seeing` the ledger learns what is empty; with `everything` rooms with local users have their sizes, too.
+        With `seeing` the empty rooms are written to the ledger; with `everything` rooms with local users are measured, too.
         """
         await self.survey.take(everything=everything)
         if seeing:

@@ -45,7 +45,7 @@ async def find_stop(connection: Conn | Db, target: str) -> Refusal | None:
         "dendrite_trouble",
         f"{told}{detail}; room {printable(row['room_id'])}, {row['at']:%Y-%m-%d %H:%M:%S%z}",
         None,
-        f"nothing more is purged. What heals it: {heals}. Then {next_step(target)}",
+        f"nothing more is purged. To repair it: {heals}. Then {next_step(target)}",
     )
 
 
