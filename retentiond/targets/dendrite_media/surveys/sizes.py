@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from retentiond.model.policy import Policy
 
 _FILE: Final = "sizes.sql"
-BLOBS: Final = named_queries(__package__, _FILE, where="")["blobs"]
-"""All blobs with their rows and bytes: a part of other statements."""
+_OF: Final = 'WHERE m.base64hash COLLATE "C" IN (SELECT {})'
 _DUE_BLOBS: Final = named_queries(
-    __package__,
-    _FILE,
-    where='WHERE m.base64hash COLLATE "C" IN (SELECT d.hash FROM pg_temp.due d WHERE d.kept IS NULL)',
+    __package__, _FILE, where=_OF.format("d.hash FROM pg_temp.due d WHERE d.kept IS NULL")
 )["blobs"]
-SQL: Final = named_queries(__package__, _FILE, due_blobs=_DUE_BLOBS)
-_OF_MEASURED: Final = named_queries(
-    __package__, _FILE, due_blobs="SELECT hash, rows, bytes FROM pg_temp.blobs"
-)["due_by_age"]
+SHARED_BLOBS: Final = named_queries(__package__, _FILE, where=_OF.format("s.hash FROM pg_temp.several s"))[
+    "blobs"
+]
+"""The blobs of the hashes in the table `several`: a part of another statement."""
+_FOUND: Final = named_queries(__package__, _FILE, due_blobs=_DUE_BLOBS)
+_DUE_BY_AGE: Final = named_queries(__package__, _FILE, found=_FOUND["found"])["due_by_age"]
+_MEASURED_BY_AGE: Final = named_queries(__package__, _FILE, found=_FOUND["found_measured"])["due_by_age"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ async def due_by_age(
 ) -> list[DuePart]:
     """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist.
 
-    If all blobs are `measured` already, their table `pg_temp.blobs` is read.
+    If the store is `measured` already, its tables `pg_temp.stored` and `pg_temp.shared` are read.
     """
-    statement = _OF_MEASURED if measured else SQL["due_by_age"]
+    statement = _MEASURED_BY_AGE if measured else _DUE_BY_AGE
     rows = await connection.fetch(statement, milliseconds(now), keeps_of(policies))
     return [
         DuePart(

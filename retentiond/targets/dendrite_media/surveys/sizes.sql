@@ -22,15 +22,7 @@ LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
 -- blob is freed with the row that comes due last, and not at all if a row with its hash stays. $2 are the keeps of
 -- the policies in their order, in milliseconds; null for ever.
 -- Of a blob with a single row, most of them, that needs no order.
-WITH found AS (
-    SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began, b.rows, b.bytes
-    FROM pg_temp.due d
-    JOIN mediaapi_media_repository m
-      ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
-    JOIN ({due_blobs}) b ON b.hash = d.hash
-    CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
-    WHERE d.kept IS NULL AND m.creation_ts <= $1
-)
+WITH found AS ({found})
 SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
        min(s.began) AS oldest
 FROM (SELECT f.policy, f.age, f.began, f.bytes FROM found f WHERE f.rows = 1
@@ -43,3 +35,23 @@ FROM (SELECT f.policy, f.age, f.began, f.bytes FROM found f WHERE f.rows = 1
                   THEN f.bytes ELSE 0 END
       FROM found f WHERE f.rows > 1) s
 GROUP BY s.policy, s.age
+
+-- name: found
+-- A part of it: the due rows, each with its age, and with the rows and bytes of its blob.
+SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began, b.rows, b.bytes
+FROM pg_temp.due d
+JOIN mediaapi_media_repository m
+  ON m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+JOIN ({due_blobs}) b ON b.hash = d.hash
+CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
+WHERE d.kept IS NULL AND m.creation_ts <= $1
+
+-- name: found_measured
+-- The same, of a store that is measured already.
+SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,
+       coalesce(b.rows, s.rows) AS rows, coalesce(b.bytes, s.bytes) AS bytes
+FROM pg_temp.due d
+JOIN pg_temp.stored s ON s.media_id = d.media_id AND s.origin = d.media_origin
+LEFT JOIN pg_temp.shared b ON b.hash = d.hash
+CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, s.creation_ts) AS began) c
+WHERE d.kept IS NULL AND s.creation_ts <= $1

@@ -156,7 +156,8 @@ async def _limits(
     if not policies:
         return ()
     keeps = keeps_of(policies)
-    await connection.execute(SQL["drop_not_due"], milliseconds(now), keeps)
+    for statement in ("drop_not_due", "drop_created_later"):
+        await connection.execute(SQL[statement], milliseconds(now), keeps)
     due = await connection.fetchval(SQL["count_due"])
     rules = PolicyCriteria(context, connection, now).rules()
     growth = await count_growth(context, connection, rules, now) if ledger else 0

@@ -3,9 +3,15 @@
 -- name: drop_not_due
 -- Leaves the rows of a survey that are due at the time $1 (milliseconds); $2 are the keeps of the policies in their order,
 -- in milliseconds, null for ever.
+DELETE FROM pg_temp.due d
+WHERE d.counted_from IS NOT NULL AND (d.counted_from::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
+
+-- name: drop_created_later
+-- The same of rows whose time began when the media were stored; those that are gone stay.
 DELETE FROM pg_temp.due d USING mediaapi_media_repository m
-WHERE m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
-  AND (coalesce(d.counted_from, m.creation_ts)::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
+WHERE d.counted_from IS NULL
+  AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
+  AND (m.creation_ts::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
 
 -- name: count_due
 SELECT count(*) FROM pg_temp.due WHERE kept IS NULL

@@ -8,7 +8,7 @@ from retentiond.adapters.postgres import named_queries
 from retentiond.model.media import MediaKey
 from retentiond.model.report import Tally
 from retentiond.model.usage import AGES, NOT_KNOWN, OLDER, SEVERAL_ROOMS, SEVERAL_USERS, UsageRow, key_of
-from retentiond.targets.dendrite_media.surveys.sizes import BLOBS, milliseconds
+from retentiond.targets.dendrite_media.surveys.sizes import SHARED_BLOBS, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn
 
-SQL: Final = named_queries(__package__, "stored.sql", blobs=BLOBS)
+SQL: Final = named_queries(__package__, "stored.sql", blobs=SHARED_BLOBS)
 Division = Literal["class", "server", "room", "user", "type", "age"]
 """A property of a row; `class` is `local` or `remote`."""
+_DAY: Final = 86_400_000
 _SEVERAL: Final = {"room": SEVERAL_ROOMS, "user": SEVERAL_USERS}
 
 
 async def make_stored(connection: Conn) -> Tally:
-    """Fill the tables `pg_temp.blobs` and `pg_temp.stored` of the connection, and return the total."""
-    for statement in ("make_blobs", "analyze_blobs", "make_stored"):
-        await connection.execute(SQL[statement])
+    """Fill the tables `pg_temp.shared` and `pg_temp.stored` of the connection, and return the total."""
+    # A row that came between two statements would have a blob of its own beside the one that it shares.
+    async with connection.transaction(isolation="repeatable_read"):
+        for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared", "make_stored"):
+            await connection.execute(SQL[statement])
+    await connection.execute(SQL["analyze_stored"])
     (row,) = await connection.fetch(SQL["total"])
     return Tally(**dict(row))
 
@@ -44,13 +48,12 @@ async def largest_keys(
 
     Ages are in their own order.
     """
-    places = ",\n".join(SQL[f"by_{division}"] for division in divisions)
     rows = await connection.fetch(
-        SQL["largest"].replace("{divisions}", places),
+        SQL["largest"],
         top,
+        list(divisions),
         sorted(server_names),
-        milliseconds(now),
-        list(AGES),
+        [milliseconds(now) - days * _DAY for days in sorted(AGES, reverse=True)],
     )
     found: dict[Division, list[UsageRow]] = {division: [] for division in divisions}
     for row in rows:
@@ -64,7 +67,7 @@ async def largest_keys(
 def _key(row: Record) -> str:
     division, own, key = row["division"], row["own"], row["key"]
     if division == "age":
-        return OLDER if key is None else AGES[int(key)]
+        return (OLDER, *reversed(tuple(AGES.values())))[int(key)]
     if own is not None:
         return NOT_KNOWN if own == "not_known" else _SEVERAL[division]
     return key_of(key)

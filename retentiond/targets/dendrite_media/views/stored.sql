@@ -1,42 +1,80 @@
 -- What is stored, row by row, and its largest parts: for the report, `usage` and the daily samples.
 
--- name: make_blobs
--- Every blob with its rows and bytes, by the one measure.
-CREATE TEMPORARY TABLE blobs AS {blobs}
+-- name: make_several
+-- The hashes that several rows have; the tables end with the connection.
+CREATE TEMPORARY TABLE several AS
+SELECT m.base64hash COLLATE "C" AS hash FROM mediaapi_media_repository m GROUP BY 1 HAVING count(*) > 1
 
--- name: analyze_blobs
-ANALYZE pg_temp.blobs
+-- name: analyze_several
+ANALYZE pg_temp.several
+
+-- name: make_shared
+-- Their blobs, each with its rows and bytes.
+CREATE TEMPORARY TABLE shared AS {blobs}
+
+-- name: analyze_shared
+ANALYZE pg_temp.shared
 
 -- name: make_stored
 -- Every row with its part of the stored bytes by the database: the first row of a blob has the bytes of the blob, and the
--- number of rows that share it; the others have none. The table ends with the connection.
+-- number of rows that share it; the others have none. Most blobs have one row, and then their bytes are its file and its
+-- thumbnails, which needs no order and no hash. No index of text is read: its order may be that of another library.
 CREATE TEMPORARY TABLE stored AS
-SELECT r.media_id, r.origin, r.user_id, r.type, r.creation_ts, CASE WHEN r.place = 1 THEN r.bytes ELSE 0 END AS bytes,
-       CASE WHEN r.place = 1 THEN r.rows ELSE 0 END AS rows
-FROM (SELECT m.media_id, m.media_origin AS origin, m.user_id, m.creation_ts, b.bytes, b.rows,
-             lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type,
-             row_number() OVER (PARTITION BY b.hash ORDER BY m.creation_ts, m.media_id, m.media_origin) AS place
-      FROM mediaapi_media_repository m
-      JOIN pg_temp.blobs b ON b.hash = m.base64hash COLLATE "C") r
+SELECT m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS origin, m.user_id, m.creation_ts,
+       lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type,
+       CASE WHEN b.hash IS NULL THEN least(greatest(m.file_size_bytes, 0) + coalesce(t.bytes, 0), 9223372036854775807)::bigint
+            WHEN f.hash IS NULL THEN 0 ELSE b.bytes END AS bytes,
+       CASE WHEN b.hash IS NULL THEN 1 WHEN f.hash IS NULL THEN 0 ELSE b.rows END AS rows
+FROM mediaapi_media_repository m
+LEFT JOIN pg_temp.shared b ON b.hash = m.base64hash COLLATE "C"
+LEFT JOIN (SELECT DISTINCT ON (b.hash) b.hash, m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS media_origin
+           FROM mediaapi_media_repository m
+           JOIN pg_temp.shared b ON b.hash = m.base64hash COLLATE "C"
+           ORDER BY b.hash, m.creation_ts, m.media_id, m.media_origin) f
+  ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
+LEFT JOIN (SELECT t.media_id COLLATE "C" AS media_id, t.media_origin COLLATE "C" AS media_origin,
+                  sum(greatest(t.file_size_bytes, 0)) AS bytes
+           FROM mediaapi_thumbnail t
+           GROUP BY 1, 2) t
+  ON t.media_id = m.media_id COLLATE "C" AND t.media_origin = m.media_origin COLLATE "C"
+
+-- name: analyze_stored
+ANALYZE pg_temp.stored
 
 -- name: total
 SELECT count(*) AS items, least(coalesce(sum(bytes), 0), 9223372036854775807)::bigint AS bytes FROM pg_temp.stored
 
 -- name: largest
--- The $1 largest keys of each division, in one reading of the table and of the events that show media. A division is a
--- row of its name, of `not_known` or `several` or null, and of a text; one that is longer than any ID ends in its digest.
--- $2 are the names of this server, $3 the time in milliseconds, $4 ages in days, ascending.
+-- The $1 largest keys of each division of $2, in one reading of the table and of the events that show media. A division
+-- is a row of its name, of `not_known` or `several` or null, and of a text; one that is longer than any ID ends in its
+-- digest. $3 are the names of this server, $4 times in milliseconds, ascending: the key of an age is how many are past.
 SELECT g.division, g.own, g.key, g.items, g.bytes
 FROM (SELECT k.*, row_number() OVER (PARTITION BY k.division ORDER BY k.bytes DESC, k.items DESC, k.own, k.key) AS place
-      FROM (SELECT d.division, d.own,
-                   CASE WHEN octet_length(d.key) <= 255 THEN d.key
-                        ELSE left(d.key, 188) || '...' || encode(sha256(textsend(d.key)), 'hex') END COLLATE "C" AS key,
-                   count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes
-            FROM pg_temp.stored s
-            LEFT JOIN pg_temp.shown p ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.origin COLLATE "C"
-            CROSS JOIN (SELECT $2::text[] AS server_names, $3::bigint AS now, $4::integer[] AS ages) a
-            CROSS JOIN LATERAL (VALUES {divisions}) AS d(division, own, key)
-            GROUP BY 1, 2, 3) k) g
+      FROM (SELECT c.division, CASE WHEN c.key IS NOT NULL THEN NULL WHEN c.shown THEN 'several' ELSE 'not_known' END AS own,
+                   CASE WHEN octet_length(c.key) <= 255 THEN c.key
+                        ELSE left(c.key, 188) || '...' || encode(sha256(textsend(c.key)), 'hex') END COLLATE "C" AS key,
+                   c.items, c.bytes
+            FROM (SELECT CASE WHEN grouping(d.class) = 0 THEN 'class' WHEN grouping(d.server) = 0 THEN 'server'
+                              WHEN grouping(d.room) = 0 THEN 'room' WHEN grouping(d."user") = 0 THEN 'user'
+                              WHEN grouping(d.type) = 0 THEN 'type' ELSE 'age' END AS division,
+                         coalesce(d.class, d.server, d.room, d."user", d.type, d.age::text) AS key,
+                         coalesce(d.rooms, d.users) AS shown,
+                         count(*) AS items, least(sum(d.bytes), 9223372036854775807)::bigint AS bytes
+                  FROM (SELECT s.bytes,
+                               CASE WHEN s.user_id <> '' OR lower(s.origin COLLATE "C") = ANY ($3::text[])
+                                    THEN 'local' ELSE 'remote' END AS class,
+                               s.origin AS server,
+                               p.room, p.room IS NULL AND p.media_id IS NOT NULL AS rooms,
+                               -- The uploader; of media of other servers the sender of the events that show them.
+                               coalesce(nullif(s.user_id, ''), p.sender) COLLATE "C" AS "user",
+                               s.user_id = '' AND p.sender IS NULL AND p.media_id IS NOT NULL AS users,
+                               nullif(s.type, '') AS type,
+                               width_bucket(s.creation_ts, $4::bigint[]) AS age
+                        FROM pg_temp.stored s
+                        LEFT JOIN pg_temp.shown p
+                          ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.origin COLLATE "C") d
+                  GROUP BY GROUPING SETS ((d.class), (d.server), (d.room, d.rooms), (d."user", d.users), (d.type), (d.age))) c
+            WHERE c.division = ANY ($2::text[])) k) g
 WHERE g.place <= $1
 ORDER BY g.division, g.place
 
@@ -45,26 +83,3 @@ ORDER BY g.division, g.place
 SELECT s.media_id, s.origin, s.rows AS items, s.bytes FROM pg_temp.stored s
 WHERE s.rows > 0
 ORDER BY s.bytes DESC, s.rows DESC, s.origin COLLATE "C", s.media_id COLLATE "C" LIMIT $1
-
--- name: by_class
-('class', NULL, CASE WHEN s.user_id <> '' OR lower(s.origin COLLATE "C") = ANY (a.server_names) THEN 'local' ELSE 'remote' END)
-
--- name: by_server
-('server', NULL, s.origin)
-
--- name: by_user
--- The uploader; of media of other servers the sender of the events that show them.
-('user', CASE WHEN s.user_id <> '' OR p.sender IS NOT NULL THEN NULL WHEN p.media_id IS NULL THEN 'not_known' ELSE 'several' END,
- coalesce(nullif(s.user_id, ''), p.sender))
-
--- name: by_room
-('room', CASE WHEN p.room IS NOT NULL THEN NULL WHEN p.media_id IS NULL THEN 'not_known' ELSE 'several' END, p.room)
-
--- name: by_type
--- The content type without its parameters.
-('type', CASE WHEN s.type = '' THEN 'not_known' END, nullif(s.type, ''))
-
--- name: by_age
--- The first of the ages that is not below the row's age; null for older ones.
-('age', NULL,
- (SELECT min(n.days)::text FROM unnest(a.ages) AS n(days) WHERE s.creation_ts >= a.now - n.days * 86400000::bigint))
