@@ -120,15 +120,28 @@ _MOST_PROCESSES = 8
 """Each has servers of its own."""
 _WITH_AN_IMAGE = "tests/system/test_containers.py"
 """Its tests share an image, whose build takes minutes."""
-_LONGEST_FIRST = ("tests/integration/search/", "tests/system/", "tests/integration/", "tests/")
+_LONGEST_FIRST = (
+    "tests/integration/search/",
+    "tests/system/test_install.py",
+    "tests/system/test_crashes.py",
+    "tests/system/",
+    "tests/integration/test_bad_places.py",
+    "tests/unit/test_release.py",
+    "tests/integration/test_accept.py",
+    "tests/integration/test_audit_repair.py",
+    "tests/integration/test_c",
+    "tests/integration/",
+    "tests/unit/test_monitoring.py",
+    "tests/",
+)
 """The order of the run: short tests at the end keep all processes busy until then."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests by the folders of `_LONGEST_FIRST`."""
+    """Sort the tests by the first that fits of `_LONGEST_FIRST`."""
     items.sort(
         key=lambda item: next(
-            (place for place, folder in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(folder)), 0
+            (place for place, start in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(start)), 0
         )
     )
 

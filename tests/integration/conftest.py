@@ -58,11 +58,11 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def clickhouse_server(
+@pytest.fixture(scope="session")
+def clickhouse_process(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[ClickHouseServer | None]:
-    """The server of these tests; None where one is named, which nobody kills."""
+    """The server of the run; None where one is named, which nobody kills."""
     if os.environ.get("RETENTIOND_TEST_CLICKHOUSE_URL"):
         yield None
         return
@@ -76,6 +76,14 @@ def clickhouse_server(
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def clickhouse_server(clickhouse_process: ClickHouseServer | None) -> ClickHouseServer | None:
+    """That server, which runs: a test that failed may have left it killed."""
+    if clickhouse_process is not None and not clickhouse_process.runs:
+        clickhouse_process.start()
+    return clickhouse_process
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ QUICK = PollPolicy(between=0.05, back=0.1)
 
 @pytest.fixture(scope="module")
 def servers(
-    tmp_path_factory: pytest.TempPathFactory, clickhouse_server: ClickHouseServer | None
+    tmp_path_factory: pytest.TempPathFactory, clickhouse_process: ClickHouseServer | None
 ) -> Iterator[list[ClickHouseServer]]:
     """Two servers, which know each other."""
-    if clickhouse_server is None:
+    if clickhouse_process is None:
         pytest.skip("a server that was named knows no other")
     ports = [free_port(), free_port()]
     pair = [

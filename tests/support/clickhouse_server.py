@@ -189,6 +189,11 @@ class ClickHouseServer:
         """Its HTTP interface."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         engine = Path(__file__).with_name("clickhouse_engine.py")

@@ -11,13 +11,21 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import pytest
+
+from tests.support.chance import NIGHTLY
 from tests.support.ports import free_port
 
 Product = Literal["opensearch", "elasticsearch"]
+
+on_one_server_by_day = pytest.mark.parametrize(
+    "server", get_args(Product) if NIGHTLY else ["opensearch"], indirect=True
+)
+"""For a test of what other tests show on both: by night it has both, too."""
 
 VERSIONS: dict[Product, str] = {"opensearch": "3.4.0", "elasticsearch": "7.17.29"}
 _JAVA: dict[Product, int] = {"opensearch": 21, "elasticsearch": 11}
@@ -144,6 +152,8 @@ class SearchServer:
         (self._home / f"config/{product}.yml").write_text(
             _CONFIG.format(port=self._port, directory=directory)
         )
+        # It does not live for long enough to earn back what its better compiler costs.
+        (self._home / "config/jvm.options.d/quick.options").write_text("-XX:TieredStopAtLevel=1\n")
         self._user: dict[str, object] = {}
         if os.geteuid() == 0:
             self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []}

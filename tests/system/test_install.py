@@ -14,8 +14,10 @@ import pytest
 from tools import debian
 
 _REPOSITORY = Path(__file__).parents[2]
-# A shared cache of compiled modules would keep those of each installation.
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+# A shared cache of compiled modules would keep those of each installation. Most of what pip would compile is never run.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"} | {
+    "PIP_COMPILE": "0"
+}
 
 
 def _install(root: Path, *words: str, clone: Path = _REPOSITORY) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from retentiond.model.check import AccountRows
 from retentiond.targets.chat_database.search import portions
 from retentiond.targets.chat_database.store import NIL_UUID
 from tests.support.search_index import INDEX, Watching
+from tests.support.search_server import on_one_server_by_day
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known
 from tests.support.store_purge import Purge
@@ -114,6 +115,7 @@ async def test_chats_that_stay_are_left_out_and_documents_that_say_of_none_stay_
     assert (report.state, report.rows) == ("finished", 3)
 
 
+@on_one_server_by_day
 @pytest.mark.parametrize(
     ("kind", "no_chat", "chat"),
     [("long", [0], 7), ("keyword", ["", "0", NIL_UUID, NIL_UUID.replace("-", "")], "chat-7")],
@@ -202,6 +204,7 @@ async def test_documents_of_chats_that_keep_only_messages_with_files_are_counted
         )
 
 
+@on_one_server_by_day
 @pytest.mark.parametrize(
     ("kind", "text", "note", "file"), [("integer", 2, 10, 13), ("keyword", "operator", "note", "file")]
 )
