@@ -14,6 +14,7 @@ from retentiond.model.errors import RefusedError
 from retentiond.model.holds import Hold, HoldRequest, HoldSubject, MediaKind
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
+from retentiond.targets.dendrite_media.sweeps import purge as purging
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -297,6 +298,40 @@ async def test_a_hold_on_a_room_that_comes_while_a_pass_is_under_way_is_read_bef
     report = await retention.one_pass()
     assert dict(report.kept) == {"changed": 1}
     assert set(await store.rows()) == {shown.key}
+
+
+async def test_a_hold_on_a_room_that_comes_while_a_purge_is_under_way_is_read_before_the_next_batch(
+    retention: Retention,
+    database: str,
+    store: DendriteStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = [await store.add(origin="there.test", age=OLD) for _ in range(2)]
+    for one in shown:
+        await store.add_event(ROOM, {"url": one.uri})
+    keys = {"grace": "30d", "settle": "0s", "pace": {"batch": 1}}
+    await retention.one_pass(**keys)
+    finish = purging.finish_purge
+
+    async def finish_and_hold(*arguments: Any) -> None:
+        await finish(*arguments)
+        await _insert_hold(database, "room", ROOM)
+        monkeypatch.setattr(purging, "finish_purge", finish)
+
+    look = purging._look_last
+
+    async def look_after_the_hold(session: Any, after: int, *arguments: Any, **named: Any) -> Any:
+        while after and purging.finish_purge is not finish:
+            await asyncio.sleep(0)
+        return await look(session, after, *arguments, **named)
+
+    async with retention.opened(**keys) as target:
+        monkeypatch.setattr(purging, "finish_purge", finish_and_hold)
+        monkeypatch.setattr(purging, "_look_last", look_after_the_hold)
+        assert (await target.end_grace()).purged == 1
+        monkeypatch.undo()
+        assert (await target.sweep(everything=False)).restored == 1
+    assert len(set(await store.rows()) & {one.key for one in shown}) == 1
 
 
 async def _insert_hold(database: str, kind: str, subject: str) -> None:

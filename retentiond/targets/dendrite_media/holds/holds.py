@@ -80,6 +80,15 @@ async def lock_and_find_held(
     return {by_name[record["media_id"], record["media_origin"]] for record in found}
 
 
+async def lock_known_holds(connection: Conn) -> bool:
+    """Lock the holds, for a transaction after which media are gone for good: no hold is added or released until it ends.
+
+    Return False if the references of one were never read: it was added after the others had been read.
+    """
+    await lock_holds(connection)
+    return not await connection.fetchval(READING_SQL["any_never_read"])
+
+
 async def due_rows_without_entry(session: StoreSession, after: int) -> list[Record]:
     """Return a page of the ledger's copies whose grace is over and that have no entry, after a release ID."""
     return list(await session.context.pool.fetch(SQL["due_rows_without_entry"], after, session.context.batch))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.holds import lock_holds
 from retentiond.targets.dendrite_media.database.rows import entry_path, thumbnails_by_hash
 from retentiond.targets.dendrite_media.disk.bring_back import Return, ReturnResult, bring_back
 from retentiond.targets.dendrite_media.disk.layout import EntryPath, Thumbnail
 from retentiond.targets.dendrite_media.disk.look import look_at_blobs
 from retentiond.targets.dendrite_media.disk.moves import linked_elsewhere, measure_entries, quarantine_blobs
 from retentiond.targets.dendrite_media.disk.thumbnails import ThumbnailMove, quarantine_thumbnails
+from retentiond.targets.dendrite_media.holds.holds import lock_known_holds
 from retentiond.targets.dendrite_media.quarantine.entry_table import (
     Change,
     change,
@@ -170,17 +170,19 @@ async def record_lost(session: StoreSession, entries: Sequence[EntryPath], probl
         await lose(session, [entry.entry_id for entry in entries], problem)
 
 
-async def mark_purging(session: StoreSession, rows: Sequence[Record]) -> set[int]:
+async def mark_purging(session: StoreSession, rows: Sequence[Record], *, live: bool = False) -> set[int]:
     """Mark entries that we have claimed as purging, except held ones; return the marked.
 
-    From then on the ledger has the bytes that their purge frees: they are, or may be, further names of live files.
+    Beside a hold whose references are unread only copies of `live` blobs are marked. From then on the ledger has the
+    bytes that their purge frees: they are, or may be, further names of live files.
     """
     if not rows:
         return set()
     entries = sorted(entry_path(row) for row in rows)
     measured = await session.context.disk.share(measure_entries(session.tree), entries)
     async with session.context.pool.acquire() as connection, connection.transaction():
-        await lock_holds(connection)
+        if not await lock_known_holds(connection) and not live:
+            return set()
         return await purging(connection, session, entries, *_freed_columns(measured))
 
 

@@ -15,10 +15,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.holds import lock_holds
 from retentiond.model.report import CancelledPurge
 from retentiond.targets.dendrite_media.database.rows import key_columns
-from retentiond.targets.dendrite_media.holds.holds import HELD, WITHOUT_ENTRY
+from retentiond.targets.dendrite_media.holds.holds import HELD, WITHOUT_ENTRY, lock_known_holds
 from retentiond.targets.dendrite_media.quarantine import entry_table
 
 if TYPE_CHECKING:
@@ -273,8 +272,9 @@ async def forget_without_entry(session: StoreSession, release_ids: Sequence[int]
     if not release_ids:
         return
     async with session.context.pool.acquire() as connection, connection.transaction():
-        await lock_holds(connection)
-        await connection.execute(SQL["forget_rows_without_entry"], list(release_ids))
+        # Else a later sweep forgets them.
+        if await lock_known_holds(connection):
+            await connection.execute(SQL["forget_rows_without_entry"], list(release_ids))
 
 
 async def forget_thumbnails(pool: Db) -> None:

@@ -53,6 +53,12 @@ FROM retentiond.hold_in_force h LEFT JOIN retentiond.hold_reading r ON r.hold_id
 WHERE h.kind IN ('room', 'user') AND (r.begun_at IS NULL OR r.begun_at < $1)
 ORDER BY h.hold_id
 
+-- name: any_never_read
+-- Whether the references of any hold in force were never read completely.
+SELECT EXISTS (SELECT FROM retentiond.hold_in_force h
+               WHERE h.kind IN ('room', 'user')
+                 AND NOT EXISTS (SELECT FROM retentiond.hold_reading r WHERE r.hold_id = h.hold_id AND r.begun_at > '-infinity'))
+
 -- name: oldest_reading
 -- When the oldest of the readings began on which holds in force rely.
 SELECT min(r.begun_at)

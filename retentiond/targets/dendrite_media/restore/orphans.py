@@ -67,7 +67,7 @@ async def _close(session: StoreSession, back: list[Record], reason: str) -> None
     """Delete the copies of live blobs: kept as spares, the next sweep would quarantine the blobs once more."""
     if not back:
         return
-    marked = await mark_purging(session, back)
+    marked = await mark_purging(session, back, live=True)
     entries = [entry_path(row) for row in back if row["entry_id"] in marked]
     results = await session.context.disk.share(purge_entries(session.tree, session.claimant.guard), entries)
     gone = [result.entry.entry_id for result in results if result.outcome != "failed"]

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.holds import lock_holds
 from retentiond.ledger.records import add_record
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import dispensable
 from retentiond.targets.dendrite_media.disk.moves import purge_entries
-from retentiond.targets.dendrite_media.holds.holds import due_rows_without_entry
+from retentiond.targets.dendrite_media.holds.holds import due_rows_without_entry, lock_known_holds
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.quarantine.disposal import purged_record
 from retentiond.targets.dendrite_media.quarantine.entries import (
@@ -77,6 +76,10 @@ async def purge_due(
     try:
         while after is not None:
             page = await _look_last(session, after, read_at, references, copy, everything=everything)
+            if page is None:
+                async with context.pool.acquire() as connection:
+                    await context.hold_references.refresh(connection, begun_after=read_at)
+                continue
             after = page.last
             if unlinking is not None:
                 await unlinking
@@ -96,7 +99,7 @@ async def purge_due(
 
 @dataclass(slots=True)
 class _Page:
-    """A page of expired entries after the last look; all but those of `later` are claimed. `last`: the next begins there.
+    """A page of expired entries after the last look, all claimed. `last`: the next begins there.
 
     `purging` are marked. `returning` have a row. `alone` are spare copies without a row, `spares` those with one.
     """
@@ -118,8 +121,11 @@ async def _look_last(
     copy: Copy | None,
     *,
     everything: bool,
-) -> _Page:
-    """Lock a page of expired entries, look a last time, and claim them: those that nothing needs for their purge."""
+) -> _Page | None:
+    """Lock a page of expired entries, look a last time, and claim them: those that nothing needs for their purge.
+
+    None if a hold was added meanwhile whose references have not been read: read them, and begin again.
+    """
     page = _Page()
     async with session.context.pool.acquire() as connection, AsyncExitStack() as opened:
         held = None
@@ -127,7 +133,8 @@ async def _look_last(
             await opened.enter_async_context(connection.transaction())
         else:
             held = await opened.enter_async_context(references.held(connection, begun_after=copy.begun_at))
-        await lock_holds(connection)
+        if not await lock_known_holds(connection):
+            return None
         rows = await lock_due(connection, session, after, read_at, everything=everything)
         if not rows:
             return page
@@ -178,7 +185,7 @@ async def _dispensable(session: StoreSession, report: SweepReport, spares: list[
 
 
 async def _mark(session: StoreSession, rows: list[Record]) -> list[Record]:
-    marked = await mark_purging(session, rows)
+    marked = await mark_purging(session, rows, live=True)
     # Held since the look: the next sweep restores it.
     await change(session, Change.LET_GO, [row["entry_id"] for row in rows if row["entry_id"] not in marked])
     return [row for row in rows if row["entry_id"] in marked]
