@@ -261,3 +261,27 @@ async def test_what_a_sweep_asks_each_minute_does_not_read_all_that_lies_in_quar
     ]
     for name, statement, arguments in asked:
         assert name in indexes(await plan_of(large, statement, *arguments)), statement
+
+
+async def test_a_page_of_a_restore_reads_no_whole_table_while_the_ledger_has_no_statistics(
+    large: Conn,
+) -> None:
+    row = (
+        "media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id"
+    )
+    await large.execute(
+        "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file,"
+        f" {row}, thumbnails) SELECT 1, 'p', now(), now(), false, true, {row}, '{{}}' FROM mediaapi_media_repository"
+    )
+    await large.execute(
+        "INSERT INTO retentiond.entry (pass_id, hash, kind, state, files, bytes, settle)"
+        " SELECT 1, base64hash, 'blob', 'quarantined', 1, 1, interval '0' FROM retentiond.released_media"
+    )
+    await large.execute("DELETE FROM pg_statistic WHERE starelid = 'retentiond.entry'::regclass")
+    hashes = [record["hash"] for record in await large.fetch("SELECT hash FROM retentiond.entry LIMIT 1000")]
+    marking = await plan_of(
+        large, RELEASED_SQL["select_to_restore"], "", 1000, None, None, None, '{"claimant": 1}'
+    )
+    assert "Seq Scan" not in scans(marking, "mediaapi_media_repository")
+    for name, arguments in (("claim_copies", (hashes, 1)), ("lock_copies_of", (hashes,))):
+        assert "Seq Scan" not in scans(await plan_of(large, ENTRY_SQL[name], *arguments), "entry"), name

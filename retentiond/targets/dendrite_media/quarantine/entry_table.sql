@@ -280,7 +280,8 @@ RETURNING entry_id, pass_id, hash, state
 -- intent stays one. Are all their released rows restored?
 WITH copy AS (
     SELECT entry_id FROM retentiond.entry
-    WHERE hash = ANY ($1::text[]) AND claimed_by IS NULL AND (state IN ('quarantined', 'returned', 'intended')) IS TRUE
+    -- By the index: of an array in the statement too many rows are expected, while the table has no statistics.
+    WHERE hash = ANY (ARRAY(SELECT pg_catalog.unnest($1::text[]))) AND claimed_by IS NULL AND (state IN ('quarantined', 'returned', 'intended')) IS TRUE
     ORDER BY entry_id FOR UPDATE SKIP LOCKED
 )
 UPDATE retentiond.entry e SET claimed_by = $2, state = CASE WHEN e.state = 'quarantined' THEN 'restoring' ELSE e.state END
@@ -307,7 +308,8 @@ ORDER BY e.entry_id FOR UPDATE
 
 -- name: lock_copies_of
 -- Locks the entries of these blobs, so that no entry is claimed between the look and the mark.
-SELECT entry_id FROM retentiond.entry WHERE hash = ANY ($1::text[]) ORDER BY entry_id FOR UPDATE
+SELECT entry_id FROM retentiond.entry WHERE hash = ANY (ARRAY(SELECT pg_catalog.unnest($1::text[])))
+ORDER BY entry_id FOR UPDATE
 
 -- name: oldest
 -- A part of other statements: the oldest entries whose settle is over, until their bytes reach $1. Entries that an

@@ -121,8 +121,10 @@ WITH page AS (
       AND ($3 IS NOT NULL OR NOT EXISTS (SELECT FROM retentiond.released_media n
                                          WHERE n.media_id = r.media_id AND n.media_origin = r.media_origin
                                            AND n.release_id > r.release_id AND n.had_file))
+      -- OFFSET: asked row by row, by dendrite's index; a join would read its whole table for each page.
       AND NOT EXISTS (SELECT FROM mediaapi_media_repository m
-                      WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default")
+                      WHERE m.media_id = r.media_id COLLATE "default" AND m.media_origin = r.media_origin COLLATE "default"
+                      OFFSET 0)
     RETURNING r.base64hash
 )
 SELECT p.hash, EXISTS (SELECT FROM free f WHERE f.hash = p.hash) AS free,
