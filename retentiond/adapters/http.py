@@ -185,10 +185,11 @@ def _is_answered(path: Path) -> bool:
 
 
 def _remove_socket(path: Path, listening: socket.socket) -> None:
-    """Remove the file of a socket, unless another process has put its own there."""
+    """Remove the file of a socket, unless another process or a user has put another file there."""
     with suppress(OSError):
         listening.close()
-        if not _is_answered(path):
+        # A connection to a file that is no socket is refused, too.
+        if stat.S_ISSOCK(path.lstat().st_mode) and not _is_answered(path):
             path.unlink()
 
 

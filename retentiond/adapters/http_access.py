@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
+import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
@@ -28,6 +28,7 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 }
 _NAME_LIMIT: Final = 100
+_HOST: Final = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Access:
         name = _host_of(given[0])
         if name in (self.hosts or ()) or (self.any_ip and _is_ip(name)):
             return None
-        shown = printable(name, _NAME_LIMIT) or "(none)"
+        shown = printable(name or given[0], _NAME_LIMIT) or "(none)"
         return (
             421,
             f"this server does not answer by the name {shown}; add it to `http.hosts`, or use one that is there",
@@ -75,7 +76,7 @@ class Access:
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:
                 return False
         elif scheme.lower() != "bearer":
             return False
@@ -90,11 +91,9 @@ def secure(response: web.Response) -> web.Response:
 
 
 def _host_of(header: str) -> str:
-    """Return the name of a Host header, without its port and in small letters."""
-    name = header.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0].removesuffix(".")
+    """Return the name of a Host header, without its port and in small letters; empty if it has more than these."""
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found["address"] or found["name"]).removesuffix(".") if found else ""
 
 
 def _is_ip(name: str) -> bool:

@@ -204,6 +204,9 @@ async def test_a_request_that_is_none_gets_no_page_and_no_echo_and_no_line_in_th
         "[::2]",
         "",
         "localhost@evil",
+        "localhost:1@evil.example",
+        "[::1]evil.example",
+        "localhost, evil.example",
         "a b",
     ],
 )
@@ -292,6 +295,7 @@ async def test_no_path_but_the_very_one_leads_to_a_page(open_port: int, path: st
         f"Authorization: {_TOKEN}\r\n",
         f"Authorization: Digest {_TOKEN}\r\n",
         "Authorization: Basic !!!\r\n",
+        "Authorization: Basic \xfc\r\n",
         f"Authorization: Basic {base64.b64encode(_TOKEN.encode()).decode()}\r\n",
         f"Cookie: token={_TOKEN}\r\n",
     ],
@@ -392,6 +396,20 @@ async def test_a_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_i
         await first.adopt(Endpoint((path,)))
     assert log[0]["error"] == "a file that is no socket is in its place"
     assert path.read_text() == "precious"
+
+
+async def test_a_file_in_the_place_of_the_socket_stays_when_the_server_leaves(tmp_path: Path) -> None:
+    """A connection to it is refused, as one to the socket of a dead process is."""
+    path, link = tmp_path / "http.sock", tmp_path / "link.sock"
+    listener = Listener("http", _ROUTES)
+    await listener.adopt(Endpoint((path, link)))
+    path.unlink()
+    path.write_text("precious")
+    link.unlink()
+    link.symlink_to(path)
+    await listener.close()
+    assert path.read_text() == "precious"
+    assert link.is_symlink()
 
 
 async def test_200_clients_that_trickle_hold_up_neither_a_pass_nor_health(tmp_path: Path) -> None:
