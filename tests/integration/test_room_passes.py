@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,18 +12,22 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from retentiond.cli import execute
+from retentiond.cli.environment import Environment
 from retentiond.engine.target import AuditOptions, PassOptions
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import due
 from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
 from retentiond.targets.dendrite_rooms.purges.tables import Databases
+from retentiond.targets.registry import open_target
 from tests.integration.test_room_purges import FAST, PATIENT
 from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
-from tests.support.room_target import RoomRetention
+from tests.support.room_target import RoomRetention, configure_rooms
 from tests.support.rooms_store import RoomsStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from retentiond.model.audit import Finding
     from tests.support.database import DatabaseServer
@@ -153,6 +158,43 @@ async def test_a_room_is_purged_by_hand_after_its_local_users_have_left(
     assert records[-2]["body"]["room"] == STAYS
 
 
+async def test_the_command_and_purge_plans_asks_and_purges(
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: replace(PATIENT, quiet=timedelta(seconds=0.1)))
+    # The command runs in a thread beside the server of this test, and signals belong to the main one.
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_some: None)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(configure_rooms(database, dendrite.url)))
+
+    async def typed(*words: str) -> tuple[int, str]:
+        out, err = io.StringIO(), io.StringIO()
+        place = Environment(
+            variables={"RETENTIOND_CONFIG": str(config)},
+            stdin=io.StringIO(),
+            stdout=out,
+            stderr=err,
+            open_target=open_target,
+        )
+        status = await asyncio.to_thread(execute, ("delete", "--room", STAYS, "--and-purge", *words), place)
+        return status, out.getvalue() + err.getvalue()
+
+    status, said = await typed()
+    assert (status, "--yes" in said) == (2, True)
+    status, said = await typed("--dry-run")
+    assert status == 0, said
+    assert "@in:here.test" in said
+    assert not dendrite.purges
+    status, said = await typed("--yes")
+    assert status == 0, said
+    assert dendrite.purges == {STAYS: 1}
+    assert await rooms.rooms() == set(GONE)
+
+
 async def test_a_hold_stops_a_purge_by_hand_before_any_user_leaves(
     rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
 ) -> None:
@@ -275,6 +317,23 @@ async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
     assert report.found_items == 3
     assert status.last_audit is not None
     assert status.last_audit["findings"]["rows_without_room"]["items"] == 3
+
+
+async def test_a_pass_names_the_dead_rows_that_a_vacuum_makes_reusable(
+    rooms: RoomsStore, retention: RoomRetention
+) -> None:
+    await rooms.connection.execute("ALTER TABLE syncapi_receipts SET (autovacuum_enabled = off)")
+    await rooms.connection.execute(
+        "INSERT INTO syncapi_receipts (room_id, receipt_type, user_id, event_id, receipt_ts)"
+        " SELECT '!other', 'm.read', '@u' || n || ':here.test', repeat('e', 200), 0 FROM generate_series(1, 20000) n"
+    )
+    await rooms.connection.execute("DELETE FROM syncapi_receipts WHERE room_id = '!other'")
+    # It counts the dead rows at once.
+    await rooms.connection.execute("ANALYZE syncapi_receipts")
+    report = await retention.one_pass()
+    assert report.removed_items == 3
+    [remark] = [one for one in report.remarks if "VACUUM" in one]
+    assert "VACUUM (ANALYZE) syncapi_receipts;" in remark
 
 
 async def test_a_sweep_goes_on_with_an_open_purge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.target import StoppedError
@@ -17,7 +17,7 @@ from retentiond.targets.dendrite_rooms.context import SCHEMA
 from retentiond.targets.dendrite_rooms.purges.export import export_state
 from retentiond.targets.dendrite_rooms.purges.purge import open_purger
 from retentiond.targets.dendrite_rooms.purges.purge_table import unfinished
-from retentiond.targets.dendrite_rooms.purges.tables import vacuum_statement
+from retentiond.targets.dendrite_rooms.purges.tables import reusable_in_words
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_rooms.context import RoomContext
     from retentiond.targets.dendrite_rooms.purges.purge import Purger
     from retentiond.targets.dendrite_rooms.survey import RoomSurvey
-
-_WORTH_NAMING: Final = 1 << 20
-"""Tables with less reusable space are not named."""
 
 
 def address_of(context: RoomContext) -> AdminAddress:
@@ -130,14 +127,10 @@ async def _name_reusable_space(context: RoomContext, purger: Purger, report: Pas
     """Say how much space VACUUM can make reusable; it is never run from here, and gives nothing back to the disk."""
     if not report.removed:
         return
-    spaces = [one for one in await purger.databases.reusable_space() if one.reusable >= _WORTH_NAMING]
-    if not spaces:
+    spaces = await purger.databases.reusable_space()
+    remark = reusable_in_words(spaces)
+    if remark is None:
         return
-    total = sum(one.reusable for one in spaces)
-    report.remarks.append(
-        f"about {total >> 20} MiB of dead rows in dendrite's tables can be reused after a VACUUM, by the server's statistics; "
-        f"autovacuum does it in its time, or run: {vacuum_statement(spaces)} The files stay as large as they are"
-    )
-    get_logger(target=context.name).info(
-        "reusable_space", bytes=total, tables={one.table: one.reusable for one in spaces}
-    )
+    report.remarks.append(remark)
+    tables = {one.table: one.reusable for one in spaces}
+    get_logger(target=context.name).info("reusable_space", bytes=sum(tables.values()), tables=tables)

@@ -60,6 +60,9 @@ AWAITED: Final = ("syncapi_output_room_events", "syncapi_current_room_state")
 _SHRUNK: Final = ("roomserver_event_json", "roomserver_previous_events", "roomserver_state_block")
 """Tables that shrink with a purge, and whose rows name no room."""
 
+WORTH_NAMING: Final = 1 << 20
+"""Bytes: a table with less reusable space is not named."""
+
 SQL: Final = named_queries(__package__, "tables.sql")
 
 
@@ -97,15 +100,18 @@ class Databases:
         """Return whether sync still has rows that a purge removes."""
         return bool(await self.sync_api.fetchval(SQL["awaited"], room_id))
 
-    async def reusable_space(self) -> list[ReusableSpace]:
-        """Estimate the space of dead rows by table, the largest first, from the statistics of the server."""
+    async def reusable_space(self, least: int = WORTH_NAMING) -> list[ReusableSpace]:
+        """Estimate the space of dead rows by table, the largest first, from the statistics of the server.
+
+        Tables with less than `least` bytes of it are left out.
+        """
         found: list[ReusableSpace] = []
         for component in ("room_server", "sync_api"):
             names = [one.name for one in TABLES if one.component == component and not one.stays]
             names += _SHRUNK if component == "room_server" else ()
             rows = await self.of(component).fetch(_listing("dead_space", names))
             found += [ReusableSpace(names[row["place"]], row["bytes"], row["reusable"]) for row in rows]
-        return sorted(found, key=lambda one: -one.reusable)
+        return sorted((one for one in found if one.reusable >= least), key=lambda one: -one.reusable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +123,16 @@ class ReusableSpace:
     reusable: int
 
 
-def vacuum_statement(spaces: list[ReusableSpace]) -> str:
-    """Return the statement that makes the space reusable; it does not block dendrite, and gives nothing back to the disk."""
-    return f"VACUUM (ANALYZE) {', '.join(one.table for one in spaces)};"
+def reusable_in_words(spaces: list[ReusableSpace]) -> str | None:
+    """Return how much space VACUUM makes reusable, with the statement; None without any."""
+    if not spaces:
+        return None
+    total = sum(one.reusable for one in spaces)
+    return (
+        f"about {total >> 20} MiB of dead rows in dendrite's tables can be reused after a VACUUM, by the server's statistics; "
+        f"autovacuum does it in its time, or run: VACUUM (ANALYZE) {', '.join(one.table for one in spaces)}; "
+        "The files stay as large as they are"
+    )
 
 
 def left_rows(counts: Mapping[str, int]) -> dict[str, int]:
