@@ -18,6 +18,7 @@ from retentiond.targets.dendrite_media.references.of_holds import (
     KEPT_HOLDS,
     PLAN_HOLDS,
     HoldTables,
+    any_never_read,
     has_unread,
 )
 
@@ -86,7 +87,7 @@ async def lock_known_holds(connection: Conn) -> bool:
     Return False if the references of one were never read: it was added after the others had been read.
     """
     await lock_holds(connection)
-    return not await connection.fetchval(READING_SQL["any_never_read"])
+    return not await any_never_read(connection)
 
 
 async def due_rows_without_entry(session: StoreSession, after: int) -> list[Record]:

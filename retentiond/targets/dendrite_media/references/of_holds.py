@@ -143,6 +143,11 @@ class HoldReferences:
                 await connection.execute(paged, [row["user_id"] for row in page], *arguments)
 
 
+async def any_never_read(connection: Conn) -> bool:
+    """Return whether the references of a hold in force were never read."""
+    return bool(await connection.fetchval(SQL["any_never_read"]))
+
+
 async def has_unread(connection: Conn, begun_after: datetime) -> bool:
     """Return whether a hold has references that were not read since then."""
     return bool(await connection.fetch(SQL["unread_holds"], begun_after))
