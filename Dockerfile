@@ -34,6 +34,8 @@ COPY --from=build /opt/retentiond /opt/retentiond
 
 ENV PATH=/opt/retentiond/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    # `init` names the commands of the compose file in a container.
+    container=oci \
     # Secrets of compose: `credential:NAME` in the configuration reads /run/secrets/NAME.
     CREDENTIALS_DIRECTORY=/run/secrets
 # No user has this number. Beside dendrite `user:` must be the owner of its media.

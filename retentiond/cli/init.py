@@ -25,15 +25,7 @@ from retentiond.config.load import ReferenceProblemError, resolve_reference
 from retentiond.config.media import Limits
 from retentiond.config.new_file import check_new, may_write, write_new
 from retentiond.config.problems import ConfigError
-from retentiond.config.service import (
-    DROP_IN,
-    as_account,
-    drop_in,
-    has_service,
-    is_in_container,
-    service_user,
-    write_drop_in,
-)
+from retentiond.config.service import DROP_IN, as_account, drop_in, has_service, service_user, write_drop_in
 from retentiond.model.errors import MissingRightError, RefusedError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.discovery import Accounts, find_accounts
@@ -208,7 +200,7 @@ def _next_steps(session: Session, draft: Draft, check: CheckConfig) -> Iterator[
     """Yield the next two commands, for the user that they must run as, or for the compose file."""
     steps = ("check-config --connect", "plan") if _hindered(check) else draft.next_steps
     over = " --yes" if _is_limited(check) else ""
-    if is_in_container(session.environment.root):
+    if session.environment.variables.get("container") and not has_service(session.environment.root):
         for step in steps:
             once = f"run --rm retentiond-once {step}{over if step.startswith('once ') else ''}"
             yield f"  docker compose … {'up -d retentiond' if step == 'run' else once}"

@@ -24,11 +24,6 @@ def has_service(root: Path) -> bool:
     return any((root / directory / NAME).is_file() for directory in UNITS)
 
 
-def is_in_container(root: Path) -> bool:
-    """Return whether this is a container of Docker or Podman, where the next command is one of the compose file."""
-    return any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
-
-
 def service_user(root: Path) -> pwd.struct_passwd | None:
     """Return the account of the unit and its drop-in; None if there is no unit, or no such account."""
     texts = [*(root / directory / NAME for directory in reversed(UNITS)), root / DROP_IN]

@@ -247,6 +247,10 @@ def test_init_finds_dendrites_configuration_and_a_pass_follows(beside: Beside) -
     status, said = beside.once("init", "--yes")
     assert (beside.config / "retentiond.yaml").exists(), said
     assert status == 0, said
+    assert (
+        "docker compose … run --rm retentiond-once once media --yes\n  docker compose … up -d retentiond"
+        in said
+    )
     beside.configure()
     status, said = beside.once("once", "media", "--yes")
     assert (status, beside.files) == (0, 0), said
