@@ -1,4 +1,4 @@
-"""Why a store beside the database is told nothing, or nothing more."""
+"""The reasons to refuse the purge of a secondary store, or to end it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def not_ready(name: StoreName, problems: Sequence[str]) -> Refusal:
 
 
 def lacks_rights(name: StoreName, error: MissingRightError) -> Refusal:
-    """Turn missing rights into a refusal, whose way on are the statements that grant them."""
+    """Turn missing rights into a refusal, whose next step is to grant them."""
     return Refusal(StoreLimit(f"{name}_rights"), len(error.statements), 0, str(error))
 
 
 async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Refusal | None:
-    """Say which hold a store cannot be told of: it knows an account, dates and the ids of chats, and no more."""
+    """Return the refusal for a hold that a store cannot respect: it has accounts, dates and IDs of chats only."""
     if not await context.ledger.exists(context.pool):
         return None
     visitor = purge.request.erasure.visitor if purge.request.erasure is not None else None
@@ -66,12 +66,12 @@ async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Re
 
 
 def names_chats(config: ChatTarget, name: StoreName) -> bool:
-    """Return whether the configuration says where a store has the ids of chats."""
+    """Return whether the configuration names the column or field of chat IDs of a store."""
     return getattr(getattr(config, name), _KEYS[name]) is not None
 
 
 def without_visitor(config: ChatTarget, name: StoreName) -> Refusal | None:
-    """Return why no visitor can be erased in a store: neither chats nor visitors are named in it."""
+    """Return the refusal to erase a visitor in a store that names neither chats nor visitors."""
     store, key = getattr(config, name), _KEYS[name]
     visitor = _VISITORS[name]
     if names_chats(config, name) or (getattr(store, visitor) is not None and store.without_chat == "purge"):
@@ -86,7 +86,7 @@ def without_visitor(config: ChatTarget, name: StoreName) -> Refusal | None:
 
 
 def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | None:
-    """Return why a store whose chats are not named is not purged: they cannot be compared with the database."""
+    """Return the refusal to purge a store without chat IDs, which cannot be compared with the database."""
     key = _KEYS[name]
     if staying:
         hint = (
@@ -105,7 +105,7 @@ def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | 
 
 
 def late(hold_id: int) -> Refusal:
-    """Say that a hold came too late for what was sent, and in time for the rest."""
+    """Return the refusal for a hold that was added while the store was being purged."""
     return Refusal(
         "hold",
         f"hold {hold_id}, added while the store was being purged",

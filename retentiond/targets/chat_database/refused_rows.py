@@ -1,4 +1,4 @@
-"""What the database says when it lets rows not go: whether that may be about single chats, and how each is named."""
+"""The errors by which the database refuses a deletion: whether single rows may cause them, and how rows are named."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ IN_THE_WAY: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-    # A row of a chat that was to go came in after the last look.
+    # A row of a chat to be deleted was added after the last check.
     asyncpg.ForeignKeyViolationError,
 )
-"""What may pass when it is tried again."""
+"""Errors that may not occur again when the batch is tried again."""
 _NO_MORE: Final = (*LOST, asyncpg.InsufficientPrivilegeError)
-"""What ends the whole pass. Whatever else the database says is about one batch or partition."""
+"""Errors that end the whole pass. All others are about one batch or partition."""
 _OF_ALL_ROWS: Final = (
     *_NO_MORE,
     asyncpg.SyntaxOrAccessError,
@@ -39,27 +39,27 @@ _OF_ALL_ROWS: Final = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.PostgresSystemError,
 )
-"""What would be said of any other row, too: it is of no use to look for the one that it is said of."""
-# How the server writes a trigger's function in the context of an error; the words around it are in its own language.
+"""Errors that any row would cause: it is of no use to search for a single one."""
+# How the server writes a trigger's function in the context of an error; the words around it depend on its locale.
 _FUNCTION: Final = re.compile(r'(?:(?:"[^"\n]{1,256}"|[\w$]{1,128})\.)?(?:"[^"\n]{1,256}"|[\w$]{1,128})\(\)')
 _MOST_FUNCTIONS: Final = 10
 _RAISE: Final = "exec_stmt_raise"
-"""Where in the server the error of a RAISE is made."""
+"""The server function that creates the error of a RAISE."""
 _NAME_LIMIT: Final = 200
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether trying again soon may help."""
+    """Return whether trying again soon may help."""
     return isinstance(error, IN_THE_WAY) and not _raised_on_purpose(error)
 
 
 def ends_the_pass(error: Exception) -> bool:
-    """Tell whether the other batches would hear the same."""
+    """Return whether the other batches would fail with the same error."""
     return isinstance(error, _NO_MORE) and not isinstance(error, IN_THE_WAY) and not _raised_on_purpose(error)
 
 
 def may_be_of_single_rows(error: Exception) -> bool:
-    """Tell whether this may be about some rows of a batch, so that the others can go without them."""
+    """Return whether some rows of a batch may cause this, so that the others can be deleted without them."""
     return not isinstance(error, _OF_ALL_ROWS) or _raised_on_purpose(error)
 
 
@@ -73,7 +73,7 @@ def reason_of(error: Exception) -> FailureKind:
 async def name_refusal(
     connection: Conn, error: Exception, at: str | None, *, row: Any, entity: str | None
 ) -> FailedRow:
-    """Name the row, the table, and the constraint or trigger that kept it; `at` is the table it was to go from.
+    """Name the row, the table, and the constraint or trigger that kept it; `at` is the table of the deletion.
 
     `entity` is None for a chat.
     """
@@ -97,25 +97,25 @@ async def name_refusal(
 
 
 def reason_in_words(error: Exception) -> str:
-    """Return what was said, without its details: they may quote a row."""
+    """Return the message of the error, without its details: they may quote a row."""
     return sentence(getattr(error, "message", None) or str(error), REASON_LIMIT)
 
 
 async def _find_trigger(connection: Conn, context: str, at: str | None) -> tuple[str, str] | None:
-    """Return the trigger whose function an error came out of, and its table; None where there is none."""
+    """Return the trigger whose function raised an error, and its table; None if there is none."""
     functions = _FUNCTION.findall(context)[:_MOST_FUNCTIONS]
     if not functions:
         return None
     try:
         row = await connection.fetchrow(SQL["trigger_of"], functions, at)
     except asyncpg.PostgresError:
-        # What looked like a function is none, and not worth the loss of the rest.
+        # The text only looked like a function; report the rest without a trigger.
         return None
     return (row["name"], row["table_name"]) if row is not None else None
 
 
 def _raised_on_purpose(error: Exception) -> bool:
-    """Tell whether somebody's function raised it: then its code is whatever the author of the function chose."""
+    """Return whether a function raised it by RAISE: then its code is the choice of that function's author."""
     return getattr(error, "server_source_function", None) == _RAISE
 
 

@@ -1,9 +1,9 @@
 """Tables that a purge refuses before anything is deleted: those of an unsupported kind, and those without rights on them.
 
 A batch is one transaction on this server: it locks its chats, deletes their rows and compares the counts. So ordinary
-tables, heirs of them and declarative partitions at any level work. Rows on other servers, or in a storage that rewrites
-or cannot delete them, do not. The role reads no text of a message: it needs the columns that the layout names, and no
-others.
+tables, inheritance children and declarative partitions at any level are supported. Rows on other servers, or in a storage
+that rewrites or cannot delete them, are not. The role does not read texts of messages: it needs only the columns that the
+layout names.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ async def refuse_unsupported(connection: Conn, schema: str, tables: Sequence[str
         found += [_hypertable(row) for row in members if row["relation"] in hypertables]
     if found:
         more = [f"{len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
-        told = [problem for problem, _ in found[:_MOST_NAMED]]
+        problems = [problem for problem, _ in found[:_MOST_NAMED]]
         steps = list(dict.fromkeys(step for _, step in found[:_MOST_NAMED]))
         raise RefusedError(
             Refusal(
                 "layout",
-                "; ".join(told + more),
+                "; ".join(problems + more),
                 "tables of this server, with children or partitions at any level",
                 "; ".join(steps),
             )
@@ -131,7 +131,7 @@ async def ensure_rights(
         row["relation"]: row for row in await connection.fetch(_SQL["table_rights"], list(relations.values()))
     }
     for entity, number in relations.items():
-        # Rows of these are locked before they are judged a second time.
+        # Rows of top entities are locked before they are judged a second time.
         entity_key = layout.entities[entity].key if layout.entities[entity].parent is None else None
         key = await connection.fetchval(_SQL["quote"], entity_key)
         names = [row["name"] for row in unread if row["relation"] == number]
@@ -146,7 +146,7 @@ async def ensure_rights(
 
 
 def system_columns(layout: Layout, name: str) -> list[str]:
-    """Return the system columns of an entity that a purge of orphans reads: where their rows are."""
+    """Return the system columns of an entity by which a purge of orphans finds its rows."""
     return ["ctid", "tableoid"] if layout.top(name) == layout.chat != name else []
 
 

@@ -1,8 +1,8 @@
-"""The part of a purge beside the database: the stores are looked at before it, and told after it.
+"""The part of a purge in the secondary stores: they are checked before the database is purged, and purged after it.
 
-The database goes first: a store loses only chats that the database does not have. A store that cannot be reached does
-not keep the database from its purge: what a store still has can be purged later, too. What
-is wrong with the installation, the configuration or a right is found by the look, before anything is deleted.
+The database is purged first, since a store loses only chats that the database does not have. An unreachable store does
+not stop the purge of the database; it can be purged later. Errors of the installation, the configuration or the rights
+are found by the check, before anything is deleted.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SecondaryStores:
         self._options = options
         self._lease = lease
         self.faults: dict[StoreName, RetentiondError] = {}
-        """What the look found: UsageError or RefusedError."""
+        """The UsageError or RefusedError of each store that failed its check."""
 
     async def check_stores(self, requests: Sequence[PurgeRequest]) -> None:
         """Check each requested store without changes; log its problems, and keep refusals and usage errors in `faults`."""
@@ -78,10 +78,10 @@ class SecondaryStores:
         try:
             problems = await self._options.stop.unless_asked(self._check(name))
         except StoppedError:
-            # The database hears it next, and nothing is begun.
+            # The purge of the database sees the stop next, and begins nothing.
             return None
         except MissingRightError as error:
-            # It will be missing after the purge of the database, too.
+            # The right would still be missing after the purge of the database.
             return RefusedError(refusals.lacks_rights(name, error))
         except RetentiondError as error:
             return error
@@ -165,14 +165,14 @@ class SecondaryStores:
         return replace(report, waiting=(*report.waiting, *self._under_other_names(purge)))
 
     async def _halt_earlier(self, name: StoreName, notes: Notes) -> None:
-        """End what an earlier purge left at work, where a hold came since: nobody was there to see it."""
+        """End the running step of an earlier purge if a hold was added since: no process watched it."""
         sent = await notes.read()
         if sent and await notes.held_since() is not None:
             async with open_store(name, self._context.config) as store:
                 await store.halt(sent)
 
     async def _watched(self, name: StoreName, store: ChatStore, request: StorePurgeRequest) -> StoreReport:
-        """Purge, and let a hold that comes meanwhile end what was sent."""
+        """Purge; a hold that is added meanwhile ends the running step."""
         if request.dry_run:
             return await store.purge(request, self._options.progress)
         opening = partial(open_store, name, self._context.config)
@@ -183,7 +183,7 @@ class SecondaryStores:
         return replace(report, state="refused", refused=refusals.late(watch.late))
 
     def _under_other_names(self, purge: AccountPurge) -> Iterator[str]:
-        """Say what the store may have of the account that its name of now does not mean."""
+        """Report rows that the store may have under former names of the account."""
         for former in purge.names[1:]:
             if former not in self._context.config.accounts:
                 yield (
@@ -194,7 +194,7 @@ class SecondaryStores:
     async def _kept_from(
         self, name: StoreName, purge: AccountPurge, chats: DatabaseChats
     ) -> RetentiondError | None:
-        """Return the reason for which a store receives no purge."""
+        """Return the reason why a store is not purged."""
         refusal = await refusals.held(self._context, name, purge)
         if refusal is None and purge.erasure_request is not None:
             refusal = refusals.without_visitor(self._context.config, name)
@@ -203,7 +203,7 @@ class SecondaryStores:
         return RefusedError(refusal) if refusal is not None else self.faults.get(name)
 
     def _log_outcome(self, account: str, name: StoreName, store: StoreReport) -> None:
-        """Tell the log of what was refused or failed: a purge that stalls must not do so in silence."""
+        """Log a refusal or a failure, so that a stalled purge is noticed."""
         log = get_logger(target=self._context.name, account=account, store=name)
         if store.refused is not None:
             log.warning("pass_refused", **asdict(store.refused))
@@ -228,7 +228,7 @@ def _report(error: RetentiondError) -> StoreReport:
 
 
 def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued: bool) -> dict[str, Any]:
-    """Return what a record tells of a store's purge; `rows` are those that were counted as gone, `at_least` so many."""
+    """Return the record of a store's purge; `rows` were counted as deleted, and with `at_least` there may be more."""
     return {
         "account": purge.request.account,
         **({"erasure_id": purge.erasure_request.erasure_id} if purge.erasure_request is not None else {}),
@@ -240,7 +240,7 @@ def _body(name: StoreName, purge: AccountPurge, store: StoreReport, *, continued
         "at_least": store.at_least,
         "kept": dict(store.kept),
         "waiting": list(store.waiting),
-        # An earlier purge began it; `rows` has what that one took, and did not live to record.
+        # An earlier purge began it; `rows` includes what that one deleted and did not record.
         "continued": continued,
         "error": store.error,
         "refused": store.refused.hint if store.refused is not None else None,

@@ -1,4 +1,4 @@
-"""What a purge asks of a store that holds chats beside the database: statistics in ClickHouse, search in Elasticsearch.
+"""The interface of a secondary store of chats: statistics in ClickHouse, search in Elasticsearch.
 
 A store loses the rows of a chat only when the database does not have that chat. The store lists the chats of an account
 whose rows are older than the date, a month and a bounded number of chats at a time; the database is asked which of them
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 StoreName = Literal["clickhouse", "elasticsearch"]
-"""A store beside the database, as the configuration and the report call it."""
+"""A secondary store, by its name in the configuration and the report."""
 
 ChatId = int | str
 """The id of a chat; a number, or text (a UUID, too)."""
@@ -33,12 +33,12 @@ NO_CHAT_TEXTS: Final = ("", "0", NIL_UUID, NIL_UUID.replace("-", ""))
 
 
 def names_no_chat(chat: ChatId) -> bool:
-    """Tell whether an id is the filling of a column without NULL, or its default, and not the id of a chat."""
+    """Return whether an ID is the default of a column without NULL, and not the ID of a chat."""
     return chat in NO_CHAT_TEXTS if isinstance(chat, str) else chat == 0
 
 
 EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""What is dated before it has no believable date, and stays: a column that was not filled says 1970."""
+"""Rows dated before it have no believable date and are kept: an unfilled column holds 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Comparison:
 
 @dataclass(slots=True)
 class UnknownIds:
-    """How many chats of a store have an id that cannot be compared with the database, and one such id."""
+    """The number of chats of a store whose ID cannot be compared with the database, and one such ID."""
 
     count: int = 0
     example: str = ""
@@ -70,7 +70,7 @@ class UnknownIds:
         self.count += len(ids)
 
     def remarks(self) -> tuple[str, ...]:
-        """Return a sentence about them; none where there is none."""
+        """Return a sentence about them; empty without such chats."""
         if not self.count:
             return ()
         text = f"{self.count} chats have an id that cannot be compared with those of the database (such as {self.example}), and stay"
@@ -83,8 +83,8 @@ class Chats(Protocol):
     async def compare(self, ids: Sequence[ChatId], *, of_visitor: bool = False) -> Comparison:
         """Compare chats of a store with those of the database, as they are now.
 
-        Where one visitor is erased, only their chats can be absent, or any whose rows are `of_visitor` by the store's
-        own word.
+        Where one visitor is erased, only their chats can be absent, or, with `of_visitor`, chats whose rows name the
+        visitor in the store.
         """
 
 
@@ -103,10 +103,10 @@ def months(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class ErasedVisitor:
-    """Whose rows a store loses where one visitor is erased: `chats` are those of the visitor in the database, as text.
+    """The visitor of an erasure: `chats` are those of the visitor in the database, as text.
 
-    Rows of other chats go only where the store itself names the visitor, and where they are older than `cutoff`: the age
-    of the listed chats was looked at in the database.
+    Rows of other chats are deleted only if they name the visitor and are older than `cutoff`: the age of the listed
+    chats was checked in the database.
     """
 
     visitor: str = field(repr=False)
@@ -115,20 +115,20 @@ class ErasedVisitor:
 
 
 class StoreNotes(Protocol):
-    """A store's place in the ledger: one JSON object for each account and store, kept from purge to purge."""
+    """The notes of a store in the ledger: one JSON object for each account and store, kept between purges."""
 
     async def read(self) -> dict[str, Any]:
-        """Return what was written last; empty where nothing was."""
+        """Return the last notes; empty without any."""
 
     async def write(self, notes: Mapping[str, Any]) -> None:
-        """Write in place of what was there; it is committed when this returns."""
+        """Replace the notes; they are committed when this returns."""
 
 
 class StorePurge(Protocol):
-    """What is to be purged, how, and where to write down how far it is.
+    """The request to purge a store, with the notes of its progress.
 
-    `purge_id` is the number of the purge in the ledger, and None in a dry run, where nothing is written down.
-    What is older than `cutoff` (aware) goes where the database does not have its chat.
+    `purge_id` is the number of the purge in the ledger, and None in a dry run, where nothing is recorded.
+    Rows older than `cutoff` (aware) are deleted if the database does not have their chat.
     """
 
     @property
@@ -149,7 +149,7 @@ class StorePurge(Protocol):
 
     @property
     def erased(self) -> ErasedVisitor | None:
-        """The visitor whose rows alone go; None where all of the account go."""
+        """The visitor to erase; None for a purge of the whole account."""
 
     @property
     def dry_run(self) -> bool:
@@ -157,27 +157,27 @@ class StorePurge(Protocol):
 
     @property
     def notes(self) -> StoreNotes:
-        """The store's place in the ledger."""
+        """The notes of the store in the ledger."""
 
     @property
     def stop(self) -> Stop:
-        """Asked between two steps."""
+        """The request to stop, checked between two steps."""
 
     async def begin_step(self, notes: Mapping[str, Any]) -> None:
-        """Look at the holds a last time before a step is sent, and write down what it is found by.
+        """Check the holds a last time before a step is sent, and record the step so that it can be found again.
 
-        Raises RefusedError where one was put on meanwhile, and LeaseLostError: then nothing more may be sent.
+        Raises RefusedError for a hold that was added meanwhile, and LeaseLostError: then nothing more may be sent.
         """
 
     async def report_shards(self, shards: Sequence[ShardReport]) -> None:
         """Publish the state by shard and replica while the purge runs: in `status`, the log and the progress bar.
 
-        A store with shards calls this at each look. The last state belongs into the store's report, too.
+        A store with shards calls this at each poll. The last state is in the report of the store, too.
         """
 
 
 class ChatStore(Protocol):
-    """A store beside the database, opened.
+    """An opened secondary store.
 
     Refusals are in the report. UnreachableError is raised; where something may be gone already, it is in the report,
     too, with how much surely is (`at_least`).
@@ -185,24 +185,24 @@ class ChatStore(Protocol):
 
     @property
     def name(self) -> StoreName:
-        """Which it is."""
+        """The name of the store."""
 
     async def check(self) -> list[str]:
         """Test the requirements of a purge without changes, and return the problems; raises MissingRightError."""
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
-        """Say which server it is, and what it has of these accounts."""
+        """Return the version of the server, and its rows of these accounts."""
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
-        """Purge and see it through, or, asked to stop, leave it so that the next purge goes on from the notes.
+        """Purge to the end, or, asked to stop, leave notes from which the next purge continues.
 
-        In a dry run it only counts. What an earlier purge left running, by its notes, is followed to its end first.
+        In a dry run it only counts. A step that an earlier purge left running is followed to its end first.
         """
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
-        """End what the notes say was sent, since a hold came after it; what it has done stays done.
+        """End the running step of the notes, because a hold was added after it; deleted rows stay deleted.
 
-        Whoever follows it sees that it is over. Raises UnreachableError where it cannot be ended.
+        The purge that follows the step sees its end. Raises UnreachableError if it cannot be ended.
         """
 
 
@@ -226,22 +226,22 @@ class StayingRows:
 
     def remarks(self, *, by_message: bool) -> tuple[str, ...]:
         """Return a sentence for each reason; `by_message`: the texts of these chats were purged."""
-        told: list[str] = []
+        sentences: list[str] = []
         if self.with_files and by_message:
-            told.append(
+            sentences.append(
                 f"{self.with_files} {self.noun} of chats that keep messages with files stay: their kinds are not "
                 "all in `text_kinds`, or they name another chat that stays"
             )
         elif self.with_files:
-            told.append(
+            sentences.append(
                 f"{self.with_files} {self.noun} of chats that keep messages with files stay whole, with data that the "
                 "database no longer has"
             )
         several = max(self.several, self.apart)
         if several:
             at_least = "at least " if self.apart else ""
-            told.append(
+            sentences.append(
                 f"{at_least}{several} {self.noun} name several chats, and stay: not all of these chats are missing from the "
                 "database, or they were too many to be compared at once"
             )
-        return tuple(told)
+        return tuple(sentences)

@@ -46,16 +46,16 @@ GRACE: Final = 5.0
 
 
 class StoreError(Exception):
-    """A server's own no."""
+    """A refusal by the server."""
 
     @property
-    def told(self) -> str:
-        """The no as a report has it."""
+    def in_words(self) -> str:
+        """The refusal as reports show it."""
         return str(self)
 
 
 class DeletionError(Exception):
-    """A step that failed on the server; its text says why. `alive`: it could not be ended, and may go on."""
+    """A step that failed on the server, with the reason. `alive`: it could not be ended, and may continue."""
 
     def __init__(self, message: str, *, alive: bool = False) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class DeletionError(Exception):
 
 
 def describe_outage(error: BaseException) -> str:
-    """Return what happened and the next step; the errors of the clients hold those of the system that caused them."""
+    """Return what happened and the next step; the cause is searched in the errors that the client's error holds."""
     causes = list(_causes(error))
     found = next(
         (
@@ -71,7 +71,7 @@ def describe_outage(error: BaseException) -> str:
             for errors, happened, next_step in _KINDS
             if any(isinstance(cause, errors) for cause in causes)
         ),
-        # A client that counts the seconds itself has an error of its own for that.
+        # A client with timeouts of its own has its own error for them.
         _KINDS[-1][1:] if any("Timeout" in type(cause).__name__ for cause in causes) else _OTHER,
     )
     reason = sentence(str(error), 300) or type(error).__name__
@@ -79,12 +79,12 @@ def describe_outage(error: BaseException) -> str:
 
 
 def never_sent(error: BaseException) -> bool:
-    """Tell whether there was no connection over which a request could have been sent."""
+    """Return whether no connection was made, so that no request can have been sent."""
     return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it holds or came from."""
+    """Yield an error and all errors that it holds or was caused by."""
     waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting and len(seen) < _MOST:
@@ -102,7 +102,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 @dataclass(frozen=True, slots=True)
 class PollPolicy:
-    """Seconds from look to look, for what does not get on at all, and for a server to come back that went away.
+    """Seconds between two polls, until a step counts as stalled, and for a lost server to return.
 
     `recovery` is for a cluster that lost a server: it makes replicas its primaries, or elects a leader.
     """
@@ -114,14 +114,14 @@ class PollPolicy:
     clock: Callable[[], float] = time.monotonic
 
     def pauses(self) -> Iterator[float]:
-        """Yield the seconds before each next look: short at first, since most is soon done."""
+        """Yield the seconds before each next poll: short at first, since most steps end soon."""
         pause = _FIRST
         while True:
             yield min(pause, self.between)
             pause = min(2 * pause, self.between)
 
     async def looks(self, stop: Stop) -> AsyncIterator[None]:
-        """Yield for each look, until a stop is requested: then raise StoppedError."""
+        """Yield for each poll; raise StoppedError once a stop is requested."""
         for pause in self.pauses():
             yield
             await stop.wait(pause)
@@ -134,7 +134,7 @@ class PollPolicy:
 
 
 class Stall:
-    """The watch over a step that a server follows by itself: whether it gets on."""
+    """Detects that a step on a server makes no progress."""
 
     def __init__(self, policy: PollPolicy) -> None:
         self._policy = policy
@@ -145,7 +145,7 @@ class Stall:
         self._progress, self._since = progress, self._policy.clock()
 
     def lasts(self, progress: str) -> bool:
-        """Tell whether the progress, a text that differs while anything is done, has been the same for too long."""
+        """Return whether the progress, a text that changes while work is done, was the same for too long."""
         if progress != self._progress:
             self.begin(progress)
             return False

@@ -32,7 +32,7 @@ _OF_REQUEST: Final = named_queries(
     _FILE,
     store="retentiond.chat_erasure_store",
     subject="erasure_id",
-    # Only a request has a proof at its end, which sums up all of its passes.
+    # Only a request ends with a proof, which sums up all of its passes.
     counts="rows = rows + $4::bigint, at_least = at_least OR $5::boolean,\n    ",
 )
 
@@ -40,7 +40,7 @@ _OF_REQUEST: Final = named_queries(
 async def begin_stores_of_account(
     connection: Conn, target: str, account: str, stores: tuple[str, ...], pass_id: int, cutoff: datetime
 ) -> None:
-    """Record that these stores are to be purged: after a crash `status` shows those that were not begun, too."""
+    """Record the stores to purge, so that after a crash `status` also shows those that were not begun."""
     for store in stores:
         await connection.execute(_OF_ACCOUNT["begin_of_account"], target, account, store, pass_id, cutoff)
 
@@ -64,7 +64,7 @@ async def read_unfinished(connection: Conn, target: str, *, at_work: bool) -> li
 
 
 async def running_stores(connection: Conn, target: str, account: str) -> tuple[str, ...]:
-    """Return the stores in which a purge of the account is at work, or has left a step at work."""
+    """Return the stores in which a purge of the account, or a step that it left, is running."""
     rows = await connection.fetch(_OF_ACCOUNT["running"], target, account)
     return tuple(row["store"] for row in rows)
 
@@ -100,7 +100,7 @@ class Notes:
         await connection.execute(self._sql["end"], *self._key, report.state, cutoff, reason, shards)
 
     async def settle(self, connection: Conn, report: StoreReport) -> None:
-        """Take the deleted rows out of the notes, in the transaction that adds the record of them."""
+        """Remove the deleted rows from the notes, in the transaction that adds their record."""
         await connection.execute(self._sql["settle"], *self._key, report.rows, report.at_least)
 
     async def read(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Notes:
         """Record the notes of a step before it is sent; raise RefusedError if a hold is newer than `newest_hold`."""
         async with self._pool.acquire() as connection, connection.transaction():
             await self._lease.check(connection)
-            # A hold that is added meanwhile waits, and then finds this step at work.
+            # A hold that is added meanwhile waits, and then sees this step as running.
             await lock_holds(connection)
             late = await newer_hold(connection, self._names, newest_hold)
             if late is not None:
@@ -134,6 +134,6 @@ class Notes:
         return await newer_hold(self._pool, self._names, newest_hold)
 
     async def held_since(self) -> int | None:
-        """Return the first hold that is newer than all that the last step knew."""
+        """Return the first hold that is newer than those known to the last step."""
         newest = await self._pool.fetchval(self._sql["holds_of_last_step"], *self._key)
         return await self.late_hold(newest or 0)

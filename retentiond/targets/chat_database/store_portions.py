@@ -16,9 +16,9 @@ Q = TypeVar("Q")
 
 
 class Portions(ABC, Generic[Q]):
-    """The rows of one account that a purge takes, in the language of a store.
+    """The rows of one account that a purge deletes, in the language of a store.
 
-    `by_date`: rows that do not name a chat are taken by account and date alone. `names_chats`: the store names the chats
+    `by_date`: rows that do not name a chat are deleted by account and date alone. `names_chats`: the store names the chats
     of its rows. `of_visitor` are the rows that name the visitor who is erased; None without one, or where the store does
     not name visitors. `by_message`: a row is a message.
     """
@@ -57,17 +57,17 @@ class Portions(ABC, Generic[Q]):
 
     @property
     def _names_nameless(self) -> bool:
-        """Whether it is known which rows without a chat are meant: of a visitor, only by the store's own word."""
+        """Whether rows without a chat can be selected: in an erasure only if the store names visitors."""
         return self._purge.erased is None or self._of_visitor is not None
 
     async def _ids_that_are_chats(self) -> Sequence[ChatId]:
-        """Return the ids that otherwise name no chat, and that the database has as a chat: it keeps its rows."""
+        """Return the IDs that usually mean no chat but are a chat of the database, whose rows are kept."""
         if not self._names_chats:
             return ()
         return (await self._purge.chats.compare(self.no_chat(), of_visitor=True)).kept
 
     async def leftovers(self, count: Callable[[Q], Awaitable[int]]) -> list[str]:
-        """Say how many rows stay because nothing is known of their date or chat."""
+        """Report how many rows are kept because their date or chat is unknown."""
         found = {"have no date, or none that can be true, and stay": self.undated()}
         if self._names_chats and not self._by_date and self._names_nameless:
             found[
@@ -78,7 +78,7 @@ class Portions(ABC, Generic[Q]):
         return [f"{number} {self._noun} {words}" for words, number in counted.items() if number]
 
     def remarks(self) -> tuple[str, ...]:
-        """Say how many chats stay because their id cannot be compared, and how many rows because a chat stays."""
+        """Report the chats kept for an incomparable ID, and the rows kept because a chat is kept."""
         return (*self._unknown.remarks(), *self.staying.remarks(by_message=self._by_message))
 
     @abstractmethod
@@ -87,11 +87,11 @@ class Portions(ABC, Generic[Q]):
 
     @abstractmethod
     def without_chat(self, others: Sequence[ChatId]) -> Q:
-        """Return the rows that do not name a chat, of the visitor where one is erased, but for those with such ids."""
+        """Return the rows that do not name a chat, except those with these IDs; in an erasure only those of the visitor."""
 
     @abstractmethod
     def undated(self) -> Q | None:
-        """Return the rows without a believable date; None where it is not known whose they are."""
+        """Return the rows without a believable date; None if their visitor is not known."""
 
     @abstractmethod
     def of_absent_chats(self, *, of_visitor: bool) -> AsyncIterator[Q]:

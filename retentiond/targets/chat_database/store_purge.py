@@ -1,11 +1,11 @@
-"""The purge of a store beside the database, in the order that all stores have in common.
+"""The purge of a secondary store, in the order that all stores share.
 
 1. Look: rights, obstacles and the servers that have the table or the index, before anything is sent.
 2. Finish the step that an earlier purge left running, by its notes.
-3. Portion by portion: count, then delete in rounds, until a count of nothing. Each step is in the ledger before it is sent.
+3. Portion by portion: count, then delete in rounds until the count is zero. Each step is in the ledger before it is sent.
 4. Look back: rows that stay, copies that are still on the disk, servers that were away, and the ending in words.
 
-An `Engine` is one purge in the language of one kind of server, and knows nothing of this order.
+An `Engine` is one purge in the language of one kind of server, independent of this order.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 Q = TypeVar("Q")
 
 _LOOKS: Final = 5
-"""How often a store is purged anew, because its servers or its indices have changed meanwhile."""
+"""The most passes over a store whose servers or indices change meanwhile."""
 _GOES_ON: Final = "run it again, and it goes on"
 _STOPPED: Final = f"asked to stop; {_GOES_ON}"
 
 
 @dataclass(slots=True)
 class Tally:
-    """The rows of a purge: `left` by the last count, and `gone` for certain; `at_least`: a break hides whether more went.
+    """The rows of a purge: `left` by the last count, and `gone`, surely deleted; with `at_least` there may be more.
 
-    `gone` is in the notes of the store before each step and after it, until it is in a record, so that no death loses it:
-    the transaction that adds the record takes these rows out of the notes (`Notes.settle`).
+    `gone` is in the notes of the store before and after each step until it is in a record, so that a crash does not lose
+    it: the transaction that adds the record removes these rows from the notes (`Notes.settle`).
     """
 
     purge: StorePurge
@@ -52,19 +52,19 @@ class Tally:
     under_way: bool = False
 
     async def resume(self) -> Mapping[str, Any]:
-        """Go on from the notes of an earlier purge, and return them."""
+        """Continue from the notes of an earlier purge, and return them."""
         notes = await self.purge.notes.read()
         self.gone, self.at_least = int(notes.get("gone", 0)), bool(notes.get("at_least", False))
         self.under_way = bool(notes.get("mark") or notes.get("part"))
         return notes
 
     async def begin(self, **step: Any) -> None:
-        """Write down a step before it is sent: the next purge looks for it, does not send it twice, and counts it."""
+        """Record a step before it is sent, so that the next purge finds it, counts it and does not send it twice."""
         await self.purge.begin_step(self._notes(step))
         self.under_way = True
 
     async def note(self, **step: Any) -> None:
-        """Write down what is gone, and the step that is under way; without one, that nothing is."""
+        """Record the deleted rows and the running step; without a step, that none is running."""
         await self.purge.notes.write(self._notes(step))
         self.under_way = bool(step)
 
@@ -72,25 +72,25 @@ class Tally:
         gone = {"gone": self.gone} if self.gone else {}
         return step | gone | ({"at_least": True} if self.at_least else {})
 
-    def went(self, rows: int) -> None:
-        """Take note of rows that were counted, and then surely deleted."""
+    def add_deleted(self, rows: int) -> None:
+        """Add rows that were counted and then surely deleted."""
         self.gone += rows
         self.left = max(self.left - rows, 0)
         self.progress.advance(rows)
 
     def counted(self, rows: int) -> None:
-        """Take a new count: rows that are missing in it have gone. Rows that came in meanwhile take nothing from that."""
-        self.went(max(self.left - rows, 0))
+        """Take a new count: the missing rows were deleted. Rows that were added meanwhile do not reduce that number."""
+        self.add_deleted(max(self.left - rows, 0))
         self.left = rows
 
     def counted_after_break(self, rows: int, most: int) -> None:
-        """Take a count after a step that nobody followed to its end, and that deleted `most` rows at the most.
+        """Take a count after a step that was not followed to its end, and that deleted at most `most` rows.
 
-        Rows that went and rows that came in cannot be told apart, unless no row is missing or all of them are.
+        Deleted and added rows cannot be distinguished, unless no row is missing or all of them are.
         """
         missing = min(max(self.left - rows, 0), most)
         self.at_least |= 0 < missing < most
-        self.went(missing)
+        self.add_deleted(missing)
 
 
 class Engine(ABC, Generic[Q]):
@@ -99,14 +99,14 @@ class Engine(ABC, Generic[Q]):
     name: ClassVar[StoreName]
     noun: ClassVar[str]
     rounds: ClassVar[int]
-    """How often a portion is deleted and counted anew: rows may come in while the server deletes, and it leaves those."""
+    """The most rounds of a portion: the server does not delete rows that are added while it deletes."""
     tells_deleted: ClassVar[bool]
-    """Whether the server says how many rows it has deleted; otherwise they are the difference of two counts."""
+    """Whether the server reports the number of deleted rows; otherwise it is the difference of two counts."""
     purge: StorePurge
 
     @abstractmethod
     async def look(self) -> None:
-        """Find out whether the store can be purged, changing nothing; raises RefusedError and UnreachableError."""
+        """Check without changes that the store can be purged; raises RefusedError and UnreachableError."""
 
     @abstractmethod
     def portions(self) -> Portions[Q]:
@@ -129,38 +129,38 @@ class Engine(ABC, Generic[Q]):
 
     @abstractmethod
     async def delete(self, portion: Q, tally: Tally) -> bool:
-        """Delete a portion, each step noted before it is sent and followed to its end; False for a round that was lost."""
+        """Delete a portion; record each step before it is sent and follow it to its end. Return False for a lost round."""
 
     @abstractmethod
     async def recount(self, portion: Q, tally: Tally) -> None:
-        """Count what a round has left."""
+        """Count the rows that a round has left."""
 
     async def settle(self, tally: Tally) -> str | None:
-        """Wait for what is still at work after a step was ended early, and count; return what is uncertain."""
+        """Wait for work that still runs after a step was ended early, and count; return what is uncertain."""
         del tally
         return None
 
     @abstractmethod
     async def again(self, error: DeletionError | StoreError | None) -> bool:
-        """Tell whether another pass is needed, after an error or without; raises the error where it is not."""
+        """Return whether another pass is needed; raise the error if it is not."""
 
     @abstractmethod
     async def remarks(self, portions: Portions[Q], *, planned: bool) -> list[str]:
-        """Say which rows stay, and where deleted ones still lie on a disk, a sentence each."""
+        """Return a sentence for each kind of rows that are kept, or deleted but still on a disk."""
 
     def missing(self) -> str | None:
-        """Say which servers were away, so that the purge is not finished."""
+        """Report the servers that were away, for which the purge is not finished."""
         return None
 
     def refusal(self) -> Refusal | None:
-        """Return why rows were left that are due."""
+        """Return the reason why due rows were left."""
         return None
 
     async def publish(self) -> None:
         """Publish the state by shard, where it changed with a count."""
 
     def known_shards(self) -> tuple[ShardReport, ...]:
-        """Return the state by shard as far as it is known without a question."""
+        """Return the state by shard as last known; ask no server."""
         return ()
 
     async def shards(self, *, done: bool) -> tuple[ShardReport, ...]:
@@ -170,7 +170,7 @@ class Engine(ABC, Generic[Q]):
 
 
 async def purge_store(engine: Engine[Q], progress: Progress) -> StoreReport:
-    """Purge a store, or count in a dry run; UnreachableError is raised where nothing is known of its shards."""
+    """Purge a store, or count in a dry run; raise UnreachableError if no state of its shards is known."""
     try:
         await engine.look()
         if engine.purge.dry_run:
@@ -185,13 +185,13 @@ async def purge_store(engine: Engine[Q], progress: Progress) -> StoreReport:
             raise
         return StoreReport("interrupted", error=str(lost), shards=shards)
     except StoreError as no:
-        return StoreReport("finished_with_failures", error=no.told)
+        return StoreReport("finished_with_failures", error=no.in_words)
     progress.stage(engine.name, None)
     return await _Deletion(engine, Tally(engine.purge, progress)).work()
 
 
 async def _plan(engine: Engine[Q]) -> StoreReport:
-    """Count what a purge would delete, and what it could not."""
+    """Count the rows that a purge would delete, and those that it could not."""
     portions = engine.portions()
     rows = 0
     async for portion in portions.each():
@@ -207,7 +207,7 @@ async def _plan(engine: Engine[Q]) -> StoreReport:
 
 
 class _Deletion(Generic[Q]):
-    """The deletion, from the step that an earlier one left running to the last count."""
+    """The deletion, from the step that an earlier purge left running to the last count."""
 
     def __init__(self, engine: Engine[Q], tally: Tally) -> None:
         self._engine = engine
@@ -219,7 +219,7 @@ class _Deletion(Generic[Q]):
         self._refused: Refusal | None = None
 
     async def work(self) -> StoreReport:
-        """Delete until nothing is left, and say how it ended."""
+        """Delete until nothing is left, and return the report."""
         remarks: list[str] = []
         try:
             try:
@@ -230,7 +230,7 @@ class _Deletion(Generic[Q]):
             try:
                 remarks = await self._engine.remarks(self._portions, planned=False)
             except (StoppedError, UnreachableError, StoreError):
-                # An ending that is known already stays what it is.
+                # The outcome is known already, and does not change.
                 if not known:
                     raise
         except StoppedError:
@@ -238,7 +238,7 @@ class _Deletion(Generic[Q]):
         except UnreachableError as lost:
             self._break_off(str(lost))
         except StoreError as no:
-            self._fail(no.told)
+            self._fail(no.in_words)
         return await self._report(tuple(remarks), self._engine.missing())
 
     def _fail(self, reason: str) -> None:
@@ -253,15 +253,15 @@ class _Deletion(Generic[Q]):
             await self._delete()
         except DeletionError as failure:
             self._fail(str(failure))
-            # One that could not be ended goes on, and is counted by the purge that sees it through.
+            # A step that could not be ended continues; the purge that follows it to its end counts it.
             if not failure.alive:
                 await self._settle()
         except RefusedError as late:
-            # A hold came: what was under way then has been ended.
+            # A hold was added: the running step was ended.
             self._refused = late.refusal
             await self._settle()
         except StoreError as no:
-            self._fail(no.told)
+            self._fail(no.in_words)
 
     async def _settle(self) -> None:
         uncertain = await self._engine.settle(self._tally)
@@ -293,7 +293,7 @@ class _Deletion(Generic[Q]):
         self._left, self._portions = 0, self._engine.portions()
         await self._engine.begin_pass()
         async for portion in self._portions.each():
-            self._heed()
+            self._raise_if_stopped()
             await self._delete_portion(await self._engine.open(portion))
 
     async def _delete_portion(self, portion: Q) -> None:
@@ -301,22 +301,22 @@ class _Deletion(Generic[Q]):
         await self._engine.publish()
         rounds = 0
         while self._tally.left and rounds < self._engine.rounds:
-            self._heed()
+            self._raise_if_stopped()
             rounds += await self._engine.delete(portion, self._tally)
             await self._engine.recount(portion, self._tally)
         self._left += self._tally.left
 
-    def _heed(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self._tally.purge.stop.asked:
             raise StoppedError
 
     async def _report(self, remarks: tuple[str, ...], missing: str | None) -> StoreReport:
-        """Report what is gone and what waits; a number is not told as the last one where the end is not known."""
+        """Report the deleted and remaining rows; with `at_least` if the end of a step is not known."""
         tally, by_difference = self._tally, not self._engine.tells_deleted
         at_least = tally.at_least or tally.under_way or (self._broken_off and by_difference)
         if self._error is not None and at_least and (self._broken_off or not by_difference):
-            told = self._error.removesuffix(f"; {_GOES_ON}")
-            self._error = f"{told}; more {self._engine.noun} may be gone than were counted: {_GOES_ON}"
+            reason = self._error.removesuffix(f"; {_GOES_ON}")
+            self._error = f"{reason}; more {self._engine.noun} may be gone than were counted: {_GOES_ON}"
         if not self._broken_off and self._refused is None:
             if self._error is None and self._left:
                 self._fail(f"{self._left} {self._engine.noun} are left, or came in meanwhile; run it again")

@@ -1,4 +1,4 @@
-"""The stores beside the database: which are configured, and how each is opened; a new one is a line here."""
+"""The secondary stores, and how each is opened; a new store is a line here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store import ChatStore, StoreName
 
 STORES: Final[tuple[StoreName, ...]] = ("clickhouse", "elasticsearch")
-"""All of them, in the order in which a purge comes to them."""
+"""All of them, in the order of a purge."""
 
 
 _MODULES: Final[Mapping[StoreName, tuple[str, ...]]] = {
-    # Each client can be there without what its asynchronous part stands on.
+    # A client may be installed without the dependencies of its asynchronous part.
     "clickhouse": ("clickhouse_connect", "aiohttp"),
     "elasticsearch": ("elasticsearch", "opensearchpy", "aiohttp"),
 }
@@ -44,13 +44,13 @@ def require(store: StoreName) -> None:
 
 
 def to_install(store: StoreName) -> str:
-    """Return the command that brings a store's client."""
+    """Return the command that installs a store's client."""
     return f"pip install 'retentiond[{store}]'"
 
 
 def open_store(name: StoreName, config: ChatTarget) -> AbstractAsyncContextManager[ChatStore]:
-    """Open a store; raise UsageError where the target has none, or what it needs is not installed."""
-    # A store's client is imported where it is used: most targets have neither, and the verbs start quickly.
+    """Open a store; raise UsageError if it is not configured, or its client is not installed."""
+    # Imported where it is used, so that commands start quickly: most targets have no secondary store.
     if name == "clickhouse" and config.clickhouse is not None:
         require(name)
         from retentiond.targets.chat_database.clickhouse.store import open_clickhouse  # noqa: PLC0415

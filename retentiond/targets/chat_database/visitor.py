@@ -1,7 +1,7 @@
-"""The visitor of an erasure: whether the ID can be one, and which request in the ledger is theirs.
+"""The visitor of an erasure: the check of the ID, and the request of the visitor in the ledger.
 
-The ID of the visitor is in no table, record or log of ours: a hash of it is, with a key that the ledger keeps and no
-record has. Whoever has the ledger and the ID can tell whether a request was this visitor's; a record alone does not tell.
+No table, record or log of retentiond has the ID itself, only its hash with a key that is in the ledger and in no record.
+With the ledger and an ID one can check whether a request was for that visitor; with a record alone one cannot.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.context import ChatContext
 
 MOST_CHATS: Final = 100_000
-"""The most chats of one visitor: an ID that more have is not that of a person."""
+"""The most chats of one visitor: an ID with more chats is not that of a person."""
 LONGEST_ID: Final = 500
 LONGEST_REASON: Final = 1000
 _TEXTS: Final = frozenset({"text", "character varying", "character", "bpchar", "name", "citext"})
@@ -41,7 +41,7 @@ _NO_VISITOR: Final = "zero, and a UUID of zeros, stand for chats without a visit
 
 @dataclass(slots=True)
 class ErasureRequest:
-    """A request as the ledger has it; without a number it is not in the ledger yet.
+    """A request as the ledger has it; without `erasure_id` it is not in the ledger yet.
 
     `chats` are those listed so far. It covers what began before the day `until`.
     """
@@ -55,7 +55,7 @@ class ErasureRequest:
     chats: frozenset[str] = frozenset()
 
     def report(self) -> ErasureReport:
-        """Return what is known before anything is counted."""
+        """Return the report of the request, before anything is counted."""
         return ErasureReport(
             self.erasure_id,
             self.erasure.name,
@@ -95,7 +95,7 @@ def first_day_kept(context: ChatContext, request: ErasureRequest, now: datetime,
     zone = context.config.zone
     if request.erasure.even_under_floor:
         return request.until
-    # By `within` a purge may come up to today.
+    # With `within` a purge may reach up to today.
     within = context.config.date_rule == "within"
     by_rule = now.astimezone(zone).date() if within else day_before(now, floor, zone)
     return min(by_rule, request.until)
@@ -104,7 +104,7 @@ def first_day_kept(context: ChatContext, request: ErasureRequest, now: datetime,
 async def find_request(
     context: ChatContext, connection: Conn, erasure: Erasure, now: datetime
 ) -> ErasureRequest:
-    """Return the request in the ledger that this one goes on with, or a new one; raise UsageError where they differ."""
+    """Return the request in the ledger that this one continues, or a new one; raise UsageError if they differ."""
     new = ErasureRequest(erasure, None, None, now, actor(), _day_after(context, now))
     if not await erasure_table.has_requests(connection):
         return new
@@ -136,7 +136,7 @@ async def find_request(
         new.digest,
         row["requested_at"],
         row["requested_by"],
-        # By hand the one who asks again means what is there now; a request in a file stays in the file for months.
+        # A request repeated by hand covers the chats of today; a request in a file may stay there for months.
         _day_after(context, row["requested_at"] if erasure.name is not None else now),
         await erasure_table.read_chats(connection, row["erasure_id"]),
     )
@@ -147,7 +147,7 @@ def _day_after(context: ChatContext, moment: datetime) -> date:
 
 
 async def is_done(context: ChatContext, connection: Conn, erasure: Erasure) -> bool:
-    """Tell whether a request in a file is done: it is not carried out again. Raises UsageError as `find_request` does."""
+    """Return whether a request in a file is done, and so not carried out again. Raises UsageError as `find_request` does."""
     if erasure.name is None or not await erasure_table.has_requests(connection):
         return False
     row = await erasure_table.find_by_name(connection, context.name, erasure.account, erasure.name)
@@ -162,7 +162,7 @@ async def is_done(context: ChatContext, connection: Conn, erasure: Erasure) -> b
 
 
 def digest_of(context: ChatContext, erasure: Erasure, key: bytes) -> str:
-    """Return what stands for the visitor in the ledger: a hash with the ledger's key, of the ID and where its chats are."""
+    """Return the digest of the visitor in the ledger: a keyed hash of the ID and the place of its chats."""
     whereabouts = [
         context.schema_of(erasure.account),
         context.column_value_of(erasure.account),
@@ -174,9 +174,9 @@ def digest_of(context: ChatContext, erasure: Erasure, key: bytes) -> str:
 async def check_visitor(
     connection: Conn, context: ChatContext, catalogue: Catalogue, erasure: Erasure
 ) -> None:
-    """Raise UsageError where the column of visitors cannot hold the ID as it is written, or is of another kind.
+    """Raise UsageError if the column of visitors cannot hold the ID as it is written, or has another type.
 
-    No message has the ID: it would be in the log.
+    No message contains the ID, since messages are logged.
     """
     layout = context.layout
     column = layout.root.visitor or ""
@@ -188,7 +188,7 @@ async def check_visitor(
     if held is None:
         raise UsageError(f"{where}, cannot hold this ID; write the ID as it stands there")
     if kind in NUMBERS and "." in held and "e" not in held:
-        # Numbers are compared as such, whatever their spelling: 5.0 is the visitor 5, and 0.0 is none.
+        # Numbers are compared as such, whatever their spelling: 5.0 is the visitor 5, and 0.0 is no visitor.
         held = held.rstrip("0").rstrip(".")
     if held in {"0", "-0"}:
         raise UsageError(_NO_VISITOR)
@@ -199,9 +199,9 @@ async def check_visitor(
 def refusal_of(
     request: ErasureRequest, verdicts: Mapping[str, int], chats: int, first_kept: date
 ) -> Refusal | None:
-    """Return why nothing of a visitor may go: a hold, too many chats for one person, or a floor that covers them all.
+    """Return the reason to refuse an erasure: a hold, too many chats for one person, or a floor that covers all chats.
 
-    `chats` are all of the visitor; `verdicts` are on those that began before the day `first_kept`.
+    `chats` counts all chats of the visitor; `verdicts` are on those that began before the day `first_kept`.
     """
     judged = sum(verdicts.values())
     if verdicts["hold"]:

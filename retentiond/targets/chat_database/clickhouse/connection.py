@@ -91,7 +91,7 @@ class ServerError(StoreError):
         self.code = code
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The refusal, and the next step."""
         return f"ClickHouse refused: {self}; {_NEXT.get(self.code or 0, 'repair that, and run it again')}"
 

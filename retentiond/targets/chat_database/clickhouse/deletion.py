@@ -110,7 +110,7 @@ class TablePurge(Engine[Condition]):
             # It is dropped as a whole or not at all.
             pass
         elif mark and await self._follower.to_the_end(str(mark)) and self._cluster is None:
-            tally.went(rows)
+            tally.add_deleted(rows)
         else:
             try:
                 tally.counted_after_break(await self.count(self._meant), rows)
@@ -157,7 +157,7 @@ class TablePurge(Engine[Condition]):
             await self._begin(tally, part=part, rows=rows)
 
         async for rows in self._rows.drop_whole_parts(portion, begin_drop):
-            tally.went(rows)
+            tally.add_deleted(rows)
             await tally.note()
             self._heed()
         for partition, rows in (await self._rows.partitions(portion)).items():
@@ -167,7 +167,7 @@ class TablePurge(Engine[Condition]):
             await self._begin(tally, mark=mark, rows=rows)
             await self._send(partition, mark, tally)
             if await self._follower.to_the_end(mark) and self._cluster is None:
-                tally.went(rows)
+                tally.add_deleted(rows)
                 await tally.note()
             else:
                 # No row is no answer: it was killed, or is done and forgotten. And of several servers one may not

@@ -65,7 +65,7 @@ class ClickHouse:
         except RefusedError as refused:
             return [f"clickhouse: {refused.refusal.value}; {refused.refusal.hint}"]
         except ServerError as error:
-            return [f"clickhouse: {error.told}"]
+            return [f"clickhouse: {error.in_words}"]
         return []
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
@@ -73,7 +73,7 @@ class ClickHouse:
         try:
             return await self._look(accounts)
         except ServerError as error:
-            raise UnreachableError(f"clickhouse: {error.told}") from error
+            raise UnreachableError(f"clickhouse: {error.in_words}") from error
 
     async def _look(self, accounts: Sequence[str]) -> StoreOverview:
         config, relations = self._config, self._relations

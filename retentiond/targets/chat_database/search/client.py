@@ -53,7 +53,7 @@ class ServerError(StoreError):
         self.status = status
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The no as a report has it."""
         return f"the search refused: {self}"
 
